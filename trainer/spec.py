@@ -1,0 +1,127 @@
+"""What a keyword spotter is: its features, its labels, its detector. Standard library only.
+
+Every other constant about audio, features or labels, in Python or in C, is derived from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SILENCE, UNKNOWN = "silence", "unknown"
+
+
+class SpecError(ValueError):
+    """A spec that breaks a rule; the message says where, which rule, what came and how to mend it."""
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """The TFLM micro front end at the settings of the deployed features (int8, 49 frames x 40 channels).
+
+    int8 = clamp((raw * 256 + raw_divisor // 2) // raw_divisor + zero_point, -128, 127), raw being the front end's
+    uint16 output; the real value of an int8 feature is (int8 - zero_point) * scale. Neither is ever learned.
+    """
+
+    sample_rate_hz: int = 16000
+    clip_ms: int = 1000
+    window_ms: int = 30
+    step_ms: int = 20
+    channels: int = 40
+    lower_hz: float = 125.0
+    upper_hz: float = 7500.0
+    smoothing_bits: int = 10
+    even_smoothing: float = 0.025
+    odd_smoothing: float = 0.06
+    min_signal_remaining: float = 0.05
+    pcan_strength: float = 0.95
+    pcan_offset: float = 80.0
+    pcan_gain_bits: int = 21
+    log_scale_shift: int = 6
+    raw_divisor: int = 666
+    scale: float = 26 / 256
+    zero_point: int = -128
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate_hz", "clip_ms", "window_ms", "step_ms", "channels", "raw_divisor"):
+            if getattr(self, name) <= 0:
+                raise SpecError(f"FeatureSpec.{name}: must be positive, got {getattr(self, name)}")
+        if self.clip_ms < self.window_ms:
+            raise SpecError(f"FeatureSpec: a clip of {self.clip_ms} ms holds no window of {self.window_ms} ms")
+
+    @property
+    def window_samples(self) -> int:
+        return self.sample_rate_hz * self.window_ms // 1000
+
+    @property
+    def step_samples(self) -> int:
+        return self.sample_rate_hz * self.step_ms // 1000
+
+    @property
+    def clip_samples(self) -> int:
+        return self.sample_rate_hz * self.clip_ms // 1000
+
+    @property
+    def frames(self) -> int:
+        return 1 + (self.clip_samples - self.window_samples) // self.step_samples
+
+
+@dataclass(frozen=True)
+class KwsSpec:
+    """Features and labels: what the network is fed and what its outputs mean. Labels 0 and 1 are silence and unknown."""
+
+    labels: tuple[str, ...]
+    features: FeatureSpec = field(default_factory=FeatureSpec)
+
+    def __post_init__(self) -> None:
+        if self.labels[:2] != (SILENCE, UNKNOWN) or len(self.labels) < 3:
+            raise SpecError(f"KwsSpec.labels: must be silence, unknown and at least one word, got {self.labels}")
+        if len(set(self.labels)) != len(self.labels):
+            raise SpecError(f"KwsSpec.labels: must differ from each other, got {self.labels}")
+
+    @staticmethod
+    def of_words(words: list[str] | tuple[str, ...]) -> "KwsSpec":
+        return KwsSpec(labels=(SILENCE, UNKNOWN, *words))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return self.labels[2:]
+
+    @property
+    def spec_id(self) -> str:
+        """12 hex digits of the SHA-256 of the canonical JSON; equal specs, and only they, have equal ids."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str | dict[str, Any]) -> "KwsSpec":
+        try:
+            raw = json.loads(text) if isinstance(text, str) else dict(text)
+            return KwsSpec(labels=tuple(raw["labels"]), features=FeatureSpec(**raw["features"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpecError(f"KwsSpec: not a spec written by this project ({error})") from None
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """How scores become a decision while listening; all integer, so that host and board agree exactly.
+
+    Every hop_frames feature frames one inference runs. The scores (int8 output + 128, 0..255) of the last
+    average_count inferences are summed per label; a word is heard when its sum is the largest of all labels and
+    at least threshold * average_count, and no word was heard in the last suppress_frames frames.
+    """
+
+    hop_frames: int = 2
+    average_count: int = 8
+    threshold: int = 180
+    suppress_frames: int = 50
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.hop_frames <= 50 and 1 <= self.average_count <= 64):
+            raise SpecError(f"DetectorSpec: hop_frames in 1..50 and average_count in 1..64, got {self}")
+        if not (0 <= self.threshold <= 255 and self.suppress_frames >= 0):
+            raise SpecError(f"DetectorSpec: threshold in 0..255 and suppress_frames >= 0, got {self}")
