@@ -23,7 +23,7 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     if real == 0.0:
         return 0, 0
     fraction, shift = math.frexp(real)
-    mantissa = int(math.floor(fraction * (1 << 31) + 0.5))  # std::round of a positive value
+    mantissa = math.floor(fraction * (1 << 31) + 0.5)  # std::round of a positive value
     if mantissa == 1 << 31:
         mantissa, shift = mantissa // 2, shift + 1
     return (0, 0) if shift < -31 else (mantissa, shift)
@@ -61,5 +61,79 @@ def activation_range(activation: Activation, quant: QuantParams) -> tuple[int, i
     if activation == "RELU6":
         scale = np.float32(quant.scale)
         six = np.float32(6.0) / scale  # TFLite rounds a float32 quotient
-        high = min(high, quant.zero_point + int(math.floor(float(six) + 0.5)))
+        high = min(high, quant.zero_point + math.floor(float(six) + 0.5))
     return low, high
+
+
+def conv_multipliers(input: QuantParams, weights: QuantParams, output: QuantParams, channels: int) -> tuple[Int, Int]:
+    """(mantissas, shifts) per output channel of CONV_2D and DEPTHWISE_CONV_2D: products of scales taken in double."""
+    scales = weights.scales if len(weights.scales) > 1 else weights.scales * channels
+    pairs = [quantize_multiplier(input.scale * scale / output.scale) for scale in scales]
+    return np.array([m for m, _ in pairs], np.int64), np.array([s for _, s in pairs], np.int64)
+
+
+def fully_connected_multipliers(input: QuantParams, weights: QuantParams, output: QuantParams, channels: int) -> tuple[Int, Int]:
+    """(mantissas, shifts) per output of FULLY_CONNECTED: with one weight scale TFLite rounds s_in * s_w to float32 first."""
+    if len(weights.scales) > 1:
+        return conv_multipliers(input, weights, output, channels)
+    product = float(np.float32(input.scale) * np.float32(weights.scale))
+    mantissa, shift = quantize_multiplier(product / output.scale)
+    return np.full(channels, mantissa, np.int64), np.full(channels, shift, np.int64)
+
+
+ADD_LEFT_SHIFT = 20
+
+
+def add_multipliers(input1: QuantParams, input2: QuantParams, output: QuantParams) -> tuple[tuple[int, int], ...]:
+    """(mantissa, shift) of both inputs and of the sum; TFLite demands each real multiplier below 1, so every shift <= 0."""
+    twice_max = 2.0 * max(input1.scale, input2.scale)
+    reals = (input1.scale / twice_max, input2.scale / twice_max, twice_max / ((1 << ADD_LEFT_SHIFT) * output.scale))
+    return tuple(quantize_multiplier(real) for real in reals)
+
+
+SOFTMAX_INTEGER_BITS = 5
+
+
+def softmax_multiplier(input: QuantParams, beta: float) -> tuple[int, int, int]:
+    """(mantissa, left shift, diff_min): differences to the row's maximum below diff_min count as exp(...) = 0."""
+    real = min(beta * input.scale * (1 << (31 - SOFTMAX_INTEGER_BITS)), float((1 << 31) - 1))
+    mantissa, shift = quantize_multiplier(real)
+    radius = ((1 << SOFTMAX_INTEGER_BITS) - 1) * (1 << (31 - SOFTMAX_INTEGER_BITS)) / (1 << max(shift, 0))
+    return mantissa, shift, -math.floor(radius)
+
+
+def _saturating_double(x: Int, exponent: int) -> Int:
+    """gemmlowp SaturatingRoundingMultiplyByPOT for exponent > 0: x * 2**exponent, int32 saturated."""
+    threshold = (1 << (31 - exponent)) - 1
+    shifted = np.where(x > threshold, (1 << 31) - 1, x << exponent)
+    return np.where(x < -threshold, -(1 << 31), shifted)
+
+
+_EXP_EIGHTH = round(math.exp(-1 / 8) * 2.0**31)
+_THIRD = round(2.0**31 / 3)
+_EXP_POWERS = tuple((round(math.exp(-(2.0**power)) * 2.0**31), 26 + power) for power in range(-2, 5))
+
+
+def exp_of_negative(x: Int) -> Int:
+    """exp(x) as Q0.31 of x <= 0 in Q5.26: gemmlowp exp_on_negative_values (a quartic on [-1/4, 0), then a barrel shifter)."""
+    quarter = 1 << 24
+    modulo = (x & (quarter - 1)) - quarter
+    y = (modulo << SOFTMAX_INTEGER_BITS) + (1 << 28)
+    y2 = high_mul(y, y)
+    y3, y4 = high_mul(y2, y), high_mul(y2, y2)
+    tail = rounding_shift(high_mul(rounding_shift(y4, 2) + y3, _THIRD) + y2, 1)
+    result = _EXP_EIGHTH + high_mul(y + tail, _EXP_EIGHTH)
+    remainder = modulo - x
+    for factor, bit in _EXP_POWERS:
+        result = np.where(remainder & (1 << bit), high_mul(result, factor), result)
+    return np.where(x == 0, (1 << 31) - 1, result)
+
+
+def one_over_one_plus(x: Int) -> Int:
+    """1 / (1 + x) as Q0.31 of x in [0, 1) as Q0.31: gemmlowp's three Newton-Raphson steps in Q2.29."""
+    half = (x + (1 << 31)) // 2  # RoundingHalfSum of a non-negative x and 2**31 - 1
+    guess = round(48 / 17 * 2.0**29) + high_mul(half, round(-32 / 17 * 2.0**29))
+    for _ in range(3):
+        error = (1 << 29) - high_mul(half, guess)
+        guess = guess + _saturating_double(high_mul(guess, error), 2)
+    return _saturating_double(guess, 1)
