@@ -1,0 +1,170 @@
+// board.h on the real Arduino Nano 33 BLE: Arduino core on mbed-os, PDM library, USB Serial and Serial1.
+#include <Arduino.h>
+#include <PDM.h>
+#include <cmsis_os2.h>
+#include <hal/nrf_gpio.h>
+#include <nrf.h>
+#include <string.h>
+
+#include "board.h"
+
+// Symbols of the core's start-up file and linker script (code ends at __exidx_end).
+extern "C" const char __Vectors[], __exidx_end[], __data_start__[], __data_end__[], __bss_start__[], __bss_end__[];
+
+namespace {
+
+constexpr uint32_t kBaud = 115200;
+constexpr uint32_t kRingSamples = 8192;     // 512 ms: longer than the slowest inference
+constexpr uint32_t kBlockBytes = 512;       // the PDM library's default buffer: 256 samples
+constexpr uint32_t kClearedBlocks = 3;      // the library hands out its zeroed buffers before the first recorded one
+constexpr uint32_t kMicTestMillis = 300;    // a microphone that never moves one bit in this time is not there
+
+enum Port { kBothPorts, kUart, kUsb };
+Port reply_port = kBothPorts;  // replies go where the last byte came from; to both until somebody speaks
+
+// Written by the PDM interrupt (head, dropped) and by board_mic_read (tail).
+int16_t ring[kRingSamples];
+volatile uint32_t ring_head, ring_tail, mic_dropped, cleared_blocks;
+volatile bool mic_moved;
+bool mic_running;
+
+uint32_t ring_count() { return ring_head - ring_tail; }
+
+// PDM interrupt. The library stops recording for ever unless its whole buffer is taken here.
+void take_block() {
+    static int16_t block[kBlockBytes / sizeof(int16_t)];
+    static int16_t first;
+    const uint32_t count = static_cast<uint32_t>(PDM.read(block, sizeof block)) / sizeof(int16_t);
+    if (cleared_blocks < kClearedBlocks) {
+        cleared_blocks = cleared_blocks + 1;
+        return;
+    }
+    uint32_t head = ring_head;
+    if (head == 0 && count) first = block[0];
+    for (uint32_t i = 0; i < count; i++) {
+        if (block[i] != first) mic_moved = true;
+        if (head - ring_tail == kRingSamples) {
+            mic_dropped = mic_dropped + (count - i);
+            break;
+        }
+        ring[head++ % kRingSamples] = block[i];
+    }
+    ring_head = head;
+}
+
+void led_pin(pin_size_t pin, uint8_t value) { digitalWrite(pin, value >= 128 ? LOW : HIGH); }  // active low
+
+}  // namespace
+
+extern "C" {
+
+void board_init(void) {
+    NRF_NVMC->ICACHECNF = NVMC_ICACHECNF_CACHEEN_Msk;  // nobody before us turns the flash cache on
+    CoreDebug->DEMCR |= CoreDebug_DEMCR_TRCENA_Msk;
+    DWT->CYCCNT = 0;
+    DWT->CTRL |= DWT_CTRL_CYCCNTENA_Msk;
+    const pin_size_t leds[] = {LEDR, LEDG, LEDB};
+    for (pin_size_t pin : leds) pinMode(pin, OUTPUT);
+    board_led(0, 0, 0);
+    Serial.begin(kBaud);  // USB: never waited for, a board may run without it
+    Serial1.begin(kBaud);
+    // The core leaves RX floating: with nothing wired to it, noise would be read as bytes.
+    nrf_gpio_cfg_input(digitalPinToPinName(PIN_SERIAL_RX), NRF_GPIO_PIN_PULLUP);
+}
+
+const char *board_name(void) { return "nano33ble"; }
+uint32_t board_clock_hz(void) { return SystemCoreClock; }
+uint32_t board_millis(void) { return millis(); }
+uint32_t board_cycles(void) { return DWT->CYCCNT; }
+
+int board_serial_read(void) {
+    int byte = Serial1.read();
+    if (byte >= 0) {
+        reply_port = kUart;
+        return byte;
+    }
+    byte = Serial.read();
+    if (byte >= 0) reply_port = kUsb;
+    return byte;
+}
+
+void board_serial_write(const char *bytes, uint32_t count) {
+    const uint8_t *data = reinterpret_cast<const uint8_t *>(bytes);
+    if (count == 0) return;
+    if (reply_port != kUart) Serial.write(data, count);  // returns at once while no terminal is open
+    if (reply_port != kUsb) Serial1.write(data, count);
+}
+
+const char *board_mic_start(void) {
+    board_mic_stop();
+    ring_head = ring_tail = mic_dropped = cleared_blocks = 0;
+    mic_moved = false;
+    PDM.setBufferSize(kBlockBytes);
+    PDM.onReceive(take_block);
+    if (!PDM.begin(1, 16000)) return "the PDM library refused 16 kHz mono; check the version of the Arduino core";
+    mic_running = true;
+    const uint32_t start = millis();
+    while (!mic_moved && millis() - start < kMicTestMillis) board_idle();
+    if (mic_moved) return nullptr;
+    board_mic_stop();
+    return "no microphone";
+}
+
+void board_mic_stop(void) {
+    if (mic_running) PDM.end();
+    mic_running = false;
+}
+
+uint32_t board_mic_read(int16_t *pcm, uint32_t max_samples) {
+    const uint32_t waiting = ring_count();
+    const uint32_t count = waiting < max_samples ? waiting : max_samples;
+    uint32_t tail = ring_tail;
+    for (uint32_t i = 0; i < count; i++) pcm[i] = ring[tail++ % kRingSamples];
+    ring_tail = tail;
+    return count;
+}
+
+uint32_t board_mic_dropped(void) { return mic_dropped; }
+
+void board_led(uint8_t red, uint8_t green, uint8_t blue) {
+    led_pin(LEDR, red);
+    led_pin(LEDG, green);
+    led_pin(LEDB, blue);
+}
+
+void board_idle(void) { __WFI(); }  // the RTOS tick wakes us within a millisecond at the latest
+
+uint32_t board_flash_bytes(void) {
+    return static_cast<uint32_t>((__exidx_end - __Vectors) + (__data_end__ - __data_start__));
+}
+
+uint32_t board_static_ram_bytes(void) {
+    return static_cast<uint32_t>((__data_end__ - __data_start__) + (__bss_end__ - __bss_start__));
+}
+
+// RTX paints the main thread's stack when it starts; interrupts use another stack, not counted here.
+uint32_t board_stack_high_water_bytes(void) {
+    const osThreadId_t self = osThreadGetId();
+    return osThreadGetStackSize(self) - osThreadGetStackSpace(self);
+}
+
+void board_fail(const char *sentence) {
+    bool lit = true, say = true;
+    uint32_t toggled = millis();
+    for (;;) {
+        if (say) {
+            board_serial_write("e-[", 3);
+            board_serial_write(sentence, strlen(sentence));
+            board_serial_write("]\r\nm-ready\r\n", 12);
+        }
+        say = board_serial_read() == '%';  // a host that comes later learns it too
+        if (millis() - toggled >= 250) {
+            toggled = millis();
+            lit = !lit;
+        }
+        board_led(lit ? 255 : 0, 0, 0);
+        if (!say) board_idle();
+    }
+}
+
+}  // extern "C"

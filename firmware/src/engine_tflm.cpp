@@ -1,0 +1,171 @@
+// engine.h on TensorFlow Lite Micro. Checked against the Arduino library Chirale_TensorFlowLite 2.0.0 (gnu++14) and TFLM's main branch.
+#include <new>
+#include <stdio.h>
+#include <type_traits>
+#include <utility>
+
+#include "board.h"
+#include "engine.h"
+#include "kws_model.h"
+#include "model_data.h"
+#include "tensorflow/lite/micro/memory_helpers.h"
+#include "tensorflow/lite/micro/micro_interpreter.h"
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+#include "tensorflow/lite/schema/schema_generated.h"
+
+namespace {
+
+using BaseResolver = tflite::MicroMutableOpResolver<KWS_TFLM_OPS>;
+// TfLiteRegistration in the Arduino library, TFLMRegistration in newer versions: take what FindOp returns.
+using FoundOp = decltype(std::declval<const BaseResolver &>().FindOp(tflite::BuiltinOperator_CONV_2D));
+using Registration = std::remove_cv<std::remove_pointer<FoundOp>::type>::type;
+using Invoke = TfLiteStatus (*)(TfLiteContext *, TfLiteNode *);
+
+// One slot per kind of operator: its registration with `invoke` led through observe(), and the kernel behind it.
+Registration slots[KWS_TFLM_OPS];
+Invoke kernels[KWS_TFLM_OPS];
+int slots_used;
+
+// Where observe() writes; records is NULL while nobody asked for a trace.
+engine_layer_record *records;
+int max_records;
+int layer_count;
+
+uint32_t crc32(const uint8_t *bytes, size_t count) {
+    uint32_t crc = ~0u;
+    while (count--) {
+        crc ^= *bytes++;
+        for (int bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ (0xEDB88320u & (0u - (crc & 1u)));
+    }
+    return ~crc;
+}
+
+void record_output(engine_layer_record *record, TfLiteContext *context, TfLiteNode *node) {
+    record->has_crc = 0;
+    record->crc32 = 0;
+    if (node->outputs->size != 1) return;
+    const TfLiteEvalTensor *output = context->GetEvalTensor(context, node->outputs->data[0]);
+    size_t bytes = 0;
+    if (!output || output->type != kTfLiteInt8 || tflite::TfLiteEvalTensorByteLength(output, &bytes) != kTfLiteOk) return;
+    record->crc32 = crc32(output->data.uint8, bytes);
+    record->has_crc = 1;
+}
+
+// Runs a kernel. A layer's output is whole only until the arena reuses its place, so its CRC is taken here, after the clock was read.
+TfLiteStatus observe(int slot, TfLiteContext *context, TfLiteNode *node) {
+    const uint32_t start = board_cycles();
+    const TfLiteStatus status = kernels[slot](context, node);
+    const uint32_t cycles = board_cycles() - start;
+    if (records && layer_count < max_records) {
+        engine_layer_record *record = &records[layer_count];
+        record->name = tflite::EnumNameBuiltinOperator(static_cast<tflite::BuiltinOperator>(slots[slot].builtin_code));
+        record->cycles = cycles;
+        record_output(record, context, node);
+        layer_count++;
+    }
+    return status;
+}
+
+// A kernel is a plain function without a place for a slot number, hence one function per slot.
+template <size_t slot>
+TfLiteStatus observe_slot(TfLiteContext *context, TfLiteNode *node) {
+    return observe(static_cast<int>(slot), context, node);
+}
+
+template <size_t... slot>
+Invoke observer(int wanted, std::index_sequence<slot...>) {
+    static const Invoke table[] = {observe_slot<slot>...};
+    return table[wanted];
+}
+
+class Resolver : public BaseResolver {
+  public:
+    using BaseResolver::FindOp;
+
+    const Registration *FindOp(tflite::BuiltinOperator op) const override {
+        const Registration *plain = BaseResolver::FindOp(op);
+        for (int slot = 0; plain && slot < slots_used; slot++) {
+            if (slots[slot].builtin_code == op) return &slots[slot];
+        }
+        if (!plain || slots_used == KWS_TFLM_OPS) return plain;
+        kernels[slots_used] = plain->invoke;
+        slots[slots_used] = *plain;
+        slots[slots_used].invoke = observer(slots_used, std::make_index_sequence<KWS_TFLM_OPS>());
+        return &slots[slots_used++];
+    }
+
+  private:
+    TF_LITE_REMOVE_VIRTUAL_DELETE
+};
+
+alignas(16) uint8_t arena[KWS_TFLM_ARENA_BYTES];
+// Raw storage: a static object would want a destructor at an exit that never comes.
+alignas(Resolver) unsigned char resolver_storage[sizeof(Resolver)];
+alignas(tflite::MicroInterpreter) unsigned char interpreter_storage[sizeof(tflite::MicroInterpreter)];
+tflite::MicroInterpreter *interpreter;
+char error[160];
+
+const char *check_tensor(const char *which, const TfLiteTensor *tensor, size_t bytes, double scale, int zero_point) {
+    if (!tensor || tensor->type != kTfLiteInt8) {
+        snprintf(error, sizeof error, "tflm: the model's %s must be int8, got type %d; convert a quantized model", which, tensor ? tensor->type : -1);
+        return error;
+    }
+    const bool same = tensor->bytes == bytes && tensor->params.scale == static_cast<float>(scale) && tensor->params.zero_point == zero_point;
+    if (same) return nullptr;
+    snprintf(error, sizeof error, "tflm: model_data.c is not the model of kws_model.h: %s of %u bytes, want %u or another scale; convert again", which,
+             static_cast<unsigned>(tensor->bytes), static_cast<unsigned>(bytes));
+    return error;
+}
+
+const char *allocate(const tflite::Model *model) {
+    Resolver *resolver = new (resolver_storage) Resolver();
+    KWS_TFLM_ADD_OPS((*resolver));
+    interpreter = new (interpreter_storage) tflite::MicroInterpreter(model, *resolver, arena, sizeof arena);
+    if (interpreter->AllocateTensors() == kTfLiteOk) return nullptr;
+    interpreter = nullptr;
+    snprintf(error, sizeof error, "tflm: AllocateTensors failed in an arena of %u bytes; raise KWS_TFLM_ARENA_BYTES or add the operator",
+             static_cast<unsigned>(sizeof arena));
+    return error;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char *engine_name(void) { return "tflm"; }
+
+const char *engine_init(void) {
+    if (interpreter) return nullptr;
+    const tflite::Model *model = tflite::GetModel(kws_model_data);
+    if (model->version() != TFLITE_SCHEMA_VERSION) {
+        snprintf(error, sizeof error, "tflm: the model has schema version %u, this library reads %d; convert the model again",
+                 static_cast<unsigned>(model->version()), TFLITE_SCHEMA_VERSION);
+        return error;
+    }
+    const char *fault = allocate(model);
+    if (!fault) fault = check_tensor("input", interpreter->input(0), KWS_INPUT_BYTES, KWS_INPUT_SCALE, KWS_INPUT_ZERO_POINT);
+    if (!fault) fault = check_tensor("output", interpreter->output(0), KWS_OUTPUT_BYTES, KWS_OUTPUT_SCALE, KWS_OUTPUT_ZERO_POINT);
+    if (fault) interpreter = nullptr;
+    return fault;
+}
+
+int8_t *engine_input(void) { return interpreter->input(0)->data.int8; }
+const int8_t *engine_output(void) { return interpreter->output(0)->data.int8; }
+
+const char *engine_invoke(void) {
+    return interpreter->Invoke() == kTfLiteOk ? nullptr : "tflm: Invoke failed; the library's log on USB Serial names the operator";
+}
+
+uint32_t engine_arena_bytes(void) { return interpreter ? static_cast<uint32_t>(interpreter->arena_used_bytes()) : 0; }
+
+const char *engine_invoke_traced(engine_layer_record *into, int max, int *count) {
+    records = into;
+    max_records = max;
+    layer_count = 0;
+    const char *fault = engine_invoke();
+    records = nullptr;
+    *count = layer_count;
+    return fault;
+}
+
+}  // extern "C"
