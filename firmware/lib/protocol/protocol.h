@@ -1,0 +1,54 @@
+// The board's side of the serial line: MLPerf Tiny's device API (the host ends a command with '%', the board ends lines
+// with \r\n and every reply with m-ready) and this project's commands in the same form. docs/protocol.md lists them all.
+#ifndef PROTOCOL_H
+#define PROTOCOL_H
+
+#include <stdint.h>
+
+#include "protocol_text.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PROTOCOL_VERSION 1
+#define PROTOCOL_LINE_BYTES 1024      // longest command, '%' not counted
+#define PROTOCOL_AUDIO_SAMPLES 320    // most samples in one `audio` or `pcm` line
+#define PROTOCOL_MAX_RUNS 1000000u
+
+// What the sketch lends to the protocol. Hooks print their records with reply_*; the ones that return a sentence
+// return NULL when all went well. pcm may be NULL (no front end); then the audio hooks are never called.
+typedef struct {
+    protocol_sink write;
+    const char *name;   // name%
+    const char *model;  // profile%: the benchmark's name of the task, such as kws01
+    uint64_t (*micros)(void);
+
+    int8_t *input;  // the network's input as `db` and `features` leave it
+    uint32_t input_bytes;
+    int8_t *output;  // the last inference's, kept by `infer`
+    uint32_t output_bytes;
+    double output_scale;
+    int32_t output_zero_point;
+    int16_t *pcm;
+    uint32_t pcm_samples;
+
+    void (*release)(void);  // a command wants the network or the audio: listening ends
+    void (*identity)(void);
+    void (*memory)(void);
+    const char *(*infer)(void);   // input -> output
+    const char *(*layers)(void);  // input -> output, one record per layer
+    const char *(*features)(uint32_t samples);  // of pcm, into input
+    const char *(*runs)(uint32_t count, uint32_t samples);
+    const char *(*listen)(uint32_t inferences);  // 0: until another command
+    const char *(*stream)(void);                 // audio will come over the line, from a fresh state
+    const char *(*audio)(const int16_t *samples, uint32_t count);
+} protocol_app;
+
+void protocol_start(const protocol_app *app);  // prints the boot lines
+void protocol_feed(char c);                    // runs the command when c is its '%'
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,212 @@
+// The keyword spotter: audio -> features -> scores -> word, and a serial line to ask about each of them.
+#include <string.h>
+
+#include "board.h"
+#include "engine.h"
+#include "kws_model.h"
+#include "pipeline.h"
+#include "protocol.h"
+
+int8_t model_input[KWS_INPUT_BYTES];
+int8_t model_output[KWS_OUTPUT_BYTES];
+
+static uint32_t began_cycles, began_ms;
+
+void stage_begin() {
+    began_ms = board_millis();
+    began_cycles = board_cycles();
+}
+
+void stage_end(stage *cost) {
+    cost->cycles += board_cycles() - began_cycles;
+    cost->ms += board_millis() - began_ms;
+}
+
+const char *infer_window(const int8_t *input) {
+    memcpy(engine_input(), input, KWS_INPUT_BYTES);
+    return engine_invoke();
+}
+
+#if KWS_HAS_FRONTEND
+#include "detector.h"
+#include "frontend.h"
+
+#ifndef KWS_LISTEN_AT_BOOT
+#define KWS_LISTEN_AT_BOOT 1  // without a computer the LED shows the words heard; any command that needs the network ends it
+#endif
+#define LED_FRAMES 50  // how long a word stays on the LED
+
+static_assert(KWS_FRAMES * KWS_CHANNELS == KWS_INPUT_BYTES, "the network's input is the feature window");
+static_assert(KWS_LABELS == KWS_OUTPUT_BYTES && KWS_LABELS <= DETECTOR_MAX_LABELS, "one score per label");
+static_assert(KWS_STEP_SAMPLES <= PROTOCOL_AUDIO_SAMPLES, "an audio line holds a step");
+
+int16_t clip[KWS_CLIP_SAMPLES];
+
+static frontend_state front_end;
+static detector words;
+static int8_t window[KWS_FRAMES][KWS_CHANNELS];  // a ring of feature frames
+static uint32_t oldest;                          // its oldest row
+static uint32_t led_frames;                      // for how long the LED still shows a word
+
+static enum { IDLE, MICROPHONE, SERIAL_AUDIO } source = IDLE;
+static bool reporting;            // a record per inference
+static uint32_t wanted;           // inferences to go, 0: no end
+static uint32_t inferences, frames, hop;
+static int16_t step[KWS_STEP_SAMPLES];
+static uint32_t step_samples;
+static stage pre;                 // spent on features since the last inference
+
+void listening_reset() {
+    const detector_spec spec = {KWS_LABELS, KWS_HOP_FRAMES, KWS_AVERAGE_COUNT, KWS_DETECT_THRESHOLD, KWS_DETECT_SUPPRESS_FRAMES};
+    frontend_reset(&front_end);
+    detector_reset(&words, &spec);
+    memset(window, KWS_INPUT_ZERO_POINT, sizeof window);  // digital silence
+    oldest = led_frames = inferences = frames = hop = step_samples = 0;
+    pre = stage();
+    board_led(0, 0, 0);
+}
+
+int hear_step(const int16_t *pcm) {
+    if (!frontend_step(&front_end, pcm, window[oldest])) return 0;
+    oldest = (oldest + 1) % KWS_FRAMES;
+    return 1;
+}
+
+const int8_t *heard_frame(uint32_t age) {
+    return window[(oldest + KWS_FRAMES - 1 - age) % KWS_FRAMES];
+}
+
+const char *infer_heard() {
+    int8_t *input = engine_input();
+    memcpy(input, window[oldest], (KWS_FRAMES - oldest) * KWS_CHANNELS);
+    memcpy(input + (KWS_FRAMES - oldest) * KWS_CHANNELS, window[0], oldest * KWS_CHANNELS);
+    return engine_invoke();
+}
+
+int decide() {
+    static const uint8_t colours[][3] = {{0, 255, 0}, {255, 0, 0}, {0, 0, 255}, {255, 255, 0}, {0, 255, 255}, {255, 0, 255}};
+    const int label = detector_step(&words, engine_output());
+    if (label != DETECTOR_NOTHING) {
+        const uint8_t *colour = colours[(label - DETECTOR_FIRST_WORD) % 6];
+        board_led(colour[0], colour[1], colour[2]);
+        led_frames = LED_FRAMES;
+    } else if (led_frames) {
+        led_frames = led_frames > KWS_HOP_FRAMES ? led_frames - KWS_HOP_FRAMES : 0;
+        if (led_frames == 0) board_led(0, 0, 0);
+    }
+    return label;
+}
+
+// One step of audio is complete: a frame of features, and every KWS_HOP_FRAMES frames an inference and a decision.
+static const char *hear() {
+    stage infer = stage(), post = stage();
+    step_samples = 0;
+    stage_begin();
+    const int has_frame = hear_step(step);
+    stage_end(&pre);
+    if (!has_frame) return nullptr;
+    frames++;
+    if (++hop < KWS_HOP_FRAMES) return nullptr;
+
+    stage_begin();
+    const char *error = infer_heard();
+    stage_end(&infer);
+    if (error) return error;
+    stage_begin();
+    const int label = decide();
+    stage_end(&post);
+
+    if (reporting) {
+        reply_open("heard");
+        reply_field_u32(inferences);
+        reply_field_u32(frames);
+        const stage costs[] = {pre, infer, post};
+        for (const stage &cost : costs) reply_field_u32(cost.cycles);
+        for (const stage &cost : costs) reply_field_u32(cost.ms);
+        reply_field_bytes(engine_output(), KWS_OUTPUT_BYTES);
+        reply_field_i32(label);
+        reply_field_u32(source == MICROPHONE ? board_mic_dropped() : 0);
+        reply_close();
+    }
+    inferences++;
+    hop = 0;
+    pre = stage();
+    return nullptr;
+}
+
+const char *listen(uint32_t count, bool report) {
+    listening_reset();
+    const char *error = board_mic_start();
+    if (error) return error;
+    source = MICROPHONE;
+    reporting = report;
+    wanted = count;
+    return nullptr;
+}
+
+void listening_end() {
+    if (source == MICROPHONE) {
+        const uint32_t dropped = board_mic_dropped();
+        board_mic_stop();
+        if (reporting) {
+            reply_open("listened");
+            reply_field_u32(inferences);
+            reply_field_u32(dropped);
+            reply_close();
+        }
+    }
+    source = IDLE;
+}
+
+// At most one step of audio per call, so that commands are read between inferences.
+static void listen_on() {
+    step_samples += board_mic_read(step + step_samples, KWS_STEP_SAMPLES - step_samples);
+    if (step_samples < KWS_STEP_SAMPLES) {
+        board_idle();
+        return;
+    }
+    const char *error = hear();
+    if (error) reply_error(error);
+    if (error || (wanted && inferences == wanted)) listening_end();
+}
+
+const char *stream_begin() {
+    listening_reset();
+    source = SERIAL_AUDIO;
+    reporting = true;
+    return nullptr;
+}
+
+const char *stream_audio(const int16_t *samples, uint32_t count) {
+    const char *error = nullptr;
+    if (source != SERIAL_AUDIO) return "audio: send stream first";
+    while (count-- && !error) {
+        step[step_samples++] = *samples++;
+        if (step_samples == KWS_STEP_SAMPLES) error = hear();
+    }
+    return error;
+}
+#else
+void listening_end() {}
+#endif
+
+extern "C" void setup() {
+    board_init();
+    const char *error = engine_init();
+    if (error) board_fail(error);
+    commands_start();
+#if KWS_HAS_FRONTEND && KWS_LISTEN_AT_BOOT
+    (void)listen(0, false);  // a board without a microphone simply waits for commands
+#endif
+}
+
+extern "C" void loop() {
+    for (int budget = 64, c; budget > 0 && (c = board_serial_read()) >= 0; budget--) protocol_feed((char)c);
+#if KWS_HAS_FRONTEND
+    if (source == MICROPHONE) {
+        listen_on();
+        return;
+    }
+#endif
+    board_idle();
+}

@@ -1,0 +1,50 @@
+// What main.cpp does, stage by stage, for commands.cpp to time and to report.
+#ifndef PIPELINE_H
+#define PIPELINE_H
+
+#include <stdint.h>
+
+#include "kws_model.h"
+#include "protocol.h"
+
+// Feature frames from one inference to the next while listening, and how many inferences are averaged. A slow engine
+// takes longer hops by a build flag; the averaging then spans the same time.
+#if KWS_HAS_FRONTEND
+#ifndef KWS_HOP_FRAMES
+#define KWS_HOP_FRAMES KWS_DETECT_HOP_FRAMES
+#endif
+#if KWS_HOP_FRAMES <= KWS_DETECT_HOP_FRAMES
+#define KWS_AVERAGE_COUNT KWS_DETECT_AVERAGE_COUNT
+#elif KWS_DETECT_AVERAGE_COUNT * KWS_DETECT_HOP_FRAMES >= KWS_HOP_FRAMES
+#define KWS_AVERAGE_COUNT (KWS_DETECT_AVERAGE_COUNT * KWS_DETECT_HOP_FRAMES / KWS_HOP_FRAMES)
+#else
+#define KWS_AVERAGE_COUNT 1
+#endif
+#endif
+
+struct stage {  // what a stage took
+    uint32_t cycles, ms;
+};
+void stage_begin();
+void stage_end(stage *cost);  // adds the time since stage_begin
+
+extern int8_t model_input[KWS_INPUT_BYTES];    // as `db` or `features` left it
+extern int8_t model_output[KWS_OUTPUT_BYTES];  // of the last inference that a command asked for
+const char *infer_window(const int8_t *input);  // copies it to the engine and runs; NULL or one sentence
+void listening_end();
+
+#if KWS_HAS_FRONTEND
+extern int16_t clip[KWS_CLIP_SAMPLES];
+void listening_reset();                        // front end, window and detector as after power-up
+int hear_step(const int16_t *pcm);             // KWS_STEP_SAMPLES of audio; 1 when they completed a feature frame
+const char *infer_heard();                     // on the last KWS_FRAMES frames
+int decide();                                  // a label, or DETECTOR_NOTHING; shows it on the LED
+const int8_t *heard_frame(uint32_t age);       // the features of `age` frames ago
+const char *listen(uint32_t inferences, bool report);
+const char *stream_begin();
+const char *stream_audio(const int16_t *samples, uint32_t count);
+#endif
+
+void commands_start();  // the answers of commands.cpp, behind the protocol
+
+#endif
