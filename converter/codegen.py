@@ -1,0 +1,159 @@
+"""The AOT engine: a Graph as two C files that call the kernels of firmware/lib/nn, no interpreter, no allocation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.codegen_lower import Channels, Kernel, Value, lower_layer
+from converter.graph import Add, Graph, Layer
+from converter.plan import ArenaPlan, plan_arena
+
+LINE = 140
+PROVENANCE = "// Made by: python -m converter convert (do not edit)\n"
+
+HEADER = """\
+#ifndef MODEL_AOT_H
+#define MODEL_AOT_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+#define MODEL_AOT_INPUT_BYTES {input_bytes}
+#define MODEL_AOT_OUTPUT_BYTES {output_bytes}
+#define MODEL_AOT_LAYERS {layers}
+#define MODEL_AOT_ARENA_BYTES {arena_bytes} // activations and scratch together
+#define MODEL_AOT_SCRATCH_BYTES {scratch_bytes} // the largest scratch of one layer, part of the arena
+
+// Called after each layer; `output` is valid during the call only.
+typedef void (*model_aot_observer)(int layer, const char *name, const int8_t *output, uint32_t bytes);
+
+int8_t *model_aot_input(void); // may be overwritten by model_aot_run
+const int8_t *model_aot_output(void); // valid until the next model_aot_run
+void model_aot_run(model_aot_observer after_layer); // after_layer may be NULL
+
+#ifdef __cplusplus
+}}
+#endif
+#endif
+"""
+
+
+def render_aot(graph: Graph, simd: bool = True) -> dict[str, str]:
+    """model_aot.c and model_aot.h; the same graph always gives the same bytes. simd=False takes the portable kernels only."""
+    kernels = [lower_layer(graph, layer, simd) for layer in graph.layers]
+    scratches = [kernel.scratch_bytes if kernel else 0 for kernel in kernels]
+    plan = plan_arena(graph, scratches)
+    header = HEADER.format(
+        input_bytes=graph.tensors[graph.input].size,
+        output_bytes=graph.tensors[graph.output].size,
+        layers=len(graph.layers),
+        arena_bytes=plan.arena_bytes,
+        scratch_bytes=max(scratches, default=0),
+    )
+    return {"model_aot.h": PROVENANCE + header, "model_aot.c": PROVENANCE + _source(graph, kernels, plan)}
+
+
+def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan) -> str:
+    parts = ['#include "model_aot.h"\n\n#include "nn.h"\n']
+    parts += [_layer_data(i, layer, kernel) for i, (layer, kernel) in enumerate(zip(graph.layers, kernels, strict=True)) if kernel]
+    parts.append(_entry_points(graph, kernels, plan))
+    return "\n".join(parts)
+
+
+def _layer_data(number: int, layer: Layer, kernel: Kernel) -> str:
+    """The tables of one layer, then its struct."""
+    prefix = f"layer{number}"
+    tables = [text for name, value in kernel.fields.items() for text in _table(f"{prefix}_{name}", value)]
+    fields = [f".{name} = {_initialiser(f'{prefix}_{name}', value)}" for name, value in kernel.fields.items()]
+    body = f"static const {kernel.struct} {prefix} = {{\n{_wrapped(fields, '    ')}\n}};\n"
+    checks = ""
+    if kernel.function == "nn_conv_s8_simd":
+        sizes = ", ".join(str(kernel.fields[name]) for name in ("kernel_h", "kernel_w", "in_c"))
+        checks = f'_Static_assert(NN_CONV_SIMD_SCRATCH({sizes}) == {kernel.scratch_bytes}, "{prefix}: scratch as nn.h wants it");\n'
+    return f"// {number}: {type(layer).__name__} {_comment(layer.name)}\n" + "".join(tables) + body + checks
+
+
+def _table(name: str, value: Value) -> list[str]:
+    if isinstance(value, np.ndarray):
+        kind = "int8_t" if value.dtype == np.int8 else "int32_t"
+        return [f"static const _Alignas(4) {kind} {name}[{value.size}] = {{\n{_wrapped(_literals(value))}\n}};\n"]
+    if isinstance(value, Channels):
+        rows = zip(_literals(value.bias), value.multiplier.tolist(), value.shift.tolist(), strict=True)
+        texts = [f"{{{bias}, {multiplier}, {shift}}}" for bias, multiplier, shift in rows]
+        return [f"static const nn_channel {name}[{len(texts)}] = {{\n{_wrapped(texts)}\n}};\n"]
+    return []
+
+
+def _initialiser(name: str, value: Value) -> str:
+    if isinstance(value, (np.ndarray, Channels)):
+        return name
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f".{key} = {item}" for key, item in value.items()) + "}"
+    return "{" + ", ".join(map(str, value)) + "}" if isinstance(value, tuple) else str(value)
+
+
+def _literals(values: NDArray[np.int8] | NDArray[np.int32]) -> list[str]:
+    return ["(-2147483647 - 1)" if value == -(1 << 31) else str(value) for value in values.tolist()]
+
+
+def _wrapped(items: list[str], indent: str = "") -> str:
+    """Items with commas between them, as many a line as LINE columns hold."""
+    lines, line = [], indent
+    for item in items:
+        if len(line) + len(item) + 1 > LINE and line.strip():
+            lines.append(line.rstrip())
+            line = indent
+        line += item + "," + (" " if indent else "")
+    return "\n".join([*lines, line.rstrip()])
+
+
+def _comment(name: str) -> str:
+    return re.sub(r"[^\x20-\x5b\x5d-\x7e]", "?", name)
+
+
+def _string(name: str) -> str:
+    return '"' + _comment(name).replace('"', "'").replace("??", "?") + '"'
+
+
+def _entry_points(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan) -> str:
+    steps = [_step(graph, i, kernel, plan) for i, kernel in enumerate(kernels)]
+    return f"""\
+static _Alignas(16) uint32_t arena[MODEL_AOT_ARENA_BYTES / 4];
+#define AT(offset) ((int8_t *)arena + (offset))
+
+int8_t *model_aot_input(void)
+{{
+    return AT({plan.tensor_offsets[graph.input]});
+}}
+
+const int8_t *model_aot_output(void)
+{{
+    return AT({plan.tensor_offsets[graph.output]});
+}}
+
+void model_aot_run(model_aot_observer after_layer)
+{{
+{"".join(steps)}}}
+"""
+
+
+def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan) -> str:
+    layer = graph.layers[number]
+    output = f"AT({plan.tensor_offsets[layer.output]})"
+    lines = []
+    if kernel:
+        scratch = f"AT({plan.scratch_offsets[number]})" if kernel.scratch_bytes else "0"
+        operands = [f"AT({plan.tensor_offsets[layer.input]})"]
+        operands += [f"AT({plan.tensor_offsets[layer.input2]})", output] if isinstance(layer, Add) else [output, scratch]
+        lines.append(f"    {kernel.function}(&layer{number}, {', '.join(operands)});")
+    lines.append("    if (after_layer) {")
+    lines.append(f"        after_layer({number}, {_string(layer.name)}, {output}, {graph.tensors[layer.output].size});")
+    lines.append("    }")
+    return "\n".join(lines) + "\n"

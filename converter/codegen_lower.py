@@ -1,0 +1,227 @@
+"""From a layer of the Graph to the const data of its C kernel (firmware/lib/nn/nn.h): all that can be known before run time.
+
+What comes back is plain data; converter/codegen.py prints it as C and the tests hand it to the compiled kernels as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter import quant
+from converter.graph import (
+    Activation,
+    Add,
+    AveragePool2D,
+    Conv2D,
+    ConvertError,
+    DepthwiseConv2D,
+    FullyConnected,
+    Graph,
+    Int8,
+    Layer,
+    MaxPool2D,
+    Pad,
+    QuantParams,
+    Reshape,
+    Softmax,
+    assert_never,
+    pad_before,
+)
+
+Int32 = NDArray[np.int32]
+Value = Union[int, tuple[int, ...], Int8, Int32, "Channels", Mapping[str, int]]
+
+SIMD_PIXELS = 4  # NN_CONV_SIMD_PIXELS
+SIMD_SCRATCH_LIMIT = 16384  # a convolution that wants more takes the portable kernel: RAM is worth more than its time
+EXP_TABLE_LIMIT = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """nn_channel[n]."""
+
+    bias: Int32
+    multiplier: Int32
+    shift: Int32
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A call of `function` on a const `struct` of nn.h with these fields."""
+
+    function: str
+    struct: str
+    fields: Mapping[str, Value]
+    scratch_bytes: int = 0
+
+
+def lower_layer(graph: Graph, layer: Layer, simd: bool = True) -> Kernel | None:
+    """The kernel of one layer, in its SIMD form where there is one for the shape; None when nothing is to be done."""
+    x, y = graph.tensors[layer.input], graph.tensors[layer.output]
+    match layer:
+        case Conv2D():
+            return _conv(layer, layer.weights_ohwi, x.shape, y.shape, x.quant, y.quant, simd)
+        case DepthwiseConv2D():
+            if x.shape[3] == 1:  # one input channel: the same sums as a CONV_2D, which has the faster kernel
+                return _conv(layer, layer.weights_1hwc.transpose(3, 1, 2, 0), x.shape, y.shape, x.quant, y.quant, simd)
+            return _depthwise(layer, x.shape, y.shape, x.quant, y.quant, simd)
+        case FullyConnected():
+            return _dense(layer, x.size, x.quant, y.quant, simd)
+        case AveragePool2D():
+            return _pool("nn_average_pool_s8", layer, x.shape, y.shape, y.quant)
+        case MaxPool2D():
+            return _pool("nn_max_pool_s8", layer, x.shape, y.shape, y.quant)
+        case Add():
+            return _add(layer, x.size, x.quant, graph.tensors[layer.input2].quant, y.quant, simd)
+        case Reshape():
+            return None
+        case Softmax():
+            return _softmax(layer, x.shape, x.quant)
+        case Pad():
+            return _pad(layer, x.shape, y.shape, y.quant)
+        case _:
+            assert_never(layer)
+
+
+def pack_conv_weights(weights_ohwi: Int8) -> Int8:
+    """The order nn_conv_s8_simd wants: see nn.h."""
+    channels, rows = weights_ohwi.shape[:2]
+    taps = weights_ohwi.reshape(channels, rows, -1)
+    row = taps.shape[2]
+    order = [k for group in range(0, row - row % 4, 4) for k in (group, group + 2, group + 1, group + 3)] + list(range(row - row % 4, row))
+    padded = np.zeros((channels + channels % 2, rows, row + row % 2), np.int8)
+    padded[:channels, :, :row] = taps[:, :, order]
+    pairs = padded.reshape(-1, 2, rows * (row + row % 2))  # [pair of channels, a or b, taps]
+    return np.ascontiguousarray(pairs.transpose(0, 2, 1)).reshape(-1)
+
+
+def _channels(bias: NDArray[np.int64], multipliers: tuple[quant.Int, quant.Int]) -> Channels:
+    # biases wrap modulo 2**32, as the CPU adds
+    return Channels(bias.astype(np.int32), multipliers[0].astype(np.int32), multipliers[1].astype(np.int32))
+
+
+def _output(activation: Activation, y: QuantParams, largest_sums: NDArray[np.int64], channels: Channels) -> dict[str, int]:
+    low, high = quant.activation_range(activation, y)
+    bounded = int(largest_sums.max()) < 1 << 30 and int(channels.shift.max()) < 0
+    return {"out_zero": y.zero_point, "act_min": low, "act_max": high, "bounded": int(bounded)}
+
+
+def _largest_sums(weights_on: NDArray[np.int64], bias: NDArray[np.int64], x: QuantParams) -> NDArray[np.int64]:
+    """A bound on |bias + sum(w * (x - zero))| per output channel; weights are [channel, taps]."""
+    reach = max(127 - x.zero_point, x.zero_point + 128)
+    sums: NDArray[np.int64] = np.abs(bias) + np.abs(weights_on).sum(axis=1) * reach
+    return sums
+
+
+def _window_fields(
+    x: tuple[int, ...], y: tuple[int, ...], window_hw: tuple[int, int], layer: Conv2D | DepthwiseConv2D | AveragePool2D | MaxPool2D
+) -> dict[str, int]:
+    pads = [pad_before(x[1 + i], window_hw[i], layer.stride_hw[i], layer.padding) for i in (0, 1)]
+    return {
+        "in_h": x[1], "in_w": x[2], "out_h": y[1], "out_w": y[2],
+        "stride_h": layer.stride_hw[0], "stride_w": layer.stride_hw[1], "pad_top": pads[0], "pad_left": pads[1],
+    }
+
+
+def _conv(
+    layer: Conv2D | DepthwiseConv2D, weights_ohwi: Int8, x_shape: tuple[int, ...], y_shape: tuple[int, ...],
+    x: QuantParams, y: QuantParams, simd: bool,
+) -> Kernel:
+    out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
+    row = kernel_w * in_c
+    scratch = 4 * SIMD_PIXELS * kernel_h * ((row + 1) // 2) + (row + 3) // 4 * 4
+    use_simd = simd and scratch <= SIMD_SCRATCH_LIMIT
+    bias = layer.bias.astype(np.int64)
+    channels = _channels(bias, quant.conv_multipliers(x, layer.weight_quant, y, out_c))
+    largest = _largest_sums(weights_ohwi.reshape(out_c, -1).astype(np.int64), bias, x)
+    fields: dict[str, Value] = {
+        **_window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer),
+        "in_c": in_c, "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": x.zero_point,
+        "output": _output(layer.activation, y, largest, channels),
+        "weights": pack_conv_weights(weights_ohwi) if use_simd else np.ascontiguousarray(weights_ohwi).reshape(-1),
+        "channels": channels,
+    }
+    return Kernel("nn_conv_s8_simd" if use_simd else "nn_conv_s8", "nn_conv_layer", fields, scratch if use_simd else 0)
+
+
+def _depthwise(
+    layer: DepthwiseConv2D, x_shape: tuple[int, ...], y_shape: tuple[int, ...], x: QuantParams, y: QuantParams, simd: bool
+) -> Kernel:
+    _, kernel_h, kernel_w, out_c = layer.weights_1hwc.shape
+    bias = layer.bias.astype(np.int64)
+    channels = _channels(bias, quant.conv_multipliers(x, layer.weight_quant, y, out_c))
+    largest = _largest_sums(layer.weights_1hwc.reshape(-1, out_c).T.astype(np.int64), bias, x)
+    fields: dict[str, Value] = {
+        **_window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer),
+        "in_c": x_shape[3], "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": x.zero_point,
+        "output": _output(layer.activation, y, largest, channels),
+        "weights": np.ascontiguousarray(layer.weights_1hwc).reshape(-1),
+        "channels": channels,
+    }
+    return Kernel("nn_depthwise_s8_simd" if simd and out_c == x_shape[3] else "nn_depthwise_s8", "nn_conv_layer", fields)
+
+
+def _dense(layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, simd: bool) -> Kernel:
+    out_n, in_n = layer.weights_oi.shape
+    if in_size % in_n:
+        raise ConvertError(f"{layer.name}: FULLY_CONNECTED takes {in_n} inputs a row, got {in_size} values; reshape the input")
+    weights = layer.weights_oi.astype(np.int64)
+    bias = layer.bias.astype(np.int64)
+    channels = _channels(bias - x.zero_point * weights.sum(axis=1), quant.fully_connected_multipliers(x, layer.weight_quant, y, out_n))
+    fields: dict[str, Value] = {
+        "rows": in_size // in_n, "in_n": in_n, "out_n": out_n,
+        "output": _output(layer.activation, y, _largest_sums(weights, bias, x), channels),
+        "weights": np.ascontiguousarray(layer.weights_oi).reshape(-1),
+        "channels": channels,
+    }
+    return Kernel("nn_dense_s8_simd" if simd else "nn_dense_s8", "nn_dense_layer", fields)
+
+
+def _pool(
+    function: str, layer: AveragePool2D | MaxPool2D, x_shape: tuple[int, ...], y_shape: tuple[int, ...], y: QuantParams
+) -> Kernel:
+    low, high = quant.activation_range(layer.activation, y)
+    fields: dict[str, Value] = {
+        **_window_fields(x_shape, y_shape, layer.window_hw, layer),
+        "channels": x_shape[3], "window_h": layer.window_hw[0], "window_w": layer.window_hw[1], "act_min": low, "act_max": high,
+    }
+    return Kernel(function, "nn_pool_layer", fields)
+
+
+def _add(layer: Add, count: int, a: QuantParams, b: QuantParams, y: QuantParams, simd: bool) -> Kernel:
+    low, high = quant.activation_range(layer.activation, y)
+    (mult_a, shift_a), (mult_b, shift_b), (mult_out, shift_out) = quant.add_multipliers(a, b, y)
+    fields: dict[str, Value] = {
+        "count": count, "zero_a": a.zero_point, "multiplier_a": mult_a, "shift_a": shift_a,
+        "zero_b": b.zero_point, "multiplier_b": mult_b, "shift_b": shift_b,
+        "multiplier_out": mult_out, "shift_out": shift_out, "out_zero": y.zero_point, "act_min": low, "act_max": high,
+    }
+    return Kernel("nn_add_s8_simd" if simd and shift_out <= 0 else "nn_add_s8", "nn_add_layer", fields)
+
+
+def _softmax(layer: Softmax, x_shape: tuple[int, ...], x: QuantParams) -> Kernel:
+    mantissa, left_shift, diff_min = quant.softmax_multiplier(x, layer.beta)
+    length = min(EXP_TABLE_LIMIT, 1 - diff_min)
+    differences = -np.arange(length, dtype=np.int64)
+    table = quant.exp_of_negative(quant.high_mul(differences << max(left_shift, 0), mantissa))
+    depth = x_shape[-1]
+    fields: dict[str, Value] = {
+        "rows": int(np.prod(x_shape)) // depth, "depth": depth, "table_length": length, "exp_table": table.astype(np.int32),
+    }
+    return Kernel("nn_softmax_s8", "nn_softmax_layer", fields)
+
+
+def _pad(layer: Pad, x_shape: tuple[int, ...], y_shape: tuple[int, ...], y: QuantParams) -> Kernel:
+    if len(x_shape) > 4:
+        raise ConvertError(f"{layer.name}: PAD of {len(x_shape)} axes, the C kernel takes at most 4; reshape the input")
+    missing = (1,) * (4 - len(x_shape))
+    fields: dict[str, Value] = {
+        "in_shape": missing + tuple(x_shape), "out_shape": missing + tuple(y_shape),
+        "before": (0,) * len(missing) + tuple(before for before, _ in layer.pads), "value": y.zero_point,
+    }
+    return Kernel("nn_pad_s8", "nn_pad_layer", fields)

@@ -1,0 +1,115 @@
+"""Where each activation and scratch buffer lies in the one arena that the generated C keeps in RAM.
+
+Buffers are placed greedily by size at the lowest free place (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural
+Net Inference", 2020). Where that misses the lower bound, other orders are tried, always the same ones.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from converter.graph import Graph, Reshape, layer_inputs
+
+ALIGNMENT = 4
+TRIES = 300
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Bytes needed from layer `first` to layer `last`, both included; the graph's input is there from layer 0 on."""
+
+    bytes: int
+    first: int
+    last: int
+
+    def overlaps(self, other: Buffer) -> bool:
+        return self.first <= other.last and other.first <= self.last
+
+
+@dataclass(frozen=True)
+class ArenaPlan:
+    """Byte offsets into the arena: by tensor (reshaped tensors share one) and by layer's scratch."""
+
+    tensor_offsets: dict[int, int]
+    scratch_offsets: dict[int, int]
+    arena_bytes: int
+    lower_bound: int  # the most bytes that any layer needs at once
+
+
+def plan_arena(graph: Graph, scratch_bytes: Sequence[int] = ()) -> ArenaPlan:
+    """Offsets such that nothing overlaps what is still needed; scratch_bytes[i] is what layer i wants beside its tensors."""
+    owners = _owners(graph)
+    tensors = _tensor_buffers(graph, owners)
+    scratches = {i: Buffer(_aligned(size), i, i) for i, size in enumerate(scratch_bytes) if size}
+    buffers = [*tensors.values(), *scratches.values()]
+    bound = _lower_bound(buffers)
+    offsets = _best_offsets(buffers, bound)
+    by_owner = dict(zip(tensors, offsets[:len(tensors)], strict=True))
+    return ArenaPlan(
+        tensor_offsets={index: by_owner[owner] for index, owner in owners.items()},
+        scratch_offsets=dict(zip(scratches, offsets[len(tensors):], strict=True)),
+        arena_bytes=_end(buffers, offsets),
+        lower_bound=bound,
+    )
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _owners(graph: Graph) -> dict[int, int]:
+    """For each tensor that exists at run time the tensor whose bytes it is."""
+    owners = {graph.input: graph.input}
+    for layer in graph.layers:
+        owners[layer.output] = owners[layer.input] if isinstance(layer, Reshape) else layer.output
+    return owners
+
+
+def _tensor_buffers(graph: Graph, owners: dict[int, int]) -> dict[int, Buffer]:
+    first = {graph.input: 0}
+    last = {graph.input: 0}
+    for i, layer in enumerate(graph.layers):
+        for index in (*layer_inputs(layer), layer.output):
+            first.setdefault(owners[index], i)
+            last[owners[index]] = i
+    last[owners[graph.output]] = max(len(graph.layers) - 1, 0)
+    return {owner: Buffer(_aligned(graph.tensors[owner].size), first[owner], last[owner]) for owner in first}
+
+
+def _lower_bound(buffers: list[Buffer]) -> int:
+    return max(sum(b.bytes for b in buffers if b.first <= at.first <= b.last) for at in buffers)
+
+
+def _best_offsets(buffers: list[Buffer], bound: int) -> list[int]:
+    order = sorted(range(len(buffers)), key=lambda i: (-buffers[i].bytes, buffers[i].first))
+    best = _place(buffers, order)
+    shuffle = random.Random(0)
+    for _ in range(TRIES):
+        if _end(buffers, best) == bound:
+            break
+        order = sorted(order, key=lambda i: -buffers[i].bytes * shuffle.uniform(0.2, 1.0))
+        offsets = _place(buffers, order)
+        if _end(buffers, offsets) < _end(buffers, best):
+            best = offsets
+    return best
+
+
+def _place(buffers: list[Buffer], order: list[int]) -> list[int]:
+    """Each buffer in turn at the lowest offset that no overlapping earlier one covers."""
+    offsets = [0] * len(buffers)
+    placed: list[int] = []
+    for i in order:
+        offset = 0
+        for other in sorted((j for j in placed if buffers[j].overlaps(buffers[i])), key=lambda j: offsets[j]):
+            if offset + buffers[i].bytes <= offsets[other]:
+                break
+            offset = max(offset, offsets[other] + buffers[other].bytes)
+        offsets[i] = offset
+        placed.append(i)
+    return offsets
+
+
+def _end(buffers: list[Buffer], offsets: list[int]) -> int:
+    return max(offset + b.bytes for b, offset in zip(buffers, offsets, strict=True))

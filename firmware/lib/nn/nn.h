@@ -1,0 +1,121 @@
+// Int8 kernels that equal TensorFlow Lite Micro's reference kernels bit for bit. Layers are const data made by
+// converter/codegen.py; kernels never allocate, use no float and return nothing. Activations are NHWC, batch 1.
+//
+// Two forms: `nn_*_s8` is the meaning in portable C, `nn_*_s8_simd` the same values by the DSP instructions of nn_simd.h
+// (emulated where the CPU lacks them). The converter chooses per layer, since the forms may want weights laid out differently.
+#ifndef NN_H
+#define NN_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// One output channel: y = requantize(bias + sum(w * (x - in_zero))) with real multiplier = multiplier * 2**(shift - 31).
+typedef struct {
+    int32_t bias;
+    int32_t multiplier;
+    int32_t shift;
+} nn_channel;
+
+// `bounded` is 1 when the converter has proven |sum| < 2**30 and shift in -31..-1 for every channel: the SIMD forms then
+// round by SMMULR.
+typedef struct {
+    int32_t out_zero;
+    int32_t act_min;
+    int32_t act_max;
+    int32_t bounded;
+} nn_output;
+
+// CONV_2D and, with a depth multiplier, DEPTHWISE_CONV_2D. pad_top and pad_left are TFLite's; the far sides follow from out_*.
+typedef struct {
+    int32_t in_h, in_w, in_c;
+    int32_t out_h, out_w, out_c;
+    int32_t kernel_h, kernel_w;
+    int32_t stride_h, stride_w;
+    int32_t pad_top, pad_left;
+    int32_t in_zero;
+    nn_output output;
+    const int8_t *weights;
+    const nn_channel *channels;
+} nn_conv_layer;
+
+// Weights OHWI. No scratch.
+void nn_conv_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+// Weights in pairs of output channels a, b (the last b is zero when out_c is odd). Per pair, kernel row by kernel row, each row
+// of kernel_w * in_c weights padded to even length: words of four bytes a(k) b(k) a(k') b(k'), where the pairs (k, k') of each whole
+// group of four are (0, 2) (1, 3) and those of the rest (0, 1) (2, -). 4-byte aligned.
+// Scratch, 4-byte aligned: NN_CONV_SIMD_SCRATCH bytes.
+void nn_conv_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+#define NN_CONV_SIMD_PIXELS 4
+#define NN_CONV_SIMD_SCRATCH(kernel_h, kernel_w, in_c) \
+    (4 * NN_CONV_SIMD_PIXELS * (kernel_h) * (((kernel_w) * (in_c) + 1) / 2) + (((kernel_w) * (in_c) + 3) & ~3))
+
+// Weights HWC with out_c channels; output channel o reads input channel o / (out_c / in_c). No scratch.
+void nn_depthwise_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+// The same layout; wants out_c == in_c. No scratch.
+void nn_depthwise_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+// FULLY_CONNECTED, weights OI. The converter has folded -in_zero * sum(weights) into the biases.
+typedef struct {
+    int32_t rows;
+    int32_t in_n, out_n;
+    nn_output output;
+    const int8_t *weights;
+    const nn_channel *channels;
+} nn_dense_layer;
+
+void nn_dense_s8(const nn_dense_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+void nn_dense_s8_simd(const nn_dense_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+typedef struct {
+    int32_t in_h, in_w, channels;
+    int32_t out_h, out_w;
+    int32_t window_h, window_w;
+    int32_t stride_h, stride_w;
+    int32_t pad_top, pad_left;
+    int32_t act_min, act_max;
+} nn_pool_layer;
+
+void nn_average_pool_s8(const nn_pool_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+void nn_max_pool_s8(const nn_pool_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+// ADD of equal shapes; multipliers as TFLite's, all shifts <= 0.
+typedef struct {
+    int32_t count;
+    int32_t zero_a, multiplier_a, shift_a;
+    int32_t zero_b, multiplier_b, shift_b;
+    int32_t multiplier_out, shift_out;
+    int32_t out_zero, act_min, act_max;
+} nn_add_layer;
+
+void nn_add_s8(const nn_add_layer *layer, const int8_t *a, const int8_t *b, int8_t *out);
+void nn_add_s8_simd(const nn_add_layer *layer, const int8_t *a, const int8_t *b, int8_t *out);
+
+// SOFTMAX over rows of `depth`; exp_table[d] is exp(-d * scale * beta) as Q0.31 for d < table_length, and 0 beyond.
+typedef struct {
+    int32_t rows, depth;
+    int32_t table_length;
+    const int32_t *exp_table;
+} nn_softmax_layer;
+
+void nn_softmax_s8(const nn_softmax_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+// PAD of up to four axes (missing ones in front are 1) with `value`.
+typedef struct {
+    int32_t in_shape[4];
+    int32_t before[4];
+    int32_t out_shape[4];
+    int32_t value;
+} nn_pad_layer;
+
+void nn_pad_s8(const nn_pad_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

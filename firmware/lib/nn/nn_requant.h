@@ -1,0 +1,50 @@
+// From an int32 sum to an int8 output: TFLite's double rounding, and the short form proven equal to it.
+#ifndef NN_REQUANT_H
+#define NN_REQUANT_H
+
+#include "nn.h"
+#include "nn_simd.h"
+
+// round(a * b / 2**31), halves up; not both INT32_MIN, the one case that TFLite saturates.
+NN_INLINE int32_t nn_high_mul(int32_t a, int32_t b)
+{
+    return (int32_t)(((int64_t)a * b + ((int64_t)1 << 30)) >> 31);
+}
+
+// x / 2**exponent, halves away from zero; exponent 0..31.
+NN_INLINE int32_t nn_rounding_shift(int32_t x, int32_t exponent)
+{
+    const int32_t mask = (int32_t)(((uint32_t)1 << exponent) - 1u);
+    const int32_t threshold = (mask >> 1) + (x < 0 ? 1 : 0);
+    return (x >> exponent) + ((x & mask) > threshold ? 1 : 0);
+}
+
+// sum * multiplier * 2**(shift - 31) as TFLite rounds it, for any sum and shift.
+NN_INLINE int32_t nn_scale(int32_t sum, int32_t multiplier, int32_t shift)
+{
+    const int32_t left = shift > 0 ? shift : 0;
+    const int32_t widened = (int32_t)((uint32_t)sum << left);
+    return nn_rounding_shift(nn_high_mul(widened, multiplier), left - shift);
+}
+
+NN_INLINE int32_t nn_clamp(int32_t x, int32_t low, int32_t high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+NN_INLINE int8_t nn_requantize(int32_t sum, const nn_channel *channel, const nn_output *output)
+{
+    const int32_t scaled = nn_scale(sum, channel->multiplier, channel->shift);
+    const int32_t moved = (int32_t)((uint32_t)scaled + (uint32_t)output->out_zero);
+    return (int8_t)nn_clamp(moved, output->act_min, output->act_max);
+}
+
+// nn_scale for |sum| < 2**30 and shift = -exponent in -31..-1: high_mul(s, m) is (2 s m + 2**31) >> 32, which is SMMULR; and
+// halves away from zero is halves up after subtracting 1 from what is negative.
+NN_INLINE int32_t nn_scale_bounded(int32_t sum, int32_t multiplier, int32_t exponent)
+{
+    const int32_t product = nn_smmulr(2 * sum, multiplier);
+    return (product + (product >> 31) + (1 << (exponent - 1))) >> exponent;
+}
+
+#endif
