@@ -17,6 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from converter.frontend_native import NativeEngine, find_compiler
+from converter.frontend_tables import FrontendTables, compute_tables
 from converter.graph import ConvertError
 from trainer.spec import FeatureSpec
 
@@ -152,14 +154,44 @@ def wheel_config(spec: FeatureSpec) -> FrontendConfig:
     )
 
 
+def pin_tables(state: FrontendState, tables: FrontendTables) -> int:
+    """Overwrite the state's window, mel weights and gains with `tables`; returns how many values that changed.
+
+    The wheel computes them at run time with the math library of the machine, and log1pf differs between C libraries (two weights of
+    the deployed features). Nothing changes on glibc 2.36 (measured); elsewhere this keeps features equal on every machine.
+    """
+    changed = _overwrite(state.window.coefficients, 0, tables.window)
+    for bits, gain in enumerate(tables.gain):
+        start = 4 * bits - 6 if bits >= 2 else bits
+        changed += _overwrite(state.pcan.gain_lut, start, gain if bits >= 2 else gain[:1])
+    first, used, bank = tables.first_bin, 0, state.filterbank
+    for triangle, width in enumerate(tables.widths):
+        padding = first - bank.frequency_starts[triangle]
+        for side, target in enumerate((bank.weights, bank.unweights)):
+            values = tuple(pair[side] for pair in tables.weights[used:used + width])
+            changed += _overwrite(target, bank.weight_starts[triangle] + padding, values)
+        first, used = first + width, used + width
+    return changed
+
+
+def _overwrite(target: Any, start: int, values: tuple[int, ...]) -> int:
+    wrong = [(start + index, value) for index, value in enumerate(values) if target[start + index] != value]
+    for index, value in wrong:
+        target[index] = value
+    return len(wrong)
+
+
 class WheelEngine:
     """The oracle: TFLM's C code. Calls release the GIL; one object must stay in one thread at a time."""
 
-    def __init__(self, spec: FeatureSpec, library: ctypes.CDLL) -> None:
+    def __init__(self, spec: FeatureSpec, library: ctypes.CDLL, pinned: bool = True) -> None:
         self.spec, self.library, self.state = spec, library, FrontendState()
         self._read = ctypes.c_size_t()
+        tables = compute_tables(spec)  # first: it refuses in one sentence what the C would only print or crash on
         if not library.FrontendPopulateState(ctypes.byref(wheel_config(spec)), ctypes.byref(self.state), spec.sample_rate_hz):
-            raise ConvertError(f"MicroFrontend: the settings are refused by {WHEEL}, got {spec}; choose a band within the spectrum")
+            raise ConvertError(f"MicroFrontend: {WHEEL} must accept the settings, got {spec}; choose a band within the spectrum")
+        if pinned:
+            pin_tables(self.state, tables)
 
     def __del__(self) -> None:
         if getattr(self, "state", None) is not None and self.state.window.size:
@@ -186,7 +218,9 @@ def open_engine(spec: FeatureSpec) -> Engine:
     library = load_wheel()
     if library is not None:
         return WheelEngine(spec, library)
-    raise ConvertError(f"MicroFrontend: needs the package {WHEEL}=={WHEEL_VERSION}; install it with pip")
+    if find_compiler() is None:
+        raise ConvertError(f"MicroFrontend: needs the package {WHEEL}=={WHEEL_VERSION} or a C compiler, found neither; install one of them")
+    return NativeEngine(spec)
 
 
 class MicroFrontend:
