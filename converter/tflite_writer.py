@@ -195,9 +195,9 @@ class _Writer:
 
     def _inputs(self, layer: Layer) -> list[int]:
         """Operand numbers of a layer, its constants registered."""
-        operands = list(layer_inputs(layer))
+        operands, name = list(layer_inputs(layer)), self.graph.tensors[layer.output].name
         if isinstance(layer, Pad):
-            return [*operands, self._constant(f"{layer.name}/pads", np.asarray(layer.pads, "<i4"), schema.INT32, None)]
+            return [*operands, self._constant(f"{name}/pads", np.asarray(layer.pads, "<i4"), schema.INT32, None)]
         if isinstance(layer, Conv2D):
             weights: NDArray[np.int8] = layer.weights_ohwi
         elif isinstance(layer, DepthwiseConv2D):
@@ -209,8 +209,8 @@ class _Writer:
         bias_quant = _bias_quant(self.graph.tensors[layer.input].quant, layer.weight_quant)
         return [
             *operands,
-            self._constant(f"{layer.name}/weights", weights, schema.INT8, layer.weight_quant),
-            self._constant(f"{layer.name}/bias", layer.bias.astype("<i4"), schema.INT32, bias_quant),
+            self._constant(f"{name}/weights", weights, schema.INT8, layer.weight_quant),
+            self._constant(f"{name}/bias", layer.bias.astype("<i4"), schema.INT32, bias_quant),
         ]
 
     def _constant(self, name: str, values: NDArray[np.generic], kind: int, quant: QuantParams | None) -> int:
