@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from random_layers import LAYERS, random_graph, random_inputs
 
-from converter import reference
+from converter import quant, reference
+from converter.check import check
 from converter.engines import Tflm, Unavailable
 from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, QuantParams, Tensor
 from converter.tflite_reader import read_tflite
@@ -58,24 +59,23 @@ def test_written_layers_read_back_equal() -> None:
         assert write_tflite(again) == data, index
 
 
-def test_one_scale_dense_rounds_the_scale_product_to_float32_as_tflm_does() -> None:
-    """Biases put where the float32 and the double product of the scales round to different outputs."""
+def test_one_scale_dense_takes_the_scale_product_in_double_as_tflm_does() -> None:
+    """Biases put where the float32 product of the scales (older TensorFlow Lite) and the double one round apart."""
     rng = np.random.default_rng(1)
     told_apart = 0
     for _ in range(20):
         s_in, s_weight = (float(np.float32(rng.uniform(1.6e-4, 2.2e-4))) for _ in range(2))
-        s_out = float(np.float32(0.5))
-        rounded = float(np.float32(s_in) * np.float32(s_weight)) / s_out
-        exact = s_in * s_weight / s_out
-        bias = [round(55.5 / ((rounded + exact) / 2)) + step for step in range(-3, 4)]
-        layer = FullyConnected("dense", 0, 1, np.zeros((7, 1), np.int8), QuantParams((s_weight,), (0,)), np.array(bias, np.int32), "NONE")
-        x, y = Tensor("x", (1, 1), QuantParams((s_in,), (0,))), Tensor("y", (1, 7), QuantParams((s_out,), (0,)))
-        graph = Graph((x, y), (layer,), 0, 1)
+        s_out = 0.5
+        rounded, exact = float(np.float32(s_in) * np.float32(s_weight)) / s_out, s_in * s_weight / s_out
+        bias = np.array([round(55.5 / ((rounded + exact) / 2)) + step for step in range(-30, 31)], np.int32)
+        layer = FullyConnected("dense", 0, 1, np.zeros((61, 1), np.int8), QuantParams((s_weight,), (0,)), bias, "NONE")
+        x, y = Tensor("x", (1, 1), QuantParams((s_in,), (0,))), Tensor("y", (1, 61), QuantParams((s_out,), (0,)))
+        graph = check(Graph((x, y), (layer,), 0, 1))
         ours = reference.run(graph, np.zeros((1, 1), np.int8))[1]
         try:
-            theirs = Tflm(graph).output(np.zeros((1, 1), np.int8))
+            assert np.array_equal(ours, Tflm(graph).output(np.zeros((1, 1), np.int8)))
         except Unavailable as missing:
             pytest.skip(str(missing))
-        assert np.array_equal(ours, theirs)
-        told_apart += not np.array_equal(ours[0], np.floor(np.array(bias) * exact + 0.5))
+        older = quant.multiply_by_quantized_multiplier(bias.astype(np.int64), *quant.quantize_multiplier(rounded))
+        told_apart += int((ours[0] != older).sum())
     assert told_apart > 0, "no draw tells the two rules apart"
