@@ -62,17 +62,17 @@ def render_aot(graph: Graph, simd: bool = True) -> dict[str, str]:
 
 def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan) -> str:
     parts = ['#include "model_aot.h"\n\n#include "nn.h"\n']
-    parts += [_layer_data(i, layer, kernel) for i, (layer, kernel) in enumerate(zip(graph.layers, kernels, strict=True)) if kernel]
+    parts += [layer_data(i, layer, kernel) for i, (layer, kernel) in enumerate(zip(graph.layers, kernels, strict=True)) if kernel]
     parts.append(_entry_points(graph, kernels, plan))
     return "\n".join(parts)
 
 
-def _layer_data(number: int, layer: Layer, kernel: Kernel) -> str:
+def layer_data(number: int, layer: Layer, kernel: Kernel) -> str:
     """The tables of one layer, then its struct."""
     prefix = f"layer{number}"
     tables = [text for name, value in kernel.fields.items() for text in _table(f"{prefix}_{name}", value)]
     fields = [f".{name} = {_initialiser(f'{prefix}_{name}', value)}" for name, value in kernel.fields.items()]
-    body = f"static const {kernel.struct} {prefix} = {{\n{_wrapped(fields, '    ')}\n}};\n"
+    body = f"static const {kernel.struct} {prefix} = {{\n{wrapped(fields, '    ')}\n}};\n"
     checks = ""
     if kernel.function == "nn_conv_s8_simd":
         sizes = ", ".join(str(kernel.fields[name]) for name in ("kernel_h", "kernel_w", "in_c"))
@@ -83,11 +83,11 @@ def _layer_data(number: int, layer: Layer, kernel: Kernel) -> str:
 def _table(name: str, value: Value) -> list[str]:
     if isinstance(value, np.ndarray):
         kind = "int8_t" if value.dtype == np.int8 else "int32_t"
-        return [f"static const _Alignas(4) {kind} {name}[{value.size}] = {{\n{_wrapped(_literals(value))}\n}};\n"]
+        return [f"static const _Alignas(4) {kind} {name}[{value.size}] = {{\n{wrapped(_literals(value))}\n}};\n"]
     if isinstance(value, Channels):
         rows = zip(_literals(value.bias), value.multiplier.tolist(), value.shift.tolist(), strict=True)
         texts = [f"{{{bias}, {multiplier}, {shift}}}" for bias, multiplier, shift in rows]
-        return [f"static const nn_channel {name}[{len(texts)}] = {{\n{_wrapped(texts)}\n}};\n"]
+        return [f"static const nn_channel {name}[{len(texts)}] = {{\n{wrapped(texts)}\n}};\n"]
     return []
 
 
@@ -103,7 +103,7 @@ def _literals(values: NDArray[np.int8] | NDArray[np.int32]) -> list[str]:
     return ["(-2147483647 - 1)" if value == -(1 << 31) else str(value) for value in values.tolist()]
 
 
-def _wrapped(items: list[str], indent: str = "") -> str:
+def wrapped(items: list[str], indent: str = "") -> str:
     """Items with commas between them, as many a line as LINE columns hold."""
     lines, line = [], indent
     for item in items:
