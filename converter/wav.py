@@ -1,0 +1,107 @@
+"""WAV and FLAC recordings as the board hears them: 16 kHz, mono, 16 bit integers. Anything else is refused in one sentence, never changed.
+
+Opening and checking is shared with trainer.audio, which converts other recordings when it is told to.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from converter.graph import ConvertError
+
+Int16 = npt.NDArray[np.int16]
+SUFFIXES, FORMATS = (".wav", ".flac"), ("WAV", "WAVEX", "FLAC")
+MAX_SECONDS = 3600
+_STREAMED = 0xFFFFFFFF
+
+
+def read_wav(path: Path | str, sample_rate_hz: int = 16000, min_samples: int = 1, max_seconds: float = MAX_SECONDS) -> Int16:
+    """int16 [n] of a recording that already is sample_rate_hz, mono, 16 bit; raises ConvertError for anything else."""
+    with open_recording(path, max_seconds) as recording:
+        found = f"{recording.samplerate} Hz, {channels_in_words(recording.channels)}, {recording.subtype}"
+        if (recording.samplerate, recording.channels, recording.subtype) != (sample_rate_hz, 1, "PCM_16"):
+            raise ConvertError(f"{path}: must be {sample_rate_hz} Hz, mono, PCM_16, got {found}; convert it with `python -m trainer audio`")
+        pcm: Int16 = recording.read(dtype="int16")
+    check_length(path, pcm, recording.frames, min_samples, sample_rate_hz)
+    return pcm
+
+
+def channels_in_words(channels: int) -> str:
+    return {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
+
+
+def check_length(path: Path | str, samples: npt.NDArray[Any], announced: int, min_samples: int, sample_rate_hz: int) -> None:
+    """Raises ConvertError when fewer samples came than the header announced or the caller needs."""
+    if len(samples) < announced:
+        raise ConvertError(f"{path}: cut off, {announced} samples are announced, got {len(samples)}; copy or record it again")
+    if len(samples) < min_samples:
+        needed = f"{min_samples} samples ({1000 * min_samples / sample_rate_hz:g} ms)"
+        raise ConvertError(f"{path}: too short, needs at least {needed}, got {len(samples)}; record it again")
+
+
+@contextmanager
+def open_recording(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterator[soundfile.SoundFile]:
+    """The opened recording, its header checked; raises ConvertError, also for what goes wrong while it is read."""
+    file = Path(path)
+    if not file.is_file():
+        raise ConvertError(f"{path}: must be a recording, got {'a folder' if file.is_dir() else 'no such file'}; name a WAV or FLAC file")
+    if file.suffix.lower() not in SUFFIXES:
+        raise ConvertError(f"{path}: must be a .wav or .flac file, got `{file.suffix}`; export it again as WAV")
+    try:
+        _check_riff(file)
+        with soundfile.SoundFile(file) as recording:
+            _check_header(file, recording, max_seconds)
+            yield recording
+    except (soundfile.LibsndfileError, RuntimeError, OSError, EOFError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason.rsplit("': ", 1)[-1].rstrip(".")
+        raise ConvertError(f"{path}: must be readable as WAV or FLAC, got `{reason}`; export it again") from None
+
+
+def _check_header(path: Path, recording: soundfile.SoundFile, max_seconds: float) -> None:
+    if recording.format not in FORMATS:
+        raise ConvertError(f"{path}: must be WAV or FLAC inside too, got {recording.format}; export it again as WAV")
+    if recording.channels > 8 or not 1000 <= recording.samplerate <= 768000:
+        found = f"{recording.channels} channels at {recording.samplerate} Hz"
+        raise ConvertError(f"{path}: must have 1 to 8 channels at 1 to 768 kHz, got {found}; export it again")
+    seconds = recording.frames / recording.samplerate
+    if seconds > max_seconds:
+        raise ConvertError(f"{path}: must last at most {max_seconds:g} s, got {seconds:.1f} s; cut it")
+
+
+def _check_riff(path: Path) -> None:
+    """A WAV shorter than its header says is read without complaint by libsndfile; here it is refused."""
+    size = path.stat().st_size
+    if size == 0:
+        raise ConvertError(f"{path}: must hold a recording, got an empty file; record it again")
+    with path.open("rb") as file:
+        if file.read(4) != b"RIFF":
+            return
+        for name, length in _chunks(file, size):
+            if name == b"data":
+                if length != _STREAMED and file.tell() + length > size:
+                    raise ConvertError(f"{path}: cut off, {length} bytes of samples are announced, got {size - file.tell()}; copy it again")
+                return
+
+
+def _chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
+    """Name and length of each chunk, the file standing at its first byte; at most a thousand, so that a damaged file ends."""
+    position = 12
+    for _ in range(1000):
+        file.seek(position)
+        header = file.read(8)
+        if len(header) < 8:
+            return
+        name, length = struct.unpack("<4sI", header)
+        yield name, length
+        position += 8 + length + length % 2
+        if position > size:
+            return
