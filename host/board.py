@@ -6,7 +6,7 @@ import base64
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -113,6 +113,11 @@ class Board:
 
     def close(self) -> None:
         self._link.close()
+
+    @property
+    def modelled(self) -> bool:
+        """True when the port is no serial device but the virtual board's, whose times come from its cycle model."""
+        return "://" in self.port or self.port.startswith("/dev/pts/")
 
     # -- lines
 
@@ -291,7 +296,7 @@ class Board:
             for line in list(self.lines(f"audio {base64.b64encode(data[at:at + 2 * AUDIO_SAMPLES]).decode()}")):
                 yield self._heard(line, "audio%")
 
-    def listen(self, inferences: int = 0) -> Iterator[Heard]:
+    def listen(self, inferences: int = 0) -> Generator[Heard, None, None]:
         """The microphone, one record per inference; 0 goes on until the caller stops. HostError without a microphone."""
         self._need_front_end()
         list(self.lines(f"listen {inferences}"))

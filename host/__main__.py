@@ -1,0 +1,222 @@
+"""The host's commands around a real or virtual board; every module is loaded only by the command that needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from host.protocol import HostError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from host.protocol import Heard
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console()
+OptionalPort = Annotated[str | None, typer.Argument(help="/dev/ttyACM0, COM3, a pty or socket://host:port; found by USB id if left out")]
+PortAndFile = Annotated[list[str], typer.Argument(metavar="[PORT] FILE", help="port (found by USB id if left out), then the file")]
+PortAndFiles = Annotated[list[str], typer.Argument(metavar="[PORT] WAVS...", help="port (found by USB id if left out), then recordings")]
+RunOption = Annotated[Path | None, typer.Option("--run", help="the model on the board: run folder, .onnx or .tflite (default: reference/)")]
+Json = Annotated[Path | None, typer.Option("--json", help="write the result here too")]
+FILE_SUFFIXES = (".wav", ".flac", ".npy", ".bin")
+
+
+def split_port(words: list[str]) -> tuple[str | None, list[Path]]:
+    """(port or None, files): the first word is a port unless it is, or is named like, a file.
+
+    >>> split_port(["COM3", "yes.wav"]), split_port(["yes.wav"])
+    (('COM3', [PosixPath('yes.wav')]), (None, [PosixPath('yes.wav')]))
+    """
+    first = Path(words[0])
+    is_file = "://" not in words[0] and (first.suffix.lower() in FILE_SUFFIXES or first.is_file() or first.is_dir())
+    files = words if is_file else words[1:]
+    if not files:
+        raise HostError(f"{words[0]}: a port alone; name a file behind it")
+    return None if is_file else words[0], [Path(word) for word in files]
+
+
+def _write_json(path: Path | None, result: dict[str, Any]) -> None:
+    from trainer.artifact import write_atomic
+
+    if path is not None:
+        write_atomic(path, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _progress() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+                    console=Console(stderr=True))
+
+
+def _one_file(words: list[str]) -> tuple[str | None, Path]:
+    port, files = split_port(words)
+    if len(files) != 1:
+        raise HostError(f"one file at a time, got {len(files)}: {', '.join(map(str, files))}")
+    return port, files[0]
+
+
+@app.command()
+def ports() -> None:
+    """List the serial ports and which of them is a Nano 33 BLE."""
+    from serial.tools import list_ports
+
+    from host.board import USB_BOOTLOADER, USB_SKETCH, USB_VENDOR
+
+    for port in sorted(list_ports.comports()):
+        kind = "Nano 33 BLE" if port.vid == USB_VENDOR and port.pid in USB_SKETCH else ""
+        kind = "Nano 33 BLE, bootloader" if port.vid == USB_VENDOR and port.pid in USB_BOOTLOADER else kind
+        console.print(f"{port.device}  {port.description}  {kind}")
+
+
+@app.command()
+def profile(port: OptionalPort = None, runs: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1000,
+            layers: Annotated[bool, typer.Option("--layers", help="cycles per layer too")] = False,
+            wav: Annotated[Path | None, typer.Option(help="recording to work on (default: a made-up sound)")] = None,
+            json_file: Json = None) -> None:
+    """Stage times of the board: minimum, maximum, mean, number of runs; by millis() and by the cycle counter."""
+    from converter.wav import read_wav
+    from host import profiler
+    from host.board import Board
+
+    pcm = read_wav(wav, min_samples=640) if wav else None
+    with Board(port) as board, _progress() as progress:
+        task = progress.add_task("runs", total=runs)
+        result = profiler.profile(board, runs, pcm, lambda run: progress.update(task, completed=run.index + 1))
+    profiler.show(result, console, layers)
+    _write_json(json_file, result.to_json())
+
+
+@app.command()
+def monitor(port: OptionalPort = None, inferences: Annotated[int, typer.Option(min=0, help="stop after so many, 0: never")] = 0) -> None:
+    """Live view of the board listening to its microphone; Ctrl-C ends it."""
+    from host import monitor as view
+    from host.board import Board
+
+    with Board(port) as board, contextlib.closing(board.listen(inferences)) as records:
+        shown = view.monitor(board.identity, board.modelled, records, console)
+    console.print(f"{shown.count} inferences, {len(shown.words)} words heard, {shown.lost} samples of audio lost")
+
+
+@app.command()
+def infer(words: PortAndFile, layers: Annotated[bool, typer.Option("--layers", help="compare every layer with --run")] = False,
+          run: RunOption = None, json_file: Json = None) -> None:
+    """One recording, or one int8 input (.npy, .bin), through the network on the board."""
+    from host import infer as inference
+    from host.board import Board
+    from host.model import REFERENCE, load_model
+
+    port, file = _one_file(words)
+    model = load_model(run or REFERENCE) if layers or run else None
+    with Board(port) as board:
+        answer = inference.infer(board, file, model)
+        inference.show(answer, board.identity.clock_hz, console, layers)
+    _write_json(json_file, inference.to_json(answer))
+    if answer.differences:
+        raise HostError(f"{file}: {inference.first_difference(answer)}")
+
+
+@app.command()
+def stream(words: PortAndFile, run: RunOption = None, compare: Annotated[bool, typer.Option(help="with the host's own decisions")] = True,
+           json_file: Json = None) -> None:
+    """Play a recording over the serial line into the board, as if it were its microphone."""
+    from converter.wav import read_wav
+    from host import stream as streaming
+    from host.board import Board
+    from host.model import REFERENCE, load_model, require_same
+
+    port, file = _one_file(words)
+    pcm = read_wav(file)
+    model = load_model(run or REFERENCE) if compare else None
+    with Board(port) as board, _progress() as progress:
+        if model is not None:
+            require_same(board.identity, model)
+        task = progress.add_task("audio", total=None)
+
+        def tell(heard: Heard) -> None:
+            progress.update(task, completed=heard.index + 1)
+            if heard.word is not None:
+                seconds = streaming.seconds(heard, board.identity)
+                progress.console.print(f"{seconds:8.2f} s  {board.identity.labels[heard.word]}", highlight=False)
+
+        result = streaming.stream(board, pcm, model, tell)
+    console.print(streaming.summary(result))
+    _write_json(json_file, streaming.to_json(result))
+    if result.different:
+        count = f"{result.different} of {len(result.heard)}"
+        raise HostError(f"{file}: {count} inferences differ from the host's; `infer --layers` finds the layer")
+
+
+@app.command()
+def trial(words: PortAndFiles, times: Annotated[int, typer.Option(min=1, max=100)] = 3, run: RunOption = None, json_file: Json = None,
+          table: Annotated[bool, typer.Option(help="one row per attempt")] = True) -> None:
+    """Play recordings into the board: expected word beside heard word, every score compared with the host's."""
+    from host import trial as trials
+    from host.board import Board
+    from host.model import REFERENCE, load_model
+
+    port, paths = split_port(words)
+    files = trials.recordings(paths)
+    model = load_model(run or REFERENCE)
+    with Board(port) as board, _progress() as progress:
+        task = progress.add_task("recordings", total=times * len(files))
+        attempts = trials.trial(board, files, model, times, lambda _: progress.advance(task))
+    if table:
+        console.print(trials.trial_table(attempts))
+    console.print(trials.summary(attempts))
+    _write_json(json_file, trials.to_json(attempts))
+    if different := sum(attempt.different for attempt in attempts):
+        raise HostError(f"trial: {different} inferences differ from the host's in score or decision; `infer --layers` finds the layer")
+
+
+@app.command()
+def compare(run: Annotated[Path, typer.Argument(help="run folder, .onnx or .tflite")],
+            port: Annotated[str | None, typer.Option(help="a board with this model")] = None,
+            profile_json: Annotated[Path | None, typer.Option("--profile", help="the board's `profile --json` instead of a port")] = None,
+            runs: Annotated[int, typer.Option(min=1)] = 1000, json_file: Json = None) -> None:
+    """Inference time on this machine's CPU and GPU beside the board's, with slowdown factors."""
+    from host import compare as comparison
+
+    timings = comparison.compare(run, port, profile_json, runs)
+    console.print(comparison.table(timings))
+    _write_json(json_file, comparison.to_json(timings))
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="run folder")],
+           out: Annotated[Path | None, typer.Option(help="the HTML file (default: RUN/report.html)")] = None,
+           profile_json: Annotated[Path | None, typer.Option("--profile", help="of `profile --json`")] = None,
+           trial_json: Annotated[Path | None, typer.Option("--trial", help="of `trial --json`")] = None,
+           compare_json: Annotated[Path | None, typer.Option("--compare", help="of `compare --json`")] = None,
+           ladder_json: Annotated[Path | None, typer.Option("--ladder", help="of `converter verify --json`")] = None) -> None:
+    """One self-contained HTML file about a run: accuracy, stages, layers, sizes, trial, ladder."""
+    from host import report as reporting
+
+    console.print(str(reporting.write_report(run, out, profile_json, trial_json, compare_json, ladder_json)))
+
+
+def main() -> None:
+    """Run a command; what the user gave wrong is one sentence on stderr and exit code 1."""
+    from converter.graph import ConvertError
+    from trainer.artifact import ArtifactError
+    from trainer.spec import SpecError
+
+    try:
+        app()
+    except (HostError, ConvertError, ArtifactError, SpecError) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The stage table of a board: minimum, maximum and mean of each stage over single records, by both clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from host.board import Board
+from host.protocol import Identity, LayerRun, Memory, Run
+
+Pcm = NDArray[np.int16]
+WINDOW_RUNS = 10
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row: times in microseconds by the cycle counter and in milliseconds by millis(), over n records."""
+
+    name: str
+    work: str
+    n: int
+    min_us: float
+    max_us: float
+    mean_us: float
+    min_ms: int
+    max_ms: int
+    mean_ms: float
+    mean_cycles: float
+
+    @staticmethod
+    def of(name: str, work: str, cycles: Sequence[int], ms: Sequence[int], clock_hz: int) -> Stage:
+        """Statistics of single records.
+
+        >>> Stage.of("post", "decision", [64, 128], [0, 1], 64_000_000).mean_us
+        1.5
+        """
+        us = [count * 1e6 / clock_hz for count in cycles]
+        mean_cycles = sum(cycles) / len(cycles)
+        return Stage(name, work, len(us), min(us), max(us), sum(us) / len(us), min(ms), max(ms), sum(ms) / len(ms), mean_cycles)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a board said about its own speed and size. modelled: the cycles come from the virtual board's cycle model."""
+
+    port: str
+    identity: Identity
+    modelled: bool
+    stages: tuple[Stage, ...]
+    layers: tuple[LayerRun, ...]
+    memory: Memory
+
+    def stage(self, name: str) -> Stage:
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def made_up_audio(samples: int) -> Pcm:
+    """A second of made-up sound (a rising tone in noise), always the same; stage times hardly depend on it."""
+    rng = np.random.default_rng(0)
+    t = np.arange(samples) / 16000
+    return np.asarray(6000 * np.sin(2 * np.pi * (300 + 900 * t) * t) + rng.normal(0, 600, samples)).astype(np.int16)
+
+
+def profile(board: Board, runs: int = 1000, pcm: Pcm | None = None, progress: Callable[[Run], None] | None = None) -> Profile:
+    """Stage times over `runs` runs, layers of one traced inference, memory use."""
+    identity = board.identity
+    clock = identity.clock_hz
+    stages = []
+    if identity.audio is not None:
+        board.load_pcm(made_up_audio(identity.audio.clip_samples) if pcm is None else pcm[:identity.audio.clip_samples])
+        windows = [board.features() for _ in range(min(runs, WINDOW_RUNS))]
+        frames = identity.audio.frames
+        stages.append(Stage.of("pre (window)", f"{frames} slices", [w.cycles for w in windows], [w.ms for w in windows], clock))
+    else:
+        board.load_input(bytes(identity.input_bytes))
+    found = board.runs(runs, progress)
+    hop = found[0].slices
+    if hop:
+        stages.append(Stage.of("pre (slice)", "1 slice", [r.slice_cycles for r in found], [r.slice_ms for r in found], clock))
+        stages.append(Stage.of("pre", f"{hop} slices, one hop", [r.pre_cycles for r in found], [r.pre_ms for r in found], clock))
+    stages.append(Stage.of("inference", identity.model_name, [r.infer_cycles for r in found], [r.infer_ms for r in found], clock))
+    if hop:
+        stages.append(Stage.of("post", "average, decide, LED", [r.post_cycles for r in found], [r.post_ms for r in found], clock))
+    layers, _ = board.layers()
+    return Profile(board.port, identity, board.modelled, tuple(stages), tuple(layers), board.memory())
+
+
+def stage_table(result: Profile) -> Table:
+    """One row per stage."""
+    how = "modelled: virtual board" if result.modelled else "measured"
+    table = Table(title=f"{result.identity.board}, engine {result.identity.engine}, {result.identity.clock_hz / 1e6:g} MHz ({how})")
+    for heading in ("stage", "work", "n"):
+        table.add_column(heading, justify="right" if heading == "n" else "left")
+    for heading in ("min us", "max us", "mean us", "min ms", "max ms", "mean ms"):
+        table.add_column(heading, justify="right")
+    for s in result.stages:
+        table.add_row(s.name, s.work, str(s.n), f"{s.min_us:.1f}", f"{s.max_us:.1f}", f"{s.mean_us:.1f}",
+                      str(s.min_ms), str(s.max_ms), f"{s.mean_ms:.2f}")
+    table.caption = "us by the cycle counter, ms by millis()"
+    return table
+
+
+def layer_table(result: Profile) -> Table:
+    """Cycles per layer of one traced inference."""
+    table = Table(title=f"layers of {result.identity.model_name}")
+    for heading in ("#", "layer", "cycles", "us", "CRC-32"):
+        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    for layer in result.layers:
+        crc = "not visible" if layer.crc32 is None else f"{layer.crc32:08x}"
+        table.add_row(str(layer.index), layer.name, f"{layer.cycles:,}", f"{layer.cycles * 1e6 / result.identity.clock_hz:.1f}", crc)
+    return table
+
+
+def show(result: Profile, console: Console, layers: bool) -> None:
+    """The stage table, with `layers` the layers too, and memory use."""
+    console.print(stage_table(result))
+    if layers:
+        console.print(layer_table(result))
+    console.print(memory_line(result.memory))
+
+
+def memory_line(memory: Memory) -> str:
+    return (f"flash {memory.flash:,} B, static RAM {memory.static_ram:,} B (activations and scratch {memory.arena:,} B of it), "
+            f"deepest stack {memory.stack_high_water:,} B")

@@ -1,0 +1,134 @@
+"""The spoken-word trial: recordings played into the board, the word expected beside the word heard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from converter.wav import SUFFIXES, read_wav
+from host.board import Board
+from host.model import Model, require_same
+from host.protocol import HostError
+from host.stream import Streamed, stream
+from trainer.spec import SILENCE, UNKNOWN
+
+Pcm = NDArray[np.int16]
+TAIL_SAMPLES = 16000  # silence after each recording, so that the word passes through the whole window
+NOTHING = "-"
+_QUIET_FOLDERS = ("_silence_", "_background_noise_", SILENCE)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One recording heard once. score is the best mean score (0..1) the heard word, or the best of all words, reached."""
+
+    file: Path
+    expected: str
+    heard: str
+    score: float
+    inferences: int
+    different: int
+
+    @property
+    def right(self) -> bool:
+        return self.heard == (NOTHING if self.expected in (SILENCE, UNKNOWN) else self.expected)
+
+
+def expected_label(path: Path, labels: Sequence[str]) -> str:
+    """The label a recording should give: by its folder's name, else by a word in its file name, else unknown.
+
+    >>> labels = ("silence", "unknown", "yes", "stop")
+    >>> [expected_label(Path(p), labels) for p in ("yes/0a.wav", "no/0a.wav", "_silence_/1.wav", "take/yes_2.wav")]
+    ['yes', 'unknown', 'silence', 'yes']
+    """
+    folder = path.resolve().parent.name
+    if folder in _QUIET_FOLDERS:
+        return SILENCE
+    if folder in labels:
+        return folder
+    for word in re.split(r"[^a-z]+", path.stem.lower()):
+        if word in labels:
+            return word
+    return UNKNOWN
+
+
+def recordings(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are, folders by the recordings in them; HostError where there are none."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not inside:
+            raise HostError(f"{path}: no WAV or FLAC recordings in this folder")
+        found += inside
+    if not found:
+        raise HostError("trial: name at least one recording or folder of recordings")
+    return found
+
+
+def trial(board: Board, files: Sequence[Path], model: Model, times: int = 1,
+          progress: Callable[[Attempt], None] | None = None) -> list[Attempt]:
+    """Every recording `times` times, each from a fresh state, silence after it; scores and decisions compared with the host's."""
+    require_same(board.identity, model)
+    attempts = []
+    pcms = [read_wav(file) for file in files]  # all are checked before the first is played
+    for file, pcm in _repeated(files, pcms, times):
+        streamed = stream(board, np.concatenate([pcm, np.zeros(TAIL_SAMPLES, np.int16)]), model)
+        attempts.append(_judge(file, streamed, board))
+        if progress:
+            progress(attempts[-1])
+    return attempts
+
+
+def _repeated(files: Sequence[Path], pcms: Sequence[Pcm], times: int) -> Iterator[tuple[Path, Pcm]]:
+    for file, pcm in zip(files, pcms, strict=True):
+        for _ in range(times):
+            yield file, pcm
+
+
+def _judge(file: Path, streamed: Streamed, board: Board) -> Attempt:
+    words = [item.word for item in streamed.heard if item.word is not None]
+    heard = streamed.labels[words[0]] if words else NOTHING
+    detector = board.identity.detector
+    average = detector.average_count if detector else 1
+    scores = np.array([item.scores for item in streamed.heard], np.int64).reshape(-1, len(streamed.labels)) + 128
+    ends = np.cumsum(np.concatenate([np.zeros((average, scores.shape[1]), np.int64), scores]), axis=0)
+    means = (ends[average:] - ends[:-average]) / (255 * average)
+    of_words = means[:, words[:1]] if words else means[:, 2:]
+    return Attempt(file, expected_label(file, streamed.labels), heard, float(of_words.max()) if of_words.size else 0.0,
+                   len(streamed.heard), streamed.different)
+
+
+def trial_table(attempts: Sequence[Attempt]) -> Table:
+    """Expected / heard, one row per attempt."""
+    table = Table(title="spoken-word trial")
+    for heading in ("recording", "expected", "heard", "score", "right", "same as host"):
+        table.add_column(heading, justify="right" if heading == "score" else "left")
+    for a in attempts:
+        table.add_row("/".join(a.file.parts[-2:]), a.expected, a.heard, f"{a.score:.2f}", "yes" if a.right else "NO",
+                      "yes" if a.different == 0 else f"NO ({a.different} of {a.inferences})")
+    return table
+
+
+def summary(attempts: Sequence[Attempt]) -> str:
+    """Right per class and in all, and how many inferences differ from the host's."""
+    per_class = []
+    for label in dict.fromkeys(attempt.expected for attempt in attempts):
+        group = [attempt for attempt in attempts if attempt.expected == label]
+        per_class.append(f"{label} {sum(attempt.right for attempt in group)}/{len(group)}")
+    right, different = sum(a.right for a in attempts), sum(a.different for a in attempts)
+    total = sum(a.inferences for a in attempts)
+    return (f"{right} of {len(attempts)} right ({', '.join(per_class)}); "
+            f"{different} of {total} inferences differ from the host's in score or decision")
+
+
+def to_json(attempts: Sequence[Attempt]) -> dict[str, Any]:
+    rows = [{"file": "/".join(a.file.parts[-2:]), "expected": a.expected, "heard": a.heard, "score": round(a.score, 4), "right": a.right,
+             "inferences": a.inferences, "different": a.different} for a in attempts]
+    return {"attempts": rows, "right": sum(a.right for a in attempts), "n": len(attempts), "different": sum(a.different for a in attempts)}
