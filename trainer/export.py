@@ -7,6 +7,7 @@ The trained scales are written as they are; nothing is calibrated again. Value n
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ def to_onnx(source: QuantNetwork, spec: KwsSpec) -> bytes:
     """The serialized ONNX model: one input `features` [1, 1, frames, channels], one output `scores` [1, labels]."""
     module = ExportNetwork(source).eval()
     example = torch.zeros(1, 1, spec.features.frames, spec.features.channels)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not there
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(module, (example,), dynamo=True, opset_version=OPSET, optimize=False, verbose=False,

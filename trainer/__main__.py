@@ -1,0 +1,154 @@
+"""The trainer's commands; every module is loaded only by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainer.artifact import ArtifactError, ModelArtifact
+from trainer.errors import TrainerError
+from trainer.spec import KwsSpec, SpecError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from trainer.runs import Source
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+Run = Annotated[Path, typer.Argument(help="a run folder")]
+Data = Annotated[str, typer.Option(help="a folder shaped like Speech Commands, `speech_commands` (downloaded), or `synthetic`")]
+OtherData = Annotated[str | None, typer.Option("--data", help="recordings, if not those the run was trained on")]
+Clips = Annotated[Path | None, typer.Option(help="use only the clips this list names")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="epochs, if not the usual number")]
+
+
+@app.command()
+def train(out: Annotated[Path, typer.Option(help="the run folder to make")], data: Data = "synthetic",
+          words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,no",
+          model: Annotated[str, typer.Option(help="tinyconv or dscnn")] = "tinyconv", epochs: Epochs = None,
+          seed: Annotated[int, typer.Option(min=0)] = 0, clips: Clips = None) -> None:
+    """Train a float network; an interrupted run continues when started again."""
+    from trainer import runs
+
+    spec = KwsSpec.of_words([w.strip() for w in words.split(",") if w.strip()])
+    source = runs.Source(_absolute(data), str(clips.resolve()) if clips else None)
+    settings = runs.default_settings(source, model, epochs, seed)
+    with _progress() as progress:
+        artifact = runs.train_run(out, source, spec, model, settings, progress)
+    _say(artifact, "train", "float")
+
+
+@app.command()
+def qat(run: Run, bits: Annotated[int, typer.Option(help="width of weights and activations")] = 8, epochs: Epochs = None,
+        data: OtherData = None) -> None:
+    """Fine-tune with fake quantization and choose the detector's threshold."""
+    from trainer import runs
+
+    with _progress() as progress:
+        artifact = runs.qat_run(run, bits, epochs, _source(data), progress)
+    _say(artifact, "qat", f"{bits}-bit")
+
+
+@app.command()
+def export(run: Run, data: OtherData = None) -> None:
+    """Write RUN/model.onnx with Q/DQ nodes and RUN/vectors.npz."""
+    from trainer import runs
+
+    with _progress() as progress:
+        artifact = runs.export_run(run, _source(data), progress)
+    typer.echo(f"{artifact.onnx}\n{artifact.vectors}")
+
+
+@app.command()
+def evaluate(run: Run, data: OtherData = None) -> None:
+    """Accuracy per class of the float, fake-quantized and int8 network, from a reset and in a continuous stream."""
+    from trainer import evaluate as evaluation
+
+    with _progress() as progress:
+        result = evaluation.evaluate_run(run, _source(data), progress)
+    evaluation.show(ModelArtifact.load(run), result)
+
+
+@app.command()
+def select(runs: Annotated[list[Path], typer.Argument(help="exported runs that differ in their seed")],
+           out: Annotated[Path, typer.Option(help="where the best on validation is copied to")]) -> None:
+    """Keep the run that does best on validation; print mean and spread of all."""
+    from trainer import evaluate as evaluation
+    from trainer.runs import select_run
+
+    best, every = select_run(runs, out)
+    evaluation.show_runs(best, every)
+
+
+@app.command()
+def synthesize(out: Annotated[Path, typer.Option(help="the data folder to make")], words: str = "yes,no",
+               speakers: int = 260, others: Annotated[int, typer.Option(min=1, max=20, help="other words per speaker")] = 3,
+               seed: Annotated[int, typer.Option(min=0)] = 0) -> None:
+    """Make a data folder of synthetic speech with espeak-ng."""
+    from trainer.synthetic import SyntheticSettings
+    from trainer.synthetic import synthesize as make
+
+    chosen = tuple(w.strip() for w in words.split(",") if w.strip())
+    with _progress() as progress:
+        make(SyntheticSettings(chosen, speakers, others, seed=seed), out, progress)
+    typer.echo(f"{out}")
+
+
+@app.command()
+def download(out: Annotated[Path, typer.Option(help="data folder to make")] = Path("build/data/speech_commands_v0.02"),
+             keep: Annotated[bool, typer.Option(help="keep the archive")] = False) -> None:
+    """Download Speech Commands v0.02 (2.4 GB), check it and unpack it; an interrupted download continues."""
+    from trainer.download import SPEECH_COMMANDS, fetch
+
+    with _progress() as progress:
+        fetch(SPEECH_COMMANDS, out, progress, keep)
+    typer.echo(f"{out}")
+
+
+def _absolute(data: str) -> str:
+    return data if data in ("synthetic", "speech_commands") else str(Path(data).resolve())
+
+
+def _source(data: str | None) -> Source | None:
+    from trainer.runs import Source
+
+    return Source(_absolute(data)) if data else None
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeElapsedColumn(),
+                  TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        yield progress
+
+
+def _say(artifact: ModelArtifact, stage: str, title: str) -> None:
+    found = artifact.results[stage]
+    what = "smoke test on synthetic speech, validation" if artifact.is_smoke_test else "validation accuracy"
+    typer.echo(f"{artifact.path}: {title} {what} {100 * found['validation_accuracy']:.1f} % (n = {found['validation_n']})")
+
+
+def main() -> None:
+    """Run a command; what the user gave wrong is one sentence on stderr and exit code 1."""
+    from converter.graph import ConvertError
+
+    try:
+        app()
+    except (TrainerError, ArtifactError, SpecError, ConvertError) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted; start the same command again to continue", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

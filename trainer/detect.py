@@ -1,0 +1,140 @@
+"""The detector of DetectorSpec over a whole stream at once, and the choice of its threshold on validation streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.data import in_sha256_order
+from trainer.features import stream_features, stream_windows
+from trainer.pool import Int8, Int16, Labelled
+from trainer.spec import DetectorSpec, FeatureSpec
+
+GAP_GAIN = 0.05
+THRESHOLDS = tuple(range(90, 250, 5))
+FALSE_ACCEPT_COST = 2
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Clips with pauses between them as one recording: scores int8 [k, labels] of each inference, and where the words lie."""
+
+    scores: Int8
+    words: tuple[tuple[int, int, int], ...]  # (label, first frame, last frame in which hearing it counts)
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """What a detector did on a stream."""
+
+    words: int
+    heard: int
+    wrong: int
+    hours: float
+
+    @property
+    def miss_rate(self) -> float:
+        return 1 - self.heard / max(1, self.words)
+
+    @property
+    def false_accepts_per_hour(self) -> float:
+        return self.wrong / self.hours
+
+
+def decisions(scores: Int8, spec: DetectorSpec) -> list[tuple[int, int]]:
+    """(inference number, label) of every word heard; scores int8 [k, labels], one row every hop_frames frames.
+
+    >>> rows = np.full((20, 3), -128, np.int8); rows[4:, 2] = 127
+    >>> decisions(rows, DetectorSpec(average_count=4, threshold=250))
+    [(7, 2)]
+    """
+    counts = scores.astype(np.int64) + 128
+    total = np.cumsum(np.concatenate([np.zeros((1, counts.shape[1]), np.int64), counts]), axis=0)
+    first = np.maximum(np.arange(len(counts)) + 1 - spec.average_count, 0)
+    sums = total[1:] - total[first]
+    best = sums.argmax(axis=1)
+    loud = (best >= 2) & (sums[np.arange(len(best)), best] >= spec.threshold * spec.average_count)
+    found: list[tuple[int, int]] = []
+    for index in np.flatnonzero(loud):
+        if not found or (index - found[-1][0]) * spec.hop_frames > spec.suppress_frames:
+            found.append((int(index), int(best[index])))
+    return found
+
+
+def make_stream(split: Labelled, noises: Sequence[Int16], score: Callable[[Int8], Int8], features: FeatureSpec, detector: DetectorSpec,
+                limit: int = 300) -> Stream:
+    """The first `limit` clips (evenly spread over the split) with a second of soft noise after each, through front end and model."""
+    chosen = np.unique(np.linspace(0, len(split.labels) - 1, min(limit, len(split.labels))).astype(int))
+    rng = np.random.default_rng(0)
+    chosen = chosen[rng.permutation(len(chosen))]
+    parts: list[Int16] = []
+    words = []
+    frames_per_clip = features.clip_samples // features.step_samples
+    for place, index in enumerate(chosen):
+        noise = noises[place % len(noises)]
+        start = int(rng.integers(0, len(noise) - features.clip_samples))
+        gap = np.rint(noise[start:start + features.clip_samples] * GAP_GAIN).astype(np.int16)
+        parts += [split.pcm[index], gap]
+        if split.labels[index] >= 2:
+            begin = 2 * place * frames_per_clip
+            words.append((int(split.labels[index]), begin, begin + 2 * frames_per_clip))
+    pcm = np.concatenate(parts)
+    windows = stream_windows(stream_features(pcm, features), features, detector.hop_frames)
+    return Stream(score(windows), tuple(words), len(pcm) / features.sample_rate_hz)
+
+
+def judge(stream: Stream, features: FeatureSpec, detector: DetectorSpec) -> StreamResult:
+    """Words heard in their place, and every other decision as a false accept."""
+    left = list(stream.words)
+    heard = wrong = 0
+    for index, label in decisions(stream.scores, detector):
+        frame = features.frames - 1 + index * detector.hop_frames
+        match = next((w for w in left if w[0] == label and w[1] <= frame < w[2]), None)
+        if match is None:
+            wrong += 1
+        else:
+            left.remove(match)
+            heard += 1
+    return StreamResult(len(stream.words), heard, wrong, stream.seconds / 3600)
+
+
+def choose_threshold(stream: Stream, features: FeatureSpec, detector: DetectorSpec) -> DetectorSpec:
+    """The threshold with the most words heard, each false accept costing two; the middle of equally good ones."""
+    worth = []
+    for threshold in THRESHOLDS:
+        result = judge(stream, features, replace(detector, threshold=threshold))
+        worth.append(result.heard - FALSE_ACCEPT_COST * result.wrong)
+    best = [t for t, w in zip(THRESHOLDS, worth, strict=True) if w == max(worth)]
+    return replace(detector, threshold=best[len(best) // 2])
+
+
+def trial_accuracy(split: Labelled, score: Callable[[Int8], Int8], features: FeatureSpec, detector: DetectorSpec,
+                   per_class: int = 25) -> dict[str, int]:
+    """How a spoken-word trial ends: each clip alone from a reset with a second of digital silence after it, words heard as themselves,
+    silence and unknown as nothing. The first `per_class` clips of each class in SHA-256 order of their names."""
+    order = in_sha256_order(split.names)
+    place = {name: index for index, name in enumerate(split.names)}
+    chosen: list[int] = []
+    for label in range(int(split.labels.max()) + 1):
+        chosen += [place[name] for name in order if split.labels[place[name]] == label][:per_class]
+    tail = np.zeros(features.clip_samples, np.int16)
+    streams = (stream_features(np.concatenate([split.pcm[i], tail]), features) for i in chosen)
+    windows = [stream_windows(s, features, detector.hop_frames) for s in streams]
+    each = len(windows[0])
+    scores = score(np.concatenate(windows))
+    right = 0
+    for number, index in enumerate(chosen):
+        heard = decisions(scores[number * each:(number + 1) * each], detector)
+        word = heard[0][1] if heard else 0
+        right += word == split.labels[index] or (word == 0 and split.labels[index] == 1)
+    return {"right": right, "n": len(chosen)}
+
+
+def float_scores(probabilities: npt.NDArray[np.float32]) -> Int8:
+    """Probabilities 0..1 as int8 scores of scale 1/256 and zero point -128."""
+    scores: Int8 = np.clip(np.rint(probabilities * 256) - 128, -128, 127).astype(np.int8)
+    return scores
