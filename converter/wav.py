@@ -20,7 +20,7 @@ from converter.graph import ConvertError
 Int16 = npt.NDArray[np.int16]
 SUFFIXES, FORMATS = (".wav", ".flac"), ("WAV", "WAVEX", "FLAC")
 MAX_SECONDS = 3600
-_STREAMED = 0xFFFFFFFF
+_STREAMED, _BLOCK = 0xFFFFFFFF, 1 << 16
 
 
 def read_wav(path: Path | str, sample_rate_hz: int = 16000, min_samples: int = 1, max_seconds: float = MAX_SECONDS) -> Int16:
@@ -29,9 +29,17 @@ def read_wav(path: Path | str, sample_rate_hz: int = 16000, min_samples: int = 1
         found = f"{recording.samplerate} Hz, {channels_in_words(recording.channels)}, {recording.subtype}"
         if (recording.samplerate, recording.channels, recording.subtype) != (sample_rate_hz, 1, "PCM_16"):
             raise ConvertError(f"{path}: must be {sample_rate_hz} Hz, mono, PCM_16, got {found}; convert it with `python -m trainer audio`")
-        pcm: Int16 = recording.read(dtype="int16")
+        pcm: Int16 = read_samples(recording, "int16")
     check_length(path, pcm, recording.frames, min_samples, sample_rate_hz)
     return pcm
+
+
+def read_samples(recording: soundfile.SoundFile, dtype: str, always_2d: bool = False) -> npt.NDArray[Any]:
+    """All samples, block by block: memory follows what is in the file, not what a damaged header announces."""
+    blocks = [recording.read(_BLOCK, dtype=dtype, always_2d=always_2d)]
+    while len(blocks[-1]) == _BLOCK:
+        blocks.append(recording.read(_BLOCK, dtype=dtype, always_2d=always_2d))
+    return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
 
 
 def channels_in_words(channels: int) -> str:

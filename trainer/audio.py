@@ -23,7 +23,7 @@ import numpy.typing as npt
 import soundfile
 
 from converter.graph import ConvertError
-from converter.wav import MAX_SECONDS, SUFFIXES, check_length, open_recording, read_wav
+from converter.wav import MAX_SECONDS, SUFFIXES, check_length, open_recording, read_samples, read_wav
 from trainer.artifact import write_atomic
 from trainer.errors import TrainerError
 from trainer.spec import FeatureSpec
@@ -49,21 +49,21 @@ def convert_pcm(path: Path | str, spec: FeatureSpec | None = None, min_samples: 
             if found_hz < rate_hz:
                 raise TrainerError(f"{path}: must be sampled at {rate_hz} Hz or more, got {found_hz} Hz; record it again")
             exact = (found_hz, recording.channels, recording.subtype) == (rate_hz, 1, "PCM_16")
-            samples = recording.read(dtype="int16" if exact else "float64", always_2d=not exact)
+            samples = read_samples(recording, "int16" if exact else "float64", always_2d=not exact)
         check_length(path, samples, recording.frames, 1, found_hz)
         if exact:
             check_length(path, samples, 0, min_samples, rate_hz)
             return np.asarray(samples, np.int16)
         if not np.isfinite(samples).all():
             raise TrainerError(f"{path}: samples must be finite numbers, got NaN or infinity; export it again")
-        pcm = to_int16(resample(samples.mean(axis=1), found_hz, rate_hz))
+        pcm = to_int16(resample(samples.mean(axis=1), found_hz, rate_hz, str(path)))
         check_length(path, pcm, 0, min_samples, rate_hz)
     except ConvertError as error:
         raise TrainerError(str(error)) from None
     return pcm
 
 
-def resample(signal: Float64, from_hz: int, to_hz: int) -> Float64:
+def resample(signal: Float64, from_hz: int, to_hz: int, where: str = "resample") -> Float64:
     """The signal at another rate by torchaudio's windowed sinc interpolation, in double precision.
 
     >>> len(resample(np.zeros(48000), 48000, 16000))
@@ -77,7 +77,7 @@ def resample(signal: Float64, from_hz: int, to_hz: int) -> Float64:
 
     ratio = Fraction(from_hz, to_hz)
     if max(ratio.numerator, ratio.denominator) > 10000:
-        raise TrainerError(f"resample: {from_hz} Hz has no simple ratio to {to_hz} Hz; export the recording at 16, 44.1 or 48 kHz")
+        raise TrainerError(f"{where}: the rate must have a simple ratio to {to_hz} Hz, got {from_hz} Hz; export it at 16, 44.1 or 48 kHz")
     torchaudio: Any = torchaudio_cpu.load()
     transform = torchaudio.transforms.Resample(from_hz, to_hz, lowpass_filter_width=64, dtype=torch.float64)
     found: Float64 = transform(torch.from_numpy(np.ascontiguousarray(signal, np.float64))).numpy()
