@@ -33,6 +33,7 @@ from converter.graph import (
     layer_inputs,
     output_size,
 )
+from trainer.spec import KwsSpec, SpecError
 
 MAX_ELEMENTS = 1 << 24
 INT32_MAX = (1 << 31) - 1
@@ -54,6 +55,24 @@ def check(graph: Graph) -> Graph:
         _check_layer(graph, layer)
     _require(graph.output in ready and graph.output != graph.input, "output", "no layer writes the graph's output")
     _require(len(ready) == len(graph.tensors), "graph", "there are tensors that no layer writes")
+    return graph
+
+
+def check_spec(graph: Graph) -> Graph:
+    """The same graph; raises ConvertError when its spec_json does not describe its input and output."""
+    if not graph.spec_json:
+        return graph
+    try:
+        spec = KwsSpec.from_json(graph.spec_json)
+    except SpecError as error:
+        raise ConvertError(f"metadata kws_spec: {error}") from None
+    x, y = graph.tensors[graph.input], graph.tensors[graph.output]
+    features = spec.features
+    fits = x.size == features.frames * features.channels
+    _require(fits, x.name, f"the spec has {features.frames} x {features.channels} features, the model's input is {x.shape}")
+    same = x.quant.scale == float(np.float32(features.scale)) and x.quant.zero_point == features.zero_point
+    _require(same, x.name, f"the spec's features are ({features.scale:.9g}, {features.zero_point}), the model's input {_pair(x.quant)}")
+    _require(y.size == len(spec.labels), y.name, f"the spec has {len(spec.labels)} labels, the model {y.size} outputs")
     return graph
 
 

@@ -200,6 +200,11 @@ def assert_never(layer: NoReturn) -> NoReturn:
     raise AssertionError(f"no case for {type(layer).__name__}")
 
 
+def layer_name(tensor_name: str) -> str:
+    """How readers name a layer: after the tensor it writes, without the `_q` that our ONNX export puts behind it."""
+    return tensor_name.removesuffix("_q")
+
+
 def layer_inputs(layer: Layer) -> tuple[int, ...]:
     """The tensors a layer reads, in operand order."""
     return (layer.input, layer.input2) if isinstance(layer, Add) else (layer.input,)

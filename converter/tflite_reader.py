@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from converter import tflite_schema as schema
-from converter.check import MAX_ELEMENTS, check
+from converter.check import MAX_ELEMENTS, check, check_spec
 from converter.graph import (
     Activation,
     Add,
@@ -28,9 +28,9 @@ from converter.graph import (
     Reshape,
     Softmax,
     Tensor,
+    layer_name,
 )
 from converter.tflite_schema import Table
-from trainer.spec import KwsSpec, SpecError
 
 
 def read_tflite(data: bytes) -> Graph:
@@ -74,17 +74,13 @@ class _Reader:
         layers = [self._layer(index, table) for index, table in enumerate(self.subgraph.tables(schema.SubGraph.OPERATORS))]
         if outputs[0] not in self.numbers:
             raise ConvertError("no operator writes the model's output")
-        return check(Graph(tuple(self.tensors), tuple(layers), self.numbers[inputs[0]], self.numbers[outputs[0]], self._spec_json()))
+        graph = Graph(tuple(self.tensors), tuple(layers), self.numbers[inputs[0]], self.numbers[outputs[0]], self._spec_json())
+        return check_spec(check(graph))
 
     def _spec_json(self) -> str:
         for entry in self.model.tables(schema.Model.METADATA):
             if entry.text(schema.Metadata.NAME) == schema.SPEC_METADATA:
-                text = self._buffer(schema.SPEC_METADATA, entry.number(schema.Metadata.BUFFER, "I", 0)).decode("utf-8", "replace")
-                try:
-                    KwsSpec.from_json(text)
-                except SpecError as error:
-                    raise ConvertError(f"metadata {schema.SPEC_METADATA}: {error}") from None
-                return text
+                return self._buffer(schema.SPEC_METADATA, entry.number(schema.Metadata.BUFFER, "I", 0)).decode("utf-8", "replace")
         return ""
 
     def _buffer(self, where: str, index: int) -> bytes:
@@ -176,7 +172,7 @@ class _Reader:
     def _layer(self, position: int, table: Table) -> Layer:
         outputs = table.numbers(schema.Operator.OUTPUTS, "i")
         where = f"operator {position}"
-        name = self._name(outputs[0]) if outputs and 0 <= outputs[0] < len(self.tables) else where
+        name = layer_name(self._name(outputs[0])) if outputs and 0 <= outputs[0] < len(self.tables) else where
         kind = self._kind(name, table)
         inputs = table.numbers(schema.Operator.INPUTS, "i")
         least = {"ADD": 2, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "PAD": 2}.get(kind, 1)
