@@ -103,11 +103,15 @@ class QuantNetwork(nn.Module):
             observer.frozen = frozen
 
     def weight_scale(self, weight: Tensor, bias: Tensor, input_scale: Tensor) -> Tensor:
-        """One float32 scale per output channel; wide enough that the int32 bias cannot overflow."""
+        """One float32 scale per output channel; wide enough that the int32 bias cannot overflow.
+
+        A dense layer gets the same scale for all its outputs: the TensorFlow Lite Micro of today's Arduino library reads only the first.
+        """
         peak = weight.detach().abs().flatten(1).amax(1).float()
         scale = peak / ((1 << (self.bits - 1)) - 1)
         room = bias.detach().abs().float() / (input_scale.float() * 2.0**30)
-        return torch.maximum(scale, room).clamp(min=MIN_SCALE)
+        widest = torch.maximum(scale, room).clamp(min=MIN_SCALE)
+        return widest if weight.dim() > 2 else widest.amax().expand_as(widest)
 
     def constants(self, name: str, input_scale: Tensor) -> LayerConstants:
         """The integers of one layer as they are exported."""
