@@ -45,6 +45,8 @@ uint32_t board_clock_hz(void) { return 64000000; }
 uint32_t board_cycles(void) { return cycles += 640; }
 uint32_t board_millis(void) { return (cycles += 640) / 64000; }
 
+void board_instruction_cache(int on) { (void)on; }
+
 int board_serial_read(void) {
     if (received_next == received_count) {
         struct pollfd waits = {.fd = line, .events = POLLIN};

@@ -13,6 +13,7 @@ const char *board_name(void);
 uint32_t board_clock_hz(void);
 uint32_t board_millis(void);  // as Arduino's millis()
 uint32_t board_cycles(void);  // DWT CYCCNT; wraps after 67 s at 64 MHz
+void board_instruction_cache(int on);  // the flash's cache (NVMC ICACHECNF); board_init leaves it on
 
 int board_serial_read(void);  // the next byte, or -1 when none waits
 void board_serial_write(const char *bytes, uint32_t count);  // blocks until all is queued

@@ -59,7 +59,7 @@ void led_pin(pin_size_t pin, uint8_t value) { digitalWrite(pin, value >= 128 ? L
 extern "C" {
 
 void board_init(void) {
-    NRF_NVMC->ICACHECNF = NVMC_ICACHECNF_CACHEEN_Msk;  // nobody before us turns the flash cache on
+    board_instruction_cache(1);  // nobody before us turns the flash cache on
     CoreDebug->DEMCR |= CoreDebug_DEMCR_TRCENA_Msk;
     DWT->CYCCNT = 0;
     DWT->CTRL |= DWT_CTRL_CYCCNTENA_Msk;
@@ -76,6 +76,7 @@ const char *board_name(void) { return "nano33ble"; }
 uint32_t board_clock_hz(void) { return SystemCoreClock; }
 uint32_t board_millis(void) { return millis(); }
 uint32_t board_cycles(void) { return DWT->CYCCNT; }
+void board_instruction_cache(int on) { NRF_NVMC->ICACHECNF = on ? NVMC_ICACHECNF_CACHEEN_Msk : 0; }
 
 int board_serial_read(void) {
     int byte = Serial1.read();

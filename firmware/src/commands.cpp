@@ -212,6 +212,7 @@ void commands_start() {
     app.release = listening_end;
     app.identity = identity;
     app.memory = memory;
+    app.cache = board_instruction_cache;
     app.infer = infer;
     app.layers = layers;
     app.runs = runs;

@@ -36,6 +36,7 @@ typedef struct {
     void (*release)(void);  // a command wants the network or the audio: listening ends
     void (*identity)(void);
     void (*memory)(void);
+    void (*cache)(int on);  // the instruction cache
     const char *(*infer)(void);   // input -> output
     const char *(*layers)(void);  // input -> output, one record per layer
     const char *(*features)(uint32_t samples);  // of pcm, into input

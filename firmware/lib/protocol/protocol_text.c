@@ -148,6 +148,13 @@ void reply_line(void) {
     flush();
 }
 
+void reply_counted(const char *before, uint32_t value, const char *after) {
+    reply_text(before);
+    reply_u64(value);
+    reply_text(after);
+    reply_line();
+}
+
 void reply_open(const char *key) {
     reply_text("m-");
     reply_text(key);

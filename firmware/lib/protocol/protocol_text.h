@@ -28,6 +28,7 @@ void reply_clean(const char *text, uint32_t max);  // at most max characters; wh
 void reply_u64(uint64_t value);
 void reply_hex_byte(uint8_t value);
 void reply_line(void);  // ends the line with \r\n
+void reply_counted(const char *before, uint32_t value, const char *after);  // a whole line with a number in it
 
 // m-KEY-[a,b,...]: reply_open("key"), fields, reply_close(). Commas come by themselves.
 void reply_open(const char *key);
