@@ -1,0 +1,75 @@
+"""python -m converter convert | verify | size"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from converter import convert as conversion
+from converter import size as sizes
+from converter.graph import ConvertError
+from converter.kws_header import has_per_channel_dense
+from trainer.artifact import ArtifactError
+from trainer.spec import SpecError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="From a trained model to the files that the firmware is built from.")
+P = ParamSpec("P")
+R = TypeVar("R")
+console = Console()
+
+SourceArgument = Annotated[Path, typer.Argument(metavar="SOURCE", help="a run folder, a .onnx with Q/DQ nodes or an int8 .tflite")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def _one_sentence(command: Callable[P, R]) -> Callable[P, R]:
+    """An error of ours becomes one sentence on stderr and exit code 1."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (ConvertError, ArtifactError, SpecError) as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+
+    return run
+
+
+@app.command()
+@_one_sentence
+def convert(
+    source: SourceArgument,
+    out: Annotated[Path | None, typer.Option(help="folder for the files; a run folder's own is RUN/firmware")] = None,
+) -> None:
+    """Write model.tflite, model_data.c/.h, model_aot.c/.h, kws_model.h and frontend_tables.h."""
+    loaded = conversion.load(source)
+    if out is None and loaded.artifact is None:
+        raise ConvertError(f"{source}: a single model needs --out DIR")
+    folder = out or source / "firmware"
+    files = conversion.render(loaded)
+    conversion.write_all(files, folder)
+    if has_per_channel_dense(loaded.graph):
+        typer.echo("note: a dense layer has several weight scales; use engine aot, the Arduino library's TFLM reads only the first", err=True)
+    typer.echo(f"{folder}: {len(files)} files, model_id {loaded.graph.model_id}, spec_id {loaded.spec_id}")
+
+
+@app.command()
+@_one_sentence
+def size(source: SourceArgument, as_json: JsonOption = False) -> None:
+    """Flash, RAM, parameters and operations per layer, and the share of the board's memory, for int8 and fp32."""
+    found = sizes.model_size(conversion.load(source).graph)
+    if as_json:
+        typer.echo(json.dumps(sizes.to_json(found), indent=1))
+        return
+    for table in sizes.tables(found):
+        console.print(table)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,99 @@
+"""A model in any form -> the files that the firmware is built from, all of them or none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter.c_array import render_c_array
+from converter.codegen import render_aot
+from converter.frontend_tables import render as render_frontend
+from converter.graph import ConvertError, Graph
+from converter.kws_header import render_kws_header
+from converter.tflite_reader import read_tflite
+from converter.tflite_writer import write_tflite
+from trainer.artifact import ModelArtifact
+from trainer.spec import DetectorSpec, KwsSpec
+
+FRONTEND_TABLES = "frontend_tables.h"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A graph with what its file or run folder says besides; detector is None outside of run folders."""
+
+    graph: Graph
+    name: str
+    artifact: ModelArtifact | None = None
+
+    @property
+    def detector(self) -> DetectorSpec | None:
+        return self.artifact.detector if self.artifact else None
+
+    @property
+    def spec_id(self) -> str:
+        return KwsSpec.from_json(self.graph.spec_json).spec_id if self.graph.spec_json else "none"
+
+
+def load(path: Path) -> Source:
+    """A run folder (its model.onnx), a .onnx or a .tflite; raises ConvertError or ArtifactError."""
+    if path.is_dir():
+        return _load_run(ModelArtifact.load(path))
+    if not path.is_file():
+        raise ConvertError(f"{path}: no such run folder or model; give a run folder, a .onnx or a .tflite")
+    return Source(_read(path), path.stem)
+
+
+def _load_run(artifact: ModelArtifact) -> Source:
+    if not artifact.onnx.is_file():
+        raise ConvertError(f"{artifact.path}: has no model.onnx; make it with `python -m trainer export {artifact.path}`")
+    source = Source(_read(artifact.onnx), artifact.model, artifact)
+    if source.spec_id != artifact.spec.spec_id:
+        raise ConvertError(f"{artifact.onnx}: has spec_id {source.spec_id}, the run folder {artifact.spec.spec_id}; export it again")
+    return source
+
+
+def _read(path: Path) -> Graph:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConvertError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        if path.suffix == ".tflite":
+            return read_tflite(data)
+        if path.suffix == ".onnx":
+            from converter.onnx_reader import read_onnx  # importing onnx takes longer than all the rest
+
+            return read_onnx(data)
+    except ConvertError as error:
+        raise ConvertError(f"{path.name}: {error}") from None
+    raise ConvertError(f"{path}: must end in .onnx or .tflite")
+
+
+def render(source: Source) -> dict[str, bytes]:
+    """The generated files by name; equal sources give equal bytes."""
+    graph = source.graph
+    model = write_tflite(graph)
+    texts = {**render_c_array(model), **render_aot(graph), "kws_model.h": render_kws_header(graph, source.name, source.detector)}
+    if graph.spec_json:
+        texts[FRONTEND_TABLES] = render_frontend(KwsSpec.from_json(graph.spec_json).features)
+    return {"model.tflite": model, **{name: text.encode() for name, text in sorted(texts.items())}}
+
+
+def write_all(files: dict[str, bytes], out: Path) -> None:
+    """Write every file under a temporary name, then rename them all; an error before that leaves `out` as it was."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".convert.") as waiting:
+            for name, data in files.items():
+                (Path(waiting) / name).write_bytes(data)
+            for name in files:
+                os.replace(Path(waiting) / name, out / name)
+    except OSError as error:
+        raise ConvertError(f"{out}: cannot be written ({error.strerror}); nothing was changed") from None
+    if FRONTEND_TABLES not in files:
+        with contextlib.suppress(FileNotFoundError):
+            (out / FRONTEND_TABLES).unlink()

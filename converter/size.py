@@ -1,0 +1,146 @@
+"""What a model will cost on the board: flash, RAM, parameters and operations per layer, for int8 and for fp32.
+
+An operation count is 2 per multiply-accumulate and 1 per bias, counted at every output element; pooling counts its window once per
+output, ADD one per output; RESHAPE, PAD and SOFTMAX count nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from converter.graph import (
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Graph,
+    Layer,
+    MaxPool2D,
+    Pad,
+    Reshape,
+    Softmax,
+    assert_never,
+)
+from converter.plan import plan_arena
+from converter.tflite_writer import operator_name, write_tflite
+
+FLASH_BYTES, RAM_BYTES = 1024 * 1024, 256 * 1024  # nRF52840
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    name: str
+    operator: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    macs: int
+    operations: int
+    int8_bytes: int  # int8 weights and int32 biases
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Totals; RAM is the activations of the best arena plan, flash the constants without code."""
+
+    model_id: str
+    layers: tuple[LayerSize, ...]
+    activation_elements: int  # input and layer outputs; RESHAPE and SOFTMAX can work in place
+    tflite_bytes: int
+    arena_bytes: int
+
+    @property
+    def parameters(self) -> int:
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def operations(self) -> int:
+        return sum(layer.operations for layer in self.layers)
+
+    @property
+    def int8_flash_bytes(self) -> int:
+        return sum(layer.int8_bytes for layer in self.layers)
+
+    @property
+    def fp32_flash_bytes(self) -> int:
+        return 4 * self.parameters
+
+    @property
+    def fp32_ram_bytes(self) -> int:
+        return 4 * self.arena_bytes
+
+
+def model_size(graph: Graph) -> ModelSize:
+    """The sizes of a checked graph."""
+    counted = [layer.output for layer in graph.layers if not isinstance(layer, (Reshape, Softmax))]
+    elements = sum(graph.tensors[index].size for index in [graph.input, *counted])
+    layers = tuple(_layer_size(graph, layer) for layer in graph.layers)
+    return ModelSize(graph.model_id, layers, elements, len(write_tflite(graph)), plan_arena(graph).arena_bytes)
+
+
+def _layer_size(graph: Graph, layer: Layer) -> LayerSize:
+    y = graph.tensors[layer.output]
+    weights = biases = macs = operations = 0
+    match layer:
+        case Conv2D():
+            weights, biases = layer.weights_ohwi.size, len(layer.bias)
+            macs = y.size * weights // biases
+        case DepthwiseConv2D():
+            weights, biases = layer.weights_1hwc.size, len(layer.bias)
+            macs = y.size * weights // biases
+        case FullyConnected():
+            weights, biases = layer.weights_oi.size, len(layer.bias)
+            macs = weights
+        case AveragePool2D() | MaxPool2D():
+            operations = y.size * layer.window_hw[0] * layer.window_hw[1]
+        case Add():
+            operations = y.size
+        case Reshape() | Softmax() | Pad():
+            pass
+        case _:
+            assert_never(layer)
+    if macs:
+        operations = 2 * macs + y.size
+    return LayerSize(layer.name, operator_name(layer), y.shape, weights + biases, macs, operations, weights + 4 * biases)
+
+
+def to_json(size: ModelSize) -> dict[str, Any]:
+    """All figures under flat names, and the rows of the layers."""
+    return {
+        "model_id": size.model_id, "parameters": size.parameters, "macs": size.macs, "operations": size.operations,
+        "activation_elements": size.activation_elements,
+        "int8_flash_bytes": size.int8_flash_bytes, "fp32_flash_bytes": size.fp32_flash_bytes, "int8_ram_bytes": size.arena_bytes,
+        "fp32_ram_bytes": size.fp32_ram_bytes, "tflite_bytes": size.tflite_bytes,
+        "board_flash_bytes": FLASH_BYTES, "board_ram_bytes": RAM_BYTES, "layers": [asdict(layer) for layer in size.layers],
+    }
+
+
+def tables(size: ModelSize) -> list[Table]:
+    """For the terminal: one row per layer, then bytes, KiB and share of the board."""
+    layers = Table(title=f"Model {size.model_id}", title_justify="left")
+    for column in ("layer", "operator", "output", "parameters", "MAC", "operations"):
+        layers.add_column(column, justify="left" if column in ("layer", "operator", "output") else "right")
+    for row in size.layers:
+        shape = "x".join(map(str, row.output_shape[1:]))
+        layers.add_row(row.name, row.operator, shape, f"{row.parameters:,}", f"{row.macs:,}", f"{row.operations:,}")
+    layers.add_section()
+    layers.add_row("all", "", f"{size.activation_elements:,} activations", f"{size.parameters:,}", f"{size.macs:,}", f"{size.operations:,}")
+    board = Table(title="On the board (nRF52840; code not counted)", title_justify="left")
+    for column in ("", "bytes", "KiB", "share of"):
+        board.add_column(column, justify="right" if column else "left")
+    for label, count, whole, memory in (
+        ("int8 flash: weights and biases", size.int8_flash_bytes, FLASH_BYTES, "1 MB"),
+        ("int8 flash: model.tflite", size.tflite_bytes, FLASH_BYTES, "1 MB"),
+        ("int8 RAM: activations", size.arena_bytes, RAM_BYTES, "256 KB"),
+        ("fp32 flash: weights and biases", size.fp32_flash_bytes, FLASH_BYTES, "1 MB"),
+        ("fp32 RAM: activations", size.fp32_ram_bytes, RAM_BYTES, "256 KB"),
+    ):
+        board.add_row(label, f"{count:,}", f"{count / 1024:.2f}", f"{count / whole:.2%} of {memory}")
+    return [layers, board]
