@@ -110,6 +110,28 @@ def download(out: Annotated[Path, typer.Option(help="data folder to make")] = Pa
     typer.echo(f"{out}")
 
 
+@app.command()
+def features(recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC files, or a word's folder: its loudest and quietest clip")],
+             out: Annotated[Path, typer.Option(help="the picture to write")] = Path("build/features.png")) -> None:
+    """Show what the network sees, and draw wave, spectrum, spectrogram, mel, MFCC and the deployed features side by side."""
+    from trainer.pictures import plot_features, show_features
+
+    plot_features(recordings, out)
+    show_features(recordings)
+    typer.echo(f"{out}")
+
+
+@app.command()
+def audio(recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC files, or folders of them")],
+          out: Annotated[Path, typer.Option(help="the folder to write 16 kHz mono 16 bit WAVs to")]) -> None:
+    """Convert recordings of a higher rate, of more channels or of other samples to what the board hears."""
+    from trainer.audio import convert_recording
+
+    for recording in recordings:
+        for made in convert_recording(recording, out):
+            typer.echo(f"{made}")
+
+
 def _absolute(data: str) -> str:
     return data if data in ("synthetic", "speech_commands") else str(Path(data).resolve())
 
