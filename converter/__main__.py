@@ -55,7 +55,7 @@ def convert(
     files = conversion.render(loaded)
     conversion.write_all(files, folder)
     if has_per_channel_dense(loaded.graph):
-        typer.echo("note: a dense layer has several weight scales; use engine aot, the Arduino library's TFLM reads only the first", err=True)
+        typer.echo("note: a dense layer has several weight scales; use engine aot, Arduino's TFLM reads only the first", err=True)
     typer.echo(f"{folder}: {len(files)} files, model_id {loaded.graph.model_id}, spec_id {loaded.spec_id}")
 
 

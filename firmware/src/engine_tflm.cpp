@@ -13,6 +13,10 @@
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
+#if defined(KWS_TFLM_NEEDS_PER_CHANNEL_DENSE) && KWS_TFLM_NEEDS_PER_CHANNEL_DENSE && !defined(KWS_TFLM_HAS_PER_CHANNEL_DENSE)
+#error "This model's dense layer has several weight scales; the Arduino library of 2024 reads only the first. Use the AOT engine."
+#endif
+
 namespace {
 
 using BaseResolver = tflite::MicroMutableOpResolver<KWS_TFLM_OPS>;
