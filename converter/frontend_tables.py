@@ -66,6 +66,8 @@ def _check(spec: FeatureSpec, real_points: int, correction_bits: int, snr_shift:
     where = "frontend_tables"
     if not 64 <= real_points <= 4096:
         raise ConvertError(f"{where}: a transform has 64..4096 points, got a window of {spec.window_samples} samples; change window_ms")
+    if spec.window_samples % 2:
+        raise ConvertError(f"{where}: a window must hold an even number of samples, got {spec.window_samples}; change window_ms")
     if spec.step_samples > spec.window_samples:
         raise ConvertError(f"{where}: step_ms must not exceed window_ms, got {spec.step_ms} > {spec.window_ms}; shorten the step")
     if not 0 <= spec.lower_hz < spec.upper_hz or spec.upper_hz >= spec.sample_rate_hz / 2:

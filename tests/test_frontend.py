@@ -227,7 +227,8 @@ def test_tables_header_is_reproducible_and_integer_only() -> None:
 
 @pytest.mark.parametrize("wrong", [
     FeatureSpec(upper_hz=8000.0), FeatureSpec(lower_hz=7600.0), FeatureSpec(step_ms=40), FeatureSpec(window_ms=1, step_ms=1),
-    FeatureSpec(window_ms=600, step_ms=20), FeatureSpec(pcan_gain_bits=10), FeatureSpec(smoothing_bits=0),
+    FeatureSpec(window_ms=600, step_ms=20), FeatureSpec(sample_rate_hz=16500, window_ms=34),
+    FeatureSpec(pcan_gain_bits=10), FeatureSpec(smoothing_bits=0),
 ])
 def test_settings_that_cannot_be_built_are_refused_in_one_sentence(wrong: FeatureSpec) -> None:
     with pytest.raises(ConvertError) as caught:

@@ -4,6 +4,8 @@
 
 #include "frontend_stages.h"
 
+_Static_assert(FRONTEND_WINDOW_SAMPLES % 2 == 0, "samples enter the transform in pairs");
+
 #define INLINE static inline __attribute__((always_inline))  // also at -Os, where calls would double the time
 
 enum { REAL, IMAG, ONE_AS_Q15 = 32767 };
@@ -14,17 +16,20 @@ INLINE int32_t halved(int16_t value) { return round_q15(value * (ONE_AS_Q15 / 2)
 
 INLINE int32_t quartered(int16_t value) { return round_q15(value * (ONE_AS_Q15 / 4)); }
 
+INLINE int16_t windowed(int16_t sample, int16_t coefficient, int32_t *largest) {
+    const int32_t value = (sample * coefficient) >> 12;
+    const int32_t magnitude = value < 0 ? (int16_t)-value : value;  // -32768 stays negative and does not count, as in the original
+    *largest = magnitude > *largest ? magnitude : *largest;
+    return (int16_t)value;
+}
+
 uint32_t frontend_window_apply(const int16_t *samples, frontend_bin *bins) {
     int32_t largest = 0;
-    for (uint32_t index = 0; index < 2 * FRONTEND_FFT_POINTS; ++index) {
-        int32_t value = 0;
-        if (index < FRONTEND_WINDOW_SAMPLES) {
-            value = (samples[index] * frontend_window[index]) >> 12;
-            // -32768 has no positive int16 and does not count, as in the original.
-            const int32_t magnitude = value < 0 ? (int16_t)-value : value;
-            largest = magnitude > largest ? magnitude : largest;
-        }
-        bins[frontend_fft_order[index >> 1]].part[index & 1U] = (int16_t)value;
+    for (uint32_t pair = 0; pair < FRONTEND_FFT_POINTS; ++pair) {
+        int16_t *part = bins[frontend_fft_order[pair]].part;
+        const int in_window = pair < FRONTEND_WINDOW_SAMPLES / 2;
+        part[REAL] = in_window ? windowed(samples[2 * pair], frontend_window[2 * pair], &largest) : (int16_t)0;
+        part[IMAG] = in_window ? windowed(samples[2 * pair + 1], frontend_window[2 * pair + 1], &largest) : (int16_t)0;
     }
     const uint32_t shift = 15U - frontend_bits((uint32_t)largest);
     for (uint32_t point = 0; point < FRONTEND_FFT_POINTS; ++point) {
