@@ -267,6 +267,10 @@ class Board:
             raise HostError(f"{self.port}: memory%: wants one memory record, got {len(records)}; flash this project's firmware")
         return Memory.of(records[0])
 
+    def cache(self, on: bool) -> None:
+        """Instruction cache of the flash on (as after power-up) or off."""
+        list(self.lines(f"cache {int(on)}"))
+
     def runs(self, count: int, progress: Callable[[Run], None] | None = None) -> list[Run]:
         """Stage times of `count` runs, each its own record."""
         found: list[Run] = []

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from converter import reference
+from converter import convert, reference
 from converter.frontend import MicroFrontend, quantize_features
 from converter.graph import Graph
 from host.detector import Detector
 from host.protocol import Heard, HostError, Identity
-from trainer.artifact import ModelArtifact
-from trainer.spec import DetectorSpec, KwsSpec
+from trainer.spec import KwsSpec
 
 Pcm = NDArray[np.int16]
 Int8 = NDArray[np.int8]
@@ -23,12 +22,11 @@ REFERENCE = Path(__file__).resolve().parent.parent / "reference"
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network as the board should hold it. spec and detector are None for a model made elsewhere."""
+    """A network as the board should hold it. spec is None for a model made elsewhere."""
 
     path: Path
     graph: Graph
     spec: KwsSpec | None
-    detector: DetectorSpec | None
 
     @property
     def spec_id(self) -> str:
@@ -36,30 +34,9 @@ class Model:
 
 
 def load_model(path: Path = REFERENCE) -> Model:
-    """A run folder, a .onnx or a .tflite; raises HostError, ConvertError or ArtifactError."""
-    detector = None
-    if path.is_dir():
-        artifact = ModelArtifact.load(path)
-        detector, path = artifact.detector, artifact.onnx
-    if not path.is_file():
-        raise HostError(f"{path}: no such model; name a run folder with model.onnx, a .onnx or a .tflite")
-    data = path.read_bytes()
-    if path.suffix not in (".onnx", ".tflite"):
-        raise HostError(f"{path}: a model ends in .onnx or .tflite")
-    graph = _read_graph(data, path.suffix)
-    spec = KwsSpec.from_json(graph.spec_json) if graph.spec_json else None
-    return Model(path, graph, spec, detector)
-
-
-def _read_graph(data: bytes, suffix: str) -> Graph:
-    """Each reader is loaded only when needed, as importing onnx takes longer than the rest."""
-    if suffix == ".onnx":
-        from converter.onnx_reader import read_onnx
-
-        return read_onnx(data)
-    from converter.tflite_reader import read_tflite
-
-    return read_tflite(data)
+    """A run folder, a .onnx or a .tflite; raises ConvertError or ArtifactError."""
+    graph = convert.load(path).graph
+    return Model(path, graph, KwsSpec.from_json(graph.spec_json) if graph.spec_json else None)
 
 
 def require_same(board: Identity, model: Model) -> None:

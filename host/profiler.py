@@ -16,6 +16,7 @@ from host.protocol import Identity, LayerRun, Memory, Run
 
 Pcm = NDArray[np.int16]
 WINDOW_RUNS = 10
+UNCACHED_RUNS = 100
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Profile:
     identity: Identity
     modelled: bool
     stages: tuple[Stage, ...]
+    uncached: tuple[Stage, ...]  # the same with the flash's instruction cache off
     layers: tuple[LayerRun, ...]
     memory: Memory
 
@@ -71,17 +73,31 @@ def made_up_audio(samples: int) -> Pcm:
 
 
 def profile(board: Board, runs: int = 1000, pcm: Pcm | None = None, progress: Callable[[Run], None] | None = None) -> Profile:
-    """Stage times over `runs` runs, layers of one traced inference, memory use."""
+    """Stage times over `runs` runs (and fewer with the cache off), layers of one traced inference, memory use."""
+    audio = board.identity.audio
+    if audio is not None:
+        board.load_pcm(made_up_audio(audio.clip_samples) if pcm is None else pcm[:audio.clip_samples])
+    else:
+        board.load_input(bytes(board.identity.input_bytes))
+    stages = _stages(board, runs, progress)
+    board.cache(False)
+    try:
+        uncached = _stages(board, min(runs, UNCACHED_RUNS), None)
+    finally:
+        board.cache(True)
+    layers, _ = board.layers()
+    return Profile(board.port, board.identity, board.modelled, stages, uncached, tuple(layers), board.memory())
+
+
+def _stages(board: Board, runs: int, progress: Callable[[Run], None] | None) -> tuple[Stage, ...]:
+    """Statistics of what is loaded, as the cache now is."""
     identity = board.identity
     clock = identity.clock_hz
     stages = []
     if identity.audio is not None:
-        board.load_pcm(made_up_audio(identity.audio.clip_samples) if pcm is None else pcm[:identity.audio.clip_samples])
         windows = [board.features() for _ in range(min(runs, WINDOW_RUNS))]
         frames = identity.audio.frames
         stages.append(Stage.of("pre (window)", f"{frames} slices", [w.cycles for w in windows], [w.ms for w in windows], clock))
-    else:
-        board.load_input(bytes(identity.input_bytes))
     found = board.runs(runs, progress)
     hop = found[0].slices
     if hop:
@@ -90,8 +106,7 @@ def profile(board: Board, runs: int = 1000, pcm: Pcm | None = None, progress: Ca
     stages.append(Stage.of("inference", identity.model_name, [r.infer_cycles for r in found], [r.infer_ms for r in found], clock))
     if hop:
         stages.append(Stage.of("post", "average, decide, LED", [r.post_cycles for r in found], [r.post_ms for r in found], clock))
-    layers, _ = board.layers()
-    return Profile(board.port, identity, board.modelled, tuple(stages), tuple(layers), board.memory())
+    return tuple(stages)
 
 
 def stage_table(result: Profile) -> Table:
@@ -100,12 +115,12 @@ def stage_table(result: Profile) -> Table:
     table = Table(title=f"{result.identity.board}, engine {result.identity.engine}, {result.identity.clock_hz / 1e6:g} MHz ({how})")
     for heading in ("stage", "work", "n"):
         table.add_column(heading, justify="right" if heading == "n" else "left")
-    for heading in ("min us", "max us", "mean us", "min ms", "max ms", "mean ms"):
+    for heading in ("min us", "max us", "mean us", "min ms", "max ms", "mean ms", "mean us, no cache"):
         table.add_column(heading, justify="right")
-    for s in result.stages:
+    for s, without in zip(result.stages, result.uncached, strict=True):
         table.add_row(s.name, s.work, str(s.n), f"{s.min_us:.1f}", f"{s.max_us:.1f}", f"{s.mean_us:.1f}",
-                      str(s.min_ms), str(s.max_ms), f"{s.mean_ms:.2f}")
-    table.caption = "us by the cycle counter, ms by millis()"
+                      str(s.min_ms), str(s.max_ms), f"{s.mean_ms:.2f}", f"{without.mean_us:.1f}")
+    table.caption = f"us by the cycle counter, ms by millis(); last column: instruction cache off, n = {result.uncached[-1].n}"
     return table
 
 

@@ -44,7 +44,8 @@ def stream(board: Board, pcm: Pcm, model: Model | None = None, progress: Callabl
         if progress:
             progress(heard)
     own = listen(model, board.identity, pcm) if model is not None else []
-    return Streamed(board.identity.labels, tuple(found), tuple(own))
+    labels = model.spec.labels if model is not None and model.spec else board.identity.labels
+    return Streamed(labels, tuple(found), tuple(own))
 
 
 def seconds(heard: Heard, board: Identity) -> float:
