@@ -59,7 +59,11 @@ def build_cached(spec: FeatureSpec) -> Path:
         digest.update(source.read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache") / "nano33-kws"
     out = cache / f"frontend-{sys.platform}-{digest.hexdigest()[:16]}.so"
-    return out if out.is_file() else build(spec, out, ("-shared", "-fPIC"))
+    try:
+        return out if out.is_file() else build(spec, out, ("-shared", "-fPIC"))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConvertError(f"{cache}: must be writable for the compiled front end, got `{reason}`; set XDG_CACHE_HOME") from None
 
 
 class NativeEngine:

@@ -236,6 +236,22 @@ def test_settings_that_cannot_be_built_are_refused_in_one_sentence(wrong: Featur
     assert "\n" not in str(caught.value) and "got" in str(caught.value)
 
 
+def test_without_the_wheel_our_c_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("converter.frontend.load_wheel", lambda: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if find_compiler() is not None:
+        assert MicroFrontend().process(golden_pcm()).tolist() == np.load(GOLDEN)["raw"].tolist()
+        assert len(list((tmp_path / "cache" / "nano33-kws").iterdir())) == 1
+        assert isinstance(MicroFrontend()._engine, NativeEngine)
+        (tmp_path / "file").write_text("no folder")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        with pytest.raises(ConvertError, match="must be writable"):
+            MicroFrontend()
+    monkeypatch.setattr("converter.frontend.find_compiler", lambda: None)
+    with pytest.raises(ConvertError, match=r"needs the package pymicro-features==2\.0\.2 or a C compiler"):
+        MicroFrontend()
+
+
 @pytest.mark.parametrize("pcm", [np.zeros(480), np.zeros((2, 480), np.int16), np.zeros(480, np.int32), "text"])
 def test_pcm_of_another_type_is_refused(pcm: npt.ArrayLike) -> None:
     with pytest.raises(ConvertError, match="PCM must be int16"):

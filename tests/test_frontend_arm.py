@@ -50,6 +50,19 @@ def assert_equal_to_the_oracle(output: bytes, pcm: Int16) -> None:
     assert (np.frombuffer(output, np.int8, offset=expected.size * 2) != quantize_features(expected).ravel()).sum() == 0
 
 
+def test_header_is_clean_in_the_arduino_cores_cpp(tmp_path: Path) -> None:
+    (tmp_path / "frontend_tables.h").write_text(render(FeatureSpec()))
+    (tmp_path / "sketch.cpp").write_text('#include "frontend.h"\nextern "C" void probe(frontend_state *state) { frontend_reset(state); }\n')
+    subprocess.run([GCC, "-xc++", "-std=gnu++14", *CPU, *WARNINGS, "-Wunused", f"-I{tmp_path}", f"-I{SOURCES}", "-c",
+                    str(tmp_path / "sketch.cpp"), "-o", str(tmp_path / "sketch.o")], check=True)
+
+
+def test_without_feature_settings_there_is_nothing_to_build(tmp_path: Path) -> None:
+    for source in SOURCES.glob("*.c"):
+        command = [GCC, "-std=gnu11", *CPU, "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", "-c", str(source)]
+        subprocess.run([*command, "-o", str(tmp_path / "nothing.o")], check=True)
+
+
 @pytest.mark.parametrize("optimization", ["-O2", "-Os", "-O0"])
 def test_cortex_m4_equals_the_oracle_on_generated_streams(tmp_path: Path, optimization: str) -> None:
     pcm = np.concatenate([*(pcm for _, pcm in signals(seconds=1.5, seed=11)), golden_pcm()])
