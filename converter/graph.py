@@ -24,6 +24,10 @@ Int32 = NDArray[np.int32]
 class ConvertError(ValueError):
     """A model that cannot be converted; the message says where, which rule, what came and how to mend it."""
 
+    def __init__(self, message: str) -> None:
+        """The message may quote names from a damaged file; it stays one printable line."""
+        super().__init__("".join(c if c.isprintable() else "?" for c in message))
+
 
 @dataclass(frozen=True)
 class QuantParams:

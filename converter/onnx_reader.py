@@ -5,6 +5,8 @@ Each layer ends at the QuantizeLinear behind it; NCHW becomes NHWC on the way. U
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx
 
 from converter.check import check, check_spec
@@ -40,4 +42,18 @@ def _parse(data: bytes) -> onnx.ModelProto:
         raise ConvertError("not an ONNX file, or a truncated one; export the model again") from None
     if not model.graph.node:
         raise ConvertError("not an ONNX model: it has no nodes; export the model again")
+    if any(not isinstance(name, str) for name in _names(model)):  # protobuf hands out bytes where a string is no UTF-8
+        raise ConvertError("damaged ONNX file: a name in it is not UTF-8; export the model again")
     return model
+
+
+def _names(model: onnx.ModelProto) -> Iterator[object]:
+    """Every string that the walk reads."""
+    graph = model.graph
+    for item in (*graph.initializer, *graph.input, *graph.output):
+        yield item.name
+    for entry in model.metadata_props:
+        yield from (entry.key, entry.value)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
