@@ -31,12 +31,13 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="epochs, if not the usua
 def train(out: Annotated[Path, typer.Option(help="the run folder to make")], data: Data = "synthetic",
           words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,no",
           model: Annotated[str, typer.Option(help="tinyconv or dscnn")] = "tinyconv", epochs: Epochs = None,
-          seed: Annotated[int, typer.Option(min=0)] = 0, clips: Clips = None) -> None:
+          seed: Annotated[int, typer.Option(min=0)] = 0, clips: Clips = None,
+          teacher: Annotated[Path | None, typer.Option(help="a trained run of the same words to learn from")] = None) -> None:
     """Train a float network; an interrupted run continues when started again."""
     from trainer import runs
 
     spec = KwsSpec.of_words([w.strip() for w in words.split(",") if w.strip()])
-    source = runs.Source(_absolute(data), str(clips.resolve()) if clips else None)
+    source = runs.Source(_absolute(data), str(clips.resolve()) if clips else None, str(teacher.resolve()) if teacher else None)
     settings = runs.default_settings(source, model, epochs, seed)
     with _progress() as progress:
         artifact = runs.train_run(out, source, spec, model, settings, progress)

@@ -130,7 +130,7 @@ def trial_accuracy(split: Labelled, score: Callable[[Int8], Int8], features: Fea
     for number, index in enumerate(chosen):
         heard = decisions(scores[number * each:(number + 1) * each], detector)
         word = heard[0][1] if heard else 0
-        right += word == split.labels[index] or (word == 0 and split.labels[index] == 1)
+        right += int(word == split.labels[index] or (word == 0 and split.labels[index] == 1))
     return {"right": right, "n": len(chosen)}
 
 

@@ -103,7 +103,7 @@ def _engines(artifact: ModelArtifact) -> dict[str, Callable[[Int8], npt.NDArray[
         quant = load_quant(artifact)
         engines["fake-quant"] = lambda x: predict(quant, x, features).numpy()
     if artifact.onnx.is_file():
-        graph = read_onnx(artifact.onnx)
+        graph = read_onnx(artifact.onnx.read_bytes())
         if not graph.spec_json or KwsSpec.from_json(graph.spec_json).spec_id != artifact.spec.spec_id:
             raise TrainerError(f"{artifact.onnx}: is not of this run's spec {artifact.spec.spec_id}; export again")
         engines["int8"] = lambda x: run_batch(graph, np.ascontiguousarray(x)[..., None])

@@ -27,16 +27,23 @@ CACHE_VERSION = 1
 Int8 = npt.NDArray[np.int8]
 Int16 = npt.NDArray[np.int16]
 Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """How training copies differ from their recordings; every copy of every clip is made once and kept."""
+    """How training copies differ from their recordings; every copy of every clip is made once and kept.
+
+    Other words may be shifted further than the chosen ones, and partial_share * (number of other words) clips of chosen
+    words, shifted by 500 to 800 ms so that the most is cut off, join the unknown ones: a listening board meets cut words.
+    """
 
     copies: int = 12
     noise_probability: float = 0.8
     noise_volume: float = 0.1
     shift_ms: int = 100
+    unknown_shift_ms: int = 100
+    partial_share: float = 0.0
     gain_db: tuple[float, float] = (-10.0, 6.0)
     reset_share: float = 0.3
     seed: int = 0
@@ -56,7 +63,7 @@ class Labelled:
 class TrainingPool:
     """int8 features of augmented copies: known and unknown [copies, n, frames, channels], silence [n, frames, channels].
 
-    `extra` unknown and `extra` silence clips are drawn from them in each epoch.
+    `extra` unknown and `extra` silence clips are drawn from them in each epoch. `taught` holds a teacher's logits for all three.
     """
 
     known: Int8
@@ -64,23 +71,28 @@ class TrainingPool:
     unknown: Int8
     silence: Int8
     extra: int
+    taught: tuple[Float32, Float32, Float32] | None = None
 
     @property
     def epoch_size(self) -> int:
         return len(self.labels) + min(self.extra, self.unknown.shape[1]) + self.extra
 
-    def epoch(self, rng: np.random.Generator) -> tuple[Int8, Int64]:
+    def epoch(self, rng: np.random.Generator) -> tuple[Int8, Int64, Float32 | None]:
         """One epoch in random order: every known clip once in a random copy, `extra` unknown ones, `extra` of silence."""
         copies, known = self.known.shape[:2]
         drawn = rng.permutation(self.unknown.shape[1])[:self.extra]
-        parts = [
-            self.known[rng.integers(copies, size=known), np.arange(known)],
-            self.unknown[rng.integers(copies, size=len(drawn)), drawn],
-            self.silence[rng.integers(len(self.silence), size=self.extra)],
-        ]
+        places: tuple[Any, ...] = ((rng.integers(copies, size=known), np.arange(known)), (rng.integers(copies, size=len(drawn)), drawn),
+                                   rng.integers(len(self.silence), size=self.extra))
         labels = np.concatenate([self.labels, np.ones(len(drawn), np.int64), np.zeros(self.extra, np.int64)])
         order = rng.permutation(len(labels))
-        return np.concatenate(parts)[order], labels[order]
+
+        def gather(sources: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+            parts: npt.NDArray[Any] = np.concatenate([source[place] for source, place in zip(sources, places, strict=True)])
+            shuffled: npt.NDArray[Any] = parts[order]
+            return shuffled
+
+        features = gather((self.known, self.unknown, self.silence))
+        return features, labels[order], gather(self.taught) if self.taught is not None else None
 
 
 def labelled(selection: Selection, split: str, cache: Path, progress: Progress) -> Labelled:
@@ -116,14 +128,19 @@ def _augmented(selection: Selection, known: Sequence[Clip], extra: int, settings
                progress: Progress) -> dict[str, npt.NDArray[Any]]:
     spec = selection.spec.features
     silent = silence_cuts(selection.noises, "train", extra * settings.copies)
-    total = len(known) + len(selection.pool) + settings.copies * (len(known) + len(selection.pool)) + 2 * len(silent)
+    total = (settings.copies + 1) * (len(known) + len(selection.pool)) + 2 * len(silent)
     task = progress.add_task("training: features", total=total)
     spoken = load((*known, *selection.pool), "train", spec, lambda n: progress.advance(task, n))
     noises = noise_backgrounds(selection, "train")
     copies = []
     for number in range(settings.copies):
         rng = np.random.default_rng([settings.seed, number])
-        heard = augment(spoken, noises, settings, spec, rng)
+        cut = rng.permutation(len(known))[:int(settings.partial_share * len(selection.pool))]
+        shifts_ms = np.concatenate([
+            rng.uniform(-settings.shift_ms, settings.shift_ms, len(known)),
+            rng.uniform(-settings.unknown_shift_ms, settings.unknown_shift_ms, len(selection.pool)),
+            rng.uniform(500, 800, len(cut)) * rng.choice([-1, 1], len(cut))])
+        heard = augment(np.concatenate([spoken, spoken[cut]]), shifts_ms, noises, settings, spec, rng)
         copies.append(_warm(heard, spoken, noises, settings, spec, rng))
         progress.advance(task, len(spoken))
     quiet = load(silent, "train", spec, lambda n: progress.advance(task, n))
@@ -139,12 +156,12 @@ def _warm(pcm: Int16, speech: Int16, noises: list[Int16], settings: AugmentSetti
     return clip_features(pcm, spec, before)
 
 
-def augment(pcm: Int16, noises: Sequence[Int16], settings: AugmentSettings, spec: FeatureSpec, rng: np.random.Generator) -> Int16:
-    """Shifted, scaled and noisy copies of clips int16 [n, clip_samples]."""
-    reach = spec.sample_rate_hz * settings.shift_ms // 1000
+def augment(pcm: Int16, shifts_ms: npt.NDArray[np.float64], noises: Sequence[Int16], settings: AugmentSettings, spec: FeatureSpec,
+            rng: np.random.Generator) -> Int16:
+    """Copies of clips int16 [n, clip_samples], each shifted by its own time, scaled and made noisy."""
     found = np.empty_like(pcm)
     for index, clip in enumerate(pcm):
-        shift = int(rng.integers(-reach, reach + 1))
+        shift = int(shifts_ms[index] * spec.sample_rate_hz / 1000)
         heard = np.zeros(len(clip), np.float32)
         heard[max(0, shift):len(clip) + min(0, shift)] = clip[max(0, -shift):len(clip) - max(0, shift)]
         heard *= np.float32(10.0 ** (rng.uniform(*settings.gain_db) / 20))

@@ -21,11 +21,11 @@ from trainer.detect import choose_threshold, float_scores, judge, make_stream
 from trainer.errors import TrainerError
 from trainer.export import save_npz, to_onnx, vectors
 from trainer.model import Architecture, Network, build, fold_norms
-from trainer.pool import AugmentSettings, Int8, Labelled, labelled, training_pool
+from trainer.pool import AugmentSettings, Int8, Labelled, TrainingPool, labelled, training_pool
 from trainer.qat import QuantNetwork
 from trainer.spec import DetectorSpec, KwsSpec
 from trainer.synthetic import SyntheticSettings, synthesize
-from trainer.train import Epoch, TrainSettings, fit, load_torch, predict, save_torch
+from trainer.train import Epoch, TrainSettings, fit, load_torch, predict, save_torch, taught_by, to_batch
 
 CACHE = Path("build/cache")
 DOWNLOADED = Path("build/data/speech_commands_v0.02")
@@ -38,6 +38,7 @@ class Source:
 
     data: str
     clips: str | None = None
+    teacher: str | None = None
 
     @staticmethod
     def load(run: Path) -> Source:
@@ -71,7 +72,7 @@ class Source:
 
 def default_settings(source: Source, model: str, epochs: int | None, seed: int) -> TrainSettings:
     """The settings of a run: short and few copies on synthetic speech, which is a smoke test."""
-    settings = TrainSettings(seed=seed)
+    settings = TrainSettings(seed=seed, teacher=Path(source.teacher).name if source.teacher else "")
     if model == "dscnn":
         settings = replace(settings, epochs=30, dropout=0.2)
     if source.synthetic:
@@ -89,7 +90,7 @@ def train_run(run: Path, source: Source, spec: KwsSpec, model: str, settings: Tr
     architecture = Architecture.of(model, len(spec.labels), spec.features, settings.dropout)
     selection = source.selection(spec, progress)
     validation = labelled(selection, "validation", CACHE, progress)
-    pool = training_pool(selection, settings.augment, CACHE, progress)
+    pool = _pool(source, selection, settings, progress)
     source.save(run)
     torch.manual_seed(settings.seed)
     network = build(architecture)
@@ -113,7 +114,7 @@ def qat_run(run: Path, bits: int, epochs: int | None, source: Source | None, pro
     settings = qat_settings(saved_settings(artifact), epochs)
     selection = source.selection(artifact.spec, progress)
     validation = labelled(selection, "validation", CACHE, progress)
-    pool = training_pool(selection, settings.augment, CACHE, progress)
+    pool = _pool(source, selection, settings, progress)
     quant = QuantNetwork(fold_norms(network), artifact.spec.features, bits)
     calibrate(quant, pool.known[0, :512], pool.silence[:128])
 
@@ -133,10 +134,19 @@ def qat_run(run: Path, bits: int, epochs: int | None, source: Source | None, pro
     return artifact.with_results(qat={"bits": bits, **summary(best, history, settings, validation)}).save()
 
 
+def _pool(source: Source, selection: Selection, settings: TrainSettings, progress: Progress) -> TrainingPool:
+    """The training clips, and what the teacher says to them if there is one."""
+    pool = training_pool(selection, settings.augment, CACHE, progress)
+    if source.teacher is None:
+        return pool
+    teacher = ModelArtifact.load(source.teacher)
+    if teacher.spec != selection.spec:
+        raise TrainerError(f"{source.teacher}: a teacher must hear {', '.join(selection.spec.words)}, got {', '.join(teacher.spec.words)}")
+    return taught_by(load_float(teacher), pool, selection.spec.features, progress)
+
+
 def calibrate(quant: QuantNetwork, *features: Int8) -> None:
     """First ranges from training clips, before the first step."""
-    from trainer.train import to_batch
-
     quant.train()
     with torch.no_grad():
         for part in features:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,12 @@ class TrainSettings:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     label_smoothing: float = 0.0
-    mixup: float = 0.0
     time_mask: int = 0
     channel_mask: int = 0
     average: float = 0.995
+    teacher: str = ""
+    teacher_share: float = 0.7
+    temperature: float = 2.0
     dropout: float = 0.1
     seed: int = 0
     augment: AugmentSettings = field(default_factory=AugmentSettings)
@@ -132,25 +134,29 @@ class Fit:
         self.best = state["best"]
 
 
-Loss = Callable[[nn.Module, Tensor, Tensor, TrainSettings, torch.Generator], tuple[Tensor, Tensor]]
+def loss_of(logits: Tensor, y: Tensor, taught: Tensor | None, settings: TrainSettings) -> Tensor:
+    """Cross entropy; with a teacher, teacher_share of it is distance from the teacher's softened scores (Hinton 2015, arXiv 1503.02531)."""
+    loss = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing)
+    if taught is None:
+        return loss
+    t = settings.temperature
+    distance = F.kl_div(F.log_softmax(logits / t, dim=1), F.softmax(taught / t, dim=1), reduction="batchmean") * t * t
+    return (1 - settings.teacher_share) * loss + settings.teacher_share * distance
 
 
-def label_loss(network: nn.Module, x: Tensor, y: Tensor, settings: TrainSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(loss, logits) of cross entropy with label smoothing, on mixed pairs when mixup is on (Zhang et al. 2018, arXiv 1710.09412)."""
-    x = masked(x, settings, generator)
-    if settings.mixup <= 0:
-        logits = network(x)
-        return F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing), logits
-    share = 1 - settings.mixup * torch.rand(len(x), 1, 1, 1, generator=generator)
-    other = torch.randperm(len(x), generator=generator)
-    logits = network(share * x + (1 - share) * x[other])
-    losses = [F.cross_entropy(logits, t, label_smoothing=settings.label_smoothing, reduction="none") for t in (y, y[other])]
-    weight = share.flatten()
-    return (weight * losses[0] + (1 - weight) * losses[1]).mean(), logits
+def taught_by(teacher: nn.Module, pool: TrainingPool, spec: FeatureSpec, progress: Progress) -> TrainingPool:
+    """The pool with the teacher's logits beside every clip."""
+    found = []
+    task = progress.add_task("teacher", total=pool.known[..., 0, 0].size + pool.unknown[..., 0, 0].size + len(pool.silence))
+    for features in (pool.known, pool.unknown, pool.silence):
+        flat = features.reshape(-1, *features.shape[-2:])
+        found.append(predict(teacher, flat, spec).numpy().reshape(*features.shape[:-2], -1))
+        progress.advance(task, len(flat))
+    return replace(pool, taught=(found[0], found[1], found[2]))
 
 
 def fit(network: nn.Module, pool: TrainingPool, validation: Labelled, settings: TrainSettings, spec: FeatureSpec, checkpoint: Path,
-        progress: Progress, title: str = "training", loss: Loss = label_loss,
+        progress: Progress, title: str = "training",
         before_epoch: Callable[[int], None] | None = None) -> list[Epoch]:
     """Train in place and leave the best averaged weights in `network`; the history of all epochs comes back.
 
@@ -164,7 +170,7 @@ def fit(network: nn.Module, pool: TrainingPool, validation: Labelled, settings: 
     for number in range(len(run.history), settings.epochs):
         if before_epoch is not None:
             before_epoch(number)
-        train_loss, train_accuracy = _epoch(run, pool, spec, number, loss)
+        train_loss, train_accuracy = _epoch(run, pool, spec, number)
         validation_loss, accuracy = _validate(run, validation, spec)
         rank = (accuracy, -validation_loss)
         if not run.history or rank > max((e.validation_accuracy, -e.validation_loss) for e in run.history):
@@ -177,12 +183,12 @@ def fit(network: nn.Module, pool: TrainingPool, validation: Labelled, settings: 
     return run.history
 
 
-def _epoch(run: Fit, pool: TrainingPool, spec: FeatureSpec, number: int, loss: Loss) -> tuple[float, float]:
+def _epoch(run: Fit, pool: TrainingPool, spec: FeatureSpec, number: int) -> tuple[float, float]:
     settings = run.settings
     rng = np.random.default_rng([settings.seed, 1000 + number])
     generator = torch.Generator().manual_seed(settings.seed * 100003 + number)
     torch.manual_seed(settings.seed * 100003 + number)  # dropout
-    features, labels = pool.epoch(rng)
+    features, labels, taught = pool.epoch(rng)
     steps = -(-len(labels) // settings.batch)
     total, right = 0.0, 0
     run.network.train()
@@ -191,7 +197,8 @@ def _epoch(run: Fit, pool: TrainingPool, spec: FeatureSpec, number: int, loss: L
         for group in run.optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(number + step / steps, settings.epochs)
         x, y = to_batch(features[place], spec), torch.from_numpy(labels[place])
-        value, logits = loss(run.network, x, y, settings, generator)
+        logits = run.network(masked(x, settings, generator))
+        value = loss_of(logits, y, torch.from_numpy(taught[place]) if taught is not None else None, settings)
         run.optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         run.optimizer.step()
