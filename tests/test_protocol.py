@@ -162,8 +162,8 @@ def test_host_reads_the_golden_transcript(wire: Wire) -> None:
 
 BAD = """
     infer 4294967297|runs 18446744073709551617|db load 99999999999999999999|infer 0x10|infer +1|infer 1.0|listen 1e3|db print -1|runs
-    db load|db load 1 1|pcm load -1 0|pcm load 1 0x12|pcm load 1 |db zz|db 000|audio ====|audio AA=A|audio AAB=|audio A\x00AA|id id|stop now|infer1
-    \xff\xfe|infer \x7f"""
+    db load|db load 1 1|pcm load -1 0|pcm load 1 0x12|pcm load 1 |db zz|db 000|audio ====|audio AA=A|audio AAB=|audio A\x00AA
+    id id|stop now|infer1|\xff\xfe|infer \x7f"""
 
 
 @pytest.mark.parametrize("command", [command.strip(" ") + "%" for command in re.split(r"\||\n", BAD.strip())])
