@@ -1,0 +1,125 @@
+"""Which peripherals the nRF52840 has and where; factory information; the pins of the Nano 33 BLE."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from unicorn import unicorn_const as uc_const
+
+from host.emulator.elf import FLASH_BYTES
+from host.emulator.microphone import Pdm
+from host.emulator.peripherals import Chip, Gpio, Gpiote, Nvmc, Peripheral, PowerClock, Ppi, Rng, Unknown, Watchdog
+from host.emulator.serial_port import Uarte
+from host.emulator.system import SystemSpace
+from host.emulator.timers import Rtc, Timer
+
+if TYPE_CHECKING:
+    from host.emulator.board import VirtualBoard
+
+_PERIPHERALS, _PERIPHERALS_BYTES = 0x40000000, 0x40000
+_GPIO, _SYSTEM = 0x50000000, 0xE0000000
+_UNMODELLED = {0x40001: "RADIO", 0x40003: "SPI0/TWI0", 0x40004: "SPI1/TWI1", 0x40005: "NFCT", 0x40007: "SAADC", 0x4000C: "TEMP",
+               0x4000E: "ECB", 0x4000F: "CCM/AAR", 0x40012: "QDEC", 0x40013: "COMP", 0x40014: "EGU0", 0x40015: "EGU1", 0x40016: "EGU2",
+               0x40017: "EGU3", 0x40018: "EGU4", 0x40019: "EGU5", 0x4001C: "PWM0", 0x40020: "MWU", 0x40021: "PWM1", 0x40022: "PWM2",
+               0x40023: "SPI2", 0x40025: "I2S", 0x40026: "FPU", 0x40027: "USBD", 0x40029: "QSPI", 0x4002D: "PWM3", 0x4002F: "SPIM3"}
+LED_PINS = {"red": 24, "green": 16, "blue": 6}  # P0, active low
+POWER_LED, BUILTIN_LED = 41, 13  # P1.09, P0.13, active high
+
+
+class Nrf52840:
+    """The peripherals around one board."""
+
+    def __init__(self, board: VirtualBoard, pcm: Any) -> None:
+        self._board = board
+        self.bus = Chip(board.schedule, board.uc, board.nvic.set_line, board.report_unmodelled)
+        self.system = SystemSpace(board.nvic, board.schedule, board.report_unmodelled, board.request_reset)
+        bus = self.bus
+        PowerClock(bus, 0x40000000, 0, "POWER/CLOCK")
+        self.uarts = [Uarte(bus, 0x40002000, 2, "UARTE0"), Uarte(bus, 0x40028000, 40, "UARTE1")]
+        Gpiote(bus, 0x40006000, 6, "GPIOTE")
+        for base, irq, name in ((0x40008000, 8, "TIMER0"), (0x40009000, 9, "TIMER1"), (0x4000A000, 10, "TIMER2"),
+                                (0x4001A000, 26, "TIMER3"), (0x4001B000, 27, "TIMER4")):
+            Timer(bus, base, irq, name)
+        for base, irq, name in ((0x4000B000, 11, "RTC0"), (0x40011000, 17, "RTC1"), (0x40024000, 36, "RTC2")):
+            Rtc(bus, base, irq, name)
+        Rng(bus)
+        Watchdog(bus, board.request_reset)
+        Ppi(bus)
+        self.microphone = Pdm(bus, pcm)
+        Nvmc(bus, board.set_cache, self._set_writable, self._erase)
+        self.ports = [Gpio(bus, 0x50000000, 0, "P0", self._on_pins), Gpio(bus, 0x50000300, 0x300, "P1", self._on_pins)]
+
+    @property
+    def console(self) -> Uarte:
+        """The UART that is the serial port: the first one in use."""
+        return next((uart for uart in self.uarts if uart.registers.get(0x500) or uart.ever_received), self.uarts[0])
+
+    def reset(self) -> None:
+        self.bus.reset()
+        self.system.systick.write_control(0)
+
+    def leds(self) -> dict[str, bool]:
+        """Which of the three colours is lit."""
+        port = self.ports[0]
+        return {name: bool(port.direction >> pin & 1) and not port.out >> pin & 1 for name, pin in LED_PINS.items()}
+
+    def _on_pins(self, port: str, levels: int) -> None:
+        self._board.pins[port] = levels
+
+    def _set_writable(self, on: bool) -> None:
+        rights = uc_const.UC_PROT_READ | uc_const.UC_PROT_EXEC | (uc_const.UC_PROT_WRITE if on else 0)
+        self._board.uc.mem_protect(0, FLASH_BYTES, rights)
+
+    def _erase(self, address: int) -> None:
+        self._board.uc.mem_write(address & ~0xFFF & FLASH_BYTES - 1, b"\xff" * 4096)
+
+    def regions(self) -> Iterator[tuple[int, int, Callable[[int, int], int], Callable[[int, int, int], None]]]:
+        """Mapped registers: address, bytes, read(offset, size), write(offset, size, value)."""
+        yield _PERIPHERALS, _PERIPHERALS_BYTES, self._reader(_PERIPHERALS), self._writer(_PERIPHERALS)
+        yield _GPIO, 0x1000, self._reader(_GPIO), self._writer(_GPIO)
+        system = self.system
+        yield (_SYSTEM, 0x100000, lambda offset, size: system.read(_SYSTEM + offset, size),
+               lambda offset, size, value: system.write(_SYSTEM + offset, size, value))
+
+    def _find(self, address: int) -> Peripheral:
+        base = address & ~0xFFF
+        if base == _GPIO:
+            base = _GPIO + (0x300 if address & 0xF00 in (0x800, 0x900, 0xA00) else 0)
+        found = self.bus.by_base.get(base)
+        if found is None:
+            found = Unknown(self.bus, base, None, _UNMODELLED.get(base >> 12, f"peripheral {base:#010x}"))
+        return found
+
+    def _reader(self, start: int) -> Callable[[int, int], int]:
+        def read(offset: int, size: int) -> int:
+            address = start + offset & ~3
+            peripheral = self._find(address)
+            return peripheral.read(address - peripheral.base) >> 8 * (offset & 3) & (1 << 8 * size) - 1
+        return read
+
+    def _writer(self, start: int) -> Callable[[int, int, int], None]:
+        def write(offset: int, size: int, value: int) -> None:
+            address = start + offset & ~3
+            peripheral = self._find(address)
+            if size < 4:
+                shift, mask = 8 * (offset & 3), (1 << 8 * size) - 1
+                value = peripheral.read(address - peripheral.base) & ~(mask << shift) | (value & mask) << shift
+            peripheral.write(address - peripheral.base, value)
+        return write
+
+    @staticmethod
+    def constants() -> Iterator[tuple[int, bytes]]:
+        """Factory and user information: the chip's identity, reset on pin 18, NFC pins as GPIO."""
+        factory = _page({0x010: 4096, 0x014: 256, 0x060: 0x33333333, 0x064: 0x52840000, 0x0A0: 1, 0x0A4: 0x12345678, 0x0A8: 0x9ABC,
+                         0x100: 0x52840, 0x104: 0x41414430, 0x108: 0x2004, 0x10C: 256, 0x110: 1024, 0x130: 8, 0x134: 3})
+        yield 0x10000000, factory + _page({0x200: 18, 0x204: 18, 0x208: 0xFFFFFFFF, 0x20C: 0xFFFFFFFE})
+        yield 0xF0000000, bytes(0xFE0) + struct.pack("<4I", 8, 0, 0x30, 0) + bytes(16)
+
+
+def _page(words: dict[int, int]) -> bytes:
+    page = bytearray(b"\xff" * 4096)
+    for offset, value in words.items():
+        page[offset:offset + 4] = struct.pack("<I", value)
+    return bytes(page)

@@ -1,0 +1,98 @@
+"""The command `emulate`: a virtual board from the command line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from host.emulator.errors import BoardError
+from host.emulator.report import Report
+
+SAMPLE_RATE_HZ = 16000
+
+
+def microphone_pcm(wavs: list[Path], gap_seconds: float) -> Any:
+    """int16 of all recordings one after another, with silence before each and after the last; None for no recording at all."""
+    from converter.graph import ConvertError
+    from converter.wav import read_wav
+
+    if not wavs:
+        return None
+    gap = np.zeros(round(gap_seconds * SAMPLE_RATE_HZ), np.int16)
+    parts = [gap]
+    for wav in wavs:
+        try:
+            parts += [read_wav(wav), gap]
+        except ConvertError as error:
+            raise BoardError(str(error)) from None
+    return np.concatenate(parts)
+
+
+def _until(text: str | None) -> tuple[float | None, bytes | None]:
+    """Seconds of board time, or a text the board sends."""
+    if text is None:
+        return None, None
+    try:
+        return float(text), None
+    except ValueError:
+        return None, text.encode()
+
+
+def summary(report: Report) -> str:
+    """Figures of a run, for people."""
+    lines = [
+        f"board time {report.seconds:.3f} s (modelled), CPU load {100 * report.cpu_load:.1f} %, {report.instructions:,} instructions, "
+        f"{report.exceptions:,} exceptions",
+        f"cycles awake: {report.cycles_cached:,} cached, {report.cycles_uncached:,} uncached (modelled; bounds when cached "
+        f"{report.cycles_low:,} .. {report.cycles_high:,}); asleep {report.cycles_asleep:,}; the firmware left the instruction cache "
+        f"{'on' if report.cache_on else 'off'}",
+    ]
+    if report.serial_overruns:
+        lines.append(f"serial bytes lost because the firmware was too slow: {report.serial_overruns}")
+    if report.resets:
+        lines.append(f"resets: {report.resets}")
+    if report.unmodelled:
+        lines.append("registers that nobody models: " + ", ".join(report.unmodelled))
+    return "\n".join(lines)
+
+
+def emulate(
+    elf: Annotated[Path, typer.Argument(help="firmware.elf")],
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[MORE WAVS]", help="further recordings")] = None,
+    wav: Annotated[list[Path] | None, typer.Option(help="16 kHz mono 16 bit recordings for the microphone; none: no microphone")] = None,
+    port: Annotated[str, typer.Option(help="pty, or tcp:PORT (0: a free one)")] = "pty",
+    gap: Annotated[float, typer.Option(min=0.0, max=60.0, help="seconds of silence round each recording")] = 0.0,
+    until: Annotated[str | None, typer.Option(help="stop after so many seconds of board time, or when the board sends this text")] = None,
+    speed: Annotated[str, typer.Option(help="max: as fast as it goes while there is work; real: never faster than the board")] = "max",
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures here at the end")] = None,
+) -> None:
+    """Run firmware on the virtual Nano 33 BLE. The board starts when somebody opens its serial port."""
+    from host.emulator.board import VirtualBoard
+    from host.emulator.ports import open_port
+    from host.emulator.server import Session
+
+    if speed not in ("max", "real"):
+        raise BoardError(f"--speed {speed}: must be max or real")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    board = VirtualBoard(elf, microphone_pcm([*(wav or []), *(more or [])], gap))
+    line = open_port(port)
+    seconds, text = _until(until)
+    print(f"serial port: {line.address}", flush=True)
+    try:
+        Session(board, line, speed == "real").run(seconds, text, lambda: False)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        line.close()
+        report = board.report()
+        print(summary(report), flush=True)
+        if json_file is not None:
+            from trainer.artifact import write_atomic
+
+            write_atomic(json_file, (json.dumps(report.as_json(), indent=1, sort_keys=True) + "\n").encode())

@@ -1,0 +1,235 @@
+"""Count cycles at Unicorn's block hook and stop at deadlines: natively (native.c, compiled at first use) or in Python, with equal results."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unicorn import unicorn_const as uc_const
+from unicorn.arm_const import UC_ARM_REG_BASEPRI, UC_ARM_REG_FAULTMASK, UC_ARM_REG_PRIMASK
+from unicorn.unicorn_py3.unicorn import uclib
+
+from host.emulator.cycles import BlockCost
+
+STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK = range(4)
+MASK_REGISTERS = (UC_ARM_REG_BASEPRI, UC_ARM_REG_FAULTMASK, UC_ARM_REG_PRIMASK)
+_BLOCKS = 1 << 17
+_TABLE_BITS = 19
+_CACHE = Path(__file__).resolve().parent.parent.parent / "build" / "emulator"
+_BLOCK_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+
+
+class _Block(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint32) for name in
+                ("address", "size", "cached", "uncached", "taken_cached", "taken_uncached", "conditional", "instructions")] + [
+                (name, ctypes.c_uint64) for name in ("executed", "taken")]
+
+
+class _State(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in ("active", "deadline", "cached", "uncached", "instructions", "last", "access_pc")] + [
+        (name, ctypes.c_uint32) for name in ("cache_on", "poll_masks", "stop_reason", "miss_address", "miss_size")] + [
+        ("masks", ctypes.c_uint32 * 3), ("mask_registers", ctypes.c_int32 * 3), ("table_bits", ctypes.c_uint32),
+        ("engine", ctypes.c_uint64), ("emu_stop", ctypes.c_void_p), ("reg_read", ctypes.c_void_p),
+        ("blocks", ctypes.c_void_p), ("table", ctypes.c_void_p)]
+
+
+@dataclass
+class BlockRecord:
+    """How often a block ran; `taken` counts its conditional branch taken."""
+
+    address: int
+    size: int
+    cost: BlockCost
+    executed: int = 0
+    taken: int = 0
+
+
+class Counter:
+    """What both counters offer; `state` has the fields of native.c's counter_state."""
+
+    state: Any
+    costs: dict[int, tuple[int, int, BlockCost]]  # index -> address, size, cost
+    name: str
+
+    def insert(self, address: int, size: int, cost: BlockCost) -> None:
+        raise NotImplementedError
+
+    def settle(self, address: int) -> None:
+        raise NotImplementedError
+
+    def hook_access(self, address: int) -> None:
+        raise NotImplementedError
+
+    def records(self) -> Iterator[BlockRecord]:
+        raise NotImplementedError
+
+    def current(self) -> tuple[int, int, BlockCost] | None:
+        """Address, size and cost of the block in execution."""
+        return self.costs.get(int(self.state.last) - 1)
+
+    def set_masks(self, values: tuple[int, int, int]) -> None:
+        for index, value in enumerate(values):
+            self.state.masks[index] = value
+
+
+class NativeCounter(Counter):
+    """The C hook, called by Unicorn without Python in between."""
+
+    name = "native"
+
+    def __init__(self, uc: Any, library: ctypes.CDLL) -> None:
+        self._uc, self._library, self.costs = uc, library, {}
+        self._blocks = (_Block * _BLOCKS)()
+        self._table = (ctypes.c_uint32 * (1 << _TABLE_BITS))()
+        self.state = _State(cache_on=0, table_bits=_TABLE_BITS, engine=uc._uch.value if hasattr(uc._uch, "value") else uc._uch)
+        self.state.mask_registers[:] = MASK_REGISTERS
+        self.state.emu_stop = ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value
+        self.state.reg_read = ctypes.cast(uclib.uc_reg_read, ctypes.c_void_p).value
+        self.state.blocks = ctypes.addressof(self._blocks)
+        self.state.table = ctypes.addressof(self._table)
+        self._hooks: list[Any] = []
+        self._hook(uc_const.UC_HOOK_BLOCK, library.counter_block, 1, 0)
+
+    def _hook(self, kind: int, function: Any, begin: int, end: int) -> None:
+        handle = ctypes.c_size_t()
+        status = uclib.uc_hook_add(self._uc._uch, ctypes.byref(handle), kind, ctypes.cast(function, ctypes.c_void_p),
+                                   ctypes.byref(self.state), ctypes.c_uint64(begin), ctypes.c_uint64(end))
+        if status != 0:
+            raise RuntimeError(f"uc_hook_add: {status}")
+        self._hooks.append(handle)
+
+    def insert(self, address: int, size: int, cost: BlockCost) -> None:
+        index = len(self.costs)
+        if index >= _BLOCKS:
+            raise RuntimeError(f"more than {_BLOCKS} basic blocks")
+        self.costs[index] = (address, size, cost)
+        self._blocks[index] = _Block(address, size, cost.cached, cost.uncached, cost.taken_cached, cost.taken_uncached,
+                                     cost.conditional, cost.instructions, 0, 0)
+        self._library.counter_insert(ctypes.byref(self.state), ctypes.c_uint32(index))
+
+    def settle(self, address: int) -> None:
+        self._library.counter_settle(ctypes.byref(self.state), ctypes.c_uint32(address))
+
+    def hook_access(self, address: int) -> None:
+        self._hook(uc_const.UC_HOOK_CODE, self._library.counter_access, address, address)
+
+    def records(self) -> Iterator[BlockRecord]:
+        for index, (address, size, cost) in self.costs.items():
+            block = self._blocks[index]
+            yield BlockRecord(address, size, cost, block.executed, block.taken)
+
+
+class _PythonState:
+    def __init__(self) -> None:
+        self.active = self.deadline = self.cached = self.uncached = self.instructions = self.last = self.access_pc = 0
+        self.cache_on = self.poll_masks = self.stop_reason = self.miss_address = self.miss_size = 0
+        self.masks = [0, 0, 0]
+
+
+class PythonCounter(Counter):
+    """The twin of native.c, for machines without a C compiler."""
+
+    name = "python"
+
+    def __init__(self, uc: Any) -> None:
+        self._uc, self.costs, self.state = uc, {}, _PythonState()
+        self._index: dict[tuple[int, int], int] = {}
+        self._records: list[BlockRecord] = []
+        uc.hook_add(uc_const.UC_HOOK_BLOCK, self._block)
+
+    def _stop(self, reason: int) -> None:
+        self.state.stop_reason = reason
+        self._uc.emu_stop()
+
+    def _block(self, uc: Any, address: int, size: int, user: Any) -> None:
+        state = self.state
+        if state.stop_reason:
+            uc.emu_stop()
+            return
+        self.settle(address)
+        if state.active >= state.deadline:
+            self._stop(STOP_DEADLINE)
+            return
+        if state.poll_masks and any(uc.reg_read(register) != mask for register, mask in zip(MASK_REGISTERS, state.masks)):
+            self._stop(STOP_MASK)
+            return
+        index = self._index.get((address, size))
+        if index is None:
+            state.miss_address, state.miss_size = address, size
+            self._stop(STOP_MISS)
+            return
+        record = self._records[index]
+        cost = record.cost
+        record.executed += 1
+        state.cached += cost.cached
+        state.uncached += cost.uncached
+        state.active += cost.cached if state.cache_on else cost.uncached
+        state.instructions += cost.instructions
+        state.last = index + 1
+
+    def settle(self, address: int) -> None:
+        state = self.state
+        if state.last:
+            record = self._records[state.last - 1]
+            if record.cost.conditional and address != record.address + record.size:
+                record.taken += 1
+                state.cached += record.cost.taken_cached
+                state.uncached += record.cost.taken_uncached
+                state.active += record.cost.taken_cached if state.cache_on else record.cost.taken_uncached
+            state.last = 0
+        state.access_pc = 0
+
+    def insert(self, address: int, size: int, cost: BlockCost) -> None:
+        index = len(self.costs)
+        self.costs[index] = (address, size, cost)
+        self._index[(address, size)] = index
+        self._records.append(BlockRecord(address, size, cost))
+
+    def hook_access(self, address: int) -> None:
+        self._uc.hook_add(uc_const.UC_HOOK_CODE, self._access, begin=address, end=address)
+
+    def _access(self, uc: Any, address: int, size: int, user: Any) -> None:
+        self.state.access_pc = address
+
+    def records(self) -> Iterator[BlockRecord]:
+        yield from self._records
+
+
+def native_library() -> ctypes.CDLL | None:
+    """native.c as a loaded library, compiled into build/emulator when its text is new; None where there is no C compiler."""
+    source = Path(__file__).with_name("native.c")
+    text = source.read_bytes()
+    library = _CACHE / f"native-{hashlib.sha256(text).hexdigest()[:16]}.so"
+    if not library.is_file():
+        compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+        if compiler is None:
+            return None
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_CACHE) as folder:
+            made = Path(folder) / "native.so"
+            done = subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", str(made), str(source)], capture_output=True, check=False)
+            if done.returncode != 0:
+                return None
+            made.replace(library)
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError:
+        return None
+
+
+def make_counter(uc: Any, native: bool | None = None) -> Counter:
+    """The native counter where it can be had; native=False asks for the Python one, True insists on the native one."""
+    library = None if native is False else native_library()
+    if library is not None:
+        return NativeCounter(uc, library)
+    if native:
+        raise RuntimeError("no C compiler for host/emulator/native.c")
+    return PythonCounter(uc)

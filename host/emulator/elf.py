@@ -1,0 +1,120 @@
+"""Load a firmware image: ELF32 for ARM, with its function symbols."""
+
+from __future__ import annotations
+
+import bisect
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from host.emulator.errors import BoardError
+
+FLASH_BYTES = 0x100000
+RAM_START, RAM_BYTES = 0x20000000, 0x40000
+_PT_LOAD, _SHT_SYMTAB, _STT_FUNC, _STT_OBJECT, _EM_ARM = 1, 2, 2, 1, 40
+
+
+@dataclass(frozen=True)
+class Symbol:
+    name: str
+    address: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """Segments at their load addresses, and what the symbol table names."""
+
+    path: Path
+    segments: list[tuple[int, bytes]]
+    functions: list[Symbol] = field(default_factory=list)  # by address
+    objects: dict[str, Symbol] = field(default_factory=dict)
+
+    @property
+    def vector_address(self) -> int:
+        return min(address for address, _ in self.segments)
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        """The function that holds this code address."""
+        address &= ~1
+        index = bisect.bisect_right(self._starts, address) - 1
+        if index < 0:
+            return None
+        found = self.functions[index]
+        return found if address < found.address + max(found.size, 2) else None
+
+    def name_at(self, address: int) -> str:
+        found = self.symbol_at(address)
+        return f"{found.name}+{(address & ~1) - found.address:#x}" if found else f"{address & ~1:#010x}"
+
+    @property
+    def _starts(self) -> list[int]:
+        cached: list[int] | None = self.__dict__.get("_start_list")
+        if cached is None:
+            cached = [one.address for one in self.functions]
+            self.__dict__["_start_list"] = cached
+        return cached
+
+
+def load_image(path: Path | str) -> Image:
+    """Read an ELF for this chip; raises BoardError when it is damaged or meant for another one."""
+    file = Path(path)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise BoardError(f"{file}: cannot be read ({error.strerror})") from None
+    if data[:4] != b"\x7fELF":
+        raise BoardError(f"{file}: no ELF file (starts with {data[:4].hex() or 'nothing'}); give the firmware.elf of the build")
+    if len(data) < 52 or data[4] != 1 or data[5] != 1:
+        raise BoardError(f"{file}: not a 32-bit little-endian ELF; the nRF52840 needs one")
+    machine = struct.unpack_from("<H", data, 18)[0]
+    if machine != _EM_ARM:
+        raise BoardError(f"{file}: made for machine {machine}, the nRF52840 is ARM ({_EM_ARM}); build with arm-none-eabi-gcc")
+    try:
+        return _parse(file, data)
+    except struct.error:
+        raise BoardError(f"{file}: truncated ELF ({len(data)} bytes); build or copy it again") from None
+
+
+def _parse(file: Path, data: bytes) -> Image:
+    phoff, shoff = struct.unpack_from("<II", data, 28)
+    phentsize, phnum, shentsize, shnum = struct.unpack_from("<HHHH", data, 42)
+    segments = []
+    for index in range(phnum):
+        kind, offset, _virtual, physical, size = struct.unpack_from("<IIIII", data, phoff + index * phentsize)
+        if kind != _PT_LOAD or size == 0:
+            continue
+        if offset + size > len(data):
+            raise BoardError(f"{file}: truncated ELF, segment {index} ends at byte {offset + size} of {len(data)}; build or copy it again")
+        in_flash = physical + size <= FLASH_BYTES
+        in_ram = RAM_START <= physical and physical + size <= RAM_START + RAM_BYTES
+        if not (in_flash or in_ram):
+            raise BoardError(f"{file}: segment at {physical:#x}..{physical + size:#x} lies outside the nRF52840's 1 MB flash and 256 KB RAM; "
+                             "it is for another chip")
+        segments.append((physical, data[offset:offset + size]))
+    if not segments:
+        raise BoardError(f"{file}: nothing to load; link it with a linker script for the nRF52840")
+    functions, objects = _symbols(data, shoff, shentsize, shnum)
+    return Image(file, segments, functions, objects)
+
+
+def _symbols(data: bytes, shoff: int, shentsize: int, shnum: int) -> tuple[list[Symbol], dict[str, Symbol]]:
+    functions: dict[int, Symbol] = {}
+    objects: dict[str, Symbol] = {}
+    if not shoff:
+        return [], {}
+    headers = [struct.unpack_from("<IIIIIIIIII", data, shoff + index * shentsize) for index in range(shnum)]
+    for header in headers:
+        if header[1] != _SHT_SYMTAB:
+            continue
+        if header[6] >= len(headers):
+            continue
+        strings = data[headers[header[6]][4]:][:headers[header[6]][5]]
+        for offset in range(header[4], header[4] + header[5], 16):
+            name_at, value, size, info, _, section = struct.unpack_from("<IIIBBH", data, offset)
+            name = strings[name_at:strings.find(b"\0", name_at)].decode(errors="replace")
+            if info & 15 == _STT_FUNC and section:
+                functions.setdefault(value & ~1, Symbol(name, value & ~1, size))
+            elif name and section and (info & 15 == _STT_OBJECT or info & 15 == 0):
+                objects.setdefault(name, Symbol(name, value, size))
+    return sorted(functions.values(), key=lambda one: one.address), objects

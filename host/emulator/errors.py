@@ -1,0 +1,7 @@
+"""The one exception of the virtual board."""
+
+from host.protocol import HostError
+
+
+class BoardError(HostError):
+    """What stopped the board, or kept it from starting, in one sentence."""

@@ -1,0 +1,114 @@
+/* The block counter of the virtual board: called by Unicorn at every basic block, it adds the block's cycles and stops at deadlines.
+   counter.py compiles it at first use and has an equal twin in Python. Nothing of Unicorn's headers is needed. */
+#include <stdint.h>
+#include <stddef.h>
+
+enum { STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK };
+enum { REG_BASEPRI = 0, REG_FAULTMASK = 1, REG_PRIMASK = 2 };
+
+typedef struct {
+    uint32_t address, size;
+    uint32_t cached, uncached;              /* cycles when the block falls through */
+    uint32_t taken_cached, taken_uncached;  /* added when its conditional branch is taken */
+    uint32_t conditional, instructions;
+    uint64_t executed, taken;
+} block_record;
+
+typedef struct {
+    uint64_t active;    /* cycles the core was awake, by the cache setting in force */
+    uint64_t deadline;  /* stop before the first block that starts at or after this */
+    uint64_t cached, uncached, instructions;
+    uint64_t last;      /* index + 1 of the block in execution, 0 none */
+    uint64_t access_pc; /* the memory instruction marked last; 0 none since the block began */
+    uint32_t cache_on, poll_masks, stop_reason, miss_address, miss_size, masks[3];
+    int32_t mask_registers[3];
+    uint32_t table_bits;
+    uint64_t engine;
+    int (*emu_stop)(void *);
+    int (*reg_read)(void *, int, void *);
+    block_record *blocks;
+    uint32_t *table; /* open addressing on the block's address: index + 1 */
+} counter_state;
+
+static uint32_t slot_of(const counter_state *s, uint32_t address, uint32_t size) {
+    uint32_t mask = (1u << s->table_bits) - 1u;
+    uint32_t slot = ((address >> 1) * 2654435761u >> 4) & mask;
+    while (s->table[slot]) {
+        const block_record *b = &s->blocks[s->table[slot] - 1];
+        if (b->address == address && b->size == size) break;
+        slot = (slot + 1) & mask;
+    }
+    return slot;
+}
+
+void counter_insert(counter_state *s, uint32_t index) {
+    s->table[slot_of(s, s->blocks[index].address, s->blocks[index].size)] = index + 1;
+}
+
+/* Charges the branch of the block left last, now that where it went is known. */
+void counter_settle(counter_state *s, uint32_t address) {
+    if (s->last) {
+        block_record *b = &s->blocks[s->last - 1];
+        if (b->conditional && address != b->address + b->size) {
+            b->taken++;
+            s->cached += b->taken_cached;
+            s->uncached += b->taken_uncached;
+            s->active += s->cache_on ? b->taken_cached : b->taken_uncached;
+        }
+        s->last = 0;
+    }
+    s->access_pc = 0;
+}
+
+static void stop(counter_state *s, uint32_t reason) {
+    s->stop_reason = reason;
+    s->emu_stop((void *)(uintptr_t)s->engine);
+}
+
+static int masks_changed(counter_state *s) {
+    for (int i = 0; i < 3; i++) {
+        uint32_t value = 0;
+        s->reg_read((void *)(uintptr_t)s->engine, s->mask_registers[i], &value);
+        if (value != s->masks[i]) return 1;
+    }
+    return 0;
+}
+
+void counter_block(void *engine, uint64_t address, uint32_t size, void *user) {
+    counter_state *s = user;
+    (void)engine;
+    if (s->stop_reason) {  /* already stopping: this block runs again after the restart */
+        s->emu_stop((void *)(uintptr_t)s->engine);
+        return;
+    }
+    counter_settle(s, (uint32_t)address);
+    if (s->active >= s->deadline) {
+        stop(s, STOP_DEADLINE);
+        return;
+    }
+    if (s->poll_masks && masks_changed(s)) {
+        stop(s, STOP_MASK);
+        return;
+    }
+    uint32_t found = s->table[slot_of(s, (uint32_t)address, size)];
+    if (!found) {
+        s->miss_address = (uint32_t)address;
+        s->miss_size = size;
+        stop(s, STOP_MISS);
+        return;
+    }
+    block_record *b = &s->blocks[found - 1];
+    b->executed++;
+    s->cached += b->cached;
+    s->uncached += b->uncached;
+    s->active += s->cache_on ? b->cached : b->uncached;
+    s->instructions += b->instructions;
+    s->last = found;
+}
+
+/* Placed on the memory instructions of blocks that were seen to touch a peripheral, so that time is read at the instruction. */
+void counter_access(void *engine, uint64_t address, uint32_t size, void *user) {
+    (void)engine;
+    (void)size;
+    ((counter_state *)user)->access_pc = address;
+}

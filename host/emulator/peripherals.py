@@ -1,0 +1,335 @@
+"""What the nRF52840's peripherals share (tasks, events, shortcuts, interrupts, PPI), and its small ones.
+
+Register offsets and meanings: nRF52840 Product Specification.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from host.emulator.schedule import CLOCK_HZ, Event, Schedule
+
+_SHORTS, _INTEN, _INTENSET, _INTENCLR = 0x200, 0x300, 0x304, 0x308
+
+
+class Chip:
+    """What a peripheral may use: time, memory, interrupts, the report of what nobody models."""
+
+    def __init__(self, schedule: Schedule, memory: Any, set_line: Callable[[int, bool], None], unmodelled: Callable[[str], None]) -> None:
+        self.schedule, self.memory, self.set_line, self.unmodelled = schedule, memory, set_line, unmodelled
+        self.by_base: dict[int, Peripheral] = {}
+        self.ppi: Ppi | None = None
+        self.log: list[str] = []
+
+    def add(self, peripheral: Peripheral) -> None:
+        self.by_base.setdefault(peripheral.base, peripheral)
+
+    def trigger(self, address: int) -> None:
+        """Write 1 to a task register, as PPI does."""
+        peripheral = self.by_base.get(address & ~0xFFF)
+        if peripheral:
+            peripheral.task(address & 0xFFF)
+
+    def reset(self) -> None:
+        for peripheral in self.by_base.values():
+            peripheral.reset()
+
+
+class Peripheral:
+    """One peripheral at `base` with interrupt `irq`. Subclasses name registers and act on tasks.
+
+    names: offset -> register name, the registers that are modelled beside tasks and events
+    shorts: bit -> (offset of the event, offset of the task)
+    """
+
+    name = "?"
+    names: dict[int, str] = {}
+    tasks: dict[int, str] = {}
+    events: dict[int, str] = {}
+    shorts: dict[int, tuple[int, int]] = {}
+
+    def __init__(self, chip: Chip, base: int, irq: int | None, name: str) -> None:
+        self.chip, self.base, self.irq, self.name = chip, base, irq, name
+        self.registers: dict[int, int] = {}
+        self.raised: set[int] = set()
+        self.inten = 0
+        self.short_bits = 0
+        chip.add(self)
+
+    def reset(self) -> None:
+        self.registers.clear()
+        self.raised.clear()
+        self.inten = self.short_bits = 0
+        self._update()
+
+    def task(self, offset: int) -> None:
+        """Do a task; overridden."""
+
+    def changed(self, offset: int, value: int) -> None:
+        """A register was written; overridden where that has an effect."""
+
+    def value_of(self, offset: int) -> int:
+        """A named register read; overridden where it is computed."""
+        return self.registers.get(offset, 0)
+
+    def event(self, offset: int) -> None:
+        """Raise an event: flag, shortcuts, PPI, interrupt."""
+        self.raised.add(offset)
+        self._update()
+        for bit, (event, task) in self.shorts.items():
+            if event == offset and self.short_bits >> bit & 1:
+                self.task(task)
+        if self.chip.ppi is not None:
+            self.chip.ppi.event(self.base + offset)
+
+    def _update(self) -> None:
+        if self.irq is not None:
+            level = any(self.inten >> (offset - 0x100) // 4 & 1 for offset in self.raised)
+            self.chip.set_line(self.irq, level)
+
+    def read(self, offset: int) -> int:
+        if offset in self.events:
+            return int(offset in self.raised)
+        if offset in (_INTEN, _INTENSET, _INTENCLR) and self.events:
+            return self.inten
+        if offset == _SHORTS and self.shorts:
+            return self.short_bits
+        if offset in self.names:
+            return self.value_of(offset)
+        if offset not in self.tasks:
+            self._unknown(offset, "read")
+        return self.registers.get(offset, 0)
+
+    def write(self, offset: int, value: int) -> None:
+        if offset in self.tasks:
+            if value & 1:
+                self.task(offset)
+        elif offset in self.events:
+            (self.raised.add if value else self.raised.discard)(offset)
+            self._update()
+        elif offset in (_INTEN, _INTENSET, _INTENCLR) and self.events:
+            if offset == _INTEN:
+                self.inten = value
+            else:
+                self.inten = self.inten | value if offset == _INTENSET else self.inten & ~value
+            self._update()
+        elif offset == _SHORTS and self.shorts:
+            self.short_bits = value
+        else:
+            if offset not in self.names:
+                self._unknown(offset, "write")
+            self.registers[offset] = value
+            self.changed(offset, value)
+
+    def _unknown(self, offset: int, how: str) -> None:
+        self.chip.unmodelled(f"{self.name}+{offset:#05x} ({how})")
+
+
+class Unknown(Peripheral):
+    """Keeps what is written and reports each register once."""
+
+
+class PowerClock(Peripheral):
+    """POWER and CLOCK share 0x40000000: oscillators start at once, or after their start-up time."""
+
+    tasks = {0x000: "HFCLKSTART", 0x004: "HFCLKSTOP", 0x008: "LFCLKSTART", 0x00C: "LFCLKSTOP", 0x010: "CAL", 0x014: "CTSTART",
+             0x018: "CTSTOP", 0x078: "CONSTLAT", 0x07C: "LOWPWR"}
+    events = {0x100: "HFCLKSTARTED", 0x104: "LFCLKSTARTED", 0x108: "POFWARN", 0x10C: "DONE", 0x110: "CTTO", 0x11C: "USBDETECTED",
+              0x120: "USBREMOVED", 0x124: "USBPWRRDY", 0x128: "CTSTARTED", 0x12C: "CTSTOPPED"}
+    names = {0x400: "RESETREAS", 0x408: "HFCLKRUN", 0x40C: "HFCLKSTAT", 0x414: "LFCLKRUN", 0x418: "LFCLKSTAT", 0x41C: "LFCLKSRCCOPY",
+             0x428: "RAMSTATUS", 0x438: "USBREGSTATUS", 0x500: "SYSTEMOFF", 0x510: "POFCON", 0x518: "LFCLKSRC", 0x51C: "GPREGRET",
+             0x520: "GPREGRET2", 0x528: "HFXODEBOUNCE", 0x538: "CTIV", 0x55C: "TRACECONFIG", 0x578: "DCDCEN", 0x580: "DCDCEN0",
+             0x640: "MAINREGSTATUS", 0x5B4: "LFRCMODE"}
+    HFXO_CYCLES = 360 * 64  # 360 us
+    LFCLK_CYCLES = 600 * 64  # the RC oscillator's 600 us; a crystal would need 250 ms
+
+    def task(self, offset: int) -> None:
+        after = self.chip.schedule.after
+        if offset == 0x000:
+            after(self.HFXO_CYCLES, lambda: self._started(0x408, 0x40C, 1 << 16 | 1, 0x100))
+        elif offset == 0x004:
+            self.registers[0x40C] = 0
+        elif offset == 0x008:
+            source = self.registers.get(0x518, 0) & 3
+            self.registers[0x41C] = source
+            after(self.LFCLK_CYCLES, lambda: self._started(0x414, 0x418, 1 << 16 | source, 0x104))
+        elif offset == 0x00C:
+            self.registers[0x418] = 0
+        elif offset == 0x010:
+            after(self.LFCLK_CYCLES, lambda: self.event(0x10C))
+
+    def _started(self, run: int, status: int, value: int, event: int) -> None:
+        self.registers[run] = 1
+        self.registers[status] = value
+        self.event(event)
+
+
+class Nvmc(Peripheral):
+    """Flash controller: always ready; ICACHECNF decides which of the two cycle figures is the board's time."""
+
+    names = {0x400: "READY", 0x408: "READYNEXT", 0x504: "CONFIG", 0x508: "ERASEPAGE", 0x50C: "ERASEALL", 0x514: "ERASEUICR",
+             0x540: "ICACHECNF", 0x548: "IHIT", 0x54C: "IMISS"}
+
+    def __init__(self, chip: Chip, set_cache: Callable[[bool], None], set_writable: Callable[[bool], None],
+                 erase: Callable[[int], None]) -> None:
+        super().__init__(chip, 0x4001E000, None, "NVMC")
+        self._set_cache, self._set_writable, self._erase = set_cache, set_writable, erase
+
+    def value_of(self, offset: int) -> int:
+        return 1 if offset in (0x400, 0x408) else super().value_of(offset)
+
+    def changed(self, offset: int, value: int) -> None:
+        if offset == 0x540:
+            self._set_cache(bool(value & 1))
+        elif offset == 0x504:
+            self._set_writable(value & 3 == 1)
+        elif offset == 0x508 and self.registers.get(0x504, 0) & 3 == 2:
+            self._erase(value)
+
+
+class Rng(Peripheral):
+    """Random bytes from a fixed seed, one each 30 us."""
+
+    tasks = {0x000: "START", 0x004: "STOP"}
+    events = {0x100: "VALRDY"}
+    shorts = {0: (0x100, 0x004)}
+    names = {0x504: "CONFIG", 0x508: "VALUE"}
+
+    def __init__(self, chip: Chip, seed: int = 1) -> None:
+        super().__init__(chip, 0x4000D000, 13, "RNG")
+        self._random, self._event = random.Random(seed), None
+
+    _event: Event | None
+
+    def task(self, offset: int) -> None:
+        if self._event:
+            self._event.cancel()
+            self._event = None
+        if offset == 0x000:
+            self._event = self.chip.schedule.after(30 * 64, self._ready)
+
+    def _ready(self) -> None:
+        self.registers[0x508] = self._random.randrange(256)
+        self._event = self.chip.schedule.after(30 * 64, self._ready)
+        self.event(0x100)
+
+
+class Gpio(Peripheral):
+    """A port of pins: outputs as written, inputs high. `on_pins` hears each change of the outputs."""
+
+    def __init__(self, chip: Chip, base: int, offset: int, name: str, on_pins: Callable[[str, int], None]) -> None:
+        super().__init__(chip, base, None, name)
+        self._offset, self._on_pins = offset, on_pins
+        self.out = self.direction = 0
+
+    def reset(self) -> None:
+        super().reset()
+        self.out = self.direction = 0
+
+    def read(self, offset: int) -> int:
+        if 0x504 <= offset <= 0x50C:
+            return self.out
+        if offset == 0x510:
+            return self.out & self.direction | ~self.direction & 0xFFFFFFFF
+        if 0x514 <= offset <= 0x51C:
+            return self.direction
+        if offset in (0x520, 0x524) or 0x700 <= offset < 0x780:
+            return self.registers.get(offset, 0)
+        self._unknown(offset, "read")
+        return 0
+
+    def write(self, offset: int, value: int) -> None:
+        before = self.out, self.direction
+        if offset in (0x504, 0x508, 0x50C):
+            self.out = _set_clear(self.out, offset - 0x504, value)
+        elif offset in (0x514, 0x518, 0x51C):
+            self.direction = _set_clear(self.direction, offset - 0x514, value)
+        elif offset in (0x520, 0x524) or 0x700 <= offset < 0x780:
+            self.registers[offset] = value
+            if offset >= 0x700:
+                bit = 1 << (offset - 0x700) // 4
+                self.direction = self.direction & ~bit | (bit if value & 1 else 0)
+        else:
+            self._unknown(offset, "write")
+        if (self.out, self.direction) != before:
+            self._on_pins(self.name, self.out & self.direction | ~self.direction & 0xFFFFFFFF)
+
+
+def _set_clear(old: int, which: int, value: int) -> int:
+    return (value, old | value, old & ~value)[which // 4] & 0xFFFFFFFF
+
+
+class Gpiote(Peripheral):
+    """GPIO tasks and events: configuration is kept; no input pin ever changes on this board."""
+
+    tasks = {offset: "OUT/SET/CLR" for first in (0x000, 0x030, 0x060) for offset in range(first, first + 0x20, 4)}
+    events = {**{0x100 + 4 * index: "IN" for index in range(8)}, 0x17C: "PORT"}
+    names = {0x510 + 4 * index: "CONFIG" for index in range(8)}
+
+
+class Watchdog(Peripheral):
+    """Runs out to a reset unless reloaded."""
+
+    tasks = {0x000: "START"}
+    events = {0x100: "TIMEOUT"}
+    names = {0x400: "RUNSTATUS", 0x404: "REQSTATUS", 0x504: "CRV", 0x508: "RREN", 0x50C: "CONFIG",
+             **{0x600 + 4 * index: "RR" for index in range(8)}}
+
+    def __init__(self, chip: Chip, bite: Callable[[], None]) -> None:
+        super().__init__(chip, 0x40010000, 16, "WDT")
+        self._bite, self._event = bite, None
+
+    _event: Event | None
+
+    def task(self, offset: int) -> None:
+        self.registers[0x400] = 1
+        self._rearm()
+
+    def changed(self, offset: int, value: int) -> None:
+        if offset >= 0x600 and value == 0x6E524635 and self.registers.get(0x400):
+            self._rearm()
+
+    def reset(self) -> None:
+        super().reset()
+        if self._event:
+            self._event.cancel()
+
+    def _rearm(self) -> None:
+        if self._event:
+            self._event.cancel()
+        ticks = self.registers.get(0x504, 0xFFFFFFFF) + 1
+        self._event = self.chip.schedule.after(ticks * CLOCK_HZ // 32768, self._bite)
+
+
+class Ppi(Peripheral):
+    """Programmable interconnect: an event of one peripheral does a task of another. Only channels 0-19 and their forks."""
+
+    tasks = {4 * index: "CHG" for index in range(12)}
+    names = {0x500: "CHEN", 0x504: "CHENSET", 0x508: "CHENCLR",
+             **{0x510 + 4 * index: "CH.EEP/TEP" for index in range(40)},
+             **{0x800 + 4 * index: "CHG" for index in range(6)}, **{0x910 + 4 * index: "FORK" for index in range(32)}}
+
+    def __init__(self, chip: Chip) -> None:
+        super().__init__(chip, 0x4001F000, None, "PPI")
+        self.enabled = 0
+        chip.ppi = self
+
+    def task(self, offset: int) -> None:
+        group = self.registers.get(0x800 + offset // 8 * 4, 0)
+        self.enabled = self.enabled & ~group if offset & 4 else self.enabled | group
+
+    def value_of(self, offset: int) -> int:
+        return self.enabled if 0x500 <= offset <= 0x508 else super().value_of(offset)
+
+    def changed(self, offset: int, value: int) -> None:
+        if offset in (0x500, 0x504, 0x508):
+            self.enabled = _set_clear(self.enabled, offset - 0x500, value)
+
+    def event(self, offset: int) -> None:
+        for channel in range(20):
+            if self.enabled >> channel & 1 and self.registers.get(0x510 + 8 * channel) == offset:
+                for task in (self.registers.get(0x514 + 8 * channel, 0), self.registers.get(0x910 + 4 * channel, 0)):
+                    if task:
+                        self.chip.trigger(task)

@@ -1,0 +1,72 @@
+"""What a run has cost: cycles with and without the cache, bounds, sleep, and what the model does not know."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from host.emulator.schedule import CLOCK_HZ
+
+if TYPE_CHECKING:
+    from host.emulator.board import VirtualBoard
+
+
+@dataclass(frozen=True)
+class Report:
+    """Figures of the cycle model; all "modelled", none measured."""
+
+    instructions: int
+    cycles_cached: int
+    cycles_uncached: int
+    cycles_low: int
+    cycles_high: int
+    cycles_awake: int
+    cycles_asleep: int
+    exceptions: int
+    resets: int
+    cache_on: bool
+    serial_overruns: int
+    microphone_samples: int
+    unmodelled: list[str] = field(default_factory=list)
+
+    @property
+    def cpu_load(self) -> float:
+        """Share of board time the core was awake."""
+        total = self.cycles_awake + self.cycles_asleep
+        return self.cycles_awake / total if total else 0.0
+
+    @property
+    def seconds(self) -> float:
+        return (self.cycles_awake + self.cycles_asleep) / CLOCK_HZ
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "seconds": self.seconds, "cpu_load": self.cpu_load, "clock_hz": CLOCK_HZ, "kind": "modelled"}
+
+
+def make_report(board: VirtualBoard) -> Report:
+    """The figures so far."""
+    state = board.counter.state
+    low = high = 0
+    counted = 0
+    for record in board.counter.records():
+        cost = record.cost
+        low += record.executed * cost.low + record.taken
+        high += record.executed * cost.high + 3 * record.taken
+        counted += record.executed * cost.cached + record.taken * cost.taken_cached
+    outside = int(state.cached) - counted  # exception entry and return
+    return Report(
+        instructions=int(state.instructions), cycles_cached=int(state.cached), cycles_uncached=int(state.uncached),
+        cycles_low=low + outside, cycles_high=high + outside, cycles_awake=int(state.active), cycles_asleep=board.schedule.asleep,
+        exceptions=board.exceptions, resets=board.resets, cache_on=bool(state.cache_on),
+        serial_overruns=sum(uart.overruns for uart in board.chip.uarts), microphone_samples=board.chip.microphone.position,
+        unmodelled=list(board.unmodelled))
+
+
+def function_profile(board: VirtualBoard) -> dict[str, int]:
+    """Cached cycles per function, most expensive first."""
+    found: dict[str, int] = {}
+    for record in board.counter.records():
+        symbol = board.image.symbol_at(record.address)
+        name = symbol.name if symbol else "?"
+        found[name] = found.get(name, 0) + record.executed * record.cost.cached + record.taken * record.cost.taken_cached
+    return dict(sorted(found.items(), key=lambda item: -item[1]))

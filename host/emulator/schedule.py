@@ -1,0 +1,83 @@
+"""Virtual time in cycles of the 64 MHz clock, awake and asleep, and the events that peripherals put into it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+CLOCK_HZ = 64_000_000
+
+
+class Event:
+    """A callback at a time; cancel() makes it nothing."""
+
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: int, callback: Callable[[], None]) -> None:
+        self.when, self.callback = when, callback
+
+    def cancel(self) -> None:
+        self.callback = _nothing
+
+
+def _nothing() -> None:
+    return None
+
+
+class Schedule:
+    """`now()` runs awake and asleep, `awake()` only while the core executes."""
+
+    def __init__(self, awake: Callable[[], int]) -> None:
+        self.awake = awake
+        self.asleep = 0
+        self._queue: list[tuple[int, int, Event]] = []
+        self._awake_queue: list[tuple[int, int, Event]] = []
+        self._count = 0
+        self.on_change: Callable[[], None] = _nothing
+
+    def now(self) -> int:
+        return self.awake() + self.asleep
+
+    def at(self, when: int, callback: Callable[[], None]) -> Event:
+        return self._push(self._queue, when, callback)
+
+    def after(self, cycles: int, callback: Callable[[], None]) -> Event:
+        return self.at(self.now() + cycles, callback)
+
+    def at_awake(self, when: int, callback: Callable[[], None]) -> Event:
+        """As at(), on the time that stands still in sleep (SysTick)."""
+        return self._push(self._awake_queue, when, callback)
+
+    def _push(self, queue: list[tuple[int, int, Event]], when: int, callback: Callable[[], None]) -> Event:
+        event = Event(when, callback)
+        self._count += 1
+        heapq.heappush(queue, (when, self._count, event))
+        self.on_change()
+        return event
+
+    @staticmethod
+    def _first(queue: list[tuple[int, int, Event]]) -> int | None:
+        while queue and queue[0][2].callback is _nothing:
+            heapq.heappop(queue)
+        return queue[0][0] if queue else None
+
+    def next_time(self) -> int | None:
+        """When the next event of wall time is due; sleep ends there."""
+        return self._first(self._queue)
+
+    def next_deadline(self) -> int | None:
+        """The awake() value at which the next event of either kind is due, if the core stays awake."""
+        wall, core = self._first(self._queue), self._first(self._awake_queue)
+        times = [wall - self.asleep] if wall is not None else []
+        return min(times + ([core] if core is not None else []), default=None)
+
+    def run_due(self) -> None:
+        """Call everything that is due, in order of time."""
+        while True:
+            wall, core = self._first(self._queue), self._first(self._awake_queue)
+            if wall is not None and wall <= self.now() and (core is None or core + self.asleep >= wall):
+                heapq.heappop(self._queue)[2].callback()
+            elif core is not None and core <= self.awake():
+                heapq.heappop(self._awake_queue)[2].callback()
+            else:
+                return
