@@ -145,13 +145,21 @@ def in_sha256_order(names: Iterable[str]) -> list[str]:
 
 
 def read_clip_names(file: Path) -> list[str]:
-    """The names in a clips file (one word/stem a line, # comments, plain or .gz)."""
+    """The names in a clips file (one word/stem a line, # comments, plain or .gz), as RUN/clips.txt.gz holds them."""
     try:
         data = file.read_bytes()
         text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode()
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise TrainerError(f"{file}: not a readable list of clips ({error}); it holds one word/name a line") from None
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def clip_names(selection: Selection) -> bytes:
+    """The clips file of a selection, gzipped: every spoken clip it uses; equal selections give equal bytes."""
+    clips = {c.name for split in SPLITS for c in selection.clips[split]} | {c.name for c in selection.pool}
+    names = sorted(name for name in clips if not name.startswith("_"))
+    header = f"# {len(names)} clips for {', '.join(selection.spec.words)}; one word/name a line; for --clips\n"
+    return gzip.compress((header + "\n".join(names) + "\n").encode(), mtime=0)
 
 
 def _only(by_word: dict[str, dict[str, Path]], names: Sequence[str], file: Path) -> dict[str, dict[str, Path]]:

@@ -133,14 +133,17 @@ def show(artifact: ModelArtifact, result: dict[str, Any], console: Console | Non
     console = console or Console()
     labels = result["labels"]
     word = "smoke test on synthetic speech (not an accuracy)" if artifact.is_smoke_test else "accuracy"
-    table = Table(title=f"{artifact.model} {word}, %")
-    for heading in ("engine", "clips", "all", "n", *labels):
-        table.add_column(heading, justify="left" if heading in ("engine", "clips") else "right")
-    for engine, splits in result["engines"].items():
-        for split, found in splits.items():
-            cells = [f"{p:.1f} (n = {n})" for p, n in zip(found["per_class"], found["per_class_n"], strict=True)]
-            table.add_row(engine, split.replace("_", ", "), f"{found['accuracy']:.2f}", str(found["n"]), *cells)
-    console.print(table)
+    for split in ("validation", "test"):
+        sizes = result["engines"]["float"][f"{split}_reset"]
+        table = Table(title=f"{artifact.model} {word}, {split}, %")
+        for heading in ("engine", "front end"):
+            table.add_column(heading)
+        for label, n in zip(("all", *labels), (sizes["n"], *sizes["per_class_n"]), strict=True):
+            table.add_column(f"{label}\nn = {n}", justify="right")
+        for engine, state in ((e, s) for e in result["engines"] for s in ("reset", "stream")):
+            found = result["engines"][engine][f"{split}_{state}"]
+            table.add_row(engine, state, f"{found['accuracy']:.2f}", *(f"{p:.1f}" for p in found["per_class"]))
+        console.print(table)
     last = list(result["engines"])[-1]
     grid = Table(title=f"confusion matrix, {last}, test, from reset")
     for heading in ("true \\ heard", *labels):

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from torch.nn import functional as F
 
 from trainer.artifact import ModelArtifact, write_atomic
-from trainer.data import Selection, noise_backgrounds, select
+from trainer.data import Selection, clip_names, noise_backgrounds, select
 from trainer.detect import choose_threshold, float_scores, judge, make_stream
 from trainer.errors import TrainerError
 from trainer.export import save_npz, to_onnx, vectors
@@ -103,6 +103,7 @@ def train_run(run: Path, source: Source, spec: KwsSpec, model: str, settings: Tr
     artifact = ModelArtifact(run, spec, DetectorSpec(), model, describe(source, selection), settings.seed, {
         "counts": selection.counts(), "parameters": network.parameter_count, "train": summary(best, history, settings, validation)})
     save_curves(run, "float", history)
+    write_atomic(run / "clips.txt.gz", clip_names(selection))
     return artifact.save()
 
 
@@ -204,7 +205,7 @@ def select_run(runs: Sequence[Path], out: Path) -> tuple[ModelArtifact, list[Mod
     out.mkdir(parents=True, exist_ok=True)
     for name in ("artifact.json", "model.onnx"):
         write_atomic(out / name, (best.path / name).read_bytes())
-    for name in ("float.pt", "qat.pt", "vectors.npz", "source.json", "evaluation.json"):
+    for name in ("float.pt", "qat.pt", "vectors.npz", "source.json", "evaluation.json", "clips.txt.gz"):
         if (best.path / name).is_file():
             shutil.copyfile(best.path / name, out / name)
     return ModelArtifact.load(out), artifacts
