@@ -30,18 +30,21 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 
 
 def high_mul(a: Int, b: int | Int) -> Int:
-    """gemmlowp SaturatingRoundingDoublingHighMul: round(a * b / 2**31), ties away from zero, int32 saturated."""
+    """gemmlowp SaturatingRoundingDoublingHighMul: round(a * b / 2**31), halves upward, int32 saturated.
+
+    gemmlowp adds a nudge of the product's sign and truncates; that is this floor for either sign.
+    """
     product = np.asarray(a, np.int64) * np.asarray(b, np.int64)
-    nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
-    return np.minimum(np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31)), (1 << 31) - 1)
+    product += 1 << 30
+    product >>= 31
+    return np.minimum(product, (1 << 31) - 1)
 
 
 def rounding_shift(x: Int, exponent: int | Int) -> Int:
-    """gemmlowp RoundingDivideByPOT: x / 2**exponent, ties away from zero."""
-    exponent = np.asarray(exponent, np.int64)
-    mask = (np.int64(1) << exponent) - 1
-    threshold = (mask >> 1) + (np.asarray(x) < 0)
-    return (x >> exponent) + ((x & mask) > threshold)
+    """gemmlowp RoundingDivideByPOT: x / 2**exponent, halves away from zero."""
+    shift: Int = np.asarray(exponent, np.int64)
+    half: Int = (np.int64(1) << shift) >> 1
+    return np.right_shift(x + half - ((x < 0) & (half > 0)), shift)
 
 
 def multiply_by_quantized_multiplier(x: Int, mantissa: int | Int, shift: int | Int) -> Int:

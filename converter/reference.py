@@ -36,7 +36,7 @@ from converter.graph import (
 
 Int = NDArray[np.int64]
 FLOAT32_EXACT_TERMS = 512
-CHUNK = 256
+CHUNK = 16  # small enough for the caches
 
 
 def run(graph: Graph, x_int8: Int8) -> list[Int8]:
