@@ -1,5 +1,4 @@
 // The board without an operating system: nRF52840 registers only. Pins are those of the Arduino Nano 33 BLE Sense.
-#if defined(KWS_BOARD_BARE)
 #include "board.h"
 
 #include <string.h>
@@ -240,4 +239,3 @@ void board_fail(const char *sentence) {
         board_idle();
     }
 }
-#endif

@@ -1,0 +1,22 @@
+"""Extra script of each PlatformIO environment: compile the generated model of $KWS_MODEL (default: firmware/generated).
+
+The option custom_engine says which generated source is wanted: aot or tflm.
+"""
+
+import os
+from os.path import abspath, isfile, join
+
+Import("env")  # noqa: F821 - given by SCons
+env = globals()["env"]
+
+folder = abspath(os.environ.get("KWS_MODEL") or join(env.subst("$PROJECT_DIR"), "firmware", "generated"))
+source = {"aot": "model_aot.c", "tflm": "model_data.c"}[env.GetProjectOption("custom_engine")]
+missing = [name for name in (source, "kws_model.h") if not isfile(join(folder, name))]
+if missing:
+    print(f"{folder}: no {' and no '.join(missing)}; make them with `python -m converter convert MODEL --out DIR` and set KWS_MODEL=DIR")
+    env.Exit(1)
+kernels = join("$PROJECT_DIR", "firmware", "lib", "nn")
+env.Append(CPPPATH=[folder, kernels])
+env.BuildSources(join("$BUILD_DIR", "model"), folder, f"-<*> +<{source}>")
+if source == "model_aot.c":  # the library finder does not look into the generated source
+    env.BuildSources(join("$BUILD_DIR", "nn"), kernels)
