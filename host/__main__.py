@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from host.emulator.cli import emulate
+from host.emulator.errors import BoardError
 from host.protocol import HostError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from host.protocol import Heard
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.command()(emulate)
 console = Console()
 OptionalPort = Annotated[str | None, typer.Argument(help="/dev/ttyACM0, COM3, a pty or socket://host:port; found by USB id if left out")]
 PortAndFile = Annotated[list[str], typer.Argument(metavar="[PORT] FILE", help="port (found by USB id if left out), then the file")]
@@ -210,7 +213,7 @@ def main() -> None:
 
     try:
         app()
-    except (HostError, ConvertError, ArtifactError, SpecError) as error:
+    except (HostError, BoardError, ConvertError, ArtifactError, SpecError) as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,8 @@ def expected_label(path: Path, labels: Sequence[str]) -> str:
     return UNKNOWN
 
 
-def recordings(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are, folders by the recordings in them; HostError where there are none."""
+def recordings(paths: Sequence[Path]) -> list[tuple[Path, Pcm]]:
+    """Files as they are, folders by the recordings in them, all read and checked; HostError where there are none."""
     found: list[Path] = []
     for path in paths:
         inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
@@ -69,27 +69,20 @@ def recordings(paths: Sequence[Path]) -> list[Path]:
         found += inside
     if not found:
         raise HostError("trial: name at least one recording or folder of recordings")
-    return found
+    return [(file, read_wav(file)) for file in found]
 
 
-def trial(board: Board, files: Sequence[Path], model: Model, times: int = 1,
+def trial(board: Board, files: Sequence[tuple[Path, Pcm]], model: Model, times: int = 1,
           progress: Callable[[Attempt], None] | None = None) -> list[Attempt]:
     """Every recording `times` times, each from a fresh state, silence after it; scores and decisions compared with the host's."""
     require_same(board.identity, model)
     attempts = []
-    pcms = [read_wav(file) for file in files]  # all are checked before the first is played
-    for file, pcm in _repeated(files, pcms, times):
+    for file, pcm in (item for item in files for _ in range(times)):
         streamed = stream(board, np.concatenate([pcm, np.zeros(TAIL_SAMPLES, np.int16)]), model)
         attempts.append(_judge(file, streamed, board))
         if progress:
             progress(attempts[-1])
     return attempts
-
-
-def _repeated(files: Sequence[Path], pcms: Sequence[Pcm], times: int) -> Iterator[tuple[Path, Pcm]]:
-    for file, pcm in zip(files, pcms, strict=True):
-        for _ in range(times):
-            yield file, pcm
 
 
 def _judge(file: Path, streamed: Streamed, board: Board) -> Attempt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,12 +86,8 @@ def running(program: Path, **environment: str) -> Iterator[str]:
         yield f"socket://127.0.0.1:{int(process.stdout.readline())}"
     except BaseException:
         process.kill()
-        print(process.stderr.read())
+        print(process.communicate()[1])
         raise
-    finally:
-        try:
-            complaint = process.communicate(timeout=20)[1]
-        except subprocess.TimeoutExpired:
-            process.kill()
-            complaint = process.communicate()[1]
-    assert process.returncode == 0, complaint
+    process.terminate()
+    complaint = process.communicate(timeout=20)[1]
+    assert process.returncode == -signal.SIGTERM, complaint

@@ -21,6 +21,19 @@ static uint32_t microphone_lost;
 static unsigned char received[4096];
 static ssize_t received_count, received_next;
 
+static void answer_the_phone(void) {
+    const int one = 1;
+    line = accept(server, NULL, NULL);
+    if (line < 0) exit(1);
+    setsockopt(line, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+static void hang_up(void) {
+    close(line);
+    received_count = received_next = 0;
+    answer_the_phone();
+}
+
 static void die(const char *what) {
     perror(what);
     exit(1);
@@ -34,10 +47,7 @@ void board_init(void) {
     if (getsockname(server, (struct sockaddr *)&address, &size)) die("getsockname");
     printf("%d\n", ntohs(address.sin_port));
     fflush(stdout);
-    line = accept(server, NULL, NULL);
-    if (line < 0) die("accept");
-    const int one = 1;
-    setsockopt(line, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    answer_the_phone();
 }
 
 const char *board_name(void) { return "native test board"; }
@@ -53,7 +63,10 @@ int board_serial_read(void) {
         if (poll(&waits, 1, 0) <= 0) return -1;
         received_count = recv(line, received, sizeof received, 0);
         received_next = 0;
-        if (received_count <= 0) exit(0);  // the host closed the port: the session is over
+        if (received_count <= 0) {  // the host closed the port; the board lives on
+            hang_up();
+            return -1;
+        }
     }
     return received[received_next++];
 }
@@ -61,7 +74,10 @@ int board_serial_read(void) {
 void board_serial_write(const char *bytes, uint32_t count) {
     while (count) {
         const ssize_t sent = send(line, bytes, count, MSG_NOSIGNAL);
-        if (sent <= 0) exit(0);
+        if (sent <= 0) {
+            hang_up();
+            return;
+        }
         bytes += sent;
         count -= (uint32_t)sent;
     }

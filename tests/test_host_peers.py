@@ -161,7 +161,7 @@ def test_random_replies_fixed_seed(peer: Start) -> None:
 
     def answer(_: bytes) -> bytes:
         reply = bytearray(good)
-        for _ in range(generator.randrange(4)):
+        for _time in range(generator.randrange(4)):
             where = generator.randrange(len(reply))
             reply[where:where + generator.randrange(3)] = generator.randbytes(generator.randrange(3))
         return bytes(reply) + b"\r\nm-ready\r\n"  # even a damaged end is followed by a whole one
