@@ -13,6 +13,10 @@ from converter.graph import Add, Graph, Layer
 from converter.plan import ArenaPlan, plan_arena
 
 LINE = 140
+SCRATCH_MACROS = {
+    "nn_conv_s8_simd": ("NN_CONV_SIMD_SCRATCH", ("kernel_h", "kernel_w", "in_c")),
+    "nn_conv_rows_s8_simd": ("NN_CONV_ROWS_SCRATCH", ("kernel_h", "kernel_w", "in_c", "out_w")),
+}
 PROVENANCE = "// Made by: python -m converter convert (do not edit)\n"
 
 HEADER = """\
@@ -74,9 +78,10 @@ def layer_data(number: int, layer: Layer, kernel: Kernel) -> str:
     fields = [f".{name} = {_initialiser(f'{prefix}_{name}', value)}" for name, value in kernel.fields.items()]
     body = f"static const {kernel.struct} {prefix} = {{\n{wrapped(fields, '    ')}\n}};\n"
     checks = ""
-    if kernel.function == "nn_conv_s8_simd":
-        sizes = ", ".join(str(kernel.fields[name]) for name in ("kernel_h", "kernel_w", "in_c"))
-        checks = f'_Static_assert(NN_CONV_SIMD_SCRATCH({sizes}) == {kernel.scratch_bytes}, "{prefix}: scratch as nn.h wants it");\n'
+    if kernel.function in SCRATCH_MACROS:
+        macro, names = SCRATCH_MACROS[kernel.function]
+        sizes = ", ".join(str(kernel.fields[name]) for name in names)
+        checks = f'_Static_assert({macro}({sizes}) == {kernel.scratch_bytes}, "{prefix}: scratch as nn.h wants it");\n'
     return f"// {number}: {type(layer).__name__} {_comment(layer.name)}\n" + "".join(tables) + body + checks
 
 

@@ -36,7 +36,9 @@ from converter.graph import (
 Int32 = NDArray[np.int32]
 Value = Union[int, tuple[int, ...], Int8, Int32, "Channels", Mapping[str, int]]
 
-SIMD_PIXELS = 4  # NN_CONV_SIMD_PIXELS
+SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
+ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
+DENSE_OUTPUTS = 4  # NN_DENSE_SIMD_OUTPUTS
 SIMD_SCRATCH_LIMIT = 16384  # a convolution that wants more takes the portable kernel: RAM is worth more than its time
 EXP_TABLE_LIMIT = 256
 
@@ -100,6 +102,32 @@ def pack_conv_weights(weights_ohwi: Int8) -> Int8:
     return np.ascontiguousarray(pairs.transpose(0, 2, 1)).reshape(-1)
 
 
+def pack_row_weights(weights_ohwi: Int8) -> Int8:
+    """The order nn_conv_rows_s8_simd wants: see nn.h."""
+    channels, rows = weights_ohwi.shape[:2]
+    taps = weights_ohwi.reshape(channels, rows, -1)
+    padded = np.zeros((channels, rows, -(-taps.shape[2] // 4) * 4), np.int8)
+    padded[:, :, :taps.shape[2]] = taps
+    return np.ascontiguousarray(padded.reshape(-1, 4)[:, [0, 2, 1, 3]]).reshape(-1)
+
+
+def pack_depthwise_weights(weights_1hwc: Int8) -> Int8:
+    """The order nn_depthwise_s8_simd wants: see nn.h."""
+    _, rows, columns, channels = weights_1hwc.shape
+    padded = np.zeros((rows * columns, -(-channels // 4) * 4), np.int8)
+    padded[:, :channels] = weights_1hwc.reshape(rows * columns, channels)
+    return np.ascontiguousarray(padded.reshape(rows * columns, -1, 4).transpose(1, 0, 2)).reshape(-1)
+
+
+def pack_dense_weights(weights_oi: Int8) -> Int8:
+    """The order nn_dense_s8_simd wants: see nn.h."""
+    outputs, inputs = weights_oi.shape
+    padded = np.zeros((-(-outputs // DENSE_OUTPUTS) * DENSE_OUTPUTS, -(-inputs // 4) * 4), np.int8)
+    padded[:outputs, :inputs] = weights_oi
+    blocks = padded.reshape(-1, DENSE_OUTPUTS, padded.shape[1] // 4, 4)
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3)).reshape(-1)
+
+
 def _channels(bias: NDArray[np.int64], multipliers: tuple[quant.Int, quant.Int]) -> Channels:
     # biases wrap modulo 2**32, as the CPU adds
     return Channels(bias.astype(np.int32), multipliers[0].astype(np.int32), multipliers[1].astype(np.int32))
@@ -133,9 +161,7 @@ def _conv(
     x: QuantParams, y: QuantParams, simd: bool,
 ) -> Kernel:
     out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
-    row = kernel_w * in_c
-    scratch = 4 * SIMD_PIXELS * kernel_h * ((row + 1) // 2) + (row + 3) // 4 * 4
-    use_simd = simd and scratch <= SIMD_SCRATCH_LIMIT
+    function, weights, scratch = _conv_form(weights_ohwi, y_shape[2], layer.stride_hw[1]) if simd else _portable_conv(weights_ohwi)
     bias = layer.bias.astype(np.int64)
     channels = _channels(bias, quant.conv_multipliers(x, layer.weight_quant, y, out_c))
     largest = _largest_sums(weights_ohwi.reshape(out_c, -1).astype(np.int64), bias, x)
@@ -143,16 +169,35 @@ def _conv(
         **_window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer),
         "in_c": in_c, "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": x.zero_point,
         "output": _output(layer.activation, y, largest, channels),
-        "weights": pack_conv_weights(weights_ohwi) if use_simd else np.ascontiguousarray(weights_ohwi).reshape(-1),
+        "weights": weights,
         "channels": channels,
     }
-    return Kernel("nn_conv_s8_simd" if use_simd else "nn_conv_s8", "nn_conv_layer", fields, scratch if use_simd else 0)
+    return Kernel(function, "nn_conv_layer", fields, scratch)
+
+
+def _conv_form(weights_ohwi: Int8, out_w: int, stride_w: int) -> tuple[str, Int8, int]:
+    """(kernel, packed weights, scratch bytes) of the fastest form for the shape."""
+    _, kernel_h, kernel_w, in_c = weights_ohwi.shape
+    row = kernel_w * in_c
+    fours = -(-row // 4)
+    row_words = -(-out_w // ROWS_PIXELS) * ROWS_PIXELS + 2 * fours
+    if stride_w * in_c == 2 and 4 * kernel_h * row_words <= SIMD_SCRATCH_LIMIT:
+        return "nn_conv_rows_s8_simd", pack_row_weights(weights_ohwi), 4 * kernel_h * row_words
+    scratch = 4 * SIMD_PIXELS * kernel_h * ((row + 1) // 2) + 4 * fours
+    if scratch <= SIMD_SCRATCH_LIMIT:
+        return "nn_conv_s8_simd", pack_conv_weights(weights_ohwi), scratch
+    return _portable_conv(weights_ohwi)
+
+
+def _portable_conv(weights_ohwi: Int8) -> tuple[str, Int8, int]:
+    return "nn_conv_s8", np.ascontiguousarray(weights_ohwi).reshape(-1), 0
 
 
 def _depthwise(
     layer: DepthwiseConv2D, x_shape: tuple[int, ...], y_shape: tuple[int, ...], x: QuantParams, y: QuantParams, simd: bool
 ) -> Kernel:
     _, kernel_h, kernel_w, out_c = layer.weights_1hwc.shape
+    use_simd = simd and out_c == x_shape[3]
     bias = layer.bias.astype(np.int64)
     channels = _channels(bias, quant.conv_multipliers(x, layer.weight_quant, y, out_c))
     largest = _largest_sums(layer.weights_1hwc.reshape(-1, out_c).T.astype(np.int64), bias, x)
@@ -160,10 +205,10 @@ def _depthwise(
         **_window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer),
         "in_c": x_shape[3], "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": x.zero_point,
         "output": _output(layer.activation, y, largest, channels),
-        "weights": np.ascontiguousarray(layer.weights_1hwc).reshape(-1),
+        "weights": pack_depthwise_weights(layer.weights_1hwc) if use_simd else np.ascontiguousarray(layer.weights_1hwc).reshape(-1),
         "channels": channels,
     }
-    return Kernel("nn_depthwise_s8_simd" if simd and out_c == x_shape[3] else "nn_depthwise_s8", "nn_conv_layer", fields)
+    return Kernel("nn_depthwise_s8_simd" if use_simd else "nn_depthwise_s8", "nn_conv_layer", fields)
 
 
 def _dense(layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, simd: bool) -> Kernel:
@@ -176,7 +221,7 @@ def _dense(layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, 
     fields: dict[str, Value] = {
         "rows": in_size // in_n, "in_n": in_n, "out_n": out_n,
         "output": _output(layer.activation, y, _largest_sums(weights, bias, x), channels),
-        "weights": np.ascontiguousarray(layer.weights_oi).reshape(-1),
+        "weights": pack_dense_weights(layer.weights_oi) if simd else np.ascontiguousarray(layer.weights_oi).reshape(-1),
         "channels": channels,
     }
     return Kernel("nn_dense_s8_simd" if simd else "nn_dense_s8", "nn_dense_layer", fields)

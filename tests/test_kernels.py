@@ -16,8 +16,17 @@ from nn_host import NN, SOURCES, STRICT, compile_shared, compiler, run_kernel
 from random_layers import LAYERS, random_graph
 
 from converter import reference
-from converter.codegen_lower import SIMD_SCRATCH_LIMIT, Channels, Kernel, lower_layer, pack_conv_weights
-from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Int8, QuantParams, Tensor, output_size
+from converter.codegen_lower import (
+    SIMD_SCRATCH_LIMIT,
+    Channels,
+    Kernel,
+    lower_layer,
+    pack_conv_weights,
+    pack_dense_weights,
+    pack_depthwise_weights,
+    pack_row_weights,
+)
+from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Int8, Padding, QuantParams, Tensor, output_size
 
 BATCHES = 6
 IMAGE_LAYERS = range(0, 160)
@@ -47,7 +56,8 @@ def test_kernels_equal_reference_on_random_layers(library: ctypes.CDLL, part: in
 
 def test_random_layers_reach_every_kernel() -> None:
     counts = Counter(kernel.function for index in range(LAYERS) for kernel in both_forms(random_graph(index)))
-    assert len(counts) == 12, counts
+    assert len(counts) == 13, counts
+    assert counts.pop("nn_conv_rows_s8_simd") >= 5  # more in test_conv_rows_of_every_shape
     assert min(counts.values()) >= 50, counts
     outputs = [kernel.fields.get("output") for index in range(LAYERS) for kernel in both_forms(random_graph(index))]
     bounded = Counter(output["bounded"] for output in outputs if isinstance(output, dict))
@@ -111,6 +121,28 @@ def test_every_length_and_alignment(library: ctypes.CDLL, fill: str) -> None:
                     assert np.array_equal(got, want), f"{kernel.function}: length {length}, misaligned by {misalign}"
 
 
+@pytest.mark.parametrize("depth,stride_w", [(1, 2), (2, 1)])
+def test_conv_rows_of_every_shape(library: ctypes.CDLL, depth: int, stride_w: int) -> None:
+    """The kernel that slides over widened rows: all kernel widths, strides, pads, and output widths round its five pixels."""
+    for number in range(150):
+        rng = np.random.default_rng([3, depth, number])
+        kernel_hw = (int(rng.integers(1, 12)), 1 + number % 11)
+        height, width = int(kernel_hw[0] + rng.integers(0, 9)), int(kernel_hw[1] + rng.integers(0, 25))
+        channels, stride_hw = int(rng.integers(1, 9)), (int(rng.integers(1, 4)), stride_w)
+        padding: Padding = "SAME" if rng.random() < 0.7 else "VALID"
+        weights, bias = _noise((channels, *kernel_hw, depth), number), np.arange(channels, dtype=np.int32) * 999
+        layer = Conv2D("conv", 0, 1, weights, QuantParams((0.02,), (0,)), bias, stride_hw, padding, "RELU" if number % 2 else "NONE")
+        out_hw = [output_size(n, k, s, padding) for n, k, s in zip((height, width), kernel_hw, stride_hw, strict=True)]
+        graph = _graph((1, height, width, depth), (1, *out_hw, channels), layer)
+        x = FILLS[list(FILLS)[number % 3]](graph.tensors[0].shape, number)
+        want = reference.run(graph, x)[1]
+        simd, portable = both_forms(graph)
+        assert (simd.function, portable.function) == ("nn_conv_rows_s8_simd", "nn_conv_s8")
+        for kernel in (simd, portable):
+            got = run_kernel(library, kernel, [x], want.shape, number)
+            assert np.array_equal(got, want), f"{kernel.function}: {kernel_hw} on {height}x{width}, {padding}"
+
+
 def test_length_zero_gives_the_bias(library: ctypes.CDLL) -> None:
     for kernel in both_forms(_dense(1, 7, np.ones((7, 1), np.int8))):
         empty = dataclasses.replace(kernel, fields={**kernel.fields, "in_n": 0, "weights": np.empty(0, np.int8)})
@@ -137,13 +169,20 @@ def _conv_square(weights: Int8) -> Graph:
     return _graph((1, 9, 9, weights.shape[3]), (1, 9, 9, 2), layer)
 
 
-def test_packed_weights_hold_each_weight_once_in_the_stated_order() -> None:
+def test_packed_weights_lie_in_the_stated_order() -> None:
     weights = np.arange(1, 3 * 2 * 7 + 1, dtype=np.int8).reshape(3, 2, 1, 7)
     packed = pack_conv_weights(weights).reshape(2, 2, 4, 2, 2)  # [pair of channels, row, pair of taps, tap, channel a or b]
     row = weights[0, 1, 0]
     assert packed[0, 1, :, :, 0].tolist() == [[row[0], row[2]], [row[1], row[3]], [row[4], row[5]], [row[6], 0]]
     assert (packed[1, :, :, :, 1] == 0).all()
-    assert sorted(packed[packed != 0]) == sorted(weights.reshape(-1))
+    rows = pack_row_weights(weights).reshape(3, 2, 2, 4)
+    assert rows[0, 1].tolist() == [[row[0], row[2], row[1], row[3]], [row[4], row[6], row[5], 0]]
+    depthwise = pack_depthwise_weights(weights.reshape(1, 2, 3, 7)).reshape(2, 6, 4)
+    assert depthwise[1, 5].tolist() == [*weights.reshape(6, 7)[5, 4:], 0]
+    dense = pack_dense_weights(weights.reshape(6, 7)).reshape(2, 2, 4, 4)
+    assert dense[1, 1].tolist() == [[*weights.reshape(6, 7)[4, 4:], 0], [*weights.reshape(6, 7)[5, 4:], 0], [0] * 4, [0] * 4]
+    for pack in (packed, rows, depthwise, dense):
+        assert sorted(pack[pack != 0]) == sorted(weights.reshape(-1))
 
 
 # -- the compiled code itself -------------------------------------------------------------------------------------------
@@ -235,7 +274,8 @@ def test_arm_build_has_no_warning_no_float_and_no_allocation(tmp_path: Path, opt
         done = subprocess.run([*command, "-c", str(source), "-o", str(target)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         wanted = subprocess.run(["arm-none-eabi-nm", "-u", str(target)], capture_output=True, text=True, check=True).stdout.split()
-        assert set(wanted) <= {"U", "memcpy", "memset", "memmove"}, f"{source.name} needs {wanted}"  # soft floats would need __aeabi_f*
+        foreign = {name for name in wanted if not name.startswith("nn_")} - {"U", "memcpy", "memset", "memmove"}
+        assert not foreign, f"{source.name} needs {foreign}"  # soft floats would need __aeabi_f*
 
 
 def test_headers_serve_cpp14_projects(tmp_path: Path) -> None:

@@ -44,23 +44,33 @@ typedef struct {
 // Weights OHWI. No scratch.
 void nn_conv_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// Weights in pairs of output channels a, b (the last b is zero when out_c is odd). Per pair, kernel row by kernel row, each row
-// of kernel_w * in_c weights padded to even length: words of four bytes a(k) b(k) a(k') b(k'), where the pairs (k, k') of each whole
-// group of four are (0, 2) (1, 3) and those of the rest (0, 1) (2, -). 4-byte aligned.
+// Any shape. Weights in pairs of output channels a, b (the last b is zero when out_c is odd). Per pair, kernel row by kernel row,
+// each row of kernel_w * in_c weights padded to even length: words of four bytes a(k) b(k) a(k') b(k'), where the pairs (k, k') of
+// each whole group of four are (0, 2) (1, 3) and those of the rest (0, 1) (2, -). 4-byte aligned.
 // Scratch, 4-byte aligned: NN_CONV_SIMD_SCRATCH bytes.
 void nn_conv_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-#define NN_CONV_SIMD_PIXELS 4
+#define NN_CONV_SIMD_PIXELS 3
 #define NN_CONV_SIMD_SCRATCH(kernel_h, kernel_w, in_c) \
     (4 * NN_CONV_SIMD_PIXELS * (kernel_h) * (((kernel_w) * (in_c) + 1) / 2) + (((kernel_w) * (in_c) + 3) & ~3))
+
+// stride_w * in_c == 2 only. Weights per output channel, kernel row by kernel row, each row of kernel_w * in_c weights padded with
+// zeros to a multiple of four; each group of four in the order 0 2 1 3. 4-byte aligned.
+// Scratch, 4-byte aligned: NN_CONV_ROWS_SCRATCH bytes.
+void nn_conv_rows_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+#define NN_CONV_ROWS_PIXELS 5
+#define NN_CONV_ROWS_WORDS(kernel_w, in_c, out_w) \
+    (((out_w) + NN_CONV_ROWS_PIXELS - 1) / NN_CONV_ROWS_PIXELS * NN_CONV_ROWS_PIXELS + ((kernel_w) * (in_c) + 3) / 4 * 2)
+#define NN_CONV_ROWS_SCRATCH(kernel_h, kernel_w, in_c, out_w) (4 * (kernel_h) * NN_CONV_ROWS_WORDS(kernel_w, in_c, out_w))
 
 // Weights HWC with out_c channels; output channel o reads input channel o / (out_c / in_c). No scratch.
 void nn_depthwise_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// The same layout; wants out_c == in_c. No scratch.
+// out_c == in_c only. Weights in groups of four channels, the last padded with zeros: per group HWC. 4-byte aligned. No scratch.
 void nn_depthwise_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// FULLY_CONNECTED, weights OI. The converter has folded -in_zero * sum(weights) into the biases.
+// FULLY_CONNECTED. The converter has folded -in_zero * sum(weights) into the biases.
 typedef struct {
     int32_t rows;
     int32_t in_n, out_n;
@@ -69,7 +79,12 @@ typedef struct {
     const nn_channel *channels;
 } nn_dense_layer;
 
+// Weights OI. No scratch.
 void nn_dense_s8(const nn_dense_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+// Weights in blocks of NN_DENSE_SIMD_OUTPUTS outputs, missing ones zero: four weights of the first, four of the second and so on, then the
+// next four of each, the last padded with zeros. 4-byte aligned. No scratch.
+#define NN_DENSE_SIMD_OUTPUTS 4
 void nn_dense_s8_simd(const nn_dense_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
 typedef struct {

@@ -1,10 +1,14 @@
-// CONV_2D by SMLAD: the patches of four output pixels are widened to int16 side by side, then each pair of output channels
-// runs over them, two multiplications an instruction. Kernel rows that lie in the padding of all four pixels are left out.
+// CONV_2D by SMLAD, any shape: the patches of three output pixels are widened to int16 side by side, then each pair of output channels
+// runs over them, two multiplications an instruction. Kernel rows that lie in the padding of all three pixels are left out.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3")
+#endif
+
 #include "nn_requant.h"
 
 #define PIXELS NN_CONV_SIMD_PIXELS
 
-_Static_assert(PIXELS == 4, "dot() and requantize_block() are written out for four pixels");
+_Static_assert(PIXELS == 3, "STEP and dot() are written out for three pixels");
 
 typedef struct {
     int32_t row_bytes;  // kernel_w * in_c
@@ -39,17 +43,21 @@ static void zero_row(int32_t pairs, uint32_t *to)
     }
 }
 
-// The kernel row that starts at column x0 of the input row, completed by in_zero where it sticks out.
-static const int8_t *complete_row(const nn_conv_layer *l, const patch *p, const int8_t *in_row, int32_t x0)
+// The kernel row that starts at column x0 of the input row; what sticks out at the sides is zero.
+static void widen_clipped(const nn_conv_layer *l, const patch *p, const int8_t *in_row, int32_t x0, uint32_t *to)
 {
     const int32_t left = x0 < 0 ? -x0 * l->in_c : 0;
     const int32_t end = l->in_w - x0 < l->kernel_w ? (l->in_w - x0) * l->in_c : p->row_bytes;
-    if (left == 0 && end == p->row_bytes) {
-        return in_row + x0 * l->in_c;
+    const int8_t *first = in_row + (x0 < 0 ? 0 : x0 * l->in_c);
+    if (left % 4 == 0 && (end % 4 == 0 || end == p->row_bytes)) {  // whole groups, so that the order of the pairs is kept
+        zero_row(left / 2, to);
+        widen_row(first, end - left, p->offset, to + PIXELS * (left / 2));
+        zero_row(p->row_pairs - (end + 1) / 2, to + PIXELS * ((end + 1) / 2));
+    } else {
+        memset(p->edge, l->in_zero, (size_t)p->row_bytes);
+        memcpy(p->edge + left, first, (size_t)(end - left));
+        widen_row(p->edge, p->row_bytes, p->offset, to);
     }
-    memset(p->edge, l->in_zero, (size_t)p->row_bytes);
-    memcpy(p->edge + left, in_row + (x0 < 0 ? 0 : x0 * l->in_c), (size_t)(end - left));
-    return p->edge;
 }
 
 // The patch of the output pixel (oy, ox) into every PIXELS-th word from `to` on.
@@ -62,46 +70,37 @@ static void gather(const nn_conv_layer *l, const patch *p, const int8_t *in, int
         if (y < 0 || y >= l->in_h) {
             zero_row(p->row_pairs, to);
         } else {
-            widen_row(complete_row(l, p, in + y * l->in_w * l->in_c, x0), p->row_bytes, p->offset, to);
+            widen_clipped(l, p, in + y * l->in_w * l->in_c, x0, to);
         }
     }
 }
+
+// One word of weights (a pair of taps of two channels) against that pair of every pixel.
+#define STEP(w, x)                                                                          \
+    do {                                                                                    \
+        const uint32_t four = nn_load_here(w);                                              \
+        const uint32_t x0 = nn_load_here(x), x1 = nn_load_here((x) + 1), x2 = nn_load_here((x) + 2); \
+        const uint32_t wa = nn_sxtb16(four), wb = nn_sxtb16_ror8(four);                     \
+        a0 = nn_smlad(wa, x0, a0), b0 = nn_smlad(wb, x0, b0);                               \
+        a1 = nn_smlad(wa, x1, a1), b1 = nn_smlad(wb, x1, b1);                               \
+        a2 = nn_smlad(wa, x2, a2), b2 = nn_smlad(wb, x2, b2);                               \
+    } while (0)
 
 // sums[pixel] += channel a, sums[PIXELS + pixel] += channel b, over `pairs` words of weights.
-NN_INLINE void dot(const int8_t *weights, const uint32_t *x, int32_t pairs, int32_t sums[2 * PIXELS])
+NN_INLINE void dot(const int8_t *w, const uint32_t *x, int32_t pairs, int32_t sums[2 * PIXELS])
 {
-    int32_t a0 = sums[0], a1 = sums[1], a2 = sums[2], a3 = sums[3];
-    int32_t b0 = sums[4], b1 = sums[5], b2 = sums[6], b3 = sums[7];
-    for (const uint32_t *end = x + PIXELS * pairs; x != end; x += PIXELS, weights += 4) {
-        const uint32_t four = nn_load4(weights);
-        const uint32_t wa = nn_sxtb16(four), wb = nn_sxtb16_ror8(four);
-        a0 = nn_smlad(wa, x[0], a0), b0 = nn_smlad(wb, x[0], b0);
-        a1 = nn_smlad(wa, x[1], a1), b1 = nn_smlad(wb, x[1], b1);
-        a2 = nn_smlad(wa, x[2], a2), b2 = nn_smlad(wb, x[2], b2);
-        a3 = nn_smlad(wa, x[3], a3), b3 = nn_smlad(wb, x[3], b3);
+    int32_t a0 = sums[0], a1 = sums[1], a2 = sums[2], b0 = sums[3], b1 = sums[4], b2 = sums[5];
+    const uint32_t *whole = x + PIXELS * (pairs & ~3), *end = x + PIXELS * pairs;
+    for (; x != whole; x += 4 * PIXELS, w += 16) {
+        STEP(w, x);
+        STEP(w + 4, x + PIXELS);
+        STEP(w + 8, x + 2 * PIXELS);
+        STEP(w + 12, x + 3 * PIXELS);
     }
-    sums[0] = a0, sums[1] = a1, sums[2] = a2, sums[3] = a3;
-    sums[4] = b0, sums[5] = b1, sums[6] = b2, sums[7] = b3;
-}
-
-// `count` pixels of one channel, out_c bytes apart.
-static void requantize_pixels(const nn_conv_layer *l, const nn_channel *channel, const int32_t *sums, int32_t count, int8_t *out)
-{
-    const nn_output *o = &l->output;
-    const int32_t multiplier = channel->multiplier, exponent = -channel->shift;
-    if (o->bounded && o->act_min == -128 && o->act_max == 127) {
-        for (; count > 0; count--, out += l->out_c) {
-            *out = (int8_t)nn_ssat8(nn_scale_bounded(*sums++, multiplier, exponent) + o->out_zero);
-        }
-    } else if (o->bounded) {
-        for (; count > 0; count--, out += l->out_c) {
-            *out = (int8_t)nn_clamp(nn_scale_bounded(*sums++, multiplier, exponent) + o->out_zero, o->act_min, o->act_max);
-        }
-    } else {
-        for (; count > 0; count--, out += l->out_c) {
-            *out = nn_requantize(*sums++, channel, o);
-        }
+    for (; x != end; x += PIXELS, w += 4) {
+        STEP(w, x);
     }
+    sums[0] = a0, sums[1] = a1, sums[2] = a2, sums[3] = b0, sums[4] = b1, sums[5] = b2;
 }
 
 // All channels of `count` gathered pixels.
@@ -111,13 +110,19 @@ static void convolve_block(const nn_conv_layer *l, const patch *p, const uint32_
     const int32_t pairs = (p->ky_high - p->ky_low) * p->row_pairs;
     const int8_t *weights = l->weights + 4 * skipped;
     const uint32_t *x = columns + PIXELS * skipped;
+    const int plain = l->output.bounded && nn_full_range(&l->output);
     for (int32_t c = 0; c < l->out_c; c += 2, weights += 4 * filter_pairs) {
         const nn_channel *a = &l->channels[c], *b = c + 1 < l->out_c ? a + 1 : a;
-        int32_t sums[2 * PIXELS] = {a->bias, a->bias, a->bias, a->bias, b->bias, b->bias, b->bias, b->bias};
+        int32_t sums[2 * PIXELS] = {a->bias, a->bias, a->bias, b->bias, b->bias, b->bias};
         dot(weights, x, pairs, sums);
-        requantize_pixels(l, a, sums, count, out + c);
+        if (plain && count == PIXELS && b != a) {
+            nn_requantize_full(&l->output, a, sums, PIXELS, l->out_c, out + c);
+            nn_requantize_full(&l->output, b, sums + PIXELS, PIXELS, l->out_c, out + c + 1);
+            continue;
+        }
+        nn_requantize_pixels(&l->output, a, sums, count, l->out_c, out + c);
         if (b != a) {
-            requantize_pixels(l, b, sums + PIXELS, count, out + c + 1);
+            nn_requantize_pixels(&l->output, b, sums + PIXELS, count, l->out_c, out + c + 1);
         }
     }
 }

@@ -1,79 +1,102 @@
 // DEPTHWISE_CONV_2D with multiplier 1, four channels at a time: SXTAB16 widens them and takes in_zero away, SMLABB and SMLATT
 // multiply the lower and upper halves.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3")
+#endif
+
 #include "nn_requant.h"
+
+#define GROUP 4
 
 typedef struct {
     int32_t rows, columns;  // taps inside the input
-    int32_t row_step;  // from the last tap of one row to the first of the next, in bytes of input
-    int32_t weight_step;
-    uint32_t offset;
+    int32_t step, row_step;  // bytes of input from one column to the next, from one row to the next
+    int32_t weight_row;  // bytes of weights of a whole kernel row of one group
+    uint32_t offset;  // -in_zero, twice
 } taps;
 
-NN_INLINE void sum4(const nn_conv_layer *l, const taps *t, const int8_t *in, const int8_t *weights, int32_t sums[4])
+// One tap of four channels.
+NN_INLINE void tap4(const int8_t *in, const int8_t *w, uint32_t offset, int32_t s[GROUP])
 {
-    const int32_t step = l->in_c;
-    int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
-    for (int32_t row = t->rows; row > 0; row--, in += t->row_step, weights += t->weight_step) {
-        for (int32_t column = t->columns; column > 0; column--, in += step, weights += step) {
-            const uint32_t x = nn_load4(in), w = nn_load4(weights);
-            const uint32_t x02 = nn_sxtab16(t->offset, x), x13 = nn_sxtab16_ror8(t->offset, x);
-            const uint32_t w02 = nn_sxtb16(w), w13 = nn_sxtb16_ror8(w);
-            s0 = nn_smlabb(x02, w02, s0), s1 = nn_smlabb(x13, w13, s1);
-            s2 = nn_smlatt(x02, w02, s2), s3 = nn_smlatt(x13, w13, s3);
-        }
-    }
-    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+    const uint32_t f = nn_load_here(w), x = nn_load4(in);
+    const uint32_t x02 = nn_sxtab16(offset, x), x13 = nn_sxtab16_ror8(offset, x), w02 = nn_sxtb16(f), w13 = nn_sxtb16_ror8(f);
+    s[0] = nn_smlabb(x02, w02, s[0]), s[1] = nn_smlabb(x13, w13, s[1]);
+    s[2] = nn_smlatt(x02, w02, s[2]), s[3] = nn_smlatt(x13, w13, s[3]);
 }
 
-static int32_t sum1(const nn_conv_layer *l, const taps *t, const int8_t *in, const int8_t *weights, int32_t sum)
+// All taps; `columns` is t->columns, as a constant where that is common.
+NN_INLINE void sum_rows(const taps *t, int32_t columns, const int8_t *in, const int8_t *w, int32_t sums[GROUP])
 {
-    for (int32_t row = t->rows; row > 0; row--, in += t->row_step, weights += t->weight_step) {
-        for (int32_t column = t->columns; column > 0; column--, in += l->in_c, weights += l->in_c) {
-            sum = nn_smlabb((uint32_t)(*in - l->in_zero), (uint32_t)(int32_t)*weights, sum);
+    const uint32_t offset = t->offset;
+    const int32_t step = t->step, row_step = t->row_step, weight_row = t->weight_row;
+    int32_t s[GROUP] = {sums[0], sums[1], sums[2], sums[3]};
+    for (int32_t row = t->rows; row > 0; row--, in += row_step, w += weight_row) {
+        for (int32_t column = 0; column < columns; column++) {
+            tap4(in + column * step, w + column * GROUP, offset, s);
+        }
+    }
+    sums[0] = s[0], sums[1] = s[1], sums[2] = s[2], sums[3] = s[3];
+}
+
+NN_INLINE void sum4(const taps *t, const int8_t *in, const int8_t *w, int32_t sums[GROUP])
+{
+    if (t->columns == 3) {
+        sum_rows(t, 3, in, w, sums);
+    } else if (t->columns == 2) {
+        sum_rows(t, 2, in, w, sums);
+    } else {
+        sum_rows(t, t->columns, in, w, sums);
+    }
+}
+
+// The same for one channel, the `lane`-th of its group.
+static int32_t sum1(const nn_conv_layer *l, const taps *t, const int8_t *in, const int8_t *w, int32_t sum)
+{
+    for (int32_t row = t->rows; row > 0; row--, in += t->row_step, w += t->weight_row) {
+        for (int32_t column = 0; column < t->columns; column++) {
+            sum = nn_smlabb((uint32_t)(in[column * t->step] - l->in_zero), (uint32_t)(int32_t)w[column * GROUP], sum);
         }
     }
     return sum;
 }
 
-NN_INLINE int8_t finish(const nn_output *o, const nn_channel *channel, int32_t sum)
+// All channels of one output pixel; `in` and `w` point at the first tap inside the input.
+static void convolve_pixel(const nn_conv_layer *l, const taps *t, const int8_t *in, const int8_t *w, int8_t *out)
 {
-    if (!o->bounded) {
-        return nn_requantize(sum, channel, o);
-    }
-    return (int8_t)nn_clamp(nn_scale_bounded(sum, channel->multiplier, -channel->shift) + o->out_zero, o->act_min, o->act_max);
-}
-
-// All channels of one output pixel; `in` and `weights` point at the first tap inside the input.
-static void convolve_pixel(const nn_conv_layer *l, const taps *t, const int8_t *in, const int8_t *weights, int8_t *out)
-{
+    const nn_output *o = &l->output;
     const nn_channel *channel = l->channels;
+    const int plain = o->bounded && nn_full_range(o);
+    const int32_t filter = l->kernel_h * l->kernel_w * GROUP;
     int32_t left = l->out_c;
-    for (; left >= 4; left -= 4, channel += 4, in += 4, weights += 4, out += 4) {
-        int32_t sums[4] = {channel[0].bias, channel[1].bias, channel[2].bias, channel[3].bias};
-        sum4(l, t, in, weights, sums);
-        for (int32_t i = 0; i < 4; i++) {
-            out[i] = finish(&l->output, channel + i, sums[i]);
+    for (; left >= GROUP; left -= GROUP, channel += GROUP, in += GROUP, w += filter, out += GROUP) {
+        int32_t sums[GROUP] = {channel[0].bias, channel[1].bias, channel[2].bias, channel[3].bias};
+        sum4(t, in, w, sums);
+        for (int32_t i = 0; i < GROUP; i++) {
+            if (plain) {
+                nn_requantize_full(o, channel + i, sums + i, 1, 1, out + i);
+            } else {
+                nn_requantize_pixels(o, channel + i, sums + i, 1, 1, out + i);
+            }
         }
     }
-    for (; left > 0; left--, channel++) {
-        *out++ = finish(&l->output, channel, sum1(l, t, in++, weights++, channel->bias));
+    for (int32_t lane = 0; lane < left; lane++) {
+        const int32_t sum = sum1(l, t, in + lane, w + lane, channel[lane].bias);
+        nn_requantize_pixels(o, channel + lane, &sum, 1, 1, out + lane);
     }
 }
 
 void nn_depthwise_s8_simd(const nn_conv_layer *l, const int8_t *in, int8_t *out, void *scratch)
 {
-    taps t = {.offset = nn_pair(-l->in_zero, -l->in_zero)};
+    taps t = {.step = l->in_c, .row_step = l->in_w * l->in_c, .weight_row = l->kernel_w * GROUP, .offset = nn_pair(-l->in_zero, -l->in_zero)};
     (void)scratch;
     for (int32_t oy = 0; oy < l->out_h; oy++) {
         const int32_t y0 = oy * l->stride_h - l->pad_top, ky = y0 < 0 ? -y0 : 0;
         t.rows = (l->in_h - y0 < l->kernel_h ? l->in_h - y0 : l->kernel_h) - ky;
         for (int32_t ox = 0; ox < l->out_w; ox++, out += l->out_c) {
             const int32_t x0 = ox * l->stride_w - l->pad_left, kx = x0 < 0 ? -x0 : 0;
-            t.columns = (l->in_w - x0 < l->kernel_w ? l->in_w - x0 : l->kernel_w) - kx;
-            t.row_step = (l->in_w - t.columns) * l->in_c;
-            t.weight_step = (l->kernel_w - t.columns) * l->in_c;
             const int8_t *first = in + ((y0 + ky) * l->in_w + x0 + kx) * l->in_c;
-            convolve_pixel(l, &t, first, l->weights + (ky * l->kernel_w + kx) * l->in_c, out);
+            t.columns = (l->in_w - x0 < l->kernel_w ? l->in_w - x0 : l->kernel_w) - kx;
+            convolve_pixel(l, &t, first, l->weights + (ky * l->kernel_w + kx) * GROUP, out);
         }
     }
 }

@@ -47,4 +47,28 @@ NN_INLINE int32_t nn_scale_bounded(int32_t sum, int32_t multiplier, int32_t expo
     return (product + (product >> 31) + (1 << (exponent - 1))) >> exponent;
 }
 
+// One bounded sum; `full` says that the activation's range is all of int8.
+NN_INLINE int8_t nn_requantize_bounded(int32_t sum, int32_t multiplier, int32_t exponent, const nn_output *o, int full)
+{
+    const int32_t moved = nn_scale_bounded(sum, multiplier, exponent) + o->out_zero;
+    return (int8_t)(full ? nn_ssat8(moved) : nn_clamp(moved, o->act_min, o->act_max));
+}
+
+NN_INLINE int nn_full_range(const nn_output *o)
+{
+    return o->act_min == -128 && o->act_max == 127;
+}
+
+// `count` sums of one channel to outputs `step` bytes apart.
+void nn_requantize_pixels(const nn_output *o, const nn_channel *channel, const int32_t *sums, int32_t count, int32_t step, int8_t *out);
+
+// The same for bounded sums and the full range: what the hot loops meet nearly always. A constant `count` unrolls.
+NN_INLINE void nn_requantize_full(const nn_output *o, const nn_channel *channel, const int32_t *sums, int32_t count, int32_t step, int8_t *out)
+{
+    const int32_t multiplier = channel->multiplier, exponent = -channel->shift, zero = o->out_zero;
+    for (int32_t i = 0; i < count; i++) {
+        out[i * step] = (int8_t)nn_ssat8(nn_scale_bounded(sums[i], multiplier, exponent) + zero);
+    }
+}
+
 #endif

@@ -1,0 +1,154 @@
+// CONV_2D by SMLAD where neighbouring output pixels lie one pair of values apart (stride_w * in_c == 2): each input row is widened
+// to int16 once, and five pixels slide over it, each loaded word serving all of them. The last kernel_h rows are kept in a ring.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3")
+#endif
+
+#include "nn_requant.h"
+
+#define PIXELS NN_CONV_ROWS_PIXELS
+
+_Static_assert(PIXELS == 5, "eight_taps() and four_taps() are written out for five pixels");
+
+typedef struct {
+    int32_t row_words;  // of one widened row: pad_left * in_c zeros, the input row, zeros
+    int32_t groups;  // groups of four weights in one kernel row
+    uint32_t *ring;  // input row y lies at y % kernel_h
+    int32_t rows_done;  // input rows 0..rows_done-1 have been widened
+} rows_state;
+
+// Pairs of taps w0..w3 against pixels 0..4 of the row from x on: pixel p meets pair k in word p + k.
+NN_INLINE void eight_taps(const int8_t *w, const uint32_t *x, int32_t s[PIXELS])
+{
+    const uint32_t f = nn_load_here(w), g = nn_load_here(w + 4);
+    const uint32_t w0 = nn_sxtb16(f), w1 = nn_sxtb16_ror8(f), w2 = nn_sxtb16(g), w3 = nn_sxtb16_ror8(g);
+    uint32_t u = nn_load_here(x), v = nn_load_here(x + 1);
+    s[0] = nn_smlad(w0, u, s[0]);
+    s[0] = nn_smlad(w1, v, s[0]), s[1] = nn_smlad(w0, v, s[1]);
+    u = nn_load_here(x + 2), v = nn_load_here(x + 3);
+    s[0] = nn_smlad(w2, u, s[0]), s[1] = nn_smlad(w1, u, s[1]), s[2] = nn_smlad(w0, u, s[2]);
+    s[0] = nn_smlad(w3, v, s[0]), s[1] = nn_smlad(w2, v, s[1]), s[2] = nn_smlad(w1, v, s[2]), s[3] = nn_smlad(w0, v, s[3]);
+    u = nn_load_here(x + 4), v = nn_load_here(x + 5);
+    s[1] = nn_smlad(w3, u, s[1]), s[2] = nn_smlad(w2, u, s[2]), s[3] = nn_smlad(w1, u, s[3]), s[4] = nn_smlad(w0, u, s[4]);
+    s[2] = nn_smlad(w3, v, s[2]), s[3] = nn_smlad(w2, v, s[3]), s[4] = nn_smlad(w1, v, s[4]);
+    u = nn_load_here(x + 6), v = nn_load_here(x + 7);
+    s[3] = nn_smlad(w3, u, s[3]), s[4] = nn_smlad(w2, u, s[4]);
+    s[4] = nn_smlad(w3, v, s[4]);
+}
+
+NN_INLINE void four_taps(const int8_t *w, const uint32_t *x, int32_t s[PIXELS])
+{
+    const uint32_t f = nn_load_here(w);
+    const uint32_t w0 = nn_sxtb16(f), w1 = nn_sxtb16_ror8(f);
+    uint32_t u = nn_load_here(x), v = nn_load_here(x + 1);
+    s[0] = nn_smlad(w0, u, s[0]);
+    s[0] = nn_smlad(w1, v, s[0]), s[1] = nn_smlad(w0, v, s[1]);
+    u = nn_load_here(x + 2), v = nn_load_here(x + 3);
+    s[1] = nn_smlad(w1, u, s[1]), s[2] = nn_smlad(w0, u, s[2]);
+    s[2] = nn_smlad(w1, v, s[2]), s[3] = nn_smlad(w0, v, s[3]);
+    u = nn_load_here(x + 4), v = nn_load_here(x + 5);
+    s[3] = nn_smlad(w1, u, s[3]), s[4] = nn_smlad(w0, u, s[4]);
+    s[4] = nn_smlad(w1, v, s[4]);
+}
+
+// `rows` kernel rows of `groups` groups of four taps against as many rows of the ring.
+NN_INLINE void dot_rows(const int8_t *w, const uint32_t *x, int32_t rows, int32_t row_words, int32_t groups, int32_t sums[PIXELS])
+{
+    int32_t s[PIXELS] = {sums[0], sums[1], sums[2], sums[3], sums[4]};
+    for (; rows > 0; rows--, x += row_words) {
+        const uint32_t *from = x;
+        for (int32_t left = groups; left >= 2; left -= 2, w += 8, from += 4) {
+            eight_taps(w, from, s);
+        }
+        if (groups % 2 != 0) {
+            four_taps(w, from, s);
+            w += 4;
+        }
+    }
+    sums[0] = s[0], sums[1] = s[1], sums[2] = s[2], sums[3] = s[3], sums[4] = s[4];
+}
+
+// n int8 values minus their zero point as int16 from position `at` of `row` on, in their order; what surrounds them stays zero.
+static void widen(const int8_t *from, int32_t n, int32_t zero, uint32_t *row, int32_t at)
+{
+    const uint32_t offset = nn_pair(-zero, -zero);
+    uint32_t *to = row + at / 2;
+    if (at % 2 != 0) {
+        *to++ = nn_pair(0, *from++ - zero);
+        n--;
+    }
+    for (; n >= 4; n -= 4, from += 4, to += 2) {
+        const uint32_t four = nn_load4(from);
+        const uint32_t even = nn_sxtab16(offset, four), odd = nn_sxtab16_ror8(offset, four);
+        to[0] = nn_pkhbt(even, odd);
+        to[1] = nn_pkhtb(even, odd);
+    }
+    for (; n >= 2; n -= 2, from += 2) {
+        *to++ = nn_pair(from[0] - zero, from[1] - zero);
+    }
+    if (n > 0) {
+        *to = nn_pair(*from - zero, 0);
+    }
+}
+
+// The kernel rows that meet one row of outputs: `rows` of them from ky_low on, the first one lying in ring slot `slot`.
+typedef struct {
+    int32_t ky_low, rows, slot;
+} reach;
+
+// All channels of `count` pixels from column ox on; `groups` is r->groups, as a constant where that is common.
+NN_INLINE void convolve_block(const nn_conv_layer *l, const rows_state *r, reach k, int32_t groups, int32_t ox, int32_t count, int8_t *out)
+{
+    const int32_t row_bytes = 4 * groups, filter_bytes = l->kernel_h * row_bytes;
+    const int32_t first = k.rows < l->kernel_h - k.slot ? k.rows : l->kernel_h - k.slot;
+    const uint32_t *x = r->ring + k.slot * r->row_words + ox;
+    const int8_t *w = l->weights + k.ky_low * row_bytes;
+    const int plain = l->output.bounded && nn_full_range(&l->output);
+    for (int32_t c = 0; c < l->out_c; c++, w += filter_bytes, out++) {
+        const int32_t bias = l->channels[c].bias;
+        int32_t sums[PIXELS] = {bias, bias, bias, bias, bias};
+        dot_rows(w, x, first, r->row_words, groups, sums);
+        if (first < k.rows) {  // the ring's end lies between
+            dot_rows(w + first * row_bytes, r->ring + ox, k.rows - first, r->row_words, groups, sums);
+        }
+        if (plain && count == PIXELS) {
+            nn_requantize_full(&l->output, &l->channels[c], sums, PIXELS, l->out_c, out);
+        } else {
+            nn_requantize_pixels(&l->output, &l->channels[c], sums, count, l->out_c, out);
+        }
+    }
+}
+
+NN_INLINE void convolve_row(const nn_conv_layer *l, const rows_state *r, reach k, int32_t groups, int8_t *out)
+{
+    for (int32_t ox = 0; ox < l->out_w; ox += PIXELS, out += PIXELS * l->out_c) {
+        convolve_block(l, r, k, groups, ox, l->out_w - ox < PIXELS ? l->out_w - ox : PIXELS, out);
+    }
+}
+
+void nn_conv_rows_s8_simd(const nn_conv_layer *l, const int8_t *in, int8_t *out, void *scratch)
+{
+    const int32_t in_row = l->in_w * l->in_c;
+    rows_state r = {.groups = (l->kernel_w * l->in_c + 3) / 4, .ring = (uint32_t *)scratch};
+    r.row_words = NN_CONV_ROWS_WORDS(l->kernel_w, l->in_c, l->out_w);
+    const int32_t room = 2 * r.row_words - l->pad_left * l->in_c, width = in_row < room ? in_row : room;
+    for (int32_t i = 0; i < l->kernel_h * r.row_words; i++) {
+        r.ring[i] = 0;
+    }
+    for (int32_t oy = 0; oy < l->out_h; oy++, out += l->out_w * l->out_c) {
+        const int32_t y0 = oy * l->stride_h - l->pad_top, low = y0 < 0 ? 0 : y0;
+        const int32_t high = y0 + l->kernel_h < l->in_h ? y0 + l->kernel_h : l->in_h;
+        for (int32_t y = r.rows_done < low ? low : r.rows_done; y < high; y++) {
+            widen(in + y * in_row, width, l->in_zero, r.ring + y % l->kernel_h * r.row_words, l->pad_left * l->in_c);
+        }
+        r.rows_done = high;
+        const reach k = {.ky_low = low - y0, .rows = high - low, .slot = low % l->kernel_h};
+        if (r.groups == 2) {
+            convolve_row(l, &r, k, 2, out);
+        } else if (r.groups == 1) {
+            convolve_row(l, &r, k, 1, out);
+        } else {
+            convolve_row(l, &r, k, r.groups, out);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+// Requantization out of line, for what the hot loops meet seldom.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O2")
+#endif
+
+#include "nn_requant.h"
+
+void nn_requantize_pixels(const nn_output *o, const nn_channel *channel, const int32_t *sums, int32_t count, int32_t step, int8_t *out)
+{
+    const int32_t multiplier = channel->multiplier, exponent = -channel->shift;
+    if (!o->bounded) {
+        for (; count > 0; count--, out += step) {
+            *out = nn_requantize(*sums++, channel, o);
+        }
+    } else if (nn_full_range(o)) {
+        for (; count > 0; count--, out += step) {
+            *out = nn_requantize_bounded(*sums++, multiplier, exponent, o, 1);
+        }
+    } else {
+        for (; count > 0; count--, out += step) {
+            *out = nn_requantize_bounded(*sums++, multiplier, exponent, o, 0);
+        }
+    }
+}
