@@ -44,8 +44,10 @@
 #define TIMER0 0x40008000u
 #define TIMER1 0x40009000u
 #define TIMER3 0x4001A000u
+#define TIMER4 0x4001B000u
 #define TIMER_START 0x000
 #define TIMER_STOP 0x004
+#define TIMER_COUNT 0x008
 #define TIMER_CLEAR 0x00C
 #define TIMER_CAPTURE0 0x040
 #define TIMER_COMPARE0 0x140
@@ -55,6 +57,10 @@
 #define TIMER_BITMODE 0x508
 #define TIMER_PRESCALER 0x510
 #define TIMER_CC0 0x540
+
+#define PPI_CHENSET REG(0x4001F504)
+#define PPI_CH_EEP(n) REG(0x4001F510 + 8 * (n))
+#define PPI_CH_TEP(n) REG(0x4001F514 + 8 * (n))
 
 #define PDM(offset) REG(0x4001D000u + (offset))
 #define PDM_START 0x000

@@ -6,7 +6,7 @@
 #include "nrf52840.h"
 #include "startup.h"
 
-enum { RX_RING = 4096, TX_BUFFER = 256, MIC_RING = 8192, MIC_BUFFER = 128 };
+enum { RX_CHUNK = 256, RX_RING = 16 * RX_CHUNK, TX_BUFFER = 256, MIC_RING = 8192, MIC_BUFFER = 128 };
 enum { PIN_TX = 32 + 3, PIN_RX = 32 + 10, PIN_PDM_CLOCK = 26, PIN_PDM_DATA = 25, PIN_MIC_POWER = 17 };
 enum { PIN_RED = 24, PIN_GREEN = 16, PIN_BLUE = 6 };  // active low
 enum { PIN_OUTPUT = 1 | 1 << 1, PIN_PULL_DOWN = 1 << 2, PIN_PULL_UP = 3 << 2 };
@@ -15,10 +15,10 @@ extern uint8_t image_start[], image_end[], data_start[], data_end[], bss_start[]
 
 static volatile uint32_t milliseconds;
 
-static uint8_t rx_byte[2];  // the DMA fills one while the other is read
-static uint32_t rx_current;
+// The receiver fills rx_ring chunk by chunk on its own; TIMER4 counts its bytes (PPI channel 0), so no interrupt is needed per byte.
 static uint8_t rx_ring[RX_RING];
-static volatile uint32_t rx_written, rx_read;
+static volatile uint32_t rx_chunk;   // the chunk after the one being filled
+static uint32_t rx_known, rx_taken;  // bytes counted when last asked, bytes read
 static uint8_t tx_buffer[TX_BUFFER];  // EasyDMA reads RAM only
 static volatile uint32_t tx_busy;
 
@@ -68,23 +68,24 @@ static void serial_start(void) {
     UARTE(UARTE0, UARTE_BAUDRATE) = 0x01D60000;  // 115200
     UARTE(UARTE0, UARTE_ENABLE) = 8;
     UARTE(UARTE0, UARTE_SHORTS) = 1u << 5;  // ENDRX starts the next buffer at once
-    UARTE(UARTE0, UARTE_INTENSET) = 1u << 4 | 1u << 8 | 1u << 9 | 1u << 19;  // ENDRX, ENDTX, ERROR, RXSTARTED
+    TIMER(TIMER4, TIMER_MODE) = 2;      // counts
+    TIMER(TIMER4, TIMER_BITMODE) = 3;
+    TIMER(TIMER4, TIMER_START) = 1;
+    PPI_CH_EEP(0) = UARTE0 + UARTE_RXDRDY;
+    PPI_CH_TEP(0) = TIMER4 + TIMER_COUNT;
+    PPI_CHENSET = 1u << 0;
+    UARTE(UARTE0, UARTE_INTENSET) = 1u << 8 | 1u << 9 | 1u << 19;  // ENDTX, ERROR, RXSTARTED
     nvic_enable(UARTE0_IRQ, 2);
-    UARTE(UARTE0, UARTE_RXD_PTR) = (uint32_t)(uintptr_t)&rx_byte[0];
-    UARTE(UARTE0, UARTE_RXD_MAXCNT) = 1;
+    UARTE(UARTE0, UARTE_RXD_PTR) = (uint32_t)(uintptr_t)rx_ring;
+    UARTE(UARTE0, UARTE_RXD_MAXCNT) = RX_CHUNK;
     UARTE(UARTE0, UARTE_STARTRX) = 1;
 }
 
 void UARTE0_UART0_IRQHandler(void) {
-    if (UARTE(UARTE0, UARTE_ENDRX)) {
-        UARTE(UARTE0, UARTE_ENDRX) = 0;
-        uint8_t byte = rx_byte[rx_current];
-        rx_current ^= 1;
-        if (rx_written - rx_read < RX_RING) rx_ring[rx_written++ % RX_RING] = byte;
-    }
     if (UARTE(UARTE0, UARTE_RXSTARTED)) {  // the pointer is latched: give the one after it
         UARTE(UARTE0, UARTE_RXSTARTED) = 0;
-        UARTE(UARTE0, UARTE_RXD_PTR) = (uint32_t)(uintptr_t)&rx_byte[rx_current ^ 1];
+        rx_chunk = (rx_chunk + 1) % (RX_RING / RX_CHUNK);
+        UARTE(UARTE0, UARTE_RXD_PTR) = (uint32_t)(uintptr_t)&rx_ring[rx_chunk * RX_CHUNK];
     }
     if (UARTE(UARTE0, UARTE_ENDTX)) {
         UARTE(UARTE0, UARTE_ENDTX) = 0;
@@ -113,8 +114,13 @@ uint32_t board_cycles(void) { return DWT_CYCCNT; }
 void board_instruction_cache(int on) { NVMC_ICACHECNF = on ? 1 : 0; }
 
 int board_serial_read(void) {
-    if (rx_read == rx_written) return -1;
-    return rx_ring[rx_read++ % RX_RING];
+    if (rx_taken == rx_known) {
+        TIMER(TIMER4, TIMER_CAPTURE0) = 1;
+        rx_known = TIMER(TIMER4, TIMER_CC0);
+        if (rx_taken == rx_known) return -1;
+        if (rx_known - rx_taken > RX_RING - RX_CHUNK) rx_taken = rx_known - (RX_RING - RX_CHUNK);  // read too late: the oldest are gone
+    }
+    return rx_ring[rx_taken++ % RX_RING];
 }
 
 static void serial_wait(void) {  // masked while it looks, so that the interrupt cannot slip in before the sleep; WFI wakes all the same

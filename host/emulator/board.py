@@ -15,7 +15,7 @@ from host.emulator import cpu as core
 from host.emulator.chip import Nrf52840
 from host.emulator.counter import STOP_MISS, STOP_NONE, make_counter
 from host.emulator.cycles import block_cost, prefix_cost
-from host.emulator.elf import FLASH_BYTES, RAM_BYTES, RAM_START, Image, load_image
+from host.emulator.elf import FLASH_BYTES, Image, load_image
 from host.emulator.errors import BoardError
 from host.emulator.faults import describe_fault
 from host.emulator.nvic import SVCALL, Nvic
@@ -41,7 +41,8 @@ class VirtualBoard:
         self.counter = make_counter(self.uc, native)
         self.schedule = Schedule(self._awake)
         self.nvic = Nvic()
-        self.cpu = core.Cpu(self.uc, self.nvic)
+        self.memory = core.Memory(self.uc)
+        self.cpu = core.Cpu(self.uc, self.nvic, self.memory)
         self.unmodelled: list[str] = []
         self.exceptions = 0
         self.resets = 0
@@ -53,17 +54,16 @@ class VirtualBoard:
         self._interrupt: int | None = None
         self._to_mark: set[int] = set()
         self._marked: set[int] = set()
+        self._prefixes: dict[tuple[int, int], int] = {}
         self._hooked: set[int] = set()
         self.chip = Nrf52840(self, pcm)
         self._map()
-        self.nvic.on_change = self.schedule.on_change = self._soon
+        self.nvic.on_change = self._soon
+        self.schedule.on_change = self._not_later_than
         self._reset()
 
     def _map(self) -> None:
         uc = self.uc
-        uc.mem_map(0, FLASH_BYTES, uc_const.UC_PROT_READ | uc_const.UC_PROT_EXEC)
-        uc.mem_write(0, b"\xff" * FLASH_BYTES)
-        uc.mem_map(RAM_START, RAM_BYTES, uc_const.UC_PROT_ALL)
         for address, data in self.image.segments:
             uc.mem_write(address, data)
         for address, size, read, write in self.chip.regions():
@@ -95,6 +95,10 @@ class VirtualBoard:
         """Something changed: look again at the next block."""
         self.counter.state.deadline = 0
 
+    def _not_later_than(self, deadline: int) -> None:
+        state = self.counter.state
+        state.deadline = min(int(state.deadline), max(0, deadline))
+
     def report_unmodelled(self, what: str) -> None:
         if what not in self.unmodelled:
             self.unmodelled.append(what)
@@ -115,18 +119,24 @@ class VirtualBoard:
         current = self.counter.current()
         if current is None:
             return active
-        address, size, cost = current
-        whole = cost.cached if state.cache_on else cost.uncached
-        code = bytes(self.uc.mem_read(address, size))
-        index = int(state.last) - 1
-        pc = int(state.access_pc)
-        if not pc:
-            pc = next((one.address for one in decode(code, address) if one.touches_memory), address)
-            if index not in self._marked:
-                self._to_mark.add(index)
-                self._soon()
-        before = prefix_cost(code, address, pc)
-        return active - whole + (before if state.cache_on else before * cost.uncached // max(1, cost.cached))
+        cost = current[2]
+        before, whole = self._prefix(int(state.last) - 1, int(state.access_pc)), cost.cached
+        if not state.cache_on:
+            before, whole = before * cost.uncached // max(1, cost.cached), cost.uncached
+        return active - whole + before
+
+    def _prefix(self, index: int, pc: int) -> int:
+        """Cached cycles of a block in front of the memory instruction at pc; pc 0: not known yet, its first one is meant."""
+        found = self._prefixes.get((index, pc))
+        if found is None:
+            address, size, _ = self.counter.costs[index]
+            code = bytes(self.uc.mem_read(address, size))
+            at = pc or next((one.address for one in decode(code, address) if one.touches_memory), address)
+            found = self._prefixes[index, pc] = prefix_cost(code, address, at)
+        if not pc and index not in self._marked:
+            self._to_mark.add(index)
+            self._soon()
+        return found
 
     def _mark_blocks(self) -> None:
         """Put the time stamp hook on the memory instructions of blocks that were seen to read the time."""
@@ -306,7 +316,7 @@ class VirtualBoard:
         return found
 
     def read_word(self, address: int) -> int:
-        return int(struct.unpack("<I", self.uc.mem_read(address, 4))[0])
+        return self.memory.word(address)
 
     def register(self, name: str) -> int:
         """A core register such as "r0", "sp" or "s3"."""

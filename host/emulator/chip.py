@@ -33,7 +33,7 @@ class Nrf52840:
 
     def __init__(self, board: VirtualBoard, pcm: Any) -> None:
         self._board = board
-        self.bus = Chip(board.schedule, board.uc, board.nvic.set_line, board.report_unmodelled)
+        self.bus = Chip(board.schedule, board.memory, board.nvic.set_line, board.report_unmodelled)
         self.system = SystemSpace(board.nvic, board.schedule, board.report_unmodelled, board.request_reset)
         bus = self.bus
         PowerClock(bus, 0x40000000, 0, "POWER/CLOCK")

@@ -75,7 +75,7 @@ class Counter:
         """Address, size and cost of the block in execution."""
         return self.costs.get(int(self.state.last) - 1)
 
-    def set_masks(self, values: tuple[int, int, int]) -> None:
+    def set_masks(self, values: list[int]) -> None:
         for index, value in enumerate(values):
             self.state.masks[index] = value
 

@@ -79,7 +79,7 @@ class Pdm(Peripheral):
 
     def _end_buffer(self) -> None:
         address, count = self._buffer
-        self.chip.memory.mem_write(address, self._take(count))
+        self.chip.dma_write(address, self._take(count), self.name)
         self._event = None
         self.event(_END)
         if self.running:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
 
+from host.emulator.cpu import Memory
+from host.emulator.elf import RAM_START
+from host.emulator.errors import BoardError
 from host.emulator.schedule import CLOCK_HZ, Event, Schedule
 
 _SHORTS, _INTEN, _INTENSET, _INTENCLR = 0x200, 0x300, 0x304, 0x308
@@ -17,7 +19,7 @@ _SHORTS, _INTEN, _INTENSET, _INTENCLR = 0x200, 0x300, 0x304, 0x308
 class Chip:
     """What a peripheral may use: time, memory, interrupts, the report of what nobody models."""
 
-    def __init__(self, schedule: Schedule, memory: Any, set_line: Callable[[int, bool], None], unmodelled: Callable[[str], None]) -> None:
+    def __init__(self, schedule: Schedule, memory: Memory, set_line: Callable[[int, bool], None], unmodelled: Callable[[str], None]) -> None:
         self.schedule, self.memory, self.set_line, self.unmodelled = schedule, memory, set_line, unmodelled
         self.by_base: dict[int, Peripheral] = {}
         self.ppi: Ppi | None = None
@@ -25,6 +27,19 @@ class Chip:
 
     def add(self, peripheral: Peripheral) -> None:
         self.by_base.setdefault(peripheral.base, peripheral)
+
+    def dma_read(self, address: int, size: int, name: str) -> bytes:
+        """RAM as EasyDMA reads it; it cannot read flash."""
+        found = self.memory.span(address, size) if address >= RAM_START else None
+        if found is None:
+            raise BoardError(f"{name}: EasyDMA from {address:#010x}, {size} bytes: only RAM can be transferred")
+        return bytes(found)
+
+    def dma_write(self, address: int, data: bytes, name: str) -> None:
+        found = self.memory.span(address, len(data)) if address >= RAM_START else None
+        if found is None:
+            raise BoardError(f"{name}: EasyDMA to {address:#010x}, {len(data)} bytes: outside RAM")
+        found[:] = data
 
     def trigger(self, address: int) -> None:
         """Write 1 to a task register, as PPI does."""

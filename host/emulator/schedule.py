@@ -24,6 +24,10 @@ def _nothing() -> None:
     return None
 
 
+def _ignore(deadline: int) -> None:
+    return None
+
+
 class Schedule:
     """`now()` runs awake and asleep, `awake()` only while the core executes."""
 
@@ -33,7 +37,7 @@ class Schedule:
         self._queue: list[tuple[int, int, Event]] = []
         self._awake_queue: list[tuple[int, int, Event]] = []
         self._count = 0
-        self.on_change: Callable[[], None] = _nothing
+        self.on_change: Callable[[int], None] = _ignore  # told the awake() value by which the new event wants to be looked at
 
     def now(self) -> int:
         return self.awake() + self.asleep
@@ -52,7 +56,7 @@ class Schedule:
         event = Event(when, callback)
         self._count += 1
         heapq.heappush(queue, (when, self._count, event))
-        self.on_change()
+        self.on_change(when if queue is self._awake_queue else when - self.asleep)
         return event
 
     @staticmethod

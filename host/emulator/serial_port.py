@@ -92,7 +92,7 @@ class Uarte(Peripheral):
 
     def _start_sending(self) -> None:
         address, count = self.registers.get(0x544, 0), self.registers.get(0x548, 0) & 0xFFFF
-        self.board_to_host += self.chip.memory.mem_read(address, count)
+        self.board_to_host += self.chip.dma_read(address, count, self.name)
         self.event(_TXSTARTED)
         self._sending_from = self.chip.schedule.now()
         self._sending = self.chip.schedule.after(count * self.byte_cycles, lambda: self._sent(count))
@@ -142,7 +142,7 @@ class Uarte(Peripheral):
         while self._fifo and self._dma:
             address, count = self._buffer
             if self._filled < count:
-                self.chip.memory.mem_write(address + self._filled, bytes([self._fifo.popleft()]))
+                self.chip.dma_write(address + self._filled, bytes([self._fifo.popleft()]), self.name)
                 self._filled += 1
             if self._filled >= count:
                 self._end_receive()

@@ -1,14 +1,14 @@
-// Sends back each byte; a line with the clock first.
+// Sends back what it hears; a greeting first.
 #include "board.h"
-
-static void put(char letter) { board_serial_write(&letter, 1); }
 
 int main(void) {
     board_init();
     board_serial_write("hello\r\n", 7);
     for (;;) {
-        int byte = board_serial_read();
-        if (byte >= 0) put((char)byte);
+        char heard[64];
+        uint32_t count = 0;
+        for (int byte; count < sizeof heard && (byte = board_serial_read()) >= 0;) heard[count++] = (char)byte;
+        if (count) board_serial_write(heard, count);
         else board_idle();
     }
 }
