@@ -40,6 +40,7 @@ SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
 ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
 DENSE_OUTPUTS = 4  # NN_DENSE_SIMD_OUTPUTS
 SIMD_SCRATCH_LIMIT = 16384  # a convolution that wants more takes the portable kernel: RAM is worth more than its time
+POOL_SIMD_TAPS = 256  # int16 holds so many int8
 EXP_TABLE_LIMIT = 256
 
 
@@ -75,7 +76,8 @@ def lower_layer(graph: Graph, layer: Layer, simd: bool = True) -> Kernel | None:
         case FullyConnected():
             return _dense(layer, x.size, x.quant, y.quant, simd)
         case AveragePool2D():
-            return _pool("nn_average_pool_s8", layer, x.shape, y.shape, y.quant)
+            suffix = "_simd" if simd and layer.window_hw[0] * layer.window_hw[1] <= POOL_SIMD_TAPS else ""
+            return _pool(f"nn_average_pool_s8{suffix}", layer, x.shape, y.shape, y.quant)
         case MaxPool2D():
             return _pool("nn_max_pool_s8", layer, x.shape, y.shape, y.quant)
         case Add():

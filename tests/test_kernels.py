@@ -56,7 +56,7 @@ def test_kernels_equal_reference_on_random_layers(library: ctypes.CDLL, part: in
 
 def test_random_layers_reach_every_kernel() -> None:
     counts = Counter(kernel.function for index in range(LAYERS) for kernel in both_forms(random_graph(index)))
-    assert len(counts) == 13, counts
+    assert len(counts) == 14, counts
     assert counts.pop("nn_conv_rows_s8_simd") >= 5  # more in test_conv_rows_of_every_shape
     assert min(counts.values()) >= 50, counts
     outputs = [kernel.fields.get("output") for index in range(LAYERS) for kernel in both_forms(random_graph(index))]
@@ -232,7 +232,7 @@ uint32_t PROBE(void)
             (uint32_t)nn_smlad(v[0], v[1], (int32_t)v[2]), (uint32_t)nn_smlabb(v[0], v[1], (int32_t)v[2]),
             (uint32_t)nn_smlatt(v[0], v[1], (int32_t)v[2]), nn_sxtab16(v[0], v[1]), nn_sxtab16_ror8(v[0], v[1]), nn_sxtb16(v[0]),
             nn_sxtb16_ror8(v[0]), nn_pkhbt(v[0], v[1]), nn_pkhtb(v[0], v[1]), (uint32_t)nn_smmulr((int32_t)v[0], (int32_t)v[1]),
-            (uint32_t)nn_ssat8((int32_t)v[0]), (uint32_t)nn_ssat8((int32_t)v[0] >> 22),
+            (uint32_t)nn_ssat8_half((int32_t)v[0]), (uint32_t)nn_ssat8_half((int32_t)v[0] >> 22), nn_load_here(v + v[0] % 3),
             nn_load4((const char *)v + v[0] % 9), nn_pair((int32_t)v[0], (int32_t)v[1]),
         };
         for (unsigned j = 0; j < sizeof results / sizeof results[0]; j++) {

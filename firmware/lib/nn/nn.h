@@ -97,6 +97,7 @@ typedef struct {
 } nn_pool_layer;
 
 void nn_average_pool_s8(const nn_pool_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+void nn_average_pool_s8_simd(const nn_pool_layer *layer, const int8_t *in, int8_t *out, void *scratch); // window_h * window_w <= 256
 void nn_max_pool_s8(const nn_pool_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
 // ADD of equal shapes; multipliers as TFLite's, all shifts <= 0.

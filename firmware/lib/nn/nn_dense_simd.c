@@ -35,14 +35,6 @@ static void dot(const int8_t *w, const int8_t *x, int32_t n, int32_t sums[OUTPUT
     sums[0] = s[0], sums[1] = s[1], sums[2] = s[2], sums[3] = s[3];
 }
 
-static int8_t finish(const nn_dense_layer *l, const nn_channel *channel, int32_t sum)
-{
-    if (!l->output.bounded) {
-        return nn_requantize(sum, channel, &l->output);
-    }
-    return nn_requantize_bounded(sum, channel->multiplier, -channel->shift, &l->output, 0);
-}
-
 void nn_dense_s8_simd(const nn_dense_layer *l, const int8_t *in, int8_t *out, void *scratch)
 {
     const int32_t block_bytes = (l->in_n + 3) / 4 * 4 * OUTPUTS;
@@ -54,8 +46,8 @@ void nn_dense_s8_simd(const nn_dense_layer *l, const int8_t *in, int8_t *out, vo
             int32_t sums[OUTPUTS] = {0, 0, 0, 0};
             dot(weights, in, l->in_n, sums);
             for (int32_t i = 0; i < count; i++) {
-                const nn_channel *channel = &l->channels[c + i];
-                *out++ = finish(l, channel, (int32_t)((uint32_t)sums[i] + (uint32_t)channel->bias));
+                const int32_t sum = (int32_t)((uint32_t)sums[i] + (uint32_t)l->channels[c + i].bias);
+                nn_requantize_pixels(&l->output, &l->channels[c + i], &sum, 1, 1, out++);
             }
         }
     }

@@ -7,18 +7,14 @@
 
 void nn_requantize_pixels(const nn_output *o, const nn_channel *channel, const int32_t *sums, int32_t count, int32_t step, int8_t *out)
 {
-    const int32_t multiplier = channel->multiplier, exponent = -channel->shift;
+    const int32_t multiplier = channel->multiplier, exponent = -channel->shift, zero = 2 * o->out_zero + 1;
     if (!o->bounded) {
         for (; count > 0; count--, out += step) {
             *out = nn_requantize(*sums++, channel, o);
         }
-    } else if (nn_full_range(o)) {
-        for (; count > 0; count--, out += step) {
-            *out = nn_requantize_bounded(*sums++, multiplier, exponent, o, 1);
-        }
     } else {
         for (; count > 0; count--, out += step) {
-            *out = nn_requantize_bounded(*sums++, multiplier, exponent, o, 0);
+            *out = (int8_t)nn_clamp(nn_scale_bounded_twice(*sums++, multiplier, exponent, zero) >> 1, o->act_min, o->act_max);
         }
     }
 }

@@ -39,19 +39,13 @@ NN_INLINE int8_t nn_requantize(int32_t sum, const nn_channel *channel, const nn_
     return (int8_t)nn_clamp(moved, output->act_min, output->act_max);
 }
 
-// nn_scale for |sum| < 2**30 and shift = -exponent in -31..-1: high_mul(s, m) is (2 s m + 2**31) >> 32, which is SMMULR; and
-// halves away from zero is halves up after subtracting 1 from what is negative.
-NN_INLINE int32_t nn_scale_bounded(int32_t sum, int32_t multiplier, int32_t exponent)
+// Twice nn_scale(sum) + 2 * zero with a last bit to shift out, for |sum| < 2**30 and shift = -exponent in -31..-1. Why it is equal:
+// high_mul(s, m) is (2 s m + 2**31) >> 32, which is SMMULR; halves away from zero are halves up once 1 is taken from what is negative;
+// and (x + 2**(e - 1)) >> e is ((x >> (e - 1)) + 1) >> 1. twice_zero_plus_1 is 2 * zero + 1.
+NN_INLINE int32_t nn_scale_bounded_twice(int32_t sum, int32_t multiplier, int32_t exponent, int32_t twice_zero_plus_1)
 {
     const int32_t product = nn_smmulr(2 * sum, multiplier);
-    return (product + (product >> 31) + (1 << (exponent - 1))) >> exponent;
-}
-
-// One bounded sum; `full` says that the activation's range is all of int8.
-NN_INLINE int8_t nn_requantize_bounded(int32_t sum, int32_t multiplier, int32_t exponent, const nn_output *o, int full)
-{
-    const int32_t moved = nn_scale_bounded(sum, multiplier, exponent) + o->out_zero;
-    return (int8_t)(full ? nn_ssat8(moved) : nn_clamp(moved, o->act_min, o->act_max));
+    return ((product + (product >> 31)) >> (exponent - 1)) + twice_zero_plus_1;
 }
 
 NN_INLINE int nn_full_range(const nn_output *o)
@@ -65,9 +59,9 @@ void nn_requantize_pixels(const nn_output *o, const nn_channel *channel, const i
 // The same for bounded sums and the full range: what the hot loops meet nearly always. A constant `count` unrolls.
 NN_INLINE void nn_requantize_full(const nn_output *o, const nn_channel *channel, const int32_t *sums, int32_t count, int32_t step, int8_t *out)
 {
-    const int32_t multiplier = channel->multiplier, exponent = -channel->shift, zero = o->out_zero;
+    const int32_t multiplier = channel->multiplier, exponent = -channel->shift, zero = 2 * o->out_zero + 1;
     for (int32_t i = 0; i < count; i++) {
-        out[i * step] = (int8_t)nn_ssat8(nn_scale_bounded(sums[i], multiplier, exponent) + zero);
+        out[i * step] = (int8_t)nn_ssat8_half(nn_scale_bounded_twice(sums[i], multiplier, exponent, zero));
     }
 }
 

@@ -129,11 +129,11 @@ NN_INLINE int32_t nn_smmulr(int32_t a, int32_t b)
     return result;
 }
 
-// x clamped to int8.
-NN_INLINE int32_t nn_ssat8(int32_t x)
+// x >> 1 clamped to int8.
+NN_INLINE int32_t nn_ssat8_half(int32_t x)
 {
     int32_t result;
-    __asm__("ssat %0, #8, %1" : "=r"(result) : "r"(x) : "cc");
+    __asm__("ssat %0, #8, %1, asr #1" : "=r"(result) : "r"(x));
     return result;
 }
 
@@ -204,9 +204,10 @@ NN_INLINE int32_t nn_smmulr(int32_t a, int32_t b)
     return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32);
 }
 
-NN_INLINE int32_t nn_ssat8(int32_t x)
+NN_INLINE int32_t nn_ssat8_half(int32_t x)
 {
-    return x < -128 ? -128 : x > 127 ? 127 : x;
+    const int32_t half = x >> 1;
+    return half < -128 ? -128 : half > 127 ? 127 : half;
 }
 
 #endif
