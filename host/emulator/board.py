@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from unicorn import UcError
 from unicorn import arm_const as arm
 from unicorn import unicorn_const as uc_const
+from unicorn.unicorn_py3 import UcError
 
 from host.emulator import cpu as core
 from host.emulator.chip import Nrf52840

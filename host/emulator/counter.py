@@ -1,4 +1,4 @@
-"""Count cycles at Unicorn's block hook and stop at deadlines: natively (native.c, compiled at first use) or in Python, with equal results."""
+"""Count cycles at Unicorn's block hook and stop at deadlines: natively (native.c, compiled at first use) or in Python, equally."""
 
 from __future__ import annotations
 
@@ -28,17 +28,21 @@ _BLOCK_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_
 
 
 class _Block(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint32) for name in
-                ("address", "size", "cached", "uncached", "taken_cached", "taken_uncached", "conditional", "instructions")] + [
-                (name, ctypes.c_uint64) for name in ("executed", "taken")]
+    _fields_ = (
+        *((name, ctypes.c_uint32) for name in ("address", "size", "cached", "uncached", "taken_cached", "taken_uncached", "conditional",
+                                               "instructions")),
+        *((name, ctypes.c_uint64) for name in ("executed", "taken")),
+    )
 
 
 class _State(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in ("active", "deadline", "cached", "uncached", "instructions", "last", "access_pc")] + [
-        (name, ctypes.c_uint32) for name in ("cache_on", "poll_masks", "stop_reason", "miss_address", "miss_size")] + [
+    _fields_ = (
+        *((name, ctypes.c_uint64) for name in ("active", "deadline", "cached", "uncached", "instructions", "last", "access_pc")),
+        *((name, ctypes.c_uint32) for name in ("cache_on", "poll_masks", "stop_reason", "miss_address", "miss_size")),
         ("masks", ctypes.c_uint32 * 3), ("mask_registers", ctypes.c_int32 * 3), ("table_bits", ctypes.c_uint32),
         ("engine", ctypes.c_uint64), ("emu_stop", ctypes.c_void_p), ("reg_read", ctypes.c_void_p),
-        ("blocks", ctypes.c_void_p), ("table", ctypes.c_void_p)]
+        ("blocks", ctypes.c_void_p), ("table", ctypes.c_void_p),
+    )
 
 
 @dataclass
@@ -158,7 +162,7 @@ class PythonCounter(Counter):
         if state.active >= state.deadline:
             self._stop(STOP_DEADLINE)
             return
-        if state.poll_masks and any(uc.reg_read(register) != mask for register, mask in zip(MASK_REGISTERS, state.masks)):
+        if state.poll_masks and any(uc.reg_read(register) != mask for register, mask in zip(MASK_REGISTERS, state.masks, strict=True)):
             self._stop(STOP_MASK)
             return
         index = self._index.get((address, size))

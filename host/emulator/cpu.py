@@ -11,9 +11,9 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from unicorn import Uc
 from unicorn import arm_const as arm
 from unicorn import unicorn_const as uc_const
+from unicorn.unicorn_py3 import Uc
 
 from host.emulator.elf import FLASH_BYTES, RAM_BYTES, RAM_START
 from host.emulator.errors import BoardError
@@ -30,7 +30,7 @@ _SFPA = 8  # Unicorn's core thinks itself secure; the Cortex-M4 has no such bit
 
 def make_engine() -> Any:
     """A Unicorn Cortex-M4."""
-    uc = Uc(uc_const.UC_ARCH_ARM, uc_const.UC_MODE_THUMB | uc_const.UC_MODE_MCLASS)
+    uc: Any = Uc(uc_const.UC_ARCH_ARM, uc_const.UC_MODE_THUMB | uc_const.UC_MODE_MCLASS)
     uc.ctl_set_cpu_model(arm.UC_CPU_ARM_CORTEX_M4)
     return uc
 
@@ -47,9 +47,9 @@ class Memory:
 
     def span(self, address: int, size: int) -> memoryview | None:
         """The bytes at an address, None outside flash and RAM."""
-        if RAM_START <= address and address + size <= RAM_START + RAM_BYTES:
+        if address >= RAM_START and address + size <= RAM_START + RAM_BYTES:
             return self.ram[address - RAM_START:address - RAM_START + size]
-        return self.flash[address:address + size] if 0 <= address and address + size <= FLASH_BYTES else None
+        return self.flash[address:address + size] if address >= 0 and address + size <= FLASH_BYTES else None
 
     def word(self, address: int) -> int:
         found = self.load(address, 1)

@@ -87,10 +87,10 @@ def _parse(file: Path, data: bytes) -> Image:
         if offset + size > len(data):
             raise BoardError(f"{file}: truncated ELF, segment {index} ends at byte {offset + size} of {len(data)}; build or copy it again")
         in_flash = physical + size <= FLASH_BYTES
-        in_ram = RAM_START <= physical and physical + size <= RAM_START + RAM_BYTES
+        in_ram = physical >= RAM_START and physical + size <= RAM_START + RAM_BYTES
         if not (in_flash or in_ram):
-            raise BoardError(f"{file}: segment at {physical:#x}..{physical + size:#x} lies outside the nRF52840's 1 MB flash and 256 KB RAM; "
-                             "it is for another chip")
+            raise BoardError(f"{file}: segment at {physical:#x}..{physical + size:#x} lies outside the nRF52840's 1 MB flash "
+                             "and 256 KB RAM; it is for another chip")
         segments.append((physical, data[offset:offset + size]))
     if not segments:
         raise BoardError(f"{file}: nothing to load; link it with a linker script for the nRF52840")

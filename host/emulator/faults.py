@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from unicorn import UcError
+from unicorn.unicorn_py3 import UcError
 
 from host.emulator.elf import RAM_BYTES, RAM_START
 from host.emulator.errors import BoardError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from host.emulator.peripherals import Chip, Peripheral
@@ -19,9 +20,10 @@ class Pdm(Peripheral):
     Samples are the firmware's own: gain registers are kept but not applied, so what a program reads is the recording, bit for bit.
     """
 
-    tasks = {_START: "START", _STOP: "STOP"}
-    events = {_STARTED: "STARTED", _STOPPED: "STOPPED", _END: "END"}
-    names = {0x500: "ENABLE", 0x504: "PDMCLKCTRL", 0x508: "MODE", 0x518: "GAINL", 0x51C: "GAINR", 0x520: "RATIO", 0x540: "PSEL.CLK",
+    tasks: Mapping[int, str] = {_START: "START", _STOP: "STOP"}
+    events: Mapping[int, str] = {_STARTED: "STARTED", _STOPPED: "STOPPED", _END: "END"}
+    names: Mapping[int, str] = {0x500: "ENABLE", 0x504: "PDMCLKCTRL", 0x508: "MODE", 0x518: "GAINL", 0x51C: "GAINR", 0x520: "RATIO",
+             0x540: "PSEL.CLK",
              0x544: "PSEL.DIN", 0x560: "SAMPLE.PTR", 0x564: "SAMPLE.MAXCNT"}
 
     def __init__(self, chip: Chip, pcm: Any) -> None:
@@ -88,6 +90,6 @@ class Pdm(Peripheral):
     def _take(self, count: int) -> bytes:
         if self._bytes is None:
             return STUCK.to_bytes(2, "little", signed=True) * count
-        part = self._bytes[2 * self.position:2 * (self.position + count)]
+        part: bytes = self._bytes[2 * self.position:2 * (self.position + count)]
         self.position += count
         return part + bytes(2 * count - len(part))

@@ -6,7 +6,7 @@ Register offsets and meanings: nRF52840 Product Specification.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from host.emulator.cpu import Memory
 from host.emulator.elf import RAM_START
@@ -19,7 +19,8 @@ _SHORTS, _INTEN, _INTENSET, _INTENCLR = 0x200, 0x300, 0x304, 0x308
 class Chip:
     """What a peripheral may use: time, memory, interrupts, the report of what nobody models."""
 
-    def __init__(self, schedule: Schedule, memory: Memory, set_line: Callable[[int, bool], None], unmodelled: Callable[[str], None]) -> None:
+    def __init__(self, schedule: Schedule, memory: Memory, set_line: Callable[[int, bool], None],
+                 unmodelled: Callable[[str], None]) -> None:
         self.schedule, self.memory, self.set_line, self.unmodelled = schedule, memory, set_line, unmodelled
         self.by_base: dict[int, Peripheral] = {}
         self.ppi: Ppi | None = None
@@ -60,10 +61,10 @@ class Peripheral:
     """
 
     name = "?"
-    names: dict[int, str] = {}
-    tasks: dict[int, str] = {}
-    events: dict[int, str] = {}
-    shorts: dict[int, tuple[int, int]] = {}
+    names: Mapping[int, str] = {}
+    tasks: Mapping[int, str] = {}
+    events: Mapping[int, str] = {}
+    shorts: Mapping[int, tuple[int, int]] = {}
 
     def __init__(self, chip: Chip, base: int, irq: int | None, name: str) -> None:
         self.chip, self.base, self.irq, self.name = chip, base, irq, name
@@ -149,11 +150,14 @@ class Unknown(Peripheral):
 class PowerClock(Peripheral):
     """POWER and CLOCK share 0x40000000: oscillators start at once, or after their start-up time."""
 
-    tasks = {0x000: "HFCLKSTART", 0x004: "HFCLKSTOP", 0x008: "LFCLKSTART", 0x00C: "LFCLKSTOP", 0x010: "CAL", 0x014: "CTSTART",
+    tasks: Mapping[int, str] = {0x000: "HFCLKSTART", 0x004: "HFCLKSTOP", 0x008: "LFCLKSTART", 0x00C: "LFCLKSTOP", 0x010: "CAL",
+             0x014: "CTSTART",
              0x018: "CTSTOP", 0x078: "CONSTLAT", 0x07C: "LOWPWR"}
-    events = {0x100: "HFCLKSTARTED", 0x104: "LFCLKSTARTED", 0x108: "POFWARN", 0x10C: "DONE", 0x110: "CTTO", 0x11C: "USBDETECTED",
+    events: Mapping[int, str] = {0x100: "HFCLKSTARTED", 0x104: "LFCLKSTARTED", 0x108: "POFWARN", 0x10C: "DONE", 0x110: "CTTO",
+              0x11C: "USBDETECTED",
               0x120: "USBREMOVED", 0x124: "USBPWRRDY", 0x128: "CTSTARTED", 0x12C: "CTSTOPPED"}
-    names = {0x400: "RESETREAS", 0x408: "HFCLKRUN", 0x40C: "HFCLKSTAT", 0x414: "LFCLKRUN", 0x418: "LFCLKSTAT", 0x41C: "LFCLKSRCCOPY",
+    names: Mapping[int, str] = {0x400: "RESETREAS", 0x408: "HFCLKRUN", 0x40C: "HFCLKSTAT", 0x414: "LFCLKRUN", 0x418: "LFCLKSTAT",
+             0x41C: "LFCLKSRCCOPY",
              0x428: "RAMSTATUS", 0x438: "USBREGSTATUS", 0x500: "SYSTEMOFF", 0x510: "POFCON", 0x518: "LFCLKSRC", 0x51C: "GPREGRET",
              0x520: "GPREGRET2", 0x528: "HFXODEBOUNCE", 0x538: "CTIV", 0x55C: "TRACECONFIG", 0x578: "DCDCEN", 0x580: "DCDCEN0",
              0x640: "MAINREGSTATUS", 0x5B4: "LFRCMODE"}
@@ -184,7 +188,8 @@ class PowerClock(Peripheral):
 class Nvmc(Peripheral):
     """Flash controller: always ready; ICACHECNF decides which of the two cycle figures is the board's time."""
 
-    names = {0x400: "READY", 0x408: "READYNEXT", 0x504: "CONFIG", 0x508: "ERASEPAGE", 0x50C: "ERASEALL", 0x514: "ERASEUICR",
+    names: Mapping[int, str] = {0x400: "READY", 0x408: "READYNEXT", 0x504: "CONFIG", 0x508: "ERASEPAGE", 0x50C: "ERASEALL",
+             0x514: "ERASEUICR",
              0x540: "ICACHECNF", 0x548: "IHIT", 0x54C: "IMISS"}
 
     def __init__(self, chip: Chip, set_cache: Callable[[bool], None], set_writable: Callable[[bool], None],
@@ -207,10 +212,10 @@ class Nvmc(Peripheral):
 class Rng(Peripheral):
     """Random bytes from a fixed seed, one each 30 us."""
 
-    tasks = {0x000: "START", 0x004: "STOP"}
-    events = {0x100: "VALRDY"}
-    shorts = {0: (0x100, 0x004)}
-    names = {0x504: "CONFIG", 0x508: "VALUE"}
+    tasks: Mapping[int, str] = {0x000: "START", 0x004: "STOP"}
+    events: Mapping[int, str] = {0x100: "VALRDY"}
+    shorts: Mapping[int, tuple[int, int]] = {0: (0x100, 0x004)}
+    names: Mapping[int, str] = {0x504: "CONFIG", 0x508: "VALUE"}
 
     def __init__(self, chip: Chip, seed: int = 1) -> None:
         super().__init__(chip, 0x4000D000, 13, "RNG")
@@ -279,17 +284,17 @@ def _set_clear(old: int, which: int, value: int) -> int:
 class Gpiote(Peripheral):
     """GPIO tasks and events: configuration is kept; no input pin ever changes on this board."""
 
-    tasks = {offset: "OUT/SET/CLR" for first in (0x000, 0x030, 0x060) for offset in range(first, first + 0x20, 4)}
-    events = {**{0x100 + 4 * index: "IN" for index in range(8)}, 0x17C: "PORT"}
-    names = {0x510 + 4 * index: "CONFIG" for index in range(8)}
+    tasks: Mapping[int, str] = {offset: "OUT/SET/CLR" for first in (0x000, 0x030, 0x060) for offset in range(first, first + 0x20, 4)}
+    events: Mapping[int, str] = {**{0x100 + 4 * index: "IN" for index in range(8)}, 0x17C: "PORT"}
+    names: Mapping[int, str] = {0x510 + 4 * index: "CONFIG" for index in range(8)}
 
 
 class Watchdog(Peripheral):
     """Runs out to a reset unless reloaded."""
 
-    tasks = {0x000: "START"}
-    events = {0x100: "TIMEOUT"}
-    names = {0x400: "RUNSTATUS", 0x404: "REQSTATUS", 0x504: "CRV", 0x508: "RREN", 0x50C: "CONFIG",
+    tasks: Mapping[int, str] = {0x000: "START"}
+    events: Mapping[int, str] = {0x100: "TIMEOUT"}
+    names: Mapping[int, str] = {0x400: "RUNSTATUS", 0x404: "REQSTATUS", 0x504: "CRV", 0x508: "RREN", 0x50C: "CONFIG",
              **{0x600 + 4 * index: "RR" for index in range(8)}}
 
     def __init__(self, chip: Chip, bite: Callable[[], None]) -> None:
@@ -321,8 +326,8 @@ class Watchdog(Peripheral):
 class Ppi(Peripheral):
     """Programmable interconnect: an event of one peripheral does a task of another. Only channels 0-19 and their forks."""
 
-    tasks = {4 * index: "CHG" for index in range(12)}
-    names = {0x500: "CHEN", 0x504: "CHENSET", 0x508: "CHENCLR",
+    tasks: Mapping[int, str] = {4 * index: "CHG" for index in range(12)}
+    names: Mapping[int, str] = {0x500: "CHEN", 0x504: "CHENSET", 0x508: "CHENCLR",
              **{0x510 + 4 * index: "CH.EEP/TEP" for index in range(40)},
              **{0x800 + 4 * index: "CHG" for index in range(6)}, **{0x910 + 4 * index: "FORK" for index in range(32)}}
 

@@ -25,5 +25,5 @@ class RegisterGroup:
         return self._values[:]
 
     def write(self, values: Sequence[int]) -> None:
-        self._values[:] = values
+        self._values[:] = list(values)
         uclib.uc_reg_write_batch(self._engine, self._ids, self._pointers, self._count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 from host.emulator.peripherals import Chip, Peripheral
 from host.emulator.schedule import CLOCK_HZ, Event
@@ -17,11 +18,13 @@ _OVERRUN = 1
 class Uarte(Peripheral):
     """`host_to_board` is filled by the host; what the board sends is appended to `board_to_host`."""
 
-    tasks = {_STARTRX: "STARTRX", _STOPRX: "STOPRX", _STARTTX: "STARTTX", _STOPTX: "STOPTX", _FLUSHRX: "FLUSHRX"}
-    events = {0x100: "CTS", 0x104: "NCTS", _RXDRDY: "RXDRDY", _ENDRX: "ENDRX", _TXDRDY: "TXDRDY", _ENDTX: "ENDTX", _ERROR: "ERROR",
+    tasks: Mapping[int, str] = {_STARTRX: "STARTRX", _STOPRX: "STOPRX", _STARTTX: "STARTTX", _STOPTX: "STOPTX", _FLUSHRX: "FLUSHRX"}
+    events: Mapping[int, str] = {0x100: "CTS", 0x104: "NCTS", _RXDRDY: "RXDRDY", _ENDRX: "ENDRX", _TXDRDY: "TXDRDY", _ENDTX: "ENDTX",
+              _ERROR: "ERROR",
               _RXTO: "RXTO", _RXSTARTED: "RXSTARTED", _TXSTARTED: "TXSTARTED", _TXSTOPPED: "TXSTOPPED"}
-    shorts = {5: (_ENDRX, _STARTRX), 6: (_ENDRX, _STOPRX)}
-    names = {0x480: "ERRORSRC", 0x500: "ENABLE", 0x508: "PSEL.RTS", 0x50C: "PSEL.TXD", 0x510: "PSEL.CTS", 0x514: "PSEL.RXD",
+    shorts: Mapping[int, tuple[int, int]] = {5: (_ENDRX, _STARTRX), 6: (_ENDRX, _STOPRX)}
+    names: Mapping[int, str] = {0x480: "ERRORSRC", 0x500: "ENABLE", 0x508: "PSEL.RTS", 0x50C: "PSEL.TXD", 0x510: "PSEL.CTS",
+             0x514: "PSEL.RXD",
              0x518: "RXD", 0x51C: "TXD", 0x524: "BAUDRATE", 0x534: "RXD.PTR", 0x538: "RXD.MAXCNT", 0x53C: "RXD.AMOUNT",
              0x544: "TXD.PTR", 0x548: "TXD.MAXCNT", 0x54C: "TXD.AMOUNT", 0x56C: "CONFIG"}
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from host.emulator.board import VirtualBoard
 from host.emulator.ports import PtyPort, TcpPort
-from host.emulator.schedule import CLOCK_HZ
 
 _AHEAD, _BEHIND = 0.005, 0.05  # seconds that an idle board may run ahead of the host's clock, or fall behind before it gives up catching up
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from host.emulator.nvic import (BUS_FAULT, EXCEPTIONS, FIRST_IRQ, MEM_MANAGE, NMI, PENDSV, PRIORITY_BITS, SYSTICK, USAGE_FAULT, Nvic)
+from host.emulator.nvic import BUS_FAULT, EXCEPTIONS, FIRST_IRQ, MEM_MANAGE, NMI, PENDSV, PRIORITY_BITS, SYSTICK, USAGE_FAULT, Nvic
 from host.emulator.schedule import Event, Schedule
 
 DWT_CTRL, DWT_CYCCNT = 0xE0001000, 0xE0001004

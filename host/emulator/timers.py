@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from host.emulator.peripherals import Chip, Peripheral
 from host.emulator.schedule import CLOCK_HZ, Event
@@ -13,11 +13,12 @@ _WIDTHS = {0: 16, 1: 8, 2: 24, 3: 32}
 class Timer(Peripheral):
     """A TIMER in timer or counter mode; 16 MHz divided by 2 to the PRESCALER."""
 
-    tasks = {0x000: "START", 0x004: "STOP", 0x008: "COUNT", 0x00C: "CLEAR", 0x010: "SHUTDOWN",
+    tasks: Mapping[int, str] = {0x000: "START", 0x004: "STOP", 0x008: "COUNT", 0x00C: "CLEAR", 0x010: "SHUTDOWN",
              **{0x040 + 4 * index: "CAPTURE" for index in range(6)}}
-    events = {0x140 + 4 * index: "COMPARE" for index in range(6)}
-    names = {0x504: "MODE", 0x508: "BITMODE", 0x510: "PRESCALER", **{0x540 + 4 * index: "CC" for index in range(6)}}
-    shorts = {**{index: (0x140 + 4 * index, 0x00C) for index in range(6)}, **{8 + index: (0x140 + 4 * index, 0x004) for index in range(6)}}
+    events: Mapping[int, str] = {0x140 + 4 * index: "COMPARE" for index in range(6)}
+    names: Mapping[int, str] = {0x504: "MODE", 0x508: "BITMODE", 0x510: "PRESCALER", **{0x540 + 4 * index: "CC" for index in range(6)}}
+    shorts: Mapping[int, tuple[int, int]] = {**{index: (0x140 + 4 * index, 0x00C) for index in range(6)},
+                                             **{8 + index: (0x140 + 4 * index, 0x004) for index in range(6)}}
 
     def __init__(self, chip: Chip, base: int, irq: int, name: str) -> None:
         super().__init__(chip, base, irq, name)
@@ -109,9 +110,9 @@ class Timer(Peripheral):
 class Rtc(Peripheral):
     """A real-time counter: 24 bits at 32,768 Hz / (PRESCALER + 1)."""
 
-    tasks = {0x000: "START", 0x004: "STOP", 0x008: "CLEAR", 0x00C: "TRIGOVRFLW"}
-    events = {0x100: "TICK", 0x104: "OVRFLW", **{0x140 + 4 * index: "COMPARE" for index in range(4)}}
-    names = {0x340: "EVTEN", 0x344: "EVTENSET", 0x348: "EVTENCLR", 0x504: "COUNTER", 0x508: "PRESCALER",
+    tasks: Mapping[int, str] = {0x000: "START", 0x004: "STOP", 0x008: "CLEAR", 0x00C: "TRIGOVRFLW"}
+    events: Mapping[int, str] = {0x100: "TICK", 0x104: "OVRFLW", **{0x140 + 4 * index: "COMPARE" for index in range(4)}}
+    names: Mapping[int, str] = {0x340: "EVTEN", 0x344: "EVTENSET", 0x348: "EVTENCLR", 0x504: "COUNTER", 0x508: "PRESCALER",
              **{0x540 + 4 * index: "CC" for index in range(4)}}
     MODULUS = 1 << 24
 
