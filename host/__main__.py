@@ -11,21 +11,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from host.emulator.cli import emulate
+from host.emulator.cli import SAMPLE_RATE_HZ, emulate
 from host.emulator.errors import BoardError
 from host.protocol import HostError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from host.model import Model, Pcm
     from host.protocol import Heard
+    from host.trial import Attempt
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command()(emulate)
 console = Console()
-OptionalPort = Annotated[str | None, typer.Argument(help="/dev/ttyACM0, COM3, a pty or socket://host:port; found by USB id if left out")]
-PortAndFile = Annotated[list[str], typer.Argument(metavar="[PORT] FILE", help="port (found by USB id if left out), then the file")]
-PortAndFiles = Annotated[list[str], typer.Argument(metavar="[PORT] WAVS...", help="port (found by USB id if left out), then recordings")]
+PORT = "a serial port or socket://host:port, found by USB id if left out; a firmware.elf starts a virtual board"
+OptionalPort = Annotated[str | None, typer.Argument(help=PORT)]
+PortAndFile = Annotated[list[str], typer.Argument(metavar="[PORT] FILE", help=f"{PORT}; then the file")]
+PortAndFiles = Annotated[list[str], typer.Argument(metavar="[PORT] WAVS...", help=f"{PORT}; then recordings")]
 RunOption = Annotated[Path | None, typer.Option("--run", help="the model on the board: run folder, .onnx or .tflite (default: reference/)")]
 Json = Annotated[Path | None, typer.Option("--json", help="write the result here too")]
 FILE_SUFFIXES = (".wav", ".flac", ".npy", ".bin")
@@ -38,7 +41,8 @@ def split_port(words: list[str]) -> tuple[str | None, list[Path]]:
     (('COM3', [PosixPath('yes.wav')]), (None, [PosixPath('yes.wav')]))
     """
     first = Path(words[0])
-    is_file = "://" not in words[0] and (first.suffix.lower() in FILE_SUFFIXES or first.is_file() or first.is_dir())
+    is_port = "://" in words[0] or first.suffix == ".elf"
+    is_file = not is_port and (first.suffix.lower() in FILE_SUFFIXES or first.is_file() or first.is_dir())
     files = words if is_file else words[1:]
     if not files:
         raise HostError(f"{words[0]}: a port alone; name a file behind it")
@@ -87,10 +91,10 @@ def profile(port: OptionalPort = None, runs: Annotated[int, typer.Option(min=1, 
     """Stage times of the board: minimum, maximum, mean, number of runs; by millis() and by the cycle counter."""
     from converter.wav import read_wav
     from host import profiler
-    from host.board import Board
+    from host.board import connect
 
     pcm = read_wav(wav, min_samples=640) if wav else None
-    with Board(port) as board, _progress() as progress:
+    with connect(port) as board, _progress() as progress:
         task = progress.add_task("runs", total=runs)
         result = profiler.profile(board, runs, pcm, lambda run: progress.update(task, completed=run.index + 1))
     profiler.show(result, console, layers)
@@ -101,9 +105,9 @@ def profile(port: OptionalPort = None, runs: Annotated[int, typer.Option(min=1, 
 def monitor(port: OptionalPort = None, inferences: Annotated[int, typer.Option(min=0, help="stop after so many, 0: never")] = 0) -> None:
     """Live view of the board listening to its microphone; Ctrl-C ends it."""
     from host import monitor as view
-    from host.board import Board
+    from host.board import connect
 
-    with Board(port) as board, contextlib.closing(board.listen(inferences)) as records:
+    with connect(port) as board, contextlib.closing(board.listen(inferences)) as records:
         shown = view.monitor(board.identity, board.modelled, records, console)
     console.print(f"{shown.count} inferences, {len(shown.words)} words heard, {shown.lost} samples of audio lost")
 
@@ -113,12 +117,12 @@ def infer(words: PortAndFile, layers: Annotated[bool, typer.Option("--layers", h
           run: RunOption = None, json_file: Json = None) -> None:
     """One recording, or one int8 input (.npy, .bin), through the network on the board."""
     from host import infer as inference
-    from host.board import Board
+    from host.board import connect
     from host.model import REFERENCE, load_model
 
     port, file = _one_file(words)
     model = load_model(run or REFERENCE) if layers or run else None
-    with Board(port) as board:
+    with connect(port) as board:
         answer = inference.infer(board, file, model)
         inference.show(answer, board.identity.clock_hz, console, layers)
     _write_json(json_file, inference.to_json(answer))
@@ -132,13 +136,13 @@ def stream(words: PortAndFile, run: RunOption = None, compare: Annotated[bool, t
     """Play a recording over the serial line into the board, as if it were its microphone."""
     from converter.wav import read_wav
     from host import stream as streaming
-    from host.board import Board
+    from host.board import connect
     from host.model import REFERENCE, load_model, require_same
 
     port, file = _one_file(words)
     pcm = read_wav(file)
     model = load_model(run or REFERENCE) if compare else None
-    with Board(port) as board, _progress() as progress:
+    with connect(port) as board, _progress() as progress:
         if model is not None:
             require_same(board.identity, model)
         task = progress.add_task("audio", total=None)
@@ -160,23 +164,42 @@ def stream(words: PortAndFile, run: RunOption = None, compare: Annotated[bool, t
 @app.command()
 def trial(words: PortAndFiles, times: Annotated[int, typer.Option(min=1, max=100)] = 3, run: RunOption = None, json_file: Json = None,
           table: Annotated[bool, typer.Option(help="one row per attempt")] = True) -> None:
-    """Play recordings into the board: expected word beside heard word, every score compared with the host's."""
+    """Play recordings into the board: expected word beside heard word, every score compared with the host's.
+
+    Over the serial line, each recording alone; or, with a firmware.elf in the place of PORT, as one sound in the microphone of a
+    virtual board.
+    """
     from host import trial as trials
-    from host.board import Board
+    from host.board import connect
     from host.model import REFERENCE, load_model
 
     port, paths = split_port(words)
     files = trials.recordings(paths)
     model = load_model(run or REFERENCE)
-    with Board(port) as board, _progress() as progress:
-        task = progress.add_task("recordings", total=times * len(files))
-        attempts = trials.trial(board, files, model, times, lambda _: progress.advance(task))
+    if port is not None and port.endswith(".elf"):
+        attempts = _virtual_trial(port, files * times, model)
+    else:
+        with connect(port) as board, _progress() as progress:
+            task = progress.add_task("recordings", total=times * len(files))
+            attempts = trials.trial(board, files, model, times, lambda _: progress.advance(task))
     if table:
         console.print(trials.trial_table(attempts))
     console.print(trials.summary(attempts))
     _write_json(json_file, trials.to_json(attempts))
     if different := sum(attempt.different for attempt in attempts):
         raise HostError(f"trial: {different} inferences differ from the host's in score or decision; `infer --layers` finds the layer")
+
+
+def _virtual_trial(elf: str, files: list[tuple[Path, Pcm]], model: Model) -> list[Attempt]:
+    """All recordings in a virtual board's microphone, a second of silence round each."""
+    from host import trial as trials
+    from host.board import connect
+
+    gap_samples = trials.TAIL_SAMPLES
+    wavs = [file for file, _ in files]
+    with connect(elf, wavs, gap_samples / SAMPLE_RATE_HZ) as board, _progress() as progress:
+        task = progress.add_task("inferences", total=None)
+        return trials.trial_by_microphone(board, files, model, gap_samples, lambda _: progress.advance(task))
 
 
 @app.command()

@@ -6,8 +6,10 @@ import base64
 import sys
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -18,6 +20,7 @@ from serial.tools import list_ports
 from host.protocol import (
     AUDIO_SAMPLES,
     MAX_LINE,
+    QUIET_SAMPLES,
     Failure,
     Features,
     Heard,
@@ -295,9 +298,8 @@ class Board:
         """Plays audio over the line into the board from a fresh state; one record per inference."""
         self._need_front_end()
         list(self.lines("stream"))
-        data = _little_endian(pcm)
-        for at in range(0, len(data), 2 * AUDIO_SAMPLES):
-            for line in list(self.lines(f"audio {base64.b64encode(data[at:at + 2 * AUDIO_SAMPLES]).decode()}")):
+        for command in _audio_commands(pcm):
+            for line in list(self.lines(command)):
                 yield self._heard(line, "audio%")
 
     def listen(self, inferences: int = 0) -> Generator[Heard, None, None]:
@@ -319,6 +321,35 @@ class Board:
                 self._write("stop%")
                 while not isinstance(self._line("stop%"), Ready):
                     pass
+
+
+@contextmanager
+def connect(port: str | None, wavs: Sequence[Path] = (), gap_seconds: float = 0.0) -> Iterator[Board]:
+    """The board at a port; for a firmware.elf a virtual board that runs it, with these recordings in its microphone."""
+    if port is None or not port.endswith(".elf"):
+        with Board(port) as board:
+            yield board
+        return
+    from host.emulator.launcher import launch
+
+    with launch(port, wavs, gap=gap_seconds) as address, Board(address) as board:
+        yield board
+
+
+def _audio_commands(pcm: Pcm) -> Iterator[str]:
+    """`audio` lines, and `quiet` for digital silence, which is most of the traffic of a word with a pause behind it."""
+    quiet = 0
+    for at in range(0, len(pcm), AUDIO_SAMPLES):
+        part = pcm[at:at + AUDIO_SAMPLES]
+        if quiet and (part.any() or quiet + len(part) > QUIET_SAMPLES):
+            yield f"quiet {quiet}"
+            quiet = 0
+        if part.any():
+            yield f"audio {base64.b64encode(_little_endian(part)).decode()}"
+        else:
+            quiet += len(part)
+    if quiet:
+        yield f"quiet {quiet}"
 
 
 def _little_endian(pcm: Pcm) -> bytes:

@@ -99,9 +99,9 @@ def _tflite(graph: Graph, runs: int) -> Timing:
 
 def _board(port: str, run: Path) -> Timing:
     from host import profiler
-    from host.board import Board
+    from host.board import connect
 
-    with Board(port) as board:
+    with connect(port) as board:
         require_same(board.identity, load_model(run))
         found = profiler.profile(board, BOARD_RUNS)
     return _board_timing(found.to_json())

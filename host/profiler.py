@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -110,17 +111,17 @@ def _stages(board: Board, runs: int, progress: Callable[[Run], None] | None) -> 
 
 
 def stage_table(result: Profile) -> Table:
-    """One row per stage."""
+    """One row per stage; fits in 80 columns."""
     how = "modelled: virtual board" if result.modelled else "measured"
-    table = Table(title=f"{result.identity.board}, engine {result.identity.engine}, {result.identity.clock_hz / 1e6:g} MHz ({how})")
-    for heading in ("stage", "work", "n"):
-        table.add_column(heading, justify="right" if heading == "n" else "left")
-    for heading in ("min us", "max us", "mean us", "min ms", "max ms", "mean ms", "mean us, no cache"):
-        table.add_column(heading, justify="right")
+    table = Table(title=f"{result.identity.board}, engine {result.identity.engine}, {result.identity.clock_hz / 1e6:g} MHz ({how})",
+                  box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    for heading in ("stage", "n", "min\nus", "max\nus", "mean\nus", "min\nms", "max\nms", "mean\nms", "no cache\nmean us"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
     for s, without in zip(result.stages, result.uncached, strict=True):
-        table.add_row(s.name, s.work, str(s.n), f"{s.min_us:.1f}", f"{s.max_us:.1f}", f"{s.mean_us:.1f}",
-                      str(s.min_ms), str(s.max_ms), f"{s.mean_ms:.2f}", f"{without.mean_us:.1f}")
-    table.caption = f"us by the cycle counter, ms by millis(); last column: instruction cache off, n = {result.uncached[-1].n}"
+        table.add_row(s.name, str(s.n), f"{s.min_us:.1f}", f"{s.max_us:.1f}", f"{s.mean_us:.1f}", str(s.min_ms), str(s.max_ms),
+                      f"{s.mean_ms:.2f}", f"{without.mean_us:.1f}")
+    works = "; ".join(f"{stage.name}: {stage.work}" for stage in result.stages)
+    table.caption = f"us by the cycle counter, ms by millis(). No cache: instruction cache off, n = {result.uncached[-1].n}. {works}."
     return table
 
 

@@ -15,6 +15,7 @@ from trainer.spec import DetectorSpec
 MAX_LINE = 4096
 PROTOCOL_VERSION = 1
 AUDIO_SAMPLES = 320  # most samples in one `audio` or `pcm` line
+QUIET_SAMPLES = 16000  # most samples of digital silence in one `quiet`
 
 
 class HostError(ValueError):

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from converter.wav import SUFFIXES, read_wav
 from host.board import Board
-from host.model import Model, require_same
-from host.protocol import HostError
+from host.model import Model, listen, require_same
+from host.protocol import Heard, HostError
 from host.stream import Streamed, stream
 from trainer.spec import SILENCE, UNKNOWN
 
@@ -82,6 +82,32 @@ def trial(board: Board, files: Sequence[tuple[Path, Pcm]], model: Model, times: 
         attempts.append(_judge(file, streamed, board))
         if progress:
             progress(attempts[-1])
+    return attempts
+
+
+def trial_by_microphone(board: Board, files: Sequence[tuple[Path, Pcm]], model: Model, gap_samples: int,
+                        progress: Callable[[Heard], None] | None = None) -> list[Attempt]:
+    """The recordings as the microphone of a virtual board plays them: one continuous sound, `gap_samples` of silence round each."""
+    require_same(board.identity, model)
+    step = model.spec.features.step_samples if model.spec else 1
+    gap = np.zeros(gap_samples, np.int16)
+    pcm = np.concatenate([gap, *(part for _, clip in files for part in (clip, gap))])
+    expected = listen(model, board.identity, pcm)
+    heard = []
+    for item in board.listen(len(expected)):
+        heard.append(item)
+        if progress:
+            progress(item)
+    lost = heard[-1].lost if heard else 0
+    if lost or len(heard) != len(expected):
+        raise HostError(f"{board.port}: {lost} samples of audio were lost, {len(heard)} of {len(expected)} inferences came; run again")
+    attempts, start = [], gap_samples
+    for file, clip in files:
+        end = start + len(clip) + gap_samples
+        inside = [i for i, item in enumerate(heard) if start <= item.frame * step < end]
+        part = Streamed(model.spec.labels if model.spec else (), tuple(heard[i] for i in inside), tuple(expected[i] for i in inside))
+        attempts.append(_judge(file, part, board))
+        start = end
     return attempts
 
 

@@ -206,6 +206,21 @@ static void run_audio(char **words, int count) {
     if (came) (void)failed(app->audio(samples, came));
 }
 
+static void run_quiet(char **words, int count) {
+    static const int16_t zeros[PROTOCOL_AUDIO_SAMPLES];
+    uint32_t samples;
+    if (no_audio()) return;
+    if (count != 1 || !text_u32(words[0], 1, PROTOCOL_MAX_QUIET, &samples)) {
+        reply_counted("e-[quiet: the number of samples must be 1 to ", PROTOCOL_MAX_QUIET, "]");
+        return;
+    }
+    while (samples) {
+        const uint32_t part = samples < PROTOCOL_AUDIO_SAMPLES ? samples : PROTOCOL_AUDIO_SAMPLES;
+        if (failed(app->audio(zeros, part))) return;
+        samples -= part;
+    }
+}
+
 static void run_help(char **words, int count);
 
 static const struct {
@@ -232,6 +247,7 @@ static const struct {
     {"stop", run_stop, 0, "stop: ends listening"},
     {"stream", run_stream, 0, "stream: audio will come over the line"},
     {"audio", run_audio, 1, "audio BASE64: up to 320 samples, one record per inference"},
+    {"quiet", run_quiet, 1, "quiet N: as N samples of digital silence"},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

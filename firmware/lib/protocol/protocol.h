@@ -14,6 +14,7 @@ extern "C" {
 #define PROTOCOL_VERSION 1
 #define PROTOCOL_LINE_BYTES 1024      // longest command, '%' not counted
 #define PROTOCOL_AUDIO_SAMPLES 320    // most samples in one `audio` or `pcm` line
+#define PROTOCOL_MAX_QUIET 16000u     // most samples of digital silence in one `quiet`
 #define PROTOCOL_MAX_RUNS 1000000u
 
 // What the sketch lends to the protocol. Hooks print their records with reply_*; the ones that return a sentence
