@@ -1,4 +1,4 @@
-"""The detector of DetectorSpec over a whole stream at once, and the choice of its threshold on validation streams."""
+"""The detector of DetectorSpec over a whole stream at once, and the choice of its average and threshold on validation data."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from trainer.data import in_sha256_order
 from trainer.features import stream_features, stream_windows
-from trainer.pool import Int8, Int16, Labelled
+from trainer.pool import Int8, Int16, Int64, Labelled
 from trainer.spec import DetectorSpec, FeatureSpec
 
 GAP_GAIN = 0.05
 THRESHOLDS = tuple(range(90, 250, 5))
-FALSE_ACCEPT_COST = 2
+AVERAGES = (2, 3, 4, 6, 8)
 
 
 @dataclass(frozen=True)
@@ -102,20 +102,16 @@ def judge(stream: Stream, features: FeatureSpec, detector: DetectorSpec) -> Stre
     return StreamResult(len(stream.words), heard, wrong, stream.seconds / 3600)
 
 
-def choose_threshold(stream: Stream, features: FeatureSpec, detector: DetectorSpec) -> DetectorSpec:
-    """The threshold with the most words heard, each false accept costing two; the middle of equally good ones."""
-    worth = []
-    for threshold in THRESHOLDS:
-        result = judge(stream, features, replace(detector, threshold=threshold))
-        worth.append(result.heard - FALSE_ACCEPT_COST * result.wrong)
-    best = [t for t, w in zip(THRESHOLDS, worth, strict=True) if w == max(worth)]
-    return replace(detector, threshold=best[len(best) // 2])
+@dataclass(frozen=True)
+class Trial:
+    """Clips played alone, as a spoken-word trial does: scores int8 [clips, inferences, labels] and what each clip is."""
+
+    scores: Int8
+    labels: Int64
 
 
-def trial_accuracy(split: Labelled, score: Callable[[Int8], Int8], features: FeatureSpec, detector: DetectorSpec,
-                   per_class: int = 25) -> dict[str, int]:
-    """How a spoken-word trial ends: each clip alone from a reset with a second of digital silence after it, words heard as themselves,
-    silence and unknown as nothing. The first `per_class` clips of each class in SHA-256 order of their names."""
+def make_trial(split: Labelled, score: Callable[[Int8], Int8], features: FeatureSpec, detector: DetectorSpec, per_class: int) -> Trial:
+    """The first `per_class` clips of each class in SHA-256 order of their names, each from a reset, a second of silence after it."""
     order = in_sha256_order(split.names)
     place = {name: index for index, name in enumerate(split.names)}
     chosen: list[int] = []
@@ -123,15 +119,34 @@ def trial_accuracy(split: Labelled, score: Callable[[Int8], Int8], features: Fea
         chosen += [place[name] for name in order if split.labels[place[name]] == label][:per_class]
     tail = np.zeros(features.clip_samples, np.int16)
     streams = (stream_features(np.concatenate([split.pcm[i], tail]), features) for i in chosen)
-    windows = [stream_windows(s, features, detector.hop_frames) for s in streams]
-    each = len(windows[0])
-    scores = score(np.concatenate(windows))
+    windows = np.stack([stream_windows(s, features, detector.hop_frames) for s in streams])
+    scores = score(windows.reshape(-1, *windows.shape[2:]))
+    return Trial(scores.reshape(*windows.shape[:2], -1), split.labels[chosen])
+
+
+def judge_trial(trial: Trial, detector: DetectorSpec) -> int:
+    """How many clips come out right: a word heard first as itself, silence and unknown as nothing."""
     right = 0
-    for number, index in enumerate(chosen):
-        heard = decisions(scores[number * each:(number + 1) * each], detector)
-        word = heard[0][1] if heard else 0
-        right += int(word == split.labels[index] or (word == 0 and split.labels[index] == 1))
-    return {"right": right, "n": len(chosen)}
+    for rows, label in zip(trial.scores, trial.labels, strict=True):
+        heard = decisions(rows, detector)
+        right += int((heard[0][1] if heard else 0) == (label if label >= 2 else 0))
+    return right
+
+
+def tune(stream: Stream, trial: Trial, features: FeatureSpec, detector: DetectorSpec) -> DetectorSpec:
+    """The average and threshold that do best on validation data: half by a continuous stream, half by clips played alone.
+
+    The stream counts (words heard - false accepts) / words, the trial the share of right clips; the middle of equal thresholds.
+    """
+    worth: dict[DetectorSpec, float] = {}
+    for count in AVERAGES:
+        for threshold in THRESHOLDS:
+            candidate = replace(detector, average_count=count, threshold=threshold)
+            result = judge(stream, features, candidate)
+            worth[candidate] = (result.heard - result.wrong) / max(1, result.words) + judge_trial(trial, candidate) / len(trial.labels)
+    best = [c for c, w in worth.items() if w == max(worth.values())]
+    best = [c for c in best if c.average_count == best[0].average_count]
+    return best[len(best) // 2]
 
 
 def float_scores(probabilities: npt.NDArray[np.float32]) -> Int8:

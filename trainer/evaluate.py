@@ -20,7 +20,7 @@ from converter.onnx_reader import read_onnx
 from converter.reference import run_batch
 from trainer.artifact import ModelArtifact, write_atomic
 from trainer.data import noise_backgrounds
-from trainer.detect import judge, make_stream, trial_accuracy
+from trainer.detect import judge, judge_trial, make_stream, make_trial
 from trainer.errors import TrainerError
 from trainer.features import stream_features
 from trainer.pool import Int8, Int64, Labelled, labelled
@@ -84,10 +84,11 @@ def evaluate_run(run: Path, source: Source | None, progress: Progress) -> dict[s
         settings = (artifact.spec.features, artifact.detector)
         stream = make_stream(splits["test"], noise_backgrounds(selection, "test"), engines["int8"], *settings)
         heard = judge(stream, *settings)
+        trial = make_trial(splits["test"], engines["int8"], *settings, per_class=25)
         result["listening"] = {
             "words": heard.words, "heard": heard.heard, "false_accepts": heard.wrong, "seconds": round(stream.seconds),
             "false_accepts_per_hour": round(heard.false_accepts_per_hour, 1), "miss_rate": round(heard.miss_rate, 4),
-            "trial": trial_accuracy(splits["test"], engines["int8"], *settings)}
+            "trial": {"right": judge_trial(trial, artifact.detector), "n": len(trial.labels)}}
     write_atomic(run / "evaluation.json", (json.dumps(result, indent=1) + "\n").encode())
     _picture(run / "confusion.png", artifact, result)
     artifact.with_results(evaluation=_without_matrices(result)).save()

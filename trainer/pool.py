@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,22 @@ def training_pool(selection: Selection, settings: AugmentSettings, cache: Path, 
         arrays = _augmented(selection, known, extra, settings, progress)
         _keep(cache, "train", key, arrays)
     return TrainingPool(arrays["known"], np.array([c.label for c in known], np.int64), arrays["unknown"], arrays["silence"], extra)
+
+
+def taught_by(teacher: Callable[[Int8], Float32], pool: TrainingPool, checkpoint: Path, cache: Path, progress: Progress) -> TrainingPool:
+    """The pool with a teacher's logits beside every clip; cached by the teacher's checkpoint and the pool's features."""
+    parts = (pool.known, pool.unknown, pool.silence)
+    key = [_digest(checkpoint), *(hashlib.sha256(part.tobytes()).hexdigest() for part in parts)]
+    arrays = _cached(cache, "taught", key)
+    if arrays is None:
+        arrays = {}
+        task = progress.add_task("teacher", total=len(parts))
+        for number, part in enumerate(parts):
+            flat = part.reshape(-1, *part.shape[-2:])
+            arrays[str(number)] = teacher(flat).reshape(*part.shape[:-2], -1)
+            progress.advance(task)
+        _keep(cache, "taught", key, arrays)
+    return replace(pool, taught=(arrays["0"], arrays["1"], arrays["2"]))
 
 
 def _augmented(selection: Selection, known: Sequence[Clip], extra: int, settings: AugmentSettings,

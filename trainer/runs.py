@@ -17,15 +17,15 @@ from torch.nn import functional as F
 
 from trainer.artifact import ModelArtifact, write_atomic
 from trainer.data import Selection, clip_names, noise_backgrounds, select
-from trainer.detect import choose_threshold, float_scores, judge, make_stream
+from trainer.detect import float_scores, judge, judge_trial, make_stream, make_trial, tune
 from trainer.errors import TrainerError
 from trainer.export import save_npz, to_onnx, vectors
 from trainer.model import Architecture, Network, build, fold_norms
-from trainer.pool import AugmentSettings, Int8, Labelled, TrainingPool, labelled, training_pool
+from trainer.pool import AugmentSettings, Int8, Labelled, TrainingPool, labelled, taught_by, training_pool
 from trainer.qat import QuantNetwork
 from trainer.spec import DetectorSpec, KwsSpec
 from trainer.synthetic import SyntheticSettings, synthesize
-from trainer.train import Epoch, TrainSettings, fit, load_torch, predict, save_torch, taught_by, to_batch
+from trainer.train import Epoch, TrainSettings, fit, load_torch, predict, save_torch, to_batch
 
 CACHE = Path("build/cache")
 DOWNLOADED = Path("build/data/speech_commands_v0.02")
@@ -74,7 +74,7 @@ def default_settings(source: Source, model: str, epochs: int | None, seed: int) 
     """The settings of a run: short and few copies on synthetic speech, which is a smoke test."""
     settings = TrainSettings(seed=seed, teacher=Path(source.teacher).name if source.teacher else "")
     if model == "dscnn":
-        settings = replace(settings, epochs=30, dropout=0.2)
+        settings = replace(settings, epochs=40, batch=64)
     if source.synthetic:
         settings = replace(settings, epochs=20, augment=AugmentSettings(copies=4))
     return replace(settings, epochs=epochs) if epochs is not None else settings
@@ -143,7 +143,8 @@ def _pool(source: Source, selection: Selection, settings: TrainSettings, progres
     teacher = ModelArtifact.load(source.teacher)
     if teacher.spec != selection.spec:
         raise TrainerError(f"{source.teacher}: a teacher must hear {', '.join(selection.spec.words)}, got {', '.join(teacher.spec.words)}")
-    return taught_by(load_float(teacher), pool, selection.spec.features, progress)
+    network = load_float(teacher)
+    return taught_by(lambda x: predict(network, x, selection.spec.features).numpy(), pool, teacher.float_checkpoint, CACHE, progress)
 
 
 def calibrate(quant: QuantNetwork, *features: Int8) -> None:
@@ -156,13 +157,15 @@ def calibrate(quant: QuantNetwork, *features: Int8) -> None:
 
 
 def tune_detector(artifact: ModelArtifact, quant: QuantNetwork, selection: Selection, validation: Labelled) -> ModelArtifact:
-    """The artifact with the threshold that does best on a stream of validation clips."""
+    """The artifact with the detector that does best on validation clips, in a stream and played alone."""
     features = artifact.spec.features
-    stream = make_stream(validation, noise_backgrounds(selection, "validation"), quant_scores(quant), features, artifact.detector)
-    detector = choose_threshold(stream, features, artifact.detector)
+    score = quant_scores(quant)
+    stream = make_stream(validation, noise_backgrounds(selection, "validation"), score, features, artifact.detector)
+    trial = make_trial(validation, score, features, artifact.detector, per_class=40)
+    detector = tune(stream, trial, features, artifact.detector)
     result = judge(stream, features, detector)
     found = {"stream_seconds": round(stream.seconds), "words": result.words, "heard": result.heard, "false_accepts": result.wrong,
-             "false_accepts_per_hour": round(result.false_accepts_per_hour, 2), "threshold": detector.threshold}
+             "trial_right": judge_trial(trial, detector), "trial_n": len(trial.labels)}
     return replace(artifact, detector=detector).with_results(detector_validation=found)
 
 

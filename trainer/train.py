@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ from trainer.errors import TrainerError
 from trainer.pool import AugmentSettings, Int8, Labelled, TrainingPool
 from trainer.spec import FeatureSpec
 
-THREADS = 2
+THREADS = 1  # the layers are small: a second thread gains little, and loses much on a busy machine
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """Everything that decides a training run; saved with its result."""
 
-    epochs: int = 60
+    epochs: int = 120
     batch: int = 100
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
@@ -142,17 +142,6 @@ def loss_of(logits: Tensor, y: Tensor, taught: Tensor | None, settings: TrainSet
     t = settings.temperature
     distance = F.kl_div(F.log_softmax(logits / t, dim=1), F.softmax(taught / t, dim=1), reduction="batchmean") * t * t
     return (1 - settings.teacher_share) * loss + settings.teacher_share * distance
-
-
-def taught_by(teacher: nn.Module, pool: TrainingPool, spec: FeatureSpec, progress: Progress) -> TrainingPool:
-    """The pool with the teacher's logits beside every clip."""
-    found = []
-    task = progress.add_task("teacher", total=pool.known[..., 0, 0].size + pool.unknown[..., 0, 0].size + len(pool.silence))
-    for features in (pool.known, pool.unknown, pool.silence):
-        flat = features.reshape(-1, *features.shape[-2:])
-        found.append(predict(teacher, flat, spec).numpy().reshape(*features.shape[:-2], -1))
-        progress.advance(task, len(flat))
-    return replace(pool, taught=(found[0], found[1], found[2]))
 
 
 def fit(network: nn.Module, pool: TrainingPool, validation: Labelled, settings: TrainSettings, spec: FeatureSpec, checkpoint: Path,
