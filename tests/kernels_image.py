@@ -16,7 +16,7 @@ from random_layers import random_graph, random_inputs
 from converter import reference
 from converter.codegen import layer_data, wrapped
 from converter.codegen_lower import Kernel, lower_layer
-from converter.graph import Add, Int8, layer_inputs
+from converter.graph import Add, Graph, Int8, layer_inputs
 
 MARK = "every layer equal"
 ARM_FLAGS = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=softfp", "-mfpu=fpv4-sp-d16")
@@ -74,6 +74,19 @@ static int compare(int number, const int8_t *out, const int8_t *want, uint32_t b
 }
 """
 
+MAIN = """
+int main(void)
+{
+    int failures = 0;
+    int8_t *out;
+%(steps)s
+    say(failures == 0 ? "%(mark)s\\n" : "differences\\n");
+    say_number("layers run: ", %(layers)d), say("\\n");
+    done(failures);
+    return 0;
+}
+"""
+
 HOST_PORT = """
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,38 +134,38 @@ SECTIONS {
 """
 
 
-def image_source(indices: Sequence[int], port: str) -> str:
-    """The program for these random layers, each in its SIMD and, where that differs, its portable form."""
-    parts = ["#include <stdint.h>\n#include <string.h>\n#include \"nn.h\"\n", port]
+Case = tuple[Graph, Int8]
+
+
+def random_case(index: int) -> Case:
+    graph = random_graph(index)
+    return graph, random_inputs(graph, index, 1)[0:1]
+
+
+def image_source(cases: Sequence[Case], port: str) -> str:
+    """The program for the last layers of these graphs, each in its SIMD and, where that differs, its portable form."""
+    parts: list[str] = []
     calls: list[str] = []
-    out_bytes = scratch_bytes = number = 0
-    for index in indices:
-        graph = random_graph(index)
-        tensors = reference.run(graph, random_inputs(graph, index, 1)[0:1])
+    out_bytes = scratch_bytes = 0
+    for graph, x in cases:
+        tensors = reference.run(graph, x)
         layer = graph.layers[-1]
         inputs = [tensors[i] for i in layer_inputs(layer)]
-        forms = [kernel for simd in (True, False) if (kernel := lower_layer(graph, layer, simd)) is not None]
-        for kernel in forms if forms[0].function != forms[-1].function else forms[:1]:
+        for kernel in _forms(graph):
+            number = len(calls)
             out_bytes, scratch_bytes = max(out_bytes, tensors[-1].size), max(scratch_bytes, kernel.scratch_bytes)
             parts += [layer_data(number, layer, kernel), *(_bytes(f"x{number}_{i}", x, number + i) for i, x in enumerate(inputs))]
             parts.append(_bytes(f"want{number}", tensors[-1], 0))
             calls.append(_call(number, kernel, len(inputs), tensors[-1].size, isinstance(layer, Add)))
-            number += 1
+    includes = '#include <stdint.h>\n#include <string.h>\n#include "nn.h"\n'
     driver = DRIVER % {"out_bytes": out_bytes, "scratch_bytes": scratch_bytes}
-    steps = "\n".join(calls)
-    main = f"""\
-int main(void)
-{{
-    int failures = 0;
-    int8_t *out;
-{steps}
-    say(failures == 0 ? "{MARK}\\n" : "differences\\n");
-    say_number("layers run: ", {number}), say("\\n");
-    done(failures);
-    return 0;
-}}
-"""
-    return "\n".join([*parts[:2], driver, *parts[2:], main])
+    return "\n".join([includes, port, driver, *parts, MAIN % {"steps": "\n".join(calls), "layers": len(calls), "mark": MARK}])
+
+
+def _forms(graph: Graph) -> list[Kernel]:
+    simd, portable = (lower_layer(graph, graph.layers[-1], simd) for simd in (True, False))
+    assert simd is not None and portable is not None
+    return [simd] if simd.function == portable.function else [simd, portable]
 
 
 def _bytes(name: str, values: Int8, misalign: int) -> str:
@@ -169,20 +182,20 @@ def _call(number: int, kernel: Kernel, inputs: int, out_bytes: int, is_add: bool
             f"    failures += compare({number}, out, want{number}, {out_bytes}u, {kernel.scratch_bytes}u);")
 
 
-def build_host_image(folder: Path, indices: Sequence[int]) -> Path:
+def build_host_image(folder: Path, cases: Sequence[Case]) -> Path:
     """An executable with address and undefined-behaviour sanitizers that stop at the first finding."""
     source = folder / "image.c"
-    source.write_text(image_source(indices, HOST_PORT))
+    source.write_text(image_source(cases, HOST_PORT))
     target = folder / "image"
     _run([compiler(), *STRICT, "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{NN}",
           str(source), *map(str, SOURCES), "-o", str(target)])
     return target
 
 
-def build_arm_image(folder: Path, indices: Sequence[int], optimize: str) -> Path:
+def build_arm_image(folder: Path, cases: Sequence[Case], optimize: str) -> Path:
     """A bare ELF for mps2-an386 with the real DSP instructions."""
     source, linker, target = folder / "image.c", folder / "image.ld", folder / "image.elf"
-    source.write_text(image_source(indices, ARM_PORT))
+    source.write_text(image_source(cases, ARM_PORT))
     linker.write_text(ARM_LINKER)
     _run([compiler("arm-none-eabi-gcc"), *ARM_FLAGS, *STRICT, optimize, f"-I{NN}", "-nostartfiles", f"-T{linker}", "-Wl,-n",
           str(source), *map(str, SOURCES), "-o", str(target)])

@@ -41,6 +41,14 @@ def compile_shared(target: Path, sources: Sequence[Path], *flags: str, include: 
     return target
 
 
+def compile_objects(folder: Path, sources: Sequence[Path]) -> list[Path]:
+    """Object files for compile_shared, so that the kernels are compiled once for many models."""
+    command = [compiler(), *STRICT, "-O2", "-fPIC", f"-I{NN}", "-c", *map(str, sources)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [folder / f"{source.stem}.o" for source in sources]
+
+
 _TYPES: dict[str, Any] = {"int32_t": ctypes.c_int32}
 
 

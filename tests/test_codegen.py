@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from codegen_graphs import Net, branched, tinyconv_like
-from nn_host import NN, ROOT, SOURCES, compile_shared
+from nn_host import NN, ROOT, SOURCES, compile_objects, compile_shared
 
 from converter import reference
 from converter.codegen import render_aot
@@ -23,16 +23,19 @@ MODELS = ("kws_ref_model", "ad01_int8", "pretrainedResnet_quant")
 OBSERVER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint32)
 
 
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return compile_objects(tmp_path_factory.mktemp("kernels"), SOURCES)
+
+
 class Engine:
     """A generated engine compiled for this machine."""
 
-    def __init__(self, graph: Graph, folder: Path, simd: bool = True, flags: tuple[str, ...] = ()) -> None:
+    def __init__(self, graph: Graph, folder: Path, kernels: list[Path], simd: bool = True) -> None:
         self.graph = graph
-        folder.mkdir()
         for name, text in render_aot(graph, simd).items():
             (folder / name).write_text(text)
-        sources = [folder / "model_aot.c", *SOURCES]
-        self.library = ctypes.CDLL(str(compile_shared(folder / "model.so", sources, *flags, include=[folder])))
+        self.library = ctypes.CDLL(str(compile_shared(folder / "model.so", [folder / "model_aot.c", *kernels], include=[folder])))
         self.library.model_aot_input.restype = ctypes.c_void_p
         self.library.model_aot_output.restype = ctypes.c_void_p
 
@@ -74,19 +77,21 @@ def assert_equals_reference(engine: Engine) -> None:
 
 @pytest.mark.parametrize("simd", [True, False])
 @pytest.mark.parametrize("model", MODELS)
-def test_mlperf_models_equal_reference_layer_by_layer(mlperf_tiny: Path, tmp_path: Path, model: str, simd: bool) -> None:
+def test_mlperf_models_equal_reference_layer_by_layer(
+    mlperf_tiny: Path, kernels: list[Path], tmp_path: Path, model: str, simd: bool
+) -> None:
     graph = read_tflite((mlperf_tiny / "models" / f"{model}.tflite").read_bytes())
-    assert_equals_reference(Engine(graph, tmp_path / model, simd))
+    assert_equals_reference(Engine(graph, tmp_path, kernels, simd))
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_tinyconv_shapes_equal_reference_layer_by_layer(tmp_path: Path, seed: int) -> None:
-    assert_equals_reference(Engine(tinyconv_like(seed), tmp_path / "model"))
+def test_tinyconv_shapes_equal_reference_layer_by_layer(kernels: list[Path], tmp_path: Path, seed: int) -> None:
+    assert_equals_reference(Engine(tinyconv_like(seed), tmp_path, kernels))
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_branched_graphs_equal_reference_layer_by_layer(tmp_path: Path, seed: int) -> None:
-    assert_equals_reference(Engine(branched(seed), tmp_path / "model"))
+def test_branched_graphs_equal_reference_layer_by_layer(kernels: list[Path], tmp_path: Path, seed: int) -> None:
+    assert_equals_reference(Engine(branched(seed), tmp_path, kernels))
 
 
 @pytest.mark.parametrize("simd", [True, False])
@@ -118,14 +123,14 @@ def test_header_states_the_sizes() -> None:
     assert numbers["ARENA_BYTES"] == 1960 + 4000 + 960
 
 
-def test_names_from_elsewhere_cannot_break_the_source(tmp_path: Path) -> None:
+def test_names_from_elsewhere_cannot_break_the_source(kernels: list[Path], tmp_path: Path) -> None:
     net = Net(np.random.default_rng(0), (1, 8))
     logits = net.dense(0, 3)
     dense = net.layers[0]
     assert isinstance(dense, FullyConnected)
     evil = 'a";\\\n*/ ??/ #error \u00e9 %s'
     net.layers[0] = FullyConnected(evil, 0, 1, dense.weights_oi, dense.weight_quant, dense.bias, "NONE")
-    engine = Engine(net.graph(logits), tmp_path / "model")
+    engine = Engine(net.graph(logits), tmp_path, kernels)
     assert_equals_reference(engine)
     (_, name, _), = engine.layers(inputs_of(engine.graph)[0])
     assert name.startswith("a") and name.endswith("%s")
@@ -225,7 +230,7 @@ class Record(ctypes.Structure):
 CLOCK = "#include <stdint.h>\nuint32_t board_cycles(void);\nuint32_t board_cycles(void) { static uint32_t now; return now += 100; }\n"
 
 
-def test_engine_traces_each_layer(tmp_path: Path) -> None:
+def test_engine_traces_each_layer(kernels: list[Path], tmp_path: Path) -> None:
     graph = branched(2)
     for name, text in render_aot(graph).items():
         (tmp_path / name).write_text(text)
@@ -233,7 +238,7 @@ def test_engine_traces_each_layer(tmp_path: Path) -> None:
     (tmp_path / "kws_model.h").write_text("".join(f"#define KWS_{name} {value}\n" for name, value in sizes.items()))
     (tmp_path / "clock.c").write_text(CLOCK)
     src = ROOT / "firmware" / "src"
-    sources = [src / "engine_aot.c", tmp_path / "model_aot.c", tmp_path / "clock.c", *SOURCES]
+    sources = [src / "engine_aot.c", tmp_path / "model_aot.c", tmp_path / "clock.c", *kernels]
     library = ctypes.CDLL(str(compile_shared(tmp_path / "engine.so", sources, include=[tmp_path, src, NN])))
     for name in ("engine_input", "engine_output"):
         getattr(library, name).restype = ctypes.c_void_p

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernels_image import ARM_FLAGS, MARK, build_arm_image, build_host_image, expected_outputs, run_qemu
+from kernels_image import ARM_FLAGS, MARK, Case, build_arm_image, build_host_image, expected_outputs, random_case, run_qemu
 from nn_host import NN, SOURCES, STRICT, compile_shared, compiler, run_kernel
 from random_layers import LAYERS, random_graph
 
@@ -29,7 +29,6 @@ from converter.codegen_lower import (
 from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Int8, Padding, QuantParams, Tensor, output_size
 
 BATCHES = 6
-IMAGE_LAYERS = range(0, 160)
 
 
 @pytest.fixture(scope="session")
@@ -121,26 +120,31 @@ def test_every_length_and_alignment(library: ctypes.CDLL, fill: str) -> None:
                     assert np.array_equal(got, want), f"{kernel.function}: length {length}, misaligned by {misalign}"
 
 
-@pytest.mark.parametrize("depth,stride_w", [(1, 2), (2, 1)])
-def test_conv_rows_of_every_shape(library: ctypes.CDLL, depth: int, stride_w: int) -> None:
-    """The kernel that slides over widened rows: all kernel widths, strides, pads, and output widths round its five pixels."""
+def _rows_case(depth: int, number: int) -> Case:
+    """A convolution whose output pixels lie one pair of values apart: stride_w * depth is 2."""
+    rng = np.random.default_rng([3, depth, number])
+    kernel_hw = (int(rng.integers(1, 12)), 1 + number % 11)
+    height, width = int(kernel_hw[0] + rng.integers(0, 9)), int(kernel_hw[1] + rng.integers(0, 25))
+    channels, stride_hw = int(rng.integers(1, 9)), (int(rng.integers(1, 4)), 2 // depth)
+    padding: Padding = "SAME" if rng.random() < 0.7 else "VALID"
+    weights, bias = _noise((channels, *kernel_hw, depth), number), np.arange(channels, dtype=np.int32) * 999
+    layer = Conv2D("conv", 0, 1, weights, QuantParams((0.02,), (0,)), bias, stride_hw, padding, "RELU" if number % 2 else "NONE")
+    out_hw = [output_size(n, k, s, padding) for n, k, s in zip((height, width), kernel_hw, stride_hw, strict=True)]
+    graph = _graph((1, height, width, depth), (1, *out_hw, channels), layer)
+    return graph, FILLS[list(FILLS)[number % 3]](graph.tensors[0].shape, number)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_conv_rows_of_every_shape(library: ctypes.CDLL, depth: int) -> None:
+    """All kernel widths, strides and pads, and output widths round the kernel's five pixels."""
     for number in range(150):
-        rng = np.random.default_rng([3, depth, number])
-        kernel_hw = (int(rng.integers(1, 12)), 1 + number % 11)
-        height, width = int(kernel_hw[0] + rng.integers(0, 9)), int(kernel_hw[1] + rng.integers(0, 25))
-        channels, stride_hw = int(rng.integers(1, 9)), (int(rng.integers(1, 4)), stride_w)
-        padding: Padding = "SAME" if rng.random() < 0.7 else "VALID"
-        weights, bias = _noise((channels, *kernel_hw, depth), number), np.arange(channels, dtype=np.int32) * 999
-        layer = Conv2D("conv", 0, 1, weights, QuantParams((0.02,), (0,)), bias, stride_hw, padding, "RELU" if number % 2 else "NONE")
-        out_hw = [output_size(n, k, s, padding) for n, k, s in zip((height, width), kernel_hw, stride_hw, strict=True)]
-        graph = _graph((1, height, width, depth), (1, *out_hw, channels), layer)
-        x = FILLS[list(FILLS)[number % 3]](graph.tensors[0].shape, number)
+        graph, x = _rows_case(depth, number)
         want = reference.run(graph, x)[1]
         simd, portable = both_forms(graph)
         assert (simd.function, portable.function) == ("nn_conv_rows_s8_simd", "nn_conv_s8")
         for kernel in (simd, portable):
             got = run_kernel(library, kernel, [x], want.shape, number)
-            assert np.array_equal(got, want), f"{kernel.function}: {kernel_hw} on {height}x{width}, {padding}"
+            assert np.array_equal(got, want), f"{kernel.function}: depth {depth}, number {number}"
 
 
 def test_length_zero_gives_the_bias(library: ctypes.CDLL) -> None:
@@ -185,16 +189,21 @@ def test_packed_weights_lie_in_the_stated_order() -> None:
         assert sorted(pack[pack != 0]) == sorted(weights.reshape(-1))
 
 
+def image_cases() -> list[Case]:
+    """What the images run: random layers of all kinds, and the shapes that few of those have."""
+    return [*map(random_case, range(140)), *(_rows_case(depth, number) for number in range(12) for depth in (1, 2))]
+
+
 # -- the compiled code itself -------------------------------------------------------------------------------------------
 
 def test_no_undefined_behaviour_and_nothing_outside_the_buffers(tmp_path: Path) -> None:
-    image = build_host_image(tmp_path, IMAGE_LAYERS)
+    image = build_host_image(tmp_path, image_cases())
     done = subprocess.run([str(image)], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0 and MARK in done.stdout, (done.stdout + done.stderr)[-4000:]
 
 
 def test_the_image_reports_a_wrong_byte(tmp_path: Path) -> None:
-    image = build_host_image(tmp_path, range(2))
+    image = build_host_image(tmp_path, [random_case(0)])
     source = (tmp_path / "image.c").read_text()
     assert "want0_room" in source
     broken = source.replace("int8_t want0_room[", "int8_t spoilt_room[", 1).replace("want0 = want0_room + 0;", "want0 = want0_spoilt;")
@@ -209,7 +218,7 @@ def test_the_image_reports_a_wrong_byte(tmp_path: Path) -> None:
 @pytest.mark.parametrize("optimize", ["-Os", "-O3"])
 def test_real_instructions_on_a_cortex_m4(tmp_path: Path, optimize: str) -> None:
     compiler("qemu-system-arm")
-    said = run_qemu(build_arm_image(tmp_path, IMAGE_LAYERS, optimize))
+    said = run_qemu(build_arm_image(tmp_path, image_cases(), optimize))
     assert MARK in said, said[-4000:]
 
 
@@ -248,7 +257,7 @@ def test_emulated_instructions_equal_the_real_ones(tmp_path: Path) -> None:
     compiler("qemu-system-arm")
     arm = compiler("arm-none-eabi-gcc")
     (tmp_path / "probe.c").write_text(PROBE)
-    image = build_arm_image(tmp_path, range(1), "-O2")
+    image = build_arm_image(tmp_path, [random_case(0)], "-O2")
     source = (tmp_path / "image.c").read_text()
     source = source.replace("int main(void)\n{", "uint32_t probe_real(void);\nuint32_t probe_emulated(void);\nint main(void)\n{\n"
                             '    say(probe_real() == probe_emulated() ? "same values\\n" : "other values\\n");', 1)

@@ -104,6 +104,7 @@ NN_INLINE void convolve_block(const nn_conv_layer *l, const rows_state *r, reach
     const uint32_t *x = r->ring + k.slot * r->row_words + ox;
     const int8_t *w = l->weights + k.ky_low * row_bytes;
     const int plain = l->output.bounded && nn_full_range(&l->output);
+    const int32_t zero = 2 * l->output.out_zero + 1;
     for (int32_t c = 0; c < l->out_c; c++, w += filter_bytes, out++) {
         const int32_t bias = l->channels[c].bias;
         int32_t sums[PIXELS] = {bias, bias, bias, bias, bias};
@@ -112,7 +113,7 @@ NN_INLINE void convolve_block(const nn_conv_layer *l, const rows_state *r, reach
             dot_rows(w + first * row_bytes, r->ring + ox, k.rows - first, r->row_words, groups, sums);
         }
         if (plain && count == PIXELS) {
-            nn_requantize_full(&l->output, &l->channels[c], sums, PIXELS, l->out_c, out);
+            nn_requantize_full(&l->channels[c], zero, sums, PIXELS, l->out_c, out);
         } else {
             nn_requantize_pixels(&l->output, &l->channels[c], sums, count, l->out_c, out);
         }

@@ -111,13 +111,14 @@ static void convolve_block(const nn_conv_layer *l, const patch *p, const uint32_
     const int8_t *weights = l->weights + 4 * skipped;
     const uint32_t *x = columns + PIXELS * skipped;
     const int plain = l->output.bounded && nn_full_range(&l->output);
+    const int32_t zero = 2 * l->output.out_zero + 1;
     for (int32_t c = 0; c < l->out_c; c += 2, weights += 4 * filter_pairs) {
         const nn_channel *a = &l->channels[c], *b = c + 1 < l->out_c ? a + 1 : a;
         int32_t sums[2 * PIXELS] = {a->bias, a->bias, a->bias, b->bias, b->bias, b->bias};
         dot(weights, x, pairs, sums);
         if (plain && count == PIXELS && b != a) {
-            nn_requantize_full(&l->output, a, sums, PIXELS, l->out_c, out + c);
-            nn_requantize_full(&l->output, b, sums + PIXELS, PIXELS, l->out_c, out + c + 1);
+            nn_requantize_full(a, zero, sums, PIXELS, l->out_c, out + c);
+            nn_requantize_full(b, zero, sums + PIXELS, PIXELS, l->out_c, out + c + 1);
             continue;
         }
         nn_requantize_pixels(&l->output, a, sums, count, l->out_c, out + c);

@@ -18,7 +18,7 @@ typedef struct {
 // One tap of four channels.
 NN_INLINE void tap4(const int8_t *in, const int8_t *w, uint32_t offset, int32_t s[GROUP])
 {
-    const uint32_t f = nn_load_here(w), x = nn_load4(in);
+    const uint32_t f = nn_load_here(w), x = nn_load_here(in);
     const uint32_t x02 = nn_sxtab16(offset, x), x13 = nn_sxtab16_ror8(offset, x), w02 = nn_sxtb16(f), w13 = nn_sxtb16_ror8(f);
     s[0] = nn_smlabb(x02, w02, s[0]), s[1] = nn_smlabb(x13, w13, s[1]);
     s[2] = nn_smlatt(x02, w02, s[2]), s[3] = nn_smlatt(x13, w13, s[3]);
@@ -66,6 +66,7 @@ static void convolve_pixel(const nn_conv_layer *l, const taps *t, const int8_t *
     const nn_output *o = &l->output;
     const nn_channel *channel = l->channels;
     const int plain = o->bounded && nn_full_range(o);
+    const int32_t zero = 2 * o->out_zero + 1;
     const int32_t filter = l->kernel_h * l->kernel_w * GROUP;
     int32_t left = l->out_c;
     for (; left >= GROUP; left -= GROUP, channel += GROUP, in += GROUP, w += filter, out += GROUP) {
@@ -73,7 +74,7 @@ static void convolve_pixel(const nn_conv_layer *l, const taps *t, const int8_t *
         sum4(t, in, w, sums);
         for (int32_t i = 0; i < GROUP; i++) {
             if (plain) {
-                nn_requantize_full(o, channel + i, sums + i, 1, 1, out + i);
+                nn_requantize_full(channel + i, zero, sums + i, 1, 1, out + i);
             } else {
                 nn_requantize_pixels(o, channel + i, sums + i, 1, 1, out + i);
             }

@@ -56,12 +56,14 @@ NN_INLINE int nn_full_range(const nn_output *o)
 // `count` sums of one channel to outputs `step` bytes apart.
 void nn_requantize_pixels(const nn_output *o, const nn_channel *channel, const int32_t *sums, int32_t count, int32_t step, int8_t *out);
 
-// The same for bounded sums and the full range: what the hot loops meet nearly always. A constant `count` unrolls.
-NN_INLINE void nn_requantize_full(const nn_output *o, const nn_channel *channel, const int32_t *sums, int32_t count, int32_t step, int8_t *out)
+// The same for bounded sums and the full range, what the hot loops meet nearly always; the caller holds 2 * out_zero + 1 at hand. A
+// constant `count` unrolls.
+NN_INLINE void nn_requantize_full(const nn_channel *channel, int32_t twice_zero_plus_1, const int32_t *sums, int32_t count, int32_t step,
+                                  int8_t *out)
 {
-    const int32_t multiplier = channel->multiplier, exponent = -channel->shift, zero = 2 * o->out_zero + 1;
+    const int32_t multiplier = channel->multiplier, exponent = -channel->shift;
     for (int32_t i = 0; i < count; i++) {
-        out[i * step] = (int8_t)nn_ssat8_half(nn_scale_bounded_twice(sums[i], multiplier, exponent, zero));
+        out[i * step] = (int8_t)nn_ssat8_half(nn_scale_bounded_twice(sums[i], multiplier, exponent, twice_zero_plus_1));
     }
 }
 

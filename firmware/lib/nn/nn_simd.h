@@ -40,8 +40,7 @@ NN_INLINE uint32_t nn_pair(int32_t low, int32_t high)
 
 #if NN_HAS_DSP
 
-// The word at an aligned address, loaded at this very place: loads that stand together stay together, where the second costs
-// one cycle, not two.
+// nn_load4 at this very place: loads that stand together stay together, where the second costs one cycle, not two.
 NN_INLINE uint32_t nn_load_here(const void *from)
 {
     uint32_t word;
