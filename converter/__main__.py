@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -15,7 +15,7 @@ from converter import convert as conversion
 from converter import size as sizes
 from converter.graph import ConvertError
 from converter.kws_header import has_per_channel_dense
-from trainer.artifact import ArtifactError
+from trainer.artifact import ArtifactError, write_atomic
 from trainer.spec import SpecError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="From a trained model to the files that the firmware is built from.")
@@ -24,7 +24,7 @@ R = TypeVar("R")
 console = Console()
 
 SourceArgument = Annotated[Path, typer.Argument(metavar="SOURCE", help="a run folder, a .onnx with Q/DQ nodes or an int8 .tflite")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the figures here too")]
 
 
 def _one_sentence(command: Callable[P, R]) -> Callable[P, R]:
@@ -61,14 +61,41 @@ def convert(
 
 @app.command()
 @_one_sentence
-def size(source: SourceArgument, as_json: JsonOption = False) -> None:
+def size(source: SourceArgument, json_file: JsonOption = None) -> None:
     """Flash, RAM, parameters and operations per layer, and the share of the board's memory, for int8 and fp32."""
     found = sizes.model_size(conversion.load(source).graph)
-    if as_json:
-        typer.echo(json.dumps(sizes.to_json(found), indent=1))
-        return
     for table in sizes.tables(found):
         console.print(table)
+    _write_json(json_file, sizes.to_json(found))
+
+
+@app.command()
+@_one_sentence
+def verify(
+    source: SourceArgument,
+    inputs: Annotated[int, typer.Option(min=1, help="at most so many recorded inputs of RUN/vectors.npz")] = 1000,
+    elf: Annotated[Path | None, typer.Option(help="image for the virtual board (default: built from the model)")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Climb the ladder of equality; exit code 1 when any two engines differ."""
+    from converter import verify as ladders
+
+    with console.status("") as status:
+        ladder = ladders.climb(source, inputs, elf, lambda claim: status.update(claim))
+    for line in ladders.lines(ladder):
+        console.print(line, highlight=False, soft_wrap=True)
+    _write_json(json_file, ladders.to_json(ladder))
+    if ladder.differs:
+        first = next(rung for rung in ladder.rungs if rung.status == ladders.DIFFERENT)
+        raise ConvertError(f"{first.claim}: {first.differences} of {first.checked} differ, first {first.detail}")
+
+
+def _write_json(file: Path | None, figures: dict[str, Any]) -> None:
+    if file is not None:
+        try:
+            write_atomic(file, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
+        except OSError as error:
+            raise ConvertError(f"{file}: cannot be written ({error.strerror})") from None
 
 
 if __name__ == "__main__":

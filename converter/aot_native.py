@@ -1,0 +1,52 @@
+"""The generated engine (model_aot.c) compiled for this machine, so that its layers can be compared with the reference."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from converter.codegen import render_aot
+from converter.engines import Unavailable
+from converter.frontend_native import find_compiler
+from converter.graph import ConvertError, Graph, Int8
+
+KERNELS = Path(__file__).resolve().parent.parent / "firmware" / "lib" / "nn"
+FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-shared")
+
+
+class NativeModel:
+    """One model in a shared library built under `folder`; simd=True takes the SMLAD kernels, whose instructions are emulated here."""
+
+    def __init__(self, graph: Graph, folder: Path, simd: bool) -> None:
+        self.graph = graph
+        compiler = find_compiler()
+        if compiler is None:
+            raise Unavailable("no C compiler (cc, gcc, clang) is installed")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in render_aot(graph, simd).items():
+            (folder / name).write_text(text)
+        target = folder / "model.so"
+        sources = [folder / "model_aot.c", *sorted(KERNELS.glob("*.c"))]
+        command = [compiler, *FLAGS, f"-I{KERNELS}", f"-I{folder}", *map(str, sources), "-o", str(target)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            first = (done.stderr.splitlines() or ["no message"])[0]
+            raise ConvertError(f"model_aot.c: {Path(compiler).name} must compile it, got: {first}")
+        self._library = ctypes.CDLL(str(target))
+        self._library.model_aot_input.restype = ctypes.c_void_p
+        self._library.model_aot_output.restype = ctypes.c_void_p
+
+    def layers(self, x_int8: Int8) -> list[Int8]:
+        """The output of every layer for one input, in the layers' order."""
+        seen: list[Int8] = []
+
+        def observe(_layer: int, _name: bytes, output: int, count: int) -> None:
+            seen.append(np.frombuffer(ctypes.string_at(output, count), np.int8))
+
+        data = np.ascontiguousarray(x_int8, np.int8).tobytes()
+        ctypes.memmove(self._library.model_aot_input(), data, self.graph.tensors[self.graph.input].size)
+        self._library.model_aot_run(ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint32)(observe))
+        return seen

@@ -1,0 +1,281 @@
+"""The ladder of equality: every engine that is here runs the same inputs, and the first difference is named.
+
+A rung whose part is missing says "not available here"; it never counts as passed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.markup import escape
+
+from converter import convert as conversion
+from converter import reference
+from converter.aot_native import NativeModel
+from converter.engines import TfliteRuntime, Tflm, Unavailable
+from converter.graph import ConvertError, FullyConnected, Graph, Int8
+from converter.tflite_reader import read_tflite
+from converter.tflite_writer import write_tflite
+from trainer.spec import FeatureSpec, KwsSpec
+
+EQUAL, DIFFERENT, ABSENT, WITHIN = "equal", "DIFFERENT", "not available here", "within the rule"
+NOISE_INPUTS = 50
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One claim: `checked` comparisons of `unit` were made, `differences` of them failed; detail names the first."""
+
+    claim: str
+    status: str
+    checked: int = 0
+    unit: str = ""
+    differences: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Climb:
+    """What every rung is given: the model, its recorded inputs (none for a foreign model), noise, and a folder to work in."""
+
+    source: conversion.Source
+    vectors: dict[str, NDArray[Any]]
+    recorded: Int8
+    noise: Int8
+    folder: Path
+    elf: Path | None = None
+
+    @property
+    def graph(self) -> Graph:
+        return self.source.graph
+
+    @property
+    def inputs(self) -> Int8:
+        return np.concatenate([self.recorded, self.noise])
+
+    @property
+    def counts(self) -> str:
+        return f"inputs ({len(self.recorded)} recorded, {len(self.noise)} noise)"
+
+
+@dataclass
+class Tally:
+    """Counts comparisons and keeps the first difference."""
+
+    claim: str
+    unit: str
+    checked: int = 0
+    differences: int = 0
+    first: str = ""
+
+    def compare(self, where: str, names: tuple[str, str], left: NDArray[Any], right: NDArray[Any]) -> None:
+        """One comparison of two arrays of equal size."""
+        self.checked += 1
+        a, b = np.ravel(left), np.ravel(right)
+        if a.shape == b.shape and np.array_equal(a, b):
+            return
+        self.differences += 1
+        if self.first:
+            return
+        if a.shape != b.shape:
+            self.first = f"{where}: {names[0]} has {a.size} values, {names[1]} {b.size}"
+            return
+        index = int(np.flatnonzero(a != b)[0])
+        self.first = f"{where}, index {index}: {names[0]} {a[index]}, {names[1]} {b[index]}"
+
+    def rung(self) -> Rung:
+        return Rung(self.claim, DIFFERENT if self.differences else EQUAL, self.checked, self.unit, self.differences, self.first)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    model_id: str
+    spec_id: str
+    rungs: list[Rung] = field(default_factory=list)
+
+    @property
+    def differs(self) -> bool:
+        return any(rung.status == DIFFERENT for rung in self.rungs)
+
+
+def climb(path: Path, max_inputs: int, elf: Path | None, tell: Callable[[str], None] = lambda _: None) -> Ladder:
+    """All rungs for a run folder or a single model, with at most max_inputs recorded inputs; `tell` hears each claim as it starts."""
+    from converter import verify_board, verify_frontend  # they need the front end or the board, the rungs here only a model
+
+    with _prepared(path, max_inputs, elf) as given:
+        ladder = Ladder(given.graph.model_id, given.source.spec_id)
+        for claim, check in (
+            ("ids and generated files agree", identities),
+            ("C front end == TFLM micro front end", verify_frontend.front_end),
+            ("portable C kernels == reference, per layer", lambda g: native(g, simd=False)),
+            ("SIMD C kernels == reference, per layer", lambda g: native(g, simd=True)),
+            ("reference == TensorFlow Lite Micro, per layer", tflm),
+            ("tflite-runtime BUILTIN_REF == TensorFlow Lite Micro", tflite_runtime),
+            ("emulated board == AOT, through the serial text", verify_board.board),
+            ("PyTorch fake-quant vs int8", fake_quant),
+        ):
+            tell(claim)
+            try:
+                rung = check(given)
+            except Unavailable as missing:
+                rung = Rung(claim, ABSENT, detail=str(missing))
+            ladder.rungs.append(Rung(**{**asdict(rung), "claim": claim}))
+    return ladder
+
+
+@contextmanager
+def _prepared(path: Path, max_inputs: int, elf: Path | None) -> Iterator[Climb]:
+    source = conversion.load(path)
+    shape = source.graph.tensors[source.graph.input].shape[1:]
+    vectors = _vectors(source)
+    recorded = np.zeros((0, *shape), np.int8)
+    if vectors:
+        recorded = vectors["features"][:max_inputs].reshape(-1, *shape)
+        vectors = {name: values[:max_inputs] for name, values in vectors.items()}
+    noise = np.random.default_rng(20241120).integers(-128, 128, (NOISE_INPUTS, *shape)).astype(np.int8)
+    with tempfile.TemporaryDirectory(prefix="verify.") as folder:
+        yield Climb(source, vectors, recorded, noise, Path(folder), elf)
+
+
+def _vectors(source: conversion.Source) -> dict[str, NDArray[Any]]:
+    if source.artifact is None or not source.artifact.vectors.is_file():
+        return {}
+    file = source.artifact.vectors
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error):
+        raise ConvertError(f"{file}: damaged; export the run again") from None
+    features, pcm, size = found.get("features"), found.get("pcm"), source.graph.tensors[source.graph.input].size
+    counts = {values.shape[0] if values.ndim else 0 for values in found.values()}
+    known = features is not None and pcm is not None and features.dtype == np.int8 and pcm.dtype == np.int16 and pcm.ndim == 2
+    if not known or features is None or len(counts) != 1 or not len(features) or features[0].size != size:
+        raise ConvertError(f"{file}: does not hold inputs of this model ({size} int8 each); export the run again")
+    return found
+
+
+def identities(given: Climb) -> Rung:
+    """ONNX, run folder, .tflite and generated header name the same model; RUN/firmware is what convert writes."""
+    tally = Tally("", "ids and files")
+    graph, artifact = given.graph, given.source.artifact
+    again = read_tflite(write_tflite(graph))
+    _same(tally, "model_id after writing and reading the .tflite", ("model", ".tflite"), graph.model_id, again.model_id)
+    _same(tally, "kws_spec after writing and reading the .tflite", ("model", ".tflite"), graph.spec_json, again.spec_json)
+    if artifact is None:
+        return tally.rung()
+    _same(tally, "spec_id", ("model.onnx", "artifact.json"), given.source.spec_id, artifact.spec.spec_id)
+    for name, data in conversion.render(given.source).items():
+        file = artifact.firmware / name
+        if file.is_file():
+            tally.compare(f"{file.parent.name}/{name}", ("convert writes", "the file has"), np.frombuffer(data, np.uint8),
+                          np.frombuffer(file.read_bytes(), np.uint8))
+    return tally.rung()
+
+
+def _same(tally: Tally, what: str, names: tuple[str, str], left: str, right: str) -> None:
+    tally.checked += 1
+    if left != right:
+        tally.differences += 1
+        tally.first = tally.first or f"{what}: {names[0]} {left[:60]}, {names[1]} {right[:60]}"
+
+
+def native(given: Climb, simd: bool) -> Rung:
+    """The generated C on this machine, layer by layer."""
+    tally = Tally("", f"layer outputs of {given.counts}")
+    model = NativeModel(given.graph, given.folder / f"native{int(simd)}", simd)
+    wanted = reference.run_batch_all(given.graph, given.inputs)
+    for row, x in enumerate(given.inputs):
+        for layer, got in zip(given.graph.layers, model.layers(x), strict=True):
+            tally.compare(f"layer {layer.name}, input {row}", ("C", "reference"), got, wanted[layer.output][row])
+    return tally.rung()
+
+
+def tflm(given: Climb) -> Rung:
+    tally = Tally("", f"layer outputs of {given.counts}")
+    engine = Tflm(given.graph)
+    wanted = reference.run_batch_all(given.graph, given.inputs)
+    for row, x in enumerate(given.inputs):
+        theirs = engine.tensors(x)
+        for layer in given.graph.layers:
+            tally.compare(f"layer {layer.name}, input {row}", ("reference", "TFLM"), wanted[layer.output][row], theirs[layer.output])
+    return tally.rung()
+
+
+def tflite_runtime(given: Climb) -> Rung:
+    tally = Tally("", f"outputs of {given.counts}")
+    micro, lite = Tflm(given.graph), TfliteRuntime(given.graph)
+    name = given.graph.tensors[given.graph.output].name
+    for row, x in enumerate(given.inputs):
+        tally.compare(f"output {name}, input {row}", ("tflite-runtime", "TFLM"), lite.output(x), micro.output(x))
+    return tally.rung()
+
+
+def fake_quant(given: Climb) -> Rung:
+    """Same argmax but where the fake-quant's top two lie within 1 LSB; logits within 1 LSB; the share of exact rows is stated."""
+    if "logits" not in given.vectors or not len(given.recorded):
+        raise Unavailable("no RUN/vectors.npz with fake-quant outputs; `python -m trainer export RUN` writes it")
+    graph = given.graph
+    dense = [layer for layer in graph.layers if isinstance(layer, FullyConnected)]
+    if not dense:
+        raise Unavailable("the model has no dense layer that gives logits")
+    index = dense[-1].output
+    ours_all, quant = reference.run_batch_all(graph, given.recorded), graph.tensors[index].quant
+    ours = ours_all[index].reshape(len(given.recorded), -1).astype(np.int64)
+    theirs = np.rint(given.vectors["logits"] / quant.scale).astype(np.int64).reshape(ours.shape) + quant.zero_point
+    distance = np.abs(ours - np.clip(theirs, -128, 127)).max(axis=1)
+    top = np.sort(theirs, axis=1)
+    close = top[:, -1] - top[:, -2] <= 1
+    moved = ours.argmax(axis=1) != theirs.argmax(axis=1)
+    wrong = (distance > 1) | (moved & ~close)
+    rows = len(ours)
+    layers = [f"{graph.tensors[i].name} {_exact_share(given.vectors[key], ours_all[i]):.4%}" for i, key in _layer_keys(given)]
+    detail = (f"logits exact in {int((distance == 0).sum())} of {rows} rows, at most {int(distance.max())} LSB apart; "
+              f"{int(moved.sum())} argmax moved, {int((moved & close).sum())} of them with the top two within 1 LSB; "
+              f"equal values per layer: {', '.join(layers) or 'not recorded'}")
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        detail = f"input {row}: int8 logits {ours[row].tolist()}, fake-quant {theirs[row].tolist()}; {detail}"
+    return Rung("", DIFFERENT if wrong.any() else WITHIN, rows, "recorded inputs", int(wrong.sum()), detail)
+
+
+def _layer_keys(given: Climb) -> list[tuple[int, str]]:
+    return [(i, f"layer:{t.name}") for i, t in enumerate(given.graph.tensors) if f"layer:{t.name}" in given.vectors]
+
+
+def _exact_share(theirs: NDArray[Any], ours: Int8) -> float:
+    if theirs.size != ours.size:
+        return 0.0
+    return float((theirs.reshape(ours.shape) == ours).mean())
+
+
+def feature_spec(given: Climb) -> FeatureSpec:
+    """The front end's settings; a foreign model has none."""
+    if not given.graph.spec_json:
+        raise Unavailable("the model carries no spec, so it has no front end")
+    return KwsSpec.from_json(given.graph.spec_json).features
+
+
+def lines(ladder: Ladder) -> Iterator[str]:
+    """For the terminal, with rich's markup: one line per rung, what it found indented below."""
+    colours = {EQUAL: "green", WITHIN: "green", DIFFERENT: "bold red", ABSENT: "yellow"}
+    yield f"Ladder of equality: model {ladder.model_id}, spec {ladder.spec_id}"
+    for rung in ladder.rungs:
+        compared = f": {rung.checked:,} {rung.unit}, {rung.differences:,} different" if rung.checked else ""
+        yield f"  [{colours[rung.status]}]{rung.status}[/]  {escape(rung.claim + compared)}"
+        if rung.detail:
+            yield f"      {escape(rung.detail)}"
+
+
+def to_json(ladder: Ladder) -> dict[str, Any]:
+    """What `host report --ladder` reads."""
+    rungs = [asdict(rung) for rung in ladder.rungs]
+    return {"model_id": ladder.model_id, "spec_id": ladder.spec_id, "differs": ladder.differs, "rungs": rungs}
