@@ -115,14 +115,18 @@ def stage_table(result: Profile) -> Table:
     how = "modelled: virtual board" if result.modelled else "measured"
     table = Table(title=f"{result.identity.board}, engine {result.identity.engine}, {result.identity.clock_hz / 1e6:g} MHz ({how})",
                   box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
-    for heading in ("stage", "n", "min\nus", "max\nus", "mean\nus", "min\nms", "max\nms", "mean\nms", "no cache\nmean us"):
+    for heading in ("stage", "n", "min\nus", "max\nus", "mean\nus", "min\nms", "max\nms", "mean\nms", "uncached\nmean us"):
         table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
     for s, without in zip(result.stages, result.uncached, strict=True):
-        table.add_row(s.name, str(s.n), f"{s.min_us:.1f}", f"{s.max_us:.1f}", f"{s.mean_us:.1f}", str(s.min_ms), str(s.max_ms),
-                      f"{s.mean_ms:.2f}", f"{without.mean_us:.1f}")
+        table.add_row(s.name, str(s.n), _us(s.min_us), _us(s.max_us), _us(s.mean_us), str(s.min_ms), str(s.max_ms),
+                      f"{s.mean_ms:.2f}", _us(without.mean_us))
     works = "; ".join(f"{stage.name}: {stage.work}" for stage in result.stages)
-    table.caption = f"us by the cycle counter, ms by millis(). No cache: instruction cache off, n = {result.uncached[-1].n}. {works}."
+    table.caption = f"us by the cycle counter, ms by millis(). Uncached: instruction cache off, n = {result.uncached[-1].n}. {works}."
     return table
+
+
+def _us(value: float) -> str:
+    return f"{value:.1f}" if value < 10000 else f"{value:.0f}"
 
 
 def layer_table(result: Profile) -> Table:

@@ -114,7 +114,7 @@ def test_profile(cli: Cli, port: str, tmp_path: Path) -> None:
     assert all(stage["min_us"] <= stage["mean_us"] <= stage["max_us"] for stage in found["stages"])
     assert found["modelled"] is True and found["identity"]["model_id"] == tinyconv().model_id
     assert len(found["layers"]) == 4 and len(found["uncached"]) == 5
-    assert all(word in result.out for word in ("modelled", "inference", "post", "conv", "flash", "no cache"))
+    assert all(word in result.out for word in ("modelled", "inference", "post", "conv", "flash", "uncached"))
 
 
 def test_stage_statistics_are_of_single_records() -> None:
