@@ -132,7 +132,8 @@ void nn_conv_s8_simd(const nn_conv_layer *l, const int8_t *in, int8_t *out, void
 {
     const int32_t pixels = l->out_h * l->out_w;
     uint32_t *columns = (uint32_t *)scratch;
-    patch p = {.row_bytes = l->kernel_w * l->in_c, .row_pairs = (l->kernel_w * l->in_c + 1) / 2, .offset = nn_pair(-l->in_zero, -l->in_zero)};
+    patch p = {.row_bytes = l->kernel_w * l->in_c, .offset = nn_pair(-l->in_zero, -l->in_zero)};
+    p.row_pairs = (p.row_bytes + 1) / 2;
     p.edge = (int8_t *)(columns + PIXELS * p.row_pairs * l->kernel_h);
     for (int32_t done = 0, oy = 0, ox = 0; done < pixels; done += PIXELS) {
         const int32_t count = pixels - done < PIXELS ? pixels - done : PIXELS;

@@ -88,7 +88,8 @@ static void convolve_pixel(const nn_conv_layer *l, const taps *t, const int8_t *
 
 void nn_depthwise_s8_simd(const nn_conv_layer *l, const int8_t *in, int8_t *out, void *scratch)
 {
-    taps t = {.step = l->in_c, .row_step = l->in_w * l->in_c, .weight_row = l->kernel_w * GROUP, .offset = nn_pair(-l->in_zero, -l->in_zero)};
+    taps t = {.step = l->in_c, .row_step = l->in_w * l->in_c, .weight_row = l->kernel_w * GROUP};
+    t.offset = nn_pair(-l->in_zero, -l->in_zero);
     (void)scratch;
     for (int32_t oy = 0; oy < l->out_h; oy++) {
         const int32_t y0 = oy * l->stride_h - l->pad_top, ky = y0 < 0 ? -y0 : 0;
