@@ -25,7 +25,7 @@ _FRAME = [arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_RE
 _FLOATS = [arm.UC_ARM_REG_S0 + index for index in range(16)]
 _UNSTACK = [arm.UC_ARM_REG_XPSR_NZCVQG, arm.UC_ARM_REG_CONTROL, *_FRAME, arm.UC_ARM_REG_PC]
 _FPCA, _SPSEL, _ALIGNED = 4, 2, 1 << 9
-_SFPA = 8  # Unicorn's core thinks itself secure; the Cortex-M4 has no such bit
+_SFPA = 8  # Unicorn thinks itself a secure ARMv8-M core: without this bit it would reset FPSCR at the next instruction
 
 
 def make_engine() -> Any:
@@ -153,7 +153,7 @@ class Cpu:
             self.uc.reg_write(arm.UC_ARM_REG_FAULTMASK, 0)
         after = frame + 4 * count + (4 if words[7] & _ALIGNED else 0)
         xpsr = words[7] & 0xFF0FFC00 | 0x01000000 | (nvic.active[-1] if nvic.active else 0)
-        control = control & 1 | (_SPSEL if from_psp else 0) | (_FPCA if floats else 0)
+        control = control & 1 | (_SPSEL if from_psp else 0) | (_FPCA | _SFPA if floats else 0)
         (self._unstack_psp if from_psp else self._unstack_msp).write([after, xpsr, control, *words[:6], words[6] | 1])
         if floats:
             self._floats.write(words[8:25])

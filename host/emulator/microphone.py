@@ -65,6 +65,10 @@ class Pdm(Peripheral):
             self._halt()
             self.event(_STOPPED)
 
+    def changed(self, offset: int, value: int) -> None:
+        if offset == 0x500 and not value & 1:
+            self._halt()
+
     def _halt(self) -> None:
         self.running = False
         if self._event:
@@ -75,13 +79,15 @@ class Pdm(Peripheral):
         """Latch the pointer, tell the firmware so that it can give the next one, and fill this one by its end."""
         self._buffer = self.value_of(0x560), self.value_of(0x564) & 0x7FFF
         clock, divider = self.sample_clock
-        self._next += self._buffer[1] * CLOCK_HZ * divider * (32_000_000 // clock)
+        # Without a buffer (the Arduino library starts like that) the peripheral looks again one sample later.
+        self._next += max(1, self._buffer[1]) * CLOCK_HZ * divider * (32_000_000 // clock)
         self._event = self.chip.schedule.at(-(-self._next // 32_000_000), self._end_buffer)
         self.event(_STARTED)
 
     def _end_buffer(self) -> None:
         address, count = self._buffer
-        self.chip.dma_write(address, self._take(count), self.name)
+        if count:
+            self.chip.dma_write(address, self._take(count), self.name)
         self._event = None
         self.event(_END)
         if self.running:

@@ -13,6 +13,7 @@ _STARTRX, _STOPRX, _STARTTX, _STOPTX, _FLUSHRX = 0x000, 0x004, 0x008, 0x00C, 0x0
 _RXDRDY, _ENDRX, _TXDRDY, _ENDTX, _ERROR, _RXTO, _RXSTARTED, _TXSTARTED, _TXSTOPPED = (
     0x108, 0x110, 0x11C, 0x120, 0x124, 0x144, 0x14C, 0x150, 0x158)
 _OVERRUN = 1
+_PSEL_TXD, _DISCONNECTED = 0x50C, 1 << 31
 
 
 class Uarte(Peripheral):
@@ -95,7 +96,9 @@ class Uarte(Peripheral):
 
     def _start_sending(self) -> None:
         address, count = self.registers.get(0x544, 0), self.registers.get(0x548, 0) & 0xFFFF
-        self.board_to_host += self.chip.dma_read(address, count, self.name)
+        data = self.chip.dma_read(address, count, self.name)
+        if not self.registers.get(_PSEL_TXD, _DISCONNECTED) & _DISCONNECTED:  # mbed sends a byte into the void to set TXDRDY
+            self.board_to_host += data
         self.event(_TXSTARTED)
         self._sending_from = self.chip.schedule.now()
         self._sending = self.chip.schedule.after(count * self.byte_cycles, lambda: self._sent(count))
@@ -113,7 +116,7 @@ class Uarte(Peripheral):
             self._sending = None
             count = self.registers.get(0x548, 0) & 0xFFFF
             done = min(count, -(-(self.chip.schedule.now() - self._sending_from) // self.byte_cycles))
-            if done < count:
+            if done < count and not self.registers.get(_PSEL_TXD, _DISCONNECTED) & _DISCONNECTED:
                 del self.board_to_host[max(0, len(self.board_to_host) - (count - done)):]
             self.registers[0x54C] = done
             self.event(_ENDTX)

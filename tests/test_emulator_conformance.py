@@ -1,0 +1,48 @@
+"""Small programs of ours on the virtual board: exception rules and instructions as on QEMU's Cortex-M4, the chip's parts by the book."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from emulator_bare import build, needs_qemu, results_of, run_on_qemu, run_to_finish
+from instruction_streams import stream
+
+
+def _on_both(folder: Path, *names: str) -> tuple[list[int], list[int]]:
+    needs_qemu()
+    ours = results_of(run_to_finish(build(folder / "board", *names)))
+    return ours, run_on_qemu(build(folder / "qemu", *names, flags=["-DUNDER_QEMU"]))
+
+
+def test_exceptions_as_on_qemu(tmp_path: Path) -> None:
+    """Preemption, following, equal priorities, PRIMASK, BASEPRI, BASEPRI_MAX, FAULTMASK, PendSV, SVC on both stacks, FP frames, WFI, IT."""
+    ours, qemu = _on_both(tmp_path, "exceptions.c", "results.c")
+    assert ours == qemu
+    assert len(ours) == 107
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_instruction_streams_as_on_qemu(tmp_path: Path, seed: int) -> None:
+    """600 random integer, DSP and floating point instructions a stream; registers, flags and FPSCR after each 30."""
+    source = tmp_path / "stream.S"
+    source.write_text(stream(seed))
+    ours, qemu = _on_both(tmp_path, str(source), "results.c")
+    assert ours == qemu
+    assert len(ours) == 520
+
+
+def test_peripherals_by_the_product_specification(tmp_path: Path) -> None:
+    board = run_to_finish(build(tmp_path, "peripherals.c", "results.c"))
+    (timer, rtc, rtc_count, counted, uncached, cached, in_ram, slept_us, awake, randoms, flash, erased, part, reset_pin) = results_of(board)
+    assert 80_000 <= timer <= 80_020  # ten interrupts of 500 us at 16 MHz, and the last wake-up
+    assert 800_781 <= rtc <= 800_800 and rtc_count == 1640
+    assert counted == 100  # 1005 us, one PPI event each 10 us
+    assert cached == 2 + 1000 + 999 * 3 + 1  # ldr, 1000 subs, 999 taken branches, one not
+    assert uncached >= cached
+    assert 3000 <= in_ram <= 4100
+    assert slept_us == 1000 and 0 < awake < 1000
+    assert randoms == randoms & 0xFF and randoms.bit_count() > 4
+    assert (flash, erased, part, reset_pin) == (0x600DF1A5, 0xFFFFFFFF, 0x52840, 18)
+    assert board.report().unmodelled == ["SAADC+0x500 (write)"]
+    assert board.report().cache_on
