@@ -108,6 +108,7 @@ void board_serial_write(const char *bytes, uint32_t count) {
 const char *board_mic_start(void) {
     board_mic_stop();
     ring_head = ring_tail = mic_dropped = cleared_blocks = 0;
+    NRF_PDM->SAMPLE.MAXCNT = 0;  // as after reset: every start then hands out the same cleared blocks
     PDM.setBufferSize(kBlockBytes);
     PDM.onReceive(take_block);
     if (!PDM.begin(1, 16000)) return "the PDM library refused 16 kHz mono; check the version of the Arduino core";
