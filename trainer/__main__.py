@@ -101,6 +101,17 @@ def synthesize(out: Annotated[Path, typer.Option(help="the data folder to make")
 
 
 @app.command()
+def clips(run: Run, out: Annotated[Path, typer.Option(help="the folder to make: OUT/<label>/<name>.wav")],
+          per_class: Annotated[int, typer.Option(min=1)] = 3, data: OtherData = None) -> None:
+    """Write test clips as WAV files for trials on a board: the first of every class in SHA-256 order of their names."""
+    from trainer.clips import write_test_clips
+
+    with _progress() as progress:
+        files = write_test_clips(run, out, per_class, _source(data), progress)
+    typer.echo(f"{out}: {len(files)} recordings")
+
+
+@app.command()
 def download(out: Annotated[Path, typer.Option(help="data folder to make")] = Path("build/data/speech_commands_v0.02"),
              keep: Annotated[bool, typer.Option(help="keep the archive")] = False) -> None:
     """Download Speech Commands v0.02 (2.4 GB), check it and unpack it; an interrupted download continues."""
