@@ -84,28 +84,26 @@ def plan(settings: SyntheticSettings) -> list[Utterance]:
 def synthesize(settings: SyntheticSettings, folder: Path, progress: Progress) -> Path:
     """Make (or complete, or find finished) the corpus in `folder`; raises TrainerError when espeak-ng is missing or a word is unusable."""
     _check(settings, folder)
-    wanted = json.dumps(asdict(settings), sort_keys=True) + "\n"
-    marker = folder / MARKER
-    if marker.is_file() and marker.read_text() == wanted:
+    if _is_complete(folder):
         return folder
     program = shutil.which("espeak-ng")
     if program is None:
         raise TrainerError("espeak-ng: not found, and synthetic speech needs it; install the system package espeak-ng")
+    _mark(folder, settings, complete=False)
     utterances = plan(settings)
     task = progress.add_task("synthetic speech", total=len(utterances) + len(NOISES))
 
-    def one(utterance: Utterance) -> None:
-        if not (folder / utterance.file).is_file():
-            write_wav(folder / utterance.file, render(program, utterance))
-        progress.advance(task)
-
+    missing = [u for u in utterances if not (folder / u.file).is_file()]
+    progress.advance(task, len(utterances) - len(missing))
     with ThreadPoolExecutor(max_workers=3) as workers:
-        list(workers.map(one, utterances))
+        for utterance, wav in zip(missing, workers.map(lambda u: speak(program, u), missing), strict=True):
+            write_wav(folder / utterance.file, render(utterance, wav))
+            progress.advance(task)
     voices = [soundfile.read(folder / u.file, dtype="int16")[0] for u in utterances[:60]]
     for name in NOISES:
         write_wav(folder / "_background_noise_" / f"{name}.wav", background(name, settings, voices))
         progress.advance(task)
-    write_atomic(marker, wanted.encode())
+    _mark(folder, settings, complete=True)
     return folder
 
 
@@ -117,19 +115,34 @@ def _check(settings: SyntheticSettings, folder: Path) -> None:
         raise TrainerError(f"--words: needs one or more different words, got {','.join(settings.words) or 'none'}")
     if not 40 <= settings.speakers <= 20000:
         raise TrainerError(f"--speakers: must be in 40..20000 so that each split has some, got {settings.speakers}")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "_background_noise_").exists() and not _ours(folder):
-        raise TrainerError(f"{folder}: not empty and not a synthetic corpus; name a new folder")
-    marker = folder / MARKER
-    if marker.is_file() and marker.read_text() != json.dumps(asdict(settings), sort_keys=True) + "\n":
-        raise TrainerError(f"{folder}: holds a synthetic corpus of other settings; name a new folder")
+    if folder.exists() and not folder.is_dir():
+        raise TrainerError(f"{folder}: is a file; name a folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        found = _settings_of(folder)
+        if found is None:
+            raise TrainerError(f"{folder}: not empty and not a synthetic corpus; name a new folder")
+        if found != json.loads(json.dumps(asdict(settings))):
+            raise TrainerError(f"{folder}: holds a synthetic corpus of other settings; name a new folder")
 
 
-def _ours(folder: Path) -> bool:
-    return all(re.fullmatch(r"[0-9a-f]{8}_nohash_0\.wav", f.name) or f.name.startswith(".") for f in folder.rglob("*") if f.is_file())
+def _settings_of(folder: Path) -> object:
+    """The settings of the corpus that lies or is being made in a folder; None when it is no corpus."""
+    try:
+        return json.loads((folder / MARKER).read_text())["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def render(program: str, utterance: Utterance) -> Int16:
-    """One second of 16 kHz PCM with the word somewhere in it, over a hiss of about -75 dB."""
+def _mark(folder: Path, settings: SyntheticSettings, complete: bool) -> None:
+    write_atomic(folder / MARKER, (json.dumps({"complete": complete, "settings": asdict(settings)}) + "\n").encode())
+
+
+def _is_complete(folder: Path) -> bool:
+    return _settings_of(folder) is not None and bool(json.loads((folder / MARKER).read_text()).get("complete"))
+
+
+def speak(program: str, utterance: Utterance) -> bytes:
+    """What espeak-ng writes for an utterance: a WAV at its own rate."""
     command = [program, "--stdout", "-v", utterance.voice, "-p", str(utterance.pitch), "-s", str(utterance.words_per_minute), "--",
                utterance.word]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False)
@@ -139,7 +152,12 @@ def render(program: str, utterance: Utterance) -> Int16:
     data = bytearray(done.stdout)
     data[40:44] = (len(data) - 44).to_bytes(4, "little")  # a stream's header does not know its length
     data[4:8] = (len(data) - 8).to_bytes(4, "little")
-    sound, rate = soundfile.read(io.BytesIO(bytes(data)), dtype="float64")
+    return bytes(data)
+
+
+def render(utterance: Utterance, wav: bytes) -> Int16:
+    """One second of 16 kHz PCM with the word somewhere in it, over a hiss of about -75 dB."""
+    sound, rate = soundfile.read(io.BytesIO(wav), dtype="float64")
     spoken = _trim(resample(sound, rate, RATE_HZ))
     spoken *= utterance.level / max(1e-6, float(np.abs(spoken).max()))
     rng = np.random.default_rng(int(utterance.speaker, 16))
