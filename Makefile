@@ -1,9 +1,10 @@
-# make demo | test | test-all | lint | bench | reference | clean
+# make demo [DATA=DIR] [WORDS=yes,stop] | test | test-all | lint | bench | reference | clean
 PYTHON ?= python3
 DATA ?= synthetic
 WORDS ?= yes,stop
 RUN ?= build/demo
 PY = .venv/bin/python
+ELF = $(RUN)/build/emulator/firmware.elf
 
 .PHONY: setup setup-test demo test test-all lint bench reference clean
 
@@ -12,6 +13,28 @@ setup:
 
 setup-test:
 	@$(PYTHON) bootstrap.py test tf
+
+# A spoken word from PyTorch to the (virtual) board; every line is a command of the README.
+demo: setup
+	$(PY) -m trainer train --data $(DATA) --words $(WORDS) --out $(RUN)
+	$(PY) -m trainer qat $(RUN)
+	$(PY) -m trainer export $(RUN)
+	$(PY) -m trainer evaluate $(RUN)
+	$(PY) -m converter convert $(RUN)
+	$(PY) -m converter size $(RUN) --json $(RUN)/size.json
+	$(PY) -m host build $(RUN)
+	$(PY) -m converter verify $(RUN) --elf $(ELF) --json $(RUN)/ladder.json
+	rm -rf $(RUN)/clips
+	$(PY) -m trainer clips $(RUN) --out $(RUN)/clips --per-class 3
+	$(PY) -m host profile $(ELF) --layers --json $(RUN)/profile.json
+	$(PY) -m host compare $(RUN) --profile $(RUN)/profile.json --json $(RUN)/compare.json
+	$(PY) -m host trial $(ELF) $(RUN)/clips --run $(RUN) --times 1 --json $(RUN)/trial.json
+	$(PY) -m host report $(RUN) --profile $(RUN)/profile.json --trial $(RUN)/trial.json \
+		--compare $(RUN)/compare.json --ladder $(RUN)/ladder.json
+
+# The committed model's generated firmware, byte for byte; the tests compare.
+reference: setup
+	$(PY) -m converter convert reference --out firmware/generated
 
 test: setup-test
 	$(PY) -m pytest -n 2 -m "not slow"
@@ -22,6 +45,9 @@ test-all: setup-test
 lint: setup-test
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+bench: setup
+	$(PY) -m host bench --json build/bench.json
 
 clean:
 	rm -rf build .pio

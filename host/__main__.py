@@ -84,6 +84,16 @@ def ports() -> None:
 
 
 @app.command()
+def build(run: Annotated[Path, typer.Argument(help="a run folder converted before; its image goes to RUN/build")]) -> None:
+    """Build the firmware of a run for the virtual board; prints the ELF's path, which serves as a PORT."""
+    from host.emulator.build import build_firmware
+
+    if not (run / "firmware" / "kws_model.h").is_file():
+        raise HostError(f"{run}: holds no generated firmware; run `python -m converter convert {run}` first")
+    typer.echo(build_firmware(run / "firmware", run / "build"))
+
+
+@app.command()
 def profile(port: OptionalPort = None, runs: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1000,
             layers: Annotated[bool, typer.Option("--layers", help="cycles per layer too")] = False,
             wav: Annotated[Path | None, typer.Option(help="recording to work on (default: a made-up sound)")] = None,

@@ -174,3 +174,10 @@ def test_torchaudio_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("importlib.metadata.version", lambda name: "2.9.1+cpu")
     with pytest.raises(TrainerError, match=r"version 2\.11\.0 is needed, got 2\.9\.1"):
         torchaudio_cpu.load()
+
+
+def test_torchaudio_loads_from_several_threads_at_once() -> None:
+    code = ("from concurrent.futures import ThreadPoolExecutor\nfrom trainer.torchaudio_cpu import load\n"
+            "with ThreadPoolExecutor(8) as pool: print(all(hasattr(m, 'transforms') for m in pool.map(lambda _: load(), range(8))))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True", done.stderr

@@ -11,19 +11,24 @@ import importlib
 import importlib.machinery
 import importlib.metadata
 import sys
+import threading
 from types import ModuleType
 from typing import Any
 
 from trainer.errors import TrainerError
 
 VERSION = "2.11.0"
+_ONE_AT_A_TIME = threading.Lock()
 _FIX = f"pip install --no-deps torchaudio=={VERSION}"
 
 
 def load() -> Any:
-    """The module torchaudio, usable; raises TrainerError unless exactly VERSION is installed."""
-    if "torchaudio" in sys.modules:
-        return sys.modules["torchaudio"]
+    """The module torchaudio, usable; raises TrainerError unless exactly VERSION is installed. Safe from several threads."""
+    with _ONE_AT_A_TIME:
+        return sys.modules["torchaudio"] if "torchaudio" in sys.modules else _load()
+
+
+def _load() -> Any:
     try:
         found = importlib.metadata.version("torchaudio").split("+")[0]
     except importlib.metadata.PackageNotFoundError:
