@@ -96,26 +96,28 @@ typedef struct {
     int32_t ky_low, rows, slot;
 } reach;
 
-// All channels of `count` pixels from column ox on; `groups` is r->groups, as a constant where that is common.
+// All channels of `count` pixels from column ox on; `groups` is r->groups, as a constant where that is common. What the loop needs of
+// the layer is held in locals, since the compiler must take it that a store to `out` changes the layer.
 NN_INLINE void convolve_block(const nn_conv_layer *l, const rows_state *r, reach k, int32_t groups, int32_t ox, int32_t count, int8_t *out)
 {
-    const int32_t row_bytes = 4 * groups, filter_bytes = l->kernel_h * row_bytes;
-    const int32_t first = k.rows < l->kernel_h - k.slot ? k.rows : l->kernel_h - k.slot;
-    const uint32_t *x = r->ring + k.slot * r->row_words + ox;
+    const int32_t out_c = l->out_c, row_bytes = 4 * groups, filter_bytes = l->kernel_h * row_bytes, row_words = r->row_words;
+    const int32_t first = k.rows < l->kernel_h - k.slot ? k.rows : l->kernel_h - k.slot, second = k.rows - first;
+    const uint32_t *x = r->ring + k.slot * row_words + ox, *x_second = r->ring + ox;
     const int8_t *w = l->weights + k.ky_low * row_bytes;
-    const int plain = l->output.bounded && nn_full_range(&l->output);
+    const nn_channel *channel = l->channels;
+    const int plain = l->output.bounded && nn_full_range(&l->output) && count == PIXELS;
     const int32_t zero = 2 * l->output.out_zero + 1;
-    for (int32_t c = 0; c < l->out_c; c++, w += filter_bytes, out++) {
-        const int32_t bias = l->channels[c].bias;
+    for (const nn_channel *end = channel + out_c; channel != end; channel++, w += filter_bytes, out++) {
+        const int32_t bias = channel->bias;
         int32_t sums[PIXELS] = {bias, bias, bias, bias, bias};
-        dot_rows(w, x, first, r->row_words, groups, sums);
-        if (first < k.rows) {  // the ring's end lies between
-            dot_rows(w + first * row_bytes, r->ring + ox, k.rows - first, r->row_words, groups, sums);
+        dot_rows(w, x, first, row_words, groups, sums);
+        if (second != 0) {  // the ring's end lies between
+            dot_rows(w + first * row_bytes, x_second, second, row_words, groups, sums);
         }
-        if (plain && count == PIXELS) {
-            nn_requantize_full(&l->channels[c], zero, sums, PIXELS, l->out_c, out);
+        if (plain) {
+            nn_requantize_full(channel, zero, sums, PIXELS, out_c, out);
         } else {
-            nn_requantize_pixels(&l->output, &l->channels[c], sums, count, l->out_c, out);
+            nn_requantize_pixels(&l->output, channel, sums, count, out_c, out);
         }
     }
 }

@@ -103,27 +103,29 @@ NN_INLINE void dot(const int8_t *w, const uint32_t *x, int32_t pairs, int32_t su
     sums[0] = a0, sums[1] = a1, sums[2] = a2, sums[3] = b0, sums[4] = b1, sums[5] = b2;
 }
 
-// All channels of `count` gathered pixels.
+// All channels of `count` gathered pixels. What the loop needs of the layer is held in locals, since the compiler must take it that a
+// store to `out` changes the layer.
 static void convolve_block(const nn_conv_layer *l, const patch *p, const uint32_t *columns, int32_t count, int8_t *out)
 {
-    const int32_t filter_pairs = l->kernel_h * p->row_pairs, skipped = p->ky_low * p->row_pairs;
+    const int32_t out_c = l->out_c, filter_bytes = 4 * l->kernel_h * p->row_pairs, skipped = p->ky_low * p->row_pairs;
     const int32_t pairs = (p->ky_high - p->ky_low) * p->row_pairs;
     const int8_t *weights = l->weights + 4 * skipped;
     const uint32_t *x = columns + PIXELS * skipped;
-    const int plain = l->output.bounded && nn_full_range(&l->output);
+    const nn_channel *a = l->channels;
+    const int plain = l->output.bounded && nn_full_range(&l->output) && count == PIXELS;
     const int32_t zero = 2 * l->output.out_zero + 1;
-    for (int32_t c = 0; c < l->out_c; c += 2, weights += 4 * filter_pairs) {
-        const nn_channel *a = &l->channels[c], *b = c + 1 < l->out_c ? a + 1 : a;
+    for (int32_t left = out_c; left > 0; left -= 2, a += 2, weights += filter_bytes, out += 2) {
+        const nn_channel *b = left > 1 ? a + 1 : a;
         int32_t sums[2 * PIXELS] = {a->bias, a->bias, a->bias, b->bias, b->bias, b->bias};
         dot(weights, x, pairs, sums);
-        if (plain && count == PIXELS && b != a) {
-            nn_requantize_full(a, zero, sums, PIXELS, l->out_c, out + c);
-            nn_requantize_full(b, zero, sums + PIXELS, PIXELS, l->out_c, out + c + 1);
+        if (plain && left > 1) {
+            nn_requantize_full(a, zero, sums, PIXELS, out_c, out);
+            nn_requantize_full(b, zero, sums + PIXELS, PIXELS, out_c, out + 1);
             continue;
         }
-        nn_requantize_pixels(&l->output, a, sums, count, l->out_c, out + c);
-        if (b != a) {
-            nn_requantize_pixels(&l->output, b, sums + PIXELS, count, l->out_c, out + c + 1);
+        nn_requantize_pixels(&l->output, a, sums, count, out_c, out);
+        if (left > 1) {
+            nn_requantize_pixels(&l->output, b, sums + PIXELS, count, out_c, out + 1);
         }
     }
 }
