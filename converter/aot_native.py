@@ -14,7 +14,7 @@ from converter.frontend_native import find_compiler
 from converter.graph import ConvertError, Graph, Int8
 
 KERNELS = Path(__file__).resolve().parent.parent / "firmware" / "lib" / "nn"
-FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-shared")
+FLAGS = ("-std=gnu11", "-O1", "-fPIC", "-shared")
 
 
 class NativeModel:

@@ -111,7 +111,7 @@ def climb(path: Path, max_inputs: int, elf: Path | None, tell: Callable[[str], N
     """All rungs for a run folder or a single model, with at most max_inputs recorded inputs; `tell` hears each claim as it starts."""
     from converter import verify_board, verify_frontend  # they need the front end or the board, the rungs here only a model
 
-    with _prepared(path, max_inputs, elf) as given:
+    with prepared(path, max_inputs, elf) as given:
         ladder = Ladder(given.graph.model_id, given.source.spec_id)
         for claim, check in (
             ("ids and generated files agree", identities),
@@ -133,7 +133,8 @@ def climb(path: Path, max_inputs: int, elf: Path | None, tell: Callable[[str], N
 
 
 @contextmanager
-def _prepared(path: Path, max_inputs: int, elf: Path | None) -> Iterator[Climb]:
+def prepared(path: Path, max_inputs: int, elf: Path | None = None) -> Iterator[Climb]:
+    """What a single rung needs; its folder is gone at the end."""
     source = conversion.load(path)
     shape = source.graph.tensors[source.graph.input].shape[1:]
     vectors = _vectors(source)

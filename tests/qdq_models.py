@@ -9,7 +9,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from trainer.spec import KwsSpec
+
 Array = NDArray[Any]
+SPEC = KwsSpec.of_words(["yes", "stop"])
 SCORES = (1 / 256, -128)
 
 
@@ -100,3 +103,13 @@ def flat(q: Qdq, x: str, style: str, chw: tuple[int, int, int]) -> str:
     if style == "nhwc":
         x = q.node("Transpose", [x], "nhwc", perm=[0, 2, 3, 1])
     return q.node("Reshape", [x, row], "flat")
+
+
+def tinyconv() -> bytes:
+    """TinyConv with random weights, as `trainer export` writes it."""
+    q = Qdq((1, 1, 49, 40))
+    conv = q.conv(q.input(26 / 256, -128), "conv", (8, 1, 10, 8), strides=[2, 2], pads=[4, 3, 5, 3])
+    x = flat(q, q.qdq(q.node("Relu", [conv], "relu"), "conv", 0.3, -128), "nhwc", (8, 25, 20))
+    q.scales[x] = q.scales["conv_real"]
+    q.metadata = {"kws_spec": SPEC.to_json(), "spec_id": SPEC.spec_id}
+    return q.file(q.softmax(q.qdq(q.gemm(x, "dense", (4, 4000), axis=None), "logits", 20.0, 10)))

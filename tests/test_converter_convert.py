@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qdq_models import Qdq, flat
+from qdq_models import SPEC, tinyconv
 from random_layers import random_graph
 
 from converter import convert as conversion
@@ -26,17 +26,6 @@ from trainer.spec import DetectorSpec, KwsSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {"model.tflite", "model_data.c", "model_data.h", "model_aot.c", "model_aot.h", "kws_model.h"}
-SPEC = KwsSpec.of_words(["yes", "stop"])
-
-
-def tinyconv() -> bytes:
-    """TinyConv with random weights, as `trainer export` writes it."""
-    q = Qdq((1, 1, 49, 40))
-    conv = q.conv(q.input(26 / 256, -128), "conv", (8, 1, 10, 8), strides=[2, 2], pads=[4, 3, 5, 3])
-    x = flat(q, q.qdq(q.node("Relu", [conv], "relu"), "conv", 0.3, -128), "nhwc", (8, 25, 20))
-    q.scales[x] = q.scales["conv_real"]
-    q.metadata = {"kws_spec": SPEC.to_json(), "spec_id": SPEC.spec_id}
-    return q.file(q.softmax(q.qdq(q.gemm(x, "dense", (4, 4000), axis=None), "logits", 0.2, 10)))
 
 
 @pytest.fixture
