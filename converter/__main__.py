@@ -73,7 +73,8 @@ def size(source: SourceArgument, json_file: JsonOption = None) -> None:
 @_one_sentence
 def verify(
     source: SourceArgument,
-    inputs: Annotated[int, typer.Option(min=1, help="at most so many recorded inputs of RUN/vectors.npz")] = 1000,
+    inputs: Annotated[int, typer.Option(min=1, help="at most so many recorded inputs")] = 1000,
+    audio: Annotated[Path | None, typer.Option(help="folder of recordings, besides those of RUN/vectors.npz")] = None,
     elf: Annotated[Path | None, typer.Option(help="image for the virtual board (default: built from the model)")] = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -81,7 +82,7 @@ def verify(
     from converter import verify as ladders
 
     with console.status("") as status:
-        ladder = ladders.climb(source, inputs, elf, lambda claim: status.update(claim))
+        ladder = ladders.climb(source, inputs, elf, audio, status.update)
     for line in ladders.lines(ladder):
         console.print(line, highlight=False, soft_wrap=True)
     _write_json(json_file, ladders.to_json(ladder))

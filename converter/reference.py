@@ -52,7 +52,9 @@ def run_batch(graph: Graph, x_int8: Int8) -> Int8:
 
 def run_batch_all(graph: Graph, x_int8: Int8) -> list[Int8]:
     """Every tensor for n inputs stacked along axis 0; for comparing layer by layer."""
-    return _run_all(graph, _batch(graph, x_int8))
+    batch = _batch(graph, x_int8)
+    parts = [_run_all(graph, batch[start:start + CHUNK]) for start in range(0, len(batch), CHUNK)]
+    return [np.concatenate(tensors) for tensors in zip(*parts, strict=True)]
 
 
 def _batch(graph: Graph, x_int8: Int8) -> Int8:

@@ -25,7 +25,6 @@ from converter.engines import TfliteRuntime, Tflm, Unavailable
 from converter.graph import ConvertError, FullyConnected, Graph, Int8
 from converter.tflite_reader import read_tflite
 from converter.tflite_writer import write_tflite
-from trainer.spec import FeatureSpec, KwsSpec
 
 EQUAL, DIFFERENT, ABSENT, WITHIN = "equal", "DIFFERENT", "not available here", "within the rule"
 NOISE_INPUTS = 50
@@ -45,10 +44,11 @@ class Rung:
 
 @dataclass(frozen=True, eq=False)
 class Climb:
-    """What every rung is given: the model, its recorded inputs (none for a foreign model), noise, and a folder to work in."""
+    """What every rung is given: the model, recorded clips (of vectors.npz first) and their features, noise, a folder to work in."""
 
     source: conversion.Source
     vectors: dict[str, NDArray[Any]]
+    pcm: NDArray[np.int16]
     recorded: Int8
     noise: Int8
     folder: Path
@@ -107,11 +107,16 @@ class Ladder:
         return any(rung.status == DIFFERENT for rung in self.rungs)
 
 
-def climb(path: Path, max_inputs: int, elf: Path | None, tell: Callable[[str], None] = lambda _: None) -> Ladder:
-    """All rungs for a run folder or a single model, with at most max_inputs recorded inputs; `tell` hears each claim as it starts."""
+def climb(path: Path, max_inputs: int, elf: Path | None = None, audio: Path | None = None,
+          tell: Callable[[str], None] = lambda _: None) -> Ladder:
+    """All rungs for a run folder or a single model; `tell` hears each claim as it starts.
+
+    Recorded inputs are those of RUN/vectors.npz, then recordings under the folder `audio`, at most max_inputs together.
+    """
     from converter import verify_board, verify_frontend  # they need the front end or the board, the rungs here only a model
 
-    with prepared(path, max_inputs, elf) as given:
+    tell("inputs")
+    with prepared(path, max_inputs, elf, audio) as given:
         ladder = Ladder(given.graph.model_id, given.source.spec_id)
         for claim, check in (
             ("ids and generated files agree", identities),
@@ -133,18 +138,21 @@ def climb(path: Path, max_inputs: int, elf: Path | None, tell: Callable[[str], N
 
 
 @contextmanager
-def prepared(path: Path, max_inputs: int, elf: Path | None = None) -> Iterator[Climb]:
+def prepared(path: Path, max_inputs: int, elf: Path | None = None, audio: Path | None = None) -> Iterator[Climb]:
     """What a single rung needs; its folder is gone at the end."""
     source = conversion.load(path)
     shape = source.graph.tensors[source.graph.input].shape[1:]
     vectors = _vectors(source)
-    recorded = np.zeros((0, *shape), np.int8)
-    if vectors:
-        recorded = vectors["features"][:max_inputs].reshape(-1, *shape)
-        vectors = {name: values[:max_inputs] for name, values in vectors.items()}
+    vectors = {name: values[:max_inputs] for name, values in vectors.items()}
+    pcm, features = vectors.get("pcm", np.zeros((0, 0), np.int16)), vectors.get("features", np.zeros((0, *shape), np.int8))
+    if audio is not None:
+        from converter.verify_frontend import recordings
+
+        pcm, features = recordings(source.graph, audio, max_inputs, pcm, features)
+    recorded = features.reshape(-1, *shape)
     noise = np.random.default_rng(20241120).integers(-128, 128, (NOISE_INPUTS, *shape)).astype(np.int8)
     with tempfile.TemporaryDirectory(prefix="verify.") as folder:
-        yield Climb(source, vectors, recorded, noise, Path(folder), elf)
+        yield Climb(source, vectors, pcm, recorded, noise, Path(folder), elf)
 
 
 def _vectors(source: conversion.Source) -> dict[str, NDArray[Any]]:
@@ -222,15 +230,15 @@ def tflite_runtime(given: Climb) -> Rung:
 
 def fake_quant(given: Climb) -> Rung:
     """Same argmax but where the fake-quant's top two lie within 1 LSB; logits within 1 LSB; the share of exact rows is stated."""
-    if "logits" not in given.vectors or not len(given.recorded):
+    if "logits" not in given.vectors:
         raise Unavailable("no RUN/vectors.npz with fake-quant outputs; `python -m trainer export RUN` writes it")
     graph = given.graph
     dense = [layer for layer in graph.layers if isinstance(layer, FullyConnected)]
     if not dense:
         raise Unavailable("the model has no dense layer that gives logits")
     index = dense[-1].output
-    ours_all, quant = reference.run_batch_all(graph, given.recorded), graph.tensors[index].quant
-    ours = ours_all[index].reshape(len(given.recorded), -1).astype(np.int64)
+    ours_all, quant = reference.run_batch_all(graph, given.vectors["features"]), graph.tensors[index].quant
+    ours = ours_all[index].reshape(len(given.vectors["logits"]), -1).astype(np.int64)
     theirs = np.rint(given.vectors["logits"] / quant.scale).astype(np.int64).reshape(ours.shape) + quant.zero_point
     distance = np.abs(ours - np.clip(theirs, -128, 127)).max(axis=1)
     top = np.sort(theirs, axis=1)
@@ -256,13 +264,6 @@ def _exact_share(theirs: NDArray[Any], ours: Int8) -> float:
     if theirs.size != ours.size:
         return 0.0
     return float((theirs.reshape(ours.shape) == ours).mean())
-
-
-def feature_spec(given: Climb) -> FeatureSpec:
-    """The front end's settings; a foreign model has none."""
-    if not given.graph.spec_json:
-        raise Unavailable("the model carries no spec, so it has no front end")
-    return KwsSpec.from_json(given.graph.spec_json).features
 
 
 def lines(ladder: Ladder) -> Iterator[str]:

@@ -82,13 +82,13 @@ def _input_files(given: Climb) -> list[Path]:
     for index, values in enumerate(chosen):
         files.append(given.folder / f"input{index}.npy")
         np.save(files[-1], values)
-    if "pcm" in given.vectors and given.graph.spec_json:
+    if len(given.pcm) and given.graph.spec_json:
         files.append(given.folder / "recording.wav")
         with wave.open(str(files[-1]), "wb") as recording:
             recording.setnchannels(1)
             recording.setsampwidth(2)
             recording.setframerate(16000)
-            recording.writeframes(given.vectors["pcm"][0].astype("<i2").tobytes())
+            recording.writeframes(given.pcm[0].astype("<i2").tobytes())
     return files
 
 

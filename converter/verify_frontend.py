@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from converter.engines import Unavailable
-from converter.frontend import WHEEL, WHEEL_VERSION, WheelEngine, load_wheel, quantize_features
+from converter.frontend import WHEEL, WHEEL_VERSION, MicroFrontend, WheelEngine, load_wheel, quantize_features
 from converter.frontend_native import NativeEngine, find_compiler
-from converter.verify import Climb, Rung, Tally, feature_spec
+from converter.graph import ConvertError, Graph, Int8
+from converter.verify import Climb, Rung, Tally
+from converter.wav import SUFFIXES, read_wav
+from trainer.spec import FeatureSpec, KwsSpec
 
 GENERATED_SECONDS = 4
 
 
 def front_end(given: Climb) -> Rung:
     """Raw values from reset for every clip, all clips in one stream, and generated sounds."""
-    spec = feature_spec(given)
+    spec = _feature_spec(given.graph)
     library = load_wheel()
     if library is None:
         raise Unavailable(f"the package {WHEEL}=={WHEEL_VERSION} is not installed")
     if find_compiler() is None:
         raise Unavailable("no C compiler (cc, gcc, clang) is installed")
     ours, theirs = NativeEngine(spec), WheelEngine(spec, library)
-    recorded: NDArray[np.int16] = given.vectors["pcm"] if given.vectors else np.zeros((0, spec.clip_samples), np.int16)
-    streams = [(f"clip {index}", pcm) for index, pcm in enumerate(recorded)]
-    if len(recorded):
-        streams.append(("all clips in one stream", recorded.reshape(-1)))
+    streams = [(f"clip {index}", pcm) for index, pcm in enumerate(given.pcm)]
+    if len(given.pcm):
+        streams.append(("all clips in one stream", given.pcm.reshape(-1)))
     streams += _generated(spec.sample_rate_hz)
     seconds = sum(len(pcm) for _, pcm in streams) / spec.sample_rate_hz
     tally = Tally("", f"streams ({seconds:,.0f} s of audio)")
@@ -35,11 +40,43 @@ def front_end(given: Climb) -> Rung:
         theirs.reset()
         samples = np.ascontiguousarray(pcm)
         tally.compare(f"front end, {where}", names, ours.process(samples), theirs.process(samples))
-    if given.vectors:
+    for index, features in enumerate(given.vectors.get("features", ())):
         theirs.reset()
-        first = quantize_features(theirs.process(np.ascontiguousarray(recorded[0])), spec)
-        tally.compare("features of clip 0", ("TFLM's C", "vectors.npz"), first, given.vectors["features"][0])
+        fresh = quantize_features(theirs.process(np.ascontiguousarray(given.pcm[index])), spec)
+        tally.compare(f"features of clip {index}", ("TFLM's C", "vectors.npz"), fresh, features)
     return tally.rung()
+
+
+def recordings(graph: Graph, folder: Path, max_inputs: int, pcm: NDArray[np.int16], features: Int8) -> tuple[NDArray[np.int16], Int8]:
+    """(pcm, features) with recordings under `folder` behind them: in SHA-256 order of the file name, cut or padded to one clip."""
+    if not graph.spec_json:
+        raise ConvertError(f"{folder}: the model carries no spec, so recordings cannot be turned into its inputs; leave --audio out")
+    spec = _feature_spec(graph)
+    files = sorted((file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES), key=_name_order)
+    if not files:
+        raise ConvertError(f"{folder}: holds no .wav or .flac; name a folder of recordings")
+    front_end, clips, rows = MicroFrontend(spec), [], []
+    for file in files[:max_inputs - len(pcm)]:
+        clip = read_wav(file, spec.sample_rate_hz)[:spec.clip_samples]
+        clips.append(np.concatenate([clip, np.zeros(spec.clip_samples - len(clip), np.int16)]))
+        front_end.reset()
+        rows.append(front_end.features(clips[-1]))
+    if not clips:
+        return pcm, features
+    shape = (-1, spec.frames, spec.channels)
+    return (np.concatenate([pcm.reshape(-1, spec.clip_samples), np.stack(clips)]),
+            np.concatenate([features.reshape(shape), np.stack(rows).reshape(shape)]))
+
+
+def _name_order(file: Path) -> str:
+    return hashlib.sha256(f"{file.parent.name}/{file.name}".encode()).hexdigest()
+
+
+def _feature_spec(graph: Graph) -> FeatureSpec:
+    """The front end's settings; a foreign model has none."""
+    if not graph.spec_json:
+        raise Unavailable("the model carries no spec, so it has no front end")
+    return KwsSpec.from_json(graph.spec_json).features
 
 
 def _generated(rate: int) -> list[tuple[str, NDArray[np.int16]]]:

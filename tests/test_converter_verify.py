@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import soundfile
 from qdq_models import SPEC, tinyconv
 from random_layers import random_graph
 from typer.testing import CliRunner
@@ -88,8 +89,8 @@ def by_claim(ladder: verify.Ladder, start: str) -> verify.Rung:
 
 def test_every_rung_that_is_here_is_equal(run: Path) -> None:
     heard: list[str] = []
-    ladder = verify.climb(run, 1000, None, heard.append)
-    assert heard == [rung.claim for rung in ladder.rungs] and len(heard) == 8
+    ladder = verify.climb(run, 1000, tell=heard.append)
+    assert heard == ["inputs", *(rung.claim for rung in ladder.rungs)] and len(heard) == 9
     for rung in ladder.rungs:
         assert rung.status in (verify.EQUAL, verify.WITHIN) or (rung.status == verify.ABSENT and rung.detail and not rung.checked), rung
     native = by_claim(ladder, "portable C")
@@ -212,6 +213,27 @@ def test_a_foreign_model_climbs_with_noise_alone(tmp_path: Path, quick: None) ->
     assert by_claim(ladder, "C front end").status == verify.ABSENT
     data = verify.to_json(ladder)
     assert json.loads(json.dumps(data))["rungs"][0]["claim"] == ladder.rungs[0].claim
+
+
+def test_recordings_of_a_folder_join_the_inputs(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "audio" / "yes"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    for index, count in enumerate((16000, 9000, 40000)):  # a clip, a shorter one, a longer one
+        soundfile.write(folder / f"{index}.{'flac' if index else 'wav'}", rng.integers(-9000, 9000, count).astype(np.int16), 16000)
+    with verify.prepared(run, 1000, audio=folder.parent) as given:
+        assert len(given.recorded) == len(given.pcm) == CLIPS + 3 and given.pcm.shape[1] == 16000
+        if load_wheel() and find_compiler():
+            assert verify_frontend.front_end(given).status == verify.EQUAL
+        assert verify.fake_quant(given).checked == CLIPS
+    (folder / "stereo.wav").write_bytes(b"RIFF")
+    with pytest.raises(ConvertError, match=r"stereo\.wav"), verify.prepared(run, 1000, audio=folder.parent):
+        pass
+    with pytest.raises(ConvertError, match=r"holds no"), verify.prepared(run, 1000, audio=run / "firmware"):
+        pass
+    (tmp_path / "foreign.tflite").write_bytes(write_tflite(random_graph(6)))
+    with pytest.raises(ConvertError, match="no spec"), verify.prepared(tmp_path / "foreign.tflite", 10, audio=folder):
+        pass
 
 
 def test_unavailable_is_no_error_of_the_user() -> None:
