@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from host.emulator.board import VirtualBoard
 from host.emulator.build import build_bare
@@ -80,7 +81,7 @@ int main(void) {
 """
 
 
-def run(source: str, folder: Path, pcm: np.ndarray | None = None) -> tuple[list[int], bytes]:
+def run(source: str, folder: Path, pcm: NDArray[np.int16] | None = None) -> tuple[list[int], bytes]:
     """The numbers a program left and what it sent."""
     program = folder / "program.c"
     program.write_text(source)
