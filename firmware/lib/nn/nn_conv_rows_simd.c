@@ -11,7 +11,7 @@
 _Static_assert(PIXELS == 5, "eight_taps() and four_taps() are written out for five pixels");
 
 typedef struct {
-    int32_t row_words;  // of one widened row: pad_left * in_c zeros, the input row, zeros
+    int32_t row_words;  // of one widened row: pad_left * in_c zeros, the input row, zeros; never less than 2 * out_w + a kernel row
     int32_t groups;  // groups of four weights in one kernel row
     uint32_t *ring;  // input row y lies at y % kernel_h
     int32_t rows_done;  // input rows 0..rows_done-1 have been widened
@@ -134,7 +134,6 @@ void nn_conv_rows_s8_simd(const nn_conv_layer *l, const int8_t *in, int8_t *out,
     const int32_t in_row = l->in_w * l->in_c;
     rows_state r = {.groups = (l->kernel_w * l->in_c + 3) / 4, .ring = (uint32_t *)scratch};
     r.row_words = NN_CONV_ROWS_WORDS(l->kernel_w, l->in_c, l->out_w);
-    const int32_t room = 2 * r.row_words - l->pad_left * l->in_c, width = in_row < room ? in_row : room;
     for (int32_t i = 0; i < l->kernel_h * r.row_words; i++) {
         r.ring[i] = 0;
     }
@@ -142,7 +141,7 @@ void nn_conv_rows_s8_simd(const nn_conv_layer *l, const int8_t *in, int8_t *out,
         const int32_t y0 = oy * l->stride_h - l->pad_top, low = y0 < 0 ? 0 : y0;
         const int32_t high = y0 + l->kernel_h < l->in_h ? y0 + l->kernel_h : l->in_h;
         for (int32_t y = r.rows_done < low ? low : r.rows_done; y < high; y++) {
-            widen(in + y * in_row, width, l->in_zero, r.ring + y % l->kernel_h * r.row_words, l->pad_left * l->in_c);
+            widen(in + y * in_row, in_row, l->in_zero, r.ring + y % l->kernel_h * r.row_words, l->pad_left * l->in_c);
         }
         r.rows_done = high;
         const reach k = {.ky_low = low - y0, .rows = high - low, .slot = low % l->kernel_h};
