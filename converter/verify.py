@@ -126,6 +126,7 @@ def climb(path: Path, max_inputs: int, elf: Path | None = None, audio: Path | No
             ("reference == TensorFlow Lite Micro, per layer", tflm),
             ("tflite-runtime BUILTIN_REF == TensorFlow Lite Micro", tflite_runtime),
             ("emulated board == AOT, through the serial text", verify_board.board),
+            ("listening board == host, every score and decision", verify_board.listening),
             ("PyTorch fake-quant vs int8", fake_quant),
         ):
             tell(claim)

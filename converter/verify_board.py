@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converter import convert as conversion
 from converter.engines import Unavailable
 from converter.graph import ConvertError
-from converter.verify import Climb, Rung, Tally
+from converter.verify import DIFFERENT, EQUAL, Climb, Rung, Tally
+from converter.verify_frontend import generated
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = """
@@ -28,15 +30,15 @@ from host.emulator.build import build_firmware
 print(build_firmware(*map(Path, sys.argv[1:])))
 """
 PROMPT = "serial port: "
-BOARD_INPUTS = 3
+BOARD_INPUTS, STREAM_CLIPS = 3, 4
 TIMEOUT_S = 600
 
 
 def board(given: Climb) -> Rung:
     """CRC-32 of every layer, and the features of a recording, from the board's serial port against the reference."""
-    elf = given.elf or _built(given)
+    elf = _image(given)
     tally = Tally("", "layer outputs and feature windows")
-    model = given.source.artifact.path if given.source.artifact else _model_file(given)
+    model = _model(given)
     with _running(elf) as port:
         for number, file in enumerate(_input_files(given)):
             answer = _infer(port, file, model, given.folder / f"answer{number}.json")
@@ -50,6 +52,33 @@ def board(given: Climb) -> Rung:
     return tally.rung()
 
 
+def listening(given: Climb) -> Rung:
+    """Clips one after another over the serial line into the listening board: every score and decision against the host's."""
+    if not given.graph.spec_json:
+        raise Unavailable("the model carries no spec, so it cannot listen")
+    elf, recording, answer = _image(given), given.folder / "stream.wav", given.folder / "stream.json"
+    clips = given.pcm[:STREAM_CLIPS].reshape(-1) if len(given.pcm) else np.concatenate([pcm for _, pcm in generated(16000)])[:64000]
+    _write_wav(recording, clips)
+    with _running(elf) as port:
+        done = _python(["-m", "host", "stream", port, str(recording), "--run", str(_model(given).resolve()), "--json", str(answer)])
+    if not answer.is_file():
+        raise ConvertError(f"board: {_last_line(done.stderr)}")
+    found = json.loads(answer.read_text())
+    checked, different = len(found["heard"]), int(found["different"])
+    if not found["compared"] or not checked:
+        raise ConvertError("board: it made no inference while listening")
+    unit = f"inferences while listening to {len(clips) / 16000:.0f} s"
+    return Rung("", DIFFERENT if different else EQUAL, checked, unit, different, _last_line(done.stderr) if different else "")
+
+
+def _write_wav(file: Path, pcm: NDArray[np.int16]) -> None:
+    with wave.open(str(file), "wb") as recording:
+        recording.setnchannels(1)
+        recording.setsampwidth(2)
+        recording.setframerate(16000)
+        recording.writeframes(pcm.astype("<i2").tobytes())
+
+
 def _count(tally: Tally, equal: bool, told: str) -> None:
     tally.checked += 1
     if not equal:
@@ -57,8 +86,11 @@ def _count(tally: Tally, equal: bool, told: str) -> None:
         tally.first = tally.first or told
 
 
-def _built(given: Climb) -> Path:
-    """The image of this model's AOT engine, built by the host's builder in a process of its own."""
+def _image(given: Climb) -> Path:
+    """The image named by --elf, else one with this model's AOT engine, built once by the host's builder in a process of its own."""
+    built = given.folder / "build" / "emulator" / "firmware.elf"
+    if given.elf or built.is_file():
+        return given.elf or built
     if shutil.which("arm-none-eabi-gcc") is None:
         raise Unavailable("no arm-none-eabi-gcc to build the firmware with; name an image by --elf")
     model = given.folder / "firmware"
@@ -69,7 +101,10 @@ def _built(given: Climb) -> Path:
     return Path(done.stdout.strip().splitlines()[-1])
 
 
-def _model_file(given: Climb) -> Path:
+def _model(given: Climb) -> Path:
+    """What the host is told to compare the board with."""
+    if given.source.artifact:
+        return given.source.artifact.path
     file = given.folder / "model.tflite"
     file.write_bytes(conversion.render(given.source)["model.tflite"])
     return file
@@ -84,11 +119,7 @@ def _input_files(given: Climb) -> list[Path]:
         np.save(files[-1], values)
     if len(given.pcm) and given.graph.spec_json:
         files.append(given.folder / "recording.wav")
-        with wave.open(str(files[-1]), "wb") as recording:
-            recording.setnchannels(1)
-            recording.setsampwidth(2)
-            recording.setframerate(16000)
-            recording.writeframes(given.pcm[0].astype("<i2").tobytes())
+        _write_wav(files[-1], given.pcm[0])
     return files
 
 

@@ -31,7 +31,7 @@ def front_end(given: Climb) -> Rung:
     streams = [(f"clip {index}", pcm) for index, pcm in enumerate(given.pcm)]
     if len(given.pcm):
         streams.append(("all clips in one stream", given.pcm.reshape(-1)))
-    streams += _generated(spec.sample_rate_hz)
+    streams += generated(spec.sample_rate_hz)
     seconds = sum(len(pcm) for _, pcm in streams) / spec.sample_rate_hz
     tally = Tally("", f"streams ({seconds:,.0f} s of audio)")
     names = ("our C", "TFLM's C")
@@ -79,7 +79,8 @@ def _feature_spec(graph: Graph) -> FeatureSpec:
     return KwsSpec.from_json(graph.spec_json).features
 
 
-def _generated(rate: int) -> list[tuple[str, NDArray[np.int16]]]:
+def generated(rate: int) -> list[tuple[str, NDArray[np.int16]]]:
+    """(name, pcm) of sounds that need no recording."""
     rng = np.random.default_rng(20241120)
     count = GENERATED_SECONDS * rate
     sweep = np.sin(np.cumsum(np.linspace(0.01, 3.0, count)))

@@ -80,6 +80,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Unavailable("left out of this test")
 
     monkeypatch.setattr(verify_board, "board", absent)
+    monkeypatch.setattr(verify_board, "listening", absent)
     monkeypatch.setattr(verify, "NativeModel", lambda graph, folder, simd: absent(graph))
 
 
@@ -90,7 +91,7 @@ def by_claim(ladder: verify.Ladder, start: str) -> verify.Rung:
 def test_every_rung_that_is_here_is_equal(run: Path) -> None:
     heard: list[str] = []
     ladder = verify.climb(run, 1000, tell=heard.append)
-    assert heard == ["inputs", *(rung.claim for rung in ladder.rungs)] and len(heard) == 9
+    assert heard == ["inputs", *(rung.claim for rung in ladder.rungs)] and len(heard) == 10
     for rung in ladder.rungs:
         assert rung.status in (verify.EQUAL, verify.WITHIN) or (rung.status == verify.ABSENT and rung.detail and not rung.checked), rung
     native = by_claim(ladder, "portable C")
@@ -103,6 +104,7 @@ def test_every_rung_that_is_here_is_equal(run: Path) -> None:
     if shutil.which("arm-none-eabi-gcc"):
         board = by_claim(ladder, "emulated board")
         assert board.status == verify.EQUAL and board.checked == 5 * 3 + 1
+        assert by_claim(ladder, "listening").checked > 20
 
 
 def test_the_command_writes_the_ladder_and_exits_1_on_a_difference(run: Path, quick: None) -> None:
@@ -141,10 +143,10 @@ def test_missing_parts_are_said_never_passed(run: Path, quick: None, monkeypatch
     (run / "vectors.npz").unlink()
     ladder = verify.climb(run, 10, None)
     absent = [rung for rung in ladder.rungs if rung.status == verify.ABSENT]
-    assert len(absent) == 7 and all(rung.detail and rung.checked == 0 for rung in absent)
+    assert len(absent) == 8 and all(rung.detail and rung.checked == 0 for rung in absent)
     assert not ladder.differs
     text = "\n".join(verify.lines(ladder))
-    assert text.count("not available here") == 7 and "passed" not in text
+    assert text.count("not available here") == 8 and "passed" not in text
 
 
 def _one_off(graph: Graph, x: Int8) -> list[Int8]:
