@@ -226,6 +226,14 @@ def compare(run: Annotated[Path, typer.Argument(help="run folder, .onnx or .tfli
 
 
 @app.command()
+def bench(json_file: Annotated[Path, typer.Option("--json", help="flat keys")] = Path("build/bench.json")) -> None:
+    """Cycles per stage beside the records, sizes, and speeds of this machine."""
+    from host import bench as benchmarks
+
+    benchmarks.bench(console, json_file)
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(help="run folder")],
            out: Annotated[Path | None, typer.Option(help="the HTML file (default: RUN/report.html)")] = None,
            profile_json: Annotated[Path | None, typer.Option("--profile", help="of `profile --json`")] = None,

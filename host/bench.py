@@ -1,0 +1,131 @@
+"""The figures of `make bench`: cycles per stage on the virtual board beside the published records, sizes, and speeds of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from converter.convert import load, render, write_all
+from converter.frontend import MicroFrontend
+from host.board import Board, connect
+from host.emulator.build import build_firmware
+from host.emulator.launcher import launch
+from host.profiler import made_up_audio, profile
+from trainer.artifact import write_atomic
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "build" / "bench"
+RUNS = 100
+AUDIO_SECONDS = 60
+BEST_ELSEWHERE = {  # cycles on a Cortex-M4 with whoever reached them; measured as ../README.md says
+    "tinyconv_window_cycles": (2_046_000, "TFLM + CMSIS-NN -O2"),
+    "frontend_slice_cycles": (106_000, "TFLM micro front end -O2"),
+    "dscnn_window_cycles": (5_180_000, "X-CUBE-AI 9.0"),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number by the key it has in build/bench.json, or None with the reason why it is not to be had here."""
+
+    key: str
+    value: float | None
+    note: str = ""
+
+
+def bench(console: Console, json_file: Path) -> None:
+    """Measure, print the table, write the JSON (flat keys; what is not available here is left out)."""
+    figures: list[Figure] = []
+    for part in (_tinyconv, _dscnn, _speeds):
+        with console.status(part.__name__.strip("_")):
+            figures += part()
+    console.print(_table(figures))
+    found = {f.key: f.value for f in figures if f.value is not None}
+    write_atomic(json_file, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+    console.print(f"{json_file}: cycles are modelled (virtual board), speeds are of this machine")
+
+
+def _tinyconv() -> Iterator[Figure]:
+    elf = build_firmware(None, OUT / "reference")
+    run_report = OUT / "emulator.json"
+    started = time.perf_counter()
+    with launch(elf, json_file=run_report) as port, Board(port) as board:
+        result = profile(board, RUNS)
+    seconds = time.perf_counter() - started
+    uncached = {stage.name: stage for stage in result.uncached}
+    for key, stage in (("tinyconv_window", "inference"), ("frontend_slice", "pre (slice)"), ("frontend_window", "pre (window)"),
+                       ("post", "post")):
+        yield Figure(f"{key}_cycles", round(result.stage(stage).mean_cycles), f"mean of {result.stage(stage).n}")
+        yield Figure(f"{key}_cycles_uncached", round(uncached[stage].mean_cycles), f"mean of {uncached[stage].n}")
+    yield Figure("flash_bytes", result.memory.flash, "whole image: start-up, protocol, front end, engine, model")
+    yield Figure("ram_bytes", result.memory.static_ram + result.memory.stack_high_water, "static RAM and deepest stack")
+    yield Figure("arena_bytes", result.memory.arena, "activations and scratch")
+    instructions = json.loads(run_report.read_text())["instructions"]
+    yield Figure("emulator_instructions_per_second", round(instructions / seconds), "start of the process and serial line included")
+
+
+def _dscnn() -> Iterator[Figure]:
+    folder = Path(os.environ.get("KWS_MLPERF", ROOT.parent / "shared" / "data" / "mlperf_tiny"))
+    model = folder / "models" / "kws_ref_model.tflite"
+    if not model.is_file():
+        yield Figure("dscnn_window_cycles", None, "not available here: set KWS_MLPERF to the folder of MLPerf Tiny's models")
+        return
+    _convert(model, OUT / "dscnn")
+    with connect(str(build_firmware(OUT / "dscnn", OUT / "dscnn_build"))) as board:
+        result = profile(board, 5)
+    yield Figure("dscnn_window_cycles", round(result.stage("inference").mean_cycles), "MLPerf Tiny's kws_ref_model, mean of 5")
+    uncached = next(stage for stage in result.uncached if stage.name == "inference")
+    yield Figure("dscnn_window_cycles_uncached", round(uncached.mean_cycles), "mean of 5")
+
+
+def _speeds() -> Iterator[Figure]:
+    pcm = np.tile(made_up_audio(16000), AUDIO_SECONDS)
+    front_end = MicroFrontend()
+    with _timed() as spent:
+        front_end.features(pcm)
+    yield Figure("features_times_real_time", round(AUDIO_SECONDS / spent[0]), "one core")
+    with _timed() as spent:
+        _convert(ROOT / "reference", OUT / "converted")
+    yield Figure("conversion_seconds", round(spent[0], 3), "reference/ to all generated files")
+    code = "from trainer.bench import training_samples_per_second as speed; print(speed())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        yield Figure("training_samples_per_second", None, f"not available here: {done.stderr.strip().splitlines()[-1]}")
+    else:
+        yield Figure("training_samples_per_second", round(float(done.stdout)), "TinyConv, float")
+
+
+def _convert(model: Path, out: Path) -> None:
+    write_all(render(load(model)), out)
+
+
+@contextmanager
+def _timed() -> Iterator[list[float]]:
+    spent: list[float] = []
+    started = time.perf_counter()
+    yield spent
+    spent.append(time.perf_counter() - started)
+
+
+def _table(figures: list[Figure]) -> Table:
+    table = Table(title="bench")
+    table.add_column("figure")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("best elsewhere", justify="right")
+    table.add_column("note")
+    for figure in figures:
+        elsewhere = BEST_ELSEWHERE.get(figure.key)
+        best = f"{elsewhere[0]:,} ({elsewhere[1]})" if elsewhere else ""
+        table.add_row(figure.key, "-" if figure.value is None else f"{figure.value:,}", best, figure.note)
+    return table
