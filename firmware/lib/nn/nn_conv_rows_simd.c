@@ -11,7 +11,7 @@
 _Static_assert(PIXELS == 5, "eight_taps() and four_taps() are written out for five pixels");
 
 typedef struct {
-    int32_t row_words;  // of one widened row: pad_left * in_c zeros, the input row, zeros; never less than 2 * out_w + a kernel row
+    int32_t row_words;  // of one widened row: pad_left * in_c zeros, the input row, zeros; at least 2 * out_w values and a kernel row
     int32_t groups;  // groups of four weights in one kernel row
     uint32_t *ring;  // input row y lies at y % kernel_h
     int32_t rows_done;  // input rows 0..rows_done-1 have been widened
