@@ -1,7 +1,8 @@
 """Quantization-aware training: fake quantization with a straight-through estimator, laid out as the int8 pipeline runs.
 
-Weights: symmetric, one scale per output channel. Activations: asymmetric, one scale per tensor, ranges by moving average,
-zero always exact. Biases: int32 at input scale * weight scale. The input's scale and zero point come from FeatureSpec.
+Weights: symmetric, one scale per output channel, one in all for a dense layer. Activations: asymmetric, one scale per tensor,
+ranges by moving average, zero always exact. Biases: int32 at input scale * weight scale. The input's scale and zero point come
+from FeatureSpec.
 Source: TensorFlow Lite 8-bit quantization specification; Jacob et al. 2018 (arXiv 1712.05877).
 """
 
