@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from converter.graph import Graph
@@ -129,14 +130,14 @@ def _board_timing(raw: dict[str, Any]) -> Timing:
 def table(timings: Sequence[Timing]) -> Table:
     """Median times and how many times slower the board is than each."""
     board = next((timing.median_us for timing in timings if timing.device == "board"), None)
-    shown = Table(title=f"one inference ({platform.machine()}, {platform.system()})")
-    for heading in ("engine", "median us", "min us", "max us", "n", "board is slower by", "note"):
-        shown.add_column(heading, justify="left" if heading in ("engine", "note") else "right")
+    shown = Table(title=f"one inference ({platform.machine()}, {platform.system()})", box=box.SIMPLE_HEAD, title_justify="left")
+    for heading in ("engine", "median\nus", "min\nus", "n", "board is\nslower by"):
+        shown.add_column(heading, justify="left" if heading == "engine" else "right", no_wrap=heading != "engine")
     for t in timings:
         median = t.median_us
         factor = f"{board / median:.1f}x" if board and median and t.device != "board" else ""
-        cells = (f"{median:.1f}", f"{min(t.us):.1f}", f"{max(t.us):.1f}", str(len(t.us))) if median is not None else ("-", "-", "-", "0")
-        shown.add_row(t.engine, *cells, factor, t.note)
+        cells = (f"{median:.1f}", f"{min(t.us):.1f}", str(len(t.us))) if median is not None else ("-", "-", "0")
+        shown.add_row(f"{t.engine}: {t.note}", *cells, factor)
     return shown
 
 

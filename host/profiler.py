@@ -115,13 +115,13 @@ def stage_table(result: Profile) -> Table:
     how = "modelled: virtual board" if result.modelled else "measured"
     table = Table(title=f"{result.identity.board}, engine {result.identity.engine}, {result.identity.clock_hz / 1e6:g} MHz ({how})",
                   box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
-    for heading in ("stage", "n", "min\nus", "max\nus", "mean\nus", "min\nms", "max\nms", "mean\nms", "uncached\nmean us"):
+    for heading in ("stage", "n", "min\nus", "max\nus", "mean\nus", "min\nms", "max\nms", "mean\nms", "uncached\nus"):
         table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
     for s, without in zip(result.stages, result.uncached, strict=True):
         table.add_row(s.name, str(s.n), _us(s.min_us), _us(s.max_us), _us(s.mean_us), str(s.min_ms), str(s.max_ms),
                       f"{s.mean_ms:.2f}", _us(without.mean_us))
     works = "; ".join(f"{stage.name}: {stage.work}" for stage in result.stages)
-    table.caption = f"us by the cycle counter, ms by millis(). Uncached: instruction cache off, n = {result.uncached[-1].n}. {works}."
+    table.caption = f"us by the cycle counter, ms by millis(). Uncached: mean, instruction cache off, n = {result.uncached[-1].n}. {works}."
     return table
 
 

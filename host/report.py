@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from collections.abc import Iterable, Sequence
@@ -21,9 +22,11 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem; border-bottom: 1px solid var(--line); }
 table { border-collapse: collapse; margin: .5rem 0; display: block; overflow-x: auto; } th, td { padding: .15rem .7rem; text-align: right; }
-th { font-weight: 600; border-bottom: 1px solid var(--line); } td:first-child, th:first-child { text-align: left; }
+th { font-weight: 600; border-bottom: 1px solid var(--line); } td:first-child, th:first-child, .left td, .left th { text-align: left; }
+.left td { vertical-align: top; }
 caption { text-align: left; caption-side: bottom; opacity: .75; font-size: .85rem; } .note { opacity: .75; } .bad { color: var(--bad); }
-.smoke { border: 1px solid var(--bad); padding: .4rem .8rem; } code { font-size: .9em; } svg text { fill: currentColor; font-size: 12px; }
+.smoke { border: 1px solid var(--bad); padding: .4rem .8rem; } code { font-size: .9em; }
+img { max-width: 100%; margin: .5rem 0; } svg text { fill: currentColor; font-size: 12px; }
 """
 
 
@@ -50,8 +53,6 @@ def _read(path: Path | None) -> Json | None:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise HostError(f"{path}: no readable JSON result ({error}); make it again with --json") from None
-    if isinstance(found, list):
-        return {"rungs": found}
     if not isinstance(found, dict):
         raise HostError(f"{path}: must hold a JSON object, got {type(found).__name__}; make it again with --json")
     return found
@@ -65,11 +66,11 @@ def _number(value: object, digits: int = 1) -> str:
     return f"{value:,.{digits}f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else _text(value)
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
-    """Cells are escaped, except `_Html`."""
+def _table(headings: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "", kind: str = "") -> str:
+    """Cells are escaped, except `_Html`. kind "left" aligns text, not numbers."""
     cells = "".join("<tr>" + "".join(f"<td>{c if isinstance(c, _Html) else _text(c)}</td>" for c in row) + "</tr>\n" for row in rows)
     below = f"<caption>{_text(caption)}</caption>" if caption else ""
-    return f"<table>{below}<tr>{''.join(f'<th>{_text(h)}</th>' for h in headings)}</tr>\n{cells}</table>\n"
+    return f"<table class='{kind}'>{below}<tr>{''.join(f'<th>{_text(h)}</th>' for h in headings)}</tr>\n{cells}</table>\n"
 
 
 class _Html(str):
@@ -93,7 +94,7 @@ def _head(artifact: ModelArtifact) -> str:
     d = artifact.detector
     facts.append(("detector", f"an inference every {d.hop_frames} frames, {d.average_count} averaged, threshold {d.threshold} of 255, "
                               f"{d.suppress_frames} frames of rest after a word"))
-    return f"<h1>{_text(artifact.model)}</h1>{smoke}" + _table(("", ""), facts)
+    return f"<h1>{_text(artifact.model)}</h1>{smoke}" + _table(("", ""), facts, kind="left")
 
 
 def _evaluation(artifact: ModelArtifact) -> str:
@@ -120,7 +121,13 @@ def _evaluation(artifact: ModelArtifact) -> str:
         h = found["listening"]
         parts.append(f"<p>Listening to {h['seconds']} s of test clips: {h['heard']} of {h['words']} words heard (miss rate "
                      f"{100 * h['miss_rate']:.1f} %), {h['false_accepts']} false accepts ({h['false_accepts_per_hour']} per hour).</p>")
-    return "".join(parts)
+    return "".join([*parts, *_pictures(artifact.path)])
+
+
+def _pictures(run: Path) -> list[str]:
+    """The training curves, inside the page."""
+    found = [file for file in (run / "curves_float.png", run / "curves_qat.png") if file.is_file()]
+    return [f"<img alt='training curves' src='data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}'>\n" for file in found]
 
 
 def _confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]], caption: str) -> str:
@@ -200,10 +207,13 @@ def _trial(trial: Json | None) -> str:
     try:
         rows = [(a["file"], a["expected"], a["heard"], f"{a['score']:.2f}", _good(a["right"], "no"),
                  _good(a["different"] == 0, f"{int(a['different'])} differ")) for a in trial["attempts"]]
-        line = f"{trial['right']} of {trial['n']} right; {trial['different']} inferences differ from the host's"
+        per_class = ", ".join(f"{label} {sum(a['right'] for a in trial['attempts'] if a['expected'] == label)} of "
+                              f"{sum(a['expected'] == label for a in trial['attempts'])}"
+                              for label in dict.fromkeys(a["expected"] for a in trial["attempts"]))
+        line = f"{trial['right']} of {trial['n']} right ({per_class}); {trial['different']} inferences differ from the host's"
     except (KeyError, TypeError, ValueError) as error:
         raise HostError(f"--trial: no trial of this version ({error}); make it with `python -m host trial --json`") from None
-    table = _table(("recording", "expected", "heard", "score", "right", "same as host"), rows)
+    table = _table(("recording", "expected", "heard", "score", "right", "same as host"), rows, kind="left")
     return f"<h2>Spoken-word trial</h2><p>{_text(line)}.</p><details><summary>every attempt</summary>{table}</details>"
 
 
@@ -223,7 +233,15 @@ def _compare(compare: Json | None) -> str:
 def _ladder(ladder: Json | None) -> str:
     if ladder is None:
         return "<h2>Ladder of equality</h2>" + _missing("the ladder", "python -m converter verify RUN --json F; report --ladder F")
-    rungs = next((value for value in ladder.values() if isinstance(value, list) and value and isinstance(value[0], dict)), [])
-    headings = list(dict.fromkeys(key for rung in rungs for key in rung))
-    rows = [[rung.get(key, "") for key in headings] for rung in rungs]
-    return "<h2>Ladder of equality</h2>" + _table([heading.replace("_", " ") for heading in headings], rows)
+    try:
+        rows = []
+        for rung in ladder["rungs"]:
+            checked = f"{rung['checked']:,} {rung['unit']}" if rung["checked"] else "not available here"
+            rows.append((rung["claim"], _good(not rung["differences"], rung["status"]) if rung["checked"] else "", checked,
+                         rung["differences"], rung["status"], rung["detail"]))
+        outcome = "two engines differ" if ladder["differs"] else "no difference on any rung that could be climbed"
+        line = f"Model {ladder['model_id']}: {outcome}."
+    except (KeyError, TypeError, ValueError) as error:
+        raise HostError(f"--ladder: no ladder of this version ({error}); make it with `python -m converter verify --json`") from None
+    heads = ("claim", "holds", "checked", "differences", "status", "detail")
+    return f"<h2>Ladder of equality</h2><p>{_text(line)}</p>" + _table(heads, rows, kind="left")
