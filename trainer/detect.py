@@ -14,7 +14,7 @@ from trainer.pool import Int8, Int16, Int64, Labelled
 from trainer.spec import DetectorSpec, FeatureSpec
 
 GAP_GAIN = 0.05
-THRESHOLDS = tuple(range(90, 250, 5))
+THRESHOLDS = (*range(100, 240, 10), *range(240, 256, 2), 255)
 AVERAGES = (2, 3, 4, 6, 8)
 
 
@@ -143,7 +143,8 @@ def tune(stream: Stream, trial: Trial, features: FeatureSpec, detector: Detector
         for threshold in THRESHOLDS:
             candidate = replace(detector, average_count=count, threshold=threshold)
             result = judge(stream, features, candidate)
-            worth[candidate] = (result.heard - result.wrong) / max(1, result.words) + judge_trial(trial, candidate) / len(trial.labels)
+            listening = (result.heard - result.wrong) / max(1, result.words)
+            worth[candidate] = listening + judge_trial(trial, candidate) / len(trial.labels)
     best = [c for c, w in worth.items() if w == max(worth.values())]
     best = [c for c in best if c.average_count == best[0].average_count]
     return best[len(best) // 2]

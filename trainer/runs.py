@@ -25,7 +25,7 @@ from trainer.pool import AugmentSettings, Int8, Labelled, TrainingPool, labelled
 from trainer.qat import QuantNetwork
 from trainer.spec import DetectorSpec, KwsSpec
 from trainer.synthetic import SyntheticSettings, synthesize
-from trainer.train import Epoch, TrainSettings, fit, load_torch, predict, save_torch, to_batch
+from trainer.train import THREADS, Epoch, TrainSettings, fit, load_torch, predict, save_torch, to_batch
 
 CACHE = Path("build/cache")
 DOWNLOADED = Path("build/data/speech_commands_v0.02")
@@ -76,7 +76,7 @@ def default_settings(source: Source, model: str, epochs: int | None, seed: int) 
     if model == "dscnn":
         settings = replace(settings, epochs=40, batch=64)
     if source.synthetic:
-        settings = replace(settings, epochs=20, augment=AugmentSettings(copies=4))
+        settings = replace(settings, epochs=40, augment=AugmentSettings(copies=5))
     return replace(settings, epochs=epochs) if epochs is not None else settings
 
 
@@ -117,6 +117,7 @@ def qat_run(run: Path, bits: int, epochs: int | None, source: Source | None, pro
     validation = labelled(selection, "validation", CACHE, progress)
     pool = _pool(source, selection, settings, progress)
     quant = QuantNetwork(fold_norms(network), artifact.spec.features, bits)
+    torch.manual_seed(settings.seed)  # calibration runs with dropout
     calibrate(quant, pool.known[0, :512], pool.silence[:128])
 
     def freeze(epoch: int) -> None:
@@ -149,6 +150,7 @@ def _pool(source: Source, selection: Selection, settings: TrainSettings, progres
 
 def calibrate(quant: QuantNetwork, *features: Int8) -> None:
     """First ranges from training clips, before the first step."""
+    torch.set_num_threads(THREADS)
     quant.train()
     with torch.no_grad():
         for part in features:
