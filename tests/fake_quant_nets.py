@@ -48,7 +48,7 @@ class Net:
     def _spread(self, terms: int) -> float:
         """About three standard deviations of a sum of so many products, per unit of weight scale."""
         quant = self.tensors[self.at].quant
-        return 3.0 * terms**0.5 * 73.0 * quant.scale * (148.0 if self.at == 0 else 40.0)
+        return 3.0 * math.sqrt(terms) * 73.0 * quant.scale * (148.0 if self.at == 0 else 40.0)
 
     def _relu_quant(self, reach: float) -> QuantParams:
         return QuantParams((_scale(self.rng, 0.9 * reach / 255, reach / 255),), (-128,))
