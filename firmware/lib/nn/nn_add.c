@@ -1,6 +1,6 @@
 // ADD: both inputs are scaled to twice the larger scale with 20 bits below the point, added and scaled to the output.
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O2")
+#pragma GCC optimize("O3")
 #endif
 
 #include "nn_requant.h"
