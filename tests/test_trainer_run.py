@@ -203,6 +203,19 @@ def test_stream_features_begin_as_from_a_reset(sets: tuple[TrainingPool, Labelle
     assert same[np.random.default_rng(0).permutation(len(same))[0]] and sum(same) < len(same) / 2
 
 
+def test_quantized_training_repeats(finished: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again from the same float checkpoint in another folder: the same weights, ranges and detector."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("artifact.json", "float.pt"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    torch.seed()
+    with Progress(disable=True) as progress:
+        again = runs.qat_run(tmp_path, 8, 2, runs.Source(str(corpus)), progress)
+    one, other = (train.load_torch(folder / "qat.pt")["state"] for folder in (finished, tmp_path))
+    assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+    assert again.detector == ModelArtifact.load(finished).detector
+
+
 def test_other_bits_are_trained_but_every_width_is_checked(finished: Path, corpus: Path) -> None:
     with Progress(disable=True) as progress, pytest.raises(TrainerError, match="--bits"):
         runs.qat_run(finished, 9, 1, runs.Source(str(corpus)), progress)
