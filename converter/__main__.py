@@ -15,6 +15,7 @@ from converter import convert as conversion
 from converter import size as sizes
 from converter.graph import ConvertError
 from converter.kws_header import has_per_channel_dense
+from converter.older_dense import older_rule_agrees
 from trainer.artifact import ArtifactError, write_atomic
 from trainer.spec import SpecError
 
@@ -56,6 +57,8 @@ def convert(
     conversion.write_all(files, folder)
     if has_per_channel_dense(loaded.graph):
         typer.echo("note: a dense layer has several weight scales; use engine aot, Arduino's TFLM reads only the first", err=True)
+    elif not older_rule_agrees(loaded.graph):
+        typer.echo("note: a sum of a dense layer exists that Arduino's older TFLM rounds otherwise than engine aot, by one step", err=True)
     typer.echo(f"{folder}: {len(files)} files, model_id {loaded.graph.model_id}, spec_id {loaded.spec_id}")
 
 

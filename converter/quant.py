@@ -79,7 +79,7 @@ def fully_connected_multipliers(input: QuantParams, weights: QuantParams, output
     """(mantissas, shifts) per output of FULLY_CONNECTED, as the package tflite-micro of 2026 computes them: like a convolution's.
 
     Older TensorFlow Lite (tflite-runtime 2.14, the Arduino library of 2024) rounds s_in * s_w of a one-scale dense layer to float32
-    first: outputs differ by 1 only where sum * factor lies within about 3e-8 (relative) of a half. A test counts it.
+    first: outputs differ by 1 only where sum * factor lies within about 3e-8 (relative) of a half; older_dense.py decides for a model.
     """
     return conv_multipliers(input, weights, output, channels)
 

@@ -12,6 +12,7 @@ from converter import quant, reference
 from converter.check import check
 from converter.engines import Tflm, Unavailable
 from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, QuantParams, Tensor
+from converter.older_dense import sums_that_part
 from converter.tflite_reader import read_tflite
 from converter.tflite_writer import write_tflite
 
@@ -76,6 +77,33 @@ def test_one_scale_dense_takes_the_scale_product_in_double_as_tflm_does() -> Non
             assert np.array_equal(ours, Tflm(graph).output(np.zeros((1, 1), np.int8)))
         except Unavailable as missing:
             pytest.skip(str(missing))
+        known = set(sums_that_part(graph, layer))
         older = quant.multiply_by_quantized_multiplier(bias.astype(np.int64), *quant.quantize_multiplier(rounded))
+        assert {int(value) for value in np.maximum(ours[0], older)[ours[0] != older]} <= known
         told_apart += int((ours[0] != older).sum())
     assert told_apart > 0, "no draw tells the two rules apart"
+
+
+def _one_dense(s_in: float, s_weight: float, s_out: float, zero_point: int) -> tuple[Graph, FullyConnected]:
+    layer = FullyConnected("d", 0, 1, np.ones((1, 1), np.int8), QuantParams((s_weight,), (0,)), np.zeros(1, np.int32), "NONE")
+    x, y = Tensor("x", (1, 1), QuantParams((s_in,), (0,))), Tensor("y", (1, 1), QuantParams((s_out,), (zero_point,)))
+    return Graph((x, y), (layer,), 0, 1), layer
+
+
+def test_older_dense_rule_is_decided_exactly() -> None:
+    """Against the sums round every half: an output is named if and only if some sum there rounds to it under one rule alone."""
+    rng = np.random.default_rng(2)
+    named = 0
+    for _ in range(30):
+        s_in, s_weight = (float(np.float32(rng.uniform(1e-4, 2e-3))) for _ in range(2))
+        graph, layer = _one_dense(s_in, s_weight, 0.5, 3)
+        exact = s_in * s_weight / 0.5
+        found = set(sums_that_part(graph, layer))
+        for value in range(-127, 128):
+            sums = round((value - 0.5 - 3) / exact) + np.arange(-60, 61, dtype=np.int64)
+            rules = [quant.multiply_by_quantized_multiplier(sums, *quant.quantize_multiplier(real)) + 3 >= value
+                     for real in (exact, float(np.float32(s_in) * np.float32(s_weight)) / 0.5)]
+            assert (value in found) == bool((rules[0] != rules[1]).any()), value
+        named += len(found)
+    assert named > 0
+    assert sums_that_part(*_one_dense(float(np.float32(0.0123)), 2.0**-9, 0.37, -5)) == [], "a power of two leaves no rounding"
