@@ -1,0 +1,52 @@
+"""The committed reference model on the virtual board hears real recordings, every score and decision as the host's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from host_native import ROOT
+from test_host import Cli, cli
+
+from converter import convert
+from host.emulator.build import build_firmware
+from host.model import REFERENCE
+
+__all__ = ["cli"]  # the fixture
+
+
+@pytest.fixture(scope="module")
+def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("no arm-none-eabi-gcc to build the firmware with")
+    folder = tmp_path_factory.mktemp("reference")
+    convert.write_all(convert.render(convert.load(REFERENCE)), folder / "model")
+    return build_firmware(folder / "model", folder / "build")
+
+
+def test_some_recordings(cli: Cli, elf: Path, speech_commands: Path, tmp_path: Path) -> None:
+    """Three of each class, by microphone; which are right is the longer test's matter."""
+    files = [file for word in ("yes", "stop", "no", "_silence_") for file in sorted((speech_commands / word).glob("*.flac"))[:3]]
+    result = cli("trial", elf, *files, "--times", 1, "--json", tmp_path / "t.json")
+    assert result.code == 0, result.err
+    found = json.loads((tmp_path / "t.json").read_text())
+    assert found["n"] == 12 and found["different"] == 0
+    assert {row["heard"] for row in found["attempts"]} == {"yes", "stop", "-"}
+
+
+@pytest.mark.slow
+def test_trial_of_a_hundred_test_clips(cli: Cli, elf: Path, speech_commands: Path, tmp_path: Path) -> None:
+    """25 per class, first in SHA-256 order of the file name: at least 85 right."""
+    command = [sys.executable, "-m", "trainer", "clips", str(REFERENCE), "--out", str(tmp_path / "clips"), "--per-class", "25",
+               "--data", str(speech_commands)]
+    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "COLUMNS": "80"}, timeout=600)
+    result = cli("trial", elf, tmp_path / "clips", "--times", 1, "--no-table", "--json", tmp_path / "t.json")
+    assert result.code == 0, result.err
+    found = json.loads((tmp_path / "t.json").read_text())
+    assert found["n"] == 100 and found["different"] == 0
+    assert found["right"] >= 85
