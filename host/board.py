@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import sys
 import time
 import zlib
@@ -120,7 +121,7 @@ class Board:
     @property
     def modelled(self) -> bool:
         """True when the port is no serial device but the virtual board's, whose times come from its cycle model."""
-        return "://" in self.port or self.port.startswith("/dev/pts/")
+        return re.match(r"\w+://|/dev/pts/|/dev/ttys\d", self.port) is not None
 
     # -- lines
 

@@ -56,7 +56,7 @@ def write_model(folder: Path, graph: Graph, detector: DetectorSpec = DETECTOR) -
     return folder
 
 
-def build(folder: Path, model: Path, flags: tuple[str, ...] = SANITIZE) -> Path:
+def build(folder: Path, model: Path, flags: tuple[str, ...] = SANITIZE, defines: tuple[str, ...] = ("-DKWS_LISTEN_AT_BOOT=0",)) -> Path:
     """Compiles the whole sketch with the aot engine; skips where there is no C++ compiler."""
     if shutil.which("gcc") is None or shutil.which("g++") is None:
         pytest.skip("no gcc and g++ to compile the sketch with")
@@ -67,7 +67,6 @@ def build(folder: Path, model: Path, flags: tuple[str, ...] = SANITIZE) -> Path:
         c_files = [file for file in c_files if file.parent.name != "frontend"]
     c_files += [model / "model_aot.c", FIRMWARE / "src" / "engine_aot.c", ROOT / "tests" / "protocol_board.c"]
     cpp_files = [FIRMWARE / "src" / "main.cpp", FIRMWARE / "src" / "commands.cpp"]
-    defines = ["-DKWS_LISTEN_AT_BOOT=0"]
     folder.mkdir(parents=True, exist_ok=True)
     for compiler, standard, files in (("gcc", "gnu11", c_files), ("g++", "gnu++14", cpp_files)):
         command = [compiler, f"-std={standard}", *flags, *defines, *include, "-c", *map(str, files)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,6 +17,11 @@ from host_native import DETECTOR, SPEC, build, running, tinyconv, write_model
 from numpy.typing import NDArray
 
 import host.__main__ as commands
+import host.board as board_module
+import host.detector as detector_module
+import host.profiler as profiler_module
+import host.protocol as protocol_module
+import host.trial as trial_module
 from converter import reference
 from converter.tflite_writer import write_tflite
 from host.board import Board
@@ -335,6 +342,29 @@ def test_report(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
 def test_missing_run_folder(cli: Cli, tmp_path: Path) -> None:
     assert "no artifact.json" in refusal(cli("report", tmp_path))
     assert refusal(cli("compare", tmp_path / "none"))
+
+
+def test_slow_engine_listens_at_its_own_hop_and_from_power_up(folder: Path, model: Path, tmp_path: Path) -> None:
+    """Five frames a hop: the average spans the same time, the host follows; listening at power-up says nothing and ends by itself."""
+    slow = build(folder / "slow_build", write_model(folder / "slow_model", tinyconv()), FAST, ("-DKWS_HOP_FRAMES=5",))
+    pcm = sound(3.0, 4)
+    (tmp_path / "mic.raw").write_bytes(pcm.tobytes())
+    with running(slow, KWS_MIC=str(tmp_path / "mic.raw")) as url, Board(url) as board:
+        assert board.identity.detector is not None
+        assert (board.identity.detector.hop_frames, board.identity.detector.average_count) == (5, 1)
+        assert board.memory().flash == 100000  # the board listens and answers
+        heard = [Decision.of(item) for item in board.listen(25)]
+        assert heard == listen(load_model(model), board.identity, pcm)[:25]
+        board.load_input(bytes(1960))
+        assert board.infer(2, 1).count == 2
+    with running(slow) as url, Board(url) as board:  # no microphone: the board waits for commands
+        assert board.memory().flash == 100000
+
+
+@pytest.mark.parametrize("module", [board_module, detector_module, profiler_module, protocol_module, trial_module, commands])
+def test_examples(module: ModuleType) -> None:
+    """The examples in the docstrings."""
+    assert doctest.testmod(module).failed == 0
 
 
 def test_host_decisions_do_not_depend_on_the_board() -> None:

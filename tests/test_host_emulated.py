@@ -15,10 +15,11 @@ from test_host import Cli, cli, refusal, sound, wav
 
 from converter.tflite_writer import write_tflite
 from host.board import Board, connect
+from host.emulator.board import VirtualBoard
 from host.emulator.build import build_firmware
 from host.emulator.launcher import launch
 from host.model import Decision, listen, load_model
-from host.protocol import HostError, Record
+from host.protocol import Heard, HostError, Record, parse_line
 
 __all__ = ["cli"]  # the fixture
 
@@ -114,6 +115,31 @@ def test_microphone_is_not_starved_by_commands(elf: Path, tmp_path: Path) -> Non
         lines = iter(lambda: board._line("listening"), None)
         end = next(line for line in lines if isinstance(line, Record) and line.key == "listened")
         assert end.fields == ("60", "0")
+
+
+def test_led_shows_the_word(elf: Path) -> None:
+    """Dark until the first word, then its colour (green for the first word of the model, red for the second)."""
+    pins = {"green": 16, "red": 24, "blue": 6}
+    board = VirtualBoard(elf, pcm=sound(6.0, 4))
+    lit: list[tuple[int, set[str]]] = []
+    text = bytearray()
+
+    def look() -> bool:
+        text.extend(board.take_output())
+        now = {name for name, pin in pins.items() if not board.pins.get("P0", 0xFFFFFFFF) >> pin & 1}
+        if not lit or lit[-1][1] != now:
+            lit.append((text.count(b"m-heard"), now))
+        return b"m-listened" in text
+
+    board.send(b"%listen 140%")
+    assert board.run(30.0, look)
+    words = [Heard.of(record, 4) for line in bytes(text).split(b"\r\n") if line.startswith(b"m-heard")
+             if isinstance(record := parse_line(line), Record)]
+    colours = [{2: {"green"}, 3: {"red"}}[item.word] for item in words if item.word is not None]
+    shown = [colour for _, colour in lit if colour]
+    assert colours and lit[0][1] == set()
+    assert [colour for index, colour in enumerate(colours) if index == 0 or colours[index - 1] != colour] == [
+        colour for index, colour in enumerate(shown) if index == 0 or shown[index - 1] != colour]
 
 
 def test_no_microphone(cli: Cli, elf: Path) -> None:
