@@ -16,8 +16,8 @@ from host.emulator.chip import Nrf52840
 from host.emulator.counter import STOP_MISS, STOP_NONE, make_counter
 from host.emulator.cycles import block_cost, prefix_cost
 from host.emulator.elf import FLASH_BYTES, Image, load_image
-from host.emulator.errors import BoardError
-from host.emulator.faults import describe_fault
+from host.emulator.errors import BoardError, BoardFault
+from host.emulator.faults import describe_fault, what_failed
 from host.emulator.nvic import SVCALL, Nvic
 from host.emulator.report import Report, make_report
 from host.emulator.schedule import CLOCK_HZ, Schedule
@@ -26,6 +26,7 @@ from host.emulator.thumb import decode
 _NEVER = 0xF0F0F0F0  # an address no program reaches: emu_start wants one to stop at
 _WFI, _WFE, _SEV = 0xBF30, 0xBF20, 0xBF40
 _FOREVER = 1 << 62
+_MAX_RESETS, _RESET_SECONDS = 100, 0.1
 _SVC_INTERRUPT, _EXC_RETURN_INTERRUPT, _BKPT_INTERRUPT = 2, 8, 7
 
 
@@ -51,6 +52,7 @@ class VirtualBoard:
         self.poll: Callable[[], None] | None = None  # called now and then while the core runs
         self._in_mmio = self._reset_wanted = self._sleeping = self._event = self._returned = False
         self._once_more = False
+        self._bad_address = 0
         self._interrupt: int | None = None
         self._to_mark: set[int] = set()
         self._marked: set[int] = set()
@@ -72,6 +74,7 @@ class VirtualBoard:
             uc.mem_map(address, len(data), uc_const.UC_PROT_READ)
             uc.mem_write(address, data)
         uc.hook_add(uc_const.UC_HOOK_INTR, self._on_interrupt)
+        uc.hook_add(uc_const.UC_HOOK_MEM_UNMAPPED | uc_const.UC_HOOK_MEM_PROT, self._on_bad_address)
 
     def _mmio_read(self, uc: Any, offset: int, size: int, read: Callable[[int, int], int]) -> int:
         self._in_mmio = True
@@ -90,6 +93,10 @@ class VirtualBoard:
     def _on_interrupt(self, uc: Any, number: int, user: Any) -> None:
         self._interrupt = number
         uc.emu_stop()
+
+    def _on_bad_address(self, uc: Any, access: int, address: int, size: int, value: int, user: Any) -> bool:
+        self._bad_address = address
+        return False
 
     def _soon(self) -> None:
         """Something changed: look again at the next block."""
@@ -173,6 +180,14 @@ class VirtualBoard:
         Raises BoardError when the program faults, or sleeps with nothing left that could wake it.
         """
         end = _FOREVER if seconds is None else self.schedule.now() + round(seconds * CLOCK_HZ)
+        try:
+            return self._run(end, until)
+        except BoardFault:
+            raise
+        except BoardError as trouble:
+            raise self.fault(str(trouble)) from None
+
+    def _run(self, end: int, until: Callable[[], bool] | None) -> bool:
         while True:
             if until is not None and until():
                 return True
@@ -180,8 +195,10 @@ class VirtualBoard:
                 self.poll()
             self.schedule.run_due()
             if self._reset_wanted:
-                self.resets += 1
                 self._reset()
+                self.resets += 1
+                if self.resets >= _MAX_RESETS and self.seconds < 2 * _MAX_RESETS * _RESET_SECONDS:
+                    raise BoardError(f"the program keeps resetting the board ({self.resets} resets)")
             if self.schedule.now() >= end:
                 return False
             if self._sleeping:
@@ -297,9 +314,9 @@ class VirtualBoard:
             self._sleeping = not (self._event or before[0] == _SEV)
             self._event = False
         elif error is not None:
-            raise self.fault(str(error))
+            raise self.fault(what_failed(error, self._bad_address))
 
-    def fault(self, what: str) -> BoardError:
+    def fault(self, what: str) -> BoardFault:
         return describe_fault(self, what)
 
     # --- the outside -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from host.emulator.errors import BoardError
 
 FLASH_BYTES = 0x100000
 RAM_START, RAM_BYTES = 0x20000000, 0x40000
-_PT_LOAD, _SHT_SYMTAB, _STT_FUNC, _STT_OBJECT, _EM_ARM = 1, 2, 2, 1, 40
+_PT_LOAD, _SHT_SYMTAB, _STT_FUNC, _STT_OBJECT, _STB_GLOBAL, _EM_ARM = 1, 2, 2, 1, 1, 40
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def _symbols(data: bytes, shoff: int, shentsize: int, shnum: int) -> tuple[list[
             name_at, value, size, info, _, section = struct.unpack_from("<IIIBBH", data, offset)
             name = strings[name_at:strings.find(b"\0", name_at)].decode(errors="replace")
             if info & 15 == _STT_FUNC and section:
-                functions.setdefault(value & ~1, Symbol(name, value & ~1, size))
+                if info >> 4 == _STB_GLOBAL or value & ~1 not in functions:
+                    functions[value & ~1] = Symbol(name, value & ~1, size)
             elif name and section and (info & 15 == _STT_OBJECT or info & 15 == 0):
                 objects.setdefault(name, Symbol(name, value, size))
     return sorted(functions.values(), key=lambda one: one.address), objects

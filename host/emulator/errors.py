@@ -5,3 +5,7 @@ from host.protocol import HostError
 
 class BoardError(HostError):
     """What stopped the board, or kept it from starting, in one sentence."""
+
+
+class BoardFault(BoardError):
+    """The program cannot go on; the sentence says where it was."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from unicorn import unicorn_const as uc_const
 from unicorn.unicorn_py3 import UcError
 
 from host.emulator.elf import RAM_BYTES, RAM_START
-from host.emulator.errors import BoardError
+from host.emulator.errors import BoardFault
 from host.emulator.nvic import exception_name
 
 if TYPE_CHECKING:
@@ -17,7 +18,19 @@ if TYPE_CHECKING:
 _MAX_CALLERS = 8
 
 
-def describe_fault(board: VirtualBoard, what: str) -> BoardError:
+_WORDS = {uc_const.UC_ERR_READ_UNMAPPED: "read of {}, where there is nothing,",
+          uc_const.UC_ERR_WRITE_UNMAPPED: "write to {}, where there is nothing,",
+          uc_const.UC_ERR_FETCH_UNMAPPED: "jump to {}, where there is no code,", uc_const.UC_ERR_WRITE_PROT: "write to {}, which is flash,",
+          uc_const.UC_ERR_FETCH_PROT: "jump to {}, which holds no code,",
+          uc_const.UC_ERR_INSN_INVALID: "undefined instruction or ARM state"}
+
+
+def what_failed(error: UcError, address: int) -> str:
+    """Unicorn's error in the words of the board."""
+    return _WORDS.get(error.errno, str(error)).format(f"{address:#010x}")
+
+
+def describe_fault(board: VirtualBoard, what: str) -> BoardFault:
     """The error to raise when the program cannot go on."""
     pc, sp = board.cpu.pc, board.register("sp")
     where = board.image.name_at(pc)
@@ -26,7 +39,7 @@ def describe_fault(board: VirtualBoard, what: str) -> BoardError:
         what = f"stack overflow (the stack pointer is {sp:#010x}, outside RAM)"
     callers = call_stack(board)
     called = f", called by {' < '.join(callers)}" if callers else ""
-    return BoardError(f"{what} at {where} (pc {pc:#010x}){inside} after {board.seconds:.6f} s of board time{called}; "
+    return BoardFault(f"{what} at {where} (pc {pc:#010x}){inside} after {board.seconds:.6f} s of board time{called}; "
                       f"last instructions: {last_instructions(board)}")
 
 
