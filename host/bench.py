@@ -120,12 +120,18 @@ def _timed() -> Iterator[list[float]]:
 
 def _table(figures: list[Figure]) -> Table:
     table = Table(title="bench")
-    table.add_column("figure")
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("best elsewhere", justify="right")
-    table.add_column("note")
+    table.add_column("figure", no_wrap=True)
+    for heading in ("value", "uncached", "best elsewhere"):
+        table.add_column(heading, justify="right", no_wrap=heading != "best elsewhere")
+    values = {figure.key: figure.value for figure in figures}
     for figure in figures:
+        if figure.key.endswith("_uncached"):
+            continue
         elsewhere = BEST_ELSEWHERE.get(figure.key)
-        best = f"{elsewhere[0]:,} ({elsewhere[1]})" if elsewhere else ""
-        table.add_row(figure.key, "-" if figure.value is None else f"{figure.value:,}", best, figure.note)
+        best = f"{elsewhere[0]:,} {elsewhere[1]}" if elsewhere else ""
+        table.add_row(figure.key, _number(figure.value) or figure.note, _number(values.get(f"{figure.key}_uncached")), best)
     return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,}"
