@@ -191,6 +191,9 @@ def test_levels_by_bits(bits: int) -> None:
     assert int(weight.abs().max()) == (1 << (bits - 1)) - 1
     values = quant.integer_layers(to_batch(some_features(8), FEATURES))["conv"]
     assert len(torch.unique(values)) <= 1 << bits
+    if bits < 8:
+        with pytest.raises(TrainerError, match="writes 8-bit networks"):
+            to_onnx(quant, SPEC)
 
 
 def test_zero_is_exact() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import trainer_corpus
+from rich.console import Console
 from rich.progress import Progress
 
 from converter.onnx_reader import read_onnx
@@ -193,6 +195,39 @@ def test_evaluation_counts_every_clip(finished: Path) -> None:
     change = found["float_to_int8"]
     after = found["engines"]["int8"]["test_reset"]["accuracy"] - found["engines"]["float"]["test_reset"]["accuracy"]
     assert change["net_loss_points"] == pytest.approx(-after, abs=0.02)
+
+
+def test_other_recordings_leave_the_artifact_alone(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = (finished / "artifact.json").read_bytes()
+    other = trainer_corpus.make(tmp_path / "other", speakers=44)
+    with Progress(disable=True) as progress:
+        result = evaluate.evaluate_run(finished, runs.Source(str(other)), progress)
+    assert not result["smoke_test"] and (finished / "artifact.json").read_bytes() == before
+    assert json.loads((finished / "evaluation_other.json").read_text()) == json.loads(json.dumps(result))
+
+
+def test_damaged_cache_is_made_anew(corpus: Path, tmp_path: Path) -> None:
+    chosen = select(corpus, SPEC)
+    with Progress(disable=True) as progress:
+        first = labelled(chosen, "test", tmp_path, progress)
+        (file,) = tmp_path.iterdir()
+        whole = file.read_bytes()
+        for damaged in (whole[:1000], b"", whole[:-30], b"PK\x03\x04" + bytes(100)):
+            file.write_bytes(damaged)
+            assert np.array_equal(labelled(chosen, "test", tmp_path, progress).features, first.features)
+            assert file.read_bytes() == whole
+
+
+def test_smoke_test_is_never_called_an_accuracy(finished: Path) -> None:
+    artifact = ModelArtifact.load(finished)
+    result = json.loads((finished / "evaluation.json").read_text())
+    for synthetic, data in ((True, "synthetic"), (False, artifact.data)):
+        console = Console(record=True, width=160, file=io.StringIO())
+        evaluate.show(artifact, {**result, "smoke_test": synthetic}, console)
+        evaluate.show_runs(replace(artifact, data=data), [artifact, artifact], console)
+        said = console.export_text()
+        assert ("smoke test" in said) == synthetic and ("accuracy," in said or "accuracy of" in said) != synthetic
 
 
 def test_stream_features_begin_as_from_a_reset(sets: tuple[TrainingPool, Labelled]) -> None:

@@ -3,7 +3,8 @@
 A data folder is shaped like Speech Commands: one folder of WAV or FLAC per word, `_background_noise_`, and perhaps
 `_silence_` with test clips. The rules below (row A1): every clip of a chosen word is used; to a split with k of them come
 ceil(k * p / 100) clips of other words (`unknown`) and as many of `silence`, p = 100 // (words + 1). Unknown clips of
-validation and test are the first in SHA-256 order of their names; training draws that many afresh each epoch.
+validation and test are the first in SHA-256 order of their names; training draws that many afresh each epoch from the
+first 4 times as many.
 Source of the split: Speech Commands' which_set() (Warden 2018, arXiv 1804.03209).
 """
 
@@ -30,6 +31,7 @@ NOISE_FOLDER, SILENCE_FOLDER = "_background_noise_", "_silence_"
 SUFFIXES = (".wav", ".flac")
 MAX_CLIPS_PER_CLASS = 2**27 - 1
 VALIDATION_PERCENT, TEST_PERCENT = 10, 10
+POOL_FACTOR = 4
 NOISE_REGION = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 Int16 = npt.NDArray[np.int16]
 Progress = Callable[[int], None]
@@ -114,7 +116,7 @@ def select(folder: Path, spec: KwsSpec, clips_file: Path | None = None) -> Selec
         paths = {name: by_word[name.split("/")[0]][name] for name in others if which_set(name) == split}
         unknown = [Clip(name, paths[name], 1) for name in in_sha256_order(paths)]
         if split == "train":
-            pool, unknown = tuple(unknown), []
+            pool, unknown = tuple(unknown[:POOL_FACTOR * extra]), []
         silence = _silence(folder, noises, split, extra)
         found[split] = (*known, *unknown[:extra], *silence)
     if not pool:

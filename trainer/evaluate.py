@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -23,10 +24,10 @@ from trainer.data import noise_backgrounds
 from trainer.detect import judge, judge_trial, make_stream, make_trial
 from trainer.errors import TrainerError
 from trainer.features import stream_features
-from trainer.pool import Int8, Int64, Labelled, labelled
+from trainer.pool import Int8, Int16, Int64, Labelled, labelled
 from trainer.runs import CACHE, Source, load_float, load_quant
 from trainer.spec import FeatureSpec, KwsSpec
-from trainer.train import predict
+from trainer.train import THREADS, predict
 
 Confusion = npt.NDArray[np.int64]
 
@@ -62,11 +63,17 @@ def continuous_features(split: Labelled, spec: FeatureSpec) -> Int8:
 
 
 def evaluate_run(run: Path, source: Source | None, progress: Progress) -> dict[str, Any]:
-    """RUN/evaluation.json and RUN/confusion.png; the same facts, without matrices, go into artifact.json."""
+    """RUN/evaluation.json and RUN/confusion.png; the same facts, without matrices, go into artifact.json.
+
+    With recordings other than the run's own (`source`), only RUN/evaluation_other.json and confusion_other.png are written.
+    """
+    torch.set_num_threads(THREADS)
     artifact = ModelArtifact.load(run)
     engines = _engines(artifact)
-    selection = (source or Source.load(run)).selection(artifact.spec, progress)
-    result: dict[str, Any] = {"labels": list(artifact.spec.labels), "smoke_test": artifact.is_smoke_test, "engines": {}}
+    own = source is None
+    source = source or Source.load(run)
+    selection = source.selection(artifact.spec, progress)
+    result: dict[str, Any] = {"labels": list(artifact.spec.labels), "smoke_test": source.synthetic or artifact.is_smoke_test, "engines": {}}
     splits = {name: labelled(selection, name, CACHE, progress) for name in ("validation", "test")}
     task = progress.add_task("evaluating", total=4 * len(engines))
     predicted: dict[tuple[str, str], Int64] = {}
@@ -81,18 +88,24 @@ def evaluate_run(run: Path, source: Source | None, progress: Progress) -> dict[s
                 progress.advance(task)
     if "int8" in engines:
         result["float_to_int8"] = gained_lost(splits["test"].labels, predicted["float", "test"], predicted["int8", "test"])
-        settings = (artifact.spec.features, artifact.detector)
-        stream = make_stream(splits["test"], noise_backgrounds(selection, "test"), engines["int8"], *settings)
-        heard = judge(stream, *settings)
-        trial = make_trial(splits["test"], engines["int8"], *settings, per_class=25)
-        result["listening"] = {
-            "words": heard.words, "heard": heard.heard, "false_accepts": heard.wrong, "seconds": round(stream.seconds),
+        result["listening"] = _listening(artifact, splits["test"], noise_backgrounds(selection, "test"), engines["int8"])
+    suffix = "" if own else "_other"
+    write_atomic(run / f"evaluation{suffix}.json", (json.dumps(result, indent=1) + "\n").encode())
+    _picture(run / f"confusion{suffix}.png", result)
+    if own:
+        artifact.with_results(evaluation=_without_matrices(result)).save()
+    return result
+
+
+def _listening(artifact: ModelArtifact, test: Labelled, noises: Sequence[Int16], score: Callable[[Int8], Int8]) -> dict[str, Any]:
+    """What the detector does on a stream of test clips, and on clips played alone."""
+    settings = (artifact.spec.features, artifact.detector)
+    stream = make_stream(test, noises, score, *settings)
+    heard = judge(stream, *settings)
+    trial = make_trial(test, score, *settings, per_class=25)
+    return {"words": heard.words, "heard": heard.heard, "false_accepts": heard.wrong, "seconds": round(stream.seconds),
             "false_accepts_per_hour": round(heard.false_accepts_per_hour, 1), "miss_rate": round(heard.miss_rate, 4),
             "trial": {"right": judge_trial(trial, artifact.detector), "n": len(trial.labels)}}
-    write_atomic(run / "evaluation.json", (json.dumps(result, indent=1) + "\n").encode())
-    _picture(run / "confusion.png", artifact, result)
-    artifact.with_results(evaluation=_without_matrices(result)).save()
-    return result
 
 
 def _engines(artifact: ModelArtifact) -> dict[str, Callable[[Int8], npt.NDArray[Any]]]:
@@ -133,7 +146,7 @@ def show(artifact: ModelArtifact, result: dict[str, Any], console: Console | Non
     """Print the tables; synthetic speech is called a smoke test."""
     console = console or Console()
     labels = result["labels"]
-    word = "smoke test on synthetic speech (not an accuracy)" if artifact.is_smoke_test else "accuracy"
+    word = "smoke test with synthetic speech (not an accuracy)" if result["smoke_test"] else "accuracy"
     for split in ("validation", "test"):
         sizes = result["engines"]["float"][f"{split}_reset"]
         table = Table(title=f"{artifact.model} {word}, {split}, %")
@@ -181,14 +194,14 @@ def show_runs(best: ModelArtifact, every: Sequence[ModelArtifact], console: Cons
     console.print(f"kept by validation: seed {best.seed}, {best.path}")
 
 
-def _picture(file: Path, artifact: ModelArtifact, result: dict[str, Any]) -> None:
+def _picture(file: Path, result: dict[str, Any]) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     engines = result["engines"]
-    word = "smoke test" if artifact.is_smoke_test else "test"
+    word = "smoke test" if result["smoke_test"] else "test"
     figure, axes = pyplot.subplots(1, len(engines), figsize=(4.2 * len(engines), 4), layout="constrained", squeeze=False)
     for axis, (engine, splits) in zip(axes[0], engines.items(), strict=True):
         found = splits["test_reset"]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -212,7 +214,7 @@ def _cached(cache: Path, name: str, key: object) -> dict[str, npt.NDArray[Any]] 
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return {k: arrays[k] for k in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 
