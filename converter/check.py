@@ -45,7 +45,7 @@ Windowed = Union[Conv2D, DepthwiseConv2D, AveragePool2D, MaxPool2D]
 def check(graph: Graph) -> Graph:
     """The same graph; raises ConvertError naming the first tensor or layer that breaks a rule."""
     for tensor in graph.tensors:
-        _check_tensor(tensor)
+        check_tensor(tensor)
     ready = {graph.input}
     for layer in graph.layers:
         for index in layer_inputs(layer):
@@ -81,7 +81,8 @@ def _require(holds: bool, where: str, rule: str) -> None:
         raise ConvertError(f"{where}: {rule}")
 
 
-def _check_tensor(tensor: Tensor) -> None:
+def check_tensor(tensor: Tensor) -> None:
+    """Raises ConvertError unless the shape is fixed, of batch 1 and not too large, with one good scale."""
     shape = tensor.shape
     sane = 1 <= len(shape) <= 5 and all(1 <= size <= MAX_ELEMENTS for size in shape) and math.prod(shape) <= MAX_ELEMENTS
     _require(sane, tensor.name, f"an activation has 1 to 5 fixed dimensions and at most {MAX_ELEMENTS} elements, got {shape}")

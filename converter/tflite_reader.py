@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from converter import tflite_schema as schema
-from converter.check import MAX_ELEMENTS, check, check_spec
+from converter.check import MAX_ELEMENTS, check, check_spec, check_tensor
 from converter.graph import (
     Activation,
     Add,
@@ -123,8 +123,10 @@ class _Reader:
         shape = tuple(table.numbers(schema.TensorTable.SHAPE, "i"))
         if -1 in table.numbers(schema.TensorTable.SHAPE_SIGNATURE, "i")[1:] or -1 in shape:
             raise ConvertError(f"{where}: tensor {name} has a dynamic shape; export the model with fixed sizes")
+        tensor = Tensor(name, shape, self._quant(name, table))
+        check_tensor(tensor)
         self.numbers[index] = len(self.tensors)
-        self.tensors.append(Tensor(name, shape, self._quant(name, table)))
+        self.tensors.append(tensor)
         return self.numbers[index]
 
     def _known(self, where: str, index: int) -> int:
@@ -148,6 +150,8 @@ class _Reader:
 
     def _weights(self, where: str, index: int, axis: int) -> tuple[Int8, QuantParams]:
         values = self._constant(where, index, schema.INT8, "<i1").astype(np.int8)
+        if not values.ndim:
+            raise ConvertError(f"{where}: weights need dimensions, got a single number")
         params = self._quant(self._name(index), self._table(where, index))
         if params.axis is not None and params.axis != axis:
             raise ConvertError(f"{where}: per-channel weights need quantized dimension {axis}, got {params.axis}")
@@ -221,7 +225,7 @@ class _Reader:
         weights, params = self._weights(name, inputs[1], axis=3)
         bias = self._bias(name, inputs, weights.shape[-1])
         in_channels = self.tensors[x].shape[-1]
-        multiplier = weights.shape[-1] // in_channels if in_channels > 0 else 0  # TFLite derives it from the shapes, too
+        multiplier = weights.shape[-1] // in_channels  # TFLite derives it from the shapes, too
         return DepthwiseConv2D(name, x, y, weights, params, bias, multiplier, shared.stride_hw, shared.padding, shared.activation)
 
     def _fully_connected(self, name: str, x: int, y: int, inputs: list[int], options: Table) -> FullyConnected:

@@ -111,6 +111,16 @@ def test_damaged_files_are_refused_or_read(index: int) -> None:
     assert refused >= 167, "at least every truncation is refused"
 
 
+@pytest.mark.parametrize("index", range(10))
+def test_shapes_without_dimensions_are_refused(index: int) -> None:
+    data = write_tflite(random_graph(index))
+    tables = schema.Table.root(data).tables(schema.Model.SUBGRAPHS)[0].tables(schema.SubGraph.TENSORS)
+    for table in tables:
+        position, _ = table._vector(schema.TensorTable.SHAPE, 4)
+        with pytest.raises(ConvertError):
+            read_tflite(data[:position - 4] + bytes(4) + data[position:])
+
+
 def test_foreign_bytes_are_refused() -> None:
     rng = np.random.default_rng(1)
     header = struct.pack("<I", 8) + schema.IDENTIFIER
