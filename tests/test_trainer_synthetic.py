@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from rich.progress import Progress
 
+from trainer import runs
 from trainer.data import SPLITS, select
 from trainer.errors import TrainerError
 from trainer.spec import KwsSpec
@@ -72,6 +73,15 @@ def test_plan_is_decided_by_the_seed() -> None:
     assert len(one) == 40 * 3 and len({u.file for u in one}) == len(one)
     assert len({u.voice for u in plan(SyntheticSettings(("yes",)))}) > 60
     assert all(u.word in SETTINGS.words or u.word in OTHER_WORDS for u in one)
+
+
+@needs_espeak
+def test_what_is_trained_on_a_synthetic_folder_is_a_smoke_test(made: Path, tmp_path: Path) -> None:
+    source = runs.Source(str(made))
+    chosen = select(made, KwsSpec.of_words(SETTINGS.words))
+    assert source.synthetic and runs.describe(source, chosen) == "synthetic"
+    assert runs.default_settings(source, "tinyconv", None, 0).augment.copies < runs.TrainSettings().augment.copies
+    assert not runs.Source(str(tmp_path)).synthetic
 
 
 @pytest.mark.parametrize(("settings", "expected"), [

@@ -24,7 +24,7 @@ from trainer.model import Architecture, Network, build, fold_norms
 from trainer.pool import AugmentSettings, Int8, Labelled, TrainingPool, labelled, taught_by, training_pool
 from trainer.qat import QuantNetwork
 from trainer.spec import DetectorSpec, KwsSpec
-from trainer.synthetic import SyntheticSettings, synthesize
+from trainer.synthetic import MARKER, SyntheticSettings, synthesize
 from trainer.train import THREADS, Epoch, TrainSettings, fit, load_torch, predict, save_torch, to_batch
 
 CACHE = Path("build/cache")
@@ -52,11 +52,12 @@ class Source:
 
     @property
     def synthetic(self) -> bool:
-        return self.data == "synthetic"
+        """True for `synthetic` and for a folder that `synthesize` made: what is measured there is a smoke test."""
+        return self.data == "synthetic" or (Path(self.data) / MARKER).is_file()
 
     def folder(self, spec: KwsSpec, progress: Progress) -> Path:
         """The data folder; synthetic speech is made when it is not there yet."""
-        if self.synthetic:
+        if self.data == "synthetic":
             settings = SyntheticSettings(spec.words)
             name = hashlib.sha256(json.dumps(asdict(settings)).encode()).hexdigest()[:12]
             return synthesize(settings, CACHE / f"synthetic-{name}", progress)
