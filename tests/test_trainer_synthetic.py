@@ -15,6 +15,7 @@ from trainer.data import SPLITS, select
 from trainer.errors import TrainerError
 from trainer.spec import KwsSpec
 from trainer.synthetic import MARKER, NOISES, OTHER_WORDS, SyntheticSettings, plan, synthesize
+from trainer.train import TrainSettings
 
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="the program espeak-ng is not installed")
 SETTINGS = SyntheticSettings(("yes", "hello board"), speakers=40, others=1, noise_s=12)
@@ -80,7 +81,7 @@ def test_what_is_trained_on_a_synthetic_folder_is_a_smoke_test(made: Path, tmp_p
     source = runs.Source(str(made))
     chosen = select(made, KwsSpec.of_words(SETTINGS.words))
     assert source.synthetic and runs.describe(source, chosen) == "synthetic"
-    assert runs.default_settings(source, "tinyconv", None, 0).augment.copies < runs.TrainSettings().augment.copies
+    assert runs.default_settings(source, "tinyconv", None, 0).augment.copies < TrainSettings().augment.copies
     assert not runs.Source(str(tmp_path)).synthetic
 
 
