@@ -1,4 +1,5 @@
-// engine.h on TensorFlow Lite Micro. Checked against the Arduino library Chirale_TensorFlowLite 2.0.0 (gnu++14) and TFLM's main branch.
+// engine.h on TensorFlow Lite Micro. Built and run with the Arduino library Chirale_TensorFLowLite 2.0.0 (commit 46da2f9, gnu++14) and
+// with tflite-micro of August 2026 (commit 90b983c, which wants C++17).
 #include <new>
 #include <stdio.h>
 #include <type_traits>
@@ -107,17 +108,23 @@ alignas(16) uint8_t arena[KWS_TFLM_ARENA_BYTES];
 alignas(Resolver) unsigned char resolver_storage[sizeof(Resolver)];
 alignas(tflite::MicroInterpreter) unsigned char interpreter_storage[sizeof(tflite::MicroInterpreter)];
 tflite::MicroInterpreter *interpreter;
-char error[160];
+char error[224];
 
-const char *check_tensor(const char *which, const TfLiteTensor *tensor, size_t bytes, double scale, int zero_point) {
+unsigned nano(float value) { return static_cast<unsigned>(value * 1e9f); }  // the core's printf knows no floats
+
+const char *check_tensor(const char *which, const TfLiteTensor *tensor, size_t bytes, float scale, int zero_point) {
     if (!tensor || tensor->type != kTfLiteInt8) {
-        snprintf(error, sizeof error, "tflm: the model's %s must be int8, got type %d; convert a quantized model", which, tensor ? tensor->type : -1);
+        snprintf(error, sizeof error, "tflm: the model's %s must be int8, got type %d; convert a quantized model", which,
+                 tensor ? tensor->type : -1);
         return error;
     }
-    const bool same = tensor->bytes == bytes && tensor->params.scale == static_cast<float>(scale) && tensor->params.zero_point == zero_point;
-    if (same) return nullptr;
-    snprintf(error, sizeof error, "tflm: model_data.c is not the model of kws_model.h: %s of %u bytes, want %u or another scale; convert again", which,
-             static_cast<unsigned>(tensor->bytes), static_cast<unsigned>(bytes));
+    const int got_zero_point = static_cast<int>(tensor->params.zero_point);
+    if (tensor->bytes == bytes && tensor->params.scale == scale && got_zero_point == zero_point) return nullptr;
+    snprintf(error, sizeof error,
+             "tflm: model_data.c is not the model of kws_model.h: its %s has %u bytes, scale %ue-9, zero point %d, want %u, %ue-9, %d; "
+             "convert again",
+             which, static_cast<unsigned>(tensor->bytes), nano(tensor->params.scale), got_zero_point, static_cast<unsigned>(bytes),
+             nano(scale), zero_point);
     return error;
 }
 
