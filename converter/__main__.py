@@ -19,7 +19,8 @@ from converter.older_dense import older_rule_agrees
 from trainer.artifact import ArtifactError, write_atomic
 from trainer.spec import SpecError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="From a trained model to the files that the firmware is built from.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+                  help="From a trained model to the files that the firmware is built from.")
 P = ParamSpec("P")
 R = TypeVar("R")
 console = Console()
