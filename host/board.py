@@ -189,7 +189,7 @@ class Board:
         records = []
         for line in self.lines(command):
             if not isinstance(line, Record):
-                raise HostError(f"{self.port}: unexpected {line} in the reply to {command[:40]}%; flash this project's firmware")
+                raise HostError(f"{self.port}: unexpected {str(line)[:80]} in the reply to {command[:40]}%; flash this project's firmware")
             records.append(line)
         return records
 
@@ -236,7 +236,7 @@ class Board:
                 try:
                     results = tuple(float(field) for field in line.fields)
                 except ValueError:
-                    raise HostError(f"{self.port}: m-results holds no numbers: {line.fields}") from None
+                    raise HostError(f"{self.port}: m-results holds no numbers: {str(line.fields)[:80]}") from None
         if len(laps) != 2 or len(results) != self.identity.output_bytes:
             raise HostError(f"{self.port}: infer%: {len(laps)} times and {len(results)} results came, wanted 2 and "
                             f"{self.identity.output_bytes}; run again")
@@ -280,7 +280,7 @@ class Board:
         found: list[Run] = []
         for line in self.lines(f"runs {count}"):
             if not isinstance(line, Record) or line.key != "run":
-                raise HostError(f"{self.port}: unexpected {line} in the reply to runs%; flash this project's firmware")
+                raise HostError(f"{self.port}: unexpected {str(line)[:80]} in the reply to runs%; flash this project's firmware")
             found.append(Run.of(line))
             if found[-1].index != len(found) - 1:
                 raise HostError(f"{self.port}: runs%: record {len(found) - 1} was lost; run again")
@@ -292,7 +292,7 @@ class Board:
 
     def _heard(self, line: Line, during: str) -> Heard:
         if not isinstance(line, Record) or line.key != "heard":
-            raise HostError(f"{self.port}: unexpected {line} during {during}; flash this project's firmware")
+            raise HostError(f"{self.port}: unexpected {str(line)[:80]} during {during}; flash this project's firmware")
         return Heard.of(line, len(self.identity.labels))
 
     def stream(self, pcm: Pcm) -> Iterator[Heard]:

@@ -17,6 +17,7 @@ from host_native import FIRMWARE, SPEC, build, running, tinyconv, write_model
 from protocol_session import GOLDEN, Wire, masked, session, transcript
 
 from host.protocol import (
+    MAX_LINE,
     Failure,
     Features,
     Heard,
@@ -228,7 +229,7 @@ def test_bad_run_records_are_refused(line: bytes) -> None:
 
 
 def test_lines_that_are_none() -> None:
-    for line in (b"m-", b"m-[", b"e-no", b"m-lap-us-1x", b"m-run-[1]x", b"\x00", b"x" * 5000, "m-ä".encode(), b"m-run-[[1]]"):
+    for line in (b"m-", b"m-[", b"e-no", b"m-lap-us-1x", b"m-run-[1]x", b"\x00", b"x" * (MAX_LINE + 1), "m-ä".encode(), b"m-run-[[1]]"):
         with pytest.raises(HostError):
             parse_line(line)
     assert parse_line(b"hello") == Text("hello")
