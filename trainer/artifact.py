@@ -59,10 +59,10 @@ class ModelArtifact:
     def firmware(self) -> Path:
         return self.path / "firmware"
 
-    def with_results(self, **results: Any) -> "ModelArtifact":
+    def with_results(self, **results: Any) -> ModelArtifact:
         return replace(self, results={**self.results, **results})
 
-    def save(self) -> "ModelArtifact":
+    def save(self) -> ModelArtifact:
         raw = {
             "spec": asdict(self.spec), "spec_id": self.spec.spec_id, "detector": asdict(self.detector),
             "model": self.model, "data": self.data, "seed": self.seed, "results": self.results,
@@ -71,7 +71,7 @@ class ModelArtifact:
         return self
 
     @staticmethod
-    def load(path: Path | str) -> "ModelArtifact":
+    def load(path: Path | str) -> ModelArtifact:
         """Read RUN/artifact.json; raises ArtifactError when it is missing, damaged or of another spec."""
         folder = Path(path)
         file = folder / "artifact.json"

@@ -82,7 +82,7 @@ class KwsSpec:
             raise SpecError(f"KwsSpec.labels: must differ from each other, got {self.labels}")
 
     @staticmethod
-    def of_words(words: list[str] | tuple[str, ...]) -> "KwsSpec":
+    def of_words(words: list[str] | tuple[str, ...]) -> KwsSpec:
         return KwsSpec(labels=(SILENCE, UNKNOWN, *words))
 
     @property
@@ -98,7 +98,7 @@ class KwsSpec:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @staticmethod
-    def from_json(text: str | dict[str, Any]) -> "KwsSpec":
+    def from_json(text: str | dict[str, Any]) -> KwsSpec:
         try:
             raw = json.loads(text) if isinstance(text, str) else dict(text)
             return KwsSpec(labels=tuple(raw["labels"]), features=FeatureSpec(**raw["features"]))

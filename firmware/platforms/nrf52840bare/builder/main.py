@@ -21,12 +21,12 @@ env.Replace(
 )
 env.Append(
     ASFLAGS=[*CPU, "-x", "assembler-with-cpp"],
-    CCFLAGS=[*CPU, "-O2", "-g", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections", f"-ffile-prefix-map={env.subst('$PROJECT_DIR')}=."],
+    CCFLAGS=[*CPU, "-O2", "-g", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections"],
     CFLAGS=["-std=gnu11"],
     CXXFLAGS=["-std=gnu++14", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fno-use-cxa-atexit"],
     CPPPATH=[BARE],
     LINKFLAGS=[*CPU, "-nostartfiles", "--specs=nano.specs", "--specs=nosys.specs", "-Wl,--gc-sections", "-Wl,--fatal-warnings",
-               "-Wl,--no-warn-rwx-segments", "-Wl,-Map=" + join("$BUILD_DIR", "firmware.map"), "-T", join(BARE, "nrf52840.ld")],
+               "-Wl,--no-warn-rwx-segments", f'-Wl,-Map="{join("$BUILD_DIR", "firmware.map")}"', "-T", f'"{join(BARE, "nrf52840.ld")}"'],
 )
 env.BuildSources(join("$BUILD_DIR", "bare"), BARE)
 
