@@ -252,6 +252,20 @@ def test_figures_of_a_run_go_to_a_file(tmp_path: Path, echo: Path) -> None:
     assert 0 < found["cycles_cached"] <= found["cycles_uncached"]
 
 
+@pytest.mark.parametrize("until", ["0.2", "lo\r\n"])
+def test_a_run_ends_after_its_seconds_or_at_its_text(tmp_path: Path, echo: Path, until: str) -> None:
+    import json
+
+    figures = tmp_path / "run.json"
+    with launch(echo, json_file=figures, until=until) as address, serial.serial_for_url(address, timeout=10) as line:
+        assert line.read(7) == b"hello\r\n"
+        for _ in range(200):
+            if figures.is_file():
+                break
+            time.sleep(0.05)
+    assert json.loads(figures.read_text())["seconds"] == pytest.approx(0.2 if until == "0.2" else 0.0025, abs=0.0025)
+
+
 def test_a_build_that_fails_is_told_with_the_compilers_words(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.c"
     wrong.write_text("int main(void) { return nothing; }\n")

@@ -214,7 +214,7 @@ class VirtualBoard:
             self._sleeping = False
             return
         due = self.schedule.next_time()
-        if due is None and self.pace is None and end == _FOREVER:
+        if due is None and end == _FOREVER and (self.pace is None or not self.chip.console.ever_received):
             raise BoardError(f"the program sleeps for ever at {self.image.name_at(self.cpu.pc)}: no interrupt is left that could wake it")
         now = self.schedule.now()
         step = min(due if due is not None else now + CLOCK_HZ // 100, end) - now

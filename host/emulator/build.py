@@ -34,7 +34,8 @@ def build_firmware(model_dir: Path | None, out_dir: Path) -> Path:
     Raises BoardError with the compiler's last lines when the build fails.
     """
     compiler()
-    environment = {**os.environ, "PLATFORMIO_BUILD_DIR": str(out_dir.resolve()), "PLATFORMIO_CORE_DIR": str(ROOT / ".pio-core"),
+    environment = {**os.environ, "PLATFORMIO_BUILD_DIR": str(out_dir.resolve()), "PLATFORMIO_CORE_DIR": str(out_dir.resolve() / "core"),
+                   "PLATFORMIO_WORKSPACE_DIR": str(out_dir.resolve() / "workspace"),  # nothing shared: builds may run side by side
                    "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "false", "PLATFORMIO_SETTING_CHECK_PLATFORMIO_INTERVAL": "3650"}
     environment.pop("KWS_MODEL", None)
     if model_dir is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,15 +78,15 @@ def emulate(
 
     if speed not in ("max", "real"):
         raise BoardError(f"--speed {speed}: must be max or real")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     board = VirtualBoard(elf, microphone_pcm([*(wav or []), *(more or [])], gap))
     line = open_port(port)
     seconds, text = _until(until)
     print(f"serial port: {line.address}", flush=True)
+    asked_to_stop: list[int] = []  # a flag, because an exception out of a signal would be lost inside Unicorn's callbacks
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda which, _: asked_to_stop.append(which))
     try:
-        Session(board, line, speed == "real").run(seconds, text, lambda: False)
-    except KeyboardInterrupt:
-        pass
+        Session(board, line, lambda: bool(asked_to_stop), speed == "real").run(seconds, text)
     finally:
         line.close()
         report = board.report()

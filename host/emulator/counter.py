@@ -216,17 +216,22 @@ def native_library() -> ctypes.CDLL | None:
         compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
         if compiler is None:
             return None
-        _CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=_CACHE) as folder:
-            made = Path(folder) / "native.so"
-            done = subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", str(made), str(source)], capture_output=True, check=False)
-            if done.returncode != 0:
-                return None
-            made.replace(library)
+        try:
+            _compile(compiler, source, library)
+        except (OSError, subprocess.CalledProcessError):  # no place to write, or no working compiler
+            return None
     try:
         return ctypes.CDLL(str(library))
     except OSError:
         return None
+
+
+def _compile(compiler: str, source: Path, library: Path) -> None:
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / "native.so"
+        subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", str(made), str(source)], capture_output=True, check=True)
+        made.replace(library)
 
 
 def make_counter(uc: Any, native: bool | None = None) -> Counter:

@@ -14,22 +14,22 @@ _AHEAD, _BEHIND = 0.005, 0.05  # seconds that an idle board may run ahead of the
 class Session:
     """The board between host and serial line. The board stands still while no reader is attached, or while the reader is behind."""
 
-    def __init__(self, board: VirtualBoard, port: TcpPort | PtyPort, real_time: bool = False) -> None:
-        self.board, self.port, self._real_time = board, port, real_time
+    def __init__(self, board: VirtualBoard, port: TcpPort | PtyPort, done: Callable[[], bool], real_time: bool = False) -> None:
+        self.board, self.port, self._done, self._real_time = board, port, done, real_time
         self.transcript = b""  # the last of what the board sent
         self._unsent = b""
         self._anchor = time.monotonic(), 0.0
         board.poll, board.pace = self._exchange, self._pace
 
-    def run(self, seconds: float | None, text: bytes | None, done: Callable[[], bool]) -> None:
+    def run(self, seconds: float | None = None, text: bytes | None = None) -> None:
         """Until so much board time has passed, the board has sent `text`, or done() says so."""
         self._wait_for_reader()
-        self.board.run(seconds, lambda: done() or (text is not None and text in self.transcript))
+        self.board.run(seconds, lambda: self._done() or (text is not None and text in self.transcript))
         self._flush()
 
     def _wait_for_reader(self) -> None:
         if not self.port.attached:
-            while not self.port.wait_attached(1.0):
+            while not self._done() and not self.port.wait_attached(0.2):
                 pass
             self._anchor = time.monotonic(), self.board.seconds
 
@@ -45,7 +45,7 @@ class Session:
         if sent:
             self.transcript = (self.transcript + sent)[-4096 - len(sent):]
             self._unsent += sent
-        while self._unsent:
+        while self._unsent and not self._done():
             self._unsent = self.port.write(self._unsent)
             if self._unsent:
                 self._wait_for_reader()
