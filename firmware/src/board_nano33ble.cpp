@@ -88,14 +88,14 @@ uint32_t board_cycles(void) { return DWT->CYCCNT; }
 void board_instruction_cache(int on) { NRF_NVMC->ICACHECNF = on ? NVMC_ICACHECNF_CACHEEN_Msk : 0; }
 
 int board_serial_read(void) {
-    int byte = Serial1.read();
-    if (byte >= 0) {
+    int received = Serial1.read();
+    if (received >= 0) {
         reply_port = kUart;
-        return byte;
+        return received;
     }
-    byte = Serial.read();
-    if (byte >= 0) reply_port = kUsb;
-    return byte;
+    received = Serial.read();
+    if (received >= 0) reply_port = kUsb;
+    return received;
 }
 
 void board_serial_write(const char *bytes, uint32_t count) {
