@@ -234,6 +234,14 @@ def test_launch_hands_on_the_boards_own_sentence(tmp_path: Path) -> None:
         pass
 
 
+def test_launch_tells_at_its_end_that_the_program_has_faulted(tmp_path: Path) -> None:
+    elf = _faulty(tmp_path, 1)
+    with pytest.raises(BoardError, match="read of 0x30000000, where there is nothing, at read_nowhere"), launch(elf) as address:
+        with serial.serial_for_url(address, timeout=10) as line, pytest.raises(serial.SerialException):  # the line is cut
+            line.read(1)
+        time.sleep(1.0)
+
+
 def test_a_port_in_use_is_told(echo: Path) -> None:
     with launch(echo) as address:
         number = address.rpartition(":")[2]

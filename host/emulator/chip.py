@@ -25,7 +25,6 @@ _UNMODELLED = {0x40001: "RADIO", 0x40003: "SPI0/TWI0", 0x40004: "SPI1/TWI1", 0x4
                0x40017: "EGU3", 0x40018: "EGU4", 0x40019: "EGU5", 0x4001C: "PWM0", 0x40020: "MWU", 0x40021: "PWM1", 0x40022: "PWM2",
                0x40023: "SPI2", 0x40025: "I2S", 0x40026: "FPU", 0x40027: "USBD", 0x40029: "QSPI", 0x4002D: "PWM3", 0x4002F: "SPIM3"}
 LED_PINS = {"red": 24, "green": 16, "blue": 6}  # P0, active low
-POWER_LED, BUILTIN_LED = 41, 13  # P1.09, P0.13, active high
 
 
 class Nrf52840:
@@ -49,7 +48,7 @@ class Nrf52840:
         Ppi(bus)
         self.microphone = Pdm(bus, pcm)
         Nvmc(bus, board.set_cache, self._set_writable, self._erase)
-        self.ports = [Gpio(bus, 0x50000000, 0, "P0", self._on_pins), Gpio(bus, 0x50000300, 0x300, "P1", self._on_pins)]
+        self.ports = [Gpio(bus, 0x50000000, "P0", self._on_pins), Gpio(bus, 0x50000300, "P1", self._on_pins)]
 
     @property
     def console(self) -> Uarte:

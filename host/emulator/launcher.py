@@ -19,7 +19,8 @@ def launch(elf: Path | str, wavs: Sequence[Path | str] = (), gap: float = 0.0, p
            until: str | None = None) -> Iterator[str]:
     """Yields the address to give to pyserial ("socket://127.0.0.1:PORT" or a pty); the board ends with the block.
 
-    json_file receives the figures of the run at the end. Raises BoardError with the board's own sentence when it does not start.
+    json_file receives the figures of the run at the end. Raises BoardError with the board's own sentence when it does not start, and
+    at the end of the block when the program has faulted meanwhile.
     """
     command = [sys.executable, "-m", "host.emulator", str(Path(elf).resolve()), *(str(Path(wav).resolve()) for wav in wavs),
                "--port", port, "--gap", str(gap)]
@@ -30,14 +31,23 @@ def launch(elf: Path | str, wavs: Sequence[Path | str] = (), gap: float = 0.0, p
     try:
         first = board.stdout.readline()
         if not first.startswith(_PROMPT):
-            _, errors = board.communicate(timeout=30)
-            raise BoardError(errors.strip().splitlines()[-1] if errors.strip() else "the virtual board ended before it had a serial port")
+            board.wait(timeout=30)
+            raise BoardError("the virtual board ended before it had a serial port")
         yield first.removeprefix(_PROMPT).strip()
     finally:
-        if board.poll() is None:
-            board.terminate()
-        try:
-            board.communicate(timeout=30)
-        except subprocess.TimeoutExpired:
-            board.kill()
-            board.communicate()
+        _end(board)
+
+
+def _end(board: subprocess.Popen[str]) -> None:
+    """Stop the board; when it had already stopped by itself on a fault, that is what the user must hear."""
+    faulted = (board.poll() or 0) > 0
+    if board.poll() is None:
+        board.terminate()
+    try:
+        _, errors = board.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        board.kill()
+        board.communicate()
+        return
+    if faulted and errors.strip():
+        raise BoardError(errors.strip().splitlines()[-1])

@@ -24,7 +24,6 @@ class Chip:
         self.schedule, self.memory, self.set_line, self.unmodelled = schedule, memory, set_line, unmodelled
         self.by_base: dict[int, Peripheral] = {}
         self.ppi: Ppi | None = None
-        self.log: list[str] = []
 
     def add(self, peripheral: Peripheral) -> None:
         self.by_base.setdefault(peripheral.base, peripheral)
@@ -239,9 +238,9 @@ class Rng(Peripheral):
 class Gpio(Peripheral):
     """A port of pins: outputs as written, inputs high. `on_pins` hears each change of the outputs."""
 
-    def __init__(self, chip: Chip, base: int, offset: int, name: str, on_pins: Callable[[str, int], None]) -> None:
+    def __init__(self, chip: Chip, base: int, name: str, on_pins: Callable[[str, int], None]) -> None:
         super().__init__(chip, base, None, name)
-        self._offset, self._on_pins = offset, on_pins
+        self._on_pins = on_pins
         self.out = self.direction = 0
 
     def reset(self) -> None:
