@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
 from converter.codegen_lower import Channels, Kernel, Value, lower_layer
-from converter.graph import Add, Graph, Layer
+from converter.codegen_stream import stream_header, stream_source
+from converter.codegen_text import comment, initialiser, string, wrapped
+from converter.graph import Add, ConvertError, Graph, Layer
 from converter.plan import ArenaPlan, plan_arena
+from converter.stream import StreamPlan, plan_stream
 
-LINE = 140
 SCRATCH_MACROS = {
     "nn_conv_s8_simd": ("NN_CONV_SIMD_SCRATCH", ("kernel_h", "kernel_w", "in_c")),
     "nn_conv_rows_s8_simd": ("NN_CONV_ROWS_SCRATCH", ("kernel_h", "kernel_w", "in_c", "out_w")),
@@ -42,6 +41,7 @@ int8_t *model_aot_input(void); // may be overwritten by model_aot_run
 const int8_t *model_aot_output(void); // valid until the next model_aot_run
 void model_aot_run(model_aot_observer after_layer); // after_layer may be NULL
 
+{stream}
 #ifdef __cplusplus
 }}
 #endif
@@ -49,25 +49,42 @@ void model_aot_run(model_aot_observer after_layer); // after_layer may be NULL
 """
 
 
-def render_aot(graph: Graph, simd: bool = True) -> dict[str, str]:
-    """model_aot.c and model_aot.h; the same graph always gives the same bytes. simd=False takes the portable kernels only."""
+def render_aot(graph: Graph, simd: bool = True, hop_frames: int | None = None) -> dict[str, str]:
+    """model_aot.c and model_aot.h; the same graph always gives the same bytes. simd=False takes the portable kernels only.
+
+    With hop_frames the engine also streams by such hops where the model can; where not, the header says why.
+    """
     kernels = [lower_layer(graph, layer, simd) for layer in graph.layers]
     scratches = [kernel.scratch_bytes if kernel else 0 for kernel in kernels]
-    plan = plan_arena(graph, scratches)
+    stream, why = _stream_plan(graph, hop_frames)
+    plan = plan_arena(graph, scratches, {index: kept.bytes for index, kept in stream.kept.items()} if stream else {})
     header = HEADER.format(
         input_bytes=graph.tensors[graph.input].size,
         output_bytes=graph.tensors[graph.output].size,
         layers=len(graph.layers),
         arena_bytes=plan.arena_bytes,
         scratch_bytes=max(scratches, default=0),
+        stream=stream_header(stream, why),
     )
-    return {"model_aot.h": PROVENANCE + header, "model_aot.c": PROVENANCE + _source(graph, kernels, plan)}
+    return {"model_aot.h": PROVENANCE + header, "model_aot.c": PROVENANCE + _source(graph, kernels, plan, stream)}
 
 
-def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan) -> str:
+def _stream_plan(graph: Graph, hop_frames: int | None) -> tuple[StreamPlan | None, str]:
+    """The plan, or None and the reason."""
+    if hop_frames is None:
+        return None, "no hop was asked for"
+    try:
+        return plan_stream(graph, hop_frames), ""
+    except ConvertError as error:
+        return None, str(error)
+
+
+def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream: StreamPlan | None) -> str:
     parts = ['#include "model_aot.h"\n\n#include "nn.h"\n']
     parts += [layer_data(i, layer, kernel) for i, (layer, kernel) in enumerate(zip(graph.layers, kernels, strict=True)) if kernel]
     parts.append(_entry_points(graph, kernels, plan))
+    if stream:
+        parts.append(stream_source(stream, kernels, plan))
     return "\n".join(parts)
 
 
@@ -75,14 +92,14 @@ def layer_data(number: int, layer: Layer, kernel: Kernel) -> str:
     """The tables of one layer, then its struct."""
     prefix = f"layer{number}"
     tables = [text for name, value in kernel.fields.items() for text in _table(f"{prefix}_{name}", value)]
-    fields = [f".{name} = {_initialiser(f'{prefix}_{name}', value)}" for name, value in kernel.fields.items()]
+    fields = [f".{name} = {initialiser(f'{prefix}_{name}', value)}" for name, value in kernel.fields.items()]
     body = f"static const {kernel.struct} {prefix} = {{\n{wrapped(fields, '    ')}\n}};\n"
     checks = ""
     if kernel.function in SCRATCH_MACROS:
         macro, names = SCRATCH_MACROS[kernel.function]
         sizes = ", ".join(str(kernel.fields[name]) for name in names)
         checks = f'_Static_assert({macro}({sizes}) == {kernel.scratch_bytes}, "{prefix}: scratch as nn.h wants it");\n'
-    return f"// {number}: {type(layer).__name__} {_comment(layer.name)}\n" + "".join(tables) + body + checks
+    return f"// {number}: {type(layer).__name__} {comment(layer.name)}\n" + "".join(tables) + body + checks
 
 
 def _table(name: str, value: Value) -> list[str]:
@@ -96,35 +113,8 @@ def _table(name: str, value: Value) -> list[str]:
     return []
 
 
-def _initialiser(name: str, value: Value) -> str:
-    if isinstance(value, (np.ndarray, Channels)):
-        return name
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f".{key} = {item}" for key, item in value.items()) + "}"
-    return "{" + ", ".join(map(str, value)) + "}" if isinstance(value, tuple) else str(value)
-
-
 def _literals(values: NDArray[np.int8] | NDArray[np.int32]) -> list[str]:
     return ["(-2147483647 - 1)" if value == -(1 << 31) else str(value) for value in values.tolist()]
-
-
-def wrapped(items: list[str], indent: str = "") -> str:
-    """Items with commas between them, as many a line as LINE columns hold."""
-    lines, line = [], indent
-    for item in items:
-        if len(line) + len(item) + 1 > LINE and line.strip():
-            lines.append(line.rstrip())
-            line = indent
-        line += item + "," + (" " if indent else "")
-    return "\n".join([*lines, line.rstrip()])
-
-
-def _comment(name: str) -> str:
-    return re.sub(r"[^\x20-\x5b\x5d-\x7e]", "?", name)
-
-
-def _string(name: str) -> str:
-    return '"' + _comment(name).replace('"', "'").replace("??", "?") + '"'
 
 
 def _entry_points(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan) -> str:
@@ -159,6 +149,6 @@ def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan) -> 
         operands += [f"AT({plan.tensor_offsets[layer.input2]})", output] if isinstance(layer, Add) else [output, scratch]
         lines.append(f"    {kernel.function}(&layer{number}, {', '.join(operands)});")
     lines.append("    if (after_layer) {")
-    lines.append(f"        after_layer({number}, {_string(layer.name)}, {output}, {graph.tensors[layer.output].size});")
+    lines.append(f"        after_layer({number}, {string(layer.name)}, {output}, {graph.tensors[layer.output].size});")
     lines.append("    }")
     return "\n".join(lines) + "\n"

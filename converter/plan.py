@@ -7,7 +7,7 @@ Net Inference", 2020). Where that misses the lower bound, other orders are tried
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from converter.graph import Graph, Reshape, layer_inputs
@@ -30,28 +30,39 @@ class Buffer:
 
 @dataclass(frozen=True)
 class ArenaPlan:
-    """Byte offsets into the arena: by tensor (reshaped tensors share one) and by layer's scratch."""
+    """Byte offsets into the arena: by tensor (reshaped tensors share one), by layer's scratch, and by tensor kept from run to run."""
 
     tensor_offsets: dict[int, int]
     scratch_offsets: dict[int, int]
     arena_bytes: int
     lower_bound: int  # the most bytes that any layer needs at once
+    kept_offsets: dict[int, int]
 
 
-def plan_arena(graph: Graph, scratch_bytes: Sequence[int] = ()) -> ArenaPlan:
-    """Offsets such that nothing overlaps what is still needed; scratch_bytes[i] is what layer i wants beside its tensors."""
-    owners = _owners(graph)
-    tensors = _tensor_buffers(graph, owners)
+def plan_arena(graph: Graph, scratch_bytes: Sequence[int] = (), kept_bytes: Mapping[int, int] | None = None) -> ArenaPlan:
+    """Offsets such that nothing overlaps what is still needed; scratch_bytes[i] is what layer i wants beside its tensors.
+
+    kept_bytes[t] bytes of tensor t outlive the run: a tensor kept whole is never overwritten by another, of others a copy is kept.
+    """
+    owner_of = owners(graph)
+    kept = dict(kept_bytes or {})
+    tensors = _tensor_buffers(graph, owner_of)
+    end = max(len(graph.layers) - 1, 0)
+    whole = {t for t, size in kept.items() if size == graph.tensors[t].size}
+    tensors.update({t: Buffer(tensors[t].bytes, 0, end) for t in whole})
+    copies = {t: Buffer(_aligned(size), 0, end) for t, size in kept.items() if t not in whole}
     scratches = {i: Buffer(_aligned(size), i, i) for i, size in enumerate(scratch_bytes) if size}
-    buffers = [*tensors.values(), *scratches.values()]
+    buffers = [*tensors.values(), *copies.values(), *scratches.values()]
     bound = _lower_bound(buffers)
     offsets = _best_offsets(buffers, bound)
     by_owner = dict(zip(tensors, offsets[:len(tensors)], strict=True))
+    copied = dict(zip(copies, offsets[len(tensors):len(tensors) + len(copies)], strict=True))
     return ArenaPlan(
-        tensor_offsets={index: by_owner[owner] for index, owner in owners.items()},
-        scratch_offsets=dict(zip(scratches, offsets[len(tensors):], strict=True)),
+        tensor_offsets={index: by_owner[owner] for index, owner in owner_of.items()},
+        scratch_offsets=dict(zip(scratches, offsets[len(tensors) + len(copies):], strict=True)),
         arena_bytes=_end(buffers, offsets),
         lower_bound=bound,
+        kept_offsets={**{t: by_owner[t] for t in whole}, **copied},
     )
 
 
@@ -59,7 +70,7 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def _owners(graph: Graph) -> dict[int, int]:
+def owners(graph: Graph) -> dict[int, int]:
     """For each tensor that exists at run time the tensor whose bytes it is."""
     owners = {graph.input: graph.input}
     for layer in graph.layers:

@@ -78,6 +78,11 @@ def run_layer(graph: Graph, layer: Layer, inputs: list[Int8]) -> Int8:
     return _run_layer(graph, layer, inputs).reshape(graph.tensors[layer.output].shape)
 
 
+def run_layer_batch(graph: Graph, layer: Layer, inputs: list[Int8]) -> Int8:
+    """The same for operands of n inferences stacked along axis 0."""
+    return _run_layer(graph, layer, inputs).reshape(len(inputs[0]), *graph.tensors[layer.output].shape[1:])
+
+
 def _run_layer(graph: Graph, layer: Layer, inputs: list[Int8]) -> Int8:
     x = inputs[0]
     x_quant, y_quant = graph.tensors[layer.input].quant, graph.tensors[layer.output].quant

@@ -131,6 +131,9 @@ typedef struct {
 
 void nn_pad_s8(const nn_pad_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
+// Bytes to a lower address, or to a place that does not overlap.
+void nn_move_s8(int8_t *to, const int8_t *from, uint32_t bytes);
+
 #ifdef __cplusplus
 }
 #endif
