@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 import serial
@@ -35,11 +36,13 @@ from host.protocol import (
     Record,
     Run,
     Slice,
+    Window,
     parse_line,
     signed,
 )
 
 Pcm = NDArray[np.int16]
+Timed = TypeVar("Timed", Run, Window)
 BAUD = 115200  # never 1200: opening the Nano's port at that speed starts its bootloader
 USB_VENDOR = 0x2341
 USB_SKETCH = (0x805A, 0x015A, 0x025A)  # Arduino's boards.txt, nano33ble
@@ -208,7 +211,7 @@ class Board:
         self._check_loaded(done)
 
     def load_pcm(self, pcm: Pcm) -> None:
-        """Audio into the board's clip buffer, with a CRC over the whole."""
+        """A clip into the board, with a CRC over the whole; its features become the network's input."""
         self._need_front_end()
         data = _little_endian(pcm)
         list(self.lines(f"pcm load {len(pcm)} {zlib.crc32(data):08x}"))
@@ -256,7 +259,7 @@ class Board:
         return layers, scores
 
     def features(self) -> Features:
-        """Features of the loaded audio; they also become the network's input."""
+        """Features of the loaded clip."""
         records = self._records("features")
         if not records or records[-1].key != "features" or any(record.key != "slice" for record in records[:-1]):
             raise HostError(f"{self.port}: features%: wants slices and one features record; flash this project's firmware")
@@ -277,17 +280,25 @@ class Board:
 
     def runs(self, count: int, progress: Callable[[Run], None] | None = None) -> list[Run]:
         """Stage times of `count` runs, each its own record."""
-        found: list[Run] = []
-        for line in self.lines(f"runs {count}"):
-            if not isinstance(line, Record) or line.key != "run":
-                raise HostError(f"{self.port}: unexpected {str(line)[:80]} in the reply to runs%; flash this project's firmware")
-            found.append(Run.of(line))
+        return self._numbered("run", count, Run.of, progress)
+
+    def windows(self, count: int) -> list[Window]:
+        """Time of a whole window's features, `count` times."""
+        return self._numbered("window", count, Window.of, None)
+
+    def _numbered(self, key: str, count: int, read: Callable[[Record], Timed], progress: Callable[[Timed], None] | None) -> list[Timed]:
+        """The records of `KEYs COUNT`, every one of them."""
+        found: list[Timed] = []
+        for line in self.lines(f"{key}s {count}"):
+            if not isinstance(line, Record) or line.key != key:
+                raise HostError(f"{self.port}: unexpected {str(line)[:80]} in the reply to {key}s%; flash this project's firmware")
+            found.append(read(line))
             if found[-1].index != len(found) - 1:
-                raise HostError(f"{self.port}: runs%: record {len(found) - 1} was lost; run again")
+                raise HostError(f"{self.port}: {key}s%: record {len(found) - 1} was lost; run again")
             if progress:
                 progress(found[-1])
         if len(found) != count:
-            raise HostError(f"{self.port}: runs%: {len(found)} records came, {count} were asked for; run again")
+            raise HostError(f"{self.port}: {key}s%: {len(found)} records came, {count} were asked for; run again")
         return found
 
     def _heard(self, line: Line, during: str) -> Heard:

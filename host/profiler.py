@@ -96,9 +96,8 @@ def _stages(board: Board, runs: int, progress: Callable[[Run], None] | None) -> 
     clock = identity.clock_hz
     stages = []
     if identity.audio is not None:
-        windows = [board.features() for _ in range(min(runs, WINDOW_RUNS))]
-        frames = identity.audio.frames
-        stages.append(Stage.of("pre (window)", f"{frames} slices", [w.cycles for w in windows], [w.ms for w in windows], clock))
+        windows = board.windows(min(runs, WINDOW_RUNS))
+        stages.append(Stage.of("pre (window)", f"{windows[0].slices} slices", [w.cycles for w in windows], [w.ms for w in windows], clock))
     found = board.runs(runs, progress)
     hop = found[0].slices
     if hop:

@@ -260,6 +260,21 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Window:
+    """m-window: the features of a whole window, timed once."""
+
+    index: int
+    slices: int
+    cycles: int
+    ms: int
+
+    @staticmethod
+    def of(record: Record) -> Window:
+        fields = _Fields(record, 4)
+        return Window(*(fields.number() for _ in range(4)))
+
+
+@dataclass(frozen=True)
 class Run:
     """m-run: the stage times of one run; `slice_*` is the first slice of `pre_*`, which holds `slices` of them."""
 

@@ -16,6 +16,7 @@ MASKS = (
     (re.compile(r"(?<=m-layer-\[)(\d+,[^,]*),\d+"), r"\1,T"),
     (re.compile(r"(?<=m-slice-\[)(\d+),\d+"), r"\1,T"),
     (re.compile(r"(?<=m-features-\[)(\d+,[0-9a-f]+),\d+,\d+"), r"\1,T,T"),
+    (re.compile(r"(?<=m-window-\[)(\d+,\d+),\d+,\d+"), r"\1,T,T"),
     (re.compile(r"(?<=m-run-\[)(\d+,\d+)(,\d+){8}"), r"\1,T"),
     (re.compile(r"(?<=m-heard-\[)(\d+,\d+)(,\d+){6}"), r"\1,T"),
     (re.compile(r"m-memory-\[.*\]"), "m-memory-[T]"),
@@ -69,8 +70,9 @@ def session() -> list[str]:
         name|profile|timestamp|help|id|memory|cache 0|cache 1|cache 2|results|infer 1|db|db load 0|db load 1961|db load x|db 00|db load 3
         db 0|db 0g|db 0102|db print|db 0304|db 0A|db print 2 1|db print 1 4|infer 1 0|db load 1960|VALUES|infer 2 1|infer 0|infer 1 -1
         infer 1 1 1|infer 1000001|results|layers|features|runs 1|pcm|pcm load 9|pcm load 16001 0|pcm load 4 123456789|pcm AAAA|pcm load 2 0
-        pcm AAA=|pcm AAAAAA==|pcm AAAA|pcm load 2 0|pcm AQACAA==|CLIP|features|infer 1 0|layers|runs 0|runs 3|audio AAAA|stream|AUDIO
-        audio A|quiet 0|quiet 16001|quiet 1000|quiet 3000|listen 5|listen -1|stop|nonsense|NAME"""
+        pcm AAA=|pcm AAAAAA==|pcm AAAA|pcm load 2 0|pcm AQACAA==|CLIP|features|infer 1 0|layers|windows 0|windows 2|runs 0|runs 3
+        audio AAAA|stream|AUDIO|audio A|quiet 0|quiet 16001|quiet 1000|quiet 3000|listen 5|listen -1|stop|pcm load 320 0|stream|pcm AAAA
+        nonsense|NAME"""
     pieces = {
         "VALUES": [f"db {values[at:at + 400].hex()}%" for at in range(0, 1960, 400)], "CLIP": [load, *lines],
         "AUDIO": [line.replace("pcm", "audio") for line in lines],

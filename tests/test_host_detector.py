@@ -15,7 +15,7 @@ from host.detector import Detector
 from trainer.spec import DetectorSpec
 
 ROOT = Path(__file__).resolve().parent.parent
-LABELS_MAX, AVERAGE_MAX = 32, 64
+LABELS_MAX = 32
 
 
 class CSpec(ctypes.Structure):
@@ -27,7 +27,7 @@ class CSpec(ctypes.Structure):
 
 class CDetector(ctypes.Structure):
     _fields_ = [
-        ("spec", CSpec), ("scores", ctypes.c_uint8 * LABELS_MAX * AVERAGE_MAX), ("sums", ctypes.c_uint32 * LABELS_MAX),
+        ("spec", CSpec), ("scores", ctypes.c_void_p), ("sums", ctypes.c_uint32 * LABELS_MAX),
         ("next", ctypes.c_uint8), ("heard_before", ctypes.c_uint8), ("frames_since", ctypes.c_uint32), ("guard", ctypes.c_uint8 * 16),
     ]
 
@@ -46,12 +46,15 @@ def c_words(library: ctypes.CDLL, spec: DetectorSpec, scores: NDArray[np.int8]) 
     detector = CDetector()
     detector.guard[:] = [0xA5] * 16
     c_spec = CSpec(scores.shape[1], spec.hop_frames, spec.average_count, spec.threshold, spec.suppress_frames)
-    library.detector_reset(ctypes.byref(detector), ctypes.byref(c_spec))
+    size = spec.average_count * scores.shape[1]
+    lent = ctypes.create_string_buffer(b"\xa5" * (size + 16), size + 16)
+    library.detector_reset(ctypes.byref(detector), ctypes.byref(c_spec), lent)
     found = []
     for row in scores:
         label = library.detector_step(ctypes.byref(detector), (ctypes.c_int8 * len(row))(*row.tolist()))
         found.append(None if label < 0 else label)
     assert bytes(detector.guard) == b"\xa5" * 16  # it lies right behind the C struct
+    assert lent.raw[size:] == b"\xa5" * 16
     return found
 
 

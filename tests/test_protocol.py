@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from host_native import FIRMWARE, SPEC, build, running, tinyconv, write_model
-from protocol_session import GOLDEN, Wire, masked, session, transcript
+from protocol_session import GOLDEN, Wire, masked, pcm_lines, session, transcript
 
 from host.protocol import (
     MAX_LINE,
@@ -105,6 +105,27 @@ def test_a_failed_line_changes_nothing(wire: Wire) -> None:
     assert wire.ask("db 01%") == ["m-ready"]
     assert wire.ask("db 020304%")[0] == "m-load-done"
     assert wire.ask("db print%")[0] == "m-buffer-01-02-03-04"
+
+
+def test_clip_and_input_share_their_place(wire: Wire) -> None:
+    """A clip becomes the input; db takes it back; a half-sent clip ends when something else wants the front end."""
+    load, lines = pcm_lines()
+    for command in (load, *lines):
+        wire.ask(command)
+    features = wire.ask("features%")
+    assert len(features) == 51 and wire.ask("infer 1 0%")[-2].startswith("m-results")
+    wire.ask("db load 4%")
+    assert wire.ask("features%")[0].startswith("e-[no features") and wire.ask("infer 1 0%")[0].startswith("e-[no input")
+    assert wire.ask("runs 1%")[0].startswith("m-run-[0,"), "the samples for timing stay"
+    wire.ask(load)
+    wire.ask(lines[0])
+    wire.ask("stream%")
+    assert wire.ask(lines[1])[0].startswith("e-[pcm: nothing is expected")
+    assert wire.ask("windows 1%")[0].startswith("e-[no audio")
+    for command in (load, *lines):
+        wire.ask(command)
+    strip = [re.sub(r"^(m-slice-.\d+),\d+|,\d+,\d+]$", r"\1", line) for line in features]
+    assert [re.sub(r"^(m-slice-.\d+),\d+|,\d+,\d+]$", r"\1", line) for line in wire.ask("features%")] == strip
 
 
 def test_fuzz_c_side(wire: Wire) -> None:

@@ -112,55 +112,111 @@ static const char *layers() {
 }
 
 #if KWS_HAS_FRONTEND
-// The clip's features from a fresh state, as the network would see them; a short clip is followed by digital silence.
-static const char *features(uint32_t samples) {
-    uint32_t frame = 0;
-    stage total = stage();
+// A clip is worked on as it comes: only its features stay, in the network's input, and its first samples for timing.
+static int16_t sample[5 * KWS_STEP_SAMPLES];
+static uint32_t sample_count;
+static uint32_t slice_cycles[KWS_FRAMES];
+static uint32_t clip_frames;
+static stage clip_cost;
+
+static void clip_begin() {
     listening_reset();
-    memset(clip + samples, 0, (KWS_CLIP_SAMPLES - samples) * sizeof clip[0]);
-    for (uint32_t at = 0; at + KWS_STEP_SAMPLES <= KWS_CLIP_SAMPLES && frame < KWS_FRAMES; at += KWS_STEP_SAMPLES) {
-        stage slice = stage();
-        stage_begin();
-        const int has_frame = hear_step(clip + at);
-        stage_end(&slice);
-        total.cycles += slice.cycles;
-        total.ms += slice.ms;
-        if (!has_frame) continue;
-        memcpy(model_input + frame * KWS_CHANNELS, heard_frame(0), KWS_CHANNELS);
+    sample_count = clip_frames = 0;
+    clip_cost = stage();
+}
+
+static void clip_step() {
+    step_samples = 0;
+    if (clip_frames == KWS_FRAMES) return;
+    stage slice = stage();
+    stage_begin();
+    const int has_frame = hear_step(step);
+    stage_end(&slice);
+    clip_cost.cycles += slice.cycles;
+    clip_cost.ms += slice.ms;
+    if (!has_frame) return;
+    memcpy(model_input + clip_frames * KWS_CHANNELS, heard_frame(0), KWS_CHANNELS);
+    slice_cycles[clip_frames++] = slice.cycles;
+}
+
+static void clip_more(const int16_t *samples, uint32_t count) {
+    for (; count; count--, samples++) {
+        if (sample_count < sizeof sample / sizeof sample[0]) sample[sample_count++] = *samples;
+        step[step_samples++] = *samples;
+        if (step_samples == KWS_STEP_SAMPLES) clip_step();
+    }
+}
+
+static void clip_end() {  // digital silence follows a short clip
+    while (clip_frames < KWS_FRAMES) {
+        memset(step + step_samples, 0, (KWS_STEP_SAMPLES - step_samples) * sizeof step[0]);
+        clip_step();
+    }
+}
+
+static void features() {
+    for (uint32_t frame = 0; frame < KWS_FRAMES; frame++) {
         reply_open("slice");
-        reply_field_u32(frame++);
-        reply_field_u32(slice.cycles);
-        reply_field_bytes(heard_frame(0), KWS_CHANNELS);
+        reply_field_u32(frame);
+        reply_field_u32(slice_cycles[frame]);
+        reply_field_bytes(model_input + frame * KWS_CHANNELS, KWS_CHANNELS);
         reply_close();
     }
-    if (frame != KWS_FRAMES) return "features: the clip gave too few frames";
     reply_open("features");
     reply_field_u32(KWS_INPUT_BYTES);
     reply_field_hex32(text_crc32(0, model_input, KWS_INPUT_BYTES));
-    reply_field_u32(total.cycles);
-    reply_field_u32(total.ms);
+    reply_field_u32(clip_cost.cycles);
+    reply_field_u32(clip_cost.ms);
     reply_close();
+}
+
+// The next step of the sample, again from its start when it ends.
+static const int16_t *next_step(uint32_t *at) {
+    if (*at + KWS_STEP_SAMPLES > sample_count) *at = 0;
+    const int16_t *found = sample + *at;
+    *at += KWS_STEP_SAMPLES;
+    return found;
+}
+
+static const char *start_timing(uint32_t *at) {
+    if (sample_count < KWS_STEP_SAMPLES) return "the clip is shorter than one step";
+    *at = 0;
+    listening_reset();
+    (void)hear_step(next_step(at));  // fills the first window, so that each later step completes a frame
     return nullptr;
 }
 
+static const char *windows(uint32_t count) {
+    uint32_t at;
+    const char *error = start_timing(&at);
+    for (uint32_t run = 0; run < count && !error; run++) {
+        stage cost = stage();
+        stage_begin();
+        for (uint32_t slice = 0; slice < KWS_FRAMES; slice++) (void)hear_step(next_step(&at));
+        stage_end(&cost);
+        const uint32_t record[] = {run, KWS_FRAMES, cost.cycles, cost.ms};
+        reply_open("window");
+        for (uint32_t value : record) reply_field_u32(value);
+        reply_close();
+    }
+    return error;
+}
+
 // One run does what listening does per inference: KWS_HOP_FRAMES slices of features, an inference, a decision.
-static const char *runs(uint32_t count, uint32_t samples) {
-    uint32_t at = 0;
-    if (samples < KWS_STEP_SAMPLES) return "runs: the clip is shorter than one step";
-    listening_reset();
-    (void)hear_step(clip);  // fills the first window, so that each later step completes a frame
+static const char *runs(uint32_t count) {
+    uint32_t at;
+    const char *error = start_timing(&at);
+    if (error) return error;
     for (uint32_t run = 0; run < count; run++) {
         stage first = stage(), pre = stage(), infer = stage(), post = stage();
         stage_begin();
         for (uint32_t slice = 0; slice < KWS_HOP_FRAMES; slice++) {
-            (void)hear_step(clip + at);
+            (void)hear_step(next_step(&at));
             if (slice == 0) stage_end(&first);
-            at += KWS_STEP_SAMPLES;
-            if (at + KWS_STEP_SAMPLES > samples) at = 0;
         }
         stage_end(&pre);
         stage_begin();
-        const char *error = infer_heard();
+        error = infer_heard();
         stage_end(&infer);
         if (error) return error;
         stage_begin();
@@ -180,8 +236,7 @@ static const char *listen_and_report(uint32_t inferences) {
 }
 #else
 // Without a front end a run is one inference on the loaded input.
-static const char *runs(uint32_t count, uint32_t samples) {
-    (void)samples;
+static const char *runs(uint32_t count) {
     for (uint32_t run = 0; run < count; run++) {
         stage infer = stage();
         stage_begin();
@@ -217,9 +272,12 @@ void commands_start() {
     app.layers = layers;
     app.runs = runs;
 #if KWS_HAS_FRONTEND
-    app.pcm = clip;
-    app.pcm_samples = KWS_CLIP_SAMPLES;
+    app.clip_samples = KWS_CLIP_SAMPLES;
+    app.clip_begin = clip_begin;
+    app.clip_more = clip_more;
+    app.clip_end = clip_end;
     app.features = features;
+    app.windows = windows;
     app.listen = listen_and_report;
     app.stream = stream_begin;
     app.audio = stream_audio;

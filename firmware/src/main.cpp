@@ -40,10 +40,12 @@ static_assert(KWS_FRAMES * KWS_CHANNELS == KWS_INPUT_BYTES, "the network's input
 static_assert(KWS_LABELS == KWS_OUTPUT_BYTES && KWS_LABELS <= DETECTOR_MAX_LABELS, "one score per label");
 static_assert(KWS_STEP_SAMPLES <= PROTOCOL_AUDIO_SAMPLES, "an audio line holds a step");
 
-int16_t clip[KWS_CLIP_SAMPLES];
+int16_t step[KWS_STEP_SAMPLES];
+uint32_t step_samples;
 
 static frontend_state front_end;
 static detector words;
+static uint8_t word_scores[KWS_AVERAGE_COUNT * KWS_LABELS];
 static int8_t window[KWS_FRAMES][KWS_CHANNELS];  // a ring of feature frames
 static uint32_t oldest;                          // its oldest row
 static uint32_t led_frames;                      // for how long the LED still shows a word
@@ -52,14 +54,12 @@ static enum { IDLE, MICROPHONE, SERIAL_AUDIO } source = IDLE;
 static bool reporting;            // a record per inference
 static uint32_t wanted;           // inferences to go, 0: no end
 static uint32_t inferences, frames, hop;
-static int16_t step[KWS_STEP_SAMPLES];
-static uint32_t step_samples;
 static stage pre;                 // spent on features since the last inference
 
 void listening_reset() {
     const detector_spec spec = {KWS_LABELS, KWS_HOP_FRAMES, KWS_AVERAGE_COUNT, KWS_DETECT_THRESHOLD, KWS_DETECT_SUPPRESS_FRAMES};
     frontend_reset(&front_end);
-    detector_reset(&words, &spec);
+    detector_reset(&words, &spec, word_scores);
     memset(window, KWS_INPUT_ZERO_POINT, sizeof window);  // digital silence
     oldest = led_frames = inferences = frames = hop = step_samples = 0;
     pre = stage();
@@ -201,12 +201,13 @@ extern "C" void setup() {
 }
 
 extern "C" void loop() {
-    for (int budget = 64, c; budget > 0 && (c = board_serial_read()) >= 0; budget--) protocol_feed((char)c);
+    int c = 0;
+    for (int budget = 64; budget > 0 && (c = board_serial_read()) >= 0; budget--) protocol_feed((char)c);
 #if KWS_HAS_FRONTEND
     if (source == MICROPHONE) {
         listen_on();
         return;
     }
 #endif
-    board_idle();
+    if (c < 0) board_idle();  // nothing waits to be read
 }

@@ -34,7 +34,8 @@ const char *infer_window(const int8_t *input);  // copies it to the engine and r
 void listening_end();
 
 #if KWS_HAS_FRONTEND
-extern int16_t clip[KWS_CLIP_SAMPLES];
+extern int16_t step[KWS_STEP_SAMPLES];         // the step of audio being gathered
+extern uint32_t step_samples;                  // how much of it is there
 void listening_reset();                        // front end, window and detector as after power-up
 int hear_step(const int16_t *pcm);             // KWS_STEP_SAMPLES of audio; 1 when they completed a feature frame
 const char *infer_heard();                     // on the last KWS_FRAMES frames

@@ -2,9 +2,11 @@
 
 #include <string.h>
 
-void detector_reset(detector *d, const detector_spec *spec) {
+void detector_reset(detector *d, const detector_spec *spec, uint8_t *scores) {
     memset(d, 0, sizeof *d);
+    memset(scores, 0, (size_t)spec->average_count * spec->labels);
     d->spec = *spec;
+    d->scores = scores;
 }
 
 // The label with the largest sum; of equal ones the first, so that silence and unknown win a tie against a word.
@@ -17,7 +19,7 @@ static int largest(const detector *d) {
 }
 
 int detector_step(detector *d, const int8_t *output) {
-    uint8_t *row = d->scores[d->next];
+    uint8_t *row = d->scores + d->next * d->spec.labels;
     for (int label = 0; label < d->spec.labels; label++) {
         const uint8_t score = (uint8_t)(output[label] + 128);
         d->sums[label] += (uint32_t)score - row[label];

@@ -9,28 +9,28 @@ extern "C" {
 #endif
 
 #define DETECTOR_MAX_LABELS 32
-#define DETECTOR_MAX_AVERAGE 64
 #define DETECTOR_NOTHING (-1)
 #define DETECTOR_FIRST_WORD 2  // labels 0 and 1 are silence and unknown
 
 typedef struct {
     uint8_t labels;         // 3..DETECTOR_MAX_LABELS
     uint8_t hop_frames;     // feature frames from one inference to the next
-    uint8_t average_count;  // 1..DETECTOR_MAX_AVERAGE
+    uint8_t average_count;  // 1..64
     uint8_t threshold;      // of the mean score, 0..255
     uint32_t suppress_frames;
 } detector_spec;
 
 typedef struct {
     detector_spec spec;
-    uint8_t scores[DETECTOR_MAX_AVERAGE][DETECTOR_MAX_LABELS];  // the last average_count inferences, a ring
-    uint32_t sums[DETECTOR_MAX_LABELS];                         // of the ring, per label
-    uint8_t next;                                               // the ring's oldest row
+    uint8_t *scores;                     // the last average_count inferences, a ring of rows of `labels`
+    uint32_t sums[DETECTOR_MAX_LABELS];  // of the ring, per label
+    uint8_t next;                        // the ring's oldest row
     uint8_t heard_before;
     uint32_t frames_since;  // since a word was last heard
 } detector;
 
-void detector_reset(detector *d, const detector_spec *spec);
+// `scores` lends average_count * labels bytes for as long as the detector is used.
+void detector_reset(detector *d, const detector_spec *spec, uint8_t *scores);
 
 // Takes one inference's int8 scores; returns the label of a word heard now, else DETECTOR_NOTHING.
 int detector_step(detector *d, const int8_t *output);

@@ -121,7 +121,7 @@ static void run_infer(char **words, int count) {
         return;
     }
     if (load_input_missing()) return;
-    app->release();
+    load_take();
     has_output = 0;
     reply_counted("m-warmup-start-", warmup, "");
     if (!infer_times(warmup)) return;
@@ -140,17 +140,17 @@ static void run_infer(char **words, int count) {
 static void run_layers(char **words, int count) {
     (void)words, (void)count;
     if (load_input_missing()) return;
-    app->release();
+    load_take();
     has_output = !failed(app->layers());
 }
 
 static void run_stop(char **words, int count) {
     (void)words, (void)count;
-    app->release();
+    load_take();
 }
 
 static int no_audio(void) {
-    if (app->pcm) return 0;
+    if (app->clip_samples) return 0;
     reply_error("this model has no front end: load its input with db");
     return 1;
 }
@@ -161,20 +161,30 @@ static void run_pcm(char **words, int count) {
 
 static void run_features(char **words, int count) {
     (void)words, (void)count;
-    if (no_audio() || load_pcm_missing()) return;
-    app->release();
-    load_input_made(!failed(app->features(load_pcm_samples())));
+    if (!no_audio() && !load_features_missing()) app->features();
+}
+
+static int times_of(const char *command, char **words, int count, uint32_t *times) {
+    if (count == 1 && text_u32(words[0], 1, PROTOCOL_MAX_RUNS, times)) return 1;
+    reply_text("e-[");
+    reply_text(command);
+    reply_counted(": the number of runs must be 1 to ", PROTOCOL_MAX_RUNS, "]");
+    return 0;
+}
+
+static void run_windows(char **words, int count) {
+    uint32_t times;
+    if (no_audio() || !times_of("windows", words, count, &times) || load_pcm_missing()) return;
+    load_take();
+    (void)failed(app->windows(times));
 }
 
 static void run_runs(char **words, int count) {
     uint32_t times;
-    if (count != 1 || !text_u32(words[0], 1, PROTOCOL_MAX_RUNS, &times)) {
-        reply_counted("e-[runs: the number of runs must be 1 to ", PROTOCOL_MAX_RUNS, "]");
-        return;
-    }
-    if (app->pcm ? load_pcm_missing() : load_input_missing()) return;
-    app->release();
-    (void)failed(app->runs(times, load_pcm_samples()));
+    if (!times_of("runs", words, count, &times)) return;
+    if (app->clip_samples ? load_pcm_missing() : load_input_missing()) return;
+    load_take();
+    (void)failed(app->runs(times));
 }
 
 static void run_listen(char **words, int count) {
@@ -184,14 +194,14 @@ static void run_listen(char **words, int count) {
         reply_counted("e-[listen: the number of inferences must be 0 (until stop) to ", PROTOCOL_MAX_RUNS, "]");
         return;
     }
-    app->release();
+    load_take();
     (void)failed(app->listen(inferences));
 }
 
 static void run_stream(char **words, int count) {
     (void)words, (void)count;
     if (no_audio()) return;
-    app->release();
+    load_take();
     (void)failed(app->stream());
 }
 
@@ -240,8 +250,9 @@ static const struct {
     {"memory", run_memory, 0, "memory: flash, RAM, arena, stack"},
     {"cache", run_cache, 1, "cache 0 | cache 1: instruction cache off or on"},
     {"layers", run_layers, 0, "layers: one inference, cycles and CRC-32 per layer"},
-    {"pcm", run_pcm, 3, "pcm load N CRC | pcm BASE64: audio into the clip buffer"},
-    {"features", run_features, 0, "features: of the clip buffer, into the network's input"},
+    {"pcm", run_pcm, 3, "pcm load N CRC | pcm BASE64: a clip, its features become the network's input"},
+    {"features", run_features, 0, "features: of the clip"},
+    {"windows", run_windows, 1, "windows N: time of a whole window's features, one record per run"},
     {"runs", run_runs, 1, "runs N: stage times, one record per run"},
     {"listen", run_listen, 1, "listen [N=0]: microphone, one record per inference"},
     {"stop", run_stop, 0, "stop: ends listening"},

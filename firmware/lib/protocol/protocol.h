@@ -18,7 +18,7 @@ extern "C" {
 #define PROTOCOL_MAX_RUNS 1000000u
 
 // What the sketch lends to the protocol. Hooks print their records with reply_*; the ones that return a sentence
-// return NULL when all went well. pcm may be NULL (no front end); then the audio hooks are never called.
+// return NULL when all went well. clip_samples is 0 without a front end; then the audio hooks are never called.
 typedef struct {
     protocol_sink write;
     const char *name;   // name%
@@ -31,8 +31,7 @@ typedef struct {
     uint32_t output_bytes;
     double output_scale;
     int32_t output_zero_point;
-    int16_t *pcm;
-    uint32_t pcm_samples;
+    uint32_t clip_samples;  // most samples of a clip
 
     void (*release)(void);  // a command wants the network or the audio: listening ends
     void (*identity)(void);
@@ -40,8 +39,12 @@ typedef struct {
     void (*cache)(int on);  // the instruction cache
     const char *(*infer)(void);   // input -> output
     const char *(*layers)(void);  // input -> output, one record per layer
-    const char *(*features)(uint32_t samples);  // of pcm, into input
-    const char *(*runs)(uint32_t count, uint32_t samples);
+    void (*clip_begin)(void);  // a clip comes in pieces; at its end its features are the input
+    void (*clip_more)(const int16_t *samples, uint32_t count);
+    void (*clip_end)(void);
+    void (*features)(void);                  // of the last clip
+    const char *(*windows)(uint32_t count);  // on the last clip
+    const char *(*runs)(uint32_t count);     // on the last clip, or without a front end on the input
     const char *(*listen)(uint32_t inferences);  // 0: until another command
     const char *(*stream)(void);                 // audio will come over the line, from a fresh state
     const char *(*audio)(const int16_t *samples, uint32_t count);

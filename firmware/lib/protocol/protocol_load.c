@@ -8,15 +8,22 @@ static const protocol_app *app;
 typedef struct {
     uint32_t expected, count;
     uint32_t complete;  // how much a finished load holds, 0 when none
-    uint32_t crc32;
+    uint32_t crc32, wanted_crc32;
 } load;
-static load input_load;  // bytes
-static load pcm_load;    // samples
+static load input_load;        // bytes
+static load pcm_load;          // samples
+static uint8_t input_is_clip;  // the input holds the features of the last clip
 
 void load_start(const protocol_app *given) {
     app = given;
     memset(&input_load, 0, sizeof input_load);
     memset(&pcm_load, 0, sizeof pcm_load);
+    input_is_clip = 0;
+}
+
+void load_take(void) {
+    app->release();
+    pcm_load.expected = 0;
 }
 
 static void db_load(char **words, int count) {
@@ -25,7 +32,8 @@ static void db_load(char **words, int count) {
         reply_counted("e-[db load: the number of bytes must be 1 to ", app->input_bytes, "]");
         return;
     }
-    app->release();
+    load_take();
+    input_is_clip = 0;
     input_load.expected = bytes;
     input_load.count = 0;
     input_load.complete = 0;
@@ -100,15 +108,10 @@ int load_input_missing(void) {
     return 1;
 }
 
-void load_input_made(int complete) {
-    input_load.expected = 0;
-    input_load.complete = complete ? app->input_bytes : 0;
-}
-
 static void pcm_start(char **words, int count) {
     uint32_t samples, crc32;
-    if (count != 2 || !text_u32(words[0], 1, app->pcm_samples, &samples)) {
-        reply_counted("e-[pcm load: wants the number of samples, 1 to ", app->pcm_samples, ", and their CRC-32]");
+    if (count != 2 || !text_u32(words[0], 1, app->clip_samples, &samples)) {
+        reply_counted("e-[pcm load: wants the number of samples, 1 to ", app->clip_samples, ", and their CRC-32]");
         return;
     }
     if (!text_hex32(words[1], &crc32)) {
@@ -116,10 +119,12 @@ static void pcm_start(char **words, int count) {
         return;
     }
     app->release();
+    app->clip_begin();
+    memset(&input_load, 0, sizeof input_load);
+    memset(&pcm_load, 0, sizeof pcm_load);
+    input_is_clip = 0;
     pcm_load.expected = samples;
-    pcm_load.count = 0;
-    pcm_load.complete = 0;
-    pcm_load.crc32 = crc32;
+    pcm_load.wanted_crc32 = crc32;
     reply_counted("m-[Expecting ", samples, " samples]");
 }
 
@@ -139,15 +144,22 @@ uint32_t load_samples(const char *text, int16_t *samples, uint32_t room) {
 }
 
 static void pcm_more(const char *text) {
+    int16_t samples[PROTOCOL_AUDIO_SAMPLES];
     if (pcm_load.expected == 0) {
         reply_error("pcm: nothing is expected; send pcm load N CRC first");
         return;
     }
-    pcm_load.count += load_samples(text, app->pcm + pcm_load.count, pcm_load.expected - pcm_load.count);
+    const uint32_t count = load_samples(text, samples, pcm_load.expected - pcm_load.count);
+    if (count == 0) return;
+    app->clip_more(samples, count);
+    pcm_load.crc32 = text_crc32(pcm_load.crc32, samples, 2 * count);  // both ends are little-endian
+    pcm_load.count += count;
     if (pcm_load.count < pcm_load.expected) return;
-    const uint32_t crc32 = text_crc32(0, app->pcm, 2 * pcm_load.expected);  // both ends are little-endian
-    if (crc32 == pcm_load.crc32) {
+    if (pcm_load.crc32 == pcm_load.wanted_crc32) {
+        app->clip_end();
         pcm_load.complete = pcm_load.expected;
+        input_load.complete = app->input_bytes;
+        input_is_clip = 1;
         reply_text("m-load-done");
         reply_line();
     } else {
@@ -172,6 +184,8 @@ int load_pcm_missing(void) {
     return 1;
 }
 
-uint32_t load_pcm_samples(void) {
-    return pcm_load.complete;
+int load_features_missing(void) {
+    if (input_is_clip) return 0;
+    reply_error("no features: send pcm load N CRC and the samples first");
+    return 1;
 }

@@ -12,10 +12,12 @@ void load_start(const protocol_app *app);  // nothing is loaded
 void load_db(char **words, int count);     // the words behind `db`
 void load_pcm(char **words, int count);    // the words behind `pcm`
 
-int load_input_missing(void);         // 1 after an e-[...] when the network's input is not complete
-int load_pcm_missing(void);           // 1 after an e-[...] when there is no clip
-uint32_t load_pcm_samples(void);      // of the clip, 0 when there is none
-void load_input_made(int complete);   // the input was written by somebody else
+int load_input_missing(void);     // 1 after an e-[...] when the network's input is not complete
+int load_pcm_missing(void);       // 1 after an e-[...] when there is no clip
+int load_features_missing(void);  // 1 after an e-[...] when the input is not the features of a clip
+
+// A command wants the network or the front end: listening and a half-loaded clip end.
+void load_take(void);
 
 // Base64 of little-endian int16 samples; how many came, at most `room` and PROTOCOL_AUDIO_SAMPLES, or 0 after an e-[...].
 uint32_t load_samples(const char *text, int16_t *samples, uint32_t room);
