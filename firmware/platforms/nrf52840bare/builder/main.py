@@ -15,7 +15,7 @@ BARE = join("$PROJECT_DIR", "firmware", "bare")
 
 env.Replace(
     AR="arm-none-eabi-gcc-ar", AS="arm-none-eabi-gcc", CC="arm-none-eabi-gcc", CXX="arm-none-eabi-g++", OBJCOPY="arm-none-eabi-objcopy",
-    RANLIB="arm-none-eabi-gcc-ranlib", SIZETOOL="arm-none-eabi-size", LINK="arm-none-eabi-g++", PROGNAME="firmware", PROGSUFFIX=".elf",
+    RANLIB="arm-none-eabi-gcc-ranlib", SIZETOOL="arm-none-eabi-size", LINK="arm-none-eabi-gcc", PROGNAME="firmware", PROGSUFFIX=".elf",
     ARFLAGS=["rc"], SIZEPROGREGEXP=r"^(?:\.text|\.data|\.ARM\.exidx)\s+(\d+).*", SIZEDATAREGEXP=r"^(?:\.data|\.bss|\.stack)\s+(\d+).*",
     SIZECHECKCMD="$SIZETOOL -A -d $SOURCES", SIZEPRINTCMD="$SIZETOOL $SOURCES",
 )
