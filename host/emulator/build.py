@@ -63,5 +63,6 @@ def build_bare(sources: Sequence[Path], out: Path, board_layer: bool = False, fl
 def _last_lines(text: str) -> str:
     """What went wrong, from the end of a build's output."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("---", "===", "Environment"))]
-    told = [line for line in lines if any(sign in line.lower() for sign in ("error", "undefined reference", "cannot find", "make them with"))]
+    signs = ("error", "undefined reference", "cannot find", "make them with")
+    told = [line for line in lines if any(sign in line.lower() for sign in signs)]
     return " | ".join((told or lines)[-4:]) or "no output"
