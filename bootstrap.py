@@ -48,7 +48,8 @@ def has_libc():
     """True when a C program that includes a C library header compiles."""
     if not shutil.which("gcc"):
         return False
-    check = subprocess.run(["gcc", "-E", "-x", "c", "-"], input=b"#include <stdio.h>\n", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    check = subprocess.run(["gcc", "-E", "-x", "c", "-"], input=b"#include <stdio.h>\n", stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)
     return check.returncode == 0
 
 
