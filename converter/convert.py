@@ -34,6 +34,11 @@ class Source:
         return self.artifact.detector if self.artifact else None
 
     @property
+    def hop_frames(self) -> int | None:
+        """Frames between two inferences while listening; None without a front end."""
+        return (self.detector or DetectorSpec()).hop_frames if self.graph.spec_json else None
+
+    @property
     def spec_id(self) -> str:
         return KwsSpec.from_json(self.graph.spec_json).spec_id if self.graph.spec_json else "none"
 
@@ -77,7 +82,8 @@ def render(source: Source) -> dict[str, bytes]:
     """The generated files by name; equal sources give equal bytes."""
     graph = source.graph
     model = write_tflite(graph)
-    texts = {**render_c_array(model), **render_aot(graph), "kws_model.h": render_kws_header(graph, source.name, source.detector)}
+    texts = {**render_c_array(model), **render_aot(graph, hop_frames=source.hop_frames),
+             "kws_model.h": render_kws_header(graph, source.name, source.detector)}
     if graph.spec_json:
         texts[FRONTEND_TABLES] = render_frontend(KwsSpec.from_json(graph.spec_json).features)
     return {"model.tflite": model, **{name: text.encode() for name, text in sorted(texts.items())}}

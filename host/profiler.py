@@ -104,6 +104,9 @@ def _stages(board: Board, runs: int, progress: Callable[[Run], None] | None) -> 
         stages.append(Stage.of("pre (slice)", "1 slice", [r.slice_cycles for r in found], [r.slice_ms for r in found], clock))
         stages.append(Stage.of("pre", f"{hop} slices, one hop", [r.pre_cycles for r in found], [r.pre_ms for r in found], clock))
     stages.append(Stage.of("inference", identity.model_name, [r.infer_cycles for r in found], [r.infer_ms for r in found], clock))
+    hops = [(r.stream_cycles, r.stream_ms) for r in found if r.stream_cycles is not None and r.stream_ms is not None]
+    if hops:
+        stages.append(Stage.of("inference (stream)", "the same, one hop", [cycles for cycles, _ in hops], [ms for _, ms in hops], clock))
     if hop:
         stages.append(Stage.of("post", "average, decide, LED", [r.post_cycles for r in found], [r.post_ms for r in found], clock))
     return tuple(stages)

@@ -288,11 +288,14 @@ class Run:
     pre_ms: int
     infer_ms: int
     post_ms: int
+    stream_cycles: int | None = None  # the same inference by streaming, where the engine streams
+    stream_ms: int | None = None
 
     @staticmethod
     def of(record: Record) -> Run:
-        fields = _Fields(record, 10)
-        return Run(*(fields.number() for _ in range(10)))
+        count = 12 if len(record.fields) == 12 else 10
+        fields = _Fields(record, count)
+        return Run(*(fields.number() for _ in range(count)))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ MASKS = (
     (re.compile(r"(?<=m-slice-\[)(\d+),\d+"), r"\1,T"),
     (re.compile(r"(?<=m-features-\[)(\d+,[0-9a-f]+),\d+,\d+"), r"\1,T,T"),
     (re.compile(r"(?<=m-window-\[)(\d+,\d+),\d+,\d+"), r"\1,T,T"),
-    (re.compile(r"(?<=m-run-\[)(\d+,\d+)(,\d+){8}"), r"\1,T"),
+    (re.compile(r"(?<=m-run-\[)(\d+,\d+)(,\d+){10}"), r"\1,T"),
     (re.compile(r"(?<=m-heard-\[)(\d+,\d+)(,\d+){6}"), r"\1,T"),
     (re.compile(r"m-memory-\[.*\]"), "m-memory-[T]"),
     (re.compile(r"(?<=m-firmware-\[)[^,]*(,\d+,\w+),[^,]*"), r"V\1,BOARD"),

@@ -116,8 +116,9 @@ def test_profile(cli: Cli, port: str, tmp_path: Path) -> None:
     result = cli("profile", port, "--runs", 7, "--layers", "--json", tmp_path / "p.json")
     assert result.code == 0, result.err
     found = json.loads((tmp_path / "p.json").read_text())
-    assert [stage["name"] for stage in found["stages"]] == ["pre (window)", "pre (slice)", "pre", "inference", "post"]
-    assert [stage["n"] for stage in found["stages"]] == [7, 7, 7, 7, 7]
+    assert [stage["name"] for stage in found["stages"]] == ["pre (window)", "pre (slice)", "pre", "inference", "inference (stream)",
+                                                                  "post"]
+    assert [stage["n"] for stage in found["stages"]] == [7] * 6
     assert all(stage["min_us"] <= stage["mean_us"] <= stage["max_us"] for stage in found["stages"])
     assert found["modelled"] is True and found["identity"]["model_id"] == tinyconv().model_id
     assert len(found["layers"]) == 4 and len(found["uncached"]) == 5

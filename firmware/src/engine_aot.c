@@ -30,11 +30,53 @@ const int8_t *engine_output(void)
     return model_aot_output();
 }
 
+static int streaming;  // the arena holds what the next hop needs
+
 const char *engine_invoke(void)
 {
+    streaming = 0;
     model_aot_run(NULL);
     return NULL;
 }
+
+#if MODEL_AOT_STREAMS
+uint32_t engine_stream_frames(void)
+{
+    return MODEL_AOT_STREAM_HOP_FRAMES;
+}
+
+const char *engine_stream_start(void)
+{
+    model_aot_stream_start();
+    streaming = 1;
+    return NULL;
+}
+
+const char *engine_stream_next(const int8_t *frames)
+{
+    if (!streaming) {
+        return "aot: a stream begins with a whole window";
+    }
+    model_aot_stream_run(frames, NULL);
+    return NULL;
+}
+#else
+uint32_t engine_stream_frames(void)
+{
+    return 0;
+}
+
+const char *engine_stream_start(void)
+{
+    return engine_invoke();
+}
+
+const char *engine_stream_next(const int8_t *frames)
+{
+    (void)frames;
+    return "aot: this model runs whole windows only; model_aot.h says why";
+}
+#endif
 
 uint32_t engine_arena_bytes(void)
 {
@@ -85,6 +127,7 @@ const char *engine_invoke_traced(engine_layer_record *records, int max_records, 
     trace.room = max_records;
     trace.count = 0;
     trace.started = board_cycles();
+    streaming = 0;
     model_aot_run(record_layer);
     *count = trace.count;
     return NULL;

@@ -167,6 +167,10 @@ const char *engine_invoke(void) {
     return interpreter->Invoke() == kTfLiteOk ? nullptr : "tflm: Invoke failed; the library's log on USB Serial names the operator";
 }
 
+uint32_t engine_stream_frames(void) { return 0; }
+const char *engine_stream_start(void) { return engine_invoke(); }
+const char *engine_stream_next(const int8_t *) { return "tflm: the interpreter runs whole windows only"; }
+
 uint32_t engine_arena_bytes(void) { return interpreter ? static_cast<uint32_t>(interpreter->arena_used_bytes()) : 0; }
 
 const char *engine_invoke_traced(engine_layer_record *into, int max, int *count) {

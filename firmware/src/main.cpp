@@ -48,6 +48,8 @@ static detector words;
 static uint8_t word_scores[KWS_AVERAGE_COUNT * KWS_LABELS];
 static int8_t window[KWS_FRAMES][KWS_CHANNELS];  // a ring of feature frames
 static uint32_t oldest;                          // its oldest row
+static uint32_t new_frames;                      // heard since the last inference
+static bool engine_streaming;                    // the engine knows the window as it was new_frames ago
 static uint32_t led_frames;                      // for how long the LED still shows a word
 
 static enum { IDLE, MICROPHONE, SERIAL_AUDIO } source = IDLE;
@@ -62,12 +64,15 @@ void listening_reset() {
     detector_reset(&words, &spec, word_scores);
     memset(window, KWS_INPUT_ZERO_POINT, sizeof window);  // digital silence
     oldest = led_frames = inferences = frames = hop = step_samples = 0;
+    new_frames = 0;
+    engine_streaming = false;
     pre = stage();
     board_led(0, 0, 0);
 }
 
 int hear_step(const int16_t *pcm) {
     if (!frontend_step(&front_end, pcm, window[oldest])) return 0;
+    new_frames++;
     oldest = (oldest + 1) % KWS_FRAMES;
     return 1;
 }
@@ -76,11 +81,24 @@ const int8_t *heard_frame(uint32_t age) {
     return window[(oldest + KWS_FRAMES - 1 - age) % KWS_FRAMES];
 }
 
+// Where the engine streams it is given the new frames only, else, or when it has not seen the window before, the whole window.
 const char *infer_heard() {
+    int8_t rows[KWS_HOP_FRAMES * KWS_CHANNELS];
+    if (!engine_streaming || new_frames != KWS_HOP_FRAMES) return infer_heard_window();
+    for (uint32_t age = KWS_HOP_FRAMES; age > 0; age--) {
+        memcpy(rows + (KWS_HOP_FRAMES - age) * KWS_CHANNELS, heard_frame(age - 1), KWS_CHANNELS);
+    }
+    new_frames = 0;
+    return engine_stream_next(rows);
+}
+
+const char *infer_heard_window() {
     int8_t *input = engine_input();
     memcpy(input, window[oldest], (KWS_FRAMES - oldest) * KWS_CHANNELS);
     memcpy(input + (KWS_FRAMES - oldest) * KWS_CHANNELS, window[0], oldest * KWS_CHANNELS);
-    return engine_invoke();
+    engine_streaming = engine_stream_frames() == KWS_HOP_FRAMES;
+    new_frames = 0;
+    return engine_streaming ? engine_stream_start() : engine_invoke();
 }
 
 int decide() {

@@ -38,7 +38,8 @@ extern int16_t step[KWS_STEP_SAMPLES];         // the step of audio being gather
 extern uint32_t step_samples;                  // how much of it is there
 void listening_reset();                        // front end, window and detector as after power-up
 int hear_step(const int16_t *pcm);             // KWS_STEP_SAMPLES of audio; 1 when they completed a feature frame
-const char *infer_heard();                     // on the last KWS_FRAMES frames
+const char *infer_heard();                     // on the last KWS_FRAMES frames, by streaming where the engine can
+const char *infer_heard_window();              // the same on the whole window
 int decide();                                  // a label, or DETECTOR_NOTHING; shows it on the LED
 const int8_t *heard_frame(uint32_t age);       // the features of `age` frames ago
 const char *listen(uint32_t inferences, bool report);
