@@ -55,7 +55,7 @@ def build(spec: FeatureSpec, out: Path, flags: tuple[str, ...] = (), extra_sourc
 def build_cached(spec: FeatureSpec) -> Path:
     """The shared library for spec, compiled once per user, sources and settings."""
     digest = hashlib.sha256(render(spec).encode())
-    for source in sorted(SOURCES.glob("*.[ch]")):
+    for source in (*sorted(SOURCES.glob("*.[ch]")), SOURCES.parent / "nn" / "nn_simd.h"):
         digest.update(source.read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache") / "nano33-kws"
     out = cache / f"frontend-{sys.platform}-{digest.hexdigest()[:16]}.so"

@@ -6,6 +6,7 @@ import ctypes
 import subprocess
 import zlib
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,15 @@ HERE = Path(__file__).resolve().parent
 GOLDEN = HERE / "golden" / "frontend.npz"
 OTHER_SPECS = {
     "radix 2 first, 10 ms step": FeatureSpec(window_ms=40, step_ms=10, channels=32),
+    "64 points": FeatureSpec(sample_rate_hz=8000, window_ms=15, step_ms=10, upper_hz=3800.0, channels=12),
+    "1024 points": FeatureSpec(window_ms=128, step_ms=20),
     "8 kHz": FeatureSpec(sample_rate_hz=8000, upper_hz=3800.0, channels=24),
     "channels without a bin": FeatureSpec(window_ms=25, step_ms=10, channels=80),
     "no overlap, other noise and gain": FeatureSpec(
         window_ms=30, step_ms=30, channels=17, lower_hz=0.0, even_smoothing=0.1, odd_smoothing=0.3, min_signal_remaining=0.2,
         pcan_strength=0.5, pcan_offset=10.0, log_scale_shift=5, smoothing_bits=8),
 }
+PATHS = ("-DFRONTEND_SIMD=0", "-DFRONTEND_SIMD=1")  # portable, and the DSP instructions in C
 needs_cc = pytest.mark.skipif(find_compiler() is None, reason="no C compiler on this machine")
 
 
@@ -42,11 +46,11 @@ def wheel() -> ctypes.CDLL:
     return library
 
 
-@pytest.fixture(scope="session")
-def native_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session", params=PATHS)
+def native_library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if find_compiler() is None:
         pytest.skip("no C compiler on this machine")
-    return build(SPEC, tmp_path_factory.mktemp("frontend") / "frontend.so", ("-shared", "-fPIC"))
+    return build(SPEC, tmp_path_factory.mktemp("frontend") / "frontend.so", ("-shared", "-fPIC", request.param))
 
 
 def differences(one: Engine, other: Engine, pcm: Int16) -> int:
@@ -90,10 +94,11 @@ def test_c_equals_the_oracle_on_generated_streams(wheel: ctypes.CDLL, native_lib
 
 
 @needs_cc
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", OTHER_SPECS)
-def test_c_equals_the_oracle_at_other_settings(wheel: ctypes.CDLL, tmp_path: Path, name: str) -> None:
+def test_c_equals_the_oracle_at_other_settings(wheel: ctypes.CDLL, tmp_path: Path, name: str, path: str) -> None:
     spec = OTHER_SPECS[name]
-    library = build(spec, tmp_path / "frontend.so", ("-shared", "-fPIC"))
+    library = build(spec, tmp_path / "frontend.so", ("-shared", "-fPIC", path))
     native, oracle = NativeEngine(spec, library), WheelEngine(spec, wheel)
     for _, pcm in signals(seconds=1.0, seed=3):
         assert differences(native, oracle, pcm) == 0, name
@@ -128,13 +133,13 @@ def test_later_stages_equal_the_oracles_on_any_32_bit_values(wheel: ctypes.CDLL,
         assert raw.tolist() == expected.view(np.uint16)[:40].tolist()
 
 
-@pytest.fixture(scope="session")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+@pytest.fixture(scope="session", params=PATHS)
+def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     compiler, folder = find_compiler(), tmp_path_factory.mktemp("probe")
     if compiler is None:
         pytest.skip("no C compiler on this machine")
     (folder / "frontend_tables.h").write_text(render(SPEC))
-    command = [compiler, "-std=gnu11", "-O2", "-shared", "-fPIC", f"-I{folder}", f"-I{SOURCES}", "-o", str(folder / "probe.so")]
+    command = [compiler, "-std=gnu11", "-O2", "-shared", "-fPIC", request.param, f"-I{folder}", f"-I{SOURCES}", "-o", str(folder / "probe.so")]
     subprocess.run([*command, str(HERE / "frontend" / "probe.c")], check=True)
     return ctypes.CDLL(str(folder / "probe.so"))
 
@@ -227,8 +232,9 @@ def raw_and_features(output: bytes, frames: int) -> tuple[npt.NDArray[np.uint16]
 
 
 @needs_cc
-def test_c_under_sanitizers(tmp_path: Path, long_stream: Int16) -> None:
-    flags = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+@pytest.mark.parametrize("path", PATHS)
+def test_c_under_sanitizers(tmp_path: Path, long_stream: Int16, path: str) -> None:
+    flags = (path, "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     try:
         program = build(SPEC, tmp_path / "stream", flags, (HERE / "frontend/stream_main.c",))
     except ConvertError as error:
@@ -244,8 +250,8 @@ def test_c_under_sanitizers(tmp_path: Path, long_stream: Int16) -> None:
 @needs_cc
 def test_c_compiles_without_warnings(tmp_path: Path) -> None:
     warnings = ("-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Werror", "-shared", "-fPIC")
-    for spec in (SPEC, *OTHER_SPECS.values()):
-        build(spec, tmp_path / "frontend.so", warnings)
+    for spec, path in product((SPEC, *OTHER_SPECS.values()), PATHS):
+        build(spec, tmp_path / "frontend.so", (*warnings, path))
 
 
 def test_tables_header_is_reproducible_and_integer_only() -> None:

@@ -22,11 +22,11 @@ WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow",
 pytestmark = pytest.mark.skipif(shutil.which(GCC) is None, reason=f"no {GCC} on this machine")
 
 
-def compile_for_board(folder: Path, optimization: str) -> Path:
+def compile_for_board(folder: Path, *flags: str) -> Path:
     (folder / "frontend_tables.h").write_text(render(FeatureSpec()))
     made = folder / "stream.elf"
     sources = [str(source) for source in sorted(SOURCES.glob("*.c"))]
-    subprocess.run([GCC, "-std=gnu11", optimization, *CPU, *WARNINGS, "--specs=rdimon.specs", f"-T{HERE / 'mps2.ld'}", f"-I{folder}",
+    subprocess.run([GCC, "-std=gnu11", *flags, *CPU, *WARNINGS, "--specs=rdimon.specs", f"-T{HERE / 'mps2.ld'}", f"-I{folder}",
                     f"-I{SOURCES}", *sources, str(HERE / "stream_main.c"), "-o", str(made)], check=True)
     return made
 
@@ -63,10 +63,10 @@ def test_without_feature_settings_there_is_nothing_to_build(tmp_path: Path) -> N
         subprocess.run([*command, "-o", str(tmp_path / "nothing.o")], check=True)
 
 
-@pytest.mark.parametrize("optimization", ["-O2", "-Os", "-O0"])
-def test_cortex_m4_equals_the_oracle_on_generated_streams(tmp_path: Path, optimization: str) -> None:
+@pytest.mark.parametrize("flags", [["-O2"], ["-Os"], ["-O0"], ["-O2", "-DFRONTEND_SIMD=0"], ["-Os", "-DNN_EMULATE", "-DFRONTEND_SIMD=1"]])
+def test_cortex_m4_equals_the_oracle_on_generated_streams(tmp_path: Path, flags: list[str]) -> None:
     pcm = np.concatenate([*(pcm for _, pcm in signals(seconds=1.5, seed=11)), golden_pcm()])
-    assert_equal_to_the_oracle(run_on_board(compile_for_board(tmp_path, optimization), pcm), pcm)
+    assert_equal_to_the_oracle(run_on_board(compile_for_board(tmp_path, *flags), pcm), pcm)
 
 
 def test_cortex_m4_equals_the_oracle_on_recordings(tmp_path: Path, speech_commands: Path) -> None:

@@ -22,7 +22,7 @@ static uint32_t take(frontend_state *state, const int16_t *pcm, uint32_t count) 
 static void process(frontend_state *state, uint16_t *raw) {
     uint32_t signal[FRONTEND_CHANNELS];
     const uint32_t shift = frontend_window_apply(state->samples, state->bins);
-    frontend_fft_energy(state->bins);
+    frontend_fft_energy(state->bins, shift);
     frontend_filterbank(state->bins, shift, signal);
     frontend_denoise(state->noise, signal);
     frontend_gain_log(state->noise, signal, raw);

@@ -18,6 +18,7 @@ extern "C" {
 typedef union {
     int16_t part[2];  // real, imaginary
     int32_t energy;
+    uint32_t word;  // both parts, the real one in the lower half
 } frontend_bin;
 
 // 2,148 bytes at the deployed settings: 960 of samples, 160 of noise, 1,024 of transform. A call needs some 410 bytes of stack.

@@ -2,7 +2,10 @@
 // with the rounding (x * (32767 / radix) + 2^14) >> 15, because that is what the features of a trained model were computed with.
 #if __has_include("frontend_tables.h")
 
+#include "frontend_simd.h"
 #include "frontend_stages.h"
+
+#if !FRONTEND_SIMD || FRONTEND_FFT_RADIX2
 
 _Static_assert(FRONTEND_WINDOW_SAMPLES % 2 == 0, "samples enter the transform in pairs");
 
@@ -31,12 +34,14 @@ uint32_t frontend_window_apply(const int16_t *samples, frontend_bin *bins) {
         part[REAL] = in_window ? windowed(samples[2 * pair], frontend_window[2 * pair], &largest) : (int16_t)0;
         part[IMAG] = in_window ? windowed(samples[2 * pair + 1], frontend_window[2 * pair + 1], &largest) : (int16_t)0;
     }
-    const uint32_t shift = 15U - frontend_bits((uint32_t)largest);
+    return 15U - frontend_bits((uint32_t)largest);
+}
+
+INLINE void shift_left(frontend_bin *bins, uint32_t shift) {
     for (uint32_t point = 0; point < FRONTEND_FFT_POINTS; ++point) {
         bins[point].part[REAL] = (int16_t)((uint32_t)(int32_t)bins[point].part[REAL] << shift);
         bins[point].part[IMAG] = (int16_t)((uint32_t)(int32_t)bins[point].part[IMAG] << shift);
     }
-    return shift;
 }
 
 typedef struct {
@@ -102,9 +107,10 @@ INLINE void split(frontend_bin *low, frontend_bin *high, const int16_t *twiddle)
     high->energy = (int32_t)((uint32_t)(above_real * above_real) + (uint32_t)(above_imag * above_imag));  // the middle bin keeps this
 }
 
-void frontend_fft_energy(frontend_bin *bins) {
+void frontend_fft_energy(frontend_bin *bins, uint32_t shift) {
     const int16_t *twiddles = frontend_fft_twiddles;
     uint32_t span = 1;
+    shift_left(bins, shift);
 #if FRONTEND_FFT_RADIX2
     stage2(bins);
     span = 2;
@@ -121,4 +127,5 @@ void frontend_fft_energy(frontend_bin *bins) {
     }
 }
 
+#endif
 #endif

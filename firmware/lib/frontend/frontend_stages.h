@@ -4,11 +4,11 @@
 
 #include "frontend.h"
 
-// samples * window, normalised by a left shift, in the order the transform wants. Returns the shift (0 .. 15).
+// samples * window in the order the transform wants. Returns the left shift (0 .. 15) that normalises them.
 uint32_t frontend_window_apply(const int16_t *samples, frontend_bin *bins);
 
-// Transform of the real signal in bins; afterwards bins[1 .. FFT_POINTS - 1].energy is valid, bins[0] is not.
-void frontend_fft_energy(frontend_bin *bins);
+// Transform of the real signal in bins, shifted left first; afterwards bins[1 .. FFT_POINTS - 1].energy is valid, bins[0] is not.
+void frontend_fft_energy(frontend_bin *bins, uint32_t shift);
 
 // Mel channels: square root of the weighted energies, taken back by `shift`.
 void frontend_filterbank(const frontend_bin *bins, uint32_t shift, uint32_t *signal);

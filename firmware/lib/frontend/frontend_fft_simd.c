@@ -1,0 +1,135 @@
+// frontend_fft.c for the DSP instructions: one word is one point of the transform, and no value differs.
+//
+// (x * 8191 + 2^14) >> 15 is the upper half of (x * (8191 << 17) >> 16) + 2^15: the product fits 32 bits and nothing is cut off below
+// the half. A quartered value is at most 8192, where the product with the first twiddle, 32767 / 32768, rounds back to it.
+#if __has_include("frontend_tables.h")
+
+#include "frontend_simd.h"
+#include "frontend_stages.h"
+
+#if FRONTEND_SIMD && !FRONTEND_FFT_RADIX2
+
+enum { QUARTER = FRONTEND_FFT_POINTS / 4, PAIRS = FRONTEND_WINDOW_SAMPLES / 2 };
+
+_Static_assert(PAIRS >= 2 * QUARTER && PAIRS <= 4 * QUARTER, "the window fills more than half of the transform");
+
+#define QUARTERED (8191U << 17)
+#define HALVED (16383U << 17)
+
+NN_INLINE uint32_t scaled(uint32_t point, uint32_t factor) {
+    return nn_pkhtb((uint32_t)simd_smlawb(factor, point, 1 << 15), (uint32_t)simd_smlawt(factor, point, 1 << 15));
+}
+
+NN_INLINE uint32_t turned(uint32_t point, uint32_t twiddle) {
+    const int32_t real = simd_smlsd(point, twiddle, 1 << 14), imag = simd_smladx(point, twiddle, 1 << 14);
+    return simd_pack_15((uint32_t)(real >> 15), (uint32_t)imag);
+}
+
+NN_INLINE uint32_t windowed(const int16_t *samples, const int16_t *coefficients, uint32_t *magnitudes) {
+    const uint32_t pair = nn_load_here(samples), factors = nn_load_here(coefficients);
+    const uint32_t result = simd_pack_12(simd_smulbb(pair, factors), simd_smultt(pair, factors) << 4);
+    *magnitudes |= simd_abs16(result);
+    return result;
+}
+
+// Pairs first .. end - 1 of each quarter, of which `filled` quarters hold samples; a butterfly's four points go side by side.
+NN_INLINE uint32_t window_quarters(const int16_t *samples, frontend_bin *bins, uint32_t first, uint32_t end, uint32_t filled) {
+    uint32_t magnitudes = 0;
+    for (uint32_t index = first; index < end; ++index) {
+        frontend_bin *four = bins + frontend_fft_order[index];
+        for (uint32_t quarter = 0; quarter < 4; ++quarter) {
+            const uint32_t sample = 2 * (index + quarter * QUARTER);
+            four[quarter].word = quarter < filled ? windowed(samples + sample, frontend_window + sample, &magnitudes) : 0;
+        }
+    }
+    return magnitudes;
+}
+
+uint32_t frontend_window_apply(const int16_t *samples, frontend_bin *bins) {
+    enum { THREE_TO = PAIRS < 3 * QUARTER ? PAIRS - 2 * QUARTER : QUARTER, FOUR_TO = PAIRS > 3 * QUARTER ? PAIRS - 3 * QUARTER : 0 };
+        uint32_t magnitudes = window_quarters(samples, bins, 0, FOUR_TO, 4);
+    magnitudes |= window_quarters(samples, bins, FOUR_TO, THREE_TO, 3);
+    magnitudes |= window_quarters(samples, bins, THREE_TO, QUARTER, 2);
+    return 15U - frontend_bits((magnitudes | magnitudes >> 16) & 0x7FFFU);  // without -32768, as in the original
+}
+
+// The butterfly of four quartered, turned points.
+NN_INLINE void combine(frontend_bin *point, uint32_t span, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+    const uint32_t even = simd_sadd16(a, c), odd = simd_ssub16(a, c), sum = simd_sadd16(b, d), difference = simd_ssub16(b, d);
+    point[0].word = simd_sadd16(even, sum);
+    point[span].word = simd_ssax(odd, difference);
+    point[2 * span].word = simd_ssub16(even, sum);
+    point[3 * span].word = simd_sasx(odd, difference);
+}
+
+// A point shifted left, each half wrapping, then quartered.
+NN_INLINE uint32_t shifted_quarter(uint32_t point, uint32_t one_shifted) {
+    const int32_t real = simd_smlawb(QUARTERED, simd_smulbb(point, one_shifted), 1 << 15);
+    const int32_t imag = simd_smlawb(QUARTERED, simd_smultb(point, one_shifted), 1 << 15);
+    return nn_pkhtb((uint32_t)real, (uint32_t)imag);
+}
+
+NN_INLINE void first_stage(frontend_bin *bins, uint32_t shift) {
+    const uint32_t one_shifted = 1U << shift;
+    for (frontend_bin *point = bins; point < bins + FRONTEND_FFT_POINTS; point += 4) {
+        const uint32_t a = shifted_quarter(point[0].word, one_shifted), b = shifted_quarter(point[1].word, one_shifted);
+        const uint32_t c = shifted_quarter(point[2].word, one_shifted), d = shifted_quarter(point[3].word, one_shifted);
+        combine(point, 1, a, b, c, d);
+    }
+}
+
+NN_INLINE void stage(frontend_bin *bins, uint32_t span, const int16_t *twiddles) {
+    const frontend_bin *const end = bins + FRONTEND_FFT_POINTS;
+    for (frontend_bin *point = bins; point < end; point += 4 * span) {
+        const uint32_t a = scaled(point[0].word, QUARTERED), b = scaled(point[span].word, QUARTERED);
+        const uint32_t c = scaled(point[2 * span].word, QUARTERED), d = scaled(point[3 * span].word, QUARTERED);
+        combine(point, span, a, b, c, d);
+    }
+    for (uint32_t k = 1; k < span; ++k) {
+        twiddles += 6;
+        const uint32_t w1 = nn_load4(twiddles), w2 = nn_load4(twiddles + 2), w3 = nn_load4(twiddles + 4);
+        for (frontend_bin *point = bins + k; point < end; point += 4 * span) {
+            const uint32_t a = scaled(point[0].word, QUARTERED), b = turned(scaled(point[span].word, QUARTERED), w1);
+            const uint32_t c = turned(scaled(point[2 * span].word, QUARTERED), w2), d = turned(scaled(point[3 * span].word, QUARTERED), w3);
+            combine(point, span, a, b, c, d);
+        }
+    }
+}
+
+// Energies of bins k and FFT_POINTS - k of the real signal.
+NN_INLINE void split(frontend_bin *low, frontend_bin *high, uint32_t twiddle) {
+    const uint32_t point = scaled(low->word, HALVED), mirror = high->word;
+    const int32_t real = simd_smlawb(HALVED, mirror, 1 << 15), imag = simd_smlawt(HALVED, simd_ssub16(0, mirror), 1 << 15);
+    const uint32_t conjugate = nn_pkhtb((uint32_t)real, (uint32_t)imag);
+    const uint32_t sum = simd_sadd16(point, conjugate), rest = turned(simd_ssub16(point, conjugate), twiddle);
+    const uint32_t below = simd_shadd16(sum, rest), above_real = simd_shsub16(sum, rest), above_imag = simd_shsub16(rest, sum);
+    low->word = simd_smuad(below, below);
+    high->word = (uint32_t)nn_smlatt(above_imag, above_imag, (int32_t)simd_smulbb(above_real, above_real));
+}
+
+void frontend_fft_energy(frontend_bin *bins, uint32_t shift) {
+        const int16_t *twiddles = frontend_fft_twiddles + 6;
+    first_stage(bins, shift);
+#if FRONTEND_FFT_POINTS >= 16
+    stage(bins, 4, twiddles);
+    twiddles += 6 * 4;
+#endif
+#if FRONTEND_FFT_POINTS >= 64
+    stage(bins, 16, twiddles);
+    twiddles += 6 * 16;
+#endif
+#if FRONTEND_FFT_POINTS >= 256
+    stage(bins, 64, twiddles);
+    twiddles += 6 * 64;
+#endif
+#if FRONTEND_FFT_POINTS >= 1024
+    stage(bins, 256, twiddles);
+    twiddles += 6 * 256;
+#endif
+    for (uint32_t k = 1; k <= FRONTEND_FFT_POINTS / 2; ++k) {
+        split(bins + k, bins + FRONTEND_FFT_POINTS - k, nn_load4(frontend_fft_split + 2 * (k - 1)));
+    }
+}
+
+#endif
+#endif
