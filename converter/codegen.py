@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.codegen_fir import FirCode
 from converter.codegen_lower import Channels, Kernel, Value, lower_layer
 from converter.codegen_stream import stream_header, stream_source
 from converter.codegen_text import comment, initialiser, string, wrapped
@@ -13,6 +14,7 @@ from converter.plan import ArenaPlan, plan_arena
 from converter.stream import StreamPlan, plan_stream
 
 SCRATCH_MACROS = {
+    "nn_conv_fir_s8": ("NN_CONV_FIR_SCRATCH", ("kernel_h", "kernel_w", "in_c", "out_w", "out_c", "stride_h")),
     "nn_conv_s8_simd": ("NN_CONV_SIMD_SCRATCH", ("kernel_h", "kernel_w", "in_c")),
     "nn_conv_rows_s8_simd": ("NN_CONV_ROWS_SCRATCH", ("kernel_h", "kernel_w", "in_c", "out_w")),
 }
@@ -106,6 +108,8 @@ def _table(name: str, value: Value) -> list[str]:
     if isinstance(value, np.ndarray):
         kind = "int8_t" if value.dtype == np.int8 else "int32_t"
         return [f"static const _Alignas(4) {kind} {name}[{value.size}] = {{\n{wrapped(_literals(value))}\n}};\n"]
+    if isinstance(value, FirCode):
+        return [value.render(name.removesuffix("_code"))]
     if isinstance(value, Channels):
         rows = zip(_literals(value.bias), value.multiplier.tolist(), value.shift.tolist(), strict=True)
         texts = [f"{{{bias}, {multiplier}, {shift}}}" for bias, multiplier, shift in rows]

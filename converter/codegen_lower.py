@@ -12,7 +12,8 @@ from typing import Union
 import numpy as np
 from numpy.typing import NDArray
 
-from converter import quant
+from converter import asm_conv_fir, codegen_fir, quant
+from converter.codegen_fir import FirCode
 from converter.graph import (
     Activation,
     Add,
@@ -34,7 +35,7 @@ from converter.graph import (
 )
 
 Int32 = NDArray[np.int32]
-Value = Union[int, tuple[int, ...], Int8, Int32, "Channels", Mapping[str, int]]
+Value = Union[int, tuple[int, ...], Int8, Int32, "Channels", FirCode, Mapping[str, int]]
 
 SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
 ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
@@ -163,18 +164,39 @@ def _conv(
     x: QuantParams, y: QuantParams, simd: bool,
 ) -> Kernel:
     out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
-    function, weights, scratch = _conv_form(weights_ohwi, y_shape[2], layer.stride_hw[1]) if simd else _portable_conv(weights_ohwi)
     bias = layer.bias.astype(np.int64)
     channels = _channels(bias, quant.conv_multipliers(x, layer.weight_quant, y, out_c))
-    largest = _largest_sums(weights_ohwi.reshape(out_c, -1).astype(np.int64), bias, x)
+    output = _output(layer.activation, y, _largest_sums(weights_ohwi.reshape(out_c, -1).astype(np.int64), bias, x), channels)
+    window = _window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer)
+    if simd and codegen_fir.fits(kernel_w, in_c, layer.stride_hw[1], (y_shape[2], out_c), output):
+        fir = _conv_fir(weights_ohwi, window, channels, output, x.zero_point)
+        if fir.scratch_bytes <= SIMD_SCRATCH_LIMIT:
+            return fir
+    function, weights, scratch = _conv_form(weights_ohwi, y_shape[2], layer.stride_hw[1]) if simd else _portable_conv(weights_ohwi)
     fields: dict[str, Value] = {
-        **_window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer),
+        **window,
         "in_c": in_c, "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": x.zero_point,
-        "output": _output(layer.activation, y, largest, channels),
+        "output": output,
         "weights": weights,
         "channels": channels,
     }
     return Kernel(function, "nn_conv_layer", fields, scratch)
+
+
+def _conv_fir(weights_ohwi: Int8, window: dict[str, int], channels: Channels, output: dict[str, int], in_zero: int) -> Kernel:
+    out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
+    relu = output["out_zero"] == -128
+    taps, row_words = codegen_fir.row_sizes(kernel_w, in_c, window["out_w"])
+    sizes = codegen_fir.block_sizes((window["out_w"] + 1) // 2)
+    fields: dict[str, Value] = {
+        **{name: value for name, value in window.items() if name != "stride_w"},
+        "in_c": in_c, "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": in_zero, "relu": int(relu),
+        "weights": codegen_fir.pack_weights(weights_ohwi),
+        "channels": codegen_fir.constants(channels.bias, channels.multiplier, channels.shift, output["out_zero"]),
+        "code": FirCode(asm_conv_fir.FirShape(kernel_h, taps, row_words, out_c, relu), tuple(sorted(set(sizes)))),
+    }
+    scratch = codegen_fir.scratch_bytes((kernel_h, kernel_w), in_c, (window["out_w"], out_c), window["stride_h"])
+    return Kernel("nn_conv_fir_s8", "nn_conv_fir_layer", fields, scratch)
 
 
 def _conv_form(weights_ohwi: Int8, out_w: int, stride_w: int) -> tuple[str, Int8, int]:

@@ -98,7 +98,7 @@ def test_branched_graphs_equal_reference_layer_by_layer(kernels: list[Path], tmp
 def test_tinyconv_takes_the_kernels_asked_for(simd: bool) -> None:
     source = render_aot(tinyconv_like(0), simd)["model_aot.c"]
     calls = re.findall(r"    (nn_\w+)\(&", source)
-    wanted = ["nn_conv_rows_s8_simd", "nn_dense_s8_simd"] if simd else ["nn_conv_s8", "nn_dense_s8"]
+    wanted = ["nn_conv_fir_s8", "nn_dense_s8_simd"] if simd else ["nn_conv_s8", "nn_dense_s8"]
     assert calls == [*wanted, "nn_softmax_s8"]
 
 
@@ -119,8 +119,8 @@ def test_header_states_the_sizes() -> None:
     kernel = lower_layer(graph, graph.layers[0])
     assert kernel is not None
     assert numbers["INPUT_BYTES"] == 1960 and numbers["OUTPUT_BYTES"] == 4 and numbers["LAYERS"] == 4
-    assert numbers["SCRATCH_BYTES"] == kernel.scratch_bytes == 960
-    assert numbers["ARENA_BYTES"] == 1960 + 4000 + 960
+    assert numbers["SCRATCH_BYTES"] == kernel.scratch_bytes == 2080
+    assert numbers["ARENA_BYTES"] == 1960 + 4000 + 2080
 
 
 def test_names_from_elsewhere_cannot_break_the_source(kernels: list[Path], tmp_path: Path) -> None:

@@ -66,8 +66,8 @@ def test_kernels_equal_reference_on_random_layers(library: ctypes.CDLL, part: in
 
 def test_random_layers_reach_every_kernel() -> None:
     counts = Counter(kernel.function for index in range(LAYERS) for kernel in both_forms(random_graph(index)))
-    assert len(counts) == 14, counts
-    assert counts.pop("nn_conv_rows_s8_simd") >= 5  # more in test_conv_rows_of_every_shape
+    assert len(counts) == 15, counts
+    assert counts.pop("nn_conv_rows_s8_simd") + counts.pop("nn_conv_fir_s8") >= 5  # more in test_conv_rows_of_every_shape
     assert min(counts.values()) >= 50, counts
     outputs = [kernel.fields.get("output") for index in range(LAYERS) for kernel in both_forms(random_graph(index))]
     bounded = Counter(output["bounded"] for output in outputs if isinstance(output, dict))
@@ -136,26 +136,32 @@ def _rows_case(depth: int, number: int) -> Case:
     rng = np.random.default_rng([3, depth, number])
     kernel_hw = (int(rng.integers(1, 12)), 1 + number % 11)
     height, width = int(kernel_hw[0] + rng.integers(0, 9)), int(kernel_hw[1] + rng.integers(0, 25))
-    channels, stride_hw = int(rng.integers(1, 9)), (int(rng.integers(1, 4)), 2 // depth)
+    channels, stride_hw = int(rng.integers(1, 9)) * (1 + number % 5 % 2), (int(rng.integers(1, 4)), 2 // depth)
     padding: Padding = "SAME" if rng.random() < 0.7 else "VALID"
     weights, bias = _noise((channels, *kernel_hw, depth), number), np.arange(channels, dtype=np.int32) * 999
     layer = Conv2D("conv", 0, 1, weights, QuantParams((0.02,), (0,)), bias, stride_hw, padding, "RELU" if number % 2 else "NONE")
     out_hw = [output_size(n, k, s, padding) for n, k, s in zip((height, width), kernel_hw, stride_hw, strict=True)]
     graph = _graph((1, height, width, depth), (1, *out_hw, channels), layer)
+    if number % 4 < 2:  # a RELU as training gives it, and the same zero point without one
+        y_quant = QuantParams((float(np.float32(0.02 * X_QUANT.scale * 40 * np.sqrt(weights[0].size) / 2)),), (-128,))
+        graph = dataclasses.replace(graph, tensors=(graph.tensors[0], Tensor("y", graph.tensors[1].shape, y_quant)))
     return graph, FILLS[list(FILLS)[number % 3]](graph.tensors[0].shape, number)
 
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_conv_rows_of_every_shape(library: ctypes.CDLL, depth: int) -> None:
     """All kernel widths, strides and pads, and output widths round the kernel's five pixels."""
+    functions = Counter()
     for number in range(150):
         graph, x = _rows_case(depth, number)
         want = reference.run(graph, x)[1]
         simd, portable = both_forms(graph)
-        assert (simd.function, portable.function) == ("nn_conv_rows_s8_simd", "nn_conv_s8")
+        assert portable.function == "nn_conv_s8" and simd.function in ("nn_conv_rows_s8_simd", "nn_conv_fir_s8")
         for kernel in (simd, portable):
             got = run_kernel(library, kernel, [x], want.shape, number)
             assert np.array_equal(got, want), f"{kernel.function}: depth {depth}, number {number}"
+        functions[simd.function] += 1
+    assert min(functions["nn_conv_rows_s8_simd"], functions["nn_conv_fir_s8"]) >= 30, functions
 
 
 @pytest.mark.parametrize("bias", [-(1 << 31), (1 << 31) - 1, -(1 << 30), (1 << 30) - 1, 1 << 30])
@@ -223,7 +229,7 @@ def test_packed_weights_lie_in_the_stated_order() -> None:
 
 def image_cases() -> list[Case]:
     """What the images run: random layers of all kinds, and the shapes that few of those have."""
-    return [*map(random_case, range(140)), *(_rows_case(depth, number) for number in range(12) for depth in (1, 2))]
+    return [*map(random_case, range(140)), *(_rows_case(depth, number) for number in range(24) for depth in (1, 2))]
 
 
 # -- the compiled code itself -------------------------------------------------------------------------------------------

@@ -64,6 +64,47 @@ void nn_conv_rows_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *
     (((out_w) + NN_CONV_ROWS_PIXELS - 1) / NN_CONV_ROWS_PIXELS * NN_CONV_ROWS_PIXELS + ((kernel_w) * (in_c) + 3) / 4 * 2)
 #define NN_CONV_ROWS_SCRATCH(kernel_h, kernel_w, in_c, out_w) (4 * (kernel_h) * NN_CONV_ROWS_WORDS(kernel_w, in_c, out_w))
 
+// The same by a fast FIR filter, three products for four: stride_w * in_c == 2, kernel rows of more than two values, out_c even, and an
+// output that is `bounded` with the full range; `relu` when its zero point is -128, so that what is negative is clamped.
+// Weights and sums are doubled. Weights, words of two int16, per pair of channels a, b: for each of the streams X1 (even + odd taps),
+// X0 - X1 (even taps) and X2 - X1 (odd taps), kernel row by kernel row, the word of a and that of b per tap. Constants, int32, per pair:
+// both biases, then per channel what finish() in nn_conv_fir.c takes. Scratch, 4-byte aligned: NN_CONV_FIR_SCRATCH bytes.
+typedef struct {
+    const uint32_t *x[3];
+    const uint32_t *weights;
+    const int32_t *channels;
+    int8_t *out_even, *out_odd, *out_last;
+    int32_t pairs;
+    int32_t rows;
+} nn_fir_args;
+
+// Assembly for one layer's shape by converter/asm_conv_fir.py, for blocks of 1, 2 and 3 pairs of pixels.
+typedef struct {
+    void (*block[3])(const nn_fir_args *args);
+} nn_fir_code;
+
+typedef struct {
+    int32_t in_h, in_w, in_c;
+    int32_t out_h, out_w, out_c;
+    int32_t kernel_h, kernel_w;
+    int32_t stride_h;
+    int32_t pad_top, pad_left;
+    int32_t in_zero;
+    int32_t relu;
+    const int32_t *weights;
+    const int32_t *channels;
+    const nn_fir_code *code;  // null: portable C
+} nn_conv_fir_layer;
+
+void nn_conv_fir_s8(const nn_conv_fir_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+#define NN_FIR_TAPS(kernel_w, in_c) (((kernel_w) * (in_c) + 3) / 4)
+#define NN_FIR_ROW_WORDS(kernel_w, in_c, out_w) (((out_w) + 1) / 2 + NN_FIR_TAPS(kernel_w, in_c) - 1)
+#define NN_FIR_ROWS(kernel_h, stride_h) ((kernel_h) + ((stride_h) > (kernel_h) / 2 ? (stride_h) : (kernel_h) / 2))
+#define NN_FIR_BLOCK(left) ((left) == 4 || (left) == 2 ? 2 : (left) >= 3 ? 3 : 1)
+#define NN_CONV_FIR_SCRATCH(kernel_h, kernel_w, in_c, out_w, out_c, stride_h) \
+    (4 * (NN_FIR_ROW_WORDS(kernel_w, in_c, out_w) * (3 * NN_FIR_ROWS(kernel_h, stride_h) + 2) + 1 + ((out_c) + 3) / 4))
+
 // Weights HWC with out_c channels; output channel o reads input channel o / (out_c / in_c). No scratch.
 void nn_depthwise_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 

@@ -68,29 +68,6 @@ NN_INLINE void dot_rows(const int8_t *w, const uint32_t *x, int32_t rows, int32_
     sums[0] = s[0], sums[1] = s[1], sums[2] = s[2], sums[3] = s[3], sums[4] = s[4];
 }
 
-// n int8 values minus their zero point as int16 from position `at` of `row` on, in their order; what surrounds them stays zero.
-static void widen(const int8_t *from, int32_t n, int32_t zero, uint32_t *row, int32_t at)
-{
-    const uint32_t offset = nn_pair(-zero, -zero);
-    uint32_t *to = row + at / 2;
-    if (at % 2 != 0) {
-        *to++ = nn_pair(0, *from++ - zero);
-        n--;
-    }
-    for (; n >= 4; n -= 4, from += 4, to += 2) {
-        const uint32_t four = nn_load4(from);
-        const uint32_t even = nn_sxtab16(offset, four), odd = nn_sxtab16_ror8(offset, four);
-        to[0] = nn_pkhbt(even, odd);
-        to[1] = nn_pkhtb(even, odd);
-    }
-    for (; n >= 2; n -= 2, from += 2) {
-        *to++ = nn_pair(from[0] - zero, from[1] - zero);
-    }
-    if (n > 0) {
-        *to = nn_pair(*from - zero, 0);
-    }
-}
-
 // The kernel rows that meet one row of outputs: `rows` of them from ky_low on, the first one lying in ring slot `slot`.
 typedef struct {
     int32_t ky_low, rows, slot;
@@ -141,7 +118,7 @@ void nn_conv_rows_s8_simd(const nn_conv_layer *l, const int8_t *in, int8_t *out,
         const int32_t y0 = oy * l->stride_h - l->pad_top, low = y0 < 0 ? 0 : y0;
         const int32_t high = y0 + l->kernel_h < l->in_h ? y0 + l->kernel_h : l->in_h;
         for (int32_t y = r.rows_done < low ? low : r.rows_done; y < high; y++) {
-            widen(in + y * in_row, in_row, l->in_zero, r.ring + y % l->kernel_h * r.row_words, l->pad_left * l->in_c);
+            nn_widen(in + y * in_row, in_row, l->in_zero, r.ring + y % l->kernel_h * r.row_words, l->pad_left * l->in_c);
         }
         r.rows_done = high;
         const reach k = {.ky_low = low - y0, .rows = high - low, .slot = low % l->kernel_h};

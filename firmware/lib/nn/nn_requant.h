@@ -56,6 +56,9 @@ NN_INLINE int nn_full_range(const nn_output *o)
 // `count` sums of one channel to outputs `step` bytes apart.
 void nn_requantize_pixels(const nn_output *o, const nn_channel *channel, const int32_t *sums, int32_t count, int32_t step, int8_t *out);
 
+// n int8 values minus their zero point as int16 from position `at` of `row` on, in their order; what surrounds them stays zero.
+void nn_widen(const int8_t *from, int32_t n, int32_t zero, uint32_t *row, int32_t at);
+
 // The same for bounded sums and the full range, what the hot loops meet nearly always; the caller holds 2 * out_zero + 1 at hand. A
 // constant `count` unrolls.
 NN_INLINE void nn_requantize_full(const nn_channel *channel, int32_t twice_zero_plus_1, const int32_t *sums, int32_t count, int32_t step,
