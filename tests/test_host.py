@@ -121,7 +121,7 @@ def test_profile(cli: Cli, port: str, tmp_path: Path) -> None:
     assert [stage["n"] for stage in found["stages"]] == [7] * 6
     assert all(stage["min_us"] <= stage["mean_us"] <= stage["max_us"] for stage in found["stages"])
     assert found["modelled"] is True and found["identity"]["model_id"] == tinyconv().model_id
-    assert len(found["layers"]) == 4 and len(found["uncached"]) == 5
+    assert len(found["layers"]) == 4 and len(found["uncached"]) == 6
     assert all(word in result.out for word in ("modelled", "inference", "post", "conv", "flash", "uncached"))
 
 

@@ -89,7 +89,7 @@ def test_folding_keeps_the_function() -> None:
 
 
 def test_unknown_model_and_width_of_bits() -> None:
-    with pytest.raises(TrainerError, match="tinyconv, dscnn, got resnet"):
+    with pytest.raises(TrainerError, match="tinyconv, tinyconv_stream, dscnn, got resnet"):
         Architecture.of("resnet", 4, FEATURES)
     for bits in (1, 9):
         with pytest.raises(TrainerError, match=r"must be in 2\.\.8"):
@@ -98,7 +98,15 @@ def test_unknown_model_and_width_of_bits() -> None:
         QuantNetwork(network("dscnn"), FEATURES, 8)
 
 
-@pytest.mark.parametrize("model", ["tinyconv", "dscnn"])
+def test_streaming_tinyconv_has_no_padding() -> None:
+    net = network("tinyconv_stream")
+    x = to_batch(some_features(2), FEATURES)
+    conv = net.blocks["conv"]
+    assert isinstance(conv, Conv) and conv.pads_tblr == (0, 0, 0, 0)
+    assert conv(x).shape == (2, 8, 20, 17) and net(x).shape == (2, 4) and net.parameter_count == 11532
+
+
+@pytest.mark.parametrize("model", ["tinyconv", "tinyconv_stream", "dscnn"])
 def test_export_equals_onnxruntime(model: str) -> None:
     """Fake-quantized scores from torch and from onnxruntime lie within one step of 1/256, nearly all are equal."""
     quant = quantized(model)
@@ -114,7 +122,7 @@ def test_export_equals_onnxruntime(model: str) -> None:
     assert (difference == 0).mean() > 0.97 and difference.max() <= 6  # one step of a logit moves a score by a few
 
 
-@pytest.mark.parametrize("model", ["tinyconv", "dscnn"])
+@pytest.mark.parametrize("model", ["tinyconv", "tinyconv_stream", "dscnn"])
 def test_fake_quant_equals_the_integers(model: str) -> None:
     """Every layer of the fake-quantized network lies within one step of the integer reference, nearly all values are equal.
 

@@ -30,7 +30,7 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="epochs, if not the usua
 @app.command()
 def train(out: Annotated[Path, typer.Option(help="the run folder to make")], data: Data = "synthetic",
           words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,no",
-          model: Annotated[str, typer.Option(help="tinyconv or dscnn")] = "tinyconv", epochs: Epochs = None,
+          model: Annotated[str, typer.Option(help="tinyconv, tinyconv_stream or dscnn")] = "tinyconv", epochs: Epochs = None,
           seed: Annotated[int, typer.Option(min=0)] = 0, clips: Clips = None,
           teacher: Annotated[Path | None, typer.Option(help="a trained run of the same words to learn from")] = None) -> None:
     """Train a float network; an interrupted run continues when started again."""

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from converter.graph import output_size, pad_before
+from converter.graph import Padding, output_size, pad_before
 from trainer.errors import TrainerError
 from trainer.spec import FeatureSpec
 
-MODELS = ("tinyconv", "dscnn")
-DEFAULT_WIDTH = {"tinyconv": 8, "dscnn": 40}
+MODELS = ("tinyconv", "tinyconv_stream", "dscnn")
+DEFAULT_WIDTH = {"tinyconv": 8, "tinyconv_stream": 8, "dscnn": 40}
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Architecture:
 
 
 class Conv(nn.Module):
-    """Zero padding, convolution (depthwise when groups = channels), batch norm if asked for, ReLU: NCHW to NCHW."""
+    """Zero padding (none for VALID), convolution (depthwise when groups = channels), batch norm if asked for, ReLU: NCHW to NCHW."""
 
     def __init__(self, sizes_hw: tuple[int, int], in_channels: int, out_channels: int, kernel_hw: tuple[int, int],
-                 stride_hw: tuple[int, int], depthwise: bool = False, norm: bool = False) -> None:
+                 stride_hw: tuple[int, int], depthwise: bool = False, norm: bool = False, padding: Padding = "SAME") -> None:
         super().__init__()
         self.stride_hw = stride_hw
-        self.pads_tblr = same_pads(sizes_hw, kernel_hw, stride_hw)
+        self.pads_tblr = same_pads(sizes_hw, kernel_hw, stride_hw) if padding == "SAME" else (0, 0, 0, 0)
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_hw, stride_hw, groups=in_channels if depthwise else 1, bias=True)
         self.norm = nn.BatchNorm2d(out_channels) if norm else None
 
@@ -132,14 +132,18 @@ def flatten_nhwc(x: Tensor) -> Tensor:
 
 def build(architecture: Architecture) -> Network:
     """The untrained network of an architecture, from torch's current random state."""
-    return {"tinyconv": _tinyconv, "dscnn": _dscnn}[architecture.model](architecture)
+    return {"tinyconv": _tinyconv, "tinyconv_stream": _tinyconv, "dscnn": _dscnn}[architecture.model](architecture)
 
 
 def _tinyconv(a: Architecture) -> Network:
-    """Convolution 10x8 stride 2 with `width` channels, then dense: 16,652 parameters for 8 channels and 4 labels."""
-    size = (a.frames, a.channels)
-    conv = Conv(size, 1, a.width, (10, 8), (2, 2))
-    height, width = (output_size(s, 1, 2, "SAME") for s in size)
+    """Convolution 10x8 stride 2 with `width` channels, then dense: 16,652 parameters for 8 channels and 4 labels.
+
+    tinyconv_stream does not pad, so that while listening each hop makes one new row and no edge is computed again: 11,532 parameters.
+    """
+    size, kernel = (a.frames, a.channels), (10, 8)
+    padding: Padding = "VALID" if a.model == "tinyconv_stream" else "SAME"
+    conv = Conv(size, 1, a.width, kernel, (2, 2), padding=padding)
+    height, width = (output_size(s, k, 2, padding) for s, k in zip(size, kernel, strict=True))
     dense = Dense(height * width * a.width, a.labels, a.dropout)
     for block in (conv, dense):
         nn.init.trunc_normal_(block.weight, std=0.01)
