@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from host.board import Board, connect
 from host.emulator.build import build_firmware
 from host.emulator.launcher import launch
 from host.profiler import made_up_audio, profile
+from host.protocol import Heard
 from trainer.artifact import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +49,7 @@ class Figure:
 def bench(console: Console, json_file: Path) -> None:
     """Measure, print the table, write the JSON (flat keys; what is not available here is left out)."""
     figures: list[Figure] = []
-    for part in (_tinyconv, _dscnn, _speeds):
+    for part in (_tinyconv, _listening, _dscnn, _speeds):
         with console.status(part.__name__.strip("_")):
             figures += part()
     console.print(_table(figures))
@@ -64,8 +66,8 @@ def _tinyconv() -> Iterator[Figure]:
         result = profile(board, RUNS)
     seconds = time.perf_counter() - started
     uncached = {stage.name: stage for stage in result.uncached}
-    for key, stage in (("tinyconv_window", "inference"), ("frontend_slice", "pre (slice)"), ("frontend_window", "pre (window)"),
-                       ("post", "post")):
+    for key, stage in (("tinyconv_window", "inference"), ("tinyconv_stream_hop", "inference (stream)"),
+                       ("frontend_slice", "pre (slice)"), ("frontend_window", "pre (window)"), ("post", "post")):
         yield Figure(f"{key}_cycles", round(result.stage(stage).mean_cycles), f"mean of {result.stage(stage).n}")
         yield Figure(f"{key}_cycles_uncached", round(uncached[stage].mean_cycles), f"mean of {uncached[stage].n}")
     yield Figure("flash_bytes", result.memory.flash, "whole image: start-up, protocol, front end, engine, model")
@@ -73,6 +75,39 @@ def _tinyconv() -> Iterator[Figure]:
     yield Figure("arena_bytes", result.memory.arena, "activations and scratch")
     instructions = json.loads(run_report.read_text())["instructions"]
     yield Figure("emulator_instructions_per_second", round(instructions / seconds), "start of the process and serial line included")
+
+
+def _listening() -> Iterator[Figure]:
+    """What 60 s at the microphone cost: all cycles the core is awake, so interrupts, serial poll and a record per inference count too."""
+    elf = build_firmware(None, OUT / "reference")
+    recording = OUT / "listening.wav"
+    with wave.open(str(recording), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(np.tile(made_up_audio(16000), AUDIO_SECONDS + 1).astype("<i2").tobytes())
+    for suffix, cache in (("", True), ("_uncached", False)):
+        begun, _ = _listen(elf, recording, 1, cache)
+        awake, heard = _listen(elf, recording, AUDIO_SECONDS * 25, cache)
+        slices = 2 * (len(heard) - 1)
+        note = f"mean of {slices} slices: all awake cycles, {awake - begun:,} in all; inferences alone {_mean_inference(heard):,.0f} a hop"
+        yield Figure(f"listen_20ms_cycles{suffix}", round((awake - begun) / slices), note)
+        worst = max(item.pre_cycles // 2 + item.infer_cycles + item.post_cycles for item in heard[1:])
+        first = heard[0].pre_cycles // 2 + heard[0].infer_cycles + heard[0].post_cycles
+        yield Figure(f"listen_worst_slice_cycles{suffix}", worst, f"features, inference, decision; the first, on a whole window: {first:,}")
+
+
+def _listen(elf: Path, recording: Path, inferences: int, cache: bool) -> tuple[int, list[Heard]]:
+    """(cycles awake from power-up, records)"""
+    report = OUT / "listening.json"
+    with launch(elf, [recording], json_file=report) as port, Board(port) as board:
+        board.cache(cache)
+        heard = list(board.listen(inferences))
+    return int(json.loads(report.read_text())["cycles_awake"]), heard
+
+
+def _mean_inference(heard: list[Heard]) -> float:
+    return float(np.mean([item.infer_cycles for item in heard[1:]]))
 
 
 def _dscnn() -> Iterator[Figure]:
