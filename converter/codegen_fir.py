@@ -75,4 +75,5 @@ def constants(bias: Int32, multiplier: Int32, shift: Int32, out_zero: int) -> In
     else:
         second, third = np.full_like(exponent, 2 * out_zero + 1), exponent - 1
     rounding: NDArray[np.int64] = np.stack([multiplier.astype(np.int64), second, third], axis=1).reshape(-1, 6)
-    return np.concatenate([2 * bias.astype(np.int64).reshape(-1, 2), rounding], axis=1).astype(np.int32).reshape(-1)
+    table: Int32 = np.concatenate([2 * bias.astype(np.int64).reshape(-1, 2), rounding], axis=1).astype(np.int32).reshape(-1)
+    return table

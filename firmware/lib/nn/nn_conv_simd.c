@@ -4,7 +4,7 @@
 #pragma GCC optimize("O3")
 #endif
 
-#include "nn_requant.h"
+#include "nn_conv_simd.h"
 
 #define PIXELS NN_CONV_SIMD_PIXELS
 
@@ -103,31 +103,79 @@ NN_INLINE void dot(const int8_t *w, const uint32_t *x, int32_t pairs, int32_t su
     sums[0] = a0, sums[1] = a1, sums[2] = a2, sums[3] = b0, sums[4] = b1, sums[5] = b2;
 }
 
-// All channels of `count` gathered pixels. What the loop needs of the layer is held in locals, since the compiler must take it that a
+typedef struct {
+    const nn_conv_layer *layer;
+    const int8_t *weights;
+    const uint32_t *x;
+    int32_t filter_bytes, pairs;  // pairs of taps
+    int32_t count;  // of pixels
+} block;
+
+// Channels `done`.. of the block's pixels. What the loop needs of the layer is held in locals, since the compiler must take it that a
 // store to `out` changes the layer.
-static void convolve_block(const nn_conv_layer *l, const patch *p, const uint32_t *columns, int32_t count, int8_t *out)
+static void convolve_channels(const block *b, int32_t done, int8_t *out)
 {
-    const int32_t out_c = l->out_c, filter_bytes = 4 * l->kernel_h * p->row_pairs, skipped = p->ky_low * p->row_pairs;
-    const int32_t pairs = (p->ky_high - p->ky_low) * p->row_pairs;
-    const int8_t *weights = l->weights + 4 * skipped;
-    const uint32_t *x = columns + PIXELS * skipped;
-    const nn_channel *a = l->channels;
-    const int plain = l->output.bounded && nn_full_range(&l->output) && count == PIXELS;
-    const int32_t zero = 2 * l->output.out_zero + 1;
-    for (int32_t left = out_c; left > 0; left -= 2, a += 2, weights += filter_bytes, out += 2) {
-        const nn_channel *b = left > 1 ? a + 1 : a;
-        int32_t sums[2 * PIXELS] = {a->bias, a->bias, a->bias, b->bias, b->bias, b->bias};
-        dot(weights, x, pairs, sums);
+    const nn_output *o = &b->layer->output;
+    const int32_t out_c = b->layer->out_c, zero = 2 * o->out_zero + 1;
+    const int8_t *weights = b->weights + done / 2 * b->filter_bytes;
+    const nn_channel *even = b->layer->channels + done;
+    const int plain = o->bounded && nn_full_range(o) && b->count == PIXELS;
+    out += done;
+    for (int32_t left = out_c - done; left > 0; left -= 2, even += 2, weights += b->filter_bytes, out += 2) {
+        const nn_channel *odd = left > 1 ? even + 1 : even;
+        int32_t sums[2 * PIXELS] = {even->bias, even->bias, even->bias, odd->bias, odd->bias, odd->bias};
+        dot(weights, b->x, b->pairs, sums);
         if (plain && left > 1) {
-            nn_requantize_full(a, zero, sums, PIXELS, out_c, out);
-            nn_requantize_full(b, zero, sums + PIXELS, PIXELS, out_c, out + 1);
+            nn_requantize_full(even, zero, sums, PIXELS, out_c, out);
+            nn_requantize_full(odd, zero, sums + PIXELS, PIXELS, out_c, out + 1);
             continue;
         }
-        nn_requantize_pixels(&l->output, a, sums, count, out_c, out);
+        nn_requantize_pixels(o, even, sums, b->count, out_c, out);
         if (left > 1) {
-            nn_requantize_pixels(&l->output, b, sums + PIXELS, count, out_c, out + 1);
+            nn_requantize_pixels(o, odd, sums + PIXELS, b->count, out_c, out + 1);
         }
     }
+}
+
+#if NN_HAS_DSP
+// As many channels as the assembly takes; how many they were.
+static int32_t convolve_fast(const block *b, int8_t *out)
+{
+    const nn_conv_layer *l = b->layer;
+    const nn_output *o = &l->output;
+    const int32_t left_out = -b->pairs & (NN_CONV_STEPS - 1);
+    if (!o->bounded || !nn_full_range(o) || b->count != PIXELS || b->pairs <= 0 || l->out_c < 2) {
+        return 0;
+    }
+    const nn_conv_args args = {
+        .x = b->x - 1 - PIXELS * left_out, .weights = b->weights - 4 - 4 * left_out, .channels = l->channels, .out = out,
+        .pairs = l->out_c / 2, .filter_bytes = b->filter_bytes, .turns = (b->pairs + left_out) / NN_CONV_STEPS,
+        .entry = left_out * NN_CONV_STEP_BYTES, .out_c = l->out_c, .twice_zero_plus_1 = 2 * o->out_zero + 1,
+    };
+    if (o->out_zero == -128) {
+        nn_conv_pairs_relu(&args);
+    } else {
+        nn_conv_pairs_full(&args);
+    }
+    return l->out_c & ~1;
+}
+#else
+static int32_t convolve_fast(const block *b, int8_t *out)
+{
+    (void)b, (void)out;
+    return 0;
+}
+#endif
+
+// All channels of `count` gathered pixels.
+static void convolve_block(const nn_conv_layer *l, const patch *p, const uint32_t *columns, int32_t count, int8_t *out)
+{
+    const int32_t skipped = p->ky_low * p->row_pairs;
+    const block b = {
+        .layer = l, .weights = l->weights + 4 * skipped, .x = columns + PIXELS * skipped, .filter_bytes = 4 * l->kernel_h * p->row_pairs,
+        .pairs = (p->ky_high - p->ky_low) * p->row_pairs, .count = count,
+    };
+    convolve_channels(&b, convolve_fast(&b, out), out);
 }
 
 void nn_conv_s8_simd(const nn_conv_layer *l, const int8_t *in, int8_t *out, void *scratch)
