@@ -41,6 +41,7 @@ class FrontendTables:
     snr_shift: int
     correction_bits: int
     log: tuple[int, ...]                          # log2(1 + i / 128) - i / 128 in 1 / 65536
+    root: tuple[int, ...]                         # first guess of the square root of a value in [(64 + i) * 2^24, (65 + i) * 2^24)
 
 
 @lru_cache(maxsize=16)
@@ -58,7 +59,8 @@ def compute_tables(spec: FeatureSpec) -> FrontendTables:
         window=_window(spec.window_samples), fft_points=points, fft_order=_fft_order(points), fft_radix2=radix2,
         fft_twiddles=_fft_twiddles(points, radix2), fft_split=_fft_split(points),
         first_bin=first_bin, widths=widths, weights=weights, smoothing=(noise[0], noise[1]), min_signal_remaining=noise[2],
-        gain=_gain(spec, spec.smoothing_bits - correction_bits), snr_shift=snr_shift, correction_bits=correction_bits, log=_log(),
+        gain=_gain(spec, spec.smoothing_bits - correction_bits), snr_shift=snr_shift, correction_bits=correction_bits,
+        log=_log(), root=_root(),
     )
 
 
@@ -180,6 +182,11 @@ def _log() -> tuple[int, ...]:
     return tuple(round(65536 * (math.log2(1 + i / _LOG_SEGMENTS) - i / _LOG_SEGMENTS)) for i in range(_LOG_SEGMENTS + 1))
 
 
+def _root() -> tuple[int, ...]:
+    """Halfway between the roots of both ends, in integers (no machine's rounding)."""
+    return tuple((math.isqrt(top << 24) + math.isqrt((top + 1) << 24)) // 2 for top in range(64, 256))
+
+
 def render(spec: FeatureSpec) -> str:
     """frontend_tables.h: constants of firmware/lib/frontend, equal bytes for equal specs."""
     tables = compute_tables(spec)
@@ -202,6 +209,7 @@ def render(spec: FeatureSpec) -> str:
         ("int16_t", "weights[2 * FRONTEND_BINS]", _flat(tables.weights)),
         ("int16_t", f"gain[3 * {_GAIN_INTERVALS}]", _flat(tables.gain)),
         ("uint16_t", f"log[{_LOG_SEGMENTS + 1}]", tables.log),
+        ("uint16_t", f"root[{len(tables.root)}]", tables.root),
     ]
     lines = ["// Made by `python -m converter convert` from the feature settings of trainer/spec.py; do not edit.",
              "#ifndef FRONTEND_TABLES_H", "#define FRONTEND_TABLES_H", "", "#include <stdint.h>", ""]

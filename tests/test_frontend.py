@@ -74,7 +74,8 @@ def test_tables_equal_those_inside_the_oracle(wheel: ctypes.CDLL) -> None:
 
 
 def test_fft_and_log_tables_equal_those_inside_the_oracle(wheel: ctypes.CDLL) -> None:
-    tables, state = compute_tables(SPEC), WheelEngine(SPEC, wheel).state
+    tables, engine = compute_tables(SPEC), WheelEngine(SPEC, wheel)
+    state = engine.state  # freed with its engine
     scratch = ctypes.string_at(state.fft.scratch, state.fft.scratch_size)
     # Its layout: three pointers; size, direction, 64 factors (int); 256 twiddles; 256 points of scratch; 128 twiddles of the real split.
     circle = np.frombuffer(scratch, np.int16, 512, 24 + 4 * 66).reshape(256, 2)
@@ -139,8 +140,8 @@ def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if compiler is None:
         pytest.skip("no C compiler on this machine")
     (folder / "frontend_tables.h").write_text(render(SPEC))
-    command = [compiler, "-std=gnu11", "-O2", "-shared", "-fPIC", request.param, f"-I{folder}", f"-I{SOURCES}", "-o", str(folder / "probe.so")]
-    subprocess.run([*command, str(HERE / "frontend" / "probe.c")], check=True)
+    command = [compiler, "-std=gnu11", "-O2", "-shared", "-fPIC", request.param, f"-I{folder}", f"-I{SOURCES}"]
+    subprocess.run([*command, "-o", str(folder / "probe.so"), str(HERE / "frontend" / "probe.c")], check=True)
     return ctypes.CDLL(str(folder / "probe.so"))
 
 

@@ -3,60 +3,56 @@
 
 #include "frontend_stages.h"
 
+#define INLINE static inline __attribute__((always_inline))  // also at -Os, where the calls would cost more than the work
+
 enum { SHARE_BITS = 14, SNR_BITS = 12, OUTPUT_BITS = 6, LOG_BITS = 16, LOG_SEGMENT_BITS = 9, LN2_Q16 = 45426 };
 
-// Square root rounded to nearest, at most UINT16_MAX below 2^32 (so that one result there is one too small, as in the original).
-static uint32_t root32(uint32_t value) {
-    uint32_t root = 0;
-    uint32_t rest = value;
-    for (uint32_t bit = value == 0 ? 0 : 1U << ((frontend_bits(value) - 1U) & 30U); bit != 0; bit >>= 2) {
-        const uint32_t candidate = root + bit;
-        root >>= 1;
-        if (rest >= candidate) {
-            rest -= candidate;
-            root += bit;
-        }
+// floor(sqrt(value)) and what is left of value, for value >= 2^30. One step of Heron from a table that is at most 130 off: the quotient
+// rounded up leaves a result that is the root or one more.
+INLINE uint32_t floor_root32(uint32_t value, uint32_t *rest_out) {
+    const uint32_t guess = frontend_root[(value >> 24) - 64U];
+    uint32_t root = (guess + value / guess + 1U) >> 1;
+    int32_t rest = (int32_t)(value - root * root);  // -2^17 .. 2^17, also where the square is 2^32
+    if (rest < 0) {
+        --root;
+        rest += (int32_t)(2U * root + 1U);
     }
-    return rest > root && root != UINT16_MAX ? root + 1 : root;
-}
-
-// floor(sqrt(value)) and what is left of value, for value >= 2^30.
-static uint32_t floor_root32(uint32_t value, uint32_t *rest_out) {
-    uint32_t root = 0;
-    uint32_t rest = value;
-    for (uint32_t bit = 1U << 30; bit != 0; bit >>= 2) {
-        const uint32_t candidate = root + bit;
-        root >>= 1;
-        if (rest >= candidate) {
-            rest -= candidate;
-            root += bit;
-        }
-    }
-    *rest_out = rest;
+    *rest_out = (uint32_t)rest;
     return root;
 }
 
-// The upper half's root by digits, the lower half's by one division (Zimmermann's recursive square root), rounded to nearest.
-static uint32_t root64(uint64_t value) {
-    const uint32_t top = (uint32_t)(value >> 32);
+// Square root rounded to nearest, but 65535 for what would be 65536 in 32 bits, and 2^32 - 1 for 2^32, as in the original.
+// The upper half's root comes first, the lower half's by one division (Zimmermann's recursive square root).
+INLINE uint32_t root64(uint64_t value) {
+    const uint32_t top = (uint32_t)(value >> 32), bottom = (uint32_t)value;
     if (top == 0) {
-        return root32((uint32_t)value);
+        if (bottom == 0) {
+            return 0;
+        }
+        const uint32_t shift = (uint32_t)__builtin_clz(bottom) & ~1U;  // even, so that the root moves by half of it
+        uint32_t rest;
+        const uint32_t root = floor_root32(bottom << shift, &rest);
+        if (shift == 0) {
+            return rest > root && root != UINT16_MAX ? root + 1U : root;
+        }
+        return ((root >> (shift / 2 - 1U)) + 1U) >> 1;
     }
-    const uint32_t shift = (uint32_t)__builtin_clz(top) & ~1U;  // even, so that the root moves by half of it
-    const uint64_t scaled = value << shift;
+    const uint32_t shift = (uint32_t)__builtin_clz(top) & ~1U;
+    const uint32_t upper = top << shift | (bottom >> 1) >> (31U - shift), lower = bottom << shift;
     uint32_t rest;
-    const uint32_t high = floor_root32((uint32_t)(scaled >> 32), &rest);
-    // rest <= 2 * high < 2^17, so the dividend below needs 33 bits; half of it and of the divisor do.
-    const uint64_t dividend = ((uint64_t)rest << 16) + ((uint32_t)scaled >> 16);
-    uint32_t low = (uint32_t)(dividend >> 1) / high;
-    low = low > UINT16_MAX ? UINT16_MAX : low;
-    uint32_t root = (high << 16) + low;
-    while ((uint64_t)root * root > scaled) {
+    const uint32_t high = floor_root32(upper, &rest);
+    // rest <= 2 * high < 2^17, so the dividend rest * 2^16 + lower / 2^16 needs 33 bits; half of it and of the divisor do.
+    const uint32_t low = (rest << 15 | lower >> 17) / high;
+    uint32_t root = (high << 16) + (low > UINT16_MAX ? UINT16_MAX : low);
+    const uint64_t scaled = (uint64_t)upper << 32 | lower;
+    if ((uint64_t)root * root > scaled) {
         --root;
     }
-    root >>= shift / 2;
-    const uint64_t left = value - (uint64_t)root * root;
-    return left > root && root != UINT32_MAX ? root + 1 : root;
+    if (shift == 0) {
+        return scaled - (uint64_t)root * root > root && root != UINT32_MAX ? root + 1U : root;
+    }
+    root >>= shift / 2 - 1U;
+    return (root >> 1) + (root & 1U);  // the first bit that falls off says which side of the middle
 }
 
 void frontend_filterbank(const frontend_bin *bins, uint32_t shift, uint32_t *signal) {
@@ -65,9 +61,19 @@ void frontend_filterbank(const frontend_bin *bins, uint32_t shift, uint32_t *sig
     int64_t falling = 0;  // what the triangle before gives to this channel
     for (uint32_t triangle = 0; triangle <= FRONTEND_CHANNELS; ++triangle) {
         int64_t channel = falling, next = 0;
-        for (uint32_t left = frontend_widths[triangle]; left != 0; --left, ++bin, weights += 2) {
-            channel += (int64_t)weights[0] * bin->energy;
-            next += (int64_t)weights[1] * bin->energy;
+        uint32_t left = frontend_widths[triangle];
+        if (left & 1U) {
+            const int32_t energy = bin->energy;
+            channel += (int64_t)weights[0] * energy;
+            next += (int64_t)weights[1] * energy;
+            ++bin, weights += 2;
+        }
+        for (left >>= 1; left != 0; --left, bin += 2, weights += 4) {
+            const int32_t energy = bin[0].energy, other = bin[1].energy;
+            channel += (int64_t)weights[0] * energy;
+            next += (int64_t)weights[1] * energy;
+            channel += (int64_t)weights[2] * other;
+            next += (int64_t)weights[3] * other;
         }
         if (triangle > 0) {
             signal[triangle - 1] = root64((uint64_t)channel) >> shift;

@@ -25,22 +25,30 @@ NN_INLINE uint32_t turned(uint32_t point, uint32_t twiddle) {
     return simd_pack_15((uint32_t)(real >> 15), (uint32_t)imag);
 }
 
-NN_INLINE uint32_t windowed(const int16_t *samples, const int16_t *coefficients, uint32_t *magnitudes) {
-    const uint32_t pair = nn_load_here(samples), factors = nn_load_here(coefficients);
-    const uint32_t result = simd_pack_12(simd_smulbb(pair, factors), simd_smultt(pair, factors) << 4);
+NN_INLINE uint32_t windowed(uint32_t samples, uint32_t coefficients, uint32_t *magnitudes) {
+    const uint32_t result = simd_pack_12(simd_smulbb(samples, coefficients), simd_smultt(samples, coefficients) << 4);
     *magnitudes |= simd_abs16(result);
     return result;
 }
 
-// Pairs first .. end - 1 of each quarter, of which `filled` quarters hold samples; a butterfly's four points go side by side.
+// Pairs first .. end - 1 of each quarter, of which `filled` (2 .. 4) quarters hold samples; a butterfly's four points go side by side.
 NN_INLINE uint32_t window_quarters(const int16_t *samples, frontend_bin *bins, uint32_t first, uint32_t end, uint32_t filled) {
-    uint32_t magnitudes = 0;
-    for (uint32_t index = first; index < end; ++index) {
+    uint32_t magnitudes = 0, s2 = 0, w2 = 0, s3 = 0, w3 = 0;
+    const int16_t *from = samples + 2 * first, *window = frontend_window + 2 * first;
+    for (uint32_t index = first; index < end; ++index, from += 2, window += 2) {
         frontend_bin *four = bins + frontend_fft_order[index];
-        for (uint32_t quarter = 0; quarter < 4; ++quarter) {
-            const uint32_t sample = 2 * (index + quarter * QUARTER);
-            four[quarter].word = quarter < filled ? windowed(samples + sample, frontend_window + sample, &magnitudes) : 0;
+        const uint32_t s0 = nn_load_here(from), w0 = nn_load_here(window);
+        const uint32_t s1 = nn_load_here(from + 2 * QUARTER), w1 = nn_load_here(window + 2 * QUARTER);
+        if (filled > 2) {
+            s2 = nn_load_here(from + 4 * QUARTER), w2 = nn_load_here(window + 4 * QUARTER);
         }
+        if (filled > 3) {
+            s3 = nn_load_here(from + 6 * QUARTER), w3 = nn_load_here(window + 6 * QUARTER);
+        }
+        four[0].word = windowed(s0, w0, &magnitudes);
+        four[1].word = windowed(s1, w1, &magnitudes);
+        four[2].word = filled > 2 ? windowed(s2, w2, &magnitudes) : 0;
+        four[3].word = filled > 3 ? windowed(s3, w3, &magnitudes) : 0;
     }
     return magnitudes;
 }
