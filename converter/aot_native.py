@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +22,13 @@ FLAGS = ("-std=gnu11", "-O1", "-fPIC", "-shared")
 class NativeModel:
     """One model in a shared library built under `folder`; simd=True takes the SMLAD kernels, whose instructions are emulated here."""
 
-    def __init__(self, graph: Graph, folder: Path, simd: bool) -> None:
+    def __init__(self, graph: Graph, folder: Path, simd: bool, hop_frames: int | None = None) -> None:
         self.graph = graph
         compiler = find_compiler()
         if compiler is None:
             raise Unavailable("no C compiler (cc, gcc, clang) is installed")
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in render_aot(graph, simd).items():
+        for name, text in render_aot(graph, simd, hop_frames).items():
             (folder / name).write_text(text)
         target = folder / "model.so"
         sources = [folder / "model_aot.c", *sorted(KERNELS.glob("*.c"))]
@@ -41,12 +43,28 @@ class NativeModel:
 
     def layers(self, x_int8: Int8) -> list[Int8]:
         """The output of every layer for one input, in the layers' order."""
-        seen: list[Int8] = []
+        self._fill(x_int8)
+        return [rows for _, rows in self._observed(lambda observer: self._library.model_aot_run(observer))]
 
-        def observe(_layer: int, _name: bytes, output: int, count: int) -> None:
-            seen.append(np.frombuffer(ctypes.string_at(output, count), np.int8))
+    def stream_start(self, window: Int8) -> None:
+        """The window that the first hop moves on from; only with hop_frames, and only where the model streams."""
+        self._fill(window)
+        self._library.model_aot_stream_start()
 
+    def stream_layers(self, rows: Int8) -> list[tuple[int, Int8]]:
+        """One hop of new input rows: (layer, the last rows of its output) in the layers' order."""
+        data = np.ascontiguousarray(rows, np.int8).tobytes()
+        return self._observed(lambda observer: self._library.model_aot_stream_run(data, observer))
+
+    def _fill(self, x_int8: Int8) -> None:
         data = np.ascontiguousarray(x_int8, np.int8).tobytes()
         ctypes.memmove(self._library.model_aot_input(), data, self.graph.tensors[self.graph.input].size)
-        self._library.model_aot_run(ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint32)(observe))
+
+    def _observed(self, run: Callable[[Any], None]) -> list[tuple[int, Int8]]:
+        seen: list[tuple[int, Int8]] = []
+
+        def observe(layer: int, _name: bytes, output: int, count: int) -> None:
+            seen.append((layer, np.frombuffer(ctypes.string_at(output, count), np.int8)))
+
+        run(ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint32)(observe))
         return seen

@@ -114,7 +114,7 @@ def climb(path: Path, max_inputs: int, elf: Path | None = None, audio: Path | No
 
     Recorded inputs are those of RUN/vectors.npz, then recordings under the folder `audio`, at most max_inputs together.
     """
-    from converter import verify_board, verify_frontend  # they need the front end or the board, the rungs here only a model
+    from converter import verify_board, verify_frontend, verify_stream  # they need the front end or the board, the rungs here only a model
 
     tell("inputs")
     with prepared(path, max_inputs, elf, audio) as given:
@@ -124,6 +124,7 @@ def climb(path: Path, max_inputs: int, elf: Path | None = None, audio: Path | No
             ("C front end == TFLM micro front end", verify_frontend.front_end),
             ("portable C kernels == reference, per layer", lambda g: native(g, simd=False)),
             ("SIMD C kernels == reference, per layer", lambda g: native(g, simd=True)),
+            ("streaming == whole window, every hop", verify_stream.streaming),
             ("reference == TensorFlow Lite Micro, per layer", tflm),
             ("tflite-runtime BUILTIN_REF == TensorFlow Lite Micro", tflite_runtime),
             ("emulated board == AOT, through the serial text", verify_board.board),

@@ -91,12 +91,15 @@ def by_claim(ladder: verify.Ladder, start: str) -> verify.Rung:
 def test_every_rung_that_is_here_is_equal(run: Path) -> None:
     heard: list[str] = []
     ladder = verify.climb(run, 1000, tell=heard.append)
-    assert heard == ["inputs", *(rung.claim for rung in ladder.rungs)] and len(heard) == 10
+    assert heard == ["inputs", *(rung.claim for rung in ladder.rungs)] and len(heard) == 11
     for rung in ladder.rungs:
         assert rung.status in (verify.EQUAL, verify.WITHIN) or (rung.status == verify.ABSENT and rung.detail and not rung.checked), rung
     native = by_claim(ladder, "portable C")
     if shutil.which("gcc"):
         assert native.checked == 3 * (CLIPS + verify.NOISE_INPUTS) and "6 recorded, 50 noise" in native.unit
+        stream = by_claim(ladder, "streaming")
+        hops = ((CLIPS + verify.NOISE_INPUTS) * 49 - 49) // 2
+        assert stream.status == verify.EQUAL and stream.checked == hops * (1 + 3) and f"{2 * hops} frames" in stream.unit
     assert by_claim(ladder, "ids").checked == 3 + 7
     fake = by_claim(ladder, "PyTorch")
     assert fake.status == verify.WITHIN and fake.checked == CLIPS
@@ -143,10 +146,10 @@ def test_missing_parts_are_said_never_passed(run: Path, quick: None, monkeypatch
     (run / "vectors.npz").unlink()
     ladder = verify.climb(run, 10, None)
     absent = [rung for rung in ladder.rungs if rung.status == verify.ABSENT]
-    assert len(absent) == 8 and all(rung.detail and rung.checked == 0 for rung in absent)
+    assert len(absent) == 9 and all(rung.detail and rung.checked == 0 for rung in absent)
     assert not ladder.differs
     text = "\n".join(verify.lines(ladder))
-    assert text.count("not available here") == 8 and "passed" not in text
+    assert text.count("not available here") == 9 and "passed" not in text
 
 
 def _one_off(graph: Graph, x: Int8) -> list[Int8]:
