@@ -12,7 +12,7 @@ from unicorn import unicorn_const as uc_const
 from unicorn.unicorn_py3 import UcError
 
 from host.emulator import cpu as core
-from host.emulator.chip import Nrf52840
+from host.emulator.chip import PERIPHERALS, Nrf52840
 from host.emulator.counter import STOP_MISS, STOP_NONE, make_counter
 from host.emulator.cycles import block_cost, prefix_cost
 from host.emulator.elf import FLASH_BYTES, Image, load_image
@@ -69,7 +69,12 @@ class VirtualBoard:
         for address, data in self.image.segments:
             uc.mem_write(address, data)
         for address, size, read, write in self.chip.regions():
-            uc.mmio_map(address, size, self._mmio_read, read, self._mmio_write, write)
+            if address == PERIPHERALS:
+                self.counter.map_events(address, size, self.chip.bus.flags,
+                                        lambda uc, offset, width, _, read=read: self._mmio_read(uc, offset, width, read),
+                                        lambda uc, offset, width, value, _, write=write: self._mmio_write(uc, offset, width, value, write))
+            else:
+                uc.mmio_map(address, size, self._mmio_read, read, self._mmio_write, write)
         for address, data in self.chip.constants():
             uc.mem_map(address, len(data), uc_const.UC_PROT_READ)
             uc.mem_write(address, data)

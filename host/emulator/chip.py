@@ -10,7 +10,7 @@ from unicorn import unicorn_const as uc_const
 
 from host.emulator.elf import FLASH_BYTES
 from host.emulator.microphone import Pdm
-from host.emulator.peripherals import Chip, Gpio, Gpiote, Nvmc, Peripheral, PowerClock, Ppi, Rng, Unknown, Watchdog
+from host.emulator.peripherals import FLAG_WORDS, Chip, Gpio, Gpiote, Nvmc, Peripheral, PowerClock, Ppi, Rng, Unknown, Watchdog
 from host.emulator.serial_port import Uarte
 from host.emulator.system import SystemSpace
 from host.emulator.timers import Rtc, Timer
@@ -18,7 +18,7 @@ from host.emulator.timers import Rtc, Timer
 if TYPE_CHECKING:
     from host.emulator.board import VirtualBoard
 
-_PERIPHERALS, _PERIPHERALS_BYTES = 0x40000000, 0x40000
+PERIPHERALS, _PERIPHERALS_BYTES = 0x40000000, FLAG_WORDS * 4
 _GPIO, _SYSTEM = 0x50000000, 0xE0000000
 _UNMODELLED = {0x40001: "RADIO", 0x40003: "SPI0/TWI0", 0x40004: "SPI1/TWI1", 0x40005: "NFCT", 0x40007: "SAADC", 0x4000C: "TEMP",
                0x4000E: "ECB", 0x4000F: "CCM/AAR", 0x40012: "QDEC", 0x40013: "COMP", 0x40014: "EGU0", 0x40015: "EGU1", 0x40016: "EGU2",
@@ -76,7 +76,7 @@ class Nrf52840:
 
     def regions(self) -> Iterator[tuple[int, int, Callable[[int, int], int], Callable[[int, int, int], None]]]:
         """Mapped registers: address, bytes, read(offset, size), write(offset, size, value)."""
-        yield _PERIPHERALS, _PERIPHERALS_BYTES, self._reader(_PERIPHERALS), self._writer(_PERIPHERALS)
+        yield PERIPHERALS, _PERIPHERALS_BYTES, self._reader(PERIPHERALS), self._writer(PERIPHERALS)
         yield _GPIO, 0x1000, self._reader(_GPIO), self._writer(_GPIO)
         system = self.system
         yield (_SYSTEM, 0x100000, lambda offset, size: system.read(_SYSTEM + offset, size),

@@ -8,14 +8,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unicorn import unicorn_const as uc_const
 from unicorn.arm_const import UC_ARM_REG_BASEPRI, UC_ARM_REG_FAULTMASK, UC_ARM_REG_PRIMASK
-from unicorn.unicorn_py3.unicorn import uclib
+from unicorn.unicorn_py3.unicorn import MMIO_READ_CFUNC, MMIO_WRITE_CFUNC, uccallback, uclib
 
 from host.emulator.cycles import BlockCost
 
@@ -43,6 +43,10 @@ class _State(ctypes.Structure):
         ("engine", ctypes.c_uint64), ("emu_stop", ctypes.c_void_p), ("reg_read", ctypes.c_void_p),
         ("blocks", ctypes.c_void_p), ("table", ctypes.c_void_p),
     )
+
+
+class _EventReads(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_void_p), ("slow_read", ctypes.c_void_p))
 
 
 @dataclass
@@ -73,6 +77,10 @@ class Counter:
         raise NotImplementedError
 
     def records(self) -> Iterator[BlockRecord]:
+        raise NotImplementedError
+
+    def map_events(self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]) -> None:
+        """Map registers of which `flags` (see peripherals.EventFlags) says which are events and whether they are raised."""
         raise NotImplementedError
 
     def current(self) -> tuple[int, int, BlockCost] | None:
@@ -124,6 +132,16 @@ class NativeCounter(Counter):
 
     def hook_access(self, address: int) -> None:
         self._hook(uc_const.UC_HOOK_CODE, self._library.counter_access, address, address)
+
+    def map_events(self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]) -> None:
+        slow = uccallback(self._uc, MMIO_READ_CFUNC)(lambda uc, offset, width, _: read(uc, offset, width, None))
+        writer = uccallback(self._uc, MMIO_WRITE_CFUNC)(lambda uc, offset, width, value, _: write(uc, offset, width, value, None))
+        reads = _EventReads(ctypes.addressof(flags), ctypes.cast(slow, ctypes.c_void_p).value)
+        status = uclib.uc_mmio_map(self._uc._uch, address, size, ctypes.cast(self._library.events_read, ctypes.c_void_p),
+                                   ctypes.addressof(reads), ctypes.cast(writer, ctypes.c_void_p), None)
+        if status != 0:
+            raise RuntimeError(f"uc_mmio_map: {status}")
+        self._hooks += [flags, slow, writer, reads]
 
     def records(self) -> Iterator[BlockRecord]:
         for index, (address, size, cost) in self.costs.items():
@@ -199,6 +217,9 @@ class PythonCounter(Counter):
 
     def hook_access(self, address: int) -> None:
         self._uc.hook_add(uc_const.UC_HOOK_CODE, self._access, begin=address, end=address)
+
+    def map_events(self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]) -> None:
+        self._uc.mmio_map(address, size, read, None, write, None)
 
     def _access(self, uc: Any, address: int, size: int, user: Any) -> None:
         self.state.access_pc = address

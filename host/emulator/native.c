@@ -106,6 +106,19 @@ void counter_block(void *engine, uint64_t address, uint32_t size, void *user) {
     s->last = found;
 }
 
+typedef struct {
+    const uint8_t *flags; /* one byte a register word: 0 ask Python, 1 an event that is clear, 2 one that is raised */
+    uint64_t (*slow_read)(void *, uint64_t, unsigned, void *);
+} event_reads;
+
+/* A program that polls an event gets its answer here; every other register is Python's. */
+uint64_t events_read(void *engine, uint64_t offset, unsigned size, void *user) {
+    const event_reads *e = user;
+    uint8_t flag = e->flags[offset >> 2];
+    if (flag && size == 4) return flag - 1u;
+    return e->slow_read(engine, offset, size, NULL);
+}
+
 /* Placed on the memory instructions of blocks that were seen to touch a peripheral, so that time is read at the instruction. */
 void counter_access(void *engine, uint64_t address, uint32_t size, void *user) {
     (void)engine;

@@ -5,8 +5,10 @@ Register offsets and meanings: nRF52840 Product Specification.
 
 from __future__ import annotations
 
+import ctypes
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from host.emulator.cpu import Memory
 from host.emulator.elf import RAM_START
@@ -16,12 +18,44 @@ from host.emulator.schedule import CLOCK_HZ, Event, Schedule
 _SHORTS, _INTEN, _INTENSET, _INTENCLR = 0x200, 0x300, 0x304, 0x308
 
 
+FLAG_WORDS = 0x10000  # register words from 0x40000000 on
+
+
+class EventFlags:
+    """Raised events of one peripheral by offset, mirrored into the bytes that native.c answers polling programs from."""
+
+    def __init__(self, flags: Any, base: int, events: Iterable[int]) -> None:
+        self._raised: set[int] = set()
+        self._flags, self._base, self._events = flags, (base & 0x3FFFF) >> 2, tuple(events)
+        self.clear()
+
+    def add(self, offset: int) -> None:
+        self._raised.add(offset)
+        self._flags[self._base + (offset >> 2)] = 2
+
+    def discard(self, offset: int) -> None:
+        self._raised.discard(offset)
+        self._flags[self._base + (offset >> 2)] = 1
+
+    def __contains__(self, offset: int) -> bool:
+        return offset in self._raised
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._raised)
+
+    def clear(self) -> None:
+        self._raised.clear()
+        for offset in self._events:
+            self._flags[self._base + (offset >> 2)] = 1
+
+
 class Chip:
     """What a peripheral may use: time, memory, interrupts, the report of what nobody models."""
 
     def __init__(self, schedule: Schedule, memory: Memory, set_line: Callable[[int, bool], None],
                  unmodelled: Callable[[str], None]) -> None:
         self.schedule, self.memory, self.set_line, self.unmodelled = schedule, memory, set_line, unmodelled
+        self.flags = (ctypes.c_uint8 * FLAG_WORDS)()
         self.by_base: dict[int, Peripheral] = {}
         self.ppi: Ppi | None = None
 
@@ -68,7 +102,7 @@ class Peripheral:
     def __init__(self, chip: Chip, base: int, irq: int | None, name: str) -> None:
         self.chip, self.base, self.irq, self.name = chip, base, irq, name
         self.registers: dict[int, int] = {}
-        self.raised: set[int] = set()
+        self.raised = EventFlags(chip.flags, base, self.events)
         self.inten = 0
         self.short_bits = 0
         chip.add(self)
