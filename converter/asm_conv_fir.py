@@ -1,6 +1,6 @@
 """The inner loops of nn_conv_fir_s8 as Cortex-M4 assembly for one layer's shape, where the compiler was measured to spill.
 
-One function per block of Q = 1..3 pairs of output pixels; it runs over all pairs of channels (a, b). What it computes is written in C in
+One function per block of Q = 1..4 pairs of output pixels; it runs over all pairs of channels (a, b). What it computes is written in C in
 firmware/lib/nn/nn_conv_fir.c (portable_block), which runs in its place on other CPUs. Everything is unrolled over the kernel's rows: a
 row is loads and SMLADs alone, with the strides as immediates; fewer rows are an entry further down. Code lies in RAM (.data.*), where a
 fetch waits for no flash.
@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-MAX_Q = 3
+MAX_Q = 4
+MAX_TAPS_OF_4 = 2  # blocks of four pairs leave few registers
 MAX_STRIDE = 255  # of a pre-indexed LDR
-SUMS = ("r0", "r1", "r2", "r3", "r4", "r5")
-X, W = "r6", "r7"
-FREE = ("r8", "r9", "r10", "r11", "r12", "lr")
 CHANNEL_BYTES = 32  # of the constants of a pair of channels
 # the frame: first nn_fir_args as the caller gives it, its rows replaced by the entry into the unrolled rows, then three words more
 X0, X1, X2, WEIGHTS, CHANNELS, OUT_EVEN, OUT_ODD, OUT_LAST, PAIRS, ENTRY, RETURN, SAVED = range(0, 48, 4)
-FRAME = SAVED + 4 * len(SUMS)
+FRAME = SAVED + 4 * 2 * MAX_Q
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,24 @@ class FirShape:
     @property
     def pass_bytes(self) -> int:
         return self.kernel_h * self.taps * 8
+
+
+@dataclass(frozen=True)
+class Registers:
+    """Where a block keeps the sums of channels a and b, its two pointers, and what is free for operands."""
+
+    a: tuple[str, ...]
+    b: tuple[str, ...]
+    x: str
+    w: str
+    free: tuple[str, ...]
+
+
+def registers(q: int) -> Registers:
+    half = max(q, 3)
+    names = (*(f"r{i}" for i in range(13)), "lr")
+    free = names[q:half] + names[half + q:2 * half] + names[2 * half + 2:]
+    return Registers(names[:q], names[half:half + q], names[2 * half], names[2 * half + 1], free)
 
 
 def block_name(prefix: str, q: int) -> str:
@@ -57,9 +73,9 @@ def render(prefix: str, shape: FirShape, sizes: Iterable[int]) -> str:
 
 def block(name: str, shape: FirShape, q: int) -> list[str]:
     """The assembly of one function: void name(const nn_fir_args *)."""
-    sums = [*SUMS[:q], *SUMS[3:3 + q]]
-    body = row(shape, q)
-    listed = "{" + ", ".join(sums) + "}"
+    r = registers(q)
+    body = row_of_four(shape) if q == 4 else row(shape, q)
+    listed = "{" + ", ".join([*r.a, *r.b]) + "}"
     return [
         f".section .data.{name},\\\"awx\\\",%progbits", ".syntax unified", ".thumb", ".balign 4", f".type {name}, %function", ".thumb_func",
         f"{name}:",
@@ -68,15 +84,15 @@ def block(name: str, shape: FirShape, q: int) -> list[str]:
         f"adr.w r11, {name}_end", f"movw r12, #{4 * len(body)}", "mls r10, r10, r12, r11", "orr r10, r10, #1",
         "stm sp, {r1-r10}",
         f"{name}_pair:",
-        f"ldr r8, [sp, #{CHANNELS}]", "ldrd r0, r3, [r8]",
-        *(f"mov {other}, {first}" for first, others in (("r0", SUMS[1:q]), ("r3", SUMS[4:3 + q])) for other in others),
-        *run_pass(name, shape, 0),
+        f"ldr r8, [sp, #{CHANNELS}]", f"ldrd {r.a[0]}, {r.b[0]}, [r8]",
+        *(f"mov {other}, {sums[0]}" for sums in (r.a, r.b) for other in sums[1:]),
+        *run_pass(name, shape, r, 0),
         f"add r8, sp, #{SAVED}", f"stm r8, {listed}",
-        *run_pass(name, shape, 1),
-        *store(shape, q, last=False),
+        *run_pass(name, shape, r, 1),
+        *store(shape, r, last=False),
         f"add r8, sp, #{SAVED}", f"ldm r8, {listed}",
-        *run_pass(name, shape, 2),
-        *store(shape, q, last=True),
+        *run_pass(name, shape, r, 2),
+        *store(shape, r, last=True),
         f"add r12, sp, #{WEIGHTS}", "ldm r12, {r0-r5}",
         *add("r0", 3 * shape.pass_bytes), f"add r1, #{CHANNEL_BYTES}", "add r2, #2", "add r3, #2", "add r4, #2", "subs r5, #1",
         "stm r12, {r0-r5}", f"bne.w {name}_pair",
@@ -92,56 +108,74 @@ def add(register: str, value: int) -> list[str]:
         [f"add.w {register}, {register}, #{value & 0xFFF}"] if value >= 4096 and value & 0xFFF else [])
 
 
-def run_pass(name: str, shape: FirShape, number: int) -> list[str]:
+def run_pass(name: str, shape: FirShape, r: Registers, number: int) -> list[str]:
     """Jump into the unrolled rows with the number-th stream and its weights, and come back."""
     return [
-        f"ldr {X}, [sp, #{(X0, X1, X2)[number]}]", f"ldr {W}, [sp, #{WEIGHTS}]", f"ldr r9, [sp, #{ENTRY}]",
-        *(add(W, number * shape.pass_bytes) if number else []),
-        f"adr.w r8, {name}_back{number}", "orr r8, r8, #1", f"str r8, [sp, #{RETURN}]",
-        "bx r9", f".balign 4\\n{name}_back{number}:",
+        f"ldr {r.x}, [sp, #{(X0, X1, X2)[number]}]", f"ldr {r.w}, [sp, #{WEIGHTS}]", f"ldr r11, [sp, #{ENTRY}]",
+        *(add(r.w, number * shape.pass_bytes) if number else []),
+        f"adr.w r10, {name}_back{number} + 1", f"str r10, [sp, #{RETURN}]",
+        "bx r11", f".balign 4\\n{name}_back{number}:",
     ]
 
 
 def row(shape: FirShape, q: int) -> list[str]:
-    """One kernel row, all instructions of four bytes. X and W point at the last word that the row before has read of them.
+    """One kernel row, all instructions of four bytes. r.x and r.w point at the last word that the row before has read of them.
 
     Loads stand in groups, since all but the first of a group cost one cycle; each group takes as much as registers are free.
     """
-    x_count, stride, w_stride = q + shape.taps - 1, 4 * shape.row_words, 8 * shape.taps
+    r = registers(q)
     wanted = [("x", i) for i in range(q)]
     for tap in range(shape.taps):
         wanted += ([("x", tap + q - 1)] if tap else []) + [("a", tap), ("b", tap)]
-    free, held, lines = [*SUMS[q:3], *SUMS[3 + q:], *FREE], {}, []
+    free, held, lines = list(r.free), dict[tuple[str, int], str](), list[str]()
     for tap in range(shape.taps):
         if ("b", tap) not in held:
             while wanted and free:
                 item = wanted.pop(0)
                 held[item] = free.pop(0)
-                lines.append(_load(item, held[item], x_count, stride, w_stride, shape.taps))
-        for side, sums in (("a", SUMS[:3]), ("b", SUMS[3:])):
-            lines += [f"smlad {s}, {held['x', tap + i]}, {held[side, tap]}, {s}" for i, s in enumerate(sums[:q])]
+                lines.append(_load(item, held[item], shape, r))
+        for side, sums in (("a", r.a), ("b", r.b)):
+            lines += [f"smlad {s}, {held['x', tap + i]}, {held[side, tap]}, {s}" for i, s in enumerate(sums)]
         free += [held.pop(("x", tap)), held.pop(("a", tap)), held.pop(("b", tap))]
     return lines
 
 
-def _load(item: tuple[str, int], register: str, x_count: int, stride: int, w_stride: int, taps: int) -> str:
+def row_of_four(shape: FirShape) -> list[str]:
+    """A row of one or two taps for four pairs of pixels, whose sums leave four registers: two words of x, two of weights at a time."""
+    r = registers(4)
+    even, odd, wa, wb = r.free
+
+    def words(*items: tuple[str, int, str]) -> list[str]:
+        return [_load((kind, index), register, shape, r) for kind, index, register in items]
+
+    def products(*pairs: tuple[int, str]) -> list[str]:
+        return [f"smlad {sums[p]}, {x}, {w}, {sums[p]}" for w, sums in ((wa, r.a), (wb, r.b)) for p, x in pairs]
+
+    lines = words(("a", 0, wa), ("b", 0, wb), ("x", 0, even), ("x", 1, odd)) + products((0, even), (1, odd))
+    lines += words(("x", 2, even), ("x", 3, odd)) + products((2, even), (3, odd))
+    if shape.taps == 2:
+        lines += words(("a", 1, wa), ("b", 1, wb)) + products((1, even), (2, odd))
+        lines += words(("x", 1, even), ("x", 4, odd)) + products((0, even), (3, odd))
+    return lines
+
+
+def _load(item: tuple[str, int], register: str, shape: FirShape, r: Registers) -> str:
     kind, index = item
     if kind == "x":
-        offset = stride - 4 * (x_count - 1 - index)
-        return f"ldr.w {register}, [{X}, #{offset}]" + ("!" if index == x_count - 1 else "")
-    offset = w_stride - 4 * (2 * taps - 1 - 2 * index - (kind == "b"))
-    return f"ldr.w {register}, [{W}, #{offset}]" + ("!" if (kind, index) == ("b", taps - 1) else "")
+        last, stride = len(r.a) + shape.taps - 2, 4 * shape.row_words
+        return f"ldr.w {register}, [{r.x}, #{stride - 4 * (last - index)}]" + ("!" if index == last else "")
+    word = 2 * index + (kind == "b")
+    return f"ldr.w {register}, [{r.w}, #{4 * word + 4}]" + ("!" if word == 2 * shape.taps - 1 else "")
 
 
-def store(shape: FirShape, q: int, last: bool) -> list[str]:
+def store(shape: FirShape, r: Registers, last: bool) -> list[str]:
     """Round the sums of both channels and store them, q pixels 2 * out_c bytes apart; of the odd pixels the last has a place of its own."""
-    places = [("r11", 2 * shape.out_c * i) for i in range(q)]
+    places = [("r11", 2 * shape.out_c * i) for i in range(len(r.a))]
     lines = [f"ldr r8, [sp, #{CHANNELS}]", f"ldr r11, [sp, #{OUT_ODD if last else OUT_EVEN}]"]
     if last:
         places[-1] = ("r12", 0)
         lines.append(f"ldr r12, [sp, #{OUT_LAST}]")
-    for first, offset in ((0, 8), (3, 20)):
-        sums = SUMS[first:first + q]
+    for sums, offset in ((r.a, 8), (r.b, 20)):
         lines += [f"ldr r9, [r8, #{offset}]", f"ldr r10, [r8, #{offset + 4}]", f"ldr lr, [r8, #{offset + 8}]"]
         for s in sums:
             if shape.relu:
@@ -149,7 +183,7 @@ def store(shape: FirShape, q: int, last: bool) -> list[str]:
             else:
                 lines += [f"smmulr {s}, {s}, r9", f"add.w {s}, {s}, {s}, asr #31", f"asr.w {s}, {s}, lr", f"add.w {s}, {s}, r10",
                           f"ssat {s}, #8, {s}, asr #1"]
-    for a, b, (base, offset) in zip(SUMS[:q], SUMS[3:3 + q], places, strict=True):
+    for a, b, (base, offset) in zip(r.a, r.b, places, strict=True):
         if shape.relu:
             lines += [f"orr.w {a}, {a}, {b}, lsl #8", f"eor.w {a}, {a}, #0x80808080", f"strh.w {a}, [{base}, #{offset}]"]
         else:

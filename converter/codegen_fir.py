@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from converter import asm_conv_fir
 from converter.graph import Int8, Int32
 
-BLOCKS = (1, 2, 3)
-
 
 @dataclass(frozen=True)
 class FirCode:
@@ -24,11 +22,12 @@ class FirCode:
         return asm_conv_fir.render(prefix, self.shape, self.sizes)
 
 
-def block_sizes(q_total: int) -> list[int]:
+def block_sizes(q_total: int, taps: int) -> list[int]:
     """NN_FIR_BLOCK of nn.h until no pair of pixels is left."""
     sizes = []
     while q_total:
-        sizes.append(2 if q_total in (2, 4) else 3 if q_total >= 3 else 1)
+        of_four = 4 if taps <= asm_conv_fir.MAX_TAPS_OF_4 else 2
+        sizes.append(of_four if q_total == 4 else min(q_total, 3))
         q_total -= sizes[-1]
     return sizes
 

@@ -41,6 +41,7 @@ SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
 ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
 DENSE_OUTPUTS = 4  # NN_DENSE_SIMD_OUTPUTS
 SIMD_SCRATCH_LIMIT = 16384  # a convolution that wants more takes the portable kernel: RAM is worth more than its time
+PLANE_SCRATCH_LIMIT = 4096  # of nn_depthwise_plane_s8; larger planes take the kernel without scratch
 POOL_SIMD_TAPS = 256  # int16 holds so many int8
 EXP_TABLE_LIMIT = 256
 
@@ -187,7 +188,7 @@ def _conv_fir(weights_ohwi: Int8, window: dict[str, int], channels: Channels, ou
     out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
     relu = output["out_zero"] == -128
     taps, row_words = codegen_fir.row_sizes(kernel_w, in_c, window["out_w"])
-    sizes = codegen_fir.block_sizes((window["out_w"] + 1) // 2)
+    sizes = codegen_fir.block_sizes((window["out_w"] + 1) // 2, taps)
     fields: dict[str, Value] = {
         **{name: value for name, value in window.items() if name != "stride_w"},
         "in_c": in_c, "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": in_zero, "relu": int(relu),
@@ -221,18 +222,25 @@ def _depthwise(
     layer: DepthwiseConv2D, x_shape: tuple[int, ...], y_shape: tuple[int, ...], x: QuantParams, y: QuantParams, simd: bool
 ) -> Kernel:
     _, kernel_h, kernel_w, out_c = layer.weights_1hwc.shape
-    use_simd = simd and out_c == x_shape[3]
     bias = layer.bias.astype(np.int64)
     channels = _channels(bias, quant.conv_multipliers(x, layer.weight_quant, y, out_c))
     largest = _largest_sums(layer.weights_1hwc.reshape(-1, out_c).T.astype(np.int64), bias, x)
+    window = _window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer)
+    suffix, weights, scratch = "", np.ascontiguousarray(layer.weights_1hwc).reshape(-1), 0
+    if simd and out_c == x_shape[3]:
+        suffix, weights = "_simd", pack_depthwise_weights(layer.weights_1hwc)
+        plane = 4 * ((y_shape[1] + 1) // 2 + 1) * max(window["pad_left"] + x_shape[2], y_shape[2] + 2)  # NN_DEPTHWISE_PLANE_SCRATCH
+        if (kernel_h, kernel_w) == (3, 3) and layer.stride_hw == (1, 1) and plane <= PLANE_SCRATCH_LIMIT:
+            suffix, weights, scratch = "_plane", np.ascontiguousarray(layer.weights_1hwc.transpose(0, 3, 1, 2)).reshape(-1), plane
     fields: dict[str, Value] = {
-        **_window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer),
+        **window,
         "in_c": x_shape[3], "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": x.zero_point,
         "output": _output(layer.activation, y, largest, channels),
-        "weights": pack_depthwise_weights(layer.weights_1hwc) if use_simd else np.ascontiguousarray(layer.weights_1hwc).reshape(-1),
+        "weights": weights,
         "channels": channels,
     }
-    return Kernel("nn_depthwise_s8_simd" if use_simd else "nn_depthwise_s8", "nn_conv_layer", fields)
+    function = "nn_depthwise_plane_s8" if suffix == "_plane" else f"nn_depthwise_s8{suffix}"
+    return Kernel(function, "nn_conv_layer", fields, scratch)
 
 
 def _dense(layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, simd: bool) -> Kernel:

@@ -14,8 +14,9 @@ from nn_host import NN, SOURCES, STRICT, compiler
 from random_layers import random_graph, random_inputs
 
 from converter import reference
-from converter.codegen import layer_data, wrapped
+from converter.codegen import layer_data
 from converter.codegen_lower import Kernel, lower_layer
+from converter.codegen_text import wrapped
 from converter.graph import Add, Graph, Int8, layer_inputs
 
 MARK = "every layer equal"

@@ -88,7 +88,7 @@ def make_struct(kernel: Kernel) -> tuple[Any, list[Any]]:
         if isinstance(value, Channels):
             value = np.stack([value.bias, value.multiplier, value.shift], axis=1).astype(np.int32)
         if isinstance(value, FirCode):  # assembly of another CPU: the portable form runs
-            value = None
+            value = 0
         if isinstance(value, np.ndarray):
             room = np.zeros(value.nbytes + 8, np.uint8)
             start = -room.ctypes.data % 4

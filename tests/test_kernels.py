@@ -151,7 +151,7 @@ def _rows_case(depth: int, number: int) -> Case:
 @pytest.mark.parametrize("depth", [1, 2])
 def test_conv_rows_of_every_shape(library: ctypes.CDLL, depth: int) -> None:
     """All kernel widths, strides and pads, and output widths round the kernel's five pixels."""
-    functions = Counter()
+    functions: Counter[str] = Counter()
     for number in range(150):
         graph, x = _rows_case(depth, number)
         want = reference.run(graph, x)[1]
@@ -162,6 +162,31 @@ def test_conv_rows_of_every_shape(library: ctypes.CDLL, depth: int) -> None:
             assert np.array_equal(got, want), f"{kernel.function}: depth {depth}, number {number}"
         functions[simd.function] += 1
     assert min(functions["nn_conv_rows_s8_simd"], functions["nn_conv_fir_s8"]) >= 30, functions
+
+
+def _plane_case(number: int) -> Case:
+    """A 3 x 3 depthwise convolution of stride 1: all pads, odd and even sizes, the output's zero point -128 or not."""
+    rng = np.random.default_rng([4, number])
+    height, width, channels = int(rng.integers(3, 12)), int(rng.integers(3, 12)), int(rng.integers(1, 14))
+    padding: Padding = "SAME" if number % 3 else "VALID"
+    weights, bias = FILLS[list(FILLS)[number % 3]]((1, 3, 3, channels), number), np.arange(channels, dtype=np.int32) * 999
+    layer = DepthwiseConv2D("depthwise", 0, 1, weights, QuantParams((0.02,), (0,)), bias, 1, (1, 1), padding, "RELU")
+    out_hw = [output_size(n, 3, 1, padding) for n in (height, width)]
+    y_quant = QuantParams((1.5,), ((-128, -5)[number // 3 % 2],))
+    tensors = (Tensor("x", (1, height, width, channels), X_QUANT), Tensor("y", (1, *out_hw, channels), y_quant))
+    return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
+
+
+def test_depthwise_planes_of_every_shape(library: ctypes.CDLL) -> None:
+    functions: Counter[str] = Counter()
+    for number in range(200):
+        graph, x = _plane_case(number)
+        want = reference.run(graph, x)[1]
+        for kernel in both_forms(graph):
+            got = run_kernel(library, kernel, [x], want.shape, number)
+            assert np.array_equal(got, want), f"{kernel.function}: number {number}"
+            functions[kernel.function] += 1
+    assert functions["nn_depthwise_plane_s8"] >= 150, functions
 
 
 @pytest.mark.parametrize("bias", [-(1 << 31), (1 << 31) - 1, -(1 << 30), (1 << 30) - 1, 1 << 30])
@@ -229,7 +254,8 @@ def test_packed_weights_lie_in_the_stated_order() -> None:
 
 def image_cases() -> list[Case]:
     """What the images run: random layers of all kinds, and the shapes that few of those have."""
-    return [*map(random_case, range(140)), *(_rows_case(depth, number) for number in range(24) for depth in (1, 2))]
+    return [*map(random_case, range(140)), *(_rows_case(depth, number) for number in range(24) for depth in (1, 2)),
+            *map(_plane_case, range(40))]
 
 
 # -- the compiled code itself -------------------------------------------------------------------------------------------
@@ -276,7 +302,9 @@ uint32_t PROBE(void)
         }
         const uint32_t results[] = {
             (uint32_t)nn_smlad(v[0], v[1], (int32_t)v[2]), (uint32_t)nn_smlabb(v[0], v[1], (int32_t)v[2]),
-            (uint32_t)nn_smlatt(v[0], v[1], (int32_t)v[2]), nn_sxtab16(v[0], v[1]), nn_sxtab16_ror8(v[0], v[1]), nn_sxtb16(v[0]),
+            (uint32_t)nn_smlatt(v[0], v[1], (int32_t)v[2]), (uint32_t)nn_smlabt(v[0], v[1], (int32_t)v[2]),
+            (uint32_t)nn_smlatb(v[0], v[1], (int32_t)v[2]), nn_ssub16(v[0], v[1]),
+            nn_sxtab16(v[0], v[1]), nn_sxtab16_ror8(v[0], v[1]), nn_sxtb16(v[0]),
             nn_sxtb16_ror8(v[0]), nn_pkhbt(v[0], v[1]), nn_pkhtb(v[0], v[1]), (uint32_t)nn_smmulr((int32_t)v[0], (int32_t)v[1]),
             (uint32_t)nn_ssat8_half((int32_t)v[0]), (uint32_t)nn_ssat8_half((int32_t)v[0] >> 22), nn_load_here(v + v[0] % 3),
             nn_load4((const char *)v + v[0] % 9), nn_pair((int32_t)v[0], (int32_t)v[1]),

@@ -12,7 +12,8 @@ from emulator_bare import BARE, build, results_of, run_to_finish
 from nn_host import NN, ROOT, SOURCES
 
 from converter import reference
-from converter.codegen import render_aot, wrapped
+from converter.codegen import render_aot
+from converter.codegen_text import wrapped
 from converter.graph import Graph, Int8
 from converter.tflite_reader import read_tflite
 
@@ -88,7 +89,7 @@ def traced_cycles(graph: Graph, folder: Path) -> tuple[list[int], list[int]]:
 def test_tinyconv_equals_reference_within_its_cycles(tmp_path: Path) -> None:
     cached, uncached = traced_cycles(tinyconv_like(0), tmp_path)
     print(f"TinyConv, modelled cycles: cached {sum(cached)} {cached}, uncached {sum(uncached)} {uncached}")
-    assert sum(cached) <= 355_000 and sum(uncached) <= 430_000  # counts of a model, the same on every machine
+    assert sum(cached) <= 335_000 and sum(uncached) <= 410_000  # counts of a model, the same on every machine
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -100,4 +101,4 @@ def test_ds_cnn_equals_reference_within_its_cycles(mlperf_tiny: Path, tmp_path: 
     graph = read_tflite((mlperf_tiny / "models" / "kws_ref_model.tflite").read_bytes())
     cached, uncached = traced_cycles(graph, tmp_path)
     print(f"DS-CNN, modelled cycles: cached {sum(cached)} {cached}, uncached {sum(uncached)} {uncached}")
-    assert sum(cached) <= 5_450_000
+    assert sum(cached) <= 5_350_000

@@ -78,9 +78,9 @@ typedef struct {
     int32_t rows;
 } nn_fir_args;
 
-// Assembly for one layer's shape by converter/asm_conv_fir.py, for blocks of 1, 2 and 3 pairs of pixels.
+// Assembly for one layer's shape by converter/asm_conv_fir.py, for blocks of 1 to 4 pairs of pixels.
 typedef struct {
-    void (*block[3])(const nn_fir_args *args);
+    void (*block[4])(const nn_fir_args *args);
 } nn_fir_code;
 
 typedef struct {
@@ -101,7 +101,7 @@ void nn_conv_fir_s8(const nn_conv_fir_layer *layer, const int8_t *in, int8_t *ou
 #define NN_FIR_TAPS(kernel_w, in_c) (((kernel_w) * (in_c) + 3) / 4)
 #define NN_FIR_ROW_WORDS(kernel_w, in_c, out_w) (((out_w) + 1) / 2 + NN_FIR_TAPS(kernel_w, in_c) - 1)
 #define NN_FIR_ROWS(kernel_h, stride_h) ((kernel_h) + ((stride_h) > (kernel_h) / 2 ? (stride_h) : (kernel_h) / 2))
-#define NN_FIR_BLOCK(left) ((left) == 4 || (left) == 2 ? 2 : (left) >= 3 ? 3 : 1)
+#define NN_FIR_BLOCK(left, taps) ((left) == 4 ? ((taps) <= 2 ? 4 : 2) : (left) > 3 ? 3 : (left))
 #define NN_CONV_FIR_SCRATCH(kernel_h, kernel_w, in_c, out_w, out_c, stride_h) \
     (4 * (NN_FIR_ROW_WORDS(kernel_w, in_c, out_w) * (3 * NN_FIR_ROWS(kernel_h, stride_h) + 2) + 1 + ((out_c) + 3) / 4))
 
@@ -110,6 +110,13 @@ void nn_depthwise_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, 
 
 // out_c == in_c only. Weights in groups of four channels, the last padded with zeros: per group HWC. 4-byte aligned. No scratch.
 void nn_depthwise_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+// out_c == in_c, kernel 3 x 3 and stride 1 only. Weights per channel HW. Scratch, 4-byte aligned: NN_DEPTHWISE_PLANE_SCRATCH bytes.
+void nn_depthwise_plane_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+#define NN_PLANE_COLUMNS(in_w, out_w, pad_left) ((pad_left) + (in_w) > (out_w) + 2 ? (pad_left) + (in_w) : (out_w) + 2)
+#define NN_PLANE_PAIRS(out_h) (((out_h) + 1) / 2 + 1)
+#define NN_DEPTHWISE_PLANE_SCRATCH(in_w, out_h, out_w, pad_left) (4 * NN_PLANE_PAIRS(out_h) * NN_PLANE_COLUMNS(in_w, out_w, pad_left))
 
 // FULLY_CONNECTED. The converter has folded -in_zero * sum(weights) into the biases.
 typedef struct {

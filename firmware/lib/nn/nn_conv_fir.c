@@ -103,7 +103,7 @@ static void convolve_row(const nn_conv_fir_layer *l, const fir_state *f, int32_t
 {
     const int32_t q_total = (l->out_w + 1) / 2, stream = f->rows * f->row_words;
     for (int32_t q = 0, count; q < q_total; q += count) {
-        count = NN_FIR_BLOCK(q_total - q);
+        count = NN_FIR_BLOCK(q_total - q, f->taps);
         const uint32_t *x = f->streams + (slot - 1) * f->row_words + q + count + f->taps - 2;
         nn_fir_args args = {
             .x = {x, x + stream, x + 2 * stream},

@@ -72,6 +72,22 @@ NN_INLINE int32_t nn_smlatt(uint32_t a, uint32_t b, int32_t acc)
     return result;
 }
 
+// acc + a.low * b.high
+NN_INLINE int32_t nn_smlabt(uint32_t a, uint32_t b, int32_t acc)
+{
+    int32_t result;
+    __asm__("smlabt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(acc));
+    return result;
+}
+
+// acc + a.high * b.low
+NN_INLINE int32_t nn_smlatb(uint32_t a, uint32_t b, int32_t acc)
+{
+    int32_t result;
+    __asm__("smlatb %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(acc));
+    return result;
+}
+
 // Bytes 0 and 2 of x as int16, each plus its half of `base`.
 NN_INLINE uint32_t nn_sxtab16(uint32_t base, uint32_t x)
 {
@@ -169,6 +185,16 @@ NN_INLINE int32_t nn_smlabb(uint32_t a, uint32_t b, int32_t acc)
 NN_INLINE int32_t nn_smlatt(uint32_t a, uint32_t b, int32_t acc)
 {
     return (int32_t)((uint32_t)acc + (uint32_t)(nn_high(a) * nn_high(b)));
+}
+
+NN_INLINE int32_t nn_smlabt(uint32_t a, uint32_t b, int32_t acc)
+{
+    return (int32_t)((uint32_t)acc + (uint32_t)(nn_low(a) * nn_high(b)));
+}
+
+NN_INLINE int32_t nn_smlatb(uint32_t a, uint32_t b, int32_t acc)
+{
+    return nn_smlabt(b, a, acc);
 }
 
 NN_INLINE int32_t nn_smlad(uint32_t a, uint32_t b, int32_t acc)
