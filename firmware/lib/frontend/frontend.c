@@ -5,16 +5,37 @@
 
 #include <string.h>
 
+#include "frontend_simd.h"
 #include "frontend_stages.h"
 
 _Static_assert(FRONTEND_STEP_SAMPLES <= FRONTEND_WINDOW_SAMPLES, "a step must not leave a gap between windows");
 
 void frontend_reset(frontend_state *state) { memset(state, 0, sizeof *state); }
 
+static inline void copy8(int16_t *to, const int16_t *from) {
+    const uint32_t first = nn_load_here(from), second = nn_load_here(from + 2);
+    const uint32_t third = nn_load_here(from + 4), fourth = nn_load_here(from + 6);
+    simd_store4(to, first);
+    simd_store4(to + 2, second);
+    simd_store4(to + 4, third);
+    simd_store4(to + 6, fourth);
+}
+
+// Words at a time, which the C library of a small image does not do. `to` may overlap what lies behind it.
+static void copy(int16_t *to, const int16_t *from, uint32_t count) {
+    for (; count >= 16; count -= 16, to += 16, from += 16) {
+        copy8(to, from);
+        copy8(to + 8, from + 8);
+    }
+    for (; count != 0; --count) {
+        *to++ = *from++;
+    }
+}
+
 static uint32_t take(frontend_state *state, const int16_t *pcm, uint32_t count) {
     const uint32_t room = FRONTEND_WINDOW_SAMPLES - state->samples_used;
     const uint32_t taken = count < room ? count : room;
-    memcpy(state->samples + state->samples_used, pcm, taken * sizeof *pcm);
+    copy(state->samples + state->samples_used, pcm, taken);
     state->samples_used += taken;
     return taken;
 }
@@ -35,7 +56,7 @@ int frontend_feed_raw(frontend_state *state, const int16_t *pcm, uint32_t count,
     }
     process(state, raw);
     state->samples_used -= FRONTEND_STEP_SAMPLES;
-    memmove(state->samples, state->samples + FRONTEND_STEP_SAMPLES, state->samples_used * sizeof *state->samples);
+    copy(state->samples, state->samples + FRONTEND_STEP_SAMPLES, state->samples_used);
     take(state, pcm + taken, count - taken);  // fits: what is left is shorter than a step
     return 1;
 }

@@ -1,6 +1,7 @@
 // From the energies of the spectrum to the logarithm of 40 mel channels, noise and gain taken out.
 #if __has_include("frontend_tables.h")
 
+#include "frontend_simd.h"
 #include "frontend_stages.h"
 
 #define INLINE static inline __attribute__((always_inline))  // also at -Os, where the calls would cost more than the work
@@ -57,23 +58,21 @@ INLINE uint32_t root64(uint64_t value) {
 
 void frontend_filterbank(const frontend_bin *bins, uint32_t shift, uint32_t *signal) {
     const int16_t *weights = frontend_weights;
-    const frontend_bin *bin = bins + FRONTEND_FIRST_BIN;
+    const int32_t *energy = &bins[FRONTEND_FIRST_BIN].energy;  // a bin is nothing else now
     int64_t falling = 0;  // what the triangle before gives to this channel
     for (uint32_t triangle = 0; triangle <= FRONTEND_CHANNELS; ++triangle) {
         int64_t channel = falling, next = 0;
         uint32_t left = frontend_widths[triangle];
-        if (left & 1U) {
-            const int32_t energy = bin->energy;
-            channel += (int64_t)weights[0] * energy;
-            next += (int64_t)weights[1] * energy;
-            ++bin, weights += 2;
+        for (; left >= 4; left -= 4) {
+            simd_two_bins(&energy, &weights, &channel, &next);
+            simd_two_bins(&energy, &weights, &channel, &next);
         }
-        for (left >>= 1; left != 0; --left, bin += 2, weights += 4) {
-            const int32_t energy = bin[0].energy, other = bin[1].energy;
-            channel += (int64_t)weights[0] * energy;
-            next += (int64_t)weights[1] * energy;
-            channel += (int64_t)weights[2] * other;
-            next += (int64_t)weights[3] * other;
+        if (left & 2U) {
+            simd_two_bins(&energy, &weights, &channel, &next);
+        }
+        if (left & 1U) {
+            channel += (int64_t)*weights++ * *energy;
+            next += (int64_t)*weights++ * *energy++;
         }
         if (triangle > 0) {
             signal[triangle - 1] = root64((uint64_t)channel) >> shift;

@@ -13,6 +13,14 @@ enum { QUARTER = FRONTEND_FFT_POINTS / 4, PAIRS = FRONTEND_WINDOW_SAMPLES / 2 };
 
 _Static_assert(PAIRS >= 2 * QUARTER && PAIRS <= 4 * QUARTER, "the window fills more than half of the transform");
 
+// Below FIRST_SPLIT neither bin k nor bin FFT_POINTS - k belongs to a channel.
+enum {
+    LAST_PARTNER = FRONTEND_FFT_POINTS + 1 - (FRONTEND_FIRST_BIN + FRONTEND_BINS),
+    FIRST_SPLIT = LAST_PARTNER < FRONTEND_FIRST_BIN ? LAST_PARTNER : FRONTEND_FIRST_BIN,
+};
+
+_Static_assert(FIRST_SPLIT >= 1, "bin 0 has no partner");
+
 #define QUARTERED (8191U << 17)
 #define HALVED (16383U << 17)
 
@@ -77,29 +85,46 @@ NN_INLINE uint32_t shifted_quarter(uint32_t point, uint32_t one_shifted) {
     return nn_pkhtb((uint32_t)real, (uint32_t)imag);
 }
 
+NN_INLINE void shifted_butterfly(frontend_bin *point, uint32_t one_shifted) {
+    const uint32_t p0 = nn_load_here(point), p1 = nn_load_here(point + 1);
+    const uint32_t p2 = nn_load_here(point + 2), p3 = nn_load_here(point + 3);
+    const uint32_t a = shifted_quarter(p0, one_shifted), b = shifted_quarter(p1, one_shifted);
+    combine(point, 1, a, b, shifted_quarter(p2, one_shifted), shifted_quarter(p3, one_shifted));
+}
+
 NN_INLINE void first_stage(frontend_bin *bins, uint32_t shift) {
     const uint32_t one_shifted = 1U << shift;
-    for (frontend_bin *point = bins; point < bins + FRONTEND_FFT_POINTS; point += 4) {
-        const uint32_t a = shifted_quarter(point[0].word, one_shifted), b = shifted_quarter(point[1].word, one_shifted);
-        const uint32_t c = shifted_quarter(point[2].word, one_shifted), d = shifted_quarter(point[3].word, one_shifted);
-        combine(point, 1, a, b, c, d);
+    for (frontend_bin *point = bins; point != bins + FRONTEND_FFT_POINTS; point += 8) {
+        shifted_butterfly(point, one_shifted);
+        shifted_butterfly(point + 4, one_shifted);
     }
 }
 
+NN_INLINE void butterfly(frontend_bin *point, uint32_t span, uint32_t w1, uint32_t w2, uint32_t w3) {
+    const uint32_t p0 = nn_load_here(point), p1 = nn_load_here(point + span);
+    const uint32_t p2 = nn_load_here(point + 2 * span), p3 = nn_load_here(point + 3 * span);
+    const uint32_t a = scaled(p0, QUARTERED), b = turned(scaled(p1, QUARTERED), w1);
+    combine(point, span, a, b, turned(scaled(p2, QUARTERED), w2), turned(scaled(p3, QUARTERED), w3));
+}
+
+// The groups of four whose twiddles are 1, then per k those with the twiddles w^k, w^2k, w^3k.
 NN_INLINE void stage(frontend_bin *bins, uint32_t span, const int16_t *twiddles) {
-    const frontend_bin *const end = bins + FRONTEND_FFT_POINTS;
-    for (frontend_bin *point = bins; point < end; point += 4 * span) {
+    const uint32_t groups = FRONTEND_FFT_POINTS / (4 * span);
+    frontend_bin *point = bins;
+    for (uint32_t left = groups; left != 0; --left, point += 4 * span) {
         const uint32_t a = scaled(point[0].word, QUARTERED), b = scaled(point[span].word, QUARTERED);
-        const uint32_t c = scaled(point[2 * span].word, QUARTERED), d = scaled(point[3 * span].word, QUARTERED);
-        combine(point, span, a, b, c, d);
+        combine(point, span, a, b, scaled(point[2 * span].word, QUARTERED), scaled(point[3 * span].word, QUARTERED));
     }
     for (uint32_t k = 1; k < span; ++k) {
         twiddles += 6;
-        const uint32_t w1 = nn_load4(twiddles), w2 = nn_load4(twiddles + 2), w3 = nn_load4(twiddles + 4);
-        for (frontend_bin *point = bins + k; point < end; point += 4 * span) {
-            const uint32_t a = scaled(point[0].word, QUARTERED), b = turned(scaled(point[span].word, QUARTERED), w1);
-            const uint32_t c = turned(scaled(point[2 * span].word, QUARTERED), w2), d = turned(scaled(point[3 * span].word, QUARTERED), w3);
-            combine(point, span, a, b, c, d);
+        const uint32_t w1 = nn_load_here(twiddles), w2 = nn_load_here(twiddles + 2), w3 = nn_load_here(twiddles + 4);
+        point = bins + k;
+        if (groups == 1) {
+            butterfly(point, span, w1, w2, w3);
+        }
+        for (uint32_t left = groups / 2; left != 0; --left, point += 8 * span) {
+            butterfly(point, span, w1, w2, w3);
+            butterfly(point + 4 * span, span, w1, w2, w3);
         }
     }
 }
@@ -134,7 +159,7 @@ void frontend_fft_energy(frontend_bin *bins, uint32_t shift) {
     stage(bins, 256, twiddles);
     twiddles += 6 * 256;
 #endif
-    for (uint32_t k = 1; k <= FRONTEND_FFT_POINTS / 2; ++k) {
+    for (uint32_t k = FIRST_SPLIT; k <= FRONTEND_FFT_POINTS / 2; ++k) {
         split(bins + k, bins + FRONTEND_FFT_POINTS - k, nn_load4(frontend_fft_split + 2 * (k - 1)));
     }
 }

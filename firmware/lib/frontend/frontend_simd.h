@@ -10,7 +10,23 @@
 #define FRONTEND_SIMD NN_HAS_DSP
 #endif
 
+// Four bytes to any address.
+NN_INLINE void simd_store4(void *to, uint32_t word) { memcpy(to, &word, sizeof word); }
+
 #if NN_HAS_DSP
+
+// Two bins of a triangle, x their energies and w the shares of its two channels, and steps behind them. As one statement, because the
+// compiler tears the loads apart, where each costs two cycles, and spills.
+NN_INLINE void simd_two_bins(const int32_t **x, const int16_t **w, int64_t *channel, int64_t *next) {
+    int32_t x0, x1, w0, w1, w2, w3;
+    __asm__ volatile(
+        "ldr %5, [%2, #4]\n\tldr %4, [%2], #8\n\tldrsh %7, [%3, #2]\n\tldrsh %8, [%3, #4]\n\tldrsh %9, [%3, #6]\n\t"
+        "ldrsh %6, [%3], #8\n\tsmlal %Q1, %R1, %7, %4\n\tsmlal %Q0, %R0, %6, %4\n\t"
+        "smlal %Q0, %R0, %8, %5\n\tsmlal %Q1, %R1, %9, %5"
+        : "+&r"(*channel), "+&r"(*next), "+&r"(*x), "+&r"(*w), "=&r"(x0), "=&r"(x1), "=&r"(w0), "=&r"(w1), "=&r"(w2), "=&r"(w3)
+        :
+        : "memory");
+}
 
 #define FRONTEND_INSTRUCTION(name, form)                                  \
     NN_INLINE uint32_t simd_##name(uint32_t a, uint32_t b) {              \
@@ -50,6 +66,13 @@ NN_INLINE uint32_t simd_abs16(uint32_t a) {
 }
 
 #else
+
+NN_INLINE void simd_two_bins(const int32_t **x, const int16_t **w, int64_t *channel, int64_t *next) {
+    *channel += (int64_t)(*w)[0] * (*x)[0] + (int64_t)(*w)[2] * (*x)[1];
+    *next += (int64_t)(*w)[1] * (*x)[0] + (int64_t)(*w)[3] * (*x)[1];
+    *x += 2;
+    *w += 4;
+}
 
 NN_INLINE uint32_t simd_halves(int32_t low, int32_t high) { return nn_pair(low, high); }
 NN_INLINE int32_t simd_at(uint32_t a, uint32_t half) { return (int16_t)(uint16_t)(a >> (16U * half)); }

@@ -7,7 +7,7 @@
 // samples * window in the order the transform wants. Returns the left shift (0 .. 15) that normalises them.
 uint32_t frontend_window_apply(const int16_t *samples, frontend_bin *bins);
 
-// Transform of the real signal in bins, shifted left first; afterwards bins[1 .. FFT_POINTS - 1].energy is valid, bins[0] is not.
+// Transform of the real signal in bins, shifted left first; afterwards the energies of the channels' bins are valid.
 void frontend_fft_energy(frontend_bin *bins, uint32_t shift);
 
 // Mel channels: square root of the weighted energies, taken back by `shift`.
