@@ -41,7 +41,7 @@ SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
 ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
 DENSE_OUTPUTS = 4  # NN_DENSE_SIMD_OUTPUTS
 SIMD_SCRATCH_LIMIT = 16384  # a convolution that wants more takes the portable kernel: RAM is worth more than its time
-PLANE_SCRATCH_LIMIT = 4096  # of nn_depthwise_plane_s8; larger planes take the kernel without scratch
+PLANE_SCRATCH_LIMIT = 8192  # of nn_depthwise_plane_s8; larger planes take the kernel without scratch
 POOL_SIMD_TAPS = 256  # int16 holds so many int8
 EXP_TABLE_LIMIT = 256
 
@@ -229,7 +229,7 @@ def _depthwise(
     suffix, weights, scratch = "", np.ascontiguousarray(layer.weights_1hwc).reshape(-1), 0
     if simd and out_c == x_shape[3]:
         suffix, weights = "_simd", pack_depthwise_weights(layer.weights_1hwc)
-        plane = 4 * ((y_shape[1] + 1) // 2 + 1) * max(window["pad_left"] + x_shape[2], y_shape[2] + 2)  # NN_DEPTHWISE_PLANE_SCRATCH
+        plane = 16 * ((y_shape[1] + 1) // 2 + 1) * max(window["pad_left"] + x_shape[2], y_shape[2] + 2)  # NN_DEPTHWISE_PLANE_SCRATCH
         if (kernel_h, kernel_w) == (3, 3) and layer.stride_hw == (1, 1) and plane <= PLANE_SCRATCH_LIMIT:
             suffix, weights, scratch = "_plane", np.ascontiguousarray(layer.weights_1hwc.transpose(0, 3, 1, 2)).reshape(-1), plane
     fields: dict[str, Value] = {

@@ -116,7 +116,7 @@ void nn_depthwise_plane_s8(const nn_conv_layer *layer, const int8_t *in, int8_t 
 
 #define NN_PLANE_COLUMNS(in_w, out_w, pad_left) ((pad_left) + (in_w) > (out_w) + 2 ? (pad_left) + (in_w) : (out_w) + 2)
 #define NN_PLANE_PAIRS(out_h) (((out_h) + 1) / 2 + 1)
-#define NN_DEPTHWISE_PLANE_SCRATCH(in_w, out_h, out_w, pad_left) (4 * NN_PLANE_PAIRS(out_h) * NN_PLANE_COLUMNS(in_w, out_w, pad_left))
+#define NN_DEPTHWISE_PLANE_SCRATCH(in_w, out_h, out_w, pad_left) (16 * NN_PLANE_PAIRS(out_h) * NN_PLANE_COLUMNS(in_w, out_w, pad_left))
 
 // FULLY_CONNECTED. The converter has folded -in_zero * sum(weights) into the biases.
 typedef struct {

@@ -4,7 +4,7 @@
 
 #include "nn_requant.h"
 
-enum { NN_CONV_STEPS = 4, NN_CONV_STEP_BYTES = 48 };  // words of weights in a turn of the loop; code bytes of one
+enum { NN_CONV_STEPS = 16, NN_CONV_STEP_BYTES = 48 };  // words of weights in a turn of the loop; code bytes of one
 
 typedef struct {
     const uint32_t *x;  // a word before the first, less what the way into the loop leaves out; so too the weights

@@ -66,7 +66,7 @@ __asm__(
     "orr \\a, \\a, \\b, lsl #8\n"
     ".endm\n"
 
-    // void name(const nn_conv_args *): r0-r2 sums of channel a, r3-r5 of b, r6 weights, r7 pixels, r8 turns of four steps left. The
+    // void name(const nn_conv_args *): r0-r2 sums of channel a, r3-r5 of b, r6 weights, r7 pixels, r8 turns of sixteen steps left. The
     // frame holds the arguments, the way into the first turn as an address.
     ".macro nn_conv_pairs name, kind\n"
     ".section .data.\\name, \"awx\", %progbits\n"
@@ -96,12 +96,12 @@ __asm__(
     "bx r9\n"
     ".balign 4\n"
     "2:\n"
-    "nn_step 4, 4\n"
-    "nn_step 8, 16\n"
-    "nn_step 12, 28\n"
-    "nn_step 16, 40, !\n"
+    ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14\n"
+    "nn_step 4 * \\n + 4, 12 * \\n + 4\n"
+    ".endr\n"
+    "nn_step 64, 184, !\n"
     "subs r8, r8, #1\n"
-    "bne 2b\n"
+    "bne.w 2b\n"
     "ldr r11, [sp, #8]\n"
     "nn_round_\\kind 0, r0, r1, r2\n"
     "nn_round_\\kind 12, r3, r4, r5\n"
@@ -120,7 +120,7 @@ __asm__(
     "add r2, r2, #2\n"
     "subs r3, r3, #1\n"
     "stm r12, {r0-r3}\n"
-    "bne 1b\n"
+    "bne.w 1b\n"
     "add sp, #40\n"
     "pop {r4-r11, pc}\n"
     ".endm\n"

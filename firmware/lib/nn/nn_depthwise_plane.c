@@ -5,11 +5,11 @@
 #pragma GCC optimize("O3")
 #endif
 
-#include "nn_requant.h"
+#include "nn_depthwise_plane.h"
 
 typedef struct {
     const nn_conv_layer *layer;
-    uint32_t *plane;  // words[pair of rows][columns], row 0 of the padded plane in the first word's low half
+    uint32_t *plane;  // one of four; words[pair of rows][columns], row 0 of the padded plane in the first word's low half
     int32_t columns, row_pairs;
     int32_t zero;  // 2 * out_zero + 1
 } plane_state;
@@ -44,6 +44,27 @@ static void take_plane(const plane_state *s, const int8_t *in)
     for (int32_t y = -l->pad_top, pair = 0; pair < s->row_pairs; pair++, y += 2, to += s->columns) {
         const int8_t *top = y >= 0 && y < l->in_h ? in + y * row : 0, *bottom = y + 1 >= 0 && y + 1 < l->in_h ? in + (y + 1) * row : 0;
         take_rows(top, bottom, l->in_w, l->in_c, offset, to);
+    }
+}
+
+// The planes of four channels.
+static void take_four_planes(const plane_state *s, const int8_t *in)
+{
+    const nn_conv_layer *l = s->layer;
+    const int32_t row = l->in_w * l->in_c, plane = s->row_pairs * s->columns;
+    const uint32_t offset = nn_pair(-l->in_zero, -l->in_zero), nothing = 0x01010101u * (uint32_t)(l->in_zero & 0xFF);
+    uint32_t *start = s->plane + l->pad_left;
+    for (int32_t y = -l->pad_top, pair = 0; pair < s->row_pairs; pair++, y += 2, start += s->columns) {
+        const int above = y >= 0 && y < l->in_h, below = y + 1 >= 0 && y + 1 < l->in_h;
+        const int8_t *top = above ? in + y * row : (const int8_t *)&nothing, *bottom = below ? in + (y + 1) * row : (const int8_t *)&nothing;
+        const int32_t top_step = above ? l->in_c : 0, bottom_step = below ? l->in_c : 0;
+        uint32_t *to = start, *to2 = start + 2 * plane;
+        for (int32_t n = l->in_w; n > 0; n--, top += top_step, bottom += bottom_step, to++, to2++) {
+            const uint32_t t = nn_load_here(top), b = nn_load_here(bottom);
+            const uint32_t low = nn_pkhbt(t, b), high = nn_pkhtb(t, b);
+            to[0] = nn_sxtab16(offset, low), to[plane] = nn_sxtab16_ror8(offset, low);
+            to2[0] = nn_sxtab16(offset, high), to2[plane] = nn_sxtab16_ror8(offset, high);
+        }
     }
 }
 
@@ -90,25 +111,77 @@ NN_INLINE void convolve_plane(const plane_state *s, const nn_channel *channel, c
     }
 }
 
+#if NN_HAS_DSP
+// Whether the assembly took the plane.
+static int convolve_fast(const plane_state *s, const nn_channel *channel, const int8_t *w, int8_t *out)
+{
+    const nn_conv_layer *l = s->layer;
+    const int relu = l->output.out_zero == -128;
+    const int32_t exponent = -channel->shift;
+    if (!l->output.bounded || !nn_full_range(&l->output)) {
+        return 0;
+    }
+    nn_plane_args args = {
+        .second_row = l->out_h > 1 ? l->out_w * l->out_c : 0, .step = l->out_c, .multiplier = channel->multiplier,
+        .rounding = relu ? (int32_t)(1u << (exponent - 1)) : s->zero, .exponent = relu ? exponent : exponent - 1,
+        .bias = (int32_t)(2u * (uint32_t)channel->bias), .x = s->plane + 1, .row_bytes = 4 * s->columns, .span_bytes = 4 * l->out_w,
+        .out = out, .rows = l->out_h,
+    };
+    for (int32_t i = 0; i < 3; i++, w++) {
+        args.upper[i] = nn_pair(2 * w[0], 2 * w[3]), args.lower[i] = nn_pair(2 * w[3], 2 * w[6]);
+    }
+    if (relu) {
+        nn_plane_rows_relu(&args);
+    } else {
+        nn_plane_rows_full(&args);
+    }
+    return 1;
+}
+#else
+static int convolve_fast(const plane_state *s, const nn_channel *channel, const int8_t *w, int8_t *out)
+{
+    (void)s, (void)channel, (void)w, (void)out;
+    return 0;
+}
+#endif
+
+static void convolve_channel(const plane_state *s, int32_t c, int8_t *out)
+{
+    const nn_conv_layer *l = s->layer;
+    const nn_channel *channel = l->channels + c;
+    const int8_t *w = l->weights + 9 * c;
+    columns3 k;
+    if (convolve_fast(s, channel, w, out)) {
+        return;
+    }
+    for (int32_t i = 0; i < 3; i++, w++) {
+        k.upper[i] = nn_pair(w[0], w[3]), k.lower[i] = nn_pair(w[3], w[6]);
+    }
+    if (l->output.bounded && nn_full_range(&l->output)) {
+        convolve_plane(s, channel, &k, 1, out);
+    } else {
+        convolve_plane(s, channel, &k, 0, out);
+    }
+}
+
 void nn_depthwise_plane_s8(const nn_conv_layer *l, const int8_t *in, int8_t *out, void *scratch)
 {
     plane_state s = {.layer = l, .plane = (uint32_t *)scratch, .columns = NN_PLANE_COLUMNS(l->in_w, l->out_w, l->pad_left)};
-    const int plain = l->output.bounded && nn_full_range(&l->output);
     s.row_pairs = NN_PLANE_PAIRS(l->out_h), s.zero = 2 * l->output.out_zero + 1;
-    for (int32_t i = 0; i < s.row_pairs * s.columns; i++) {
+    for (int32_t i = 0; i < 4 * s.row_pairs * s.columns; i++) {
         s.plane[i] = 0;
     }
-    for (int32_t c = 0; c < l->out_c; c++) {
-        const int8_t *w = l->weights + 9 * c;
-        columns3 k;
-        for (int32_t i = 0; i < 3; i++, w++) {
-            k.upper[i] = nn_pair(w[0], w[3]), k.lower[i] = nn_pair(w[3], w[6]);
+    int32_t c = 0;
+    for (; c + 4 <= l->out_c; c += 4) {
+        s.plane = (uint32_t *)scratch;
+        take_four_planes(&s, in + c);
+        for (int32_t i = 0; i < 4; i++, s.plane += s.row_pairs * s.columns) {
+            convolve_channel(&s, c + i, out + c + i);
         }
+    }
+    s.plane = (uint32_t *)scratch;
+    for (; c < l->out_c; c++) {
         take_plane(&s, in + c);
-        if (plain) {
-            convolve_plane(&s, l->channels + c, &k, 1, out + c);
-        } else {
-            convolve_plane(&s, l->channels + c, &k, 0, out + c);
-        }
+        convolve_channel(&s, c, out + c);
     }
 }
