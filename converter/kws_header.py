@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from converter.c_array import PROVENANCE
-from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, layer_inputs
+from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Layer, layer_inputs
+from converter.one_channel import graph_in_tflite
 from converter.tflite_writer import operator_name
 from trainer.spec import DetectorSpec, KwsSpec
 
@@ -35,7 +36,7 @@ def has_per_channel_dense(graph: Graph) -> bool:
 
 def _model_macros(graph: Graph, name: str, spec: KwsSpec | None) -> dict[str, str | int]:
     x, y = graph.tensors[graph.input], graph.tensors[graph.output]
-    operators = sorted({operator_name(layer) for layer in graph.layers})
+    operators = sorted({operator_name(layer) for layer in graph_in_tflite(graph).layers})
     calls = " ".join(f"(r).{RESOLVER_CALLS[operator]}();" for operator in operators)
     return {
         "MODEL_ID": _string(graph.model_id), "SPEC_ID": _string(spec.spec_id if spec else "none"), "MODEL_NAME": _string(name),
@@ -62,16 +63,17 @@ def _spec_macros(spec: KwsSpec, detector: DetectorSpec) -> dict[str, str | int]:
 def tflm_arena_bytes(graph: Graph) -> int:
     """A generous arena for TensorFlow Lite Micro with CMSIS-NN: live activations and a quarter more, scratch, records per layer."""
     channels = sum(len(layer.bias) for layer in graph.layers if isinstance(layer, (Conv2D, DepthwiseConv2D, FullyConnected)))
-    scratch = max((_scratch_bytes(layer.weights_ohwi.shape if isinstance(layer, Conv2D) else layer.weights_1hwc.shape)
-                   for layer in graph.layers if isinstance(layer, (Conv2D, DepthwiseConv2D))), default=0)
+    scratch: int = max(map(_scratch_bytes, graph_in_tflite(graph).layers), default=0)
     records = ARENA_FIXED_BYTES + ARENA_LAYER_BYTES * len(graph.layers) + ARENA_CHANNEL_BYTES * channels
     total = peak_activation_bytes(graph) * 5 // 4 + scratch + records
     return -(-total // 1024) * 1024
 
 
-def _scratch_bytes(weights_shape: tuple[int, ...]) -> int:
-    """CMSIS-NN keeps two columns of int16 inputs, and a little more."""
-    return 4 * int(np.prod(weights_shape[1:])) + 64
+def _scratch_bytes(layer: Layer) -> int:
+    """CMSIS-NN keeps two columns of int16 inputs, and a little more; none for several outputs to a depthwise input."""
+    if isinstance(layer, Conv2D):
+        return 4 * int(np.prod(layer.weights_ohwi.shape[1:])) + 64
+    return 4 * layer.weights_1hwc.size + 64 if isinstance(layer, DepthwiseConv2D) and layer.depth_multiplier == 1 else 0
 
 
 def peak_activation_bytes(graph: Graph) -> int:

@@ -30,6 +30,7 @@ from converter.graph import (
     Tensor,
     layer_name,
 )
+from converter.one_channel import in_graph
 from converter.tflite_schema import Table
 
 
@@ -219,14 +220,15 @@ class _Reader:
         bias = self._bias(name, inputs, weights.shape[0])
         return Conv2D(name, x, y, weights, params, bias, shared.stride_hw, shared.padding, shared.activation)
 
-    def _depthwise(self, name: str, x: int, y: int, inputs: list[int], options: Table) -> DepthwiseConv2D:
+    def _depthwise(self, name: str, x: int, y: int, inputs: list[int], options: Table) -> Layer:
         shared = _window_options(name, options, schema.DepthwiseOptions.ACTIVATION)
         _refuse_dilation(name, options, schema.DepthwiseOptions.DILATION_W, schema.DepthwiseOptions.DILATION_H)
         weights, params = self._weights(name, inputs[1], axis=3)
         bias = self._bias(name, inputs, weights.shape[-1])
         in_channels = self.tensors[x].shape[-1]
         multiplier = weights.shape[-1] // in_channels  # TFLite derives it from the shapes, too
-        return DepthwiseConv2D(name, x, y, weights, params, bias, multiplier, shared.stride_hw, shared.padding, shared.activation)
+        layer = DepthwiseConv2D(name, x, y, weights, params, bias, multiplier, shared.stride_hw, shared.padding, shared.activation)
+        return in_graph(layer)
 
     def _fully_connected(self, name: str, x: int, y: int, inputs: list[int], options: Table) -> FullyConnected:
         if options.number(schema.FullyConnectedOptions.WEIGHTS_FORMAT, "b", 0) != 0:

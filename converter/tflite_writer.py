@@ -1,6 +1,7 @@
 """Graph -> the bytes of a .tflite: scales bit for bit, constants 16-byte aligned, equal graphs give equal bytes.
 
-Tensor i of the file is tensor i of the graph; constants follow. The metadata entry `kws_spec` carries the spec.
+Tensor i of the file is tensor i of the graph; constants follow. Operator i is layer i in the form that one_channel.py gives it.
+The metadata entry `kws_spec` carries the spec.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from converter.graph import (
     assert_never,
     layer_inputs,
 )
+from converter.one_channel import graph_in_tflite
 
 ALIGNMENT = 16
 PER_CHANNEL_DENSE_VERSION = 12
@@ -37,7 +39,7 @@ PER_CHANNEL_DENSE_VERSION = 12
 
 def write_tflite(graph: Graph) -> bytes:
     """A .tflite that TensorFlow Lite, LiteRT and TensorFlow Lite Micro load; read_tflite gives the graph back."""
-    return _Writer(graph).file()
+    return _Writer(graph_in_tflite(graph)).file()
 
 
 def operator_name(layer: Layer) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from converter.check import check
 from converter.engines import Tflm, Unavailable
 from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, QuantParams, Tensor
 from converter.older_dense import sums_that_part
+from converter.one_channel import in_graph
 from converter.tflite_reader import read_tflite
 from converter.tflite_writer import write_tflite
 
@@ -56,7 +58,7 @@ def test_written_layers_read_back_equal() -> None:
         graph = random_graph(index)
         data = write_tflite(graph)
         again = read_tflite(data)
-        assert again.model_id == graph.model_id, index
+        assert again.model_id == replace(graph, layers=tuple(map(in_graph, graph.layers))).model_id, index
         assert write_tflite(again) == data, index
 
 

@@ -13,8 +13,8 @@
 #define KWS_OUTPUT_ZERO_POINT (-128)
 #define KWS_LAYERS 3
 #define KWS_TFLM_OPS 3
-#define KWS_TFLM_ADD_OPS(r) do { (r).AddConv2D(); (r).AddFullyConnected(); (r).AddSoftmax(); } while (0)
-#define KWS_TFLM_ARENA_BYTES 13312
+#define KWS_TFLM_ADD_OPS(r) do { (r).AddDepthwiseConv2D(); (r).AddFullyConnected(); (r).AddSoftmax(); } while (0)
+#define KWS_TFLM_ARENA_BYTES 12288
 #define KWS_TFLM_NEEDS_PER_CHANNEL_DENSE 0
 #define KWS_HAS_FRONTEND 1
 
