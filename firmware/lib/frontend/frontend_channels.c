@@ -81,30 +81,44 @@ void frontend_filterbank(const frontend_bin *bins, uint32_t shift, uint32_t *sig
     }
 }
 
+// (a * share + b * rest) >> SHARE_BITS for shares that add up to 1 at most; the shift is the upper word where both leave room for it.
+INLINE uint32_t mixed(uint32_t a, uint32_t share, uint32_t b, uint32_t rest) {
+    if ((share | rest) >> SHARE_BITS != 0) {
+        return (uint32_t)(((uint64_t)a * share + (uint64_t)b * rest) >> SHARE_BITS);
+    }
+    return (uint32_t)(((uint64_t)a * (share << (32 - SHARE_BITS)) + (uint64_t)b * (rest << (32 - SHARE_BITS))) >> 32);
+}
+
+INLINE void denoise_channel(uint32_t *noise, uint32_t *signal, uint32_t share) {
+    const uint32_t value = *signal;
+    const uint32_t scaled = value << FRONTEND_SMOOTHING_BITS;
+    const uint32_t estimate = mixed(scaled, share, *noise, (1U << SHARE_BITS) - share);
+    const uint32_t subtracted = (scaled - (estimate < scaled ? estimate : scaled)) >> FRONTEND_SMOOTHING_BITS;
+    const uint32_t least = mixed(value, FRONTEND_MIN_SIGNAL_REMAINING, 0, 0);
+    *noise = estimate;
+    *signal = subtracted > least ? subtracted : least;
+}
+
 void frontend_denoise(uint32_t *noise, uint32_t *signal) {
-    for (uint32_t channel = 0; channel < FRONTEND_CHANNELS; ++channel) {
-        const uint32_t share = (channel & 1U) == 0 ? FRONTEND_SMOOTHING_EVEN : FRONTEND_SMOOTHING_ODD;
-        const uint32_t value = signal[channel];
-        const uint32_t scaled = value << FRONTEND_SMOOTHING_BITS;
-        const uint64_t mixed = (uint64_t)scaled * share + (uint64_t)noise[channel] * ((1U << SHARE_BITS) - share);
-        const uint32_t estimate = (uint32_t)(mixed >> SHARE_BITS);
-        const uint32_t subtracted = (scaled - (estimate < scaled ? estimate : scaled)) >> FRONTEND_SMOOTHING_BITS;
-        const uint32_t least = (uint32_t)(((uint64_t)value * FRONTEND_MIN_SIGNAL_REMAINING) >> SHARE_BITS);
-        noise[channel] = estimate;
-        signal[channel] = subtracted > least ? subtracted : least;
+    for (uint32_t channel = 0; channel + 1 < FRONTEND_CHANNELS; channel += 2) {
+        denoise_channel(noise + channel, signal + channel, FRONTEND_SMOOTHING_EVEN);
+        denoise_channel(noise + channel + 1, signal + channel + 1, FRONTEND_SMOOTHING_ODD);
+    }
+    if (FRONTEND_CHANNELS % 2 != 0) {
+        denoise_channel(noise + FRONTEND_CHANNELS - 1, signal + FRONTEND_CHANNELS - 1, FRONTEND_SMOOTHING_EVEN);
     }
 }
 
-// The gain of a noise estimate: a parabola per octave.
-static uint32_t gain_of(uint32_t noise) {
+// The gain of a noise estimate: a parabola per octave, in which the ten bits behind the highest one say how far. None for a noise of 0.
+INLINE uint32_t gain_of(uint32_t noise) {
     const uint32_t bits = frontend_bits(noise);
     const int16_t *octave = frontend_gain + 3 * bits;
-    const int32_t within = (int32_t)((bits < 11 ? noise << (11 - bits) : noise >> (bits - 11)) & 0x3FFU);
+    const int32_t within = (int32_t)((noise << ((32U - bits) & 31U)) >> 21 & 0x3FFU);
     const int32_t slope = ((octave[2] * within) >> 5) + octave[1] * 32;
     return (uint32_t)(int32_t)(int16_t)(((slope * within + (1 << 14)) >> 15) + octave[0]);
 }
 
-static uint32_t compressed(uint32_t ratio) {
+INLINE uint32_t compressed(uint32_t ratio) {
     if (ratio < 2U << SNR_BITS) {
         return (ratio * ratio) >> (2 + 2 * SNR_BITS - OUTPUT_BITS);
     }
@@ -112,17 +126,16 @@ static uint32_t compressed(uint32_t ratio) {
 }
 
 // ln(value) * 2^FRONTEND_LOG_SHIFT for value >= 2, from log2 with a table of 128 segments.
-static uint32_t scaled_log(uint32_t value) {
-    const uint32_t exponent = frontend_bits(value) - 1U;
-    const uint32_t rest = value - (1U << exponent);
-    const uint32_t fraction = exponent < LOG_BITS ? rest << (LOG_BITS - exponent) : rest >> (exponent - LOG_BITS);
+INLINE uint32_t scaled_log(uint32_t value) {
+    const uint32_t zeros = (uint32_t)__builtin_clz(value);
+    const uint32_t fraction = value << zeros << 1 >> (32 - LOG_BITS);  // behind the highest bit
     const uint32_t segment = fraction >> LOG_SEGMENT_BITS;
     const int32_t below = frontend_log[segment], above = frontend_log[segment + 1];
     const int32_t within = (int32_t)(fraction - (segment << LOG_SEGMENT_BITS));
     const int32_t bend = below + (((above - below) * within) >> LOG_BITS);
-    const uint32_t log2 = (exponent << LOG_BITS) + fraction + (uint32_t)bend;
+    const uint32_t log2 = ((31U - zeros) << LOG_BITS) + fraction + (uint32_t)bend;
     const uint32_t half = 1U << (LOG_BITS - 1);
-    const uint32_t natural = (uint32_t)(((uint64_t)LN2_Q16 * log2 + half) >> LOG_BITS);
+    const uint32_t natural = (uint32_t)(((uint64_t)log2 * ((uint32_t)LN2_Q16 << (32 - LOG_BITS)) + ((uint64_t)1 << 31)) >> 32);
     return ((natural << FRONTEND_LOG_SHIFT) + half) >> LOG_BITS;
 }
 

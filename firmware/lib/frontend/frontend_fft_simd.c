@@ -39,24 +39,29 @@ NN_INLINE uint32_t windowed(uint32_t samples, uint32_t coefficients, uint32_t *m
     return result;
 }
 
+// The points of two quarters of the window, of which `filled` hold samples.
+NN_INLINE void two_windowed(const int16_t *from, const int16_t *window, frontend_bin *to, uint32_t filled, uint32_t *magnitudes) {
+    uint32_t first = 0, second = 0;
+    if (filled == 2) {
+        const uint32_t s0 = nn_load_here(from), w0 = nn_load_here(window);
+        const uint32_t s1 = nn_load_here(from + 2 * QUARTER), w1 = nn_load_here(window + 2 * QUARTER);
+        first = windowed(s0, w0, magnitudes);
+        second = windowed(s1, w1, magnitudes);
+    } else if (filled == 1) {
+        first = windowed(nn_load4(from), nn_load4(window), magnitudes);
+    }
+    to[0].word = first;
+    to[1].word = second;
+}
+
 // Pairs first .. end - 1 of each quarter, of which `filled` (2 .. 4) quarters hold samples; a butterfly's four points go side by side.
 NN_INLINE uint32_t window_quarters(const int16_t *samples, frontend_bin *bins, uint32_t first, uint32_t end, uint32_t filled) {
-    uint32_t magnitudes = 0, s2 = 0, w2 = 0, s3 = 0, w3 = 0;
+    uint32_t magnitudes = 0;
     const int16_t *from = samples + 2 * first, *window = frontend_window + 2 * first;
     for (uint32_t index = first; index < end; ++index, from += 2, window += 2) {
         frontend_bin *four = bins + frontend_fft_order[index];
-        const uint32_t s0 = nn_load_here(from), w0 = nn_load_here(window);
-        const uint32_t s1 = nn_load_here(from + 2 * QUARTER), w1 = nn_load_here(window + 2 * QUARTER);
-        if (filled > 2) {
-            s2 = nn_load_here(from + 4 * QUARTER), w2 = nn_load_here(window + 4 * QUARTER);
-        }
-        if (filled > 3) {
-            s3 = nn_load_here(from + 6 * QUARTER), w3 = nn_load_here(window + 6 * QUARTER);
-        }
-        four[0].word = windowed(s0, w0, &magnitudes);
-        four[1].word = windowed(s1, w1, &magnitudes);
-        four[2].word = filled > 2 ? windowed(s2, w2, &magnitudes) : 0;
-        four[3].word = filled > 3 ? windowed(s3, w3, &magnitudes) : 0;
+        two_windowed(from, window, four, 2, &magnitudes);
+        two_windowed(from + 4 * QUARTER, window + 4 * QUARTER, four + 2, filled - 2, &magnitudes);
     }
     return magnitudes;
 }
@@ -130,14 +135,27 @@ NN_INLINE void stage(frontend_bin *bins, uint32_t span, const int16_t *twiddles)
 }
 
 // Energies of bins k and FFT_POINTS - k of the real signal.
-NN_INLINE void split(frontend_bin *low, frontend_bin *high, uint32_t twiddle) {
-    const uint32_t point = scaled(low->word, HALVED), mirror = high->word;
-    const int32_t real = simd_smlawb(HALVED, mirror, 1 << 15), imag = simd_smlawt(HALVED, simd_ssub16(0, mirror), 1 << 15);
+NN_INLINE void split(frontend_bin *low, frontend_bin *high, const int16_t *twiddles) {
+    const uint32_t low_point = nn_load_here(low), high_point = nn_load_here(high), twiddle = nn_load_here(twiddles);
+    const uint32_t point = scaled(low_point, HALVED);
+    const int32_t real = simd_smlawb(HALVED, high_point, 1 << 15), imag = simd_smlawt(HALVED, simd_ssub16(0, high_point), 1 << 15);
     const uint32_t conjugate = nn_pkhtb((uint32_t)real, (uint32_t)imag);
     const uint32_t sum = simd_sadd16(point, conjugate), rest = turned(simd_ssub16(point, conjugate), twiddle);
     const uint32_t below = simd_shadd16(sum, rest), above_real = simd_shsub16(sum, rest), above_imag = simd_shsub16(rest, sum);
     low->word = simd_smuad(below, below);
     high->word = (uint32_t)nn_smlatt(above_imag, above_imag, (int32_t)simd_smulbb(above_real, above_real));
+}
+
+NN_INLINE void split_all(frontend_bin *bins) {
+    const uint32_t first = (FIRST_SPLIT - 1U) | 1U;  // an even count up to the middle
+    frontend_bin *low = bins + first, *high = bins + FRONTEND_FFT_POINTS - first;
+    const int16_t *twiddle = frontend_fft_split + 2 * (first - 1);
+    for (; low < high; low += 2, high -= 2, twiddle += 4) {
+        split(low, high, twiddle);
+        split(low + 1, high - 1, twiddle + 2);
+        SIMD_ONE_POINTER(low);
+        SIMD_ONE_POINTER(high);
+    }
 }
 
 void frontend_fft_energy(frontend_bin *bins, uint32_t shift) {
@@ -159,9 +177,7 @@ void frontend_fft_energy(frontend_bin *bins, uint32_t shift) {
     stage(bins, 256, twiddles);
     twiddles += 6 * 256;
 #endif
-    for (uint32_t k = FIRST_SPLIT; k <= FRONTEND_FFT_POINTS / 2; ++k) {
-        split(bins + k, bins + FRONTEND_FFT_POINTS - k, nn_load4(frontend_fft_split + 2 * (k - 1)));
-    }
+    split_all(bins);
 }
 
 #endif

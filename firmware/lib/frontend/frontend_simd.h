@@ -10,6 +10,13 @@
 #define FRONTEND_SIMD NN_HAS_DSP
 #endif
 
+// Keeps the compiler from walking through one array with several pointers.
+#if NN_HAS_DSP
+#define SIMD_ONE_POINTER(pointer) __asm__("" : "+r"(pointer))
+#else
+#define SIMD_ONE_POINTER(pointer) ((void)(pointer))
+#endif
+
 // Four bytes to any address.
 NN_INLINE void simd_store4(void *to, uint32_t word) { memcpy(to, &word, sizeof word); }
 
