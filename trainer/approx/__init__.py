@@ -1,0 +1,1 @@
+"""Approximate kernels and studies of their error and speed; a leaf that nothing imports but its own command."""
