@@ -17,7 +17,7 @@ from emulator_bare import build, results_of, run_to_finish
 from host.emulator import BoardError, launch
 from host.emulator.board import VirtualBoard
 from host.emulator.build import build_bare
-from host.emulator.elf import load_image
+from host.emulator.image import load_image
 from host.emulator.microphone import STUCK
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,7 +11,7 @@ from emulator_bare import needs_compiler
 from host.emulator import BoardError
 from host.emulator.board import VirtualBoard
 from host.emulator.build import build_firmware
-from host.emulator.elf import load_image
+from host.emulator.image import load_image
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: whoever asks the network fails
 

@@ -10,7 +10,7 @@ from emulator_bare import build, needs_compiler, run_to_finish
 
 from host.emulator.build import compiler
 from host.emulator.cycles import block_cost, prefix_cost
-from host.emulator.elf import load_image
+from host.emulator.image import load_image
 from host.emulator.report import function_profile
 from host.emulator.thumb import Kind, decode
 

@@ -15,9 +15,10 @@ from host.emulator import cpu as core
 from host.emulator.chip import PERIPHERALS, Nrf52840
 from host.emulator.counter import STOP_MISS, STOP_NONE, make_counter
 from host.emulator.cycles import block_cost, prefix_cost
-from host.emulator.elf import FLASH_BYTES, Image, load_image
+from host.emulator.elf import FLASH_BYTES, Image
 from host.emulator.errors import BoardError, BoardFault
 from host.emulator.faults import describe_fault, what_failed
+from host.emulator.image import load_image
 from host.emulator.nvic import SVCALL, Nvic
 from host.emulator.report import Report, make_report
 from host.emulator.schedule import CLOCK_HZ, Schedule

@@ -10,7 +10,7 @@ from unicorn import unicorn_const as uc_const
 
 from host.emulator.elf import FLASH_BYTES
 from host.emulator.microphone import Pdm
-from host.emulator.peripherals import FLAG_WORDS, Chip, Gpio, Gpiote, Nvmc, Peripheral, PowerClock, Ppi, Rng, Unknown, Watchdog
+from host.emulator.peripherals import FLAG_WORDS, Chip, Gpio, Gpiote, Idle, Nvmc, Peripheral, PowerClock, Ppi, Rng, Temp, Unknown, Watchdog
 from host.emulator.serial_port import Uarte
 from host.emulator.system import SystemSpace
 from host.emulator.timers import Rtc, Timer
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 PERIPHERALS, _PERIPHERALS_BYTES = 0x40000000, FLAG_WORDS * 4
 _GPIO, _SYSTEM = 0x50000000, 0xE0000000
-_UNMODELLED = {0x40001: "RADIO", 0x40003: "SPI0/TWI0", 0x40004: "SPI1/TWI1", 0x40005: "NFCT", 0x40007: "SAADC", 0x4000C: "TEMP",
+_UNMODELLED = {0x40001: "RADIO", 0x40003: "SPI0/TWI0", 0x40004: "SPI1/TWI1", 0x40005: "NFCT", 0x40007: "SAADC",
                0x4000E: "ECB", 0x4000F: "CCM/AAR", 0x40012: "QDEC", 0x40013: "COMP", 0x40014: "EGU0", 0x40015: "EGU1", 0x40016: "EGU2",
-               0x40017: "EGU3", 0x40018: "EGU4", 0x40019: "EGU5", 0x4001C: "PWM0", 0x40020: "MWU", 0x40021: "PWM1", 0x40022: "PWM2",
-               0x40023: "SPI2", 0x40025: "I2S", 0x40026: "FPU", 0x40027: "USBD", 0x40029: "QSPI", 0x4002D: "PWM3", 0x4002F: "SPIM3"}
+               0x40017: "EGU3", 0x40018: "EGU4", 0x40019: "EGU5", 0x40020: "MWU",
+               0x40023: "SPI2", 0x40025: "I2S", 0x40026: "FPU", 0x40029: "QSPI", 0x4002F: "SPIM3"}
 LED_PINS = {"red": 24, "green": 16, "blue": 6}  # P0, active low
+OTHER_LEDS = {"orange (pin 13)": (0, 13), "power": (1, 9)}  # port and pin, active high
 
 
 class Nrf52840:
@@ -32,6 +33,8 @@ class Nrf52840:
 
     def __init__(self, board: VirtualBoard, pcm: Any) -> None:
         self._board = board
+        self.on_leds: Callable[[dict[str, bool]], None] | None = None  # told the three colours when one has changed
+        self._leds: dict[str, bool] = {}
         self.bus = Chip(board.schedule, board.memory, board.nvic.set_line, board.report_unmodelled)
         self.system = SystemSpace(board.nvic, board.schedule, board.report_unmodelled, board.request_reset)
         bus = self.bus
@@ -44,8 +47,11 @@ class Nrf52840:
         for base, irq, name in ((0x4000B000, 11, "RTC0"), (0x40011000, 17, "RTC1"), (0x40024000, 36, "RTC2")):
             Rtc(bus, base, irq, name)
         Rng(bus)
+        Temp(bus)
         Watchdog(bus, board.request_reset)
         Ppi(bus)
+        for base, name in ((0x4001C000, "PWM0"), (0x40021000, "PWM1"), (0x40022000, "PWM2"), (0x4002D000, "PWM3"), (0x40027000, "USBD")):
+            Idle(bus, base, None, name)
         self.microphone = Pdm(bus, pcm)
         Nvmc(bus, board.set_cache, self._set_writable, self._erase)
         self.ports = [Gpio(bus, 0x50000000, "P0", self._on_pins), Gpio(bus, 0x50000300, "P1", self._on_pins)]
@@ -64,8 +70,15 @@ class Nrf52840:
         port = self.ports[0]
         return {name: bool(port.direction >> pin & 1) and not port.out >> pin & 1 for name, pin in LED_PINS.items()}
 
+    def other_leds(self) -> dict[str, bool]:
+        return {name: bool(self.ports[port].out & self.ports[port].direction & 1 << pin) for name, (port, pin) in OTHER_LEDS.items()}
+
     def _on_pins(self, port: str, levels: int) -> None:
         self._board.pins[port] = levels
+        leds = self.leds()
+        if self.on_leds and leds != self._leds:
+            self._leds = leds
+            self.on_leds(leds)
 
     def _set_writable(self, on: bool) -> None:
         rights = uc_const.UC_PROT_READ | uc_const.UC_PROT_EXEC | (uc_const.UC_PROT_WRITE if on else 0)

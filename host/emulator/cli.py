@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -13,24 +14,34 @@ import typer
 from host.emulator.errors import BoardError
 from host.emulator.report import Report
 
+if TYPE_CHECKING:
+    from host.emulator.board import VirtualBoard
+    from host.emulator.ports import NoPort, PtyPort, TcpPort
+    from host.emulator.timeline import Timeline
+
 SAMPLE_RATE_HZ = 16000
 
 
 def microphone_pcm(wavs: list[Path], gap_seconds: float) -> Any:
     """int16 of all recordings one after another, with silence before each and after the last; None for no recording at all."""
+    return recordings(wavs, gap_seconds)[0]
+
+
+def recordings(wavs: list[Path], gap_seconds: float) -> tuple[Any, list[tuple[int, str]]]:
+    """(microphone_pcm, the first sample and name of each recording)."""
     from converter.graph import ConvertError
     from converter.wav import read_wav
 
-    if not wavs:
-        return None
     gap = np.zeros(round(gap_seconds * SAMPLE_RATE_HZ), np.int16)
-    parts = [gap]
+    parts, sounds, at = [gap], [], len(gap)
     for wav in wavs:
+        sounds.append((at, f"{wav.parent.name}/{wav.name}" if wav.parent.name else wav.name))
         try:
             parts += [read_wav(wav), gap]
         except ConvertError as error:
             raise BoardError(str(error)) from None
-    return np.concatenate(parts)
+        at += len(parts[-2]) + len(gap)
+    return (np.concatenate(parts) if wavs else None), sounds
 
 
 def _until(text: str | None) -> tuple[float | None, bytes | None]:
@@ -62,31 +73,31 @@ def summary(report: Report) -> str:
 
 
 def emulate(
-    elf: Annotated[Path, typer.Argument(help="firmware.elf")],
+    elf: Annotated[Path, typer.Argument(metavar="IMAGE", help="firmware.elf, .hex or .bin")],
     more: Annotated[list[Path] | None, typer.Argument(metavar="[MORE WAVS]", help="further recordings")] = None,
     wav: Annotated[list[Path] | None, typer.Option(help="16 kHz mono 16 bit recordings for the microphone; none: no microphone")] = None,
-    port: Annotated[str, typer.Option(help="pty, or tcp:PORT (0: a free one)")] = "pty",
+    port: Annotated[str, typer.Option(help="pty, tcp:PORT (0: a free one), or none: start at once without a serial port")] = "pty",
     gap: Annotated[float, typer.Option(min=0.0, max=60.0, help="seconds of silence round each recording")] = 0.0,
+    send: Annotated[str, typer.Option(help="text for the board's serial port once its program receives, such as listen%")] = "",
     until: Annotated[str | None, typer.Option(help="stop after so many seconds of board time, or when the board sends this text")] = None,
     speed: Annotated[str, typer.Option(help="max: as fast as it goes while there is work; real: never faster than the board")] = "max",
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures here at the end")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write figures and timeline here at the end")] = None,
 ) -> None:
     """Run firmware on the virtual Nano 33 BLE. The board starts when somebody opens its serial port."""
     from host.emulator.board import VirtualBoard
     from host.emulator.ports import open_port
-    from host.emulator.server import Session
+    from host.emulator.timeline import Timeline
 
     if speed not in ("max", "real"):
         raise BoardError(f"--speed {speed}: must be max or real")
-    board = VirtualBoard(elf, microphone_pcm([*(wav or []), *(more or [])], gap))
+    pcm, sounds = recordings([*(wav or []), *(more or [])], gap)
+    board = VirtualBoard(elf, pcm)
+    timeline = Timeline(board, sounds)
+    board.send(send.encode())
     line = open_port(port)
-    seconds, text = _until(until)
     print(f"serial port: {line.address}", flush=True)
-    asked_to_stop: list[int] = []  # a flag, because an exception out of a signal would be lost inside Unicorn's callbacks
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda which, _: asked_to_stop.append(which))
     try:
-        Session(board, line, lambda: bool(asked_to_stop), speed == "real").run(seconds, text)
+        _run(board, line, timeline, until, speed == "real")
     finally:
         line.close()
         report = board.report()
@@ -94,4 +105,31 @@ def emulate(
         if json_file is not None:
             from trainer.artifact import write_atomic
 
-            write_atomic(json_file, (json.dumps(report.as_json(), indent=1, sort_keys=True) + "\n").encode())
+            found = {**report.as_json(), "timeline": [asdict(one) for one in timeline.moments], "timeline_dropped": timeline.dropped}
+            write_atomic(json_file, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _run(board: VirtualBoard, line: TcpPort | PtyPort | NoPort, timeline: Timeline, until: str | None, real_time: bool) -> None:
+    """The board until its end or a signal, in view on a terminal; with neither port nor terminal its serial output is ours."""
+    from rich.console import Console
+
+    from host.emulator.server import Session
+    from host.emulator.view import LiveView
+
+    asked_to_stop: list[int] = []  # a flag, because an exception out of a signal would be lost inside Unicorn's callbacks
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda which, _: asked_to_stop.append(which))
+    console = Console()
+    echo = line.address == "none" and not console.is_terminal
+
+    def on_serial(data: bytes) -> None:
+        timeline.serial(data)
+        if echo:
+            print(data.decode(errors="replace").replace("\r\n", "\n"), end="", flush=True)
+
+    with LiveView(board, timeline, console) as view:
+        def look() -> None:
+            timeline.look()
+            view.look()
+
+        Session(board, line, lambda: bool(asked_to_stop), real_time, on_serial, look).run(*_until(until))

@@ -56,15 +56,11 @@ class Image:
         return cached
 
 
-def load_image(path: Path | str) -> Image:
-    """Read an ELF for this chip; raises BoardError when it is damaged or meant for another one."""
-    file = Path(path)
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise BoardError(f"{file}: cannot be read ({error.strerror})") from None
+def load_elf(file: Path, data: bytes) -> Image:
+    """An ELF for this chip; raises BoardError when it is damaged or meant for another one."""
     if data[:4] != b"\x7fELF":
-        raise BoardError(f"{file}: no ELF file (starts with {data[:4].hex() or 'nothing'}); give the firmware.elf of the build")
+        raise BoardError(f"{file}: no ELF file (starts with {data[:4].hex() or 'nothing'}); "
+                         "give the firmware.elf, .hex or .bin of the build")
     if len(data) < 52 or data[4] != 1 or data[5] != 1:
         raise BoardError(f"{file}: not a 32-bit little-endian ELF; the nRF52840 needs one")
     machine = struct.unpack_from("<H", data, 18)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ class Pdm(Peripheral):
         super().__init__(chip, 0x4001D000, 29, "PDM")
         self._bytes = None if pcm is None else pcm.astype("<i2").tobytes()
         self.position = 0  # samples delivered of the recording and the silence after it
+        self.delivered_at = 0  # when the last buffer was full
         self.running = False
         self._event: Event | None = None
         self._next = 0  # due time in 1/clock units of cycles, kept exact
@@ -46,6 +48,17 @@ class Pdm(Peripheral):
     @property
     def exhausted(self) -> bool:
         return self.position >= self.samples
+
+    def seconds_at(self, sample: int) -> float:
+        """Board time at which a sample of the last buffer was in front of the microphone."""
+        clock, divider = self.sample_clock
+        return self.delivered_at / CLOCK_HZ - (self.position - sample) * divider / clock
+
+    def level(self) -> float:
+        """Loudest sample of the last 20 ms delivered, in dB of full scale; -96 for none."""
+        part = memoryview(self._bytes or b"")[2 * max(0, self.position - 320):2 * self.position].cast("h")
+        peak = max((abs(value) for value in part), default=0)
+        return 20 * math.log10(max(peak, 0.5) / 32768)
 
     @property
     def sample_clock(self) -> tuple[int, int]:
@@ -98,4 +111,5 @@ class Pdm(Peripheral):
             return STUCK.to_bytes(2, "little", signed=True) * count
         part: bytes = self._bytes[2 * self.position:2 * (self.position + count)]
         self.position += count
+        self.delivered_at = self.chip.schedule.now()
         return part + bytes(2 * count - len(part))

@@ -180,6 +180,35 @@ class Unknown(Peripheral):
     """Keeps what is written and reports each register once."""
 
 
+class Idle(Peripheral):
+    """A peripheral that a program may set up and leave off, or whose cable is not in (USBD): told by name once it is switched on."""
+
+    def read(self, offset: int) -> int:
+        return self.registers.get(offset, 0)
+
+    def write(self, offset: int, value: int) -> None:
+        if offset == 0x500 and value & 1:
+            self.chip.unmodelled(f"{self.name} switched on")
+        if offset >= 0x500:
+            self.registers[offset] = value
+
+
+class Temp(Peripheral):
+    """The die's temperature: 25 degrees, 36 us after START."""
+
+    tasks: Mapping[int, str] = {0x000: "START", 0x004: "STOP"}
+    events: Mapping[int, str] = {0x100: "DATARDY"}
+    names: Mapping[int, str] = {0x508: "TEMP"}
+
+    def __init__(self, chip: Chip) -> None:
+        super().__init__(chip, 0x4000C000, 12, "TEMP")
+
+    def task(self, offset: int) -> None:
+        if offset == 0x000:
+            self.registers[0x508] = 100  # in quarters of a degree
+            self.chip.schedule.after(36 * 64, lambda: self.event(0x100))
+
+
 class PowerClock(Peripheral):
     """POWER and CLOCK share 0x40000000: oscillators start at once, or after their start-up time."""
 

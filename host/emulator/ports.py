@@ -136,11 +136,35 @@ class PtyPort:
         os.close(self._master)
 
 
-def open_port(name: str) -> TcpPort | PtyPort:
-    """The port for "pty" or "tcp:PORT"."""
+class NoPort:
+    """Nobody at the other end: the board runs at once, what it sends is only looked at."""
+
+    address = "none"
+    attached = True
+
+    def wait_attached(self, timeout: float) -> bool:
+        return True
+
+    def wait_input(self, timeout: float) -> None:
+        time.sleep(timeout)
+
+    def read(self) -> bytes:
+        return b""
+
+    def write(self, data: bytes) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        pass
+
+
+def open_port(name: str) -> TcpPort | PtyPort | NoPort:
+    """The port for "pty", "tcp:PORT" or "none"."""
+    if name == "none":
+        return NoPort()
     if name == "pty":
         return PtyPort()
     kind, _, number = name.partition(":")
     if kind == "tcp" and number.isdigit() and int(number) < 65536:
         return TcpPort(int(number))
-    raise BoardError(f"--port {name}: must be pty or tcp:PORT (0 to 65535; 0 takes a free one)")
+    raise BoardError(f"--port {name}: must be pty or tcp:PORT (0 to 65535; 0 takes a free one), or none")
