@@ -66,7 +66,8 @@ def test_kernels_equal_reference_on_random_layers(library: ctypes.CDLL, part: in
 
 def test_random_layers_reach_every_kernel() -> None:
     counts = Counter(kernel.function for index in range(LAYERS) for kernel in both_forms(random_graph(index)))
-    assert len(counts) == 15, counts
+    assert len(counts) == 16, counts
+    assert counts.pop("nn_dense_s8_simd") >= 5  # weights of -128; the fills below have them at every length
     assert counts.pop("nn_conv_rows_s8_simd") + counts.pop("nn_conv_fir_s8") >= 5  # more in test_conv_rows_of_every_shape
     assert min(counts.values()) >= 50, counts
     outputs = [kernel.fields.get("output") for index in range(LAYERS) for kernel in both_forms(random_graph(index))]
@@ -177,6 +178,32 @@ def _plane_case(number: int) -> Case:
     return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
 
 
+def _patch_case(number: int) -> Case:
+    """A convolution by patches: every remainder of the unrolled loop, odd and even channels, the output's zero point -128 or not."""
+    rng = np.random.default_rng([5, number])
+    height, width, depth, channels = (int(rng.integers(low, high)) for low, high in ((1, 7), (1, 7), (1, 70), (1, 9)))
+    kernel_hw = [(1, 1), (min(height, 2), min(width, 3)), (min(height, 3), 1)][number % 3]
+    stride, padding = 1 + number % 7 // 6, ("SAME", "VALID")[number % 2]
+    weights, bias = FILLS[list(FILLS)[number % 3]]((channels, *kernel_hw, depth), number), np.arange(channels, dtype=np.int32) * 999
+    layer = Conv2D("conv", 0, 1, weights, QuantParams((0.02,), (0,)), bias, (stride, stride), padding, "RELU")  # type: ignore[arg-type]
+    out_hw = [output_size(n, k, stride, layer.padding) for n, k in zip((height, width), kernel_hw, strict=True)]
+    y_quant = QuantParams((float(np.float32(0.04 * np.sqrt(weights[0].size))),), ((-128, -5)[number // 2 % 2],))
+    tensors = (Tensor("x", (1, height, width, depth), X_QUANT), Tensor("y", (1, *out_hw, channels), y_quant))
+    return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
+
+
+def test_patches_of_every_shape(library: ctypes.CDLL) -> None:
+    functions: Counter[str] = Counter()
+    for number in range(200):
+        graph, x = _patch_case(number)
+        want = reference.run(graph, x)[1]
+        for kernel in both_forms(graph):
+            got = run_kernel(library, kernel, [x], want.shape, number)
+            assert np.array_equal(got, want), f"{kernel.function}: number {number}"
+            functions[kernel.function] += 1
+    assert functions["nn_conv_s8_simd"] >= 150, functions
+
+
 def test_depthwise_planes_of_every_shape(library: ctypes.CDLL) -> None:
     functions: Counter[str] = Counter()
     for number in range(200):
@@ -255,7 +282,7 @@ def test_packed_weights_lie_in_the_stated_order() -> None:
 def image_cases() -> list[Case]:
     """What the images run: random layers of all kinds, and the shapes that few of those have."""
     return [*map(random_case, range(140)), *(_rows_case(depth, number) for number in range(24) for depth in (1, 2)),
-            *map(_plane_case, range(40))]
+            *map(_plane_case, range(40)), *map(_patch_case, range(60))]
 
 
 # -- the compiled code itself -------------------------------------------------------------------------------------------
