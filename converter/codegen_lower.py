@@ -132,6 +132,17 @@ def pack_dense_weights(weights_oi: Int8) -> Int8:
     return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3)).reshape(-1)
 
 
+def pack_dense_pairs(weights_oi: Int8) -> Int8:
+    """The order nn_dense_pairs_s8_simd wants: see nn.h."""
+    outputs, inputs = weights_oi.shape
+    padded = np.zeros((-(-outputs // DENSE_OUTPUTS) * DENSE_OUTPUTS, -(-inputs // 4) * 4), np.int64)
+    padded[:outputs, :inputs] = weights_oi
+    pairs = (padded[0::2] + 256 * padded[1::2]).astype(np.int16)  # [pair of outputs, inputs]
+    words = pairs.reshape(-1, DENSE_OUTPUTS // 2, padded.shape[1] // 4, 4)[..., [0, 2, 1, 3]]
+    packed: Int8 = np.ascontiguousarray(words.transpose(0, 2, 1, 3)).astype("<i2").reshape(-1).view(np.int8)
+    return packed
+
+
 def _channels(bias: NDArray[np.int64], multipliers: tuple[quant.Int, quant.Int]) -> Channels:
     # biases wrap modulo 2**32, as the CPU adds
     return Channels(bias.astype(np.int32), multipliers[0].astype(np.int32), multipliers[1].astype(np.int32))
@@ -250,13 +261,18 @@ def _dense(layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, 
     weights = layer.weights_oi.astype(np.int64)
     bias = layer.bias.astype(np.int64)
     channels = _channels(bias - x.zero_point * weights.sum(axis=1), quant.fully_connected_multipliers(x, layer.weight_quant, y, out_n))
+    function, packed = "nn_dense_s8", np.ascontiguousarray(layer.weights_oi).reshape(-1)
+    if simd and int(weights.min()) > -128:
+        function, packed = "nn_dense_pairs_s8_simd", pack_dense_pairs(layer.weights_oi)
+    elif simd:
+        function, packed = "nn_dense_s8_simd", pack_dense_weights(layer.weights_oi)
     fields: dict[str, Value] = {
         "rows": in_size // in_n, "in_n": in_n, "out_n": out_n,
         "output": _output(layer.activation, y, _largest_sums(weights, bias, x), channels),
-        "weights": pack_dense_weights(layer.weights_oi) if simd else np.ascontiguousarray(layer.weights_oi).reshape(-1),
+        "weights": packed,
         "channels": channels,
     }
-    return Kernel("nn_dense_s8_simd" if simd else "nn_dense_s8", "nn_dense_layer", fields)
+    return Kernel(function, "nn_dense_layer", fields)
 
 
 def _pool(

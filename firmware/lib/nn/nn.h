@@ -135,6 +135,10 @@ void nn_dense_s8(const nn_dense_layer *layer, const int8_t *in, int8_t *out, voi
 #define NN_DENSE_SIMD_OUTPUTS 4
 void nn_dense_s8_simd(const nn_dense_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
+// No weight -128. Blocks of NN_DENSE_SIMD_OUTPUTS outputs a b c d, missing ones zero; per four inputs 0..3, the last padded with zeros, four
+// words of two int16: 256 * b + a of inputs 0 and 2, of inputs 1 and 3, then the same of c and d. 4-byte aligned. No scratch.
+void nn_dense_pairs_s8_simd(const nn_dense_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
 typedef struct {
     int32_t in_h, in_w, channels;
     int32_t out_h, out_w;
