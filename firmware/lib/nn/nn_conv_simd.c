@@ -22,6 +22,13 @@ typedef struct {
 static void widen_row(const int8_t *from, int32_t n, uint32_t offset, uint32_t *to)
 {
     const int32_t zero = -(int32_t)(int16_t)(uint16_t)offset;
+    for (; n >= 16; n -= 16, from += 16, to += 8 * PIXELS) {
+        const uint32_t a = nn_load_here(from), b = nn_load_here(from + 4), c = nn_load_here(from + 8), d = nn_load_here(from + 12);
+        to[0] = nn_sxtab16(offset, a), to[PIXELS] = nn_sxtab16_ror8(offset, a);
+        to[2 * PIXELS] = nn_sxtab16(offset, b), to[3 * PIXELS] = nn_sxtab16_ror8(offset, b);
+        to[4 * PIXELS] = nn_sxtab16(offset, c), to[5 * PIXELS] = nn_sxtab16_ror8(offset, c);
+        to[6 * PIXELS] = nn_sxtab16(offset, d), to[7 * PIXELS] = nn_sxtab16_ror8(offset, d);
+    }
     for (; n >= 4; n -= 4, from += 4, to += 2 * PIXELS) {
         const uint32_t four = nn_load4(from);
         to[0] = nn_sxtab16(offset, four);
