@@ -21,7 +21,7 @@ typedef union {
     uint32_t word;  // both parts, the real one in the lower half
 } frontend_bin;
 
-// 2,148 bytes at the deployed settings: 960 of samples, 160 of noise, 1,024 of transform. A call needs some 410 bytes of stack.
+// 2,148 bytes at the deployed settings: 960 of samples, 160 of noise, 1,024 of transform. A call needs some 350 bytes of stack.
 typedef struct {
     int16_t samples[FRONTEND_WINDOW_SAMPLES];  // heard and still needed, oldest first
     uint32_t samples_used;
