@@ -159,3 +159,12 @@ def test_a_text_can_be_sent_without_a_port(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "host", "emulate", str(elf), "--port", "none", "--send", "abc\n", "--until", "abc"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[:3] == ["serial port: none", "hello", "abc"]
+
+
+@pytest.mark.parametrize(("control", "hertz"), [(0x08000000, 1_000_000), (0x08400000, 32e6 / 31), (0x08800000, 32e6 / 30),
+                                                (0x09800000, 32e6 / 26), (0x0A000000, 1_280_000), (0x0A800000, 32e6 / 24)])
+def test_microphone_clock_is_the_product_specifications(microphone: Path, control: int, hertz: float) -> None:
+    pdm = VirtualBoard(microphone).chip.microphone
+    pdm.write(0x504, control)
+    clock, divider = pdm.sample_clock
+    assert clock / divider == pytest.approx(hertz / 64)

@@ -62,8 +62,8 @@ class Pdm(Peripheral):
 
     @property
     def sample_clock(self) -> tuple[int, int]:
-        """Samples per second as a fraction: PDM clock, ratio. PDMCLKCTRL is 2^32 / 32 MHz per hertz, ratio 64 or 80."""
-        divider = round((1 << 32) / self.registers.get(0x504, 0x08400000))
+        """Samples per second as a fraction: PDM clock, ratio. 32 MHz over the whole part of 2^32 / PDMCLKCTRL; ratio 64 or 80."""
+        divider = (1 << 32) // max(1, self.registers.get(0x504, 0x08400000))
         return 32_000_000, divider * _RATIOS.get(self.registers.get(0x520, 0) & 1, 64)
 
     def value_of(self, offset: int) -> int:
