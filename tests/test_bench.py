@@ -20,7 +20,8 @@ def test_bench_writes_every_figure(tmp_path: Path) -> None:
     if shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("no arm-none-eabi-gcc to build the firmware with")
     out = tmp_path / "bench.json"
-    done = subprocess.run([sys.executable, "-m", "host", "bench", "--json", str(out)], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "host", "bench", "--json", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
     assert found.keys() >= KEYS | {f"{key}_uncached" for key in KEYS if key.endswith("_cycles")}
