@@ -46,3 +46,15 @@ def test_peripherals_by_the_product_specification(tmp_path: Path) -> None:
     assert (flash, erased, part, reset_pin) == (0x600DF1A5, 0xFFFFFFFF, 0x52840, 18)
     assert board.report().unmodelled == ["SAADC+0x500 (write)"]
     assert board.report().cache_on
+
+
+def test_resets_watchdog_interconnect_and_pins(tmp_path: Path) -> None:
+    board = run_to_finish(build(tmp_path, "interconnect.c", "results.c"))
+    phase, kept, reason, cleared_at, forked, edges, down, up, again_down, stopped, temperature = results_of(board)
+    assert (phase, kept, reason) == (3, 0x84, 2)  # the watchdog's warning came, and the program's own reset before it
+    assert 485 <= cleared_at <= 500 and forked == 1  # 1500 us less 33 ticks of 32,768 Hz
+    assert (edges, down, up, again_down) == (5, 0, 1, 0)
+    assert (stopped, temperature) == (100, 100)
+    report = board.report()
+    assert report.resets == 2 and report.unmodelled == []
+    assert 0.05 < report.seconds < 0.065  # 40 ms fed, 10 ms starved, and the rest

@@ -12,7 +12,7 @@ from unicorn import unicorn_const as uc_const
 from unicorn.unicorn_py3 import UcError
 
 from host.emulator import cpu as core
-from host.emulator.chip import PERIPHERALS, Nrf52840
+from host.emulator.chip import PERIPHERALS, RESET_BY_PROGRAM, Nrf52840
 from host.emulator.counter import STOP_MISS, STOP_NONE, make_counter
 from host.emulator.cycles import block_cost, prefix_cost
 from host.emulator.elf import FLASH_BYTES, Image
@@ -116,7 +116,8 @@ class VirtualBoard:
         if what not in self.unmodelled:
             self.unmodelled.append(what)
 
-    def request_reset(self) -> None:
+    def request_reset(self, reason: int = RESET_BY_PROGRAM) -> None:
+        self.chip.power.add_reason(reason)
         self._reset_wanted = True
         self._soon()
 

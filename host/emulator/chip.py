@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from unicorn import unicorn_const as uc_const
 
 from host.emulator.elf import FLASH_BYTES
+from host.emulator.interconnect import Gpio, Gpiote, Ppi, Watchdog
 from host.emulator.microphone import Pdm
-from host.emulator.peripherals import FLAG_WORDS, Chip, Gpio, Gpiote, Idle, Nvmc, Peripheral, PowerClock, Ppi, Rng, Temp, Unknown, Watchdog
+from host.emulator.peripherals import FLAG_WORDS, Chip, Idle, Nvmc, Peripheral, PowerClock, Rng, Temp, Unknown
 from host.emulator.serial_port import Uarte
 from host.emulator.system import SystemSpace
 from host.emulator.timers import Rtc, Timer
@@ -24,6 +25,7 @@ _UNMODELLED = {0x40001: "RADIO", 0x40003: "SPI0/TWI0", 0x40004: "SPI1/TWI1", 0x4
                0x4000E: "ECB", 0x4000F: "CCM/AAR", 0x40012: "QDEC", 0x40013: "COMP", 0x40014: "EGU0", 0x40015: "EGU1", 0x40016: "EGU2",
                0x40017: "EGU3", 0x40018: "EGU4", 0x40019: "EGU5", 0x40020: "MWU",
                0x40023: "SPI2", 0x40025: "I2S", 0x40026: "FPU", 0x40029: "QSPI", 0x4002F: "SPIM3"}
+RESET_BY_WATCHDOG, RESET_BY_PROGRAM = 1 << 1, 1 << 2  # bits of RESETREAS
 LED_PINS = {"red": 24, "green": 16, "blue": 6}  # P0, active low
 OTHER_LEDS = {"orange (pin 13)": (0, 13), "power": (1, 9)}  # port and pin, active high
 
@@ -38,9 +40,9 @@ class Nrf52840:
         self.bus = Chip(board.schedule, board.memory, board.nvic.set_line, board.report_unmodelled)
         self.system = SystemSpace(board.nvic, board.schedule, board.report_unmodelled, board.request_reset)
         bus = self.bus
-        PowerClock(bus, 0x40000000, 0, "POWER/CLOCK")
+        self.power = PowerClock(bus, 0x40000000, 0, "POWER/CLOCK")
         self.uarts = [Uarte(bus, 0x40002000, 2, "UARTE0"), Uarte(bus, 0x40028000, 40, "UARTE1")]
-        Gpiote(bus, 0x40006000, 6, "GPIOTE")
+        self.gpiote = Gpiote(bus)
         for base, irq, name in ((0x40008000, 8, "TIMER0"), (0x40009000, 9, "TIMER1"), (0x4000A000, 10, "TIMER2"),
                                 (0x4001A000, 26, "TIMER3"), (0x4001B000, 27, "TIMER4")):
             Timer(bus, base, irq, name)
@@ -48,13 +50,14 @@ class Nrf52840:
             Rtc(bus, base, irq, name)
         Rng(bus)
         Temp(bus)
-        Watchdog(bus, board.request_reset)
+        Watchdog(bus, lambda: board.request_reset(RESET_BY_WATCHDOG))
         Ppi(bus)
         for base, name in ((0x4001C000, "PWM0"), (0x40021000, "PWM1"), (0x40022000, "PWM2"), (0x4002D000, "PWM3"), (0x40027000, "USBD")):
             Idle(bus, base, None, name)
         self.microphone = Pdm(bus, pcm)
         Nvmc(bus, board.set_cache, self._set_writable, self._erase)
         self.ports = [Gpio(bus, 0x50000000, "P0", self._on_pins), Gpio(bus, 0x50000300, "P1", self._on_pins)]
+        self.gpiote.ports = self.ports
 
     @property
     def console(self) -> Uarte:
@@ -75,6 +78,7 @@ class Nrf52840:
 
     def _on_pins(self, port: str, levels: int) -> None:
         self._board.pins[port] = levels
+        self.gpiote.pins(int(port[1]), levels)
         leds = self.leds()
         if self.on_leds and leds != self._leds:
             self._leds = leds

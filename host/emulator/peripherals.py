@@ -13,7 +13,7 @@ from typing import Any
 from host.emulator.cpu import Memory
 from host.emulator.elf import RAM_START
 from host.emulator.errors import BoardError
-from host.emulator.schedule import CLOCK_HZ, Event, Schedule
+from host.emulator.schedule import Event, Schedule
 
 _SHORTS, _INTEN, _INTENSET, _INTENCLR = 0x200, 0x300, 0x304, 0x308
 
@@ -57,7 +57,7 @@ class Chip:
         self.schedule, self.memory, self.set_line, self.unmodelled = schedule, memory, set_line, unmodelled
         self.flags = (ctypes.c_uint8 * FLAG_WORDS)()
         self.by_base: dict[int, Peripheral] = {}
-        self.ppi: Ppi | None = None
+        self.ppi_event: Callable[[int], None] | None = None  # told each event's address
 
     def add(self, peripheral: Peripheral) -> None:
         self.by_base.setdefault(peripheral.base, peripheral)
@@ -130,8 +130,8 @@ class Peripheral:
         for bit, (event, task) in self.shorts.items():
             if event == offset and self.short_bits >> bit & 1:
                 self.task(task)
-        if self.chip.ppi is not None:
-            self.chip.ppi.event(self.base + offset)
+        if self.chip.ppi_event is not None:
+            self.chip.ppi_event(self.base + offset)
 
     def _update(self) -> None:
         if self.irq is not None:
@@ -226,6 +226,20 @@ class PowerClock(Peripheral):
     HFXO_CYCLES = 360 * 64  # 360 us
     LFCLK_CYCLES = 600 * 64  # the RC oscillator's 600 us; a crystal would need 250 ms
 
+    KEPT = (0x400, 0x51C, 0x520)  # RESETREAS and the two general registers outlive a reset
+
+    def reset(self) -> None:
+        kept = {offset: self.registers[offset] for offset in self.KEPT if offset in self.registers}
+        super().reset()
+        self.registers.update(kept)
+
+    def write(self, offset: int, value: int) -> None:
+        super().write(offset, self.registers.get(0x400, 0) & ~value if offset == 0x400 else value)  # ones clear RESETREAS
+
+    def add_reason(self, bit: int) -> None:
+        """Why the board was reset: RESETREAS adds up until the program clears it."""
+        self.registers[0x400] = self.registers.get(0x400, 0) | bit
+
     def task(self, offset: int) -> None:
         after = self.chip.schedule.after
         if offset == 0x000:
@@ -296,122 +310,3 @@ class Rng(Peripheral):
         self.registers[0x508] = self._random.randrange(256)
         self._event = self.chip.schedule.after(30 * 64, self._ready)
         self.event(0x100)
-
-
-class Gpio(Peripheral):
-    """A port of pins: outputs as written, inputs high. `on_pins` hears each change of the outputs."""
-
-    def __init__(self, chip: Chip, base: int, name: str, on_pins: Callable[[str, int], None]) -> None:
-        super().__init__(chip, base, None, name)
-        self._on_pins = on_pins
-        self.out = self.direction = 0
-
-    def reset(self) -> None:
-        super().reset()
-        self.out = self.direction = 0
-
-    def read(self, offset: int) -> int:
-        if 0x504 <= offset <= 0x50C:
-            return self.out
-        if offset == 0x510:
-            return self.out & self.direction | ~self.direction & 0xFFFFFFFF
-        if 0x514 <= offset <= 0x51C:
-            return self.direction
-        if offset in (0x520, 0x524) or 0x700 <= offset < 0x780:
-            return self.registers.get(offset, 0)
-        self._unknown(offset, "read")
-        return 0
-
-    def write(self, offset: int, value: int) -> None:
-        before = self.out, self.direction
-        if offset in (0x504, 0x508, 0x50C):
-            self.out = _set_clear(self.out, offset - 0x504, value)
-        elif offset in (0x514, 0x518, 0x51C):
-            self.direction = _set_clear(self.direction, offset - 0x514, value)
-        elif offset in (0x520, 0x524) or 0x700 <= offset < 0x780:
-            self.registers[offset] = value
-            if offset >= 0x700:
-                bit = 1 << (offset - 0x700) // 4
-                self.direction = self.direction & ~bit | (bit if value & 1 else 0)
-        else:
-            self._unknown(offset, "write")
-        if (self.out, self.direction) != before:
-            self._on_pins(self.name, self.out & self.direction | ~self.direction & 0xFFFFFFFF)
-
-
-def _set_clear(old: int, which: int, value: int) -> int:
-    return (value, old | value, old & ~value)[which // 4] & 0xFFFFFFFF
-
-
-class Gpiote(Peripheral):
-    """GPIO tasks and events: configuration is kept; no input pin ever changes on this board."""
-
-    tasks: Mapping[int, str] = {offset: "OUT/SET/CLR" for first in (0x000, 0x030, 0x060) for offset in range(first, first + 0x20, 4)}
-    events: Mapping[int, str] = {**{0x100 + 4 * index: "IN" for index in range(8)}, 0x17C: "PORT"}
-    names: Mapping[int, str] = {0x510 + 4 * index: "CONFIG" for index in range(8)}
-
-
-class Watchdog(Peripheral):
-    """Runs out to a reset unless reloaded."""
-
-    tasks: Mapping[int, str] = {0x000: "START"}
-    events: Mapping[int, str] = {0x100: "TIMEOUT"}
-    names: Mapping[int, str] = {0x400: "RUNSTATUS", 0x404: "REQSTATUS", 0x504: "CRV", 0x508: "RREN", 0x50C: "CONFIG",
-             **{0x600 + 4 * index: "RR" for index in range(8)}}
-
-    def __init__(self, chip: Chip, bite: Callable[[], None]) -> None:
-        super().__init__(chip, 0x40010000, 16, "WDT")
-        self._bite, self._event = bite, None
-
-    _event: Event | None
-
-    def task(self, offset: int) -> None:
-        self.registers[0x400] = 1
-        self._rearm()
-
-    def changed(self, offset: int, value: int) -> None:
-        if offset >= 0x600 and value == 0x6E524635 and self.registers.get(0x400):
-            self._rearm()
-
-    def reset(self) -> None:
-        super().reset()
-        if self._event:
-            self._event.cancel()
-
-    def _rearm(self) -> None:
-        if self._event:
-            self._event.cancel()
-        ticks = self.registers.get(0x504, 0xFFFFFFFF) + 1
-        self._event = self.chip.schedule.after(ticks * CLOCK_HZ // 32768, self._bite)
-
-
-class Ppi(Peripheral):
-    """Programmable interconnect: an event of one peripheral does a task of another. Only channels 0-19 and their forks."""
-
-    tasks: Mapping[int, str] = {4 * index: "CHG" for index in range(12)}
-    names: Mapping[int, str] = {0x500: "CHEN", 0x504: "CHENSET", 0x508: "CHENCLR",
-             **{0x510 + 4 * index: "CH.EEP/TEP" for index in range(40)},
-             **{0x800 + 4 * index: "CHG" for index in range(6)}, **{0x910 + 4 * index: "FORK" for index in range(32)}}
-
-    def __init__(self, chip: Chip) -> None:
-        super().__init__(chip, 0x4001F000, None, "PPI")
-        self.enabled = 0
-        chip.ppi = self
-
-    def task(self, offset: int) -> None:
-        group = self.registers.get(0x800 + offset // 8 * 4, 0)
-        self.enabled = self.enabled & ~group if offset & 4 else self.enabled | group
-
-    def value_of(self, offset: int) -> int:
-        return self.enabled if 0x500 <= offset <= 0x508 else super().value_of(offset)
-
-    def changed(self, offset: int, value: int) -> None:
-        if offset in (0x500, 0x504, 0x508):
-            self.enabled = _set_clear(self.enabled, offset - 0x500, value)
-
-    def event(self, offset: int) -> None:
-        for channel in range(20):
-            if self.enabled >> channel & 1 and self.registers.get(0x510 + 8 * channel) == offset:
-                for task in (self.registers.get(0x514 + 8 * channel, 0), self.registers.get(0x910 + 4 * channel, 0)):
-                    if task:
-                        self.chip.trigger(task)
