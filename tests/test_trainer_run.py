@@ -28,6 +28,8 @@ from trainer.detect import Trial, decisions, judge_trial
 from trainer.errors import TrainerError
 from trainer.model import Architecture, build
 from trainer.pool import AugmentSettings, Labelled, TrainingPool, augment, labelled, training_pool
+from trainer.quant_options import QuantOptions
+from trainer.quantize import quantize_run
 from trainer.spec import DetectorSpec, FeatureSpec, KwsSpec
 from trainer.train import TrainSettings, fit, schedule
 
@@ -59,7 +61,7 @@ def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         with Progress(disable=True) as progress:
             runs.train_run(home / "run", runs.Source(str(corpus)), SPEC, "tinyconv", SMALL, progress)
-            runs.qat_run(home / "run", 8, 2, None, progress)
+            quantize_run(home / "run", home / "run", "qat", QuantOptions(), 2, None, progress)
             runs.export_run(home / "run", None, progress)
             evaluate.evaluate_run(home / "run", None, progress)
     finally:
@@ -245,7 +247,7 @@ def test_quantized_training_repeats(finished: Path, corpus: Path, tmp_path: Path
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     torch.seed()
     with Progress(disable=True) as progress:
-        again = runs.qat_run(tmp_path, 8, 2, runs.Source(str(corpus)), progress)
+        again = quantize_run(tmp_path, tmp_path, "qat", QuantOptions(), 2, runs.Source(str(corpus)), progress)
     one, other = (train.load_torch(folder / "qat.pt")["state"] for folder in (finished, tmp_path))
     assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
     assert again.detector == ModelArtifact.load(finished).detector
@@ -253,7 +255,7 @@ def test_quantized_training_repeats(finished: Path, corpus: Path, tmp_path: Path
 
 def test_other_bits_are_trained_but_every_width_is_checked(finished: Path, corpus: Path) -> None:
     with Progress(disable=True) as progress, pytest.raises(TrainerError, match="--bits"):
-        runs.qat_run(finished, 9, 1, runs.Source(str(corpus)), progress)
+        quantize_run(finished, finished, "qat", QuantOptions(9), 1, runs.Source(str(corpus)), progress)
 
 
 def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -277,7 +279,7 @@ def test_commands_from_recordings_to_onnx(corpus: Path, tmp_path: Path) -> None:
     (("train", "--data", "CORPUS", "--words", "banana", "--out", "run"), "no clips of the word 'banana'"),
     (("train", "--data", "CORPUS", "--words", "yes,yes", "--out", "run"), "must differ"),
     (("train", "--data", "CORPUS", "--words", ",", "--out", "run"), "at least one word"),
-    (("train", "--data", "CORPUS", "--words", "yes", "--model", "vgg", "--out", "run"), "tinyconv, dscnn"),
+    (("train", "--data", "CORPUS", "--words", "yes", "--model", "vgg", "--out", "run"), "tinyconv_stream, dscnn"),
     (("train", "--data", "speech_commands", "--out", "run"), "trainer download"),
     (("train", "--data", "BROKEN", "--words", "yes,stop", "--out", "run"), "broken_nohash_0.wav"),
     (("qat", "nowhere"), "no artifact.json"),

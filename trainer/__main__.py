@@ -24,6 +24,7 @@ Run = Annotated[Path, typer.Argument(help="a run folder")]
 Data = Annotated[str, typer.Option(help="a folder shaped like Speech Commands, `speech_commands` (downloaded), or `synthetic`")]
 OtherData = Annotated[str | None, typer.Option("--data", help="recordings, if not those the run was trained on")]
 Clips = Annotated[Path | None, typer.Option(help="use only the clips this list names")]
+Bits = Annotated[int, typer.Option(help="width of weights and hidden activations, 2..8")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="epochs, if not the usual number")]
 
 
@@ -45,14 +46,47 @@ def train(out: Annotated[Path, typer.Option(help="the run folder to make")], dat
 
 
 @app.command()
-def qat(run: Run, bits: Annotated[int, typer.Option(help="width of weights and activations")] = 8, epochs: Epochs = None,
-        data: OtherData = None) -> None:
-    """Fine-tune with fake quantization and choose the detector's threshold."""
-    from trainer import runs
+def qat(run: Run, bits: Bits = 8, epochs: Epochs = None, data: OtherData = None) -> None:
+    """Fine-tune with fake quantization and choose the detector's threshold: `quantize --method qat` within RUN."""
+    _quantize(run, run, "qat", bits, "per-channel", "asymmetric", "mse", epochs, data)
+
+
+@app.command()
+def quantize(run: Run, out: Annotated[Path, typer.Option(help="the run folder to make")],
+             method: Annotated[str, typer.Option(help="ptq (calibration only) or qat (fine-tuning)")] = "qat", bits: Bits = 8,
+             weights: Annotated[str, typer.Option(help="scales of convolution weights: per-channel or per-tensor")] = "per-channel",
+             scheme: Annotated[str, typer.Option(help="symmetric, asymmetric (activations) or asymmetric-weights")] = "asymmetric",
+             calibration: Annotated[str, typer.Option(help="first step sizes: minmax, percentile or mse")] = "mse", epochs: Epochs = None,
+             data: OtherData = None) -> None:
+    """Quantize weights and hidden activations to 2..8 bits; features and logits keep 8."""
+    _quantize(run, out, method, bits, weights, scheme, calibration, epochs, data)
+
+
+def _quantize(run: Path, out: Path, method: str, bits: int, weights: str, scheme: str, calibration: str, epochs: int | None,
+              data: str | None) -> None:
+    from trainer.quant_options import QuantOptions
+    from trainer.quantize import quantize_run
+
+    options = QuantOptions(bits, weights, scheme, calibration)
+    with _progress() as progress:
+        artifact = quantize_run(run, out, method, options, epochs, _source(data), progress)
+    _say(artifact, "qat", f"{bits}-bit")
+
+
+@app.command()
+def prune(run: Run, out: Annotated[Path, typer.Option(help="the run folder to make")],
+          kind: Annotated[str, typer.Option(help="structured (channels go) or unstructured (weights become zero)")],
+          amount: Annotated[float, typer.Option(help="share of the channels or weights, between 0 and 1")],
+          norm: Annotated[str, typer.Option(help="what ranks them: l1, l2 or linf")] = "l1",
+          finetune: Annotated[int, typer.Option(min=0, help="epochs of fine-tuning")] = 0, data: OtherData = None) -> None:
+    """Take channels out of a float network, or set weights to zero; quantize and export OUT next."""
+    from trainer.prune_run import PruneOptions, prune_run
 
     with _progress() as progress:
-        artifact = runs.qat_run(run, bits, epochs, _source(data), progress)
-    _say(artifact, "qat", f"{bits}-bit")
+        artifact = prune_run(run, out, PruneOptions(kind, amount, norm, finetune), _source(data), progress)
+    _say(artifact, "prune", f"{kind} {amount:g} pruned")
+    found = artifact.results["prune"]
+    typer.echo(f"{found['parameters']} parameters, {found['nonzero']} of them not zero")
 
 
 @app.command()
@@ -142,6 +176,17 @@ def audio(recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC fil
     for recording in recordings:
         for made in convert_recording(recording, out):
             typer.echo(f"{made}")
+
+
+@app.command()
+def approx(study: Annotated[str, typer.Argument(help="precision, svd, digits or log")],
+           out: Annotated[Path, typer.Option(help="the folder to write STUDY.json and STUDY.png to")] = Path("build/approx"),
+           data: Annotated[Path | None, typer.Option(help="a folder with MNIST's idx files: digits needs it, svd uses it")] = None) -> None:
+    """Study approximate kernels: error against precision, low-rank factors, digits read by them, logarithmic numbers."""
+    from trainer.approx.studies import run
+
+    for file in run(study, out, data):
+        typer.echo(f"{file}")
 
 
 def _absolute(data: str) -> str:

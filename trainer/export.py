@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.artifact import write_atomic
-from trainer.errors import TrainerError
 from trainer.model import AveragePool, Conv, Dense
 from trainer.qat import SCORE_SCALE, SCORE_ZERO_POINT, QuantNetwork
 from trainer.spec import KwsSpec
@@ -100,9 +99,7 @@ class ExportNetwork(nn.Module):
 
 
 def to_onnx(source: QuantNetwork, spec: KwsSpec) -> bytes:
-    """The serialized ONNX model: one input `features` [1, 1, frames, channels], one output `scores` [1, labels]."""
-    if source.bits != 8:
-        raise TrainerError(f"export: writes 8-bit networks, this one has {source.bits} bits; run `python -m trainer qat` with --bits 8")
+    """The serialized ONNX model, any width in int8 tensors: input `features` [1, 1, frames, channels], output `scores` [1, labels]."""
     module = ExportNetwork(source).eval()
     example = torch.zeros(1, 1, spec.features.frames, spec.features.channels)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not there

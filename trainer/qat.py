@@ -2,8 +2,9 @@
 
 Weights: symmetric, one scale per output channel, one in all for a dense layer. Activations: asymmetric, one scale per tensor,
 ranges by moving average, zero always exact. Biases: int32 at input scale * weight scale. The input's scale and zero point come
-from FeatureSpec.
-Source: TensorFlow Lite 8-bit quantization specification; Jacob et al. 2018 (arXiv 1712.05877).
+from FeatureSpec. Below 8 bits step sizes start from a calibration set and are learned with the weights.
+Source: TensorFlow Lite 8-bit quantization specification; Jacob et al. 2018 (arXiv 1712.05877); Esser et al. 2020, learned step
+size (arXiv 1902.08153).
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from torch.nn import functional as F
 
 from trainer.errors import TrainerError
 from trainer.model import AveragePool, Conv, Dense, Network, flatten_nhwc
+from trainer.quant_options import MIN_SCALE, QuantOptions, activation_top, weight_steps
 from trainer.spec import FeatureSpec
 
 SCORE_SCALE, SCORE_ZERO_POINT = 1 / 256, -128
-MIN_SCALE = 1e-8
 
 
 def round_through(x: Tensor) -> Tensor:
@@ -39,18 +40,24 @@ def integers(x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) 
 
 
 class ActivationRange(nn.Module):
-    """The observed range of one tensor and the scale and zero point that follow; `frozen` stops the averaging."""
+    """The range of one tensor and the scale and zero point that follow; `frozen` stops the averaging.
+
+    A hidden tensor is never negative: its zero lies so that the largest of its levels is 127. The logits use all of int8,
+    with zero in the middle if symmetric. With fixed steps the range is set once and `gain`, the logarithm of a factor, is learned.
+    """
 
     low: Tensor
     high: Tensor
     seen: Tensor
 
-    def __init__(self, bits: int, momentum: float = 0.02) -> None:
+    def __init__(self, options: QuantOptions, hidden: bool, momentum: float = 0.02) -> None:
         super().__init__()
-        self.bits, self.momentum, self.frozen = bits, momentum, False
-        self.q_low, self.q_high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+        self.momentum, self.frozen, self.symmetric = momentum, options.fixed_steps, options.scheme == "symmetric"
+        self.hidden, self.levels = hidden, options.hidden_levels if hidden else 255
+        self.q_low, self.q_high = 127 - self.levels, 127
         for name in ("low", "high", "seen"):
             self.register_buffer(name, torch.zeros(()))
+        self.gain = nn.Parameter(torch.zeros(())) if options.fixed_steps else None
 
     def observe(self, x: Tensor) -> None:
         with torch.no_grad():
@@ -60,18 +67,42 @@ class ActivationRange(nn.Module):
             self.high += (high - self.high) * rate
             self.seen += 1
 
+    def calibrate(self, x: Tensor, calibration: str) -> None:
+        """Set the range from all values of a calibration set; that of the logits is their extremes."""
+        with torch.no_grad():
+            self.low.copy_(x.min().clamp(max=0.0))
+            self.high.copy_(activation_top(x, self.levels, calibration) if self.hidden else x.max().clamp(min=0.0))
+            self.seen.fill_(1)
+
     def parameters_of(self) -> tuple[Tensor, Tensor]:
         """(scale, zero point), the scale a float32 value; zero is a grid point."""
         low, high = self.low.float(), self.high.float()
-        scale = ((high - low) / (self.q_high - self.q_low)).clamp(min=MIN_SCALE)
-        zero_point = torch.clamp(torch.round(self.q_low - low / scale), self.q_low, self.q_high)
-        return scale, zero_point
+        if self.symmetric and not self.hidden:
+            scale, zero_point = torch.maximum(high, -low) / 127, torch.zeros(())
+        else:
+            scale = (high - low) / (self.q_high - self.q_low)
+            zero_point = torch.clamp(torch.round(self.q_low - low / scale.clamp(min=MIN_SCALE)), self.q_low, self.q_high)
+        return (scale if self.gain is None else scale * torch.exp(self.gain)).clamp(min=MIN_SCALE), zero_point
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and not self.frozen:
             self.observe(x)
         scale, zero_point = self.parameters_of()
         return fake_quant(x, scale.to(x.dtype), zero_point.to(x.dtype), self.q_low, self.q_high)
+
+
+class WeightSteps(nn.Module):
+    """The step sizes of one weight tensor: calibrated ones times exp(gain), gain learned."""
+
+    base: Tensor
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.register_buffer("base", torch.ones(count))
+        self.gain = nn.Parameter(torch.zeros(count))
+
+    def forward(self) -> Tensor:
+        return self.base * torch.exp(self.gain)
 
 
 @dataclass(frozen=True)
@@ -87,53 +118,93 @@ class LayerConstants:
 class QuantNetwork(nn.Module):
     """A Network (batch norms folded) that computes with fake-quantized weights and activations."""
 
-    def __init__(self, network: Network, features: FeatureSpec, bits: int) -> None:
+    def __init__(self, network: Network, features: FeatureSpec, options: QuantOptions) -> None:
         super().__init__()
-        if not 2 <= bits <= 8:
-            raise TrainerError(f"--bits: must be in 2..8, got {bits}")
         if any(isinstance(b, Conv) and b.norm is not None for b in network.blocks.values()):
             raise TrainerError("QuantNetwork: batch norms must be folded first (trainer.model.fold_norms)")
-        self.network, self.bits, self.features = network, bits, features
+        self.network, self.options, self.features = network, options, features
         self.input_scale = float(torch.tensor(features.scale, dtype=torch.float32))
-        self.ranges = nn.ModuleDict(
-            {name: ActivationRange(bits) for name, block in network.blocks.items() if isinstance(block, (Conv, Dense))})
+        layers = {name: block for name, block in network.blocks.items() if isinstance(block, (Conv, Dense))}
+        self.ranges = nn.ModuleDict({n: ActivationRange(options, isinstance(b, Conv) or b.relu) for n, b in layers.items()})
+        self.steps = nn.ModuleDict()
+        if options.fixed_steps and options.scheme != "asymmetric-weights":
+            self.steps.update({n: WeightSteps(len(b.bias) if self._per_channel(b.weight) else 1) for n, b in layers.items()})
+
+    @property
+    def bits(self) -> int:
+        return self.options.bits
 
     def freeze_ranges(self, frozen: bool = True) -> None:
         for observer in self.ranges.values():
             assert isinstance(observer, ActivationRange)
-            observer.frozen = frozen
+            observer.frozen = frozen or observer.gain is not None
 
-    def weight_scale(self, weight: Tensor, bias: Tensor, input_scale: Tensor) -> Tensor:
-        """One float32 scale per output channel; wide enough that the int32 bias cannot overflow.
+    def calibrate_steps(self, x_nchw: Tensor) -> None:
+        """Set all step sizes, layer after layer, each range from what the quantized layers before it give; needs fixed steps."""
+        with torch.no_grad():
+            scale, x = torch.tensor(self.input_scale), x_nchw
+            for name, block in self.network.blocks.items():
+                if isinstance(block, (Conv, Dense)):
+                    if name in self.steps:
+                        steps = self.steps[name]
+                        assert isinstance(steps, WeightSteps)
+                        steps.base.copy_(weight_steps(block.weight, self._per_channel(block.weight), self.options))
+                    observer = self.ranges[name]
+                    assert isinstance(observer, ActivationRange)
+                    x = self._layer(name, block, x, scale)
+                    observer.calibrate(x, self.options.calibration)
+                    x = observer(x)
+                    scale = self.output_quant(name)[0]
+                else:
+                    assert isinstance(block, AveragePool)
+                    x = self._pooled(name, block, x)
 
-        A dense layer gets the same scale for all its outputs: the TensorFlow Lite Micro of today's Arduino library reads only the first.
-        """
-        peak = weight.detach().abs().flatten(1).amax(1).float()
-        scale = peak / ((1 << (self.bits - 1)) - 1)
+    def _per_channel(self, weight: Tensor) -> bool:
+        """A dense layer gets one scale for all its outputs: the TensorFlow Lite Micro of today's Arduino library reads only the first."""
+        return self.options.weights == "per-channel" and weight.dim() > 2
+
+    def weight_scale(self, name: str, input_scale: Tensor) -> Tensor:
+        """One float32 scale per output channel; wide enough that the int32 bias cannot overflow."""
+        block = self.network.blocks[name]
+        assert isinstance(block, (Conv, Dense))
+        weight, bias = block.weight, block.bias
+        if name in self.steps:
+            scale: Tensor = self.steps[name]().float().expand(len(bias))
+        elif self.options.scheme == "asymmetric-weights":
+            rows = weight.detach().flatten(1).float()
+            scale = (rows.amax(1).clamp(min=0) - rows.amin(1).clamp(max=0)) / ((1 << self.bits) - 1)
+        else:
+            scale = weight.detach().abs().flatten(1).amax(1).float() / self.options.weight_top
         room = bias.detach().abs().float() / (input_scale.float() * 2.0**30)
         widest = torch.maximum(scale, room).clamp(min=MIN_SCALE)
-        return widest if weight.dim() > 2 else widest.amax().expand_as(widest)
+        return widest if self._per_channel(weight) else widest.amax().expand_as(widest)
 
     def constants(self, name: str, input_scale: Tensor) -> LayerConstants:
         """The integers of one layer as they are exported."""
+        if self.options.scheme == "asymmetric-weights":
+            raise TrainerError("--scheme: the TensorFlow Lite format has symmetric weights only, got asymmetric-weights, which can be "
+                               "evaluated but not exported; use asymmetric or symmetric")
         block = self.network.blocks[name]
         assert isinstance(block, (Conv, Dense))
-        weight, bias = block.weight.detach(), block.bias.detach()
-        scale = self.weight_scale(weight, bias, input_scale)
-        top = (1 << (self.bits - 1)) - 1
+        weight, bias, input_scale = block.weight.detach(), block.bias.detach(), input_scale.detach()
+        scale, top = self.weight_scale(name, input_scale).detach(), self.options.weight_top
         shape = (-1,) + (1,) * (weight.dim() - 1)
         bias_scale = input_scale.float() * scale
         return LayerConstants(
             weight=integers(weight.float(), scale.view(shape), torch.zeros(()), -top, top).to(torch.int8), weight_scale=scale,
             bias=torch.round(bias.double() / bias_scale.double()).to(torch.int32), bias_scale=bias_scale)
 
-    def _fake_weights(self, block: Conv | Dense, input_scale: Tensor) -> tuple[Tensor, Tensor]:
-        scale = self.weight_scale(block.weight, block.bias, input_scale).to(block.weight.dtype)
-        top = (1 << (self.bits - 1)) - 1
+    def _fake_weights(self, name: str, block: Conv | Dense, input_scale: Tensor) -> tuple[Tensor, Tensor]:
+        scale = self.weight_scale(name, input_scale).to(block.weight.dtype)
+        top, low = self.options.weight_top, -self.options.weight_top
         zero = torch.zeros((), dtype=scale.dtype)
         shape = (-1,) + (1,) * (block.weight.dim() - 1)
-        weight = fake_quant(block.weight, scale.view(shape), zero, -top, top)
-        bias_scale = (input_scale.float() * scale.float()).to(scale.dtype)
+        if self.options.scheme == "asymmetric-weights":
+            low, lowest = low - 1, block.weight.detach().flatten(1).amin(1).clamp(max=0)
+            lowest = lowest if self._per_channel(block.weight) else lowest.amin().expand_as(lowest)
+            zero = torch.clamp(torch.round(low - lowest / scale), low, top).view(shape)
+        weight = fake_quant(block.weight, scale.view(shape), zero, low, top)
+        bias_scale = (input_scale.float() * scale.float()).to(scale.dtype).detach()
         return weight, round_through(block.bias / bias_scale) * bias_scale
 
     def output_quant(self, name: str) -> tuple[Tensor, Tensor]:
@@ -143,7 +214,8 @@ class QuantNetwork(nn.Module):
             name = names[names.index(name) - 1]
         observer = self.ranges[name]
         assert isinstance(observer, ActivationRange)
-        return observer.parameters_of()
+        scale, zero_point = observer.parameters_of()
+        return scale.detach(), zero_point
 
     def layers(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """The fake-quantized output of every block, in order; x is the dequantised features."""
@@ -152,17 +224,20 @@ class QuantNetwork(nn.Module):
         x = x_nchw
         for name, block in self.network.blocks.items():
             if isinstance(block, AveragePool):
-                quant_scale, zero_point = (v.to(x.dtype) for v in self.output_quant(name))
-                x = fake_quant(block(x), quant_scale, zero_point, -128, 127)
+                x = self._pooled(name, block, x)
             else:
                 assert isinstance(block, (Conv, Dense))
-                x = self.ranges[name](self._layer(block, x, scale))
+                x = self.ranges[name](self._layer(name, block, x, scale))
                 scale = self.output_quant(name)[0]
             outputs[name] = x
         return outputs
 
-    def _layer(self, block: Conv | Dense, x: Tensor, input_scale: Tensor) -> Tensor:
-        weight, bias = self._fake_weights(block, input_scale)
+    def _pooled(self, name: str, block: AveragePool, x: Tensor) -> Tensor:
+        scale, zero_point = (v.to(x.dtype) for v in self.output_quant(name))
+        return fake_quant(block(x), scale, zero_point, -128, 127)
+
+    def _layer(self, name: str, block: Conv | Dense, x: Tensor, input_scale: Tensor) -> Tensor:
+        weight, bias = self._fake_weights(name, block, input_scale)
         if isinstance(block, Conv):
             top, bottom, left, right = block.pads_tblr
             padded = F.pad(x, (left, right, top, bottom))

@@ -1,11 +1,11 @@
-"""What the commands do to a run folder: train, quantize, export, select. Each reads and writes RUN, and prints nothing but progress."""
+"""What the commands do to a run folder: train, export, select. Each reads and writes RUN, and prints nothing but progress."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import Progress
+from torch import nn
 from torch.nn import functional as F
 
 from trainer.artifact import ModelArtifact, write_atomic
-from trainer.data import Selection, clip_names, noise_backgrounds, select
-from trainer.detect import float_scores, judge, judge_trial, make_stream, make_trial, tune
+from trainer.data import Selection, clip_names, select
 from trainer.errors import TrainerError
 from trainer.export import save_npz, to_onnx, vectors
 from trainer.model import Architecture, Network, build, fold_norms
-from trainer.pool import AugmentSettings, Int8, Labelled, TrainingPool, labelled, taught_by, training_pool
+from trainer.pool import AugmentSettings, Labelled, TrainingPool, labelled, taught_by, training_pool
 from trainer.qat import QuantNetwork
-from trainer.spec import DetectorSpec, KwsSpec
+from trainer.quant_options import QuantOptions
+from trainer.spec import DetectorSpec, FeatureSpec, KwsSpec
 from trainer.synthetic import MARKER, SyntheticSettings, synthesize
-from trainer.train import THREADS, Epoch, TrainSettings, fit, load_torch, predict, save_torch, to_batch
+from trainer.train import Epoch, TrainSettings, fit, load_torch, predict, save_torch
 
 CACHE = Path("build/cache")
 DOWNLOADED = Path("build/data/speech_commands_v0.02")
@@ -81,26 +82,19 @@ def default_settings(source: Source, model: str, epochs: int | None, seed: int) 
     return replace(settings, epochs=epochs) if epochs is not None else settings
 
 
-def qat_settings(settings: TrainSettings, epochs: int | None) -> TrainSettings:
-    """Fine-tuning with fake quantization: a tenth of the learning rate, a quarter of the epochs, at least four."""
-    return replace(settings, learning_rate=settings.learning_rate * 0.1, epochs=epochs or max(4, settings.epochs // 4))
-
-
 def train_run(run: Path, source: Source, spec: KwsSpec, model: str, settings: TrainSettings, progress: Progress) -> ModelArtifact:
     """Float training: RUN/float.pt, RUN/artifact.json, RUN/curves.json and .png; continues an interrupted run of equal settings."""
     architecture = Architecture.of(model, len(spec.labels), spec.features, settings.dropout)
     selection = source.selection(spec, progress)
     validation = labelled(selection, "validation", CACHE, progress)
-    pool = _pool(source, selection, settings, progress)
+    pool = pool_of(source, selection, settings, progress)
     source.save(run)
     torch.manual_seed(settings.seed)
     network = build(architecture)
     history = fit(network, pool, validation, settings, spec.features, run / "training.pt", progress, "float training")
     save_torch(run / "float.pt", {"architecture": asdict(architecture), "state": network.state_dict(), "spec_id": spec.spec_id})
     best = best_epoch(history)
-    for stale in ("qat.pt", "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json"):
-        (run / stale).unlink(missing_ok=True)
-    (run / "training.pt").unlink(missing_ok=True)
+    forget(run, "training.pt", "qat.pt", "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json", "origin.txt")
     artifact = ModelArtifact(run, spec, DetectorSpec(), model, describe(source, selection), settings.seed, {
         "counts": selection.counts(), "parameters": network.parameter_count, "train": summary(best, history, settings, validation)})
     save_curves(run, "float", history)
@@ -108,36 +102,20 @@ def train_run(run: Path, source: Source, spec: KwsSpec, model: str, settings: Tr
     return artifact.save()
 
 
-def qat_run(run: Path, bits: int, epochs: int | None, source: Source | None, progress: Progress) -> ModelArtifact:
-    """Quantization-aware fine-tuning of RUN/float.pt into RUN/qat.pt, and the detector's threshold, both on validation data."""
-    artifact = ModelArtifact.load(run)
-    source = source or Source.load(run)
-    network = load_float(artifact)
-    settings = qat_settings(saved_settings(artifact), epochs)
-    selection = source.selection(artifact.spec, progress)
-    validation = labelled(selection, "validation", CACHE, progress)
-    pool = _pool(source, selection, settings, progress)
-    quant = QuantNetwork(fold_norms(network), artifact.spec.features, bits)
-    torch.manual_seed(settings.seed)  # calibration runs with dropout
-    calibrate(quant, pool.known[0, :512], pool.silence[:128])
-
-    def freeze(epoch: int) -> None:
-        quant.freeze_ranges(epoch >= (settings.epochs + 1) // 2)
-
-    history = fit(quant, pool, validation, settings, artifact.spec.features, run / "qat_training.pt", progress, f"{bits}-bit training",
-                  before_epoch=freeze)
-    save_torch(run / "qat.pt", {"architecture": asdict(quant.network.architecture), "state": quant.state_dict(), "bits": bits,
-                                "spec_id": artifact.spec.spec_id})
-    (run / "qat_training.pt").unlink(missing_ok=True)
-    for stale in ("model.onnx", "vectors.npz", "evaluation.json"):
-        (run / stale).unlink(missing_ok=True)
-    save_curves(run, "qat", history)
-    artifact = tune_detector(artifact, quant, selection, validation)
-    best = best_epoch(history)
-    return artifact.with_results(qat={"bits": bits, **summary(best, history, settings, validation)}).save()
+def forget(run: Path, *names: str) -> None:
+    """Remove files of a run folder that are no longer true, those that are there."""
+    for name in names:
+        (run / name).unlink(missing_ok=True)
 
 
-def _pool(source: Source, selection: Selection, settings: TrainSettings, progress: Progress) -> TrainingPool:
+def measured(network: nn.Module, validation: Labelled, spec: FeatureSpec) -> dict[str, Any]:
+    """Accuracy and loss on validation clips, as `summary` names them."""
+    logits, target = predict(network, validation.features, spec), torch.from_numpy(validation.labels)
+    return {"validation_accuracy": round(float((logits.argmax(1) == target).double().mean()), 5),
+            "validation_loss": round(float(F.cross_entropy(logits, target)), 5), "validation_n": len(target)}
+
+
+def pool_of(source: Source, selection: Selection, settings: TrainSettings, progress: Progress) -> TrainingPool:
     """The training clips, and what the teacher says to them if there is one."""
     pool = training_pool(selection, settings.augment, CACHE, progress)
     if source.teacher is None:
@@ -147,37 +125,6 @@ def _pool(source: Source, selection: Selection, settings: TrainSettings, progres
         raise TrainerError(f"{source.teacher}: a teacher must hear {', '.join(selection.spec.words)}, got {', '.join(teacher.spec.words)}")
     network = load_float(teacher)
     return taught_by(lambda x: predict(network, x, selection.spec.features).numpy(), pool, teacher.float_checkpoint, CACHE, progress)
-
-
-def calibrate(quant: QuantNetwork, *features: Int8) -> None:
-    """First ranges from training clips, before the first step."""
-    torch.set_num_threads(THREADS)
-    quant.train()
-    with torch.no_grad():
-        for part in features:
-            for start in range(0, len(part), 128):
-                quant(to_batch(part[start:start + 128], quant.features))
-
-
-def tune_detector(artifact: ModelArtifact, quant: QuantNetwork, selection: Selection, validation: Labelled) -> ModelArtifact:
-    """The artifact with the detector that does best on validation clips, in a stream and played alone."""
-    features = artifact.spec.features
-    score = quant_scores(quant)
-    stream = make_stream(validation, noise_backgrounds(selection, "validation"), score, features, artifact.detector)
-    trial = make_trial(validation, score, features, artifact.detector, per_class=40)
-    detector = tune(stream, trial, features, artifact.detector)
-    result = judge(stream, features, detector)
-    found = {"stream_seconds": round(stream.seconds), "words": result.words, "heard": result.heard, "false_accepts": result.wrong,
-             "trial_right": judge_trial(trial, detector), "trial_n": len(trial.labels)}
-    return replace(artifact, detector=detector).with_results(detector_validation=found)
-
-
-def quant_scores(quant: QuantNetwork) -> Callable[[Int8], Int8]:
-    """Features to int8 scores by the fake-quantized network."""
-    def score(windows: Int8) -> Int8:
-        return float_scores(F.softmax(predict(quant, windows, quant.features), dim=1).numpy())
-
-    return score
 
 
 def export_run(run: Path, source: Source | None, progress: Progress) -> ModelArtifact:
@@ -227,7 +174,8 @@ def load_float(artifact: ModelArtifact) -> Network:
 def load_quant(artifact: ModelArtifact) -> QuantNetwork:
     state = _state(artifact, artifact.qat_checkpoint, "qat")
     network = fold_norms(build(_architecture(state)).eval())
-    quant = QuantNetwork(network, artifact.spec.features, int(state["bits"]))
+    options = QuantOptions(**state["options"]) if "options" in state else QuantOptions(int(state["bits"]))
+    quant = QuantNetwork(network, artifact.spec.features, options)
     quant.load_state_dict(state["state"])
     return quant.eval()
 

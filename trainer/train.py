@@ -146,14 +146,17 @@ def loss_of(logits: Tensor, y: Tensor, taught: Tensor | None, settings: TrainSet
 
 def fit(network: nn.Module, pool: TrainingPool, validation: Labelled, settings: TrainSettings, spec: FeatureSpec, checkpoint: Path,
         progress: Progress, title: str = "training",
-        before_epoch: Callable[[int], None] | None = None) -> list[Epoch]:
+        before_epoch: Callable[[int], None] | None = None, purpose: str = "") -> list[Epoch]:
     """Train in place and leave the best averaged weights in `network`; the history of all epochs comes back.
+
+    `purpose` names what else than settings and data decides the result; a checkpoint of another purpose is not continued.
 
     Every epoch ends with an atomic checkpoint; called again after an interruption, it gives the same result as without one.
     """
     torch.set_num_threads(THREADS)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    run = Fit(network, settings, checkpoint, optimizer, Averaged(network, settings.average), [], {}, identity(settings, pool, validation))
+    run = Fit(network, settings, checkpoint, optimizer, Averaged(network, settings.average), [], {},
+              identity(settings, pool, validation) + purpose)
     run.resume()
     task = progress.add_task(title, total=settings.epochs, completed=len(run.history))
     for number in range(len(run.history), settings.epochs):
