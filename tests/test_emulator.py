@@ -127,6 +127,7 @@ FAULTS = [
     (10, "at bare_unhandled+0x0 (pc 0x00000100) in the handler of interrupt 20", "unhandled"),
     (11, "UARTE0: EasyDMA from 0x00000100, 4 bytes: only RAM can be transferred at dma_from_flash", "last instructions"),
     (12, "EXC_RETURN 0xfffffff9 outside an exception handler", "caller"),
+    (14, "floating point instruction while the FPU is off (CPACR) at float_off+0x", "caller"),
     (13, "the program keeps resetting the board (100 resets)", "last instructions"),
 ]
 

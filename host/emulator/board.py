@@ -22,7 +22,8 @@ from host.emulator.image import load_image
 from host.emulator.nvic import SVCALL, Nvic
 from host.emulator.report import Report, make_report
 from host.emulator.schedule import CLOCK_HZ, Schedule
-from host.emulator.thumb import decode
+from host.emulator.system import CPACR
+from host.emulator.thumb import decode, first_float
 
 _NEVER = 0xF0F0F0F0  # an address no program reaches: emu_start wants one to stop at
 _WFI, _WFE, _SEV = 0xBF30, 0xBF20, 0xBF40
@@ -280,7 +281,9 @@ class VirtualBoard:
                 error = failure
             if state.stop_reason == STOP_MISS:
                 address, size = state.miss_address, state.miss_size
-                self.counter.insert(address, size, block_cost(bytes(self.uc.mem_read(address, size)), address))
+                code = bytes(self.uc.mem_read(address, size))
+                self._check_fpu(code, address)
+                self.counter.insert(address, size, block_cost(code, address))
                 if not self._to_mark:
                     continue
             break
@@ -289,6 +292,12 @@ class VirtualBoard:
             self._mark_blocks()
         if reason == STOP_NONE:
             self._stopped_by_program(error)
+
+    def _check_fpu(self, code: bytes, address: int) -> None:
+        """Unicorn's floating point unit is always on; the chip's is off until CPACR says so. Looked at when a block runs first."""
+        if self.chip.system.registers[CPACR] >> 20 & 15 != 15 and (at := first_float(code, address)) is not None:
+            self.uc.reg_write(arm.UC_ARM_REG_PC, at | 1)
+            raise self.fault("floating point instruction while the FPU is off (CPACR)")
 
     def _stopped_by_program(self, error: UcError | None) -> None:
         pc = self.cpu.pc

@@ -192,3 +192,12 @@ def _float(one: int, two: int, address: int) -> Instruction:
             return Instruction(address, 4, Kind.LOAD_MULTIPLE if load else Kind.STORE_MULTIPLE, count=2)
         return Instruction(address, 4, Kind.LOAD_FLOAT if load else Kind.STORE_FLOAT, address_registers=frozenset({one & 0xF}))
     return Instruction(address, 4, Kind.LOAD_MULTIPLE if load else Kind.STORE_MULTIPLE, count=words)
+
+
+def first_float(code: bytes, address: int) -> int | None:
+    """Address of the first instruction of coprocessor 10 or 11, which is the FPU."""
+    for one in decode(code, address):
+        first, second = (int.from_bytes(code[one.address - address + at:one.address - address + at + 2], "little") for at in (0, 2))
+        if one.size == 4 and first & 0xEC00 == 0xEC00 and second >> 8 & 0xF in (10, 11):
+            return one.address
+    return None
