@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -168,3 +169,28 @@ def test_microphone_clock_is_the_product_specifications(microphone: Path, contro
     pdm.write(0x504, control)
     clock, divider = pdm.sample_clock
     assert clock / divider == pytest.approx(hertz / 64)
+
+
+def test_an_endless_loop_ends_at_its_limit_and_says_where(tmp_path: Path) -> None:
+    elf = build(tmp_path, "faults.c", flags=["-DFAULT=8"])
+    command = [sys.executable, "-m", "host", "emulate", str(elf), "--port", "none", "--until", "0.05"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1].startswith("stopped at endless+0x")
+    assert "CPU load 100.0 %" in done.stdout
+
+
+def test_any_image_named_by_the_environment_runs_and_tells_its_time(tmp_path: Path) -> None:
+    """KWS_ELF: an image of our sketch, such as `pio run -e nano33ble` makes; it is neither changed nor told."""
+    given = os.environ.get("KWS_ELF")
+    if not given:
+        pytest.skip("KWS_ELF names no firmware image to run")
+    noise = np.random.default_rng(1).integers(-3000, 3000, 48000).astype(np.int16)
+    board = VirtualBoard(given, noise)
+    assert board.run(5.0, lambda: b"m-ready" in bytes(board.chip.console.board_to_host)), "no m-ready within 5 s of board time"
+    board.take_output()
+    board.send(b"listen 3%")
+    assert board.run(20.0, lambda: b"m-listened" in bytes(board.chip.console.board_to_host)), board.take_output()
+    assert board.take_output().count(b"m-heard-[") == 3
+    report = board.report()
+    assert 0 < report.cycles_asleep < report.seconds * 64_000_000
+    assert board.seconds == pytest.approx((report.cycles_awake + report.cycles_asleep) / 64e6)

@@ -182,6 +182,10 @@ class VirtualBoard:
         """Board time since power-up."""
         return self.schedule.now() / CLOCK_HZ
 
+    @property
+    def asleep(self) -> bool:
+        return self._sleeping
+
     def run(self, seconds: float | None = None, until: Callable[[], bool] | None = None) -> bool:
         """Run for so much board time, or until `until()` (asked at every event); True when `until` was met.
 

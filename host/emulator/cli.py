@@ -102,6 +102,7 @@ def emulate(
         line.close()
         report = board.report()
         print(summary(report), flush=True)
+        print(f"stopped at {board.image.name_at(board.cpu.pc)}{' (asleep)' if board.asleep else ''}", flush=True)
         if json_file is not None:
             from trainer.artifact import write_atomic
 
