@@ -1,0 +1,102 @@
+"""Handwritten digits, a perceptron that reads them, and what a low-rank factored layer does to its size, accuracy and speed."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainer.approx.clock import fastest_seconds
+from trainer.approx.matmul import factor
+from trainer.errors import TrainerError
+
+HIDDEN, CLASSES, BATCH = (512, 128), 10, 64
+RANKS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+Digits = tuple[Tensor, Tensor, Tensor, Tensor]  # train pictures [n, pixels] in 0..1, train labels, test pictures, test labels
+
+
+def load_digits(data: Path) -> Digits:
+    """MNIST from its idx files, gzipped or not; where the 60,000 training pictures are missing, 8,000 of the 10,000 test ones train."""
+    test = _idx(data, "t10k-images-idx3-ubyte", 3), _idx(data, "t10k-labels-idx1-ubyte", 1)
+    if any(data.glob("train-images-idx3-ubyte*")):
+        train = _idx(data, "train-images-idx3-ubyte", 3), _idx(data, "train-labels-idx1-ubyte", 1)
+    else:
+        order = np.random.default_rng(0).permutation(len(test[0]))
+        cut = len(order) * 4 // 5
+        test, train = (test[0][order[cut:]], test[1][order[cut:]]), (test[0][order[:cut]], test[1][order[:cut]])
+    return *_tensors(*train), *_tensors(*test)
+
+
+def _tensors(pictures: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    if len(pictures) != len(labels):
+        raise TrainerError(f"digits: pictures and labels come in pairs, got {len(pictures)} and {len(labels)}; download the files again")
+    return torch.tensor(pictures.reshape(len(pictures), -1)).float() / 255, torch.tensor(labels).long()
+
+
+def _idx(data: Path, name: str, axes: int) -> npt.NDArray[np.uint8]:
+    """An idx file of unsigned bytes: 0, 0, 8, number of axes, then each length as 32 bits, highest byte first."""
+    path = next((p for p in (data / name, data / f"{name}.gz") if p.is_file()), None)
+    if path is None:
+        raise TrainerError(f"{data}: the digits are MNIST's idx files, got no {name} or {name}.gz; name their folder with --data")
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise TrainerError(f"{path}: the file is whole gzip data, got {error}; download it again") from None
+    start = 4 + 4 * axes
+    shape = struct.unpack(f">{axes}I", raw[4:start]) if raw[:4] == bytes((0, 0, 8, axes)) and len(raw) >= start else ()
+    if not shape or len(raw) != start + int(np.prod(shape)):
+        raise TrainerError(f"{path}: an idx file of {axes} axes of bytes is as long as it says, got {len(raw)} bytes; download it again")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def train_perceptron(pictures: Tensor, labels: Tensor, epochs: int = 8, seed: int = 0) -> nn.Sequential:
+    """pixels-512-128-10 with ReLU, trained by Adam."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        sizes = (pictures.shape[1], *HIDDEN, CLASSES)
+        layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
+        net = nn.Sequential(*layers[:-1])
+        optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+        for _ in range(epochs):
+            for chosen in torch.split(torch.randperm(len(pictures)), 100):
+                optimizer.zero_grad()
+                functional.cross_entropy(net(pictures[chosen]), labels[chosen]).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+    return net.requires_grad_(False)
+
+
+def factored(net: nn.Sequential, rank: int) -> nn.Sequential:
+    """The same network, its first layer replaced by two of `rank` between them; the others stay."""
+    first = net[0]
+    assert isinstance(first, nn.Linear)
+    left, right = factor(first.weight, rank)
+    narrow, wide = nn.Linear(right.shape[1], rank, bias=False), nn.Linear(rank, left.shape[0])
+    with torch.no_grad():
+        narrow.weight.copy_(right)
+        wide.weight.copy_(left)
+        wide.bias.copy_(first.bias)
+    return nn.Sequential(narrow, wide, *list(net)[1:]).requires_grad_(False)
+
+
+def study(digits: Digits, epochs: int = 8, rounds: int = 200) -> list[dict[str, Any]]:
+    """One record per rank and one (rank 0) for the network as trained: parameters, test accuracy, microseconds for 64 pictures."""
+    train_x, train_y, test_x, test_y = digits
+    net = train_perceptron(train_x, train_y, epochs)
+    ranks = [rank for rank in RANKS if rank <= min(HIDDEN[0], train_x.shape[1])]
+    nets = [net, *(factored(net, rank) for rank in ranks)]
+    batch = test_x[:BATCH].contiguous()
+    seconds = fastest_seconds([lambda each=each: each(batch) for each in nets], rounds)  # type: ignore[misc]
+    records = []
+    for rank, each, spent in zip([0, *ranks], nets, seconds, strict=True):
+        right = int((each(test_x).argmax(1) == test_y).sum())
+        records.append({"rank": rank, "parameters": sum(p.numel() for p in each.parameters()), "accuracy": right / len(test_y),
+                        "test_n": len(test_y), "microseconds": 1e6 * spent})
+    return records

@@ -1,0 +1,54 @@
+"""Line plots of the studies as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MARKS = "osD^vPX*<>"
+
+
+@dataclass(frozen=True)
+class Line:
+    name: str
+    x: Sequence[float | str]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes; level is a dashed line across, with its name."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    log_x: bool = False
+    log_y: bool = False
+    level: tuple[float, str] | None = None
+
+
+def plot(title: str, panels: Sequence[Panel]) -> bytes:
+    """The panels side by side under one title, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6 * len(panels), 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for number, line in enumerate(panel.lines):
+            axes.plot(line.x, line.y, marker=MARKS[number % len(MARKS)], markersize=5, label=line.name)
+        if panel.level:
+            axes.axhline(panel.level[0], color="black", linestyle="--", linewidth=1, label=panel.level[1])
+        axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+        if panel.log_x:
+            axes.set_xscale("log", base=2)
+        if panel.log_y:
+            axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    made = io.BytesIO()
+    figure.savefig(made, format="png", dpi=100, metadata={"Software": None})
+    return made.getvalue()

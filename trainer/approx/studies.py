@@ -1,0 +1,113 @@
+"""The studies as files: OUT/<study>.json with every record, OUT/<study>.png with the plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.approx import digits, lowrank, precision
+from trainer.approx.logmath import log_matmul
+from trainer.approx.pictures import Line, Panel, plot
+from trainer.artifact import write_atomic
+from trainer.errors import TrainerError
+
+STUDIES = ("precision", "svd", "digits", "log")
+Records = list[dict[str, Any]]
+BASES = (1, 2, 4, 8, 16, 32, 64, 128)
+TERMS, SEEDS = 256, 3
+
+
+def run(study: str, out: Path, data: Path | None) -> list[Path]:
+    """Make the study and write its two files into out; data is a folder with MNIST's idx files."""
+    if study not in STUDIES:
+        raise TrainerError(f"approx: the study is one of {', '.join(STUDIES)}, got {study!r}; name one of these")
+    if study == "precision":
+        result, picture = _precision()
+    elif study == "svd":
+        result, picture = _svd(data)
+    elif study == "digits":
+        result, picture = _digits(data)
+    else:
+        result, picture = _log()
+    files = {f"{study}.json": json.dumps(result, indent=1).encode() + b"\n", f"{study}.png": picture}
+    for name, content in files.items():
+        write_atomic(out / name, content)
+    return [out / name for name in files]
+
+
+def _lines(records: Records, by: str, x: str, y: str) -> tuple[Line, ...]:
+    names = list(dict.fromkeys(r[by] for r in records))
+    groups = {name: [r for r in records if r[by] == name] for name in names}
+    return tuple(Line(str(name), [r[x] for r in rows], [r[y] for r in rows]) for name, rows in groups.items())
+
+
+def _precision() -> tuple[dict[str, Any], bytes]:
+    records = precision.study()
+    panels = [Panel(f"{count} channel{'s' * (count > 1)}, N(0,1)", "precision", "relative RMS error",
+                    _lines([r for r in records if r["channels"] == count and r["input"] == "normal"],
+                           "transform", "precision", "relative_rms"),
+                    log_y=True) for count in precision.CHANNELS]
+    return {"records": records}, plot("3x3 convolution: reconstruction error against precision", panels)
+
+
+def _svd(data: Path | None) -> tuple[dict[str, Any], bytes]:
+    accuracy, speed = lowrank.accuracy_study(lowrank.inputs(data)), lowrank.speed_study()
+    crossing = {shape: lowrank.break_even(speed, shape) for shape in lowrank.SHAPES}
+    for record in accuracy:
+        record["fraction"] = record["rank"] / record["full_rank"]
+    panels = [Panel("what is lost", "rank / full rank", "relative Frobenius error",
+                    _lines(accuracy, "input", "fraction", "relative_error"))]
+    for shape in lowrank.SHAPES:
+        rows = [r for r in speed if r["shape"] == shape]
+        ranks = [r["rank"] for r in rows]
+        at = crossing[shape]
+        title = f"{shape}, batch {lowrank.BATCH}: " + (f"even at rank {at:.3g}" if at else "no crossing")
+        lines = (Line("by multiplications", ranks, [r["multiplications_ratio"] for r in rows]),
+                 Line("by time", ranks, [r["time_ratio"] for r in rows]))
+        panels.append(Panel(title, "rank", "times as fast as the whole matrix", lines, log_x=True, log_y=True, level=(1.0, "no gain")))
+    return {"accuracy": accuracy, "speed": speed, "break_even_rank": crossing}, plot("Truncated singular value factors, kept apart", panels)
+
+
+def _digits(data: Path | None) -> tuple[dict[str, Any], bytes]:
+    if data is None:
+        raise TrainerError("approx digits: the study needs real digits, got no folder; name one with MNIST's idx files with --data")
+    records = digits.study(digits.load_digits(data))
+    whole, parts = records[0], records[1:]
+    smaller = [whole["parameters"] / r["parameters"] for r in parts]
+    accuracy, spent = [100 * r["accuracy"] for r in parts], [r["microseconds"] for r in parts]
+    as_trained, time_level = (100 * whole["accuracy"], "as trained"), (whole["microseconds"], "as trained")
+    percent, micro = f"accuracy in %, n = {whole['test_n']}", f"microseconds for {digits.BATCH} pictures"
+    panels = [Panel("compression and accuracy", "times fewer parameters", percent,
+                    (Line("factored", smaller, accuracy),), level=as_trained),
+              Panel("compression and runtime", "times fewer parameters", micro, (Line("factored", smaller, spent),), level=time_level),
+              Panel("runtime and accuracy", micro, percent, (Line("factored", spent, accuracy),), level=as_trained)]
+    return {"records": records}, plot("784-512-128-10 perceptron, first layer factored", panels)
+
+
+def _log() -> tuple[dict[str, Any], bytes]:
+    records = [{"conversion": name, "base": base, "relative_rms": log_error(base, conversion, bits)}
+               for name, conversion, bits in _conversions() for base in BASES if base >= 1 << bits]
+    lines = _lines(records, "conversion", "base", "relative_rms")
+    panel = Panel(f"{TERMS} products per sum, N(0,1)", "base: steps per octave", "relative RMS error", lines, log_x=True, log_y=True,
+                  level=(log_error(512, "mitchell", 0), "Mitchell's floor"))
+    return {"records": records}, plot("Product of logarithmic numbers", [panel])
+
+
+def _conversions() -> Sequence[tuple[str, str, int]]:
+    return [("exact", "exact", 0), ("lut", "lut", 0), *((f"hybrid, {bits} sorted bits", "hybrid", bits) for bits in (1, 2, 3, 4)),
+            ("mitchell", "mitchell", 0)]
+
+
+def log_error(base: int, conversion: str, sorted_bits: int) -> float:
+    """RMS of the error over RMS of the exact product of N(0,1) matrices, 48 x 256 times 256 x 48."""
+    error = truth = 0.0
+    for seed in range(SEEDS):
+        generator = torch.Generator().manual_seed(seed)
+        a, b = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((48, TERMS), (TERMS, 48)))
+        error += float((log_matmul(a, b, base, conversion, sorted_bits) - a @ b).square().sum())
+        truth += float((a @ b).square().sum())
+    return float((error / truth) ** 0.5)
