@@ -22,6 +22,7 @@ from converter.frontend import MicroFrontend
 from host.board import Board, connect
 from host.emulator.build import build_firmware
 from host.emulator.launcher import launch
+from host.engine_size import ENGINE, FRONT_END, OTHER, SKETCH, part_sizes
 from host.profiler import made_up_audio, profile
 from host.protocol import Heard
 from trainer.artifact import write_atomic
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "bench"
 RUNS = 100
 AUDIO_SECONDS = 60
+PARTS = {ENGINE: "engine", FRONT_END: "frontend", SKETCH: "sketch", OTHER: "other"}
 BEST_ELSEWHERE = {  # cycles on a Cortex-M4 with whoever reached them; measured as ../README.md says
     "tinyconv_window_cycles": (2_046_000, "TFLM + CMSIS-NN -O2"),
     "frontend_slice_cycles": (106_000, "TFLM micro front end -O2"),
@@ -73,8 +75,16 @@ def _tinyconv() -> Iterator[Figure]:
     yield Figure("flash_bytes", result.memory.flash, "whole image: start-up, protocol, front end, engine, model")
     yield Figure("ram_bytes", result.memory.static_ram + result.memory.stack_high_water, "static RAM and deepest stack")
     yield Figure("arena_bytes", result.memory.arena, "activations and scratch")
+    yield from _engine_size(elf)
     instructions = json.loads(run_report.read_text())["instructions"]
     yield Figure("emulator_instructions_per_second", round(instructions / seconds), "start of the process and serial line included")
+
+
+def _engine_size(elf: Path) -> Iterator[Figure]:
+    for size in part_sizes(elf):
+        key, note = PARTS[size.part], f"{size.part}; stack not counted"
+        yield Figure(f"{key}_flash_bytes", size.flash, note)
+        yield Figure(f"{key}_ram_bytes", size.ram, note)
 
 
 def _listening() -> Iterator[Figure]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from test_host import Cli, cli
 
 from converter import convert
 from host.emulator.build import build_firmware
+from host.emulator.elf import load_elf
+from host.engine_size import ENGINE, part_sizes
 from host.model import REFERENCE
 
 __all__ = ["cli"]  # the fixture
@@ -27,6 +30,18 @@ def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reference")
     convert.write_all(convert.render(convert.load(REFERENCE)), folder / "model")
     return build_firmware(folder / "model", folder / "build")
+
+
+def test_engine_and_model_fit_the_room_they_were_given(elf: Path) -> None:
+    """Kernels, generated code, weights, tables, memcpy and the like: 32 KB of flash, 12 KB of RAM; all parts sum to the image."""
+    sizes = part_sizes(elf)
+    engine = next(size for size in sizes if size.part == ENGINE)
+    weights = 16_000 + 640
+    arena = re.findall(r"MODEL_AOT_ARENA_BYTES (\d+)", (elf.parents[2] / "model" / "model_aot.h").read_text())
+    assert weights < engine.flash <= 32 * 1024
+    assert int(arena[0]) <= engine.ram <= 12 * 1024
+    assert all(size.flash > 0 and size.ram >= 0 for size in sizes)
+    assert sum(size.flash for size in sizes) == sum(len(data) for _, data in load_elf(elf, elf.read_bytes()).segments)
 
 
 def test_some_recordings(cli: Cli, elf: Path, speech_commands: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from host.emulator.errors import BoardError
 
 FLASH_BYTES = 0x100000
 RAM_START, RAM_BYTES = 0x20000000, 0x40000
-_PT_LOAD, _SHT_SYMTAB, _STT_FUNC, _STT_OBJECT, _STB_GLOBAL, _EM_ARM = 1, 2, 2, 1, 1, 40
+_PT_LOAD, _SHT_SYMTAB, _SHT_NOBITS, _STB_GLOBAL, _EM_ARM = 1, 2, 8, 1, 40
+_STT_NONE, _STT_OBJECT, _STT_FUNC, _STT_FILE = 0, 1, 2, 4
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def load_elf(file: Path, data: bytes) -> Image:
 
 def _parse(file: Path, data: bytes) -> Image:
     phoff, shoff = struct.unpack_from("<II", data, 28)
-    phentsize, phnum, shentsize, shnum = struct.unpack_from("<HHHH", data, 42)
+    phentsize, phnum, _shentsize, shnum = struct.unpack_from("<HHHH", data, 42)
     segments = []
     for index in range(phnum):
         kind, offset, _virtual, physical, size = struct.unpack_from("<IIIII", data, phoff + index * phentsize)
@@ -90,28 +92,79 @@ def _parse(file: Path, data: bytes) -> Image:
         segments.append((physical, data[offset:offset + size]))
     if not segments:
         raise BoardError(f"{file}: nothing to load; link it with a linker script for the nRF52840")
-    functions, objects = _symbols(data, shoff, shentsize, shnum)
+    functions, objects = _symbols(data, shoff, shnum)
     return Image(file, segments, functions, objects)
 
 
-def _symbols(data: bytes, shoff: int, shentsize: int, shnum: int) -> tuple[list[Symbol], dict[str, Symbol]]:
-    functions: dict[int, Symbol] = {}
-    objects: dict[str, Symbol] = {}
-    if not shoff:
-        return [], {}
-    headers = [struct.unpack_from("<IIIIIIIIII", data, shoff + index * shentsize) for index in range(shnum)]
-    for header in headers:
-        if header[1] != _SHT_SYMTAB:
+@dataclass(frozen=True)
+class SizedSymbol:
+    """A function or object with the memory it takes; `file` is the source of a local one, "" for a global one."""
+
+    name: str
+    file: str
+    address: int
+    size: int
+    in_image: bool  # has bytes in the image (.bss has none)
+
+    @property
+    def in_ram(self) -> bool:
+        return self.address >= RAM_START
+
+
+def sized_symbols(data: bytes) -> list[SizedSymbol]:
+    """What takes memory in an ELF that load_elf accepts, each address once (the largest of its names), by address."""
+    shoff, = struct.unpack_from("<I", data, 32)
+    shnum, = struct.unpack_from("<H", data, 48)
+    headers = _headers(data, shoff, shnum)
+    found: dict[int, SizedSymbol] = {}
+    for entry in _entries(data, headers):
+        if entry.kind not in (_STT_OBJECT, _STT_FUNC) or not entry.size or not 0 < entry.section < len(headers):
             continue
-        if header[6] >= len(headers):
+        address = entry.value & ~1 if entry.kind == _STT_FUNC else entry.value
+        symbol = SizedSymbol(entry.name, entry.file, address, entry.size, headers[entry.section][1] != _SHT_NOBITS)
+        if address not in found or found[address].size < symbol.size:
+            found[address] = symbol
+    return [found[address] for address in sorted(found)]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    file: str
+    value: int
+    size: int
+    kind: int
+    is_global: bool
+    section: int
+
+
+def _headers(data: bytes, shoff: int, shnum: int) -> list[tuple[int, ...]]:
+    return [struct.unpack_from("<IIIIIIIIII", data, shoff + index * 40) for index in range(shnum)] if shoff else []
+
+
+def _entries(data: bytes, headers: list[tuple[int, ...]]) -> Iterator[_Entry]:
+    """The symbol tables in file order; a file's name stands before its local symbols, all locals before the first global."""
+    for header in headers:
+        if header[1] != _SHT_SYMTAB or header[6] >= len(headers):
             continue
         strings = data[headers[header[6]][4]:][:headers[header[6]][5]]
+        file = ""
         for offset in range(header[4], header[4] + header[5], 16):
             name_at, value, size, info, _, section = struct.unpack_from("<IIIBBH", data, offset)
             name = strings[name_at:strings.find(b"\0", name_at)].decode(errors="replace")
-            if info & 15 == _STT_FUNC and section:
-                if info >> 4 == _STB_GLOBAL or value & ~1 not in functions:
-                    functions[value & ~1] = Symbol(name, value & ~1, size)
-            elif name and section and (info & 15 == _STT_OBJECT or info & 15 == 0):
-                objects.setdefault(name, Symbol(name, value, size))
+            is_global = info >> 4 != 0
+            if info & 15 == _STT_FILE:
+                file = name
+            yield _Entry(name, "" if is_global else file, value, size, info & 15, info >> 4 == _STB_GLOBAL, section)
+
+
+def _symbols(data: bytes, shoff: int, shnum: int) -> tuple[list[Symbol], dict[str, Symbol]]:
+    functions: dict[int, Symbol] = {}
+    objects: dict[str, Symbol] = {}
+    for entry in _entries(data, _headers(data, shoff, shnum)):
+        if entry.kind == _STT_FUNC and entry.section:
+            if entry.is_global or entry.value & ~1 not in functions:
+                functions[entry.value & ~1] = Symbol(entry.name, entry.value & ~1, entry.size)
+        elif entry.name and entry.section and entry.kind in (_STT_OBJECT, _STT_NONE):
+            objects.setdefault(entry.name, Symbol(entry.name, entry.value, entry.size))
     return sorted(functions.values(), key=lambda one: one.address), objects
