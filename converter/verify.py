@@ -229,9 +229,12 @@ def tflite_runtime(given: Climb) -> Rung:
     for row, x in enumerate(given.inputs):
         tally.compare(f"output {name}, input {row}", ("tflite-runtime", "TFLM"), lite.output(x), micro.output(x))
     rung = tally.rung()
-    if rung.status == EQUAL and not older_rule_agrees(given.graph):
+    if older_rule_agrees(given.graph):
+        return rung
+    if rung.status == EQUAL:
         return replace(rung, detail="on these inputs; some sum of a dense layer would round otherwise in older TensorFlow Lite")
-    return rung
+    why = "like the Arduino library this runtime rounds a dense layer's scale to float32 (converter/older_dense.py); train again"
+    return replace(rung, detail=f"{rung.detail}; {why}")
 
 
 def fake_quant(given: Climb) -> Rung:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from converter import reference
 from converter import verify as ladders
 from converter.graph import Conv2D, FullyConnected
+from converter.older_dense import older_rule_agrees
 from converter.onnx_reader import read_onnx
 from trainer.errors import TrainerError
 from trainer.export import to_onnx
@@ -72,9 +73,15 @@ def test_low_bits_run_bit_exactly_in_the_8_bit_container(model: str, bits: int, 
     assert len(np.unique(outputs[hidden[0].output])) > (1 << bits) // 2
     with ladders.prepared(file, 10) as given:
         given = replace(given, noise=given.noise[:4])
-        rungs = [ladders.tflm(given), ladders.tflite_runtime(given)]
+        rungs = [ladders.tflm(given)]
         rungs += [ladders.native(given, simd=True)] if model == "tinyconv" and bits in (2, 5) else []
+        runtime = ladders.tflite_runtime(given)
     assert all(rung.status == ladders.EQUAL and rung.checked >= 4 for rung in rungs), rungs
+    assert runtime.checked >= 4
+    if older_rule_agrees(graph):  # else this one dense layer rounds otherwise in the older runtime, by its own rule
+        assert runtime.status == ladders.EQUAL, runtime
+    else:
+        assert "older TensorFlow Lite" in runtime.detail or "older_dense" in runtime.detail, runtime
 
 
 @pytest.mark.parametrize(("scheme", "bits", "zero"), [("asymmetric", 4, 112), ("symmetric", 4, 120), ("symmetric", 8, 0)])
@@ -111,7 +118,7 @@ def test_steps_are_learned_in_qat() -> None:
     quant = quantized("tinyconv", QuantOptions(2, calibration="mse")).train()
     x, y = to_batch(some_features(64), SPEC.features), torch.arange(64) % 4
     optimizer = torch.optim.Adam(quant.parameters(), 1e-3)
-    losses = []
+    losses: list[float] = []
     for _ in range(30):
         loss = torch.nn.functional.cross_entropy(quant(x), y)
         optimizer.zero_grad()
