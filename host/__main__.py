@@ -95,20 +95,33 @@ def build(run: Annotated[Path, typer.Argument(help="a run folder converted befor
 
 @app.command()
 def profile(port: OptionalPort = None, runs: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1000,
-            layers: Annotated[bool, typer.Option("--layers", help="cycles per layer too")] = False,
+            layers: Annotated[bool, typer.Option("--layers", help="cycles per layer too, with the board's roofline")] = False,
             wav: Annotated[Path | None, typer.Option(help="recording to work on (default: a made-up sound)")] = None,
+            run: RunOption = None, plot: Annotated[Path | None, typer.Option(help="draw the roofline with every layer (.png)")] = None,
             json_file: Json = None) -> None:
     """Stage times of the board: minimum, maximum, mean, number of runs; by millis() and by the cycle counter."""
     from converter.wav import read_wav
-    from host import profiler
+    from host import profiler, roofline
     from host.board import connect
+    from host.model import REFERENCE, load_model, require_same
 
     pcm = read_wav(wav, min_samples=640) if wav else None
+    model = load_model(run or REFERENCE) if layers or run or plot else None
     with connect(port) as board, _progress() as progress:
+        if model is not None and (run or plot):
+            require_same(board.identity, model)
         task = progress.add_task("runs", total=runs)
         result = profiler.profile(board, runs, pcm, lambda run: progress.update(task, completed=run.index + 1))
-    profiler.show(result, console, layers)
-    _write_json(json_file, result.to_json())
+    known = model is not None and model.graph.model_id == result.identity.model_id
+    points = roofline.points(model.graph, result.layers, result.identity.clock_hz) if model is not None and known else {}
+    profiler.show(result, console, layers, points)
+    if layers and not known:
+        console.print("no roofline: name the board's model with --run")
+    if plot:
+        how = "modelled" if result.modelled else "measured"
+        roofline.plot(points, f"{result.identity.model_name} on the {result.identity.board}, engine {result.identity.engine} ({how})", plot)
+    rows = [point.to_json() for point in points.values()]
+    _write_json(json_file, {**result.to_json(), **({"roofline": rows} if rows else {})})
 
 
 @app.command()

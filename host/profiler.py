@@ -14,6 +14,7 @@ from rich.table import Table
 
 from host.board import Board
 from host.protocol import Identity, LayerRun, Memory, Run
+from host.roofline import COMPUTE, SRAM, Point, short, whole
 
 Pcm = NDArray[np.int16]
 WINDOW_RUNS = 10
@@ -131,22 +132,39 @@ def _us(value: float) -> str:
     return f"{value:.1f}" if value < 10000 else f"{value:.0f}"
 
 
-def layer_table(result: Profile) -> Table:
-    """Cycles per layer of one traced inference."""
-    table = Table(title=f"layers of {result.identity.model_name}")
-    for heading in ("#", "layer", "cycles", "us", "CRC-32"):
-        table.add_column(heading, justify="left" if heading == "layer" else "right")
+def layer_table(result: Profile, points: dict[int, Point] | None = None) -> Table:
+    """Cycles per layer of one traced inference; with points, where each stands under the board's roofline."""
+    table = Table(title=f"layers of {result.identity.model_name}", box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left",
+                  padding=0 if points else (0, 1))
+    for heading in ("#", "layer", "cycles", "us", "CRC-32", *(("oper-\nations", "bytes", "op/B", "MOP/s", "of\nroof") if points else ())):
+        table.add_column(heading, justify="left" if heading == "layer" else "right", no_wrap=True)
     for layer in result.layers:
         crc = "not visible" if layer.crc32 is None else f"{layer.crc32:08x}"
-        table.add_row(str(layer.index), layer.name, f"{layer.cycles:,}", f"{layer.cycles * 1e6 / result.identity.clock_hz:.1f}", crc)
+        under = _under_roof((points or {}).get(layer.index))
+        name = short(layer.name)[:13] if points else layer.name
+        table.add_row(str(layer.index), name, f"{layer.cycles:,}", _us(layer.cycles * 1e6 / result.identity.clock_hz), crc, *under)
+    if points:
+        every = whole(list(points.values()))
+        table.add_section()
+        table.add_row("", "all", f"{every.cycles:,}", _us(every.cycles * 1e6 / every.clock_hz), "", *_under_roof(every))
+        table.caption = (f"Roof: the lower of {COMPUTE[0].per_cycle * every.clock_hz / 1e6:.0f} MOP/s ({COMPUTE[0].name}) and "
+                         f"{SRAM.per_cycle * every.clock_hz / 1e6:.0f} MB/s ({SRAM.name}); all operations at the roof take "
+                         f"{every.operations / every.roof_mops:,.0f} us: {every.bound} bound.")
     return table
 
 
-def show(result: Profile, console: Console, layers: bool) -> None:
+def _under_roof(point: Point | None) -> tuple[str, ...]:
+    if point is None:
+        return ()
+    share = f"{100 * point.share_of_roof:.0f} %"
+    return f"{point.operations:,}", f"{point.bytes:,}", f"{point.intensity:.1f}", f"{point.mops:.1f}", share
+
+
+def show(result: Profile, console: Console, layers: bool, points: dict[int, Point] | None = None) -> None:
     """The stage table, with `layers` the layers too, and memory use."""
     console.print(stage_table(result))
     if layers:
-        console.print(layer_table(result))
+        console.print(layer_table(result, points))
     console.print(memory_line(result.memory))
 
 

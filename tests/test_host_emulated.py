@@ -37,6 +37,14 @@ def elf(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
+def elf_that_listens(elf: Path, folder: Path) -> Path:
+    """The same sketch with its own value of KWS_LISTEN_AT_BOOT, as on the real board."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLATFORMIO_BUILD_FLAGS", "-UKWS_LISTEN_AT_BOOT")
+        return build_firmware(folder / "model", folder / "listens")
+
+
+@pytest.fixture(scope="module")
 def model(folder: Path) -> Path:
     (folder / "own.tflite").write_bytes(write_tflite(tinyconv()))
     return folder / "own.tflite"
@@ -69,6 +77,31 @@ def test_profile(cli: Cli, elf: Path, tmp_path: Path) -> None:
     assert 0 < found["memory"]["stack_high_water"] < 16384 and found["memory"]["flash"] > 20000
 
 
+def test_profile_draws_the_roofline(cli: Cli, elf: Path, model: Path, tmp_path: Path) -> None:
+    """A row per layer that does arithmetic, the roof's caption and a picture; without --run a foreign model has none of it."""
+    found, picture = tmp_path / "p.json", tmp_path / "roofline.png"
+    result = cli("profile", elf, "--runs", 1, "--layers", "--run", model, "--plot", picture, "--json", found)
+    assert result.code == 0, result.err
+    profile = json.loads(found.read_text())
+    conv, dense = profile["roofline"]
+    assert (conv["name"], conv["operations"], conv["bytes"]) == ("conv", 2 * 4000 * 80 + 4000, 640 + 4 * 8 + 1960 + 4000)
+    assert (dense["operations"], dense["bytes"]) == (2 * 16000 + 4, 16000 + 4 * 4 + 4000 + 4)
+    cycles = {layer["name"]: layer["cycles"] for layer in profile["layers"]}
+    for point in (conv, dense):
+        assert point["mops"] == pytest.approx(point["operations"] / cycles[point["name"]] * 64)
+        assert point["roof_mops"] == 256 and point["bound"] == "compute" and 0 < point["share_of_roof"] <= 1
+    words = " ".join(result.out.split())
+    assert "roof" in words and "2,641 us: compute bound" in words
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and picture.stat().st_size < 200_000
+    result = cli("profile", elf, "--runs", 1, "--layers")
+    assert result.code == 0 and "no roofline: name the board's model with --run" in result.out
+
+
+def test_roofline_of_another_model_is_refused(cli: Cli, elf: Path, tmp_path: Path) -> None:
+    result = cli("profile", elf, "--runs", 1, "--plot", tmp_path / "roofline.png")
+    assert result.code == 1 and "the board holds model" in result.err and not (tmp_path / "roofline.png").exists()
+
+
 def test_infer_layers_equal(cli: Cli, elf: Path, model: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(8).integers(-128, 128, (49, 40)).astype(np.int8))
     for file in (tmp_path / "x.npy", wav(tmp_path / "short.wav", sound(0.2))):
@@ -94,6 +127,32 @@ def test_microphone_equals_the_host(elf: Path, model: Path, tmp_path: Path) -> N
         assert {item.lost for item in heard} == {0}
         assert any(item.word is not None for item in heard), "no word was heard, so decisions were not tried"
         assert all(item.pre_cycles and item.infer_cycles and item.post_cycles for item in heard)
+
+
+def test_listening_from_power_up_costs_the_host_no_audio(elf_that_listens: Path, model: Path, tmp_path: Path) -> None:
+    """On an image that listens by itself, as the real board's does, each listening of a host begins where the recording does."""
+    pcm = sound(3.0, 4)
+    with connect(str(elf_that_listens), [wav(tmp_path / "mic.wav", pcm)]) as board:
+        expected = listen(load_model(model), board.identity, pcm)[:60]
+        for _ in range(2):
+            heard = list(board.listen(60))
+            assert [Decision.of(item) for item in heard] == expected and heard[-1].lost == 0
+
+
+def test_a_host_that_comes_late_hears_the_recording_from_its_beginning(elf_that_listens: Path, elf: Path) -> None:
+    boards = [VirtualBoard(image, sound(3.0, 4)) for image in (elf_that_listens, elf)]
+    heard = []
+    for board in boards:
+        board.run(0.3)
+        board.take_output()
+        alone = board.chip.microphone.delivered
+        assert (alone > 3000) == (board is boards[0]), "one image listens from power-up, the other does not"
+        board.send(b"%listen 40%")
+        board.run(2.5)
+        lines = [line for line in board.take_output().split(b"\r\n") if line.startswith(b"m-heard")]
+        heard.append([Decision.of(Heard.of(record, 4)) for line in lines if isinstance(record := parse_line(line), Record)])
+        assert board.report().microphone_samples > alone + 40 * 640, "the report counts all that the microphone gave"
+    assert heard[0] == heard[1] and len(heard[0]) == 40
 
 
 def test_trial_by_microphone(cli: Cli, elf: Path, model: Path, tmp_path: Path) -> None:
