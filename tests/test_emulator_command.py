@@ -123,6 +123,29 @@ def test_timeline_says_what_was_played_shown_and_sent(tmp_path: Path, microphone
     assert found["seconds"] == pytest.approx(2.5, abs=1e-4)
 
 
+def test_a_host_that_speaks_makes_the_recording_begin_anew(microphone: Path) -> None:
+    """Without one a stopped microphone goes on where it was; the timeline tells each playing, the report counts all samples."""
+    board = VirtualBoard(microphone, np.arange(8000).astype(np.int16))
+    pdm = board.chip.microphone
+    timeline = Timeline(board, [(1000, "one")])
+    delivered = 0
+    for spoken, begun, sounds in ((False, 0, 1), (False, 0, 1), (True, 1, 2), (True, 2, 3)):
+        if spoken:
+            board.send(b"%")
+        board.run(0.2)
+        timeline.look()
+        before = pdm.position
+        pdm.task(4)
+        pdm.task(0)
+        assert (pdm.beginnings, pdm.position) == (begun, 0 if spoken else before)
+        assert pdm.delivered > delivered + 2000
+        delivered = pdm.delivered
+        board.run(0.2)
+        timeline.look()
+        assert [one.text for one in timeline.moments if one.kind == "sound"] == ["one"] * sounds
+    assert board.report().microphone_samples == pdm.delivered > 8000
+
+
 def test_words_have_the_firmwares_names_and_colours_are_one_moment(microphone: Path) -> None:
     board = VirtualBoard(microphone)
     timeline = Timeline(board, [])

@@ -343,6 +343,7 @@ class VirtualBoard:
 
     def send(self, data: bytes) -> None:
         """Bytes from the host to the board's serial port."""
+        self.chip.microphone.host_has_spoken |= bool(data)
         self.chip.console.host_to_board.extend(data)
         self.chip.console.wake()
 

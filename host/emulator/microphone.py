@@ -18,6 +18,8 @@ STUCK = -32768  # what a decimator makes of a data line that never moves: a boar
 class Pdm(Peripheral):
     """`pcm` is None on a board without microphone. The recording moves on only while the PDM runs; after its end there is silence.
 
+    Once a host has spoken to the board, every START plays the recording from its beginning: what the firmware heard by itself before,
+    from power-up on, is nothing that the host missed. With no host a stopped PDM goes on where it was.
     Samples are the firmware's own: gain registers are kept but not applied, so what a program reads is the recording, bit for bit.
     """
 
@@ -31,6 +33,9 @@ class Pdm(Peripheral):
         super().__init__(chip, 0x4001D000, 29, "PDM")
         self._bytes = None if pcm is None else pcm.astype("<i2").tobytes()
         self.position = 0  # samples delivered of the recording and the silence after it
+        self.delivered = 0  # samples in all
+        self.beginnings = 0  # how often the recording has begun anew
+        self.host_has_spoken = False
         self.delivered_at = 0  # when the last buffer was full
         self.running = False
         self._event: Event | None = None
@@ -72,6 +77,9 @@ class Pdm(Peripheral):
     def task(self, offset: int) -> None:
         if offset == _START and not self.running and self.value_of(0x500) & 1:
             self.running = True
+            if self.host_has_spoken and self.position:
+                self.position = 0
+                self.beginnings += 1
             self._next = self.chip.schedule.now() * 32_000_000
             self._begin_buffer()
         elif offset == _STOP and self.running:
@@ -111,5 +119,6 @@ class Pdm(Peripheral):
             return STUCK.to_bytes(2, "little", signed=True) * count
         part: bytes = self._bytes[2 * self.position:2 * (self.position + count)]
         self.position += count
+        self.delivered += count
         self.delivered_at = self.chip.schedule.now()
         return part + bytes(2 * count - len(part))

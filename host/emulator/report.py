@@ -58,7 +58,7 @@ def make_report(board: VirtualBoard) -> Report:
         instructions=int(state.instructions), cycles_cached=int(state.cached), cycles_uncached=int(state.uncached),
         cycles_low=low + outside, cycles_high=high + outside, cycles_awake=int(state.active), cycles_asleep=board.schedule.asleep,
         exceptions=board.exceptions, resets=board.resets, cache_on=bool(state.cache_on),
-        serial_overruns=sum(uart.overruns for uart in board.chip.uarts), microphone_samples=board.chip.microphone.position,
+        serial_overruns=sum(uart.overruns for uart in board.chip.uarts), microphone_samples=board.chip.microphone.delivered,
         unmodelled=list(board.unmodelled))
 
 

@@ -41,6 +41,7 @@ class Timeline:
         self.lines: list[str] = []  # the last ones
         self.labels: list[str] = []
         self._board, self._sounds = board, list(sounds)
+        self._all_sounds, self._beginnings = list(sounds), 0
         self._rest = b""
         board.chip.on_leds = self._led
 
@@ -63,6 +64,8 @@ class Timeline:
     def look(self) -> None:
         """Notice the recordings that the microphone has begun to deliver."""
         microphone = self._board.chip.microphone
+        if microphone.beginnings != self._beginnings:
+            self._sounds, self._beginnings = list(self._all_sounds), microphone.beginnings
         while self._sounds and microphone.position > self._sounds[0][0]:
             first, name = self._sounds.pop(0)
             self._add("sound", name, microphone.seconds_at(first))
