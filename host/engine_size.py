@@ -42,7 +42,7 @@ def part_of(symbol: SizedSymbol) -> str:
 def part_sizes(elf: Path) -> list[PartSize]:
     """Engine, front end, sketch and the rest; flash sums to the image, RAM to what the linker placed without the stack.
 
-    Unnamed bytes (strings, literal padding, alignment) count to the rest. Raises BoardError for what is no image of this chip.
+    Unnamed bytes (strings, alignment) count to the rest. Raises BoardError for what is no image of this chip.
     """
     data = elf.read_bytes()
     image = load_elf(elf, data)

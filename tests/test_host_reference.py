@@ -42,6 +42,22 @@ def test_engine_and_model_fit_the_room_they_were_given(elf: Path) -> None:
     assert int(arena[0]) <= engine.ram <= 12 * 1024
     assert all(size.flash > 0 and size.ram >= 0 for size in sizes)
     assert sum(size.flash for size in sizes) == sum(len(data) for _, data in load_elf(elf, elf.read_bytes()).segments)
+    flash, ram = engine_by_the_linker_map(elf.with_name("firmware.map"))
+    assert 0 <= flash - engine.flash <= 256 and 0 <= ram - engine.ram <= 64  # by files, with the strings and alignment between symbols
+
+
+def engine_by_the_linker_map(file: Path) -> tuple[int, int]:
+    """(flash, RAM) of the sections that come from the engine's object files."""
+    placed = file.read_text().split("Linker script and memory map")[1]
+    flash = ram = 0
+    for kind, address, size, source in re.findall(r"^ \.(\w+)[\w.]*\s+0x(\w+)\s+0x(\w+) (\S+)$", placed, re.MULTILINE):
+        if kind not in ("text", "rodata", "data", "ramfunc", "bss") or not re.search(
+                r"nn/nn_\w+\.o|model/model_aot\.o|src/engine_aot\.o|lib_a-mem(cpy|move|set)", source):
+            continue
+        in_ram = int(address, 16) >= 0x20000000
+        ram += int(size, 16) if in_ram else 0
+        flash += int(size, 16) if not in_ram or kind != "bss" else 0
+    return flash, ram
 
 
 def test_some_recordings(cli: Cli, elf: Path, speech_commands: Path, tmp_path: Path) -> None:

@@ -112,18 +112,24 @@ class SizedSymbol:
 
 
 def sized_symbols(data: bytes) -> list[SizedSymbol]:
-    """What takes memory in an ELF that load_elf accepts, each address once (the largest of its names), by address."""
+    """What takes memory in an ELF that load_elf accepts, each address once (the largest of its names), by address.
+
+    A function without a size (assembly may not say it) reaches to the next function or object, or to the end of its section.
+    """
     shoff, = struct.unpack_from("<I", data, 32)
     shnum, = struct.unpack_from("<H", data, 48)
     headers = _headers(data, shoff, shnum)
+    entries = [entry for entry in _entries(data, headers) if entry.kind in (_STT_OBJECT, _STT_FUNC) and 0 < entry.section < len(headers)]
+    starts = sorted({entry.address for entry in entries})
     found: dict[int, SizedSymbol] = {}
-    for entry in _entries(data, headers):
-        if entry.kind not in (_STT_OBJECT, _STT_FUNC) or not entry.size or not 0 < entry.section < len(headers):
-            continue
-        address = entry.value & ~1 if entry.kind == _STT_FUNC else entry.value
-        symbol = SizedSymbol(entry.name, entry.file, address, entry.size, headers[entry.section][1] != _SHT_NOBITS)
-        if address not in found or found[address].size < symbol.size:
-            found[address] = symbol
+    for entry in entries:
+        header = headers[entry.section]
+        size = entry.size
+        if not size and entry.kind == _STT_FUNC:
+            following = starts[bisect.bisect_right(starts, entry.address):][:1]
+            size = min([*following, header[3] + header[5]]) - entry.address
+        if size and (entry.address not in found or found[entry.address].size < size):
+            found[entry.address] = SizedSymbol(entry.name, entry.file, entry.address, size, header[1] != _SHT_NOBITS)
     return [found[address] for address in sorted(found)]
 
 
@@ -136,6 +142,11 @@ class _Entry:
     kind: int
     is_global: bool
     section: int
+
+    @property
+    def address(self) -> int:
+        """Without the Thumb bit of a function."""
+        return self.value & ~1 if self.kind == _STT_FUNC else self.value
 
 
 def _headers(data: bytes, shoff: int, shnum: int) -> list[tuple[int, ...]]:
@@ -163,8 +174,8 @@ def _symbols(data: bytes, shoff: int, shnum: int) -> tuple[list[Symbol], dict[st
     objects: dict[str, Symbol] = {}
     for entry in _entries(data, _headers(data, shoff, shnum)):
         if entry.kind == _STT_FUNC and entry.section:
-            if entry.is_global or entry.value & ~1 not in functions:
-                functions[entry.value & ~1] = Symbol(entry.name, entry.value & ~1, entry.size)
+            if entry.is_global or entry.address not in functions:
+                functions[entry.address] = Symbol(entry.name, entry.address, entry.size)
         elif entry.name and entry.section and entry.kind in (_STT_OBJECT, _STT_NONE):
             objects.setdefault(entry.name, Symbol(entry.name, entry.value, entry.size))
     return sorted(functions.values(), key=lambda one: one.address), objects
