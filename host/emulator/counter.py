@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,28 +61,32 @@ class BlockRecord:
     taken: int = 0
 
 
-class Counter:
+class Counter(ABC):
     """What both counters offer; `state` has the fields of native.c's counter_state."""
 
     state: Any
     costs: dict[int, tuple[int, int, BlockCost]]  # index -> address, size, cost
     name: str
 
+    @abstractmethod
     def insert(self, address: int, size: int, cost: BlockCost) -> None:
-        raise NotImplementedError
+        """Make a block known, before it first runs."""
 
+    @abstractmethod
     def settle(self, address: int) -> None:
-        raise NotImplementedError
+        """End the block in execution; `address`, where control went, tells whether its conditional branch was taken."""
 
+    @abstractmethod
     def hook_access(self, address: int) -> None:
-        raise NotImplementedError
+        """Tell `state` when the instruction at `address`, which touches a peripheral, is reached."""
 
+    @abstractmethod
     def records(self) -> Iterator[BlockRecord]:
-        raise NotImplementedError
+        """Every block seen so far."""
 
+    @abstractmethod
     def map_events(self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]) -> None:
         """Map registers of which `flags` (see peripherals.EventFlags) says which are events and whether they are raised."""
-        raise NotImplementedError
 
     def current(self) -> tuple[int, int, BlockCost] | None:
         """Address, size and cost of the block in execution."""
