@@ -13,6 +13,7 @@ _BY_NAME = ((ENGINE, ("nn_", "model_aot", "engine_")), (FRONT_END, ("frontend_",
             (SKETCH, ("protocol_", "reply_", "text_", "load_", "detector_", "commands_", "run_")))
 _BY_FILE = ((ENGINE, ("nn_", "model_aot", "engine_")), (FRONT_END, ("frontend",)),
             (SKETCH, ("protocol", "detector", "commands", "main.cpp")))
+_FRONT_END_STATE = "_ZL9front_end"  # a static variable of main.cpp
 _SKETCH_GLOBALS = ("setup", "loop", "step", "step_samples", "model_input", "model_output")
 
 
@@ -33,6 +34,8 @@ def part_of(symbol: SizedSymbol) -> str:
     """
     if symbol.name in _SHARED:
         return ENGINE
+    if symbol.name == _FRONT_END_STATE:
+        return FRONT_END
     if symbol.name in _SKETCH_GLOBALS or (symbol.name.startswith("_Z") and not symbol.file):  # what is C++ here is the sketch
         return SKETCH
     found = [part for part, starts in (_BY_FILE if symbol.file else _BY_NAME) if (symbol.file or symbol.name).startswith(starts)]
