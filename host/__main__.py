@@ -207,7 +207,7 @@ def trial(words: PortAndFiles, times: Annotated[int, typer.Option(min=1, max=100
             attempts = trials.trial(board, files, model, times, lambda _: progress.advance(task))
     if table:
         console.print(trials.trial_table(attempts))
-    console.print(trials.summary(attempts))
+    console.print(trials.summary(attempts, trials.is_smoke_test(run or REFERENCE)))
     _write_json(json_file, trials.to_json(attempts))
     if different := sum(attempt.different for attempt in attempts):
         raise HostError(f"trial: {different} inferences differ from the host's in score or decision; `infer --layers` finds the layer")

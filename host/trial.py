@@ -17,6 +17,7 @@ from host.board import Board
 from host.model import Model, listen, require_same
 from host.protocol import Heard, HostError
 from host.stream import Streamed, stream
+from trainer.artifact import ModelArtifact
 from trainer.spec import SILENCE, UNKNOWN
 
 Pcm = NDArray[np.int16]
@@ -135,7 +136,12 @@ def trial_table(attempts: Sequence[Attempt]) -> Table:
     return table
 
 
-def summary(attempts: Sequence[Attempt]) -> str:
+def is_smoke_test(run: Path) -> bool:
+    """True for a run folder whose network was trained on synthetic speech."""
+    return (run / "artifact.json").is_file() and ModelArtifact.load(run).is_smoke_test
+
+
+def summary(attempts: Sequence[Attempt], smoke_test: bool = False) -> str:
     """Right per class and in all, and how many inferences differ from the host's."""
     per_class = []
     for label in dict.fromkeys(attempt.expected for attempt in attempts):
@@ -143,7 +149,8 @@ def summary(attempts: Sequence[Attempt]) -> str:
         per_class.append(f"{label} {sum(attempt.right for attempt in group)}/{len(group)}")
     right, different = sum(a.right for a in attempts), sum(a.different for a in attempts)
     total = sum(a.inferences for a in attempts)
-    return (f"{right} of {len(attempts)} right ({', '.join(per_class)}); "
+    what = "smoke test on synthetic speech: " if smoke_test else ""
+    return (f"{what}{right} of {len(attempts)} right ({', '.join(per_class)}); "
             f"{different} of {total} inferences differ from the host's in score or decision")
 
 
