@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -72,6 +73,8 @@ def _tinyconv() -> Iterator[Figure]:
                        ("frontend_slice", "pre (slice)"), ("frontend_window", "pre (window)"), ("post", "post")):
         yield Figure(f"{key}_cycles", round(result.stage(stage).mean_cycles), f"mean of {result.stage(stage).n}")
         yield Figure(f"{key}_cycles_uncached", round(uncached[stage].mean_cycles), f"mean of {uncached[stage].n}")
+    yield from _bounds("tinyconv_window", elf, _infer)
+    yield from _bounds("frontend_slice", elf, _features, unit=49)
     yield Figure("flash_bytes", result.memory.flash, "whole image: start-up, protocol, front end, engine, model")
     yield Figure("ram_bytes", result.memory.static_ram + result.memory.stack_high_water, "static RAM and deepest stack")
     yield Figure("arena_bytes", result.memory.arena, "activations and scratch")
@@ -85,6 +88,29 @@ def _engine_size(elf: Path) -> Iterator[Figure]:
         key, note = PARTS[size.part], f"{size.part}; stack not counted"
         yield Figure(f"{key}_flash_bytes", size.flash, note)
         yield Figure(f"{key}_ram_bytes", size.ram, note)
+
+
+def _bounds(key: str, elf: Path, work: Callable[[Board, int], object], unit: int = 1) -> Iterator[Figure]:
+    """The cycle model's bounds (every load 1 or 2 cycles, a branch's refill 1 or 3) of `work`, from what ten more of it add to a run."""
+    totals = []
+    for count in (1, 11):
+        report = OUT / "bounds.json"
+        with launch(elf, json_file=report) as port, Board(port) as board:
+            work(board, count)
+        found = json.loads(report.read_text())
+        totals.append((found["cycles_low"], found["cycles_high"]))
+    for end, few, many in zip(("low", "high"), totals[0], totals[1], strict=True):
+        yield Figure(f"{key}_cycles_{end}", round((many - few) / 10 / unit), "bound of the cycle model")
+
+
+def _infer(board: Board, count: int) -> None:
+    board.load_input(bytes(board.identity.input_bytes))
+    board.infer(count)
+
+
+def _features(board: Board, count: int) -> None:
+    board.load_pcm(made_up_audio(16000))
+    board.windows(count)
 
 
 def _listening() -> Iterator[Figure]:
@@ -127,11 +153,13 @@ def _dscnn() -> Iterator[Figure]:
         yield Figure("dscnn_window_cycles", None, "not available here: set KWS_MLPERF to the folder of MLPerf Tiny's models")
         return
     _convert(model, OUT / "dscnn")
-    with connect(str(build_firmware(OUT / "dscnn", OUT / "dscnn_build"))) as board:
+    elf = build_firmware(OUT / "dscnn", OUT / "dscnn_build")
+    with connect(str(elf)) as board:
         result = profile(board, 5)
     yield Figure("dscnn_window_cycles", round(result.stage("inference").mean_cycles), "MLPerf Tiny's kws_ref_model, mean of 5")
     uncached = next(stage for stage in result.uncached if stage.name == "inference")
     yield Figure("dscnn_window_cycles_uncached", round(uncached.mean_cycles), "mean of 5")
+    yield from _bounds("dscnn_window", elf, _infer)
 
 
 def _speeds() -> Iterator[Figure]:
@@ -164,17 +192,22 @@ def _timed() -> Iterator[list[float]]:
 
 
 def _table(figures: list[Figure]) -> Table:
-    table = Table(title="bench")
+    """One row per figure; fits in 80 columns."""
+    table = Table(title="bench", box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", pad_edge=False,
+                  padding=(0, 1, 0, 0))
     table.add_column("figure", no_wrap=True)
-    for heading in ("value", "uncached", "best elsewhere"):
-        table.add_column(heading, justify="right", no_wrap=heading != "best elsewhere")
+    for heading in ("value", "bounds", "uncached"):
+        table.add_column(heading, justify="right", no_wrap=True)
     values = {figure.key: figure.value for figure in figures}
     for figure in figures:
-        if figure.key.endswith("_uncached"):
+        if figure.key.endswith(("_uncached", "_low", "_high")):
             continue
-        elsewhere = BEST_ELSEWHERE.get(figure.key)
-        best = f"{elsewhere[0]:,} {elsewhere[1]}" if elsewhere else ""
-        table.add_row(figure.key, _number(figure.value) or figure.note, _number(values.get(f"{figure.key}_uncached")), best)
+        low, high = (values.get(f"{figure.key}_{end}") for end in ("low", "high"))
+        bounds = f"{_number(low)}..{_number(high)}" if low and high else ""
+        table.add_row(figure.key, _number(figure.value), bounds, _number(values.get(f"{figure.key}_uncached")))
+    missing = [f"{figure.key}: {figure.note}." for figure in figures if figure.value is None]
+    best = [f"Best elsewhere, {key}: {cycles:,} ({who})." for key, (cycles, who) in BEST_ELSEWHERE.items()]
+    table.caption = " ".join(missing + best)
     return table
 
 
