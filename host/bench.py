@@ -91,16 +91,16 @@ def _engine_size(elf: Path) -> Iterator[Figure]:
 
 
 def _bounds(key: str, elf: Path, work: Callable[[Board, int], object], unit: int = 1) -> Iterator[Figure]:
-    """The cycle model's bounds (every load 1 or 2 cycles, a branch's refill 1 or 3) of `work`, from what ten more of it add to a run."""
+    """The cycle model's bounds (every load 1 or 2 cycles, a branch's refill 1 or 3) and the instructions of `work`."""
     totals = []
     for count in (1, 11):
         report = OUT / "bounds.json"
         with launch(elf, json_file=report) as port, Board(port) as board:
             work(board, count)
         found = json.loads(report.read_text())
-        totals.append((found["cycles_low"], found["cycles_high"]))
-    for end, few, many in zip(("low", "high"), totals[0], totals[1], strict=True):
-        yield Figure(f"{key}_cycles_{end}", round((many - few) / 10 / unit), "bound of the cycle model")
+        totals.append((found["cycles_low"], found["cycles_high"], found["instructions"]))
+    for end, few, many in zip(("cycles_low", "cycles_high", "instructions"), totals[0], totals[1], strict=True):
+        yield Figure(f"{key}_{end}", round((many - few) / 10 / unit), "by what ten more of it add to a run")
 
 
 def _infer(board: Board, count: int) -> None:
