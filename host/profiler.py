@@ -117,7 +117,7 @@ def stage_table(result: Profile) -> Table:
     """One row per stage; fits in 80 columns."""
     how = "modelled: virtual board" if result.modelled else "measured"
     table = Table(title=f"{result.identity.board}, engine {result.identity.engine}, {result.identity.clock_hz / 1e6:g} MHz ({how})",
-                  box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+                  box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("stage", "n", "min\nus", "max\nus", "mean\nus", "min\nms", "max\nms", "mean\nms", "uncached\nus"):
         table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
     for s, without in zip(result.stages, result.uncached, strict=True):
