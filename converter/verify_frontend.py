@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from converter.engines import Unavailable
 from converter.frontend import WHEEL, WHEEL_VERSION, MicroFrontend, WheelEngine, load_wheel, quantize_features
-from converter.frontend_native import NativeEngine, find_compiler
+from converter.frontend_native import NativeEngine, build, find_compiler
 from converter.graph import ConvertError, Graph, Int8
 from converter.verify import Climb, Rung, Tally
 from converter.wav import SUFFIXES, read_wav
@@ -20,26 +20,29 @@ GENERATED_SECONDS = 4
 
 
 def front_end(given: Climb) -> Rung:
-    """Raw values from reset for every clip, all clips in one stream, and generated sounds."""
+    """Raw values from reset for every clip, all clips in one stream, and generated sounds; the portable form and the DSP form."""
     spec = _feature_spec(given.graph)
     library = load_wheel()
     if library is None:
         raise Unavailable(f"the package {WHEEL}=={WHEEL_VERSION} is not installed")
     if find_compiler() is None:
         raise Unavailable("no C compiler (cc, gcc, clang) is installed")
-    ours, theirs = NativeEngine(spec), WheelEngine(spec, library)
+    forms = [(name, NativeEngine(spec, build(spec, given.folder / f"frontend_{name}.so", ("-shared", "-fPIC", f"-DFRONTEND_SIMD={simd}"))))
+             for simd, name in enumerate(("portable", "DSP"))]
+    theirs = WheelEngine(spec, library)
     streams = [(f"clip {index}", pcm) for index, pcm in enumerate(given.pcm)]
     if len(given.pcm):
         streams.append(("all clips in one stream", given.pcm.reshape(-1)))
     streams += generated(spec.sample_rate_hz)
     seconds = sum(len(pcm) for _, pcm in streams) / spec.sample_rate_hz
-    tally = Tally("", f"streams ({seconds:,.0f} s of audio)")
-    names = ("our C", "TFLM's C")
+    tally = Tally("", f"streams, portable and DSP form ({seconds:,.0f} s of audio each)")
     for where, pcm in streams:
-        ours.reset()
-        theirs.reset()
         samples = np.ascontiguousarray(pcm)
-        tally.compare(f"front end, {where}", names, ours.process(samples), theirs.process(samples))
+        theirs.reset()
+        wanted = theirs.process(samples)
+        for name, ours in forms:
+            ours.reset()
+            tally.compare(f"front end, {where}", (f"our C ({name})", "TFLM's C"), ours.process(samples), wanted)
     for index, features in enumerate(given.vectors.get("features", ())):
         theirs.reset()
         fresh = quantize_features(theirs.process(np.ascontiguousarray(given.pcm[index])), spec)
