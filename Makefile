@@ -12,7 +12,7 @@ setup:
 	@$(PYTHON) bootstrap.py
 
 setup-test:
-	@$(PYTHON) bootstrap.py test tf
+	@$(PYTHON) bootstrap.py test tf roofline tvm ray digits
 
 # A spoken word from PyTorch to the (virtual) board; every line is a command of the README.
 demo: setup
