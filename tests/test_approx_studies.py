@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from rich.progress import Progress
 from torch.nn import functional
 
-from trainer.approx import lowrank, precision
+from converter.graph import FullyConnected, Graph, QuantParams, Softmax, Tensor
+from converter.reference import run_batch
+from trainer.approx import lowrank, precision, speed
+from trainer.approx.board import low_rank
+from trainer.approx.digits import load_digits, study
 from trainer.approx.studies import run
 from trainer.errors import TrainerError
 
@@ -47,10 +53,58 @@ def test_break_even_lies_between_the_ranks_that_enclose_it() -> None:
 
 
 def test_what_a_study_lacks_is_said(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(TrainerError, match="one of precision, svd, digits, log"):
-        run("fft", tmp_path, None)
-    with pytest.raises(TrainerError, match="--data"):
-        run("digits", tmp_path, None)
+    with pytest.raises(TrainerError, match="one of precision, speed, svd, digits, log"):
+        run("fft", tmp_path, None, None, Progress())
+    with pytest.raises(TrainerError, match="--run"):
+        run("board", tmp_path, None, None, Progress())
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(bytes((0, 0, 8, 3)) + bytes(12) + b"x")
     with pytest.raises(TrainerError, match="as long as it says"):
-        run("digits", tmp_path, tmp_path)
+        run("digits", tmp_path, tmp_path, None, Progress())
+
+
+def test_every_product_in_fp64_is_the_product_but_the_logarithmic_one() -> None:
+    a, b = precision.draw_matrices("normal", 0)
+    for way in ("direct", "svd"):
+        torch.testing.assert_close(precision.multiply(a, b, way, "fp64"), a @ b, rtol=0, atol=1e-12)
+    errors = {(r["transform"], r["precision"]): r["relative_rms"] for r in precision.product_study(seeds=1) if r["input"] == "normal"}
+    assert errors["direct", "fp64"] < 1e-15 and errors["svd", "fp32"] < 1e-6
+    assert errors["log 32", "fp64"] == pytest.approx(errors["log 32", "fp16"], rel=0.02) == pytest.approx(0.009, abs=0.001)
+
+
+def test_int8_error_of_the_fft_is_between_both_winograd_forms() -> None:
+    layers = [precision.draw("relu", 1, seed) for seed in range(8)]
+    f2, fft, f4 = (precision.relative_rms(layers, transform, "int8") for transform in ("winograd", "fft", "winograd4"))
+    assert f2 < fft < f4
+
+
+@pytest.mark.parametrize("method, fewer", [("torch", 1.0), ("im2col", 1.0), ("winograd", 2.25), ("winograd4", 4.0)])
+def test_multiplications_that_each_method_saves_on_whole_tiles(method: str, fewer: float) -> None:
+    direct = speed.multiplications("torch", 64, 64, 58, 3)
+    assert direct == 56 * 56 * 9 * 64 * 64 and direct / speed.multiplications(method, 64, 64, 58, 3) == fewer
+
+
+def test_digits_without_a_folder_are_the_small_ones() -> None:
+    digits = load_digits(None)
+    assert [len(part) for part in digits] == [1437, 1437, 360, 360] and digits[0].shape[1] == 64 and digits[0].max() == 1.0
+    whole, *parts = study(digits, epochs=8, rounds=1)
+    assert whole["accuracy"] > 0.9 and parts[0]["accuracy"] < parts[-1]["accuracy"] == pytest.approx(whole["accuracy"], abs=0.01)
+
+
+def test_dense_layer_before_a_softmax_loses_nothing_at_one_rank_less() -> None:
+    """The mean over the outputs changes no score: 5 outputs have rank 4; each output may be rounded otherwise by a few steps."""
+    graph = random_dense_softmax(inputs=60, outputs=5)
+    x = np.random.default_rng(0).integers(-128, 128, (200, 1, 60), np.int8)
+    scores = run_batch(graph, x).astype(int)
+    kept, lost = (np.abs(run_batch(low_rank(graph, rank, x), x).astype(int) - scores).max() for rank in (4, 1))
+    assert kept <= 6 < 40 < lost
+    with pytest.raises(TrainerError, match="rank of 1 to 5, got NONE and rank 6"):
+        low_rank(graph, 6, x)
+
+
+def random_dense_softmax(inputs: int, outputs: int) -> Graph:
+    rng = np.random.default_rng(1)
+    weights = rng.integers(-127, 128, (outputs, inputs), np.int8)
+    tensors = (Tensor("x", (1, inputs), QuantParams((0.02,), (3,))), Tensor("logits", (1, outputs), QuantParams((0.05,), (0,))),
+               Tensor("scores", (1, outputs), QuantParams((1 / 256,), (-128,))))
+    dense = FullyConnected("logits", 0, 1, weights, QuantParams((0.0008,), (0,)), rng.integers(-9000, 9000, outputs, np.int32), "NONE")
+    return Graph(tensors, (dense, Softmax("scores", 1, 2)), 0, 2)

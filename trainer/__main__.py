@@ -179,14 +179,16 @@ def audio(recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC fil
 
 
 @app.command()
-def approx(study: Annotated[str, typer.Argument(help="precision, svd, digits or log")],
-           out: Annotated[Path, typer.Option(help="the folder to write STUDY.json and STUDY.png to")] = Path("build/approx"),
-           data: Annotated[Path | None, typer.Option(help="a folder with MNIST's idx files: digits needs it, svd uses it")] = None) -> None:
-    """Study approximate kernels: error against precision, low-rank factors, digits read by them, logarithmic numbers."""
+def approx(study: Annotated[str, typer.Argument(help="precision, speed, svd, digits, log, board or all")],
+           out: Annotated[Path, typer.Option(help="the folder to write STUDY.json, STUDY.png and approx.html to")] = Path("build/approx"),
+           data: Annotated[Path | None, typer.Option(help="svd, digits: a folder with MNIST's idx files (default: scikit-learn's)")] = None,
+           trained: Annotated[Path | None, typer.Option("--run", help="board: an exported run folder")] = None) -> None:
+    """Study approximate kernels: error, speed against torch, low-rank factors, logarithmic numbers, and what the board makes of them."""
     from trainer.approx.studies import run
 
-    for file in run(study, out, data):
-        typer.echo(f"{file}")
+    with _progress() as progress:
+        for file in run(study, out, data, trained, progress):
+            typer.echo(f"{file}")
 
 
 def _absolute(data: str) -> str:

@@ -117,15 +117,21 @@ def join_tiles(y: Tensor, h: int, w: int) -> Tensor:
 
 
 def _winograd(x: Tensor, k: Tensor, form: Winograd) -> Tensor:
+    """The tile's axes t, t stand in front, so that each transform is a product of a small matrix and one long one."""
     bt, g, at = (torch.tensor(rows, dtype=x.dtype, device=x.device) for rows in (form.bt, form.g, form.at))
     n, inputs, h, w = x.shape
-    u = g @ k @ g.T  # [out, in, t, t]
-    v = bt @ tiles_of(x, form) @ bt.T  # [n, in, rows, columns, t, t]
-    rows, columns, t = v.shape[2], v.shape[3], form.tile
-    u_points = u.permute(2, 3, 0, 1).reshape(t * t, -1, inputs)
-    v_points = v.permute(4, 5, 1, 0, 2, 3).reshape(t * t, inputs, -1)
-    products = torch.bmm(u_points, v_points).reshape(t, t, len(k), n, rows, columns).permute(3, 2, 4, 5, 0, 1)
-    return join_tiles(at @ products @ at.T, h - 2, w - 2)
+    m, t = form.m, form.tile
+    tiles = tiles_of(x, form)  # [n, in, rows, columns, t, t]
+    rows, columns = tiles.shape[2:4]
+    u = (g @ k @ g.T).permute(2, 3, 0, 1).reshape(t * t, -1, inputs)
+    v = _both_axes(bt, tiles.permute(4, 5, 1, 0, 2, 3).reshape(t, t, -1)).reshape(t * t, inputs, -1)
+    y = _both_axes(at, (u @ v).reshape(t, t, -1)).reshape(m, m, len(k), n, rows, columns)
+    return y.permute(3, 2, 4, 0, 5, 1).reshape(n, len(k), rows * m, columns * m)[:, :, :h - 2, :w - 2]
+
+
+def _both_axes(matrix: Tensor, t: Tensor) -> Tensor:
+    """M t M^T over the first two axes of t [., ., positions]."""
+    return matrix @ (matrix @ t.reshape(len(t), -1)).reshape(len(matrix), *t.shape[1:])
 
 
 def _fft(x: Tensor, k: Tensor) -> Tensor:

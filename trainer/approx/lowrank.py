@@ -20,14 +20,13 @@ BATCH, FRACTIONS = 64, tuple(i / 32 for i in (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 
 
 
 def inputs(data: Path | None) -> dict[str, Tensor]:
-    """Matrices by name: a photograph, N(0,1) numbers and, with MNIST's folder, digits, activations and a weight."""
-    found = {"image": _photograph(), "random": torch.randn(512, 512, generator=torch.Generator().manual_seed(0))}
-    if data is not None:
-        train_x, train_y, test_x, _ = load_digits(data)
-        net = train_perceptron(train_x, train_y)
-        first = net[0]
-        assert isinstance(first, nn.Linear)
-        found |= {"digits": test_x[:1024], "layer activations": net[:2](test_x[:1024]), "layer weight": first.weight.detach()}
+    """Five matrices by name: a photograph, N(0,1) numbers, digits (data: see load_digits), activations and a weight of a net they train."""
+    train_x, train_y, test_x, _ = load_digits(data)
+    net = train_perceptron(train_x, train_y)
+    first = net[0]
+    assert isinstance(first, nn.Linear)
+    found = {"image": _photograph(), "random": torch.randn(512, 512, generator=torch.Generator().manual_seed(0)),
+             "digits": test_x[:1024], "layer activations": net[:2](test_x[:1024]), "layer weight": first.weight.detach()}
     return {name: matrix.double() for name, matrix in found.items()}
 
 

@@ -18,7 +18,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes; level is a dashed line across, with its name."""
+    """One pair of axes; level is a dashed line across, with its name; names: x are long words, written at a slant."""
 
     title: str
     x_label: str
@@ -27,17 +27,20 @@ class Panel:
     log_x: bool = False
     log_y: bool = False
     level: tuple[float, str] | None = None
+    names: bool = False
 
 
 def plot(title: str, panels: Sequence[Panel]) -> bytes:
-    """The panels side by side under one title, as a PNG."""
+    """The panels, up to three side by side, under one title, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.6 * len(panels), 4.6), layout="constrained")
+    columns = len(panels) if len(panels) <= 3 else 2
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.6 * columns, 4.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
         for number, line in enumerate(panel.lines):
             axes.plot(line.x, line.y, marker=MARKS[number % len(MARKS)], markersize=5, label=line.name)
         if panel.level:
@@ -47,6 +50,8 @@ def plot(title: str, panels: Sequence[Panel]) -> bytes:
             axes.set_xscale("log", base=2)
         if panel.log_y:
             axes.set_yscale("log")
+        if panel.names:
+            axes.set_xticks(range(len(panel.lines[0].x)), [str(x) for x in panel.lines[0].x], rotation=35, ha="right", fontsize=8)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     made = io.BytesIO()

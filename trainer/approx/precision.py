@@ -1,4 +1,4 @@
-"""Reconstruction error of each convolution transform against the precision it is computed in.
+"""Reconstruction error of each transform of a convolution or a matrix product against the precision it is computed in.
 
 Every product and every sum is rounded to the named type, terms one after the other; the truth is the exact layer of operands already
 rounded to that type, so only arithmetic is judged. int8 is the exception: there rounding the operands is the method, and is judged too.
@@ -13,10 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainer.approx.conv import F2, F4, join_tiles, tiles_of
+from trainer.approx.logmath import log_matmul
+from trainer.approx.matmul import factor
 
 FLOATS = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 PRECISIONS = (*FLOATS, "int8")
 TRANSFORMS = ("direct", "winograd", "winograd4", "fft")
+PRODUCTS = ("direct", "svd", "log 32")  # of two matrices; svd: all ranks kept; log: 32 steps per octave
 INPUTS = ("normal", "uniform", "relu")
 CHANNELS = (1, 16, 64)
 BATCH, SIDE, OUT = 4, 26, 2  # pictures 26 x 26: 24 x 24 outputs, whole tiles of both Winograd forms
@@ -25,13 +28,21 @@ BATCH, SIDE, OUT = 4, 26, 2  # pictures 26 x 26: 24 x 24 outputs, whole tiles of
 def draw(distribution: str, channels: int, seed: int) -> tuple[Tensor, Tensor]:
     """x [4, channels, 26, 26] and k [2, channels, 3, 3] in fp64: x N(0,1), its ReLU, or uniform in [-1, 1]; k N(0,1)."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (BATCH, channels, SIDE, SIDE)
-    x = torch.randn(shape, generator=generator, dtype=torch.float64)
-    if distribution == "uniform":
-        x = 2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1
-    elif distribution == "relu":
-        x = x.relu()
+    x = _operand(distribution, (BATCH, channels, SIDE, SIDE), generator)
     return x, torch.randn((OUT, channels, 3, 3), generator=generator, dtype=torch.float64)
+
+
+def draw_matrices(distribution: str, seed: int) -> tuple[Tensor, Tensor]:
+    """a [32, 256] of the distribution and b [256, 32] of N(0,1), in fp64."""
+    generator = torch.Generator().manual_seed(seed)
+    return _operand(distribution, (32, 256), generator), torch.randn((256, 32), generator=generator, dtype=torch.float64)
+
+
+def _operand(distribution: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    normal = torch.randn(shape, generator=generator, dtype=torch.float64)
+    if distribution == "uniform":
+        return 2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1
+    return normal.relu() if distribution == "relu" else normal
 
 
 def study(channels: tuple[int, ...] = CHANNELS, seeds: int = 4) -> list[dict[str, Any]]:
@@ -42,8 +53,6 @@ def study(channels: tuple[int, ...] = CHANNELS, seeds: int = 4) -> list[dict[str
             layers = [draw(distribution, count, seed) for seed in range(seeds)]
             for precision in PRECISIONS:
                 for transform in TRANSFORMS:
-                    if precision == "int8" and transform == "fft":
-                        continue  # no int8 FFT is defined here
                     records.append({"transform": transform, "precision": precision, "input": distribution, "channels": count,
                                     "relative_rms": relative_rms(layers, transform, precision)})
     return records
@@ -55,29 +64,71 @@ def relative_rms(layers: list[tuple[Tensor, Tensor]], transform: str, precision:
     for x, k in layers:
         if precision != "int8":
             x, k = x.to(FLOATS[precision]), k.to(FLOATS[precision])
-        high, low = _truth(x, k)
+        high, low = exact_sum(_conv_terms(x, k))
         got = convolve_int8(x, k, transform) if precision == "int8" else convolve(x, k, transform)
         error += float(((got.double() - high) - low).square().sum())
         truth += float(high.square().sum())
     return float((error / truth) ** 0.5)
 
 
-def _truth(x: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """The convolution as high + low, both fp64, good to about 1e-30: errors of products and sums are kept (Dekker, 1971)."""
-    x, k = x.double(), k.double()
+def product_study(seeds: int = 2) -> list[dict[str, Any]]:
+    """One record per way to multiply matrices [32, 256] and [256, 32], precision and distribution: relative RMS error over all seeds."""
+    records = []
+    for distribution in INPUTS:
+        pairs = [draw_matrices(distribution, seed) for seed in range(seeds)]
+        for precision in PRECISIONS:
+            for way in PRODUCTS:
+                error = truth = 0.0
+                for a, b in pairs:
+                    if precision != "int8":
+                        a, b = a.to(FLOATS[precision]), b.to(FLOATS[precision])
+                    high, low = exact_sum([(a[:, None, i], b[None, i]) for i in range(a.shape[1])])
+                    error += float(((multiply(a, b, way, precision).double() - high) - low).square().sum())
+                    truth += float(high.square().sum())
+                records.append({"transform": way, "precision": precision, "input": distribution, "relative_rms": (error / truth) ** 0.5})
+    return records
+
+
+def multiply(a: Tensor, b: Tensor, way: str, precision: str) -> Tensor:
+    """a b in the precision; svd keeps the factors of a apart, log multiplies by adding exponents (its sums are exact integers)."""
+    if way == "log 32":
+        return log_matmul(quantize(a) if precision == "int8" else a, quantize(b) if precision == "int8" else b, 32)
+    if precision == "int8":
+        if way == "direct":
+            return quantize(a) @ quantize(b)
+        left, right = factor(a, min(a.shape))
+        return quantize(left) @ quantize(quantize(right) @ quantize(b))
+    if way == "direct":
+        return _product(a, b)
+    left, right = factor(a.double(), min(a.shape))
+    return _product(left.to(a.dtype), _product(right.to(a.dtype), b))
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    y = a.new_zeros(a.shape[0], b.shape[1])
+    for i in range(a.shape[1]):
+        y = y + a[:, i, None] * b[i]
+    return y
+
+
+def _conv_terms(x: Tensor, k: Tensor) -> list[tuple[Tensor, Tensor]]:
     h, w = x.shape[2] - 2, x.shape[3] - 2
-    high = low = x.new_zeros(len(x), len(k), h, w)
-    for c in range(x.shape[1]):
-        for row in range(3):
-            for column in range(3):
-                a, b = x[:, None, c, row:row + h, column:column + w], k[:, c, row, column][:, None, None]
-                product = a * b
-                (a1, a0), (b1, b0) = _halves(a), _halves(b)
-                product_error = ((a1 * b1 - product) + a1 * b0 + a0 * b1) + a0 * b0
-                total = high + product
-                taken = total - high
-                low = low + (((high - (total - taken)) + (product - taken)) + product_error)
-                high = total
+    return [(x[:, None, c, row:row + h, column:column + w], k[:, c, row, column][:, None, None])
+            for c in range(x.shape[1]) for row in range(3) for column in range(3)]
+
+
+def exact_sum(terms: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The sum of products as high + low, both fp64, good to about 1e-30: errors of products and sums are kept (Dekker, 1971)."""
+    high = low = torch.zeros((), dtype=torch.float64)
+    for left, right in terms:
+        a, b = left.double(), right.double()
+        product = a * b
+        (a1, a0), (b1, b0) = _halves(a), _halves(b)
+        product_error = ((a1 * b1 - product) + a1 * b0 + a0 * b1) + a0 * b0
+        total = high + product
+        taken = total - high
+        low = low + (((high - (total - taken)) + (product - taken)) + product_error)
+        high = total
     return high, low
 
 
@@ -100,12 +151,9 @@ def convolve(x: Tensor, k: Tensor, transform: str) -> Tensor:
 
 
 def _direct(x: Tensor, k: Tensor) -> Tensor:
-    h, w = x.shape[2] - 2, x.shape[3] - 2
-    y = x.new_zeros(len(x), len(k), h, w)
-    for c in range(x.shape[1]):
-        for row in range(3):
-            for column in range(3):
-                y = y + x[:, None, c, row:row + h, column:column + w] * k[:, c, row, column][:, None, None]
+    y = torch.zeros((), dtype=x.dtype)
+    for a, b in _conv_terms(x, k):
+        y = y + a * b
     return y
 
 
@@ -135,10 +183,15 @@ def _channel_sum(u: Tensor, v: Tensor) -> Tensor:
 
 
 def convolve_int8(x: Tensor, k: Tensor, transform: str) -> Tensor:
-    """int8 operands, per tensor and symmetric; Winograd transforms them and rounds the transformed ones to int8 again."""
+    """int8 operands, per tensor and symmetric; Winograd and the FFT round the transformed operands to int8 again, the way back is exact."""
     x, k = quantize(x), quantize(k)
     if transform == "direct":
         return functional.conv2d(x, k)  # sums of products of 8 bit integers times one scale: exact in fp64
+    if transform == "fft":
+        size = x.shape[2:]
+        xs, ks = (torch.view_as_complex(quantize(torch.view_as_real(torch.fft.rfft2(t, s=size)))) for t in (x, k))
+        y: Tensor = torch.fft.irfft2(torch.einsum("nchw,ochw->nohw", xs, ks.conj()), s=size)
+        return y[:, :, :size[0] - 2, :size[1] - 2]
     form = F2 if transform == "winograd" else F4
     u, v = quantize(apply_both(form.g, k)), quantize(apply_both(form.bt, tiles_of(x, form)))
     return join_tiles(apply_both(form.at, _channel_sum(u, v)), x.shape[2] - 2, x.shape[3] - 2)

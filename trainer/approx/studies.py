@@ -1,4 +1,4 @@
-"""The studies as files: OUT/<study>.json with every record, OUT/<study>.png with the plots."""
+"""The studies as files: OUT/<study>.json with every record, OUT/<study>.png with the plots, OUT/approx.html with all that are there."""
 
 from __future__ import annotations
 
@@ -8,35 +8,49 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import Progress
 
-from trainer.approx import digits, lowrank, precision
+from trainer.approx import board, digits, lowrank, precision, speed
 from trainer.approx.logmath import log_matmul
+from trainer.approx.page import render
 from trainer.approx.pictures import Line, Panel, plot
 from trainer.artifact import write_atomic
 from trainer.errors import TrainerError
 
-STUDIES = ("precision", "svd", "digits", "log")
+STUDIES = ("precision", "speed", "svd", "digits", "log", "board")
 Records = list[dict[str, Any]]
 BASES = (1, 2, 4, 8, 16, 32, 64, 128)
 TERMS, SEEDS = 256, 3
 
 
-def run(study: str, out: Path, data: Path | None) -> list[Path]:
-    """Make the study and write its two files into out; data is a folder with MNIST's idx files."""
-    if study not in STUDIES:
-        raise TrainerError(f"approx: the study is one of {', '.join(STUDIES)}, got {study!r}; name one of these")
+def run(study: str, out: Path, data: Path | None, trained: Path | None, progress: Progress) -> list[Path]:
+    """Make one study or, by the name all, each of them, and the page.
+
+    data is a folder with MNIST's idx files (None: scikit-learn's small digits), trained a run folder for the study of the board;
+    without one, `all` leaves that study out.
+    """
+    if study not in (*STUDIES, "all"):
+        raise TrainerError(f"approx: the study is one of {', '.join(STUDIES)} or all, got {study!r}; name one of these")
+    made = []
+    chosen = [name for name in STUDIES if trained or name != "board"] if study == "all" else [study]
+    for name in chosen:
+        result, picture = _board(trained, out, progress) if name == "board" else _make(name, data)
+        for file, content in ((f"{name}.json", json.dumps(result, indent=1).encode() + b"\n"), (f"{name}.png", picture)):
+            write_atomic(out / file, content)
+            made.append(out / file)
+    present = {name: json.loads((out / f"{name}.json").read_text()) for name in STUDIES if (out / f"{name}.json").is_file()}
+    write_atomic(out / "approx.html", render(present).encode())
+    return [*made, out / "approx.html"]
+
+
+def _make(study: str, data: Path | None) -> tuple[dict[str, Any], bytes]:
     if study == "precision":
-        result, picture = _precision()
-    elif study == "svd":
-        result, picture = _svd(data)
-    elif study == "digits":
-        result, picture = _digits(data)
-    else:
-        result, picture = _log()
-    files = {f"{study}.json": json.dumps(result, indent=1).encode() + b"\n", f"{study}.png": picture}
-    for name, content in files.items():
-        write_atomic(out / name, content)
-    return [out / name for name in files]
+        return _precision()
+    if study == "speed":
+        return _speed()
+    if study == "svd":
+        return _svd(data)
+    return _digits(data) if study == "digits" else _log()
 
 
 def _lines(records: Records, by: str, x: str, y: str) -> tuple[Line, ...]:
@@ -51,7 +65,36 @@ def _precision() -> tuple[dict[str, Any], bytes]:
                     _lines([r for r in records if r["channels"] == count and r["input"] == "normal"],
                            "transform", "precision", "relative_rms"),
                     log_y=True) for count in precision.CHANNELS]
-    return {"records": records}, plot("3x3 convolution: reconstruction error against precision", panels)
+    products = precision.product_study()
+    panels.append(Panel("matrices, 256 terms, N(0,1)", "precision", "relative RMS error",
+                        _lines([r for r in products if r["input"] == "normal"], "transform", "precision", "relative_rms"), log_y=True))
+    return {"convolution": records, "product": products}, plot("Reconstruction error against precision: 3x3 convolution, product", panels)
+
+
+def _speed() -> tuple[dict[str, Any], bytes]:
+    records = speed.study()
+    panels = [Panel("time beside torch's own kernel", "", "times as long as torch (fp32, one thread)",
+                    _lines(records, "method", "layer", "times_torch"), log_y=True, names=True),
+              Panel("multiplications saved", "", "times fewer than direct, transforms left out",
+                    _lines(records, "method", "layer", "fewer_multiplications"), log_y=True, names=True)]
+    return {"records": records}, plot("2-D convolution: what the fewer multiplications are worth", panels)
+
+
+def _board(trained: Path | None, out: Path, progress: Progress) -> tuple[dict[str, Any], bytes]:
+    if trained is None:
+        raise TrainerError("approx board: the study needs a trained network, got none; name an exported run folder with --run")
+    records = board.study(trained, out, progress)
+    whole, parts = records[0], records[1:]
+    word = "smoke test" if whole["smoke_test"] else "accuracy"
+    ranks = [r["rank"] for r in parts]
+    percent = f"{word} in %, n = {whole['test_n']}"
+    panels = [Panel("dense layer alone", "rank", "cycles (modelled)",
+                    (Line("two factors", ranks, [r["dense_cycles"] for r in parts]),), level=(whole["dense_cycles"], "as it is")),
+              Panel("whole window", "rank", "cycles (modelled)",
+                    (Line("two factors", ranks, [r["window_cycles"] for r in parts]),), level=(whole["window_cycles"], "as it is")),
+              Panel("test split", "rank", percent, (Line("two factors", ranks, [100 * r["accuracy"] for r in parts]),),
+                    level=(100 * whole["accuracy"], "as it is"))]
+    return {"records": records}, plot("Low-rank dense layer, int8, on the virtual Nano 33 BLE", panels)
 
 
 def _svd(data: Path | None) -> tuple[dict[str, Any], bytes]:
@@ -68,13 +111,12 @@ def _svd(data: Path | None) -> tuple[dict[str, Any], bytes]:
         title = f"{shape}, batch {lowrank.BATCH}: " + (f"even at rank {at:.3g}" if at else "no crossing")
         lines = (Line("by multiplications", ranks, [r["multiplications_ratio"] for r in rows]),
                  Line("by time", ranks, [r["time_ratio"] for r in rows]))
-        panels.append(Panel(title, "rank", "times as fast as the whole matrix", lines, log_x=True, log_y=True, level=(1.0, "no gain")))
+        panels.append(Panel(title, "rank", "times as fast as the whole matrix", lines, log_x=True, log_y=max(ranks) > 4,
+                            level=(1.0, "no gain")))
     return {"accuracy": accuracy, "speed": speed, "break_even_rank": crossing}, plot("Truncated singular value factors, kept apart", panels)
 
 
 def _digits(data: Path | None) -> tuple[dict[str, Any], bytes]:
-    if data is None:
-        raise TrainerError("approx digits: the study needs real digits, got no folder; name one with MNIST's idx files with --data")
     records = digits.study(digits.load_digits(data))
     whole, parts = records[0], records[1:]
     smaller = [whole["parameters"] / r["parameters"] for r in parts]
@@ -85,7 +127,7 @@ def _digits(data: Path | None) -> tuple[dict[str, Any], bytes]:
                     (Line("factored", smaller, accuracy),), level=as_trained),
               Panel("compression and runtime", "times fewer parameters", micro, (Line("factored", smaller, spent),), level=time_level),
               Panel("runtime and accuracy", micro, percent, (Line("factored", spent, accuracy),), level=as_trained)]
-    return {"records": records}, plot("784-512-128-10 perceptron, first layer factored", panels)
+    return {"records": records}, plot(f"{whole['inputs']}-512-128-10 perceptron, first layer factored", panels)
 
 
 def _log() -> tuple[dict[str, Any], bytes]:
