@@ -9,7 +9,7 @@ extern "C" {
 #endif
 
 // Calls that can fail return NULL when all is well, else one sentence for the serial port.
-const char *engine_name(void);  // "aot" or "tflm"
+const char *engine_name(void);  // "aot", "tvm" (the same door, some layers compiled by TVM) or "tflm"
 const char *engine_init(void);
 int8_t *engine_input(void);         // KWS_INPUT_BYTES; may be overwritten by engine_invoke
 const int8_t *engine_output(void);  // KWS_OUTPUT_BYTES; valid until the next engine_invoke

@@ -10,9 +10,13 @@ _Static_assert(KWS_INPUT_BYTES == MODEL_AOT_INPUT_BYTES, "kws_model.h and model_
 _Static_assert(KWS_OUTPUT_BYTES == MODEL_AOT_OUTPUT_BYTES, "kws_model.h and model_aot.h come from two models");
 _Static_assert(KWS_LAYERS == MODEL_AOT_LAYERS, "kws_model.h and model_aot.h come from two models");
 
+#ifndef MODEL_AOT_ENGINE  // model_aot.h says so where another compiler made some of the layers
+#define MODEL_AOT_ENGINE "aot"
+#endif
+
 const char *engine_name(void)
 {
-    return "aot";
+    return MODEL_AOT_ENGINE;
 }
 
 const char *engine_init(void)
