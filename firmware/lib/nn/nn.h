@@ -105,6 +105,34 @@ void nn_conv_fir_s8(const nn_conv_fir_layer *layer, const int8_t *in, int8_t *ou
 #define NN_CONV_FIR_SCRATCH(kernel_h, kernel_w, in_c, out_w, out_c, stride_h) \
     (4 * (NN_FIR_ROW_WORDS(kernel_w, in_c, out_w) * (3 * NN_FIR_ROWS(kernel_h, stride_h) + 2) + 1 + ((out_c) + 3) / 4))
 
+// Kernel 1 x 1, out_c even, an output that is `bounded` with the full range; in_c and out_c within converter/asm_pointwise.py's limits.
+// Weights, int32, per pair of channels a, b: both biases (-in_zero * sum(weights) folded in), per pair of taps two int16 of a and two of b
+// (of each four channels (0, 2) (1, 3), of what is left (0, -), (0, 1) or (0, 2) (1, -)), multiplier and second constant of a and of b.
+// Weights and biases are multiplied by a power of two; nn_round_scaled says what becomes of the sums. No scratch.
+typedef struct {
+    const int8_t *in;
+    int8_t *out;
+    const int32_t *weights;
+    int8_t *end; // out + out_c
+} nn_pointwise_args;
+
+// Assembly for one layer's shape by converter/asm_pointwise.py: one pixel, four pixels.
+typedef struct {
+    void (*block[2])(const nn_pointwise_args *args);
+} nn_pointwise_code;
+
+typedef struct {
+    int32_t in_h, in_w, in_c;
+    int32_t out_h, out_w, out_c;
+    int32_t stride_h, stride_w;
+    int32_t pad_top; // 0
+    int32_t out_zero, shift;
+    const int32_t *weights;
+    const nn_pointwise_code *code; // null: portable C
+} nn_pointwise_layer;
+
+void nn_pointwise_s8(const nn_pointwise_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
 // Weights HWC with out_c channels; output channel o reads input channel o / (out_c / in_c). No scratch.
 void nn_depthwise_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 

@@ -11,6 +11,11 @@
 #else
 #define NN_HAS_DSP 0
 #endif
+#if NN_HAS_DSP && defined(__ARM_FP)
+#define NN_HAS_FPU 1
+#else
+#define NN_HAS_FPU 0
+#endif
 
 #if defined(__GNUC__)
 #define NN_INLINE static inline __attribute__((always_inline))

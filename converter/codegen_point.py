@@ -1,0 +1,79 @@
+"""Const data of nn_pointwise_s8 and nn_depthwise3_s8: weights scaled and paired to int16, and the assembly for the layer's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter import asm_pointwise
+from converter.asm import AsmCode, Rounding
+from converter.asm_pointwise import PointwiseShape
+from converter.graph import Int8, Int32
+
+Int = NDArray[np.int64]
+MAX_SCALING = 8  # int8 times 2**8 fits int16
+MAX_SHIFT = 22  # -128 * 2**shift leaves room for the product
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """How a layer rounds: per channel the power of two that its weights and bias are multiplied by, and the two constants."""
+
+    rounding: Rounding
+    scaling: Int
+    multiplier: Int
+    second: Int
+
+
+def rounding(multiplier: Int32, shift: Int32, out_zero: int, largest: Int) -> Scaled:
+    """One right shift for all channels where the output's zero point is -128, else one per channel.
+
+    TFLite computes h = (s * m + 2**30) >> 31 and, for h >= 0, (h + 2**(e - 1)) >> e, e = -shift of the channel. Nested divisions by
+    powers of two are one: this is (s * m + 2**30 + 2**(e + 30)) >> (31 + e). With s' = s * 2**k, k = E + 1 - e >= 2, it is
+    (((s' * m) >> 32) + 2**(k - 2) + 2**(E - 1)) >> E, whose first half is one SMMLA; the zero point joins the constant as -128 * 2**E.
+    For h < 0 both are at most zero, so that the clamp at -128 hides the difference. `largest` bounds |s| per channel.
+    """
+    exponent = -shift.astype(np.int64)
+    common = int(exponent.max()) + 1
+    scaling = common + 1 - exponent
+    fits = int(scaling.max()) <= MAX_SCALING and common <= MAX_SHIFT and int((largest << np.minimum(scaling, 30)).max()) < 1 << 31
+    if out_zero == -128 and fits:
+        second = (np.int64(1) << (scaling - 2)) + (1 << (common - 1)) - (128 << common)
+        return Scaled(Rounding(common, out_zero), scaling, multiplier.astype(np.int64), second)
+    return Scaled(Rounding(0, out_zero), np.ones_like(scaling), multiplier.astype(np.int64), exponent - 1)
+
+
+def full_range(output: Mapping[str, int]) -> bool:
+    """Whether sums are bounded and no activation narrows the output."""
+    return bool(output["bounded"] and (output["act_min"], output["act_max"]) == (-128, 127))
+
+
+def pointwise_fits(kernel_hw: tuple[int, int], in_c: int, out_c: int, output: Mapping[str, int]) -> bool:
+    """Whether nn_pointwise_s8 takes the layer; nn.h states why."""
+    return (kernel_hw == (1, 1) and in_c <= asm_pointwise.MAX_IN_C and out_c % 2 == 0 and out_c <= asm_pointwise.MAX_OUT_C
+            and full_range(output))
+
+
+def pointwise_code(in_c: int, out_c: int, stride_w: int, scaled: Scaled) -> AsmCode:
+    shape = PointwiseShape(in_c, out_c, stride_w * in_c, scaled.rounding)
+    return AsmCode("nn_pointwise_code", tuple(asm_pointwise.routine(shape, pixels) for pixels in (1, asm_pointwise.BLOCK)))
+
+
+def pack_pointwise(weights_oi: Int8, bias: Int, in_zero: int, scaled: Scaled) -> Int32:
+    """The records nn_pointwise_s8 wants: see nn.h."""
+    out_c, in_c = weights_oi.shape
+    weights = weights_oi.astype(np.int64)
+    biases = (bias - in_zero * weights.sum(axis=1)) << scaled.scaling
+    whole = in_c - in_c % 4
+    tail: dict[int, list[int]] = {0: [], 1: [0, 1], 2: [0, 1], 3: [0, 2, 1, 3]}
+    order = [k for group in range(0, whole, 4) for k in (group, group + 2, group + 1, group + 3)] + [whole + k for k in tail[in_c % 4]]
+    padded = np.zeros((out_c, whole + 4), np.int64)
+    padded[:, :in_c] = weights << scaled.scaling[:, None]
+    words = np.ascontiguousarray(padded[:, order]).astype("<i2").view("<i4").reshape(out_c // 2, 2, -1).transpose(0, 2, 1)
+    constants = np.stack([scaled.multiplier, scaled.second], axis=1).reshape(out_c // 2, 4)
+    records = [part.astype(np.int32) for part in (biases.reshape(-1, 2), words.reshape(out_c // 2, -1), constants)]
+    packed: Int32 = np.concatenate(records, axis=1).reshape(-1)
+    return packed
