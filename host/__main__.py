@@ -94,6 +94,22 @@ def build(run: Annotated[Path, typer.Argument(help="a run folder converted befor
 
 
 @app.command()
+def deploy(run: Annotated[Path, typer.Argument(help="an exported run folder")],
+           inputs: Annotated[int, typer.Option(min=1, max=256, help="test clips to run, of RUN/vectors.npz")] = 50,
+           json_file: Json = None) -> None:
+    """Convert, build and run a model on the virtual board, every layer compared with the host's; sizes, cycles, modelled energy."""
+    from host import deploy as deployment
+
+    with _progress() as progress:
+        task = progress.add_task("test clips on the virtual board", total=inputs)
+        found = deployment.deploy(run, inputs, lambda done: progress.update(task, completed=done))
+    console.print(deployment.summary(found), highlight=False)
+    _write_json(json_file, found)
+    if found["differences"]:
+        raise HostError(f"{run}: {found['differences']} of {found['inputs']} inferences differ from the host's; `infer --layers` finds the layer")
+
+
+@app.command()
 def profile(port: OptionalPort = None, runs: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1000,
             layers: Annotated[bool, typer.Option("--layers", help="cycles per layer too, with the board's roofline")] = False,
             wav: Annotated[Path | None, typer.Option(help="recording to work on (default: a made-up sound)")] = None,

@@ -46,7 +46,7 @@ def compare(run: Path, port: str | None = None, profile_json: Path | None = None
     """PyTorch (CPU, GPU) and tflite-runtime on this machine, then the board if a port or its profile is given."""
     model = load_model(run)
     timings = _torch(run, runs) if run.is_dir() else [Timing("PyTorch", "cpu", (), "not available: needs a run folder with its checkpoint")]
-    timings.append(_tflite(model.graph, runs))
+    timings.append(tflite_timing(model.graph, runs))
     if port is not None:
         timings.append(_board(port, run))
     elif profile_json is not None:
@@ -83,7 +83,7 @@ def _torch(run: Path, runs: int) -> list[Timing]:
     return found
 
 
-def _tflite(graph: Graph, runs: int) -> Timing:
+def tflite_timing(graph: Graph, runs: int) -> Timing:
     """int8 by tflite-runtime's default (fastest) kernels, one thread."""
     try:
         from tflite_runtime.interpreter import Interpreter

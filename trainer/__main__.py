@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from trainer.artifact import ArtifactError, ModelArtifact
 from trainer.errors import TrainerError
@@ -176,6 +177,28 @@ def audio(recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC fil
     for recording in recordings:
         for made in convert_recording(recording, out):
             typer.echo(f"{made}")
+
+
+@app.command()
+def sweep(out: Annotated[Path, typer.Option(help="the sweep's folder; started again, it goes on where it was")], data: Data = "synthetic",
+          words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,stop",
+          grid: Annotated[list[str] | None, typer.Option(
+              help="axes as 'bits=2,4,8 method=ptq,qat seed=0' (also model, kind, amount, norm, finetune); again for more points")] = None,
+          teacher: Annotated[Path | None, typer.Option(help="a trained run of the same words to learn from")] = None, epochs: Epochs = None,
+          ray: Annotated[str | None, typer.Option(help="a Ray cluster's address, or local; otherwise the cores here")] = None,
+          again: Annotated[str | None, typer.Option(help="make finished points again: board (convert, build, run) or all")] = None) -> None:
+    """Train, compress, build and run every point of a grid on the virtual board; finished points are kept."""
+    from trainer import sweep as sweeping
+    from trainer.runs import Source
+    from trainer.sweep_grid import DEFAULT_GRID, parse
+
+    source = Source(_absolute(data), None, str(teacher.resolve()) if teacher else None)
+    job = sweeping.make_job(out, source, [w.strip() for w in words.split(",") if w.strip()], epochs)
+    with _progress() as progress:
+        results = sweeping.sweep(job, parse(grid or DEFAULT_GRID), again, ray, progress)
+    Console().print(sweeping.table(results))
+    if any("error" in result for result in results):
+        raise SystemExit(1)
 
 
 @app.command()
