@@ -1,4 +1,4 @@
-"""The networks: TinyConv and a small DS-CNN, as a plain list of blocks that QAT, export and pruning walk through.
+"""The networks: TinyConv, a small DS-CNN and two image CNNs, as a plain list of blocks that QAT, export and pruning walk through.
 
 Tensors inside are NCHW; a Dense flattens NHWC, as the board stores activations, so its weights need no permutation.
 """
@@ -18,12 +18,17 @@ from trainer.errors import TrainerError
 from trainer.spec import FeatureSpec
 
 MODELS = ("tinyconv", "tinyconv_stream", "dscnn")
-DEFAULT_WIDTH = {"tinyconv": 8, "tinyconv_stream": 8, "dscnn": 40}
+IMAGE_MODELS = ("mnist_cnn", "conv4")
+DEFAULT_WIDTH = {"tinyconv": 8, "tinyconv_stream": 8, "dscnn": 40, "mnist_cnn": 32, "conv4": 32}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything needed to build an untrained network; `width` is its count of convolution channels."""
+    """Everything needed to build an untrained network.
+
+    `width` is the count of channels of its convolutions; later ones of an image CNN have twice as many. Its pictures have
+    `planes` planes of `frames` rows and `channels` columns.
+    """
 
     model: str
     labels: int
@@ -31,12 +36,20 @@ class Architecture:
     channels: int
     width: int
     dropout: float = 0.5
+    planes: int = 1
 
     @staticmethod
     def of(model: str, labels: int, features: FeatureSpec, dropout: float = 0.5) -> Architecture:
         if model not in MODELS:
             raise TrainerError(f"--model: must be one of {', '.join(MODELS)}, got {model}")
         return Architecture(model, labels, features.frames, features.channels, DEFAULT_WIDTH[model], dropout)
+
+    @staticmethod
+    def of_pictures(model: str, labels: int, planes_rows_columns: tuple[int, ...]) -> Architecture:
+        if model not in IMAGE_MODELS:
+            raise TrainerError(f"--model: must be one of {', '.join(IMAGE_MODELS)}, got {model}")
+        planes, rows, columns = planes_rows_columns
+        return Architecture(model, labels, rows, columns, DEFAULT_WIDTH[model], planes=planes)
 
 
 class Conv(nn.Module):
@@ -72,6 +85,13 @@ class AveragePool(nn.Module):
         return x_nchw.mean(dim=(2, 3), keepdim=True)
 
 
+class MaxPool(nn.Module):
+    """The largest of each 2x2 patch: [n, c, h, w] to [n, c, h // 2, w // 2]."""
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        return F.max_pool2d(x_nchw, 2)
+
+
 class Dense(nn.Module):
     """Flatten NHWC, dropout, matrix product, ReLU unless it is the last: [n, c, h, w] or [n, k] to [n, outputs]."""
 
@@ -93,7 +113,7 @@ class Dense(nn.Module):
         return F.relu(y) if self.relu else y
 
 
-Block = Union[Conv, AveragePool, Dense]
+Block = Union[Conv, AveragePool, MaxPool, Dense]
 
 
 class Network(nn.Module):
@@ -132,7 +152,8 @@ def flatten_nhwc(x: Tensor) -> Tensor:
 
 def build(architecture: Architecture) -> Network:
     """The untrained network of an architecture, from torch's current random state."""
-    return {"tinyconv": _tinyconv, "tinyconv_stream": _tinyconv, "dscnn": _dscnn}[architecture.model](architecture)
+    builders = {"tinyconv": _tinyconv, "tinyconv_stream": _tinyconv, "dscnn": _dscnn, "mnist_cnn": _mnist_cnn, "conv4": _conv4}
+    return builders[architecture.model](architecture)
 
 
 def _tinyconv(a: Architecture) -> Network:
@@ -162,6 +183,26 @@ def _dscnn(a: Architecture) -> Network:
         size = _halved(size) if stride == 2 else size
         blocks.append((f"pointwise{index}", Conv(size, w, w, (1, 1), (1, 1), norm=True)))
     return Network(a, [*blocks, ("pool", AveragePool()), ("logits", Dense(w, a.labels, a.dropout / 2))])
+
+
+def _mnist_cnn(a: Architecture) -> Network:
+    """Two unpadded 3x3 convolutions of 32 and 64 channels, pool, dense 128 and 10: 1,199,882 parameters on 28x28 digits."""
+    size, w = (a.frames, a.channels), a.width
+    convs = Conv(size, a.planes, w, (3, 3), (1, 1), padding="VALID"), Conv(size, w, 2 * w, (3, 3), (1, 1), padding="VALID")
+    flat = ((size[0] - 4) // 2) * ((size[1] - 4) // 2) * 2 * w
+    return Network(a, [("conv1", convs[0]), ("conv2", convs[1]), ("pool", MaxPool()),
+                       ("dense", Dense(flat, 128, a.dropout / 2, relu=True)), ("logits", Dense(128, a.labels, a.dropout))])
+
+
+def _conv4(a: Architecture) -> Network:
+    """Four padded 3x3 convolutions of 32, 32, 64 and 64 channels, a pool after each two, dense 256, 128 and the labels."""
+    size, w = (a.frames, a.channels), a.width
+    half = size[0] // 2, size[1] // 2
+    return Network(a, [
+        ("conv1", Conv(size, a.planes, w, (3, 3), (1, 1))), ("conv2", Conv(size, w, w, (3, 3), (1, 1))), ("pool1", MaxPool()),
+        ("conv3", Conv(half, w, 2 * w, (3, 3), (1, 1))), ("conv4", Conv(half, 2 * w, 2 * w, (3, 3), (1, 1))), ("pool2", MaxPool()),
+        ("dense1", Dense((half[0] // 2) * (half[1] // 2) * 2 * w, 256, a.dropout / 2, relu=True)),
+        ("dense2", Dense(256, 128, a.dropout, relu=True)), ("logits", Dense(128, a.labels, a.dropout))])
 
 
 def _halved(size_hw: tuple[int, int]) -> tuple[int, int]:

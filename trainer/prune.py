@@ -30,28 +30,30 @@ def without_channels(network: Network, amount: float, norm: str) -> Network:
     """Every convolution keeps its strongest channels, the next layer loses the inputs that came from the others.
 
     A channel's strength is the norm of all weights that make it, batch norm folded in: those of a convolution and of the
-    depthwise ones behind it. All convolutions keep the same count, at least one.
+    depthwise ones behind it. All convolutions keep the same share, and none loses all.
     """
     width = network.architecture.width
     count = width - int(amount * width + 0.5)
     if not 1 <= count < width:
         raise TrainerError(f"--amount: must take out 1 to {width - 1} of {width} channels, got {amount}, which takes out {width - count}")
     pruned = build(replace(network.architecture, width=count))
-    kept = torch.arange(1)  # the channels of the features
+    kept, flat = torch.arange(network.architecture.planes), False  # the channels of the features; are they those of a dense layer?
     for index, (name, block) in enumerate(network.blocks.items()):
         target = pruned.blocks[name]
         if isinstance(block, Conv):
             depthwise = block.conv.groups > 1
-            before, kept = kept, kept if depthwise else _strongest(network, index, count, norm)
             assert isinstance(target, Conv)
+            before, kept = kept, kept if depthwise else _strongest(network, index, len(target.bias), norm)
             _copy(block.weight[kept] if depthwise else block.weight[kept][:, before], target.weight)
             _copy(block.bias[kept], target.bias)
             if block.norm is not None and target.norm is not None:
                 target.norm.load_state_dict({k: v[kept] if v.dim() else v for k, v in block.norm.state_dict().items()})
         elif isinstance(block, Dense):
             assert isinstance(target, Dense)
-            _copy(block.weight.view(len(block.weight), -1, width)[:, :, kept].flatten(1), target.weight)
+            places = target.weight.shape[1] // len(kept)
+            _copy(block.weight if flat else block.weight.view(len(block.weight), places, -1)[:, :, kept].flatten(1), target.weight)
             _copy(block.bias, target.bias)
+            flat = True
     return pruned.eval()
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.errors import TrainerError
-from trainer.model import AveragePool, Conv, Dense, Network, flatten_nhwc
+from trainer.model import AveragePool, Conv, Dense, MaxPool, Network, flatten_nhwc
 from trainer.quant_options import MIN_SCALE, QuantOptions, activation_top, weight_steps
 from trainer.spec import FeatureSpec
 
@@ -156,7 +156,7 @@ class QuantNetwork(nn.Module):
                     x = observer(x)
                     scale = self.output_quant(name)[0]
                 else:
-                    assert isinstance(block, AveragePool)
+                    assert isinstance(block, (AveragePool, MaxPool))
                     x = self._pooled(name, block, x)
 
     def _per_channel(self, weight: Tensor) -> bool:
@@ -223,7 +223,7 @@ class QuantNetwork(nn.Module):
         scale = torch.tensor(self.input_scale)
         x = x_nchw
         for name, block in self.network.blocks.items():
-            if isinstance(block, AveragePool):
+            if isinstance(block, (AveragePool, MaxPool)):
                 x = self._pooled(name, block, x)
             else:
                 assert isinstance(block, (Conv, Dense))
@@ -232,7 +232,10 @@ class QuantNetwork(nn.Module):
             outputs[name] = x
         return outputs
 
-    def _pooled(self, name: str, block: AveragePool, x: Tensor) -> Tensor:
+    def _pooled(self, name: str, block: AveragePool | MaxPool, x: Tensor) -> Tensor:
+        if isinstance(block, MaxPool):  # the largest of some values is one of them
+            largest: Tensor = block(x)
+            return largest
         scale, zero_point = (v.to(x.dtype) for v in self.output_quant(name))
         return fake_quant(block(x), scale, zero_point, -128, 127)
 

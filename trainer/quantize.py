@@ -19,7 +19,7 @@ from trainer.data import Selection, noise_backgrounds
 from trainer.detect import float_scores, judge, judge_trial, make_stream, make_trial, tune
 from trainer.errors import TrainerError
 from trainer.model import fold_norms
-from trainer.pool import Int8, Labelled, TrainingPool, labelled
+from trainer.pool import Int8, Labelled, TrainingPool, labelled, taught_by
 from trainer.prune import hold_zeros
 from trainer.qat import QuantNetwork
 from trainer.quant_options import QuantOptions
@@ -27,13 +27,16 @@ from trainer.runs import CACHE, Source, best_epoch, forget, load_float, measured
 from trainer.train import THREADS, TrainSettings, fit, predict, save_torch, to_batch
 
 METHODS = ("ptq", "qat")
+LEARNING_SHARE = {2: 0.5, 3: 0.1, 8: 0.1}  # of the float learning rate; other widths the least. Chosen by validation, three seeds
+LEAST_SHARE = 0.05
 
 
 def quantize_run(run: Path, out: Path, method: str, options: QuantOptions, epochs: int | None, source: Source | None,
                  progress: Progress) -> ModelArtifact:
     """RUN's float network quantized into OUT/qat.pt (OUT may be RUN), and the detector's threshold, both on validation data.
 
-    Below 8 bits, and in PTQ, step sizes come from training clips; QAT then learns them. 8-bit QAT follows the weights instead.
+    Below 8 bits, and in PTQ, step sizes come from training clips; QAT then learns them, from the run's teacher, or from RUN's own
+    float network if there was none. 8-bit QAT follows the weights instead.
     """
     if method not in METHODS:
         raise TrainerError(f"--method: must be one of {', '.join(METHODS)}, got {method}")
@@ -46,6 +49,8 @@ def quantize_run(run: Path, out: Path, method: str, options: QuantOptions, epoch
     selection = source.selection(artifact.spec, progress)
     validation = labelled(selection, "validation", CACHE, progress)
     pool = pool_of(source, selection, settings, progress)
+    if method == "qat" and pool.taught is None and options.bits < 8:
+        pool = taught_by(lambda x: predict(network, x, selection.spec.features).numpy(), pool, artifact.float_checkpoint, CACHE, progress)
     quant = QuantNetwork(fold_norms(network), artifact.spec.features, options)
     torch.manual_seed(settings.seed)  # calibration by moving averages runs with dropout
     calibrate(quant, pool)
@@ -61,8 +66,8 @@ def quantize_run(run: Path, out: Path, method: str, options: QuantOptions, epoch
 
 
 def qat_settings(settings: TrainSettings, epochs: int | None, bits: int) -> TrainSettings:
-    """Fine-tuning with fake quantization: a quarter of the epochs, at least four; a tenth of the learning rate, or half below 8 bits."""
-    share = 0.1 if bits == 8 else 0.5
+    """Fine-tuning with fake quantization: a quarter of the epochs, at least four; the fewer bits, the larger the steps it takes to help."""
+    share = LEARNING_SHARE.get(bits, LEAST_SHARE)
     return replace(settings, learning_rate=settings.learning_rate * share, epochs=epochs or max(4, settings.epochs // 4))
 
 
