@@ -91,6 +91,17 @@ def prune(run: Run, out: Annotated[Path, typer.Option(help="the run folder to ma
 
 
 @app.command()
+def study(name: Annotated[str, typer.Argument(help="bits or pruning")],
+          runs: Annotated[list[Path], typer.Argument(help="trained float runs that differ in their seed")],
+          out: Annotated[Path, typer.Option(help="the folder to make; finished points in it are kept")] = Path("build/study")) -> None:
+    """Measure every way to quantize or prune these runs, on their test split, as tables in OUT/NAME.md."""
+    from trainer.study import study as make
+
+    with _progress() as progress:
+        typer.echo(f"{make(name, runs, out, progress)}")
+
+
+@app.command()
 def export(run: Run, data: OtherData = None) -> None:
     """Write RUN/model.onnx with Q/DQ nodes and RUN/vectors.npz."""
     from trainer import runs

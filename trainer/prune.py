@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from trainer.model import Conv, Dense, Network, build, fold_norms
 
 KINDS = ("unstructured", "structured")
 NORMS = ("l1", "l2", "linf")
+LONGEST_GAP = 255
 
 
 def prune(network: Network, kind: str, amount: float, norm: str) -> Network:
@@ -123,3 +124,38 @@ def nonzero_count(network: Network) -> int:
     """Weights and biases as deployed that are not zero."""
     folded = fold_norms(network)
     return sum(int((p != 0).sum()) for b in folded.blocks.values() if isinstance(b, (Conv, Dense)) for p in (b.weight, b.bias))
+
+
+@dataclass(frozen=True)
+class StoredBytes:
+    """What a network's weights and biases take: all of them; the non-zero ones alone, which nobody can read back; and two real formats.
+
+    gaps: each non-zero weight with a byte that says how far it lies behind the one before in its row (a zero is stored where that
+    is further than 255), and two bytes per row for its count. bitmap: one bit per weight and the non-zero ones.
+    """
+
+    dense: int
+    nonzero: int
+    gaps: int
+    bitmap: int
+
+
+def stored_bytes(network: Network, value_bytes: int) -> StoredBytes:
+    """Sizes of a network whose weights have value_bytes each (biases 4, as floats or int32), batch norms folded."""
+    dense = nonzero = gaps = bitmap = 0
+    for block in fold_norms(network).blocks.values():
+        if isinstance(block, (Conv, Dense)):
+            rows, biases = block.weight.detach().flatten(1) != 0, 4 * len(block.bias)
+            count = int(rows.sum())
+            dense += value_bytes * rows.numel() + biases
+            nonzero += value_bytes * count + biases
+            gaps += (value_bytes + 1) * (count + sum(_fillers(row) for row in rows)) + 2 * len(rows) + biases
+            bitmap += value_bytes * count + -(-rows.numel() // 8) + biases
+    return StoredBytes(dense, nonzero, gaps, bitmap)
+
+
+def _fillers(row: Tensor) -> int:
+    """Zeros that must be stored because no gap byte reaches from one non-zero weight to the next."""
+    places = row.nonzero().flatten()
+    steps = places.diff(prepend=places.new_full((1,), -1))
+    return int(((steps - 1) // LONGEST_GAP).sum())
