@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.codegen_fir import FirCode
+from converter.asm import Code
 from converter.codegen_lower import Channels, Kernel, Value, lower_layer
 from converter.codegen_stream import stream_header, stream_source
 from converter.codegen_text import comment, initialiser, string, wrapped
@@ -15,10 +15,11 @@ from converter.stream import StreamPlan, plan_stream
 
 SCRATCH_MACROS = {
     "nn_conv_fir_s8": ("NN_CONV_FIR_SCRATCH", ("kernel_h", "kernel_w", "in_c", "out_w", "out_c", "stride_h")),
-    "nn_depthwise_plane_s8": ("NN_DEPTHWISE_PLANE_SCRATCH", ("in_w", "out_h", "out_w", "pad_left")),
+    "nn_depthwise3_s8": ("NN_DEPTHWISE3_SCRATCH", ("rows", "stride_h", "out_w", "stride_w")),
     "nn_conv_s8_simd": ("NN_CONV_SIMD_SCRATCH", ("kernel_h", "kernel_w", "in_c")),
     "nn_conv_rows_s8_simd": ("NN_CONV_ROWS_SCRATCH", ("kernel_h", "kernel_w", "in_c", "out_w")),
 }
+PACKED_STRUCTS = ("nn_dense_packed_layer", "nn_dense_sparse_layer")  # of nn_packed.h
 PROVENANCE = "// Made by: python -m converter convert (do not edit)\n"
 
 HEADER = """\
@@ -83,7 +84,8 @@ def _stream_plan(graph: Graph, hop_frames: int | None) -> tuple[StreamPlan | Non
 
 
 def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream: StreamPlan | None) -> str:
-    parts = ['#include "model_aot.h"\n\n#include "nn.h"\n']
+    packed = any(kernel and kernel.struct in PACKED_STRUCTS for kernel in kernels)
+    parts = ['#include "model_aot.h"\n\n#include "nn.h"\n' + ('#include "nn_packed.h"\n' if packed else "")]
     parts += [layer_data(i, layer, kernel) for i, (layer, kernel) in enumerate(zip(graph.layers, kernels, strict=True)) if kernel]
     parts.append(_entry_points(graph, kernels, plan))
     if stream:
@@ -109,7 +111,7 @@ def _table(name: str, value: Value) -> list[str]:
     if isinstance(value, np.ndarray):
         kind = "int8_t" if value.dtype == np.int8 else "int32_t"
         return [f"static const _Alignas(4) {kind} {name}[{value.size}] = {{\n{wrapped(_literals(value))}\n}};\n"]
-    if isinstance(value, FirCode):
+    if isinstance(value, Code):
         return [value.render(name.removesuffix("_code"))]
     if isinstance(value, Channels):
         rows = zip(_literals(value.bias), value.multiplier.tolist(), value.shift.tolist(), strict=True)

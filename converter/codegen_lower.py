@@ -12,8 +12,11 @@ from typing import Union
 import numpy as np
 from numpy.typing import NDArray
 
-from converter import asm_conv_fir, codegen_fir, quant
+from converter import asm_conv_fir, codegen_fir, codegen_packed, quant
+from converter.asm import Code
+from converter.asm_packed import PackedShape, SparseShape
 from converter.codegen_fir import FirCode
+from converter.codegen_packed import DenseCode
 from converter.graph import (
     Activation,
     Add,
@@ -35,7 +38,7 @@ from converter.graph import (
 )
 
 Int32 = NDArray[np.int32]
-Value = Union[int, tuple[int, ...], Int8, Int32, "Channels", FirCode, Mapping[str, int]]
+Value = Union[int, tuple[int, ...], Int8, Int32, "Channels", Code, Mapping[str, int]]
 
 SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
 ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
@@ -76,7 +79,7 @@ def lower_layer(graph: Graph, layer: Layer, simd: bool = True) -> Kernel | None:
                 return _conv(layer, layer.weights_1hwc.transpose(3, 1, 2, 0), x.shape, y.shape, x.quant, y.quant, simd)
             return _depthwise(layer, x.shape, y.shape, x.quant, y.quant, simd)
         case FullyConnected():
-            return _dense(layer, x.size, x.quant, y.quant, simd)
+            return _dense(layer, x.size, x.quant, y.quant, codegen_packed.value_range(graph, layer.input) if simd else None)
         case AveragePool2D():
             suffix = "_simd" if simd and layer.window_hw[0] * layer.window_hw[1] <= POOL_SIMD_TAPS else ""
             return _pool(f"nn_average_pool_s8{suffix}", layer, x.shape, y.shape, y.quant)
@@ -254,25 +257,37 @@ def _depthwise(
     return Kernel(function, "nn_conv_layer", fields, scratch)
 
 
-def _dense(layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, simd: bool) -> Kernel:
+def _dense(layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, x_range: tuple[int, int] | None) -> Kernel:
+    """x_range: what the inputs can be; None takes the portable kernel."""
     out_n, in_n = layer.weights_oi.shape
     if in_size % in_n:
         raise ConvertError(f"{layer.name}: FULLY_CONNECTED takes {in_n} inputs a row, got {in_size} values; reshape the input")
     weights = layer.weights_oi.astype(np.int64)
     bias = layer.bias.astype(np.int64)
-    channels = _channels(bias - x.zero_point * weights.sum(axis=1), quant.fully_connected_multipliers(x, layer.weight_quant, y, out_n))
-    function, packed = "nn_dense_s8", np.ascontiguousarray(layer.weights_oi).reshape(-1)
-    if simd and int(weights.min()) > -128:
-        function, packed = "nn_dense_pairs_s8_simd", pack_dense_pairs(layer.weights_oi)
-    elif simd:
-        function, packed = "nn_dense_s8_simd", pack_dense_weights(layer.weights_oi)
+    multipliers = quant.fully_connected_multipliers(x, layer.weight_quant, y, out_n)
+    channels = _channels(bias - x.zero_point * weights.sum(axis=1), multipliers)
     fields: dict[str, Value] = {
         "rows": in_size // in_n, "in_n": in_n, "out_n": out_n,
         "output": _output(layer.activation, y, _largest_sums(weights, bias, x), channels),
-        "weights": packed,
+        "weights": np.ascontiguousarray(layer.weights_oi).reshape(-1),
         "channels": channels,
     }
-    return Kernel(function, "nn_dense_layer", fields)
+    if x_range is None:
+        return Kernel("nn_dense_s8", "nn_dense_layer", fields)
+    shape = codegen_packed.choose_dense(layer.weights_oi, x_range).shape
+    if isinstance(shape, PackedShape):
+        centred = _channels(bias + (shape.base - x.zero_point) * weights.sum(axis=1), multipliers)
+        return Kernel("nn_dense_packed_s8", "nn_dense_packed_layer", {
+            **fields, "bits": shape.bits, "offset": shape.offset, "base": shape.base, "channels": centred,
+            "weights": codegen_packed.pack_dense(layer.weights_oi, shape), "code": DenseCode(shape)})
+    if isinstance(shape, SparseShape):
+        entries, groups = codegen_packed.pack_sparse(layer.weights_oi, shape)
+        return Kernel("nn_dense_sparse_s8", "nn_dense_sparse_layer", {
+            **fields, "distance_bits": shape.distance_bits, "bits": shape.bits, "weights": entries, "groups": groups,
+            "code": DenseCode(shape)})
+    if int(weights.min()) > -128:
+        return Kernel("nn_dense_pairs_s8_simd", "nn_dense_layer", {**fields, "weights": pack_dense_pairs(layer.weights_oi)})
+    return Kernel("nn_dense_s8_simd", "nn_dense_layer", {**fields, "weights": pack_dense_weights(layer.weights_oi)})
 
 
 def _pool(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from converter.codegen_fir import FirCode
+from converter.asm import Code
 from converter.codegen_lower import Channels, Value
 
 LINE = 140
@@ -15,7 +15,7 @@ LINE = 140
 
 def initialiser(name: str, value: Value) -> str:
     """The C initialiser of a field; arrays stand in a table of that name."""
-    if isinstance(value, (np.ndarray, Channels, FirCode)):
+    if isinstance(value, (np.ndarray, Channels, Code)):
         return name
     if isinstance(value, Mapping):
         return "{" + ", ".join(f".{key} = {item}" for key, item in value.items()) + "}"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from converter.codegen_fir import FirCode
+from converter.asm import Code
 from converter.codegen_lower import Channels, Kernel
 from converter.graph import Int8
 
@@ -56,7 +56,7 @@ _TYPES: dict[str, Any] = {"int32_t": ctypes.c_int32}
 def struct_types() -> dict[str, Any]:
     """The structs of nn.h as ctypes ones, read from the header itself."""
     if len(_TYPES) == 1:
-        text = re.sub(r"//[^\n]*", "", (NN / "nn.h").read_text())
+        text = re.sub(r"//[^\n]*", "", (NN / "nn.h").read_text() + (NN / "nn_packed.h").read_text())
         for body, name in re.findall(r"typedef struct \{([^{}]*)\} (nn_(?:\w+_layer|channel|output));", text, re.DOTALL):
             members = [field for line in body.split(";") for field in _fields(line.strip())]
             _TYPES[name] = type(name, (ctypes.Structure,), {"_fields_": members})
@@ -87,7 +87,7 @@ def make_struct(kernel: Kernel) -> tuple[Any, list[Any]]:
     for name, value in kernel.fields.items():
         if isinstance(value, Channels):
             value = np.stack([value.bias, value.multiplier, value.shift], axis=1).astype(np.int32)
-        if isinstance(value, FirCode):  # assembly of another CPU: the portable form runs
+        if isinstance(value, Code):  # assembly of another CPU: the portable form runs
             value = 0
         if isinstance(value, np.ndarray):
             room = np.zeros(value.nbytes + 8, np.uint8)
