@@ -1,6 +1,6 @@
 """Extra script of each PlatformIO environment: compile the generated model of $KWS_MODEL (default: firmware/generated).
 
-The option custom_engine says which generated source is wanted: aot or tflm. model_tvm.s is there where TVM's LLVM compiled layers.
+The option custom_engine says which generated source is wanted: aot or tflm. model_tvm.S is there where TVM's LLVM compiled layers.
 """
 
 import os
@@ -17,6 +17,6 @@ if missing:
     env.Exit(1)
 kernels = join("$PROJECT_DIR", "firmware", "lib", "nn")
 env.Append(CPPPATH=[folder, kernels])
-env.BuildSources(join("$BUILD_DIR", "model"), folder, f"-<*> +<{source}>" + (" +<model_tvm.s>" if source == "model_aot.c" else ""))
+env.BuildSources(join("$BUILD_DIR", "model"), folder, f"-<*> +<{source}>" + (" +<model_tvm.S>" if source == "model_aot.c" else ""))
 if source == "model_aot.c":  # the library finder does not look into the generated source
     env.BuildSources(join("$BUILD_DIR", "nn"), kernels)

@@ -17,10 +17,12 @@ from trainer.tvm.cortex_intrin import register
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A layer as TVM sees it. Its function takes pointers to the input, these constants, and the output."""
+    """A layer as TVM sees it. Its function takes pointers to the input, these constants, room for each stage kept in RAM, and the output."""
 
-    tensors: tuple[te.Tensor, ...]  # input, weights, bias, multiplier, shift, output
-    constants: tuple[NDArray[Any], ...]
+    inputs: tuple[te.Tensor, ...]  # input, weights, bias, multiplier, shift
+    constants: tuple[NDArray[Any], ...]  # from the weights on
+    stages: tuple[te.Tensor, ...]  # the sums last
+    output: te.Tensor
     is_conv: bool
     dual: bool  # whether the dual multiply-accumulate fits the row length
 
@@ -59,7 +61,7 @@ def _conv(f: dict[str, Any]) -> Kernel:
     sums = te.compute((f["out_h"], f["out_w"], f["out_c"]), lambda y, z, o: te.sum(
         wide[y * f["stride_h"] + u, z * step + v].astype("int32") * w[o, u, v].astype("int32"), axis=[u, v]), name="sums")
     out = te.compute(sums.shape, lambda y, z, o: _requantize(sums[y, z, o], [t[o] for t in tables], f["output"]), name="out")
-    return Kernel((x, w, *tables, out), (weights, *constants), True, True)
+    return Kernel((x, w, *tables), (weights, *constants), (wide, sums), out, True, True)
 
 
 def _dense(f: dict[str, Any]) -> Kernel:
@@ -70,7 +72,7 @@ def _dense(f: dict[str, Any]) -> Kernel:
     u = te.reduce_axis((0, f["in_n"]), name="u")
     sums = te.compute((f["out_n"],), lambda o: te.sum(x[u].astype("int32") * w[o, u].astype("int32"), axis=u), name="sums")
     out = te.compute(sums.shape, lambda o: _requantize(sums[o], [t[o] for t in tables], f["output"]), name="out")
-    return Kernel((x, w, *tables, out), (weights, *constants), False, f["in_n"] % 4 == 0)
+    return Kernel((x, w, *tables), (weights, *constants), (sums,), out, False, f["in_n"] % 4 == 0)
 
 
 def _channels(f: dict[str, Any]) -> tuple[list[te.Tensor], list[NDArray[np.int32]]]:
@@ -103,14 +105,6 @@ def _requantize(total: Any, channel: list[Any], output: dict[str, int]) -> Any:
 
 # The steps, in order. Each changes the schedule and nothing else.
 
-def requantize_in_place(s: s_tir.Schedule, kernel: Kernel, generator: str) -> None:
-    """Make each output as soon as its sum is there: the int32 sums of a whole layer (16,000 B for TinyConv's convolution) need no RAM, and
-    the sum being made can live in a register instead of being loaded and stored per product."""
-    loops = s.get_loops(s.get_sblock("sums"))
-    s.reverse_compute_at(s.get_sblock("out"), loops[2 if kernel.is_conv else 0])
-    s.decompose_reduction(s.get_sblock("sums"), s.get_loops(s.get_sblock("sums"))[3 if kernel.is_conv else 1])
-
-
 def tile_registers(s: s_tir.Schedule, kernel: Kernel, generator: str) -> None:
     """Several sums at a time in registers: a weight once loaded serves PIXELS neighbouring outputs, a value of the input CHANNELS kernels
     (a dense layer's input all of four outputs). The M4 has 13 registers to spare, so more sums than eight would be spilled."""
@@ -141,7 +135,7 @@ def dual_multiply(s: s_tir.Schedule, kernel: Kernel, generator: str) -> None:
         return
     block = s.get_sblock("sums_update")
     row = next(loop for loop in s.get_loops(block) if s.get(loop).loop_var.name == ("v" if kernel.is_conv else "u"))
-    tiles = s.get_loops(block)[s.get_loops(block).index(row) + 1:] if False else s.get_loops(block)[-(2 if kernel.is_conv else 1):]
+    tiles = s.get_loops(block)[-(2 if kernel.is_conv else 1):]
     outer, pair = s.split(row, [None, width])
     s.reorder(outer, *tiles, pair)
     s.tensorize(pair, f"kws_dot{width}_{generator}")
@@ -149,15 +143,11 @@ def dual_multiply(s: s_tir.Schedule, kernel: Kernel, generator: str) -> None:
 
 def unroll_row(s: s_tir.Schedule, kernel: Kernel, generator: str) -> None:
     """Write a kernel row's pairs out one by one: no counter and no branch per pair, and every address is a constant from the row's start.
-    (A dense layer has no row; four words at a time there.)"""
-    block = s.get_sblock("sums_update_o" if kernel.dual else "sums_update")
-    loops = s.get_loops(block)
+    Helps GCC; LLVM does it by itself. A dense layer has no row: four words at a time cost 3,000 cycles more there, so it is left alone."""
     if kernel.is_conv:
-        if _extent(s, loops[4]) <= MAX_UNROLL:
-            s.unroll(loops[4])
-    else:
-        _, few = s.split(loops[1], [None, _divisor(_extent(s, loops[1]), 4)])
-        s.unroll(few)
+        row = s.get_loops(s.get_sblock("sums_update_o" if kernel.dual else "sums_update"))[4]
+        if _extent(s, row) <= MAX_UNROLL:
+            s.unroll(row)
 
 
 def _extent(s: s_tir.Schedule, loop: Any) -> int:
@@ -173,10 +163,15 @@ ORIGINAL = ()
 STEPS = (tile_registers, dual_multiply, unroll_row)
 
 
+def kept_stages(kernel: Kernel, steps: int) -> tuple[te.Tensor, ...]:
+    """The stages that lie in RAM as a whole: once scheduled, the sums are a few registers."""
+    return kernel.stages[:-1] if steps else kernel.stages
+
+
 def scheduled(kernel: Kernel, steps: int, generator: str) -> s_tir.Schedule:
     """The schedule after the first `steps` steps, for generator `c` or `llvm`."""
     register()
-    schedule = s_tir.Schedule(te.create_prim_func(list(kernel.tensors)))
+    schedule = s_tir.Schedule(te.create_prim_func([*kernel.inputs, *kept_stages(kernel, steps), kernel.output]))
     for step in STEPS[:steps]:
         step(schedule, kernel, generator)
     return schedule

@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 import tvm
-from tvm import ir, s_tir, tirx
+from tvm import s_tir, tirx
 from tvm.target import Target, codegen
 
+DEBUG = (".cfi", ".loc", ".file", ".fnstart", ".fnend", ".save", ".pad", ".setfp", ".vsave", ".cantunwind")
 TARGETS = {"c": Target("c"), "llvm": Target({"kind": "llvm", "mtriple": "thumbv7em-none-eabi", "mcpu": "cortex-m4", "mfloat-abi": "soft"})}
 
 @tirx.transform.prim_func_pass(opt_level=0)
@@ -20,21 +21,6 @@ def _plain_pointers(function: Any, _module: Any, _context: Any) -> Any:
     return tirx.PrimFunc(pointers, body, function.ret_type, function.attrs)
 
 
-@tirx.transform.prim_func_pass(opt_level=0)
-def _on_cpu(function: Any, _module: Any, _context: Any) -> Any:
-    """Large stages are then asked of TVMBackendAllocWorkspace, not put on the stack."""
-    body = function.body
-    for key, value in (("device_type", 1), ("device_id", 0)):
-        body = tirx.AttrStmt(ir.StringImm("default"), key, tirx.const(value, "int32"), body)
-    return tirx.PrimFunc(function.params, body, ir.PrimType("int32"), function.attrs)
-
-
-@tirx.transform.prim_func_pass(opt_level=0)
-def _returns_zero(function: Any, _module: Any, _context: Any) -> Any:
-    body = tirx.SeqStmt([function.body, tirx.stmt.Return(tirx.const(0, "int32"))])
-    return tirx.PrimFunc(function.params, body, ir.PrimType("int32"), function.attrs)
-
-
 def lowered(schedule: s_tir.Schedule, name: str, target: Target) -> tvm.IRModule:
     """The passes of TVM's own pipeline for CPUs, with plain pointers and without checks of the arguments."""
     passes = [
@@ -44,23 +30,18 @@ def lowered(schedule: s_tir.Schedule, name: str, target: Target) -> tvm.IRModule
         s_tir.transform.LowerOpaqueBlock(), _plain_pointers, tirx.transform.FlattenBuffer(), tirx.transform.NarrowDataType(32),
         tirx.transform.VectorizeLoop(True), tirx.transform.StorageRewrite(), tirx.transform.UnrollLoop(),
         s_tir.transform.RenormalizeSplitPattern(), tirx.transform.StmtSimplify(), tirx.transform.RemoveNoOp(),
-        s_tir.transform.RewriteUnsafeSelect(), tirx.transform.CommonSubexprElim(), _on_cpu, tirx.transform.LowerTVMBuiltin(),
-        _returns_zero, tirx.transform.LowerIntrin(),
+        s_tir.transform.RewriteUnsafeSelect(), tirx.transform.CommonSubexprElim(), tirx.transform.LowerTVMBuiltin(),
+        tirx.transform.LowerIntrin(),
     ]
     function = schedule.mod["main"].with_attr("global_symbol", name)
     return tvm.ir.transform.Sequential(passes)(tvm.IRModule({name: function}))
 
 
 def source(schedule: s_tir.Schedule, name: str, generator: str) -> str:
-    """C or ARM assembly of one function that returns 0, or -1 where TVMBackendAllocWorkspace gave no room."""
+    """C or ARM assembly of one function."""
     target = TARGETS[generator]
     built = codegen.build_module(lowered(schedule, name, target), target)
     return _own_c(built.inspect_source()) if generator == "c" else _own_assembly(built.inspect_source("s"), name)
-
-
-def workspace_bytes(c_source: str) -> int:
-    """The room that a function asks for, all stages at once."""
-    return sum(-(-int(size) // 8) * 8 for size in re.findall(r"TVMBackendAllocWorkspace\(\w+, \w+, \(uint64_t\)(\d+)", c_source))
 
 
 def _own_c(text: str) -> str:
@@ -76,6 +57,6 @@ def _own_assembly(text: str, name: str) -> str:
         word = (line.split("\t") + ["", ""])[1]
         if word in (".section", ".text"):
             skipping = ".debug" in line
-        if not skipping and not word.startswith((".cfi", ".loc", ".file")):
+        if not skipping and not word.startswith(DEBUG):
             kept.append(line.replace(".L", f".L{name}_"))
     return "\n".join(kept) + "\n"

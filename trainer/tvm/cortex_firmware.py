@@ -19,11 +19,11 @@ from converter.codegen_text import comment, string, wrapped
 from converter.graph import Add, Graph, Layer
 from converter.plan import ArenaPlan, plan_arena
 from trainer.errors import TrainerError
-from trainer.tvm.cortex import STEPS, Kernel, kernel_of, scheduled
-from trainer.tvm.cortex_code import source, workspace_bytes
+from trainer.tvm.cortex import STEPS, Kernel, kept_stages, kernel_of, scheduled
+from trainer.tvm.cortex_code import source
 
 GENERATORS = ("c", "llvm")
-ASSEMBLY = "model_tvm.s"
+ASSEMBLY = "model_tvm.S"
 PROVENANCE = "// Made by: python -m trainer tvm firmware (do not edit)\n"
 TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
 # What generated code calls. TVM's C code has no vector types for this CPU, so the dual multiply-accumulate is said in ARM's own words.
@@ -66,31 +66,6 @@ static inline int32_t tvm_dot4(const int8_t *a, const int8_t *b, int32_t sum)
     return sum + a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3];
 }
 #endif
-
-// The scratch of the layer that runs, handed out from its start; freed in the reverse order.
-static int8_t *tvm_scratch, *tvm_scratch_end;
-
-void *TVMBackendAllocWorkspace(int device_type, int device_id, uint64_t bytes, int type_code, int type_bits)
-{
-    int8_t *here = tvm_scratch;
-    (void)device_type, (void)device_id, (void)type_code, (void)type_bits;
-    if (bytes > (uint64_t)(tvm_scratch_end - tvm_scratch)) {
-        return 0;
-    }
-    tvm_scratch += (bytes + 7) / 8 * 8;
-    return here;
-}
-
-int TVMBackendFreeWorkspace(int device_type, int device_id, void *room)
-{
-    (void)device_type, (void)device_id;
-    tvm_scratch = room;
-    return 0;
-}
-
-// LLVM's code calls them through these.
-void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = TVMBackendAllocWorkspace;
-int (*__TVMBackendFreeWorkspace)(int, int, void *) = TVMBackendFreeWorkspace;
 """
 
 
@@ -117,7 +92,8 @@ def render(graph: Graph, steps: int, generator: str) -> dict[str, str]:
     schedules = {number: scheduled(kernel, steps, "c") for number, kernel in enumerate(kernels) if kernel}
     texts = {number: source(schedule, f"tvm_layer{number}", "c") for number, schedule in schedules.items()}
     ours = {n: lower_layer(graph, layer) for n, layer in enumerate(graph.layers) if n not in texts}
-    scratches = [workspace_bytes(texts[n]) if n in texts else (kernel.scratch_bytes if (kernel := ours[n]) else 0) for n in range(len(kernels))]
+    rooms = [_rooms(kernel, steps) if kernel else [] for kernel in kernels]
+    scratches = [sum(rooms[n]) if n in texts else (lowered.scratch_bytes if (lowered := ours[n]) else 0) for n in range(len(kernels))]
     plan = plan_arena(graph, scratches)
     header = HEADER.format(
         input_bytes=graph.tensors[graph.input].size, output_bytes=graph.tensors[graph.output].size, layers=len(graph.layers),
@@ -135,8 +111,14 @@ def render(graph: Graph, steps: int, generator: str) -> dict[str, str]:
             parts.append(_tables(number, layer, kernel) + texts[number])
         elif lowered := ours[number]:
             parts.append(layer_data(number, layer, lowered))
-    parts.append(_entry_points(graph, kernels, plan, scratches))
+    parts.append(_entry_points(graph, kernels, plan, rooms))
     return {**files, "model_aot.c": "\n".join(parts)}
+
+
+def _rooms(kernel: Kernel, steps: int) -> list[int]:
+    """Bytes of each stage in RAM, multiples of 8."""
+    sizes = [int(np.prod([int(n) for n in stage.shape])) * np.dtype(str(stage.dtype)).itemsize for stage in kept_stages(kernel, steps)]
+    return [-(-size // 8) * 8 for size in sizes]
 
 
 def _prototype(c_source: str) -> str:
@@ -147,7 +129,7 @@ def _prototype(c_source: str) -> str:
 
 def _tables(number: int, layer: Layer, kernel: Kernel) -> str:
     tables = [f"// {number}: {type(layer).__name__} {comment(layer.name)}\n"]
-    for tensor, values in zip(kernel.tensors[1:-1], kernel.constants, strict=True):
+    for tensor, values in zip(kernel.inputs[1:], kernel.constants, strict=True):
         tables.append(_table(f"layer{number}_{tensor.op.name}", values))
     return "".join(tables)
 
@@ -157,8 +139,8 @@ def _table(name: str, values: NDArray[Any]) -> str:
     return f"static const _Alignas(4) {TYPES[np.dtype(values.dtype).name]} {name}[{values.size}] = {{\n{wrapped(literals)}\n}};\n"
 
 
-def _entry_points(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, scratches: list[int]) -> str:
-    steps = "".join(_step(graph, number, kernels[number], plan, scratches[number]) for number in range(len(kernels)))
+def _entry_points(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, rooms: list[list[int]]) -> str:
+    steps = "".join(_step(graph, number, kernels[number], plan, rooms[number]) for number in range(len(kernels)))
     return f"""\
 static _Alignas(16) uint32_t arena[MODEL_AOT_ARENA_BYTES / 4];
 #define AT(offset) ((int8_t *)arena + (offset))
@@ -179,20 +161,19 @@ void model_aot_run(model_aot_observer after_layer)
 """
 
 
-def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan, scratch_bytes: int) -> str:
+def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan, rooms: list[int]) -> str:
     layer = graph.layers[number]
     output = f"AT({plan.tensor_offsets[layer.output]})"
     inputs = [f"AT({plan.tensor_offsets[index]})" for index in ([layer.input, layer.input2] if isinstance(layer, Add) else [layer.input])]
-    scratch = f"AT({plan.scratch_offsets[number]})" if scratch_bytes else "0"
+    scratch = plan.scratch_offsets.get(number)
     lines = []
     if kernel:
         tables = [f"({TYPES[np.dtype(values.dtype).name]} *)layer{number}_{tensor.op.name}"
-                  for tensor, values in zip(kernel.tensors[1:-1], kernel.constants, strict=True)]
-        if scratch_bytes:
-            lines.append(f"    tvm_scratch = {scratch}, tvm_scratch_end = {scratch} + {scratch_bytes};")
-        lines.append(f"    (void)tvm_layer{number}({', '.join([*inputs, *tables, output])});")
+                  for tensor, values in zip(kernel.inputs[1:], kernel.constants, strict=True)]
+        stages = [f"(void *)AT({(scratch or 0) + sum(rooms[:i])})" for i in range(len(rooms))]
+        lines.append(f"    tvm_layer{number}({', '.join([*inputs, *tables, *stages, output])});")
     elif lowered := lower_layer(graph, layer):
-        operands = [*inputs, output] + ([] if isinstance(layer, Add) else [scratch])
+        operands = [*inputs, output] + ([] if isinstance(layer, Add) else ["0" if scratch is None else f"AT({scratch})"])
         lines.append(f"    {lowered.function}(&layer{number}, {', '.join(operands)});")
     lines += ["    if (after_layer) {",
               f"        after_layer({number}, {string(layer.name)}, {output}, {graph.tensors[layer.output].size});", "    }"]
