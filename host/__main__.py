@@ -106,7 +106,8 @@ def deploy(run: Annotated[Path, typer.Argument(help="an exported run folder")],
     console.print(deployment.summary(found), highlight=False)
     _write_json(json_file, found)
     if found["differences"]:
-        raise HostError(f"{run}: {found['differences']} of {found['inputs']} inferences differ from the host's; `infer --layers` finds the layer")
+        count = f"{found['differences']} of {found['inputs']}"
+        raise HostError(f"{run}: {count} inferences differ from the host's; `infer --layers` finds the layer")
 
 
 @app.command()
@@ -263,15 +264,24 @@ def bench(json_file: Annotated[Path, typer.Option("--json", help="flat keys")] =
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="run folder")],
+def report(run: Annotated[Path, typer.Argument(help="run folder, or the folder of a sweep")],
            out: Annotated[Path | None, typer.Option(help="the HTML file (default: RUN/report.html)")] = None,
            profile_json: Annotated[Path | None, typer.Option("--profile", help="of `profile --json`")] = None,
            trial_json: Annotated[Path | None, typer.Option("--trial", help="of `trial --json`")] = None,
            compare_json: Annotated[Path | None, typer.Option("--compare", help="of `compare --json`")] = None,
            ladder_json: Annotated[Path | None, typer.Option("--ladder", help="of `converter verify --json`")] = None) -> None:
-    """One self-contained HTML file about a run: accuracy, stages, layers, sizes, trial, ladder."""
+    """One self-contained HTML file about a run (accuracy, stages, layers, sizes, trial, ladder) or a sweep (charts, Pareto front)."""
+    from host import pareto
     from host import report as reporting
 
+    if pareto.is_sweep(run):
+        from host.report_sweep import write_sweep_report
+
+        if given := [name for name, value in (("--profile", profile_json), ("--trial", trial_json), ("--compare", compare_json),
+                                              ("--ladder", ladder_json)) if value]:
+            raise HostError(f"{given[0]}: belongs to a run, {run} is a sweep; leave it out")
+        console.print(str(write_sweep_report(run, out)))
+        return
     console.print(str(reporting.write_report(run, out, profile_json, trial_json, compare_json, ladder_json)))
 
 

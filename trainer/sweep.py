@@ -43,7 +43,7 @@ def sweep(job: Job, points: Sequence[Point], again: str | None, address: str | N
     """The result of every point, in their order; SWEEP/sweep.json names them. Broken points carry an "error", the rest goes on."""
     if again not in (None, "board", "all"):
         raise TrainerError(f"--again: must be board or all, got {again}")
-    say = partial(progress.console.print, highlight=False)
+    say = partial(progress.console.print, highlight=False, soft_wrap=True)
     _claim(job, points)
     for point in points if again else ():
         _forget(job, point, again)
@@ -189,7 +189,7 @@ def _run(job: Job, wanted: Sequence[Point], waiting: Sequence[Point], floats: di
             left = (total - done) * (spent + PRIOR_SECONDS) / (done + PRIOR_SECONDS) / workers / 60
             progress.update(task, advance=1, description=f"sweep, about {left:.0f} min left")
             name = point.float_key if is_float else point.label
-            progress.console.print(f"{name}: {told}; about {left:.0f} min left", highlight=False)
+            progress.console.print(f"{name}: {told}; about {left:.0f} min left", highlight=False, soft_wrap=True)
 
 
 def _outcome(job: Job, point: Point, future: Future[Json], followers: Sequence[Point]) -> tuple[bool, str]:
