@@ -34,8 +34,9 @@ class Routine:
 
     def render(self) -> str:
         """C text that may stand in a file any number of times."""
-        head = (f'.section .data.{self.name},\\"awx\\",%progbits', ".syntax unified", ".thumb", *((".fpu fpv4-sp-d16",) if self.fpu else ()),
-                ".balign 4", f".type {self.name}, %function", ".thumb_func", f"{self.name}:")
+        unit = (".fpu fpv4-sp-d16",) if self.fpu else ()
+        head = (f'.section .data.{self.name},\\"awx\\",%progbits', ".syntax unified", ".thumb", *unit, ".balign 4",
+                f".type {self.name}, %function", ".thumb_func", f"{self.name}:")
         lines = [f"#ifndef {self.name}_once", f"#define {self.name}_once", f"void {self.name}(const {self.arguments} *args);", "__asm__("]
         lines += [f'    "{line}\\n"' for line in (*head, *self.lines, f".size {self.name}, .-{self.name}", ".text")]
         return "\n".join([*lines, ");", "#endif"]) + "\n"
@@ -51,9 +52,9 @@ class AsmCode:
     def render(self, prefix: str) -> str:
         needed = "NN_HAS_FPU" if any(routine.fpu for routine in self.routines) else "NN_HAS_DSP"
         entries = ", ".join(routine.name for routine in self.routines)
-        return "".join(['#include "nn_simd.h"\n', f"#if {needed}\n", *(routine.render() for routine in self.routines),
-                        f"static const {self.table} {prefix}_routines = {{{{{entries}}}}};\n", f"#define {prefix}_code &{prefix}_routines\n",
-                        f"#else\n#define {prefix}_code 0\n#endif\n"])
+        table = f"static const {self.table} {prefix}_routines = {{{{{entries}}}}};\n#define {prefix}_code &{prefix}_routines\n"
+        routines = "".join(routine.render() for routine in self.routines)
+        return f'#include "nn_simd.h"\n#if {needed}\n{routines}{table}#else\n#define {prefix}_code 0\n#endif\n'
 
 
 def add(register: str, value: int, source: str = "") -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from converter.asm import CORE, Routine, Rounding, add, enter, leave, loads
+from converter.asm import CORE, Rounding, Routine, add, enter, leave, loads
 
 BLOCK = 4  # pixels; single ones for what is left
 FLOATS = 32

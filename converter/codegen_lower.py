@@ -12,7 +12,7 @@ from typing import Union
 import numpy as np
 from numpy.typing import NDArray
 
-from converter import asm_conv_fir, codegen_fir, codegen_packed, quant
+from converter import asm_conv_fir, codegen_fir, codegen_packed, codegen_point, quant
 from converter.asm import Code
 from converter.asm_packed import PackedShape, SparseShape
 from converter.codegen_fir import FirCode
@@ -44,7 +44,7 @@ SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
 ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
 DENSE_OUTPUTS = 4  # NN_DENSE_SIMD_OUTPUTS
 SIMD_SCRATCH_LIMIT = 16384  # a convolution that wants more takes the portable kernel: RAM is worth more than its time
-PLANE_SCRATCH_LIMIT = 8192  # of nn_depthwise_plane_s8; larger planes take the kernel without scratch
+PLANE_SCRATCH_LIMIT = 8192  # of nn_depthwise3_s8; larger planes are done in pieces
 POOL_SIMD_TAPS = 256  # int16 holds so many int8
 EXP_TABLE_LIMIT = 256
 
@@ -181,8 +181,12 @@ def _conv(
     out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
     bias = layer.bias.astype(np.int64)
     channels = _channels(bias, quant.conv_multipliers(x, layer.weight_quant, y, out_c))
-    output = _output(layer.activation, y, _largest_sums(weights_ohwi.reshape(out_c, -1).astype(np.int64), bias, x), channels)
+    largest = _largest_sums(weights_ohwi.reshape(out_c, -1).astype(np.int64), bias, x)
+    output = _output(layer.activation, y, largest, channels)
     window = _window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer)
+    if simd and codegen_point.pointwise_fits((kernel_h, kernel_w), in_c, out_c, output):
+        return _pointwise(weights_ohwi.reshape(out_c, in_c), window, channels, codegen_point.rounding(
+            channels.multiplier, channels.shift, y.zero_point, largest), x.zero_point)
     if simd and codegen_fir.fits(kernel_w, in_c, layer.stride_hw[1], (y_shape[2], out_c), output):
         fir = _conv_fir(weights_ohwi, window, channels, output, x.zero_point)
         if fir.scratch_bytes <= SIMD_SCRATCH_LIMIT:
@@ -196,6 +200,17 @@ def _conv(
         "channels": channels,
     }
     return Kernel(function, "nn_conv_layer", fields, scratch)
+
+
+def _pointwise(weights_oi: Int8, window: dict[str, int], channels: Channels, scaled: codegen_point.Scaled, in_zero: int) -> Kernel:
+    out_c, in_c = weights_oi.shape
+    fields: dict[str, Value] = {
+        **{name: value for name, value in window.items() if name != "pad_left"},
+        "in_c": in_c, "out_c": out_c, "out_zero": scaled.rounding.out_zero, "shift": scaled.rounding.shift,
+        "weights": codegen_point.pack_pointwise(weights_oi, channels.bias.astype(np.int64), in_zero, scaled),
+        "code": codegen_point.pointwise_code(in_c, out_c, window["stride_w"], scaled),
+    }
+    return Kernel("nn_pointwise_s8", "nn_pointwise_layer", fields)
 
 
 def _conv_fir(weights_ohwi: Int8, window: dict[str, int], channels: Channels, output: dict[str, int], in_zero: int) -> Kernel:
@@ -240,21 +255,34 @@ def _depthwise(
     channels = _channels(bias, quant.conv_multipliers(x, layer.weight_quant, y, out_c))
     largest = _largest_sums(layer.weights_1hwc.reshape(-1, out_c).T.astype(np.int64), bias, x)
     window = _window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer)
-    suffix, weights, scratch = "", np.ascontiguousarray(layer.weights_1hwc).reshape(-1), 0
-    if simd and out_c == x_shape[3]:
-        suffix, weights = "_simd", pack_depthwise_weights(layer.weights_1hwc)
-        plane = 16 * ((y_shape[1] + 1) // 2 + 1) * max(window["pad_left"] + x_shape[2], y_shape[2] + 2)  # NN_DEPTHWISE_PLANE_SCRATCH
-        if (kernel_h, kernel_w) == (3, 3) and layer.stride_hw == (1, 1) and plane <= PLANE_SCRATCH_LIMIT:
-            suffix, weights, scratch = "_plane", np.ascontiguousarray(layer.weights_1hwc.transpose(0, 3, 1, 2)).reshape(-1), plane
+    output = _output(layer.activation, y, largest, channels)
+    plain = simd and out_c == x_shape[3]
+    out_hwc = (y_shape[1], y_shape[2], out_c)
+    rows = codegen_point.depthwise_rows((kernel_h, kernel_w), layer.stride_hw, out_hwc, output, PLANE_SCRATCH_LIMIT)
+    if plain and rows:
+        scaled = codegen_point.rounding(channels.multiplier, channels.shift, y.zero_point, largest)
+        return _depthwise3(layer, window, rows, codegen_point.pack_depthwise(layer.weights_1hwc, bias, scaled), scaled, x.zero_point)
     fields: dict[str, Value] = {
         **window,
         "in_c": x_shape[3], "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": x.zero_point,
-        "output": _output(layer.activation, y, largest, channels),
-        "weights": weights,
+        "output": output,
+        "weights": pack_depthwise_weights(layer.weights_1hwc) if plain else np.ascontiguousarray(layer.weights_1hwc).reshape(-1),
         "channels": channels,
     }
-    function = "nn_depthwise_plane_s8" if suffix == "_plane" else f"nn_depthwise_s8{suffix}"
-    return Kernel(function, "nn_conv_layer", fields, scratch)
+    return Kernel("nn_depthwise_s8_simd" if plain else "nn_depthwise_s8", "nn_conv_layer", fields)
+
+
+def _depthwise3(
+    layer: DepthwiseConv2D, window: dict[str, int], rows: int, weights: Int32, scaled: codegen_point.Scaled, in_zero: int,
+) -> Kernel:
+    channels, out_w = layer.weights_1hwc.shape[3], window["out_w"]
+    fields: dict[str, Value] = {
+        **window,
+        "channels": channels, "in_zero": in_zero, "out_zero": scaled.rounding.out_zero, "shift": scaled.rounding.shift, "rows": rows,
+        "weights": weights,
+        "code": codegen_point.depthwise_code(rows, layer.stride_hw, out_w, channels, scaled),
+    }
+    return Kernel("nn_depthwise3_s8", "nn_depthwise3_layer", fields, codegen_point.depthwise_scratch(rows, layer.stride_hw, out_w))
 
 
 def _dense(layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, x_range: tuple[int, int] | None) -> Kernel:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from converter import asm_pointwise
+from converter import asm_depthwise, asm_pointwise
 from converter.asm import AsmCode, Rounding
+from converter.asm_depthwise import DepthwiseShape
 from converter.asm_pointwise import PointwiseShape
 from converter.graph import Int8, Int32
 
@@ -76,4 +77,43 @@ def pack_pointwise(weights_oi: Int8, bias: Int, in_zero: int, scaled: Scaled) ->
     constants = np.stack([scaled.multiplier, scaled.second], axis=1).reshape(out_c // 2, 4)
     records = [part.astype(np.int32) for part in (biases.reshape(-1, 2), words.reshape(out_c // 2, -1), constants)]
     packed: Int32 = np.concatenate(records, axis=1).reshape(-1)
+    return packed
+
+
+def depthwise_rows(kernel_hw: tuple[int, int], stride_hw: tuple[int, int], out_hwc: tuple[int, int, int], output: Mapping[str, int],
+                   scratch_limit: int) -> int:
+    """Rows of outputs that nn_depthwise3_s8 makes at a time, 0 where it does not take the layer; nn.h states why."""
+    out_h, out_w, channels = out_hwc
+    fits = kernel_hw == (3, 3) and max(stride_hw) <= 2 and out_w * channels <= asm_depthwise.MAX_ROW_BYTES and full_range(output)
+    for pieces in range(1, out_h + 1) if fits else ():
+        rows = -(-out_h // pieces)
+        if rows <= asm_depthwise.MAX_ROWS and depthwise_scratch(rows, stride_hw, out_w) <= scratch_limit:
+            return rows
+    return 0
+
+
+def _plane(rows: int, stride_hw: tuple[int, int], out_w: int) -> tuple[int, int]:
+    """(NN_DEPTHWISE3_WORDS, NN_DEPTHWISE3_COLUMNS)"""
+    return (rows + 3) // 2 if stride_hw[0] == 1 else rows + 1, (out_w - 1) * stride_hw[1] + 3
+
+
+def depthwise_scratch(rows: int, stride_hw: tuple[int, int], out_w: int) -> int:
+    """NN_DEPTHWISE3_SCRATCH"""
+    words, columns = _plane(rows, stride_hw, out_w)
+    return 4 * 4 * words * columns
+
+
+def depthwise_code(rows: int, stride_hw: tuple[int, int], out_w: int, channels: int, scaled: Scaled) -> AsmCode:
+    words, columns = _plane(rows, stride_hw, out_w)
+    shape = DepthwiseShape(rows, *stride_hw, out_w * channels, channels, words, 4 * words * columns, scaled.rounding)
+    return AsmCode("nn_depthwise3_code", (asm_depthwise.routine(shape),))
+
+
+def pack_depthwise(weights_1hwc: Int8, bias: Int, scaled: Scaled) -> Int32:
+    """The records nn_depthwise3_s8 wants: see nn.h."""
+    columns = weights_1hwc[0].astype(np.int64).transpose(2, 1, 0) << scaled.scaling[:, None, None]  # [channel, kernel column, kernel row]
+    halves = np.stack([columns[:, :, :2], columns[:, :, 1:]], axis=1).astype("<i2")  # [channel, (w0, w1) or (w1, w2), column, half]
+    words = np.ascontiguousarray(halves).view("<i4").reshape(-1, 6)
+    constants = np.stack([bias << scaled.scaling, scaled.multiplier, scaled.second], axis=1).astype(np.int32)
+    packed: Int32 = np.concatenate([words, constants], axis=1).reshape(-1)
     return packed

@@ -111,6 +111,8 @@ void reset(void);
 void reset(void)
 {
     extern uint32_t data_from[], data_start[], data_end[], bss_start[], bss_end[];
+    *(volatile uint32_t *)0xE000ED88 |= 0xF << 20;  // CPACR: the FPU
+    __asm__ volatile("dsb\\n isb");
     for (uint32_t *from = data_from, *to = data_start; to != data_end;) { *to++ = *from++; }
     for (uint32_t *to = bss_start; to != bss_end;) { *to++ = 0; }
     main();

@@ -27,6 +27,7 @@ from nn_host import NN, SOURCES, STRICT, compile_shared, compiler, run_kernel
 from random_layers import LAYERS, random_graph
 
 from converter import reference
+from converter.asm_pointwise import MAX_IN_C
 from converter.codegen_lower import (
     SIMD_SCRATCH_LIMIT,
     Channels,
@@ -66,7 +67,8 @@ def test_kernels_equal_reference_on_random_layers(library: ctypes.CDLL, part: in
 
 def test_random_layers_reach_every_kernel() -> None:
     counts = Counter(kernel.function for index in range(LAYERS) for kernel in both_forms(random_graph(index)))
-    assert len(counts) == 17, counts
+    assert len(counts) == 18, counts
+    assert counts.pop("nn_pointwise_s8") >= 5  # more, and nn_depthwise3_s8, in test_generated_kernels_on_every_shape
     assert counts.pop("nn_dense_sparse_s8") == 1  # one output, which plain int8 pads to four; more in test_packed.py
     assert counts.pop("nn_dense_s8_simd") >= 5  # weights of -128; the fills below have them at every length
     assert counts.pop("nn_conv_rows_s8_simd") + counts.pop("nn_conv_fir_s8") >= 5  # more in test_conv_rows_of_every_shape
@@ -158,7 +160,7 @@ def test_conv_rows_of_every_shape(library: ctypes.CDLL, depth: int) -> None:
         graph, x = _rows_case(depth, number)
         want = reference.run(graph, x)[1]
         simd, portable = both_forms(graph)
-        assert portable.function == "nn_conv_s8" and simd.function in ("nn_conv_rows_s8_simd", "nn_conv_fir_s8")
+        assert portable.function == "nn_conv_s8" and simd.function in ("nn_conv_rows_s8_simd", "nn_conv_fir_s8", "nn_pointwise_s8")
         for kernel in (simd, portable):
             got = run_kernel(library, kernel, [x], want.shape, number)
             assert np.array_equal(got, want), f"{kernel.function}: depth {depth}, number {number}"
@@ -167,15 +169,35 @@ def test_conv_rows_of_every_shape(library: ctypes.CDLL, depth: int) -> None:
 
 
 def _plane_case(number: int) -> Case:
-    """A 3 x 3 depthwise convolution of stride 1: all pads, odd and even sizes, the output's zero point -128 or not."""
+    """A 3 x 3 depthwise convolution: strides, pads, pieces of whole and of fewer rows, the output's zero point -128 or not."""
     rng = np.random.default_rng([4, number])
     height, width, channels = int(rng.integers(3, 12)), int(rng.integers(3, 12)), int(rng.integers(1, 14))
-    padding: Padding = "SAME" if number % 3 else "VALID"
+    if number % 7 == 0:  # more than one piece
+        height, width, channels = int(rng.integers(35, 90)), int(rng.integers(3, 6)), int(rng.integers(1, 6))
+    stride_hw: tuple[int, int] = (1 + number // 2 % 2, 1 + number // 3 % 2)
+    padding: Padding = "VALID" if number % 5 == 0 else "SAME"
     weights, bias = FILLS[list(FILLS)[number % 3]]((1, 3, 3, channels), number), np.arange(channels, dtype=np.int32) * 999
-    layer = DepthwiseConv2D("depthwise", 0, 1, weights, QuantParams((0.02,), (0,)), bias, 1, (1, 1), padding, "RELU")
-    out_hw = [output_size(n, 3, 1, padding) for n in (height, width)]
+    layer = DepthwiseConv2D("depthwise", 0, 1, weights, QuantParams((0.02,), (0,)), bias, 1, stride_hw, padding,
+                            ("RELU", "NONE")[number // 3 % 2])
+    out_hw = [output_size(n, 3, s, layer.padding) for n, s in zip((height, width), stride_hw, strict=True)]
     y_quant = QuantParams((1.5,), ((-128, -5)[number // 3 % 2],))
     tensors = (Tensor("x", (1, height, width, channels), X_QUANT), Tensor("y", (1, *out_hw, channels), y_quant))
+    return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
+
+
+def _point_case(number: int) -> Case:
+    """A 1 x 1 convolution: every depth up to the limit, strides, few and many pixels, scales apart, the output's zero point -128 or not."""
+    rng = np.random.default_rng([6, number])
+    depth, channels = 1 + number % MAX_IN_C, 2 * int(rng.integers(1, 6))
+    height, width, stride = int(rng.integers(1, 5)), int(rng.integers(1, 8)), 1 + number % 3 // 2
+    spread = (1.0, 0.05, 1e-4)[number % 3]  # what the shifts of the channels differ by: 0, a few, more than one shift for all can serve
+    scales = tuple(float(np.float32(0.02 * spread ** (i / channels))) for i in range(channels))
+    weights, bias = FILLS[list(FILLS)[number % 3]]((channels, 1, 1, depth), number), np.arange(channels, dtype=np.int32) * 999
+    layer = Conv2D("conv", 0, 1, weights, QuantParams(scales, (0,) * channels, 0), bias, (stride, stride), "SAME",
+                   ("RELU", "NONE")[number // 2 % 2])
+    out_hw = [output_size(n, 1, stride, "SAME") for n in (height, width)]
+    y_quant = QuantParams((float(np.float32(0.04 * np.sqrt(depth))),), ((-128, -5)[number // 2 % 2],))
+    tensors = (Tensor("x", (1, height, width, depth), X_QUANT), Tensor("y", (1, *out_hw, channels), y_quant))
     return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
 
 
@@ -183,6 +205,7 @@ def _patch_case(number: int) -> Case:
     """A convolution by patches: every remainder of the unrolled loop, odd and even channels, the output's zero point -128 or not."""
     rng = np.random.default_rng([5, number])
     height, width, depth, channels = (int(rng.integers(low, high)) for low, high in ((1, 7), (1, 7), (1, 70), (1, 9)))
+    channels += (number % 3 == 0) * (1 - channels % 2)  # 1 x 1 of even channels has a kernel of its own
     kernel_hw = [(1, 1), (min(height, 2), min(width, 3)), (min(height, 3), 1)][number % 3]
     stride, padding = 1 + number % 7 // 6, ("SAME", "VALID")[number % 2]
     weights, bias = FILLS[list(FILLS)[number % 3]]((channels, *kernel_hw, depth), number), np.arange(channels, dtype=np.int32) * 999
@@ -205,16 +228,19 @@ def test_patches_of_every_shape(library: ctypes.CDLL) -> None:
     assert functions["nn_conv_s8_simd"] >= 150, functions
 
 
-def test_depthwise_planes_of_every_shape(library: ctypes.CDLL) -> None:
-    functions: Counter[str] = Counter()
-    for number in range(200):
-        graph, x = _plane_case(number)
+@pytest.mark.parametrize(("case", "function", "count"), [(_plane_case, "nn_depthwise3_s8", 220), (_point_case, "nn_pointwise_s8", 256)])
+def test_generated_kernels_on_every_shape(library: ctypes.CDLL, case: Callable[[int], Case], function: str, count: int) -> None:
+    """The portable twins of the assembly; the assembly itself runs below, on a Cortex-M4."""
+    taken, forms = 0, set()
+    for number in range(count):
+        graph, x = case(number)
         want = reference.run(graph, x)[1]
         for kernel in both_forms(graph):
             got = run_kernel(library, kernel, [x], want.shape, number)
             assert np.array_equal(got, want), f"{kernel.function}: number {number}"
-            functions[kernel.function] += 1
-    assert functions["nn_depthwise_plane_s8"] >= 150, functions
+            taken += kernel.function == function
+            forms.add(bool(kernel.fields.get("shift")))
+    assert taken >= 0.9 * count and forms == {True, False}
 
 
 @pytest.mark.parametrize("bias", [-(1 << 31), (1 << 31) - 1, -(1 << 30), (1 << 30) - 1, 1 << 30])
@@ -283,7 +309,7 @@ def test_packed_weights_lie_in_the_stated_order() -> None:
 def image_cases() -> list[Case]:
     """What the images run: random layers of all kinds, and the shapes that few of those have."""
     return [*map(random_case, range(140)), *(_rows_case(depth, number) for number in range(24) for depth in (1, 2)),
-            *map(_plane_case, range(40)), *map(_patch_case, range(60))]
+            *map(_plane_case, range(60)), *map(_patch_case, range(60)), *map(_point_case, range(3, 128, 2))]
 
 
 # -- the compiled code itself -------------------------------------------------------------------------------------------

@@ -139,12 +139,76 @@ void nn_depthwise_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, 
 // out_c == in_c only. Weights in groups of four channels, the last padded with zeros: per group HWC. 4-byte aligned. No scratch.
 void nn_depthwise_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// out_c == in_c, kernel 3 x 3 and stride 1 only. Weights per channel HW. Scratch, 4-byte aligned: NN_DEPTHWISE_PLANE_SCRATCH bytes.
-void nn_depthwise_plane_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+// out_c == in_c, kernel 3 x 3, strides 1 or 2, an output that is `bounded` with the full range. The planes of up to four channels are taken
+// out of the input, `rows` rows of outputs at a time: words of two values that stand one above the other, column by column. Weights, int32,
+// per channel: as two int16 (w0, w1) of each of the kernel's columns, (w1, w2) of each, then bias, multiplier and second constant; scaled
+// as nn_pointwise_s8's. Scratch, 4-byte aligned: NN_DEPTHWISE3_SCRATCH bytes.
+typedef struct {
+    const uint32_t *plane;
+    const int32_t *weights;
+    int8_t *out;
+    int32_t channels, columns, rows;
+} nn_depthwise3_args;
 
-#define NN_PLANE_COLUMNS(in_w, out_w, pad_left) ((pad_left) + (in_w) > (out_w) + 2 ? (pad_left) + (in_w) : (out_w) + 2)
-#define NN_PLANE_PAIRS(out_h) (((out_h) + 1) / 2 + 1)
-#define NN_DEPTHWISE_PLANE_SCRATCH(in_w, out_h, out_w, pad_left) (16 * NN_PLANE_PAIRS(out_h) * NN_PLANE_COLUMNS(in_w, out_w, pad_left))
+// Assembly for one layer's shape by converter/asm_depthwise.py.
+typedef struct {
+    void (*run[1])(const nn_depthwise3_args *args);
+} nn_depthwise3_code;
+
+typedef struct {
+    int32_t in_h, in_w, channels;
+    int32_t out_h, out_w;
+    int32_t stride_h, stride_w;
+    int32_t pad_top, pad_left;
+    int32_t in_zero, out_zero, shift;
+    int32_t rows;
+    const int32_t *weights;
+    const nn_depthwise3_code *code; // null: portable C
+} nn_depthwise3_layer;
+
+void nn_depthwise3_s8(const nn_depthwise3_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+#define NN_DEPTHWISE3_PLANES 4
+#define NN_DEPTHWISE3_WORDS(rows, stride_h) ((stride_h) == 1 ? ((rows) + 3) / 2 : (rows) + 1) // of a column
+#define NN_DEPTHWISE3_COLUMNS(out_w, stride_w) (((out_w) - 1) * (stride_w) + 3)
+#define NN_DEPTHWISE3_SCRATCH(rows, stride_h, out_w, stride_w) \
+    (4 * NN_DEPTHWISE3_PLANES * NN_DEPTHWISE3_WORDS(rows, stride_h) * NN_DEPTHWISE3_COLUMNS(out_w, stride_w))
+
+// CONV_2D of kernel 3 x 3 and stride 1 by Winograd in exact integers: in_c a multiple of 4, out_c even, both within converter/asm_winograd.py's
+// limits, an output that is `bounded` with the full range, sums below 2**29. Weights, int32, per pair of channels a, b: for each of the 16
+// points both biases (-in_zero * sum(weights) folded in; 0 at all points but 5), then per pair of input channels ((0, 2) (1, 3) of each
+// four) two int16 of a and two of b; behind the points multiplier and second constant of a and of b. Weights are those of (2G) g (2G)^T
+// and, as the biases, multiplied by a power of two; nn_round_scaled says what becomes of the sums. Scratch, 4-byte aligned:
+// NN_WINOGRAD_SCRATCH bytes.
+typedef struct {
+    const int8_t *rows;
+    uint32_t *v;
+    const int32_t *weights;
+    int8_t *out;
+    int32_t out_row;
+} nn_winograd_args;
+
+// Assembly for one layer's shape by converter/asm_winograd.py: the input's transform, products with the output's transform.
+typedef struct {
+    void (*block[2])(const nn_winograd_args *args);
+} nn_winograd_code;
+
+typedef struct {
+    int32_t in_h, in_w, in_c;
+    int32_t out_h, out_w, out_c;
+    int32_t pad_top, pad_left;
+    int32_t in_zero;
+    int32_t out_zero, shift;
+    const int32_t *weights;
+    const nn_winograd_code *code; // null: portable C
+} nn_winograd_layer;
+
+void nn_winograd_s8(const nn_winograd_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+#define NN_WINOGRAD_TILES 4
+#define NN_WINOGRAD_COLUMNS(out_w) (((out_w) + 2 * NN_WINOGRAD_TILES - 1) / (2 * NN_WINOGRAD_TILES) * 2 * NN_WINOGRAD_TILES + 2)
+#define NN_WINOGRAD_SCRATCH(in_c, out_w, out_c) \
+    (32 * NN_WINOGRAD_TILES * (in_c) + 4 * NN_WINOGRAD_TILES * (out_c) + 4 * NN_WINOGRAD_COLUMNS(out_w) * (in_c))
 
 // FULLY_CONNECTED. The converter has folded -in_zero * sum(weights) into the biases.
 typedef struct {

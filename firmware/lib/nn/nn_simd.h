@@ -141,6 +141,14 @@ NN_INLINE uint32_t nn_pkhtb(uint32_t low, uint32_t high)
     return result;
 }
 
+// Both halves of a plus those of b, modulo 2**16.
+NN_INLINE uint32_t nn_sadd16(uint32_t a, uint32_t b)
+{
+    uint32_t result;
+    __asm__("sadd16 %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
+    return result;
+}
+
 // Both halves of a minus those of b, modulo 2**16.
 NN_INLINE uint32_t nn_ssub16(uint32_t a, uint32_t b)
 {
@@ -235,6 +243,11 @@ NN_INLINE uint32_t nn_pkhbt(uint32_t low, uint32_t high)
 NN_INLINE uint32_t nn_pkhtb(uint32_t low, uint32_t high)
 {
     return (low >> 16) | (high & 0xFFFF0000u);
+}
+
+NN_INLINE uint32_t nn_sadd16(uint32_t a, uint32_t b)
+{
+    return nn_pair(nn_low(a) + nn_low(b), nn_high(a) + nn_high(b));
 }
 
 NN_INLINE uint32_t nn_ssub16(uint32_t a, uint32_t b)
