@@ -102,6 +102,19 @@ def study(name: Annotated[str, typer.Argument(help="bits or pruning")],
 
 
 @app.command()
+def minifloat(runs: Annotated[list[Path], typer.Argument(help="trained float runs")],
+              formats: Annotated[str, typer.Option(help="formats with commas between, if not the usual ones")] = "",
+              data: OtherData = None) -> None:
+    """Accuracy with weights and activations as floats of 3 to 8 bits, beside integers as wide; a study, no engine runs them."""
+    from trainer.minifloat import FORMATS, minifloat_study, table
+
+    chosen = tuple(f.strip() for f in formats.split(",") if f.strip()) or FORMATS
+    with _progress() as progress:
+        found = minifloat_study(runs, chosen, _source(data), progress)
+    typer.echo(table(found), nl=False)
+
+
+@app.command()
 def export(run: Run, data: OtherData = None) -> None:
     """Write RUN/model.onnx with Q/DQ nodes and RUN/vectors.npz."""
     from trainer import runs
@@ -223,6 +236,19 @@ def approx(study: Annotated[str, typer.Argument(help="precision, speed, svd, dig
     with _progress() as progress:
         for file in run(study, out, data, trained, progress):
             typer.echo(f"{file}")
+
+
+@app.command()
+def roofline(action: Annotated[str, typer.Argument(help="chips, models, measure or plot")],
+             out: Annotated[Path, typer.Option(help="the folder of the figures and pictures")] = Path("build/roofline"),
+             minutes: Annotated[float, typer.Option(min=0.01, help="how long measure may take; what would take too long is left out")] = 14,
+             board: Annotated[list[Path] | None, typer.Option(help="for plot: of `host profile ELF --layers --json`, repeatable")] = None,
+             ) -> None:
+    """Rooflines: chips by data sheet, networks counted, this machine measured (resumable), all of it plotted with the board."""
+    from trainer.roofline.command import run
+
+    for file in run(action, out, minutes, board or (), lambda line: typer.echo(line, err=True)):
+        typer.echo(f"{file}")
 
 
 def _absolute(data: str) -> str:

@@ -79,11 +79,11 @@ def _tops(rows: Tensor, levels: int, calibration: str) -> Tensor:
         rank = max(0, int(PERCENTILE * rows.shape[1] + 0.5) - 1)
         peaks = rows.sort(dim=1).values[:, rank]
     elif calibration == "mse":
-        peaks = _least(peaks, lambda tops: _error(rows, tops, levels))
+        peaks = least_error(peaks, lambda tops: _error(rows, tops, levels))
     return torch.where(peaks > 0, peaks, rows.amax(1)).clamp(min=MIN_SCALE)
 
 
-def _least(peaks: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
+def least_error(peaks: Tensor, error: Callable[[Tensor], Tensor]) -> Tensor:
     """Of SEARCH_STEPS equal shares of the peaks, per row the one of least error."""
     best, least = peaks, error(peaks)
     for part in range(1, SEARCH_STEPS):

@@ -94,14 +94,18 @@ def calibrate(quant: QuantNetwork, pool: TrainingPool) -> None:
     torch.set_num_threads(THREADS)
     if quant.options.fixed_steps:
         quant.eval()
-        clips = np.concatenate([pool.known[0, :512], pool.unknown[0, :256], pool.silence[:128]])
-        quant.calibrate_steps(to_batch(clips, quant.features))
+        quant.calibrate_steps(to_batch(calibration_clips(pool), quant.features))
         return
     quant.train()
     with torch.no_grad():
         for part in (pool.known[0, :512], pool.silence[:128]):
             for start in range(0, len(part), 128):
                 quant(to_batch(part[start:start + 128], quant.features))
+
+
+def calibration_clips(pool: TrainingPool) -> Int8:
+    """The training clips that step sizes are calibrated with."""
+    return np.concatenate([pool.known[0, :512], pool.unknown[0, :256], pool.silence[:128]])
 
 
 def continue_in(artifact: ModelArtifact, out: Path) -> ModelArtifact:
