@@ -78,7 +78,7 @@ def chart(series: Sequence[Series], x_label: str, y_label: str, log_x: bool = Fa
     if not xs:
         return "<p class=note>No points.</p>"
     x = Scale(*_range(xs, log_x), LEFT, WIDTH - RIGHT, log_x)
-    bottom = max(min(ys), floor if floor is not None else -math.inf)
+    bottom = max(min(ys), min(floor, max(ys)) if floor is not None else -math.inf)
     margin = max(0.5, 0.05 * (max(ys) - bottom))
     y = Scale(bottom - margin, max(ys) + margin, HEIGHT - BOTTOM, TOP)
     parts = [_axes(x, y, x_label, y_label)]

@@ -44,9 +44,9 @@ def sweep(job: Job, points: Sequence[Point], again: str | None, address: str | N
     if again not in (None, "board", "all"):
         raise TrainerError(f"--again: must be board or all, got {again}")
     say = partial(progress.console.print, highlight=False, soft_wrap=True)
-    _claim(job, points)
+    claim(job, points)
     for point in points if again else ():
-        _forget(job, point, again)
+        forget(job, point, again)
     wanted = [p for p in points if not _is_finished(job, p)]
     trained = {p for p in wanted if "train" in read_result(job.point_folder(p))}
     floats = list({p.float_key: p for p in wanted if p not in trained and not float_is_done(job, p)}.values())
@@ -58,7 +58,11 @@ def sweep(job: Job, points: Sequence[Point], again: str | None, address: str | N
         minutes = (sum(seconds.values()) + sum(needed.values())) / 60 / workers
         say(f"{len(points)} points, {len(points) - len(wanted)} of them finished; {len(floats)} float networks to train; "
             f"about {minutes:.0f} minutes on {workers} workers (estimate, refined while it runs)")
-        _run(job, wanted, waiting, needed, seconds, submit, workers, progress)
+        try:
+            _run(job, wanted, waiting, needed, seconds, submit, workers, progress)
+        except KeyboardInterrupt:
+            say("interrupted; start the same command again to continue")
+            raise
     results = [read_result(job.point_folder(p)) for p in points]
     broken = [r for r in results if "error" in r]
     say(f"{job.folder}: {len(results) - len(broken)} points finished, {len(broken)} broken; "
@@ -66,7 +70,7 @@ def sweep(job: Job, points: Sequence[Point], again: str | None, address: str | N
     return results
 
 
-def _claim(job: Job, points: Sequence[Point]) -> None:
+def claim(job: Job, points: Sequence[Point]) -> None:
     """SWEEP/sweep.json; a folder of another task is refused, points made before stay listed."""
     file = job.folder / "sweep.json"
     facts = {"words": list(job.words), "source": asdict(job.source), "epochs": job.epochs, "clips": job.clips,
@@ -84,7 +88,7 @@ def _claim(job: Job, points: Sequence[Point]) -> None:
     write_atomic(file, (json.dumps({**facts, "points": every}, indent=1, sort_keys=True) + "\n").encode())
 
 
-def _forget(job: Job, point: Point, again: str | None) -> None:
+def forget(job: Job, point: Point, again: str | None) -> None:
     result = read_result(job.point_folder(point))
     kept = {k: v for k, v in result.items() if k != "error" and k in (("point", "commands", "train") if again == "board" else ())}
     if result:
