@@ -1,0 +1,53 @@
+"""Points of the Nano 33 BLE: the layers of a model as `python -m host profile ELF --layers --json FILE` traced them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.errors import TrainerError
+
+
+@dataclass(frozen=True)
+class BoardLayer:
+    """Operations a byte and operations a second of one layer."""
+
+    name: str
+    intensity: float
+    operations_per_second: float
+    operations: int
+    bytes: int
+    cycles: int
+
+
+@dataclass(frozen=True)
+class BoardModel:
+    """A model on the board; modelled: the cycles are the virtual board's."""
+
+    name: str
+    modelled: bool
+    clock_hz: int
+    layers: tuple[BoardLayer, ...]
+
+    @property
+    def whole(self) -> BoardLayer:
+        """All layers, one after the other."""
+        operations, moved, cycles = (sum(getattr(layer, what) for layer in self.layers) for what in ("operations", "bytes", "cycles"))
+        return BoardLayer("all", operations / moved, operations / cycles * self.clock_hz, operations, moved, cycles)
+
+
+def load(file: Path) -> BoardModel:
+    """The layers with arithmetic of the profile's model."""
+    try:
+        found = json.loads(file.read_text())
+        clock_hz = int(found["identity"]["clock_hz"])
+        layers = tuple(BoardLayer(row["name"], row["operations"] / row["bytes"], row["operations"] / row["cycles"] * clock_hz,
+                                  int(row["operations"]), int(row["bytes"]), int(row["cycles"])) for row in found["roofline"])
+        model = BoardModel(str(found["identity"]["model_name"]), bool(found["modelled"]), clock_hz, layers)
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise TrainerError(f"{file}: --board takes what `python -m host profile ELF --layers --json FILE` writes, got {error!r}; "
+                           "make that file (with --run for a model of your own)") from None
+    if not model.layers:
+        raise TrainerError(f"{file}: the profile has no layer with arithmetic; profile another model")
+    return model

@@ -1,0 +1,105 @@
+"""Times of a call: warmed up, waited for, repeated; and the machine they were taken on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MOST_RUNS, LEAST_RUNS = 50, 3
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of each run after the warm-up."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Distance of the quartiles over the median.
+
+        >>> Times((1.0, 2.0, 3.0)).spread
+        1.0
+        """
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return (high - low) / self.median
+
+    def to_json(self) -> dict[str, Any]:
+        return {"median": self.median, "spread": self.spread, "best": min(self.seconds), "runs": len(self.seconds)}
+
+
+def take(call: Callable[[], object], device: str, seconds: float) -> Times:
+    """Runs of the call, at least 3 and at most 50, about `seconds` long in all, after one as a warm-up (more when they are short)."""
+    def once() -> float:
+        start = time.perf_counter()
+        call()
+        synchronise(device)
+        return time.perf_counter() - start
+
+    warming = time.perf_counter()
+    while True:
+        once()
+        if time.perf_counter() - warming > seconds / 10:
+            break
+    found = [once() for _ in range(LEAST_RUNS)]
+    while sum(found) < seconds and len(found) < MOST_RUNS:
+        found.append(once())
+    return Times(tuple(found))
+
+
+def synchronise(device: str) -> None:
+    """Wait until the device has done what it was told; a CPU has already."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def devices() -> list[str]:
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def free_bytes(device: str) -> int:
+    """Memory that can still be taken."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    try:
+        line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def machine() -> dict[str, Any]:
+    """What the figures belong to."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu, "torch": torch.__version__,
+            "vectors": torch.backends.cpu.get_cpu_capability(), "system": platform.system()}
+
+
+def _cpu_name() -> str:
+    names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def cpu_flags() -> set[str]:
+    """Instruction sets the CPU has, in Linux' words; empty elsewhere."""
+    lines = [line.split(":", 1)[1] for line in _cpuinfo() if line.startswith(("flags", "Features"))]
+    return set(lines[0].split()) if lines else set()
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,199 @@
+"""Everything that is measured on this machine, one point after another into OUT/measure.json; what is there already is not done again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.artifact import write_atomic
+from trainer.errors import TrainerError
+from trainer.roofline import clock, latency, machine, models, nets
+
+POINTS_IN_A_RUN = 28  # a point may take this part of the whole time
+Point = dict[str, Any]
+
+
+@dataclass
+class Store:
+    """The file of a measurement: machine, minutes allowed, seconds spent, points by key, whether it is finished."""
+
+    file: Path
+    machine: dict[str, Any]
+    minutes: float
+    spent: float = 0.0
+    finished: bool = False
+    points: dict[str, Point] = field(default_factory=dict)
+
+    @staticmethod
+    def open(file: Path, minutes: float) -> Store:
+        """An unfinished measurement of this machine to continue, or a new one."""
+        here = clock.machine()
+        if not file.exists():
+            return Store(file, here, minutes)
+        found = load(file)
+        if found["finished"]:
+            return Store(file, here, minutes)
+        if found["machine"] != here:
+            raise TrainerError(f"{file}: an unfinished measurement is continued on the machine it was begun on, got {here['cpu']}, "
+                               f"{here['threads']} threads, torch {here['torch']} after {found['machine']['cpu']}, "
+                               f"{found['machine']['threads']} threads, torch {found['machine']['torch']}; remove the file to begin anew")
+        return Store(file, here, minutes, found["spent"], False, found["points"])
+
+    def save(self) -> None:
+        content = {"machine": self.machine, "minutes": self.minutes, "spent": round(self.spent, 3), "finished": self.finished,
+                   "points": self.points}
+        write_atomic(self.file, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def load(file: Path) -> dict[str, Any]:
+    """A measurement as it was stored."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text())
+        if not isinstance(found["points"], dict) or not isinstance(found["machine"], dict):
+            raise TypeError("points and machine are objects")
+        found["finished"], found["spent"] = bool(found["finished"]), float(found["spent"])
+    except FileNotFoundError:
+        raise TrainerError(f"{file}: there is no measurement; make one with `trainer roofline measure --out {file.parent}`") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainerError(f"{file}: this is not what `roofline measure` writes, got {error!r}; remove it and measure again") from None
+    return found
+
+
+def run(out: Path, minutes: float, say: Callable[[str], None], networks: Sequence[str] = tuple(nets.NAMES),
+        batches: Sequence[int] = latency.BATCHES, largest: int = 0, elements: int = 0) -> Path:
+    """Measure what is missing, saving after every point; smaller `largest` matrices and `elements` are for tests."""
+    store = Store.open(out / "measure.json", minutes)
+    for device in clock.devices():
+        if device == "cuda":  # fp32 means fp32, and the fastest algorithm of cuDNN
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.benchmark = True
+        todo = list(_points(device, store, networks, batches, largest, elements))
+        for number, (key, work) in enumerate(todo, 1):
+            if key not in store.points:
+                began = time.perf_counter()
+                store.points[key] = _guarded(work)
+                store.spent += time.perf_counter() - began
+                store.save()
+                say(f"{number}/{len(todo)}  {store.spent:5.0f} s  {key}: {describe(store.points[key])}")
+    store.finished = True
+    store.save()
+    return store.file
+
+
+def _guarded(work: Callable[[], Point]) -> Point:
+    """A point that ran out of memory says so."""
+    try:
+        return work()
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        return {"skipped": f"out of memory: {str(error).splitlines()[0]}"}
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        return {"skipped": f"out of memory: {str(error).splitlines()[0]}"}
+
+
+def _points(device: str, store: Store, networks: Sequence[str], batches: Sequence[int], largest: int,
+            elements: int) -> Iterator[tuple[str, Callable[[], Point]]]:
+    """Keys and work, cheap ones first."""
+    seconds = min(2.0, store.minutes * 4)
+    for dtype in machine.DTYPES:
+        yield f"{device} peak {dtype}", lambda dtype=dtype: machine.peak(dtype, device, seconds / 4, largest)  # type: ignore[misc]
+    for kernel in machine.STREAM:
+        yield f"{device} stream {kernel}", lambda kernel=kernel: machine.stream(kernel, device, seconds, elements)  # type: ignore[misc]
+    for batch in batches:
+        for name in networks:
+            yield (inference_key(device, name, batch),
+                   lambda name=name, batch=batch: _inference(store, name, batch, device, seconds))  # type: ignore[misc]
+    for name in networks:
+        yield f"{device} training {name}", lambda name=name: _training(store, name, device)  # type: ignore[misc]
+
+
+def inference_key(device: str, name: str, batch: int) -> str:
+    return f"{device} inference {name} {batch}"
+
+
+def _inference(store: Store, name: str, batch: int, device: str, seconds: float) -> Point:
+    counted = models.count(nets.build(name, "meta"), nets.pictures(name, 1, "meta"), name)
+    reason = latency.too_large(counted, batch, device)
+    known = _known(store, name, batch, device)
+    if not reason and known:
+        reason = latency.too_slow(batch, *known, _limit(store))
+    return {"skipped": reason} if reason else latency.inference(name, batch, device, seconds)
+
+
+def _training(store: Store, name: str, device: str) -> Point:
+    """A step costs about three inferences; there are five of them."""
+    known = _known(store, name, 1 << 30, device)
+    if known:
+        batch, took = known
+        estimate = 15 * took * latency.TRAIN_BATCH / batch
+        if estimate > 2 * _limit(store):
+            return {"skipped": f"estimated {estimate:.0f} s for 5 steps, the limit is {2 * _limit(store):.3g} s"}
+    return latency.training(name, device)
+
+
+def _known(store: Store, name: str, below: int, device: str) -> tuple[int, float] | None:
+    """The largest batch under `below` that was measured, and its seconds."""
+    prefix = f"{device} inference {name} "
+    found = {int(key.removeprefix(prefix)): point for key, point in store.points.items() if key.startswith(prefix)}
+    measured = [batch for batch, point in found.items() if batch < below and "median" in point]
+    return (max(measured), found[max(measured)]["median"]) if measured else None
+
+
+def _limit(store: Store) -> float:
+    """Seconds the next point may take: a share of the whole, and no more than what is left."""
+    whole = 60 * store.minutes
+    return max(0.0, min(whole / POINTS_IN_A_RUN, whole - store.spent))
+
+
+def describe(point: Point) -> str:
+    """A point in a few words.
+
+    >>> describe({"bytes_per_second": 2.5e10, "median": 0.03})
+    '25.0 GB/s'
+    """
+    if "skipped" in point:
+        return f"left out: {point['skipped']}"
+    if "operations_per_second" in point:
+        return f"{point['operations_per_second'] / 1e9:.1f} GOP/s ({point['way']})"
+    if "bytes_per_second" in point:
+        return f"{point['bytes_per_second'] / 1e9:.1f} GB/s"
+    if "backward" in point:
+        return f"forward {1000 * point['forward']['median']:.0f} ms, backward {1000 * point['backward']['median']:.0f} ms"
+    return f"{1000 * point['median']:.1f} ms, spread {100 * point['spread']:.0f} %, {point['pictures_per_second']:.1f} pictures/s"
+
+
+def spearman(columns: dict[str, dict[str, float]]) -> dict[str, dict[str, tuple[float, int]]]:
+    """Rank correlation of every pair of columns over the networks both have, and how many those are.
+
+    >>> spearman({"a": {"x": 1, "y": 2, "z": 9}, "b": {"x": 5, "y": 4, "z": 3}})["a"]["b"]
+    (-1.0, 3)
+    """
+    found: dict[str, dict[str, tuple[float, int]]] = {}
+    for one, left in columns.items():
+        found[one] = {}
+        for other, right in columns.items():
+            shared = [name for name in left if name in right]
+            ranks = [_ranks([column[name] for name in shared]) for column in (left, right)]
+            found[one][other] = (_pearson(*ranks), len(shared))
+    return found
+
+
+def _ranks(values: list[float]) -> list[float]:
+    """Equal values share the mean of their ranks."""
+    return [sum(other < value for other in values) + (values.count(value) + 1) / 2 for value in values]
+
+
+def _pearson(x: list[float], y: list[float]) -> float:
+    """nan where there are fewer than two different values."""
+    n = len(x)
+    mean_x, mean_y = (sum(values) / max(n, 1) for values in (x, y))
+    product = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
+    norm = sum((a - mean_x) ** 2 for a in x) * sum((b - mean_y) ** 2 for b in y)
+    return round(product / norm**0.5, 12) if norm else float("nan")

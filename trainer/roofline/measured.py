@@ -1,0 +1,228 @@
+"""Plots of what was measured: this machine's roofline, latencies, throughput, rank correlations, training; and the board's roofline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.roofline import measure
+from trainer.roofline.board import BoardModel
+from trainer.roofline.chips import Chip
+from trainer.roofline.models import KINDS, Network
+from trainer.roofline.nets import NAMES
+from trainer.roofline.pictures import MARKS, end_labels, figure, png, spread_out, units
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The points of one device."""
+
+    device: str
+    points: Mapping[str, Mapping[str, Any]]
+
+    def peaks(self) -> dict[str, float]:
+        """Operations a second by data type."""
+        found = {key.rpartition(" ")[2]: point for key, point in self._of("peak").items()}
+        return {dtype: point["operations_per_second"] for dtype, point in found.items() if "operations_per_second" in point}
+
+    def bandwidths(self) -> dict[str, float]:
+        """Bytes a second by STREAM kernel."""
+        found = {key.rpartition(" ")[2]: point for key, point in self._of("stream").items()}
+        return {kernel: point["bytes_per_second"] for kernel, point in found.items() if "bytes_per_second" in point}
+
+    def roof(self) -> dict[str, float]:
+        """fp32 peak and the fastest kernel's bandwidth; empty before they are measured."""
+        peaks, bandwidths = self.peaks(), self.bandwidths()
+        return {"peak": peaks["fp32"], "bandwidth": max(bandwidths.values())} if "fp32" in peaks and bandwidths else {}
+
+    def inference(self) -> dict[tuple[str, int], Mapping[str, Any]]:
+        """Points by network and batch, the left-out ones too."""
+        split = ((key.split(), point) for key, point in self._of("inference").items())
+        return {(words[2], int(words[3])): point for words, point in split}
+
+    def seconds(self, batch: int) -> dict[str, float]:
+        """Latency by network where it was measured."""
+        return {name: point["median"] for (name, size), point in self.inference().items() if size == batch and "median" in point}
+
+    def batches(self) -> list[int]:
+        return sorted({batch for (_, batch), point in self.inference().items() if "median" in point})
+
+    def training(self) -> dict[str, Mapping[str, Any]]:
+        return {key.split()[2]: point for key, point in self._of("training").items() if "backward" in point}
+
+    def _of(self, what: str) -> dict[str, Mapping[str, Any]]:
+        return {key: point for key, point in self.points.items() if key.startswith(f"{self.device} {what} ")}
+
+
+def ranks(found: Measurement, networks: Mapping[str, Network]) -> dict[str, dict[str, tuple[float, int]]]:
+    """Spearman's coefficients of parameters, operations and the latencies of each batch."""
+    columns: dict[str, dict[str, float]] = {"parameters": {name: n.parameters for name, n in networks.items()},
+                                            "FLOPs": {name: n.flops for name, n in networks.items()}}
+    columns |= {f"latency, batch {batch}": found.seconds(batch) for batch in found.batches()}
+    return measure.spearman(columns)
+
+
+def machine_roofline(found: Measurement, networks: Mapping[str, Network]) -> bytes:
+    """Measured roofs, and every network where it got to, by batch."""
+    made, axes = figure(1, 1, (12, 6.5))
+    panel, roof, peaks = axes[0, 0], found.roof(), found.peaks()
+    points = [(name, batch, networks[name].intensity(batch), batch * networks[name].flops / found.seconds(batch)[name])
+              for batch in found.batches() for name in NAMES if name in found.seconds(batch)]
+    left = min([*(x / 2 for _, _, x, _ in points), *(peak / roof["bandwidth"] / 4 for peak in peaks.values())])
+    right = 2 * max([*(x for _, _, x, _ in points), *(peak / roof["bandwidth"] for peak in peaks.values())])
+    for style, peak in zip(("-", "--", ":"), peaks.values(), strict=False):
+        ridge = peak / roof["bandwidth"]
+        panel.plot([left, ridge, right], [left * roof["bandwidth"], peak, peak], style, color="black")
+    for number, name in enumerate(NAMES):
+        mine = [(x, y, batch) for other, batch, x, y in points if other == name]
+        panel.plot([x for x, _, _ in mine], [y for _, y, _ in mine], "-", color=f"C{number % 10}", linewidth=0.6)
+        for x, y, batch in mine:
+            panel.plot(x, y, MARKS[number], color=f"C{number % 10}", markersize=3 + 2 * found.batches().index(batch),
+                       label=NAMES[name] if batch == mine[0][2] else None, linestyle="none")
+    low = min([y for _, _, _, y in points] + [left * roof["bandwidth"]]) / 2
+    panel.set(xscale="log", yscale="log", xlim=(left, right), ylim=(low, 2 * max(peaks.values())),
+              xlabel="operations per byte: weights, input and output of every layer once, fp32", ylabel="operations per second",
+              title=f"{found.device}: networks in fp32, larger marks for larger batches ({', '.join(map(str, found.batches()))})")
+    panel.grid(alpha=0.25)
+    end_labels(panel, [(right, peak, f"{dtype}, {units(peak, 'OP/s')}", "black") for dtype, peak in peaks.items()], size=8.5)
+    panel.annotate(units(roof["bandwidth"], "B/s"), (left, left * roof["bandwidth"]), (10, 14), textcoords="offset points", fontsize=8.5)
+    if points:
+        panel.legend(fontsize=8, loc="lower right", ncols=2)
+    return png(made)
+
+
+def latency_plot(found: Measurement, networks: Mapping[str, Network]) -> bytes:
+    """Latency against operations and against parameters, a row of panels per batch."""
+    batches = found.batches()
+    made, axes = figure(len(batches), 2, (12, 3.6 * len(batches)))
+    for row, batch in zip(axes, batches, strict=True):
+        seconds = found.seconds(batch)
+        sides = (("operations per picture, GFLOP", {name: networks[name].flops / 1e9 for name in seconds}),
+                 ("parameters, millions", {name: networks[name].parameters / 1e6 for name in seconds}))
+        for panel, (label, values) in zip(row, sides, strict=True):
+            names = list(seconds)
+            xs, ys = [values[name] for name in names], [1000 * seconds[name] for name in names]
+            panel.plot(xs, ys, "o", markersize=5)
+            panel.set(xscale="log", yscale="log", xlabel=label, ylabel=f"ms for a batch of {batch}", xlim=(min(xs) / 2, max(xs) * 8),
+                      ylim=(min(ys) / 1.7, max(ys) * 1.7))
+            panel.grid(alpha=0.25)
+            _name_points(panel, [NAMES[name] for name in names], xs, ys)
+    made.suptitle(f"{found.device}: latency in fp32, medians")
+    return png(made)
+
+
+def _name_points(panel: Any, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:
+    """Names right of the marks; those whose neighbours are near on both axes move up or down."""
+    low, high = (math.log10(limit) for limit in panel.get_ylim())
+    left, right = (math.log10(limit) for limit in panel.get_xlim())
+    places = [((math.log10(x) - left) / (right - left), (math.log10(y) - low) / (high - low)) for x, y in zip(xs, ys, strict=True)]
+    groups: list[list[int]] = []
+    for at in sorted(range(len(names)), key=lambda i: places[i]):
+        near = next((g for g in groups if any(abs(places[at][0] - places[o][0]) < 0.2 and abs(places[at][1] - places[o][1]) < 0.075
+                                              for o in g)), None)
+        if near is None:
+            groups.append([at])
+        else:
+            near.append(at)
+    for group in groups:
+        heights = spread_out([places[at][1] for at in group], 0.075)
+        start = max(places[at][0] for at in group) + 0.025
+        for at, height in zip(group, heights, strict=True):
+            panel.annotate(names[at], places[at], (start, height), xycoords="axes fraction", textcoords="axes fraction", va="center",
+                           fontsize=8, arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "grey", "shrinkA": 0, "shrinkB": 2})
+
+
+def throughput_plot(found: Measurement) -> bytes:
+    """Pictures a second by batch."""
+    made, axes = figure(1, 1, (9.5, 5.5))
+    panel, ends = axes[0, 0], []
+    for number, name in enumerate(NAMES):
+        points = [(batch, batch / found.seconds(batch)[name]) for batch in found.batches() if name in found.seconds(batch)]
+        if points:
+            panel.plot([x for x, _ in points], [y for _, y in points], marker=MARKS[number], color=f"C{number % 10}", markersize=5)
+            ends.append((points[-1][0], points[-1][1], f"{NAMES[name]}, {points[-1][1]:.3g}/s at {points[-1][0]}", f"C{number % 10}"))
+    panel.set(xscale="log", yscale="log", xlabel="batch", ylabel="pictures per second", title=f"{found.device}: throughput in fp32")
+    panel.set_xticks(found.batches(), [str(batch) for batch in found.batches()])
+    panel.minorticks_off()
+    panel.grid(alpha=0.25)
+    end_labels(panel, ends, 0.05, 8)
+    return png(made)
+
+
+def spearman_plot(found: Measurement, networks: Mapping[str, Network]) -> bytes:
+    """The matrix of rank correlations, with the number of networks behind each."""
+    matrix = ranks(found, networks)
+    names = list(matrix)
+    made, axes = figure(1, 1, (7.5, 6))
+    panel = axes[0, 0]
+    panel.imshow([[matrix[a][b][0] for b in names] for a in names], cmap="RdBu_r", vmin=-1, vmax=1)
+    for y, a in enumerate(names):
+        for x, b in enumerate(names):
+            value, count = matrix[a][b]
+            panel.text(x, y, f"{value:.2f}\nn = {count}", ha="center", va="center", fontsize=8,
+                       color="white" if abs(value) > 0.7 else "black")
+    panel.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    panel.set_yticks(range(len(names)), names)
+    panel.set_title(f"{found.device}: Spearman's rank correlation")
+    return png(made)
+
+
+def training_plot(found: Measurement) -> bytes:
+    """Forward and backward of a step, by kind of layer, scaled to the times taken without the profiler."""
+    steps = found.training()
+    made, axes = figure(1, 1, (12, 6.5))
+    panel = axes[0, 0]
+    rows = [(name, way) for name in NAMES if name in steps for way in ("forward", "backward")]
+    for number, kind in enumerate(KINDS):
+        widths, starts = [], []
+        for name, way in rows:
+            shares = steps[name]["kinds"][way]
+            scale = 1000 * steps[name][way]["median"] / sum(shares.values())
+            starts.append(scale * sum(shares.get(other, 0.0) for other in KINDS[:number]))
+            widths.append(scale * shares.get(kind, 0.0))
+        if any(widths):
+            panel.barh(range(len(rows)), widths, left=starts, label=kind, color=f"C{number}", height=0.75)
+    for y, (name, way) in enumerate(rows):
+        times = f"{1000 * steps[name][way]['median']:.0f} ms"
+        ratio = f"{times}, backward is {steps[name]['backward_over_forward']:.2f} x forward" if way == "backward" else times
+        panel.annotate(ratio, (1000 * steps[name][way]["median"], y), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    panel.set_yticks(range(len(rows)), [f"{NAMES[name]}  {way}" for name, way in rows], fontsize=8)
+    panel.invert_yaxis()
+    longest = max(1000 * steps[name][way]["median"] for name, way in rows)
+    batch = next(iter(steps.values()))["batch"]
+    panel.set(xlabel=f"ms for a batch of {batch}", xlim=(0, 1.3 * longest),
+              title=f"{found.device}: a training step in fp32 by kind of layer")
+    panel.grid(axis="x", alpha=0.25)
+    panel.legend(fontsize=8, loc="lower right")
+    return png(made)
+
+
+def board_plot(chip: Chip, boards: Sequence[BoardModel]) -> bytes:
+    """The Nano 33 BLE's roofline with the layers of every model, numbered; equal ones share a mark."""
+    made, axes = figure(1, len(boards), (6.2 * len(boards), 5.2))
+    for panel, model in zip(axes[0], boards, strict=True):
+        left, right = 0.2, 300.0
+        for dtype, style in (("int8", "-"), ("fp32", "--")):
+            peak, ridge = chip.peaks[dtype].value, chip.ridge(dtype)
+            panel.plot([left, ridge, right], [chip.roof(dtype, x) for x in (left, ridge, right)], style, color="black", linewidth=1.3)
+            panel.annotate(f"{dtype}, {units(peak, 'OP/s')}", (right, peak), (-4, 4), textcoords="offset points", ha="right", fontsize=8)
+        merged: dict[tuple[int, int], list[int]] = {}
+        for number, layer in enumerate(model.layers):
+            place = (round(8 * math.log(layer.intensity)), round(8 * math.log(layer.operations_per_second)))
+            merged.setdefault(place, []).append(number)
+        for color, numbers in enumerate(merged.values()):
+            first = model.layers[numbers[0]]
+            share = f"{100 * first.operations_per_second / chip.roof('int8', first.intensity):.0f} % of its roof"
+            panel.plot(first.intensity, first.operations_per_second, "o", color=f"C{color % 10}",
+                       label=f"{', '.join(map(str, numbers))}: {units(first.operations_per_second, 'OP/s')}, {share}")
+        whole = model.whole
+        panel.plot(whole.intensity, whole.operations_per_second, "*", color="black", markersize=11,
+                   label=f"all: {units(whole.operations_per_second, 'OP/s')}, {1000 * whole.cycles / model.clock_hz:.1f} ms, "
+                         f"{1000 * whole.operations / chip.roof('int8', whole.intensity):.1f} ms at the roof")
+        panel.set(xscale="log", yscale="log", xlim=(left, right), ylim=(5e6, 5e8), xlabel="operations per byte",
+                  ylabel="operations per second", title=f"{model.name} on the Nano 33 BLE, int8{', modelled' if model.modelled else ''}")
+        panel.grid(alpha=0.25)
+        panel.legend(fontsize=8, loc="lower right", title="layers by number", title_fontsize=8)
+    return png(made)
