@@ -48,13 +48,14 @@ def _one_sentence(command: Callable[P, R]) -> Callable[P, R]:
 def convert(
     source: SourceArgument,
     out: Annotated[Path | None, typer.Option(help="folder for the files; a run folder's own is RUN/firmware")] = None,
+    tflite_int4: Annotated[bool, typer.Option("--tflite-int4", help="weights that fit 4 bits take half a byte in model.tflite")] = False,
 ) -> None:
     """Write model.tflite, model_data.c/.h, model_aot.c/.h, kws_model.h and frontend_tables.h."""
     loaded = conversion.load(source)
     if out is None and loaded.artifact is None:
         raise ConvertError(f"{source}: a single model needs --out DIR")
     folder = out or source / "firmware"
-    files = conversion.render(loaded)
+    files = conversion.render(loaded, tflite_int4)
     conversion.write_all(files, folder)
     if has_per_channel_dense(loaded.graph):
         typer.echo("note: a dense layer has several weight scales; use engine aot, Arduino's TFLM reads only the first", err=True)

@@ -78,12 +78,12 @@ def _read(path: Path) -> Graph:
     raise ConvertError(f"{path}: must end in .onnx or .tflite")
 
 
-def render(source: Source) -> dict[str, bytes]:
-    """The generated files by name; equal sources give equal bytes."""
+def render(source: Source, tflite_int4: bool = False) -> dict[str, bytes]:
+    """The generated files by name; equal sources give equal bytes. tflite_int4: weights that fit take half a byte in the .tflite."""
     graph = source.graph
-    model = write_tflite(graph)
+    model = write_tflite(graph, tflite_int4)
     texts = {**render_c_array(model), **render_aot(graph, hop_frames=source.hop_frames),
-             "kws_model.h": render_kws_header(graph, source.name, source.detector)}
+             "kws_model.h": render_kws_header(graph, source.name, source.detector, tflite_int4)}
     if graph.spec_json:
         texts[FRONTEND_TABLES] = render_frontend(KwsSpec.from_json(graph.spec_json).features)
     return {"model.tflite": model, **{name: text.encode() for name, text in sorted(texts.items())}}

@@ -7,7 +7,7 @@ import numpy as np
 from converter.c_array import PROVENANCE
 from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Layer, layer_inputs
 from converter.one_channel import graph_in_tflite
-from converter.tflite_writer import operator_name
+from converter.tflite_writer import fits_int4, operator_name, weights_of
 from trainer.spec import DetectorSpec, KwsSpec
 
 RESOLVER_CALLS = {
@@ -18,11 +18,11 @@ RESOLVER_CALLS = {
 ARENA_FIXED_BYTES, ARENA_LAYER_BYTES, ARENA_CHANNEL_BYTES = 3072, 512, 16
 
 
-def render_kws_header(graph: Graph, name: str, detector: DetectorSpec | None = None) -> str:
-    """kws_model.h; the spec comes from graph.spec_json, and without one there is no front end."""
+def render_kws_header(graph: Graph, name: str, detector: DetectorSpec | None = None, int4: bool = False) -> str:
+    """kws_model.h; the spec comes from graph.spec_json, and without one there is no front end. int4: the .tflite has such weights."""
     spec = KwsSpec.from_json(graph.spec_json) if graph.spec_json else None
     lines = [PROVENANCE, "#ifndef KWS_MODEL_H", "#define KWS_MODEL_H", ""]
-    lines += [f"#define KWS_{key} {value}" for key, value in _model_macros(graph, name, spec).items()]
+    lines += [f"#define KWS_{key} {value}" for key, value in _model_macros(graph, name, spec, int4).items()]
     if spec:
         lines.append("")
         lines += [f"#define KWS_{key} {value}" for key, value in _spec_macros(spec, detector or DetectorSpec()).items()]
@@ -34,7 +34,7 @@ def has_per_channel_dense(graph: Graph) -> bool:
     return any(isinstance(layer, FullyConnected) and len(layer.weight_quant.scales) > 1 for layer in graph.layers)
 
 
-def _model_macros(graph: Graph, name: str, spec: KwsSpec | None) -> dict[str, str | int]:
+def _model_macros(graph: Graph, name: str, spec: KwsSpec | None, int4: bool) -> dict[str, str | int]:
     x, y = graph.tensors[graph.input], graph.tensors[graph.output]
     operators = sorted({operator_name(layer) for layer in graph_in_tflite(graph).layers})
     calls = " ".join(f"(r).{RESOLVER_CALLS[operator]}();" for operator in operators)
@@ -44,7 +44,7 @@ def _model_macros(graph: Graph, name: str, spec: KwsSpec | None) -> dict[str, st
         "INPUT_SCALE": _float(x.quant.scale), "INPUT_ZERO_POINT": _int(x.quant.zero_point),
         "OUTPUT_SCALE": _float(y.quant.scale), "OUTPUT_ZERO_POINT": _int(y.quant.zero_point),
         "LAYERS": len(graph.layers), "TFLM_OPS": len(operators), "TFLM_ADD_OPS(r)": f"do {{ {calls} }} while (0)",
-        "TFLM_ARENA_BYTES": tflm_arena_bytes(graph), "TFLM_NEEDS_PER_CHANNEL_DENSE": int(has_per_channel_dense(graph)),
+        "TFLM_ARENA_BYTES": tflm_arena_bytes(graph, int4), "TFLM_NEEDS_PER_CHANNEL_DENSE": int(has_per_channel_dense(graph)),
         "HAS_FRONTEND": int(spec is not None),
     }
 
@@ -60,12 +60,17 @@ def _spec_macros(spec: KwsSpec, detector: DetectorSpec) -> dict[str, str | int]:
     }
 
 
-def tflm_arena_bytes(graph: Graph) -> int:
-    """A generous arena for TensorFlow Lite Micro with CMSIS-NN: live activations and a quarter more, scratch, records per layer."""
+def tflm_arena_bytes(graph: Graph, int4: bool = False) -> int:
+    """A generous arena for TensorFlow Lite Micro with CMSIS-NN: live activations and a quarter more, scratch, records per layer.
+
+    int4: also room for a layer's weights unpacked.
+    """
     channels = sum(len(layer.bias) for layer in graph.layers if isinstance(layer, (Conv2D, DepthwiseConv2D, FullyConnected)))
     scratch: int = max(map(_scratch_bytes, graph_in_tflite(graph).layers), default=0)
     records = ARENA_FIXED_BYTES + ARENA_LAYER_BYTES * len(graph.layers) + ARENA_CHANNEL_BYTES * channels
-    total = peak_activation_bytes(graph) * 5 // 4 + scratch + records
+    packed = [weights.size for layer in graph.layers if fits_int4(layer) and (weights := weights_of(layer)) is not None]
+    unpacked = max(packed, default=0) if int4 else 0
+    total = peak_activation_bytes(graph) * 5 // 4 + scratch + records + unpacked
     return -(-total // 1024) * 1024
 
 

@@ -149,8 +149,23 @@ class _Reader:
             raise ConvertError(f"{where}: constant {name} of shape {shape} holds {len(data)} bytes; sparse or external data is not read")
         return np.frombuffer(data, dtype).reshape(shape)
 
+    def _int4(self, where: str, index: int) -> Int8:
+        """Two values to a byte, the first in the lower half."""
+        shape = self._table(where, index).numbers(schema.TensorTable.SHAPE, "i")
+        data = self._buffer(where, self._table(where, index).number(schema.TensorTable.BUFFER, "I", 0))
+        count = math.prod(shape)
+        if len(shape) > 5 or not all(0 < size <= MAX_ELEMENTS for size in shape) or len(data) != (count + 1) // 2:
+            raise ConvertError(f"{where}: int4 constant {self._name(index)} of shape {shape} holds {len(data)} bytes, not half as many")
+        packed = np.frombuffer(data, np.uint8)
+        halves = np.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[:count].astype(np.int8)
+        values: Int8 = ((halves ^ 8) - 8).reshape(shape)
+        return values
+
     def _weights(self, where: str, index: int, axis: int) -> tuple[Int8, QuantParams]:
-        values = self._constant(where, index, schema.INT8, "<i1").astype(np.int8)
+        if self._type(where, index) == schema.INT4:
+            values = self._int4(where, index)
+        else:
+            values = self._constant(where, index, schema.INT8, "<i1").astype(np.int8)
         if not values.ndim:
             raise ConvertError(f"{where}: weights need dimensions, got a single number")
         params = self._quant(self._name(index), self._table(where, index))

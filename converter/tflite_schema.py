@@ -71,8 +71,9 @@ class ReshapeOptions:
     NEW_SHAPE = 0
 
 
-FLOAT32, INT32, INT64, INT8 = 0, 2, 4, 9
-TYPE_NAMES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool", 7: "int16", 9: "int8", 10: "float64"}
+FLOAT32, INT32, INT64, INT8, INT4 = 0, 2, 4, 9, 17
+TYPE_NAMES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool", 7: "int16", 9: "int8", 10: "float64",
+              17: "int4"}
 PADDINGS = ("SAME", "VALID")
 ACTIVATIONS: dict[int, Activation] = {0: "NONE", 1: "RELU", 3: "RELU6"}
 ACTIVATION_NUMBERS = {name: number for number, name in ACTIVATIONS.items()}
@@ -92,6 +93,7 @@ KINDS = {
     "DEPTHWISE_CONV_2D": OperatorKind(4, 2, 3), "FULLY_CONNECTED": OperatorKind(9, 8, 4), "MAX_POOL_2D": OperatorKind(17, 5, 2),
     "RESHAPE": OperatorKind(22, 17, 1), "SOFTMAX": OperatorKind(25, 9, 2), "PAD": OperatorKind(34, 22, 2),
 }
+INT4_VERSIONS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 7, "FULLY_CONNECTED": 10}  # of operators with int4 weights
 KIND_NAMES = {kind.number: name for name, kind in KINDS.items()}
 # Named only so that an error can name them.
 OTHER_NAMES = {

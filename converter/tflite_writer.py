@@ -1,7 +1,9 @@
 """Graph -> the bytes of a .tflite: scales bit for bit, constants 16-byte aligned, equal graphs give equal bytes.
 
 Tensor i of the file is tensor i of the graph; constants follow. Operator i is layer i in the form that one_channel.py gives it.
-The metadata entry `kws_spec` carries the spec.
+The metadata entry `kws_spec` carries the spec. Weights of 4 bits or fewer may be written as type INT4, two to a byte, the first in the
+lower half: TensorFlow Lite Micro reads them, but outside of its newest CMSIS-NN kernels it unpacks them into the arena and computes with
+its slow reference kernels, so int8 is what is written unless int4 is asked for.
 """
 
 from __future__ import annotations
@@ -37,9 +39,35 @@ ALIGNMENT = 16
 PER_CHANNEL_DENSE_VERSION = 12
 
 
-def write_tflite(graph: Graph) -> bytes:
-    """A .tflite that TensorFlow Lite, LiteRT and TensorFlow Lite Micro load; read_tflite gives the graph back."""
-    return _Writer(graph_in_tflite(graph)).file()
+def write_tflite(graph: Graph, int4: bool = False) -> bytes:
+    """A .tflite that TensorFlow Lite, LiteRT and TensorFlow Lite Micro load; read_tflite gives the graph back.
+
+    int4: weights that fit take half a byte.
+    """
+    return _Writer(graph_in_tflite(graph), int4).file()
+
+
+def weights_of(layer: Layer) -> NDArray[np.int8] | None:
+    """A layer's weights in TensorFlow Lite's order; None when it has none."""
+    if isinstance(layer, Conv2D):
+        return layer.weights_ohwi
+    if isinstance(layer, DepthwiseConv2D):
+        return layer.weights_1hwc
+    return layer.weights_oi if isinstance(layer, FullyConnected) else None
+
+
+def weight_bits(layer: Layer) -> int:
+    """The least width in two's complement that holds a layer's weights, 2 to 8; 0 when it has none."""
+    weights = weights_of(layer)
+    if weights is None:
+        return 0
+    low, high = int(weights.min()), int(weights.max())
+    return next(bits for bits in range(2, 9) if -(1 << (bits - 1)) <= low and high < 1 << (bits - 1))
+
+
+def fits_int4(layer: Layer) -> bool:
+    """Whether TensorFlow Lite Micro takes the layer's weights as int4: a dense layer may have one scale only."""
+    return 0 < weight_bits(layer) <= 4 and not (isinstance(layer, FullyConnected) and len(layer.weight_quant.scales) > 1)
 
 
 def operator_name(layer: Layer) -> str:
@@ -67,10 +95,12 @@ def operator_name(layer: Layer) -> str:
             assert_never(layer)
 
 
-def operator_version(layer: Layer) -> int:
-    """The least operator version whose kernel computes the layer as this project does."""
+def operator_version(layer: Layer, int4: bool = False) -> int:
+    """The least operator version whose kernel computes the layer as this project does; int4: on int4 weights where they fit."""
     if isinstance(layer, FullyConnected) and len(layer.weight_quant.scales) > 1:
         return PER_CHANNEL_DENSE_VERSION
+    if int4 and fits_int4(layer):
+        return schema.INT4_VERSIONS[operator_name(layer)]
     return schema.KINDS[operator_name(layer)].version
 
 
@@ -81,10 +111,22 @@ class _Constant:
     kind: int
     quant: QuantParams | None
 
+    @property
+    def payload(self) -> bytes:
+        return pack_int4(self.values) if self.kind == schema.INT4 else self.values.tobytes()
+
+
+def pack_int4(values: NDArray[np.generic]) -> bytes:
+    """Two values to a byte, the first in the lower half; an odd count is filled with 0."""
+    halves = values.reshape(-1).astype(np.int64) & 15
+    padded = np.append(halves, np.zeros(len(halves) % 2, np.int64))
+    return bytes((padded[0::2] | (padded[1::2] << 4)).astype(np.uint8))
+
 
 @dataclass
 class _Writer:
     graph: Graph
+    int4: bool
     constants: list[_Constant] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -93,13 +135,13 @@ class _Writer:
     def file(self) -> bytes:
         b, graph = self.builder, self.graph
         inputs = [self._inputs(layer) for layer in graph.layers]  # fills self.constants
-        payloads = [b"", *(c.values.tobytes() for c in self.constants)]
+        payloads = [b"", *(c.payload for c in self.constants)]
         metadata = []
         if graph.spec_json:
             metadata = [self._metadata(schema.SPEC_METADATA, len(payloads))]
             payloads.append(graph.spec_json.encode())
         buffers = self._offsets([self._buffer(payload) for payload in payloads])
-        codes = sorted({(schema.KINDS[operator_name(layer)].number, operator_version(layer)) for layer in graph.layers})
+        codes = sorted({(schema.KINDS[operator_name(layer)].number, operator_version(layer, self.int4)) for layer in graph.layers})
         operators = [self._operator(layer, operands, codes) for layer, operands in zip(graph.layers, inputs, strict=True)]
         subgraph = self._subgraph(self._offsets(self._tensors()), self._offsets(operators))
         fields = {
@@ -200,18 +242,14 @@ class _Writer:
         operands, name = list(layer_inputs(layer)), self.graph.tensors[layer.output].name
         if isinstance(layer, Pad):
             return [*operands, self._constant(f"{name}/pads", np.asarray(layer.pads, "<i4"), schema.INT32, None)]
-        if isinstance(layer, Conv2D):
-            weights: NDArray[np.int8] = layer.weights_ohwi
-        elif isinstance(layer, DepthwiseConv2D):
-            weights = layer.weights_1hwc
-        elif isinstance(layer, FullyConnected):
-            weights = layer.weights_oi
-        else:
+        weights = weights_of(layer)
+        if weights is None or not isinstance(layer, (Conv2D, DepthwiseConv2D, FullyConnected)):
             return operands
+        kind = schema.INT4 if self.int4 and fits_int4(layer) else schema.INT8
         bias_quant = _bias_quant(self.graph.tensors[layer.input].quant, layer.weight_quant)
         return [
             *operands,
-            self._constant(f"{name}/weights", weights, schema.INT8, layer.weight_quant),
+            self._constant(f"{name}/weights", weights, kind, layer.weight_quant),
             self._constant(f"{name}/bias", layer.bias.astype("<i4"), schema.INT32, bias_quant),
         ]
 
@@ -228,7 +266,7 @@ class _Writer:
             schema.Operator.OPTIONS: options,
         }
         self.builder.StartObject(5)
-        self.builder.PrependUint32Slot(schema.Operator.OPCODE_INDEX, codes.index((kind.number, operator_version(layer))), 0)
+        self.builder.PrependUint32Slot(schema.Operator.OPCODE_INDEX, codes.index((kind.number, operator_version(layer, self.int4))), 0)
         self.builder.PrependUint8Slot(schema.Operator.OPTIONS_TYPE, kind.options, 0)
         self._end_offsets(fields)
         return int(self.builder.EndObject())

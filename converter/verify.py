@@ -25,10 +25,11 @@ from converter.engines import TfliteRuntime, Tflm, Unavailable
 from converter.graph import ConvertError, FullyConnected, Graph, Int8
 from converter.older_dense import older_rule_agrees
 from converter.tflite_reader import read_tflite
-from converter.tflite_writer import write_tflite
+from converter.tflite_writer import fits_int4, write_tflite
 
 EQUAL, DIFFERENT, ABSENT, WITHIN = "equal", "DIFFERENT", "not available here", "within the rule"
 NOISE_INPUTS = 50
+INT4_CLAIM = "reference == TensorFlow Lite Micro on int4 weights, per layer"
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ def climb(path: Path, max_inputs: int, elf: Path | None = None, audio: Path | No
             ("SIMD C kernels == reference, per layer", lambda g: native(g, simd=True)),
             ("streaming == whole window, every hop", verify_stream.streaming),
             ("reference == TensorFlow Lite Micro, per layer", tflm),
+            *([(INT4_CLAIM, lambda g: tflm(g, int4=True))] if any(map(fits_int4, given.graph.layers)) else []),
             ("tflite-runtime BUILTIN_REF == TensorFlow Lite Micro", tflite_runtime),
             ("emulated board == AOT, through the serial text", verify_board.board),
             ("listening board == host, every score and decision", verify_board.listening),
@@ -181,11 +183,16 @@ def identities(given: Climb) -> Rung:
     graph, artifact = given.graph, given.source.artifact
     again = read_tflite(write_tflite(graph))
     _same(tally, "model_id after writing and reading the .tflite", ("model", ".tflite"), graph.model_id, again.model_id)
+    if any(map(fits_int4, graph.layers)):
+        packed = read_tflite(write_tflite(graph, int4=True))
+        _same(tally, "model_id after writing and reading int4 weights", ("model", ".tflite"), graph.model_id, packed.model_id)
     _same(tally, "kws_spec after writing and reading the .tflite", ("model", ".tflite"), graph.spec_json, again.spec_json)
     if artifact is None:
         return tally.rung()
     _same(tally, "spec_id", ("model.onnx", "artifact.json"), given.source.spec_id, artifact.spec.spec_id)
-    for name, data in conversion.render(given.source).items():
+    model = artifact.firmware / "model.tflite"
+    int4 = model.is_file() and model.read_bytes() == write_tflite(graph, int4=True)
+    for name, data in conversion.render(given.source, int4).items():
         file = artifact.firmware / name
         if file.is_file():
             tally.compare(f"{file.parent.name}/{name}", ("convert writes", "the file has"), np.frombuffer(data, np.uint8),
@@ -211,9 +218,9 @@ def native(given: Climb, simd: bool) -> Rung:
     return tally.rung()
 
 
-def tflm(given: Climb) -> Rung:
+def tflm(given: Climb, int4: bool = False) -> Rung:
     tally = Tally("", f"layer outputs of {given.counts}")
-    engine = Tflm(given.graph)
+    engine = Tflm(given.graph, write_tflite(given.graph, int4))
     wanted = reference.run_batch_all(given.graph, given.inputs)
     for row, x in enumerate(given.inputs):
         theirs = engine.tensors(x)
