@@ -12,8 +12,8 @@ from typing import Union
 import numpy as np
 from numpy.typing import NDArray
 
-from converter import asm_conv_fir, codegen_fir, codegen_packed, codegen_point, quant
-from converter.asm import Code
+from converter import asm_conv, asm_conv_fir, asm_dense, codegen_fir, codegen_packed, codegen_point, quant
+from converter.asm import AsmCode, Code
 from converter.asm_packed import PackedShape, SparseShape
 from converter.codegen_fir import FirCode
 from converter.codegen_packed import DenseCode
@@ -38,7 +38,7 @@ from converter.graph import (
 )
 
 Int32 = NDArray[np.int32]
-Value = Union[int, tuple[int, ...], Int8, Int32, "Channels", Code, Mapping[str, int]]
+Value = Union[int, tuple[int, ...], Int8, Int32, "Channels", "Unpacked", Code, Mapping[str, int]]
 
 SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
 ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
@@ -56,6 +56,16 @@ class Channels:
     bias: Int32
     multiplier: Int32
     shift: Int32
+
+
+@dataclass(frozen=True, eq=False)
+class Unpacked:
+    """A table of `words` words, of C type `kind`, that nn_unpack makes in RAM: at this offset of the arena, or in a place of its own."""
+
+    packed: Int32
+    kind: str
+    words: int
+    offset: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,8 +208,14 @@ def _conv(
         "output": output,
         "weights": weights,
         "channels": channels,
+        "code": _conv_code(output) if function == "nn_conv_s8_simd" and out_c >= 2 else 0,
     }
     return Kernel(function, "nn_conv_layer", fields, scratch)
+
+
+def _conv_code(output: dict[str, int]) -> Value:
+    """The assembly for three pixels, which rounds in one way only."""
+    return AsmCode("nn_conv_code", (asm_conv.routine(output["out_zero"] == -128),)) if codegen_point.full_range(output) else 0
 
 
 def _pointwise(weights_oi: Int8, window: dict[str, int], channels: Channels, scaled: codegen_point.Scaled, in_zero: int) -> Kernel:
@@ -268,6 +284,7 @@ def _depthwise(
         "output": output,
         "weights": pack_depthwise_weights(layer.weights_1hwc) if plain else np.ascontiguousarray(layer.weights_1hwc).reshape(-1),
         "channels": channels,
+        "code": 0,
     }
     return Kernel("nn_depthwise_s8_simd" if plain else "nn_depthwise_s8", "nn_conv_layer", fields)
 
@@ -299,6 +316,7 @@ def _dense(layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, 
         "output": _output(layer.activation, y, _largest_sums(weights, bias, x), channels),
         "weights": np.ascontiguousarray(layer.weights_oi).reshape(-1),
         "channels": channels,
+        "code": 0,
     }
     if x_range is None:
         return Kernel("nn_dense_s8", "nn_dense_layer", fields)
@@ -314,7 +332,8 @@ def _dense(layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, 
             **fields, "distance_bits": shape.distance_bits, "bits": shape.bits, "weights": entries, "groups": groups,
             "code": DenseCode(shape)})
     if int(weights.min()) > -128:
-        return Kernel("nn_dense_pairs_s8_simd", "nn_dense_layer", {**fields, "weights": pack_dense_pairs(layer.weights_oi)})
+        return Kernel("nn_dense_pairs_s8_simd", "nn_dense_layer", {
+            **fields, "weights": pack_dense_pairs(layer.weights_oi), "code": AsmCode("nn_dense_code", (asm_dense.routine(),))})
     return Kernel("nn_dense_s8_simd", "nn_dense_layer", {**fields, "weights": pack_dense_weights(layer.weights_oi)})
 
 

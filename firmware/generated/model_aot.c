@@ -1172,9 +1172,117 @@ static const _Alignas(4) int8_t layer1_weights[16000] = {
 static const nn_channel layer1_channels[4] = {
 {-1742965, 1607124851, -10},{719951, 1607124851, -10},{-308765, 1607124851, -10},{-584024, 1607124851, -10},
 };
+#include "nn_simd.h"
+#if NN_HAS_DSP
+#ifndef nn_dense_pairs_once
+#define nn_dense_pairs_once
+void nn_dense_pairs(const nn_dense_args *args);
+__asm__(
+    ".section .data.nn_dense_pairs,\"awx\",%progbits\n"
+    ".syntax unified\n"
+    ".thumb\n"
+    ".balign 4\n"
+    ".type nn_dense_pairs, %function\n"
+    ".thumb_func\n"
+    "nn_dense_pairs:\n"
+    "push {r4-r11, lr}\n"
+    "ldm r0, {r0-r3}\n"
+    "push {r3}\n"
+    "ldm r3, {r4-r7}\n"
+    "nn_dense_pairs_turn:\n"
+    "ldr r12, [r1], #4\n"
+    "ldr r9, [r0, #4]\n"
+    "ldr r10, [r0, #8]\n"
+    "ldr r11, [r0, #12]\n"
+    "ldr r8, [r0], #16\n"
+    "sxtb16 lr, r12, ror #8\n"
+    "sxtb16 r12, r12\n"
+    "smlad r5, r12, r8, r5\n"
+    "sxtb16 r8, r8\n"
+    "smlad r4, r12, r8, r4\n"
+    "smlad r5, lr, r9, r5\n"
+    "sxtb16 r9, r9\n"
+    "smlad r4, lr, r9, r4\n"
+    "smlad r7, r12, r10, r7\n"
+    "sxtb16 r10, r10\n"
+    "smlad r6, r12, r10, r6\n"
+    "smlad r7, lr, r11, r7\n"
+    "sxtb16 r11, r11\n"
+    "smlad r6, lr, r11, r6\n"
+    "ldr r12, [r1], #4\n"
+    "ldr r9, [r0, #4]\n"
+    "ldr r10, [r0, #8]\n"
+    "ldr r11, [r0, #12]\n"
+    "ldr r8, [r0], #16\n"
+    "sxtb16 lr, r12, ror #8\n"
+    "sxtb16 r12, r12\n"
+    "smlad r5, r12, r8, r5\n"
+    "sxtb16 r8, r8\n"
+    "smlad r4, r12, r8, r4\n"
+    "smlad r5, lr, r9, r5\n"
+    "sxtb16 r9, r9\n"
+    "smlad r4, lr, r9, r4\n"
+    "smlad r7, r12, r10, r7\n"
+    "sxtb16 r10, r10\n"
+    "smlad r6, r12, r10, r6\n"
+    "smlad r7, lr, r11, r7\n"
+    "sxtb16 r11, r11\n"
+    "smlad r6, lr, r11, r6\n"
+    "ldr r12, [r1], #4\n"
+    "ldr r9, [r0, #4]\n"
+    "ldr r10, [r0, #8]\n"
+    "ldr r11, [r0, #12]\n"
+    "ldr r8, [r0], #16\n"
+    "sxtb16 lr, r12, ror #8\n"
+    "sxtb16 r12, r12\n"
+    "smlad r5, r12, r8, r5\n"
+    "sxtb16 r8, r8\n"
+    "smlad r4, r12, r8, r4\n"
+    "smlad r5, lr, r9, r5\n"
+    "sxtb16 r9, r9\n"
+    "smlad r4, lr, r9, r4\n"
+    "smlad r7, r12, r10, r7\n"
+    "sxtb16 r10, r10\n"
+    "smlad r6, r12, r10, r6\n"
+    "smlad r7, lr, r11, r7\n"
+    "sxtb16 r11, r11\n"
+    "smlad r6, lr, r11, r6\n"
+    "ldr r12, [r1], #4\n"
+    "ldr r9, [r0, #4]\n"
+    "ldr r10, [r0, #8]\n"
+    "ldr r11, [r0, #12]\n"
+    "ldr r8, [r0], #16\n"
+    "sxtb16 lr, r12, ror #8\n"
+    "sxtb16 r12, r12\n"
+    "smlad r5, r12, r8, r5\n"
+    "sxtb16 r8, r8\n"
+    "smlad r4, r12, r8, r4\n"
+    "smlad r5, lr, r9, r5\n"
+    "sxtb16 r9, r9\n"
+    "smlad r4, lr, r9, r4\n"
+    "smlad r7, r12, r10, r7\n"
+    "sxtb16 r10, r10\n"
+    "smlad r6, r12, r10, r6\n"
+    "smlad r7, lr, r11, r7\n"
+    "sxtb16 r11, r11\n"
+    "smlad r6, lr, r11, r6\n"
+    "subs r2, r2, #1\n"
+    "bne.w nn_dense_pairs_turn\n"
+    "pop {r3}\n"
+    "stm r3, {r4-r7}\n"
+    "pop {r4-r11, pc}\n"
+    ".size nn_dense_pairs, .-nn_dense_pairs\n"
+    ".text\n"
+);
+#endif
+static const nn_dense_code layer1_routines = {{nn_dense_pairs}};
+#define layer1_code &layer1_routines
+#else
+#define layer1_code 0
+#endif
 static const nn_dense_layer layer1 = {
     .rows = 1, .in_n = 4000, .out_n = 4, .output = {.out_zero = 16, .act_min = -128, .act_max = 127, .bounded = 1},
-    .weights = layer1_weights, .channels = layer1_channels,
+    .weights = layer1_weights, .channels = layer1_channels, .code = layer1_code,
 };
 
 // 2: Softmax scores

@@ -28,6 +28,27 @@ typedef struct {
     int32_t bounded;
 } nn_output;
 
+// What the assembly of nn_conv_s8_simd by converter/asm_conv.py is given, three pixels of bounded sums and full range.
+typedef struct {
+    const uint32_t *x; // a word before the first, less what the way into the loop leaves out; so too the weights
+    const int8_t *weights;
+    const nn_channel *channels;
+    int8_t *out;
+    int32_t pairs; // of channels
+    int32_t filter_bytes;
+    int32_t turns;
+    int32_t entry; // code bytes left out of the first turn
+    int32_t out_c;
+    int32_t twice_zero_plus_1;
+} nn_conv_args;
+
+typedef struct {
+    void (*pairs[1])(const nn_conv_args *args);
+} nn_conv_code;
+
+#define NN_CONV_STEPS 16 // words of weights in a turn of its loop
+#define NN_CONV_STEP_BYTES 48 // code of one
+
 // CONV_2D and, with a depth multiplier, DEPTHWISE_CONV_2D. pad_top and pad_left are TFLite's; the far sides follow from out_*.
 typedef struct {
     int32_t in_h, in_w, in_c;
@@ -39,6 +60,7 @@ typedef struct {
     nn_output output;
     const int8_t *weights;
     const nn_channel *channels;
+    const nn_conv_code *code; // of nn_conv_s8_simd; null: C
 } nn_conv_layer;
 
 // Weights OHWI. No scratch.
@@ -210,6 +232,19 @@ void nn_winograd_s8(const nn_winograd_layer *layer, const int8_t *in, int8_t *ou
 #define NN_WINOGRAD_SCRATCH(in_c, out_w, out_c) \
     (32 * NN_WINOGRAD_TILES * (in_c) + 4 * NN_WINOGRAD_TILES * (out_c) + 4 * NN_WINOGRAD_COLUMNS(out_w) * (in_c))
 
+// What the assembly of nn_dense_pairs_s8_simd by converter/asm_dense.py is given.
+typedef struct {
+    const int8_t *weights, *in;
+    int32_t turns; // of NN_DENSE_TURN inputs, at least one
+    int32_t *sums; // a, 256 * b + a, c, 256 * d + c
+} nn_dense_args;
+
+typedef struct {
+    void (*pairs[1])(const nn_dense_args *args);
+} nn_dense_code;
+
+#define NN_DENSE_TURN 16
+
 // FULLY_CONNECTED. The converter has folded -in_zero * sum(weights) into the biases.
 typedef struct {
     int32_t rows;
@@ -217,6 +252,7 @@ typedef struct {
     nn_output output;
     const int8_t *weights;
     const nn_channel *channels;
+    const nn_dense_code *code; // of nn_dense_pairs_s8_simd; null: C
 } nn_dense_layer;
 
 // Weights OI. No scratch.

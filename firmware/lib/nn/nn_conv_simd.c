@@ -4,7 +4,7 @@
 #pragma GCC optimize("O3")
 #endif
 
-#include "nn_conv_simd.h"
+#include "nn_requant.h"
 
 #define PIXELS NN_CONV_SIMD_PIXELS
 
@@ -144,35 +144,22 @@ static void convolve_channels(const block *b, int32_t done, int8_t *out)
     }
 }
 
-#if NN_HAS_DSP
 // As many channels as the assembly takes; how many they were.
 static int32_t convolve_fast(const block *b, int8_t *out)
 {
     const nn_conv_layer *l = b->layer;
-    const nn_output *o = &l->output;
     const int32_t left_out = -b->pairs & (NN_CONV_STEPS - 1);
-    if (!o->bounded || !nn_full_range(o) || b->count != PIXELS || b->pairs <= 0 || l->out_c < 2) {
+    if (!l->code || b->count != PIXELS || b->pairs <= 0) {
         return 0;
     }
     const nn_conv_args args = {
         .x = b->x - 1 - PIXELS * left_out, .weights = b->weights - 4 - 4 * left_out, .channels = l->channels, .out = out,
         .pairs = l->out_c / 2, .filter_bytes = b->filter_bytes, .turns = (b->pairs + left_out) / NN_CONV_STEPS,
-        .entry = left_out * NN_CONV_STEP_BYTES, .out_c = l->out_c, .twice_zero_plus_1 = 2 * o->out_zero + 1,
+        .entry = left_out * NN_CONV_STEP_BYTES, .out_c = l->out_c, .twice_zero_plus_1 = 2 * l->output.out_zero + 1,
     };
-    if (o->out_zero == -128) {
-        nn_conv_pairs_relu(&args);
-    } else {
-        nn_conv_pairs_full(&args);
-    }
+    l->code->pairs[0](&args);
     return l->out_c & ~1;
 }
-#else
-static int32_t convolve_fast(const block *b, int8_t *out)
-{
-    (void)b, (void)out;
-    return 0;
-}
-#endif
 
 // All channels of `count` gathered pixels.
 static void convolve_block(const nn_conv_layer *l, const patch *p, const uint32_t *columns, int32_t count, int8_t *out)

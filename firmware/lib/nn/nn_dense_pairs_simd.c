@@ -39,9 +39,17 @@ NN_INLINE void add_pair(const pair_sums *s, int32_t sums[2])
 }
 
 // n of at most CHUNK inputs.
-static void dot(const int8_t *w, const int8_t *x, int32_t n, int32_t sums[OUTPUTS])
+static void dot(const nn_dense_code *code, const int8_t *w, const int8_t *x, int32_t n, int32_t sums[OUTPUTS])
 {
     pair_sums p = {0, 0}, q = {0, 0};
+    if (code && n >= NN_DENSE_TURN) {
+        int32_t found[OUTPUTS] = {0, 0, 0, 0};
+        const int32_t whole = n & -NN_DENSE_TURN;
+        const nn_dense_args args = {.weights = w, .in = x, .turns = whole / NN_DENSE_TURN, .sums = found};
+        code->pairs[0](&args);
+        p.a = found[0], p.both = found[1], q.a = found[2], q.both = found[3];
+        w += whole * OUTPUTS, x += whole, n -= whole;
+    }
     for (const int8_t *whole = x + (n & ~7); x != whole; x += 8, w += 8 * OUTPUTS) {
         four_loaded(w, x, &p, &q);
         four_loaded(w + 4 * OUTPUTS, x + 4, &p, &q);
@@ -69,7 +77,7 @@ void nn_dense_pairs_s8_simd(const nn_dense_layer *l, const int8_t *in, int8_t *o
             const int32_t count = l->out_n - c < OUTPUTS ? l->out_n - c : OUTPUTS;
             int32_t sums[OUTPUTS] = {0, 0, 0, 0};
             for (int32_t at = 0; at < l->in_n; at += CHUNK) {
-                dot(weights + at * OUTPUTS, in + at, l->in_n - at < CHUNK ? l->in_n - at : CHUNK, sums);
+                dot(l->code, weights + at * OUTPUTS, in + at, l->in_n - at < CHUNK ? l->in_n - at : CHUNK, sums);
             }
             for (int32_t i = 0; i < count; i++) {
                 const int32_t sum = (int32_t)((uint32_t)sums[i] + (uint32_t)l->channels[c + i].bias);

@@ -4,7 +4,7 @@
 #pragma GCC optimize("O3")
 #endif
 
-#include "nn_dense_simd.h"
+#include "nn_requant.h"
 
 #define OUTPUTS NN_DENSE_SIMD_OUTPUTS
 
@@ -23,12 +23,6 @@ NN_INLINE void four_values(uint32_t x, const int8_t *w, int32_t s[OUTPUTS])
 
 static void dot(const int8_t *w, const int8_t *x, int32_t n, int32_t sums[OUTPUTS])
 {
-#if NN_HAS_DSP
-    if (n >= 16) {
-        nn_dense_sixteens(w, x, n / 16, sums);
-        x += n & ~15, w += (n & ~15) * OUTPUTS, n &= 15;
-    }
-#endif
     int32_t s[OUTPUTS] = {sums[0], sums[1], sums[2], sums[3]};
     for (const int8_t *whole = x + (n & ~3); x != whole; x += 4, w += 4 * OUTPUTS) {
         four_values(nn_load4(x), w, s);
