@@ -12,7 +12,7 @@ from typing import Union
 import numpy as np
 from numpy.typing import NDArray
 
-from converter import asm_conv, asm_conv_fir, asm_dense, codegen_fir, codegen_packed, codegen_point, quant
+from converter import asm_conv, asm_conv_fir, asm_dense, codegen_fir, codegen_packed, codegen_point, codegen_winograd, quant
 from converter.asm import AsmCode, Code
 from converter.asm_packed import PackedShape, SparseShape
 from converter.codegen_fir import FirCode
@@ -197,6 +197,11 @@ def _conv(
     if simd and codegen_point.pointwise_fits((kernel_h, kernel_w), in_c, out_c, output):
         return _pointwise(weights_ohwi.reshape(out_c, in_c), window, channels, codegen_point.rounding(
             channels.multiplier, channels.shift, y.zero_point, largest), x.zero_point)
+    if simd and codegen_winograd.fits((kernel_h, kernel_w), layer.stride_hw, in_c, (y_shape[2], out_c), output):
+        kernel = _winograd(weights_ohwi, window, channels, codegen_point.rounding(
+            channels.multiplier, channels.shift, y.zero_point, largest), x.zero_point, largest)
+        if kernel:
+            return kernel
     if simd and codegen_fir.fits(kernel_w, in_c, layer.stride_hw[1], (y_shape[2], out_c), output):
         fir = _conv_fir(weights_ohwi, window, channels, output, x.zero_point)
         if fir.scratch_bytes <= SIMD_SCRATCH_LIMIT:
@@ -227,6 +232,22 @@ def _pointwise(weights_oi: Int8, window: dict[str, int], channels: Channels, sca
         "code": codegen_point.pointwise_code(in_c, out_c, window["stride_w"], scaled),
     }
     return Kernel("nn_pointwise_s8", "nn_pointwise_layer", fields)
+
+
+def _winograd(weights_ohwi: Int8, window: dict[str, int], channels: Channels, scaled: codegen_point.Scaled, in_zero: int,
+              largest: NDArray[np.int64]) -> Kernel | None:
+    out_c, _, _, in_c = weights_ohwi.shape
+    weights = codegen_winograd.pack(weights_ohwi, channels.bias.astype(np.int64), in_zero, largest, scaled)
+    scratch = codegen_winograd.scratch_bytes(in_c, window["out_w"], out_c)
+    if weights is None or scratch > SIMD_SCRATCH_LIMIT:
+        return None
+    fields: dict[str, Value] = {
+        **{name: value for name, value in window.items() if not name.startswith("stride")},
+        "in_c": in_c, "out_c": out_c, "in_zero": in_zero, "out_zero": scaled.rounding.out_zero, "shift": scaled.rounding.shift,
+        "weights": weights,
+        "code": codegen_winograd.code(in_c, window["out_w"], out_c, scaled),
+    }
+    return Kernel("nn_winograd_s8", "nn_winograd_layer", fields, scratch)
 
 
 def _conv_fir(weights_ohwi: Int8, window: dict[str, int], channels: Channels, output: dict[str, int], in_zero: int) -> Kernel:
