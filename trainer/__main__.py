@@ -18,6 +18,7 @@ from trainer.spec import KwsSpec, SpecError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from trainer.images import ImageRun
     from trainer.runs import Source
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -60,7 +61,16 @@ def quantize(run: Run, out: Annotated[Path, typer.Option(help="the run folder to
              calibration: Annotated[str, typer.Option(help="first step sizes: minmax, percentile or mse")] = "mse", epochs: Epochs = None,
              data: OtherData = None) -> None:
     """Quantize weights and hidden activations to 2..8 bits; features and logits keep 8."""
-    _quantize(run, out, method, bits, weights, scheme, calibration, epochs, data)
+    from trainer.images import is_image_run, quantize_images
+    from trainer.quant_options import QuantOptions
+
+    if not is_image_run(run):
+        _quantize(run, out, method, bits, weights, scheme, calibration, epochs, data)
+        return
+    with _progress() as progress:
+        options = QuantOptions(bits, weights, scheme, calibration)
+        made = quantize_images(run, out, method, options, epochs, Path(data) if data else None, progress)
+    _say_pictures(made, "qat", f"{bits}-bit")
 
 
 def _quantize(run: Path, out: Path, method: str, bits: int, weights: str, scheme: str, calibration: str, epochs: int | None,
@@ -81,24 +91,44 @@ def prune(run: Run, out: Annotated[Path, typer.Option(help="the run folder to ma
           norm: Annotated[str, typer.Option(help="what ranks them: l1, l2 or linf")] = "l1",
           finetune: Annotated[int, typer.Option(min=0, help="epochs of fine-tuning")] = 0, data: OtherData = None) -> None:
     """Take channels out of a float network, or set weights to zero; quantize and export OUT next."""
+    from trainer.images import is_image_run, prune_images
     from trainer.prune_run import PruneOptions, prune_run
 
+    options = PruneOptions(kind, amount, norm, finetune)
     with _progress() as progress:
-        artifact = prune_run(run, out, PruneOptions(kind, amount, norm, finetune), _source(data), progress)
+        if is_image_run(run):
+            made = prune_images(run, out, options, Path(data) if data else None, progress)
+            _say_pictures(made, "prune", f"{kind} {amount:g} pruned")
+            return
+        artifact = prune_run(run, out, options, _source(data), progress)
     _say(artifact, "prune", f"{kind} {amount:g} pruned")
     found = artifact.results["prune"]
     typer.echo(f"{found['parameters']} parameters, {found['nonzero']} of them not zero")
 
 
 @app.command()
-def study(name: Annotated[str, typer.Argument(help="bits or pruning")],
-          runs: Annotated[list[Path], typer.Argument(help="trained float runs that differ in their seed")],
+def images(data: Annotated[Path, typer.Option(help="a folder with MNIST's idx files or CIFAR-10's binary files")],
+           out: Annotated[Path, typer.Option(help="the run folder to make")],
+           model: Annotated[str, typer.Option(help="mnist_cnn or conv4")] = "mnist_cnn",
+           epochs: Annotated[int, typer.Option(min=1)] = 5, seed: Annotated[int, typer.Option(min=0)] = 0) -> None:
+    """Train an image CNN with Adam; `prune` and `quantize` take the run."""
+    from trainer.images import ImageSettings, train_images
+
+    with _progress() as progress:
+        made = train_images(out, data, model, ImageSettings(epochs=epochs, seed=seed), progress)
+    _say_pictures(made, "train", model)
+
+
+@app.command()
+def study(name: Annotated[str, typer.Argument(help="bits, pruning or images")],
+          runs: Annotated[list[Path], typer.Argument(help="trained float runs that differ in their seed; for images: one image run")],
           out: Annotated[Path, typer.Option(help="the folder to make; finished points in it are kept")] = Path("build/study")) -> None:
     """Measure every way to quantize or prune these runs, on their test split, as tables in OUT/NAME.md."""
+    from trainer.images_study import images_study
     from trainer.study import study as make
 
     with _progress() as progress:
-        typer.echo(f"{make(name, runs, out, progress)}")
+        typer.echo(f"{images_study(runs, out, progress) if name == 'images' else make(name, runs, out, progress)}")
 
 
 @app.command()
@@ -241,13 +271,14 @@ def approx(study: Annotated[str, typer.Argument(help="precision, speed, svd, dig
 @app.command()
 def roofline(action: Annotated[str, typer.Argument(help="chips, models, measure or plot")],
              out: Annotated[Path, typer.Option(help="the folder of the figures and pictures")] = Path("build/roofline"),
-             minutes: Annotated[float, typer.Option(min=0.01, help="how long measure may take; what would take too long is left out")] = 14,
-             board: Annotated[list[Path] | None, typer.Option(help="for plot: of `host profile ELF --layers --json`, repeatable")] = None,
-             ) -> None:
-    """Rooflines: chips by data sheet, networks counted, this machine measured (resumable), all of it plotted with the board."""
+             minutes: Annotated[float, typer.Option(min=0.01, help="how long measure may take; what would take too long is left out")] = 14) -> None:
+    """Rooflines: chips by data sheet, networks counted, this machine measured (resumable), and the plots of all of it.
+
+    The plots show the Nano 33 BLE's layers too where OUT has board_NAME.json, written by `python -m host profile ELF --layers --json`.
+    """
     from trainer.roofline.command import run
 
-    for file in run(action, out, minutes, board or (), lambda line: typer.echo(line, err=True)):
+    for file in run(action, out, minutes, lambda line: typer.echo(line, err=True)):
         typer.echo(f"{file}")
 
 
@@ -275,6 +306,12 @@ def _say(artifact: ModelArtifact, stage: str, title: str) -> None:
     found = artifact.results[stage]
     what = "smoke test on synthetic speech, validation" if artifact.is_smoke_test else "validation accuracy"
     typer.echo(f"{artifact.path}: {title} {what} {100 * found['validation_accuracy']:.1f} % (n = {found['validation_n']})")
+
+
+def _say_pictures(run: ImageRun, stage: str, title: str) -> None:
+    found = run.results[stage]
+    typer.echo(f"{run.path}: {title} accuracy on the test pictures {found['accuracy']:.2f} % (n = {found['n']}); "
+               f"{run.results['parameters']} parameters, {run.results['nonzero']} of them not zero; {run.title}")
 
 
 def main() -> None:

@@ -67,8 +67,12 @@ def quantize_run(run: Path, out: Path, method: str, options: QuantOptions, epoch
 
 def qat_settings(settings: TrainSettings, epochs: int | None, bits: int) -> TrainSettings:
     """Fine-tuning with fake quantization: a quarter of the epochs, at least four; the fewer bits, the larger the steps it takes to help."""
-    share = LEARNING_SHARE.get(bits, LEAST_SHARE)
-    return replace(settings, learning_rate=settings.learning_rate * share, epochs=epochs or max(4, settings.epochs // 4))
+    return replace(settings, learning_rate=settings.learning_rate * learning_share(bits), epochs=epochs or max(4, settings.epochs // 4))
+
+
+def learning_share(bits: int) -> float:
+    """What share of the float learning rate QAT begins with."""
+    return LEARNING_SHARE.get(bits, LEAST_SHARE)
 
 
 def _fine_tune(quant: QuantNetwork, artifact: ModelArtifact, pool: TrainingPool, validation: Labelled, settings: TrainSettings,
