@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -53,11 +56,11 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def profile_json(folder: Path, **changes: Any) -> Path:
+def board_json(folder: Path, **changes: Any) -> Path:
     row = {"name": "conv", "operations": 644_000, "bytes": 6_632, "cycles": 5_000_000}
-    content = {"identity": {"clock_hz": 64_000_000, "model_name": "tinyconv"}, "modelled": True,
+    content = {"identity": {"clock_hz": 64_000_000}, "modelled": True,
                "roofline": [row, {**row, "name": "dense", "operations": 32_004, "bytes": 20_020, "cycles": 300_000}], **changes}
-    file = folder / "profile.json"
+    file = folder / "board_TinyConv.json"
     file.write_text(json.dumps(content))
     return file
 
@@ -321,7 +324,7 @@ def test_on_a_gpu(tmp_path: Path) -> None:
 
 
 def test_the_board_s_layers(tmp_path: Path) -> None:
-    model = board.load(profile_json(tmp_path))
+    model = board.load(board_json(tmp_path))
     assert [layer.name for layer in model.layers] == ["conv", "dense"]
     assert model.layers[0].operations_per_second == pytest.approx(644_000 / 5_000_000 * 64e6)
     assert model.whole.operations == 676_004
@@ -331,8 +334,8 @@ def test_the_board_s_layers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"roofline": []}, {"roofline": [{"name": "x"}]}, {"identity": {}}])
 def test_other_json_is_no_board(tmp_path: Path, change: dict[str, Any]) -> None:
-    with pytest.raises(TrainerError, match=r"profile\.json"):
-        board.load(profile_json(tmp_path, **change))
+    with pytest.raises(TrainerError, match=r"board_TinyConv\.json"):
+        board.load(board_json(tmp_path, **change))
 
 
 def test_labels_stay_apart() -> None:
@@ -344,7 +347,9 @@ def test_labels_stay_apart() -> None:
 
 def test_plot_from_a_stored_measurement(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                         capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli(monkeypatch, "plot", "--out", str(stored), "--board", str(profile_json(tmp_path))) == 0
+    shutil.copy(stored / "measure.json", tmp_path)
+    board_json(tmp_path)
+    assert cli(monkeypatch, "plot", "--out", str(tmp_path)) == 0
     files = {Path(line).name: Path(line) for line in capsys.readouterr().out.split()}
     expected = {"chips", "models", "networks_on_chips", "bound", "layers", "board", "cpu_roofline", "cpu_latency", "cpu_throughput",
                 "cpu_spearman", "cpu_training"}
@@ -357,7 +362,7 @@ def test_plot_from_a_stored_measurement(stored: Path, tmp_path: Path, monkeypatc
     assert whole.count("data:image/png;base64,") == len(drawn)
     assert not re.search(r'(src|href)="?https?:', whole)
     tables = files["tables.md"].read_text()
-    for text in ("AlexNet", "138,357,544", "tinyconv on the Nano 33 BLE", "STREAM triad", "Spearman", "nRF52840", "256 MOP/s"):
+    for text in ("AlexNet", "138,357,544", "TinyConv on the Nano 33 BLE", "STREAM triad", "Spearman", "nRF52840", "256 MOP/s"):
         assert text in tables and text in whole, text
 
 
@@ -378,7 +383,7 @@ def test_tables_escape_and_say_what_is_missing() -> None:
 
 @pytest.mark.parametrize("action", ["chips", "models"])
 def test_chips_and_models_write_their_files(tmp_path: Path, action: str) -> None:
-    files = command.run(action, tmp_path, 1, (), lambda line: None)
+    files = command.run(action, tmp_path, 1, lambda line: None)
     content = json.loads((tmp_path / f"{action}.json").read_text())
     assert len(content) == (len(chips.load()) if action == "chips" else len(CHECKS))
     assert len(files) >= 3 and all(file.is_file() for file in files)
@@ -392,10 +397,13 @@ def test_wrong_words_are_one_sentence(tmp_path: Path, words: tuple[str, ...], pa
     assert said.out == "" and part in said.err and len(said.err.strip().splitlines()) == 1
 
 
-def test_a_missing_board_file_is_one_sentence(stored: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli(monkeypatch, "plot", "--out", str(stored), "--board", "nothing.json") == 1
+def test_a_damaged_board_file_is_one_sentence(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(stored / "measure.json", tmp_path)
+    board_json(tmp_path, roofline=None)
+    assert cli(monkeypatch, "plot", "--out", str(tmp_path)) == 1
     said = capsys.readouterr().err
-    assert said.startswith("nothing.json: --board takes") and len(said.strip().splitlines()) == 1
+    assert "board_TinyConv.json: the board's layers are what" in said and len(said.strip().splitlines()) == 1
 
 
 def test_a_damaged_measurement_is_one_sentence(tmp_path: Path) -> None:
@@ -403,6 +411,12 @@ def test_a_damaged_measurement_is_one_sentence(tmp_path: Path) -> None:
         (tmp_path / "measure.json").write_text(content)
         with pytest.raises(TrainerError, match="measure again"):
             measure.load(tmp_path / "measure.json")
+
+
+@pytest.mark.parametrize("module", [chips, clock, latency, machine, measure, models, pictures], ids=lambda module: module.__name__)
+def test_docstrings_run(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed
 
 
 def test_nothing_imports_the_leaf() -> None:

@@ -271,7 +271,7 @@ def approx(study: Annotated[str, typer.Argument(help="precision, speed, svd, dig
 @app.command()
 def roofline(action: Annotated[str, typer.Argument(help="chips, models, measure or plot")],
              out: Annotated[Path, typer.Option(help="the folder of the figures and pictures")] = Path("build/roofline"),
-             minutes: Annotated[float, typer.Option(min=0.01, help="how long measure may take; what would take too long is left out")] = 14) -> None:
+             minutes: Annotated[float, typer.Option(min=0.01, help="of measure; what would take too long is left out")] = 14) -> None:
     """Rooflines: chips by data sheet, networks counted, this machine measured (resumable), and the plots of all of it.
 
     The plots show the Nano 33 BLE's layers too where OUT has board_NAME.json, written by `python -m host profile ELF --layers --json`.

@@ -38,15 +38,15 @@ class BoardModel:
 
 
 def load(file: Path) -> BoardModel:
-    """The layers with arithmetic of the profile's model."""
+    """The layers with arithmetic of the profile's model, which is called NAME where the file is board_NAME.json."""
     try:
         found = json.loads(file.read_text())
         clock_hz = int(found["identity"]["clock_hz"])
         layers = tuple(BoardLayer(row["name"], row["operations"] / row["bytes"], row["operations"] / row["cycles"] * clock_hz,
                                   int(row["operations"]), int(row["bytes"]), int(row["cycles"])) for row in found["roofline"])
-        model = BoardModel(str(found["identity"]["model_name"]), bool(found["modelled"]), clock_hz, layers)
+        model = BoardModel(file.stem.removeprefix("board_"), bool(found["modelled"]), clock_hz, layers)
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise TrainerError(f"{file}: --board takes what `python -m host profile ELF --layers --json FILE` writes, got {error!r}; "
+        raise TrainerError(f"{file}: the board's layers are what `python -m host profile ELF --layers --json FILE` writes, got {error!r}; "
                            "make that file (with --run for a model of your own)") from None
     if not model.layers:
         raise TrainerError(f"{file}: the profile has no layer with arithmetic; profile another model")

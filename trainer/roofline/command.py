@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from trainer.roofline.measured import Measurement
 ACTIONS = ("chips", "models", "measure", "plot")
 
 
-def run(action: str, out: Path, minutes: float, boards: Sequence[Path], say: Callable[[str], None]) -> list[Path]:
-    """The files written; say is told how far it is."""
+def run(action: str, out: Path, minutes: float, say: Callable[[str], None]) -> list[Path]:
+    """The files written; say is told how far it is. plot needs OUT/measure.json and takes OUT/board_*.json along."""
     if action not in ACTIONS:
         raise TrainerError(f"roofline: the action is one of {', '.join(ACTIONS)}, got {action!r}; name one of these")
     if action == "measure":
@@ -29,7 +29,7 @@ def run(action: str, out: Path, minutes: float, boards: Sequence[Path], say: Cal
                             "chips.md": page.markdown([page.chip_table(listed)], None).encode()})
     if action == "models":
         return _write(out, _of_models(models.count_all(say)))
-    stored, loaded = measure.load(out / "measure.json"), [board.load(file) for file in boards]
+    stored, loaded = measure.load(out / "measure.json"), [board.load(file) for file in sorted(out.glob("board_*.json"))]
     return _write(out, _of_everything(models.count_all(say), stored, loaded))
 
 

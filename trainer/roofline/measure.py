@@ -170,10 +170,10 @@ def describe(point: Point) -> str:
 
 
 def spearman(columns: dict[str, dict[str, float]]) -> dict[str, dict[str, tuple[float, int]]]:
-    """Rank correlation of every pair of columns over the networks both have, and how many those are.
+    """Rank correlation of every pair of columns over the networks both have, and how many those are; under four: nan.
 
-    >>> spearman({"a": {"x": 1, "y": 2, "z": 9}, "b": {"x": 5, "y": 4, "z": 3}})["a"]["b"]
-    (-1.0, 3)
+    >>> spearman({"a": {"w": 0, "x": 1, "y": 2, "z": 9}, "b": {"w": 9, "x": 5, "y": 4, "z": 3}})["a"]["b"]
+    (-1.0, 4)
     """
     found: dict[str, dict[str, tuple[float, int]]] = {}
     for one, left in columns.items():
@@ -181,7 +181,7 @@ def spearman(columns: dict[str, dict[str, float]]) -> dict[str, dict[str, tuple[
         for other, right in columns.items():
             shared = [name for name in left if name in right]
             ranks = [_ranks([column[name] for name in shared]) for column in (left, right)]
-            found[one][other] = (_pearson(*ranks), len(shared))
+            found[one][other] = (_pearson(*ranks) if len(shared) > 3 else float("nan"), len(shared))
     return found
 
 
@@ -191,7 +191,7 @@ def _ranks(values: list[float]) -> list[float]:
 
 
 def _pearson(x: list[float], y: list[float]) -> float:
-    """nan where there are fewer than two different values."""
+    """nan where all values are equal."""
     n = len(x)
     mean_x, mean_y = (sum(values) / max(n, 1) for values in (x, y))
     product = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))

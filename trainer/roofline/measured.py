@@ -12,7 +12,7 @@ from trainer.roofline.board import BoardModel
 from trainer.roofline.chips import Chip
 from trainer.roofline.models import KINDS, Network
 from trainer.roofline.nets import NAMES
-from trainer.roofline.pictures import MARKS, end_labels, figure, png, spread_out, units
+from trainer.roofline.pictures import MARKS, end_labels, figure, plain_ticks, png, spread_out, units
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ def ranks(found: Measurement, networks: Mapping[str, Network]) -> dict[str, dict
     return measure.spearman(columns)
 
 
+def _color(number: int) -> str:
+    return f"C{number}" if number < 10 else "black"
+
+
 def machine_roofline(found: Measurement, networks: Mapping[str, Network]) -> bytes:
     """Measured roofs, and every network where it got to, by batch."""
     made, axes = figure(1, 1, (12, 6.5))
@@ -77,9 +81,9 @@ def machine_roofline(found: Measurement, networks: Mapping[str, Network]) -> byt
         panel.plot([left, ridge, right], [left * roof["bandwidth"], peak, peak], style, color="black")
     for number, name in enumerate(NAMES):
         mine = [(x, y, batch) for other, batch, x, y in points if other == name]
-        panel.plot([x for x, _, _ in mine], [y for _, y, _ in mine], "-", color=f"C{number % 10}", linewidth=0.6)
+        panel.plot([x for x, _, _ in mine], [y for _, y, _ in mine], "-", color=_color(number), linewidth=0.6)
         for x, y, batch in mine:
-            panel.plot(x, y, MARKS[number], color=f"C{number % 10}", markersize=3 + 2 * found.batches().index(batch),
+            panel.plot(x, y, MARKS[number], color=_color(number), markersize=3 + 2 * found.batches().index(batch),
                        label=NAMES[name] if batch == mine[0][2] else None, linestyle="none")
     low = min([y for _, _, _, y in points] + [left * roof["bandwidth"]]) / 2
     panel.set(xscale="log", yscale="log", xlim=(left, right), ylim=(low, 2 * max(peaks.values())),
@@ -87,7 +91,7 @@ def machine_roofline(found: Measurement, networks: Mapping[str, Network]) -> byt
               title=f"{found.device}: networks in fp32, larger marks for larger batches ({', '.join(map(str, found.batches()))})")
     panel.grid(alpha=0.25)
     end_labels(panel, [(right, peak, f"{dtype}, {units(peak, 'OP/s')}", "black") for dtype, peak in peaks.items()], size=8.5)
-    panel.annotate(units(roof["bandwidth"], "B/s"), (left, left * roof["bandwidth"]), (10, 14), textcoords="offset points", fontsize=8.5)
+    panel.annotate(units(roof["bandwidth"], "B/s"), (left, left * roof["bandwidth"]), (18, -6), textcoords="offset points", fontsize=8.5)
     if points:
         panel.legend(fontsize=8, loc="lower right", ncols=2)
     return png(made)
@@ -107,6 +111,8 @@ def latency_plot(found: Measurement, networks: Mapping[str, Network]) -> bytes:
             panel.plot(xs, ys, "o", markersize=5)
             panel.set(xscale="log", yscale="log", xlabel=label, ylabel=f"ms for a batch of {batch}", xlim=(min(xs) / 2, max(xs) * 8),
                       ylim=(min(ys) / 1.7, max(ys) * 1.7))
+            plain_ticks(panel.xaxis)
+            plain_ticks(panel.yaxis)
             panel.grid(alpha=0.25)
             _name_points(panel, [NAMES[name] for name in names], xs, ys)
     made.suptitle(f"{found.device}: latency in fp32, medians")
@@ -131,21 +137,27 @@ def _name_points(panel: Any, names: Sequence[str], xs: Sequence[float], ys: Sequ
         start = max(places[at][0] for at in group) + 0.025
         for at, height in zip(group, heights, strict=True):
             panel.annotate(names[at], places[at], (start, height), xycoords="axes fraction", textcoords="axes fraction", va="center",
-                           fontsize=8, arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "grey", "shrinkA": 0, "shrinkB": 2})
+                           fontsize=8, arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "grey", "shrinkA": 0, "shrinkB": 2,
+                                                   "relpos": (0, 0.5)})
 
 
 def throughput_plot(found: Measurement) -> bytes:
     """Pictures a second by batch."""
     made, axes = figure(1, 1, (9.5, 5.5))
     panel, ends = axes[0, 0], []
+    right = 1.15 * max(found.batches())
     for number, name in enumerate(NAMES):
         points = [(batch, batch / found.seconds(batch)[name]) for batch in found.batches() if name in found.seconds(batch)]
         if points:
-            panel.plot([x for x, _ in points], [y for _, y in points], marker=MARKS[number], color=f"C{number % 10}", markersize=5)
-            ends.append((points[-1][0], points[-1][1], f"{NAMES[name]}, {points[-1][1]:.3g}/s at {points[-1][0]}", f"C{number % 10}"))
+            last, rate = points[-1]
+            panel.plot([x for x, _ in points], [y for _, y in points], marker=MARKS[number], color=_color(number), markersize=5)
+            panel.plot([last, right], [rate, rate], ":", color=_color(number), linewidth=0.7)
+            ends.append((right, rate, f"{NAMES[name]}, {rate:.3g}/s at {last}", _color(number)))
+    panel.set_xlim(0.87, right)
     panel.set(xscale="log", yscale="log", xlabel="batch", ylabel="pictures per second", title=f"{found.device}: throughput in fp32")
     panel.set_xticks(found.batches(), [str(batch) for batch in found.batches()])
     panel.minorticks_off()
+    plain_ticks(panel.yaxis)
     panel.grid(alpha=0.25)
     end_labels(panel, ends, 0.05, 8)
     return png(made)
@@ -161,7 +173,7 @@ def spearman_plot(found: Measurement, networks: Mapping[str, Network]) -> bytes:
     for y, a in enumerate(names):
         for x, b in enumerate(names):
             value, count = matrix[a][b]
-            panel.text(x, y, f"{value:.2f}\nn = {count}", ha="center", va="center", fontsize=8,
+            panel.text(x, y, f"n = {count}" if math.isnan(value) else f"{value:.2f}\nn = {count}", ha="center", va="center", fontsize=8,
                        color="white" if abs(value) > 0.7 else "black")
     panel.set_xticks(range(len(names)), names, rotation=30, ha="right")
     panel.set_yticks(range(len(names)), names)
@@ -170,32 +182,31 @@ def spearman_plot(found: Measurement, networks: Mapping[str, Network]) -> bytes:
 
 
 def training_plot(found: Measurement) -> bytes:
-    """Forward and backward of a step, by kind of layer, scaled to the times taken without the profiler."""
+    """Forward and backward of a step over the forward's time, by kind of layer as the profiler shared it out."""
     steps = found.training()
-    made, axes = figure(1, 1, (12, 6.5))
+    made, axes = figure(1, 1, (12, 1.6 + 0.5 * len(steps)))
     panel = axes[0, 0]
     rows = [(name, way) for name in NAMES if name in steps for way in ("forward", "backward")]
+    lengths = [steps[name][way]["median"] / steps[name]["forward"]["median"] for name, way in rows]
     for number, kind in enumerate(KINDS):
         widths, starts = [], []
-        for name, way in rows:
+        for (name, way), length in zip(rows, lengths, strict=True):
             shares = steps[name]["kinds"][way]
-            scale = 1000 * steps[name][way]["median"] / sum(shares.values())
+            scale = length / sum(shares.values())
             starts.append(scale * sum(shares.get(other, 0.0) for other in KINDS[:number]))
             widths.append(scale * shares.get(kind, 0.0))
         if any(widths):
             panel.barh(range(len(rows)), widths, left=starts, label=kind, color=f"C{number}", height=0.75)
-    for y, (name, way) in enumerate(rows):
-        times = f"{1000 * steps[name][way]['median']:.0f} ms"
-        ratio = f"{times}, backward is {steps[name]['backward_over_forward']:.2f} x forward" if way == "backward" else times
-        panel.annotate(ratio, (1000 * steps[name][way]["median"], y), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    for y, ((name, way), length) in enumerate(zip(rows, lengths, strict=True)):
+        ratio = f", {length:.2f} x forward" if way == "backward" else ""
+        panel.annotate(f"{1000 * steps[name][way]['median']:.0f} ms{ratio}", (length, y), (4, 0), textcoords="offset points", va="center",
+                       fontsize=8)
     panel.set_yticks(range(len(rows)), [f"{NAMES[name]}  {way}" for name, way in rows], fontsize=8)
     panel.invert_yaxis()
-    longest = max(1000 * steps[name][way]["median"] for name, way in rows)
-    batch = next(iter(steps.values()))["batch"]
-    panel.set(xlabel=f"ms for a batch of {batch}", xlim=(0, 1.3 * longest),
-              title=f"{found.device}: a training step in fp32 by kind of layer")
+    panel.set(xlabel="times the forward pass", xlim=(0, 1.25 * max(lengths)),
+              title=f"{found.device}: a training step in fp32, batch {next(iter(steps.values()))['batch']}, by kind of layer")
     panel.grid(axis="x", alpha=0.25)
-    panel.legend(fontsize=8, loc="lower right")
+    made.legend(fontsize=8, loc="outside lower center", ncols=9)
     return png(made)
 
 
