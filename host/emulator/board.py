@@ -12,24 +12,36 @@ from unicorn import unicorn_const as uc_const
 from unicorn.unicorn_py3 import UcError
 
 from host.emulator import cpu as core
+from host.emulator.blocks import Blocks
 from host.emulator.chip import PERIPHERALS, RESET_BY_PROGRAM, Nrf52840
-from host.emulator.counter import STOP_MISS, STOP_NONE, make_counter
-from host.emulator.cycles import block_cost, prefix_cost
+from host.emulator.counter import STOP_GUARD, STOP_MISS, STOP_NONE, STOP_SUSPECT, make_counter
 from host.emulator.elf import FLASH_BYTES, Image
 from host.emulator.errors import BoardError, BoardFault
-from host.emulator.faults import describe_fault, what_failed
+from host.emulator.faults import (
+    ARM_STATE,
+    BREAKPOINT,
+    SVC_MASKED,
+    UNALIGNED_ACCESS,
+    describe_fault,
+    guarded_trouble,
+    invalid_return,
+    jump_trouble,
+    take_fault,
+    trouble_of,
+)
+from host.emulator.guards import DIV_0_TRP, UNALIGN_TRP
 from host.emulator.image import load_image
 from host.emulator.nvic import SVCALL, Nvic
 from host.emulator.report import Report, make_report
 from host.emulator.schedule import CLOCK_HZ, Schedule
-from host.emulator.system import CPACR
-from host.emulator.thumb import decode, first_float
+from host.emulator.system import CCR, CPACR, SCR, SLEEPONEXIT
 
 _NEVER = 0xF0F0F0F0  # an address no program reaches: emu_start wants one to stop at
 _WFI, _WFE, _SEV = 0xBF30, 0xBF20, 0xBF40
 _FOREVER = 1 << 62
 _MAX_RESETS, _RESET_SECONDS = 100, 0.1
-_SVC_INTERRUPT, _EXC_RETURN_INTERRUPT, _BKPT_INTERRUPT = 2, 8, 7
+_MAX_TOLD = 20
+_SVC_INTERRUPT, _PREFETCH_ABORT_INTERRUPT, _BKPT_INTERRUPT, _EXC_RETURN_INTERRUPT = 2, 3, 7, 8
 
 
 class VirtualBoard:
@@ -42,6 +54,7 @@ class VirtualBoard:
         self.image = elf if isinstance(elf, Image) else load_image(elf)
         self.uc = core.make_engine()
         self.counter = make_counter(self.uc, native)
+        self.blocks = Blocks(self.uc, self.counter)
         self.schedule = Schedule(self._awake)
         self.nvic = Nvic()
         self.memory = core.Memory(self.uc)
@@ -49,18 +62,20 @@ class VirtualBoard:
         self.unmodelled: list[str] = []
         self.exceptions = 0
         self.resets = 0
+        self.trouble: BoardFault | None = None  # the fault whose handler runs
+        self.survived: list[str] = []  # faults that the program's own handlers came back from
         self.pins: dict[str, int] = {}
         self.pace: Callable[[int], int] | None = None  # given the cycles of a sleep, waits for the host and says how many have passed
         self.poll: Callable[[], None] | None = None  # called now and then while the core runs
-        self._in_mmio = self._reset_wanted = self._sleeping = self._event = self._returned = False
-        self._once_more = False
+        self._in_mmio = self._reset_wanted = self._sleeping = self._once_more = False
+        self._until_event = False  # asleep by WFE
+        self.fault_number = 0
         self._bad_address = 0
         self._interrupt: int | None = None
-        self._to_mark: set[int] = set()
-        self._marked: set[int] = set()
-        self._prefixes: dict[tuple[int, int], int] = {}
-        self._hooked: set[int] = set()
         self.chip = Nrf52840(self, pcm)
+        self.cpu.registers = self.chip.system.registers
+        self.chip.system.on_control = self._control_changed
+        self.counter.call_on_float(self._on_float)
         self._map()
         self.nvic.on_change = self._soon
         self.schedule.on_change = self._not_later_than
@@ -135,38 +150,16 @@ class VirtualBoard:
         if current is None:
             return active
         cost = current[2]
-        before, whole = self._prefix(int(state.last) - 1, int(state.access_pc)), cost.cached
+        before, whole = self.blocks.prefix(int(state.last) - 1, int(state.access_pc)), cost.cached
+        if self.blocks.to_mark:
+            self._soon()
         if not state.cache_on:
             before, whole = before * cost.uncached // max(1, cost.cached), cost.uncached
         return active - whole + before
 
-    def _prefix(self, index: int, pc: int) -> int:
-        """Cached cycles of a block in front of the memory instruction at pc; pc 0: not known yet, its first one is meant."""
-        found = self._prefixes.get((index, pc))
-        if found is None:
-            address, size, _ = self.counter.costs[index]
-            code = bytes(self.uc.mem_read(address, size))
-            at = pc or next((one.address for one in decode(code, address) if one.touches_memory), address)
-            found = self._prefixes[index, pc] = prefix_cost(code, address, at)
-        if not pc and index not in self._marked:
-            self._to_mark.add(index)
-            self._soon()
-        return found
-
-    def _mark_blocks(self) -> None:
-        """Put the time stamp hook on the memory instructions of blocks that were seen to read the time."""
-        for index in self._to_mark:
-            address, size, _ = self.counter.costs[index]
-            self._marked.add(index)
-            for one in decode(bytes(self.uc.mem_read(address, size)), address):
-                if one.touches_memory and one.address not in self._hooked:
-                    self._hooked.add(one.address)
-                    self.counter.hook_access(one.address)
-            self.uc.ctl_remove_cache(address, address + size)
-        self._to_mark.clear()
-
     def _reset(self) -> None:
         self._reset_wanted = self._sleeping = False
+        self.trouble = None
         self.nvic.reset()
         self.chip.reset()
         self.set_cache(False)
@@ -174,6 +167,33 @@ class VirtualBoard:
         self.chip.system.vtor = self.cpu.vtor
         self.counter.settle(0)
         self.cpu.reset()
+
+    def _control_changed(self) -> None:
+        """CCR, CPACR or FPCCR was written: other guards may count now."""
+        traps = self.chip.system.registers[CCR] & (UNALIGN_TRP | DIV_0_TRP)
+        self.counter.state.traps = traps
+        self._watch_floats()
+        if traps & ~self.blocks.traps:
+            self.blocks.traps |= traps
+            self.blocks.look_again = True
+            self._soon()
+
+    @property
+    def _fpu_on(self) -> bool:
+        return self.chip.system.registers[CPACR] >> 20 & 15 == 15
+
+    def _watch_floats(self) -> None:
+        self.counter.state.float_watch = int(self.cpu.lazy or not self._fpu_on)
+
+    def _on_float(self, address: int) -> None:
+        """A floating point instruction is about to run: it is not allowed, or the interrupted program's registers are saved first."""
+        if not self._fpu_on:
+            self.counter.state.miss_address, self.counter.state.stop_reason = address, STOP_GUARD
+            self.uc.emu_stop()
+        elif self.cpu.lazy:
+            self.cpu.save_floats()
+            self._charge(core.FLOAT_CYCLES)
+            self._watch_floats()
 
     # --- running ---------------------------------------------------------------------------------------------------------
 
@@ -197,7 +217,7 @@ class VirtualBoard:
         except BoardFault:
             raise
         except BoardError as trouble:
-            raise self.fault(str(trouble)) from None
+            raise self.trouble or self.fault(str(trouble)) from None
 
     def _run(self, end: int, until: Callable[[], bool] | None) -> bool:
         while True:
@@ -205,7 +225,9 @@ class VirtualBoard:
                 return True
             if self.poll is not None:
                 self.poll()
-            self.schedule.run_due()
+            self.schedule.run_due(int(self.counter.state.active))
+            if self.blocks.look_again:
+                self.blocks.learn_again()
             if self._reset_wanted:
                 self._reset()
                 self.resets += 1
@@ -222,8 +244,10 @@ class VirtualBoard:
     def _sleep(self, end: int) -> None:
         """Jump to the next event, or wait for the host."""
         self.cpu.read_masks()
-        if self.nvic.wakes():
+        nvic = self.nvic
+        if (nvic.event or nvic.next_exception() is not None) if self._until_event else nvic.wakes():
             self._sleeping = False
+            nvic.event &= not self._until_event
             return
         due = self.schedule.next_time()
         if due is None and end == _FOREVER and (self.pace is None or not self.chip.console.ever_received):
@@ -235,11 +259,10 @@ class VirtualBoard:
 
     def _take_exception(self) -> None:
         self.cpu.vtor = self.chip.system.vtor
-        masks = self.cpu.read_masks()
+        masks, pc, in_it_block = self.cpu.look()
         number = self.nvic.next_exception()
-        if number is not None and not self.cpu.in_it_block():
-            self._enter(number, self.cpu.pc)
-            masks = self.cpu.read_masks()
+        if number is not None and not in_it_block:
+            self.enter(number, pc)
             number = None
         self.counter.set_masks(masks)
         self.counter.state.poll_masks = int(self.nvic.masked_only())
@@ -251,13 +274,28 @@ class VirtualBoard:
         state.cached += cycles
         state.uncached += cycles
 
-    def _enter(self, number: int, return_address: int) -> None:
+    def enter(self, number: int, return_address: int) -> None:
+        """Stack, and take the exception; a better one that comes while the frame is written is taken first (late arrival, B1.5.11)."""
         self.counter.settle(return_address)
+        code = self.cpu.push(return_address)
+        cycles = core.ENTRY_CYCLES
+        if not code & 0x10:
+            cycles += 0 if self.cpu.lazy else core.FLOAT_CYCLES
+            self._watch_floats()
+        self._charge(cycles)
+        self.schedule.run_due(int(self.counter.state.active))
+        nvic = self.nvic
+        late = nvic.next_exception()
+        if late is not None and (nvic.priority(late), late) < (nvic.priority(number), number):
+            nvic.pending.add(number)
+            number = late
+        self.begin(number, code)
+
+    def begin(self, number: int, code: int) -> None:
+        """Run the handler of an exception whose frame is on the stack."""
         self.exceptions += 1
-        self._event = True
-        self.cpu.enter(number, return_address)
-        self._charge(core.TAIL_CYCLES if self._returned else core.ENTRY_CYCLES)
-        self._returned = False
+        self.nvic.event = True
+        self.cpu.take(number, code)
 
     def _deadline(self, end: int) -> int:
         if self._once_more:
@@ -270,9 +308,6 @@ class VirtualBoard:
 
     def _execute(self, end: int) -> None:
         """Run blocks until a deadline, a new block, sleep, an exception or a fault."""
-        if self._returned:  # nothing was pending: the return ran to its end
-            self._charge(core.RETURN_CYCLES)
-            self._returned = False
         state = self.counter.state
         state.deadline = self._deadline(end)
         while True:
@@ -283,25 +318,25 @@ class VirtualBoard:
                 self.uc.emu_start(self.cpu.pc | 1, _NEVER)
             except UcError as failure:
                 error = failure
-            if state.stop_reason == STOP_MISS:
-                address, size = state.miss_address, state.miss_size
-                code = bytes(self.uc.mem_read(address, size))
-                self._check_fpu(code, address)
-                self.counter.insert(address, size, block_cost(code, address))
-                if not self._to_mark:
+            if state.stop_reason in (STOP_MISS, STOP_SUSPECT):
+                if not self.cpu.thumb:
+                    state.stop_reason = STOP_NONE
+                    take_fault(self, ARM_STATE)
+                    return
+                if state.stop_reason == STOP_MISS:
+                    self.blocks.learn(state.miss_address, state.miss_size)
+                else:
+                    self.blocks.resolve(state.miss_address)
+                if not self.blocks.to_mark:
                     continue
             break
         reason, state.stop_reason = state.stop_reason, STOP_NONE
-        if self._to_mark:
-            self._mark_blocks()
-        if reason == STOP_NONE:
+        if self.blocks.to_mark:
+            self.blocks.mark()
+        if reason == STOP_GUARD:
+            take_fault(self, guarded_trouble(self.blocks.code(state.miss_address, 4), self._fpu_on))
+        elif reason == STOP_NONE:
             self._stopped_by_program(error)
-
-    def _check_fpu(self, code: bytes, address: int) -> None:
-        """Unicorn's floating point unit is always on; the chip's is off until CPACR says so. Looked at when a block runs first."""
-        if self.chip.system.registers[CPACR] >> 20 & 15 != 15 and (at := first_float(code, address)) is not None:
-            self.uc.reg_write(arm.UC_ARM_REG_PC, at | 1)
-            raise self.fault("floating point instruction while the FPU is off (CPACR)")
 
     def _stopped_by_program(self, error: UcError | None) -> None:
         pc = self.cpu.pc
@@ -309,17 +344,46 @@ class VirtualBoard:
             self.counter.settle(pc)
             self.cpu.read_masks()
             if self.nvic.group(self.nvic.priority(SVCALL)) >= self.nvic.execution_priority():
-                raise self.fault("SVC while its priority is masked, which escalates to a HardFault,")
-            self._enter(SVCALL, pc)
+                take_fault(self, SVC_MASKED)
+            else:
+                self.enter(SVCALL, pc)
         elif self._interrupt == _EXC_RETURN_INTERRUPT:
             self.counter.settle(pc)
-            self._returned = self._event = True
-            self.cpu.leave(pc | 1)
+            self._leave(pc | 1)
+        elif self._interrupt == _BKPT_INTERRUPT:
+            take_fault(self, BREAKPOINT)
+        elif self._interrupt == _PREFETCH_ABORT_INTERRUPT:
+            take_fault(self, jump_trouble(pc))
         elif self._interrupt is not None:
-            what = "BKPT instruction" if self._interrupt == _BKPT_INTERRUPT else f"exception {self._interrupt} of the core"
-            raise self.fault(what)
+            raise self.fault(f"exception {self._interrupt} of the core")
         else:
             self._wait_or_fault(pc, error)
+
+    def _leave(self, code: int) -> None:
+        """Exception return; when another exception waits it follows without a frame in between (tail-chaining, B1.5.12)."""
+        self.nvic.event = True
+        try:
+            self.cpu.end_handler(code)
+            if self.trouble is not None and self.fault_number not in self.nvic.active:
+                self.survived += [str(self.trouble)] if len(self.survived) < _MAX_TOLD else []
+                self.trouble = None
+            self.schedule.run_due(int(self.counter.state.active))
+            following = self.nvic.next_exception()
+            if following is not None:
+                self._charge(core.TAIL_CYCLES)
+                self.begin(following, code)
+                return
+            loaded = self.cpu.pop(code)
+        except core.InvalidReturn as wrong:
+            take_fault(self, invalid_return(str(wrong), wrong.in_handler), code if wrong.in_handler else None)
+            return
+        self._charge(core.RETURN_CYCLES + (core.FLOAT_CYCLES if loaded else 0))
+        if not code & 0x10:
+            self._watch_floats()
+        if not self.cpu.returned_to_thumb:
+            take_fault(self, ARM_STATE)
+        elif code & 8 and self.chip.system.registers[SCR] & SLEEPONEXIT:
+            self._sleeping, self._until_event = True, False
 
     def _wait_or_fault(self, pc: int, error: UcError | None) -> None:
         try:
@@ -328,13 +392,21 @@ class VirtualBoard:
             before = (0, 0)
         if before[1] == _WFI and error is None:
             self.counter.settle(pc)
-            self._sleeping = True
+            self._sleeping, self._until_event = True, False
         elif before[1] == _WFE and (error is None or error.errno == uc_const.UC_ERR_INSN_INVALID):
             self.counter.settle(pc)
-            self._sleeping = not (self._event or before[0] == _SEV)
-            self._event = False
+            self._sleeping = not (self.nvic.event or before[0] == _SEV)
+            self._until_event, self.nvic.event = True, False
+        elif self.counter.state.poison_register:
+            state = self.counter.state
+            self.uc.reg_write(state.poison_register, state.poison_value)
+            state.poison_register = 0
+            take_fault(self, UNALIGNED_ACCESS)
         elif error is not None:
-            raise self.fault(what_failed(error, self._bad_address))
+            trouble = trouble_of(self, error, self._bad_address)
+            if trouble is None:
+                raise self.fault(str(error))
+            take_fault(self, trouble)
 
     def fault(self, what: str) -> BoardFault:
         return describe_fault(self, what)

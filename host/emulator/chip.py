@@ -66,7 +66,7 @@ class Nrf52840:
 
     def reset(self) -> None:
         self.bus.reset()
-        self.system.systick.write_control(0)
+        self.system.reset()
 
     def leds(self) -> dict[str, bool]:
         """Which of the three colours is lit."""

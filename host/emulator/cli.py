@@ -67,6 +67,7 @@ def summary(report: Report) -> str:
         lines.append(f"serial bytes lost because the firmware was too slow: {report.serial_overruns}")
     if report.resets:
         lines.append(f"resets: {report.resets}")
+    lines += [f"a fault that the program's own handler came back from: {told}" for told in report.survived_faults[:3]]
     if report.unmodelled:
         lines.append("registers that nobody models: " + ", ".join(report.unmodelled))
     return "\n".join(lines)

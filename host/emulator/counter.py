@@ -9,29 +9,39 @@ import shutil
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unicorn import unicorn_const as uc_const
-from unicorn.arm_const import UC_ARM_REG_BASEPRI, UC_ARM_REG_FAULTMASK, UC_ARM_REG_PRIMASK
+from unicorn.arm_const import (
+    UC_ARM_REG_BASEPRI,
+    UC_ARM_REG_FAULTMASK,
+    UC_ARM_REG_LR,
+    UC_ARM_REG_PRIMASK,
+    UC_ARM_REG_R0,
+    UC_ARM_REG_SP,
+)
 from unicorn.unicorn_py3.unicorn import MMIO_READ_CFUNC, MMIO_WRITE_CFUNC, uccallback, uclib
 
 from host.emulator.cycles import BlockCost
+from host.emulator.guards import DIV_0_TRP, FLOATING_POINT, MAX_TERMS, TRAPPED_ALIGNED, TRAPPED_DIVISION, UNALIGN_TRP, Guard
 
-STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK = range(4)
+STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_GUARD = range(6)
+CORE_REGISTERS = (*range(UC_ARM_REG_R0, UC_ARM_REG_R0 + 13), UC_ARM_REG_SP, UC_ARM_REG_LR)
 MASK_REGISTERS = (UC_ARM_REG_BASEPRI, UC_ARM_REG_FAULTMASK, UC_ARM_REG_PRIMASK)
+_NOWHERE = 0x70000000
 _BLOCKS = 1 << 17
 _TABLE_BITS = 19
 _CACHE = Path(__file__).resolve().parent.parent.parent / "build" / "emulator"
-_BLOCK_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+_ON_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_uint64)
 
 
 class _Block(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_uint32) for name in ("address", "size", "cached", "uncached", "taken_cached", "taken_uncached", "conditional",
-                                               "instructions")),
+                                               "instructions", "first_guard", "guards", "floats", "unused")),
         *((name, ctypes.c_uint64) for name in ("executed", "taken")),
     )
 
@@ -42,7 +52,16 @@ class _State(ctypes.Structure):
         *((name, ctypes.c_uint32) for name in ("cache_on", "poll_masks", "stop_reason", "miss_address", "miss_size")),
         ("masks", ctypes.c_uint32 * 3), ("mask_registers", ctypes.c_int32 * 3), ("table_bits", ctypes.c_uint32),
         ("engine", ctypes.c_uint64), ("emu_stop", ctypes.c_void_p), ("reg_read", ctypes.c_void_p),
-        ("blocks", ctypes.c_void_p), ("table", ctypes.c_void_p),
+        ("blocks", ctypes.c_void_p), ("table", ctypes.c_void_p), ("traps", ctypes.c_uint32), ("float_watch", ctypes.c_uint32),
+        ("poison_register", ctypes.c_int32), ("poison_value", ctypes.c_uint32), ("reg_write", ctypes.c_void_p),
+        ("guards", ctypes.c_void_p), ("on_float", ctypes.c_void_p),
+    )
+
+
+class _Guard(ctypes.Structure):
+    _fields_ = (
+        ("state", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in ("kind", "conditional", "offset", "mask")),
+        ("registers", ctypes.c_int32 * MAX_TERMS), ("factors", ctypes.c_uint32 * MAX_TERMS),
     )
 
 
@@ -66,11 +85,32 @@ class Counter(ABC):
 
     state: Any
     costs: dict[int, tuple[int, int, BlockCost]]  # index -> address, size, cost
+    index_of: dict[tuple[int, int], int]  # and back
     name: str
 
     @abstractmethod
-    def insert(self, address: int, size: int, cost: BlockCost) -> None:
-        """Make a block known, before it first runs."""
+    def insert(self, address: int, size: int, cost: BlockCost) -> int:
+        """Make a block known, before it first runs; its index."""
+
+    @abstractmethod
+    def watch(self, index: int, guards: Sequence[Guard], floats: bool) -> None:
+        """Stop with STOP_SUSPECT (`miss_address` is the index) where this block begins and a guard is hit, or, with
+        `state.float_watch`, always when it has floating point instructions."""
+
+    @abstractmethod
+    def place(self, guard: Guard) -> None:
+        """Stop with STOP_GUARD in front of the instruction, at `miss_address`, when it is hit; call on_float for a floating point one.
+
+        A conditional one cannot be stopped: it runs into an address where there is nothing, with `state.poison_register` set.
+        """
+
+    @abstractmethod
+    def recount(self, index: int, change: int) -> None:
+        """Add to how often a block has run, and to every sum."""
+
+    @abstractmethod
+    def call_on_float(self, call: Callable[[int], None]) -> None:
+        """Whom to tell of the address of a placed floating point instruction that is about to run while `state.float_watch` is set."""
 
     @abstractmethod
     def settle(self, address: int) -> None:
@@ -92,6 +132,13 @@ class Counter(ABC):
         """Address, size and cost of the block in execution."""
         return self.costs.get(int(self.state.last) - 1)
 
+    def _add(self, cost: BlockCost, change: int) -> None:
+        state = self.state
+        state.cached += change * cost.cached
+        state.uncached += change * cost.uncached
+        state.active += change * (cost.cached if state.cache_on else cost.uncached)
+        state.instructions += change * cost.instructions
+
     def set_masks(self, values: list[int]) -> None:
         for index, value in enumerate(values):
             self.state.masks[index] = value
@@ -103,8 +150,8 @@ class NativeCounter(Counter):
     name = "native"
 
     def __init__(self, uc: Any, library: ctypes.CDLL) -> None:
-        self._uc, self._library, self.costs = uc, library, {}
-        self._blocks = (_Block * _BLOCKS)()
+        self._uc, self._library, self.costs, self.index_of = uc, library, {}, {}
+        self._blocks, self._guards, self._guard_count = (_Block * _BLOCKS)(), (_Guard * _BLOCKS)(), 0
         self._table = (ctypes.c_uint32 * (1 << _TABLE_BITS))()
         self.state = _State(cache_on=0, table_bits=_TABLE_BITS, engine=uc._uch.value if hasattr(uc._uch, "value") else uc._uch)
         self.state.mask_registers[:] = MASK_REGISTERS
@@ -112,25 +159,56 @@ class NativeCounter(Counter):
         self.state.reg_read = ctypes.cast(uclib.uc_reg_read, ctypes.c_void_p).value
         self.state.blocks = ctypes.addressof(self._blocks)
         self.state.table = ctypes.addressof(self._table)
+        self.state.reg_write = ctypes.cast(uclib.uc_reg_write, ctypes.c_void_p).value
+        self.state.guards = ctypes.addressof(self._guards)
         self._hooks: list[Any] = []
         self._hook(uc_const.UC_HOOK_BLOCK, library.counter_block, 1, 0)
 
-    def _hook(self, kind: int, function: Any, begin: int, end: int) -> None:
+    def _hook(self, kind: int, function: Any, begin: int, end: int, user: Any = None) -> None:
         handle = ctypes.c_size_t()
         status = uclib.uc_hook_add(self._uc._uch, ctypes.byref(handle), kind, ctypes.cast(function, ctypes.c_void_p),
-                                   ctypes.byref(self.state), ctypes.c_uint64(begin), ctypes.c_uint64(end))
+                                   ctypes.byref(user or self.state), ctypes.c_uint64(begin), ctypes.c_uint64(end))
         if status != 0:
             raise RuntimeError(f"uc_hook_add: {status}")
         self._hooks.append(handle)
 
-    def insert(self, address: int, size: int, cost: BlockCost) -> None:
+    def insert(self, address: int, size: int, cost: BlockCost) -> int:
         index = len(self.costs)
         if index >= _BLOCKS:
             raise RuntimeError(f"more than {_BLOCKS} basic blocks")
-        self.costs[index] = (address, size, cost)
+        self.costs[index], self.index_of[address, size] = (address, size, cost), index
         self._blocks[index] = _Block(address, size, cost.cached, cost.uncached, cost.taken_cached, cost.taken_uncached,
-                                     cost.conditional, cost.instructions, 0, 0)
+                                     cost.conditional, cost.instructions)
         self._library.counter_insert(ctypes.byref(self.state), ctypes.c_uint32(index))
+        return index
+
+    def watch(self, index: int, guards: Sequence[Guard], floats: bool) -> None:
+        first, self._guard_count = self._guard_count, self._guard_count + len(guards)
+        if self._guard_count > _BLOCKS:
+            raise RuntimeError(f"more than {_BLOCKS} watched addresses")
+        for at, guard in enumerate(guards, first):
+            self._guards[at] = self._native(guard)
+        block = self._blocks[index]
+        block.first_guard, block.guards, block.floats = first, len(guards), floats
+
+    def _native(self, guard: Guard) -> _Guard:
+        registers, factors = [CORE_REGISTERS[number] for number, _ in guard.terms], [factor for _, factor in guard.terms]
+        return _Guard(ctypes.addressof(self.state), guard.kind, guard.conditional, guard.offset & 0xFFFFFFFF, guard.mask,
+                      (ctypes.c_int32 * MAX_TERMS)(*registers), (ctypes.c_uint32 * MAX_TERMS)(*factors))
+
+    def place(self, guard: Guard) -> None:
+        made = self._native(guard)
+        self._hooks.append(made)
+        self._hook(uc_const.UC_HOOK_CODE, self._library.counter_guard, guard.address, guard.address, made)
+
+    def recount(self, index: int, change: int) -> None:
+        self._blocks[index].executed += change
+        self._add(self.costs[index][2], change)
+
+    def call_on_float(self, call: Callable[[int], None]) -> None:
+        made = _ON_FLOAT(call)
+        self._hooks.append(made)
+        self.state.on_float = ctypes.cast(made, ctypes.c_void_p).value
 
     def settle(self, address: int) -> None:
         self._library.counter_settle(ctypes.byref(self.state), ctypes.c_uint32(address))
@@ -157,7 +235,8 @@ class NativeCounter(Counter):
 class _PythonState:
     def __init__(self) -> None:
         self.active = self.deadline = self.cached = self.uncached = self.instructions = self.last = self.access_pc = 0
-        self.cache_on = self.poll_masks = self.stop_reason = self.miss_address = self.miss_size = 0
+        self.cache_on = self.poll_masks = self.stop_reason = self.miss_address = self.miss_size = self.traps = self.float_watch = 0
+        self.poison_register = self.poison_value = 0
         self.masks = [0, 0, 0]
 
 
@@ -167,9 +246,10 @@ class PythonCounter(Counter):
     name = "python"
 
     def __init__(self, uc: Any) -> None:
-        self._uc, self.costs, self.state = uc, {}, _PythonState()
-        self._index: dict[tuple[int, int], int] = {}
+        self._uc, self.costs, self.index_of, self.state = uc, {}, {}, _PythonState()
         self._records: list[BlockRecord] = []
+        self._watched: dict[int, tuple[Sequence[Guard], bool]] = {}
+        self._on_float: Callable[[int], None] = lambda address: None
         uc.hook_add(uc_const.UC_HOOK_BLOCK, self._block)
 
     def _stop(self, reason: int) -> None:
@@ -188,18 +268,17 @@ class PythonCounter(Counter):
         if state.poll_masks and any(uc.reg_read(register) != mask for register, mask in zip(MASK_REGISTERS, state.masks, strict=True)):
             self._stop(STOP_MASK)
             return
-        index = self._index.get((address, size))
+        index = self.index_of.get((address, size))
         if index is None:
             state.miss_address, state.miss_size = address, size
             self._stop(STOP_MISS)
             return
-        record = self._records[index]
-        cost = record.cost
-        record.executed += 1
-        state.cached += cost.cached
-        state.uncached += cost.uncached
-        state.active += cost.cached if state.cache_on else cost.uncached
-        state.instructions += cost.instructions
+        guards, floats = self._watched.get(index, ((), False))
+        if (floats and state.float_watch) or any(self._is_hit(guard) for guard in guards):
+            state.miss_address = index
+            self._stop(STOP_SUSPECT)
+            return
+        self.recount(index, 1)
         state.last = index + 1
 
     def settle(self, address: int) -> None:
@@ -214,11 +293,49 @@ class PythonCounter(Counter):
             state.last = 0
         state.access_pc = 0
 
-    def insert(self, address: int, size: int, cost: BlockCost) -> None:
+    def insert(self, address: int, size: int, cost: BlockCost) -> int:
         index = len(self.costs)
-        self.costs[index] = (address, size, cost)
-        self._index[(address, size)] = index
+        self.costs[index], self.index_of[address, size] = (address, size, cost), index
         self._records.append(BlockRecord(address, size, cost))
+        return index
+
+    def watch(self, index: int, guards: Sequence[Guard], floats: bool) -> None:
+        self._watched[index] = guards, floats
+
+    def recount(self, index: int, change: int) -> None:
+        self._records[index].executed += change
+        self._add(self._records[index].cost, change)
+
+    def call_on_float(self, call: Callable[[int], None]) -> None:
+        self._on_float = call
+
+    def _is_hit(self, guard: Guard) -> bool:
+        trap = {TRAPPED_ALIGNED: UNALIGN_TRP, TRAPPED_DIVISION: DIV_0_TRP}.get(guard.kind)
+        if trap is not None and not self.state.traps & trap:
+            return False
+        total: int = guard.offset + sum(factor * self._uc.reg_read(CORE_REGISTERS[number]) for number, factor in guard.terms)
+        return total & 0xFFFFFFFF == 0 if guard.kind == TRAPPED_DIVISION else total & guard.mask != 0
+
+    def _poison(self, guard: Guard) -> None:
+        state, base = self.state, CORE_REGISTERS[guard.terms[0][0]]
+        state.poison_register, state.poison_value = base, self._uc.reg_read(base)
+        beside = sum(factor * self._uc.reg_read(CORE_REGISTERS[number]) for number, factor in guard.terms[1:])
+        self._uc.reg_write(base, (_NOWHERE - beside) & 0xFFFFFFFF)
+
+    def place(self, guard: Guard) -> None:
+        def look(uc: Any, address: int, size: int, user: Any) -> None:
+            if self.state.stop_reason:
+                return
+            if guard.kind == FLOATING_POINT:
+                if self.state.float_watch:
+                    self._on_float(address)
+            elif self._is_hit(guard):
+                self.state.miss_address = address
+                if guard.conditional and guard.kind != TRAPPED_DIVISION:
+                    self._poison(guard)
+                else:
+                    self._stop(STOP_GUARD)
+        self._uc.hook_add(uc_const.UC_HOOK_CODE, look, begin=guard.address, end=guard.address)
 
     def hook_access(self, address: int) -> None:
         self._uc.hook_add(uc_const.UC_HOOK_CODE, self._access, begin=address, end=address)

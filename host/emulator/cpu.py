@@ -17,14 +17,16 @@ from unicorn.unicorn_py3 import Uc
 
 from host.emulator.elf import FLASH_BYTES, RAM_BYTES, RAM_START
 from host.emulator.errors import BoardError
-from host.emulator.nvic import HARD_FAULT, NMI, Nvic, exception_name
+from host.emulator.nvic import BUS_FAULT, DEBUG_MONITOR, HARD_FAULT, MEM_MANAGE, NMI, Nvic, exception_name
 from host.emulator.registers import RegisterGroup
+from host.emulator.system import ASPEN, FPCAR, FPCCR, LSPACT, LSPEN
 
 ENTRY_CYCLES, RETURN_CYCLES, TAIL_CYCLES = 12, 12, 6
+FLOAT_CYCLES = 17  # S0 to S15 and FPSCR, saved or loaded
 _FRAME = [arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3, arm.UC_ARM_REG_R12, arm.UC_ARM_REG_LR]
 _FLOATS = [arm.UC_ARM_REG_S0 + index for index in range(16)]
 _UNSTACK = [arm.UC_ARM_REG_XPSR_NZCVQG, arm.UC_ARM_REG_CONTROL, *_FRAME, arm.UC_ARM_REG_PC]
-_FPCA, _SPSEL, _ALIGNED = 4, 2, 1 << 9
+_FPCA, _SPSEL, _ALIGNED, _THUMB = 4, 2, 1 << 9, 1 << 24
 _SFPA = 8  # Unicorn thinks itself a secure ARMv8-M core: without this bit it would reset FPSCR at the next instruction
 
 
@@ -33,6 +35,14 @@ def make_engine() -> Any:
     uc: Any = Uc(uc_const.UC_ARCH_ARM, uc_const.UC_MODE_THUMB | uc_const.UC_MODE_MCLASS)
     uc.ctl_set_cpu_model(arm.UC_CPU_ARM_CORTEX_M4)
     return uc
+
+
+class InvalidReturn(Exception):
+    """An EXC_RETURN that does not fit; `in_handler` tells whether a handler did it."""
+
+    def __init__(self, what: str, in_handler: bool) -> None:
+        super().__init__(what)
+        self.in_handler = in_handler
 
 
 class Memory:
@@ -72,13 +82,20 @@ class Cpu:
 
     def __init__(self, uc: Any, nvic: Nvic, memory: Memory) -> None:
         self.uc, self.nvic, self.memory = uc, nvic, memory
+        self.registers: dict[int, int] = {}  # those of the system space, FPCCR and FPCAR among them
         self.vtor = 0
+        self._status = 0  # XPSR when it was read last
+        masks = [arm.UC_ARM_REG_BASEPRI, arm.UC_ARM_REG_FAULTMASK, arm.UC_ARM_REG_PRIMASK]
         self._pc = RegisterGroup(uc, [arm.UC_ARM_REG_PC])
-        self._masks = RegisterGroup(uc, [arm.UC_ARM_REG_BASEPRI, arm.UC_ARM_REG_FAULTMASK, arm.UC_ARM_REG_PRIMASK])
+        self._masks = RegisterGroup(uc, masks)
+        self._whereabouts = RegisterGroup(uc, [*masks, arm.UC_ARM_REG_PC, arm.UC_ARM_REG_XPSR])
         self._before_entry = RegisterGroup(uc, [arm.UC_ARM_REG_CONTROL, arm.UC_ARM_REG_SP, arm.UC_ARM_REG_XPSR, *_FRAME])
-        self._after_entry = RegisterGroup(
-            uc, [arm.UC_ARM_REG_SP, arm.UC_ARM_REG_CONTROL, arm.UC_ARM_REG_XPSR_NZCVQG, arm.UC_ARM_REG_LR, arm.UC_ARM_REG_PC])
-        self._before_return = RegisterGroup(uc, [arm.UC_ARM_REG_IPSR, arm.UC_ARM_REG_CONTROL, arm.UC_ARM_REG_MSP, arm.UC_ARM_REG_PSP])
+        self._after_push = RegisterGroup(uc, [arm.UC_ARM_REG_SP, arm.UC_ARM_REG_CONTROL])
+        self._after_entry = RegisterGroup(uc, [arm.UC_ARM_REG_XPSR_NZCVQG, arm.UC_ARM_REG_LR, arm.UC_ARM_REG_PC])
+        self._before_return = RegisterGroup(
+            uc, [*masks, arm.UC_ARM_REG_XPSR, arm.UC_ARM_REG_CONTROL, arm.UC_ARM_REG_MSP, arm.UC_ARM_REG_PSP])
+        self.returned_to_thumb = True
+        self._returning = (0, 0, 0)  # CONTROL, MSP and PSP at the end of a handler
         self._unstack_msp = RegisterGroup(uc, [arm.UC_ARM_REG_MSP, *_UNSTACK])
         self._unstack_psp = RegisterGroup(uc, [arm.UC_ARM_REG_PSP, *_UNSTACK])
         self._floats = RegisterGroup(uc, [*_FLOATS, arm.UC_ARM_REG_FPSCR])
@@ -104,56 +121,112 @@ class Cpu:
         uc.reg_write(arm.UC_ARM_REG_XPSR, 0x01000000)
         uc.reg_write(arm.UC_ARM_REG_PC, entry)
 
-    def read_masks(self) -> list[int]:
-        """BASEPRI, FAULTMASK, PRIMASK as the program left them, copied to the NVIC."""
-        found = self._masks.read()
+    def _mask(self, found: list[int]) -> None:
         nvic = self.nvic
         nvic.basepri, nvic.faultmask, nvic.primask = found[0] & 0xE0, found[1] & 1, found[2] & 1
-        return found
 
-    def in_it_block(self) -> bool:
-        return bool(self.uc.reg_read(arm.UC_ARM_REG_XPSR) & 0x0600FC00)
+    def read_masks(self) -> None:
+        """BASEPRI, FAULTMASK, PRIMASK as the program left them, copied to the NVIC."""
+        self._mask(self._masks.read())
 
-    def enter(self, number: int, return_address: int) -> None:
-        """Stack the frame, switch to handler mode on the main stack, go to the vector."""
+    @property
+    def thumb(self) -> bool:
+        return bool(self.uc.reg_read(arm.UC_ARM_REG_XPSR) & _THUMB)
+
+    def look(self) -> tuple[list[int], int, bool]:
+        """The masks (copied to the NVIC too), PC, and whether it stands in an IT block."""
+        *masks, pc, status = self._whereabouts.read()
+        self._mask(masks)
+        return masks, pc, bool(status & 0x0600FC00)
+
+    def push(self, return_address: int) -> int:
+        """Stack the frame of what runs now and go to the main stack; the EXC_RETURN that comes back to it.
+
+        With FPCCR.LSPEN the floating point registers only get their room; on_float() fills it when they are needed (B1.5.7).
+        """
         control, sp, xpsr, *frame_registers = self._before_entry.read()
+        self._status = xpsr
         thread = not self.nvic.active
-        floats = control & _FPCA
+        registers = self.registers
+        floats = control & _FPCA and registers[FPCCR] & ASPEN
         frame = (sp - (0x68 if floats else 0x20)) & ~7
         xpsr = xpsr & ~_ALIGNED | (_ALIGNED if sp & 4 else 0)
         words = [*frame_registers, return_address & ~1, xpsr]
-        if floats:
+        if floats and not registers[FPCCR] & LSPEN:
             words += [*self._floats.read(), 0]
         if not self.memory.store(frame, words):
-            raise BoardError(f"stack overflow: the frame of {exception_name(number)} would lie at {frame:#010x}, outside RAM")
-        code = (0xFFFFFFE1 if floats else 0xFFFFFFF1) | (0x8 if thread else 0) | (0x4 if thread and control & _SPSEL else 0)
+            raise BoardError(f"stack overflow: an exception's frame would lie at {frame:#010x}, outside RAM")
+        if floats and registers[FPCCR] & LSPEN:
+            registers[FPCAR] = frame + 0x20
+            registers[FPCCR] = registers[FPCCR] & (ASPEN | LSPEN) | self._readiness(thread, control) | LSPACT
+        self._after_push.write([frame, control & ~(_FPCA | _SPSEL | _SFPA)])
+        return (0xFFFFFFE1 if floats else 0xFFFFFFF1) | (0x8 if thread else 0) | (0x4 if thread and control & _SPSEL else 0)
+
+    def _readiness(self, thread: bool, control: int) -> int:
+        """FPCCR's record of who was interrupted, and which faults could be taken if the late saving failed."""
+        nvic, level = self.nvic, self.nvic.execution_priority()
+        ready = {6: BUS_FAULT, 5: MEM_MANAGE, 8: DEBUG_MONITOR}
+        bits = sum(1 << bit for bit, number in ready.items() if number in nvic.enabled and nvic.group(nvic.priority(number)) < level)
+        return bits | (level > -1) << 4 | thread << 3 | (thread and control & 1) << 1
+
+    def take(self, number: int, code: int) -> None:
+        """Begin the handler of an exception whose frame lies on the stack; `code` is how it goes back."""
         self.nvic.enter(number)
         target = self.vector(number)
         if not target & 1 or target == 0xFFFFFFFF:
             raise BoardError(f"{exception_name(number)} has no handler: its vector is {target:#010x}")
-        handler_xpsr = xpsr & 0xF80F0000 | 0x01000000 | number
-        self._after_entry.write([frame, control & ~(_FPCA | _SPSEL | _SFPA), handler_xpsr, code, target])
+        self._after_entry.write([self._status & 0xF80F0000 | 0x01000000 | number, code, target])
 
-    def leave(self, code: int) -> None:
-        """Return from the running exception by the EXC_RETURN value `code`."""
+    @property
+    def lazy(self) -> bool:
+        """Floating point registers of an interrupted program are still in the core, not in their frame."""
+        return bool(self.registers[FPCCR] & LSPACT)
+
+    def save_floats(self) -> None:
+        """Fill the room that push() left."""
+        where = self.registers[FPCAR]
+        if not self.memory.store(where, [*self._floats.read(), 0]):
+            raise BoardError(f"the floating point registers cannot be saved at {where:#010x}, outside RAM")
+        self.registers[FPCCR] &= ~LSPACT
+
+    def end_handler(self, code: int) -> int:
+        """The running exception ends by the EXC_RETURN value `code`; its number. Raises InvalidReturn when the value does not fit."""
         nvic = self.nvic
-        number, control, msp, psp = self._before_return.read()
-        number &= 0x1FF
+        *masks, self._status, control, msp, psp = self._before_return.read()
+        self._returning = control, msp, psp
+        self._mask(masks)
+        number = self._status & 0x1FF
+        if not number:
+            raise InvalidReturn(f"EXC_RETURN {code:#010x} outside an exception handler", False)
         if not nvic.leave(number):
-            raise BoardError(f"EXC_RETURN {code:#010x} outside an exception handler")
-        to_thread, from_psp, floats = bool(code & 8), bool(code & 4), not code & 0x10
-        if to_thread == bool(nvic.active) or code & 0xFFFFFFE0 != 0xFFFFFFE0 or (from_psp and not to_thread):
-            raise BoardError(f"EXC_RETURN {code:#010x} does not fit: {len(nvic.active)} exceptions are still active")
-        frame = psp if from_psp else msp
-        count = 26 if floats else 8
-        words = self.memory.load(frame, count)
-        if words is None:
-            raise BoardError(f"{exception_name(number)} returns to a frame at {frame:#010x}, outside RAM")
+            raise InvalidReturn(f"EXC_RETURN {code:#010x} of exception {number}, which is not active", True)
         if number not in (NMI, HARD_FAULT):
             self.uc.reg_write(arm.UC_ARM_REG_FAULTMASK, 0)
-        after = frame + 4 * count + (4 if words[7] & _ALIGNED else 0)
-        xpsr = words[7] & 0xFF0FFC00 | 0x01000000 | (nvic.active[-1] if nvic.active else 0)
+            nvic.faultmask = 0
+        to_thread, from_psp = bool(code & 8), bool(code & 4)
+        if to_thread == bool(nvic.active) or code & 0xFFFFFFE3 != 0xFFFFFFE1 or (from_psp and not to_thread):
+            raise InvalidReturn(f"EXC_RETURN {code:#010x} does not fit: {len(nvic.active)} exceptions are still active", True)
+        return number
+
+    def pop(self, code: int) -> bool:
+        """Take the frame off the stack and go on where it says; True when floating point registers had to be loaded from it."""
+        nvic = self.nvic
+        control, msp, psp = self._returning
+        from_psp, floats = bool(code & 4), not code & 0x10
+        lazy = self.lazy
+        frame = psp if from_psp else msp
+        words = self.memory.load(frame, 26 if floats else 8)
+        if words is None:
+            raise BoardError(f"return to a frame at {frame:#010x}, outside RAM")
+        if bool(words[7] & 0x1FF) != bool(nvic.active):
+            raise InvalidReturn(f"EXC_RETURN {code:#010x} to a frame of exception {words[7] & 0x1FF}, with {len(nvic.active)} active", True)
+        self.returned_to_thumb = bool(words[7] & _THUMB)
+        after = frame + 4 * len(words) + (4 if words[7] & _ALIGNED else 0)
+        xpsr = words[7] & 0xFF0FFC00 | (nvic.active[-1] if nvic.active else 0)
         control = control & 1 | (_SPSEL if from_psp else 0) | (_FPCA | _SFPA if floats else 0)
         (self._unstack_psp if from_psp else self._unstack_msp).write([after, xpsr, control, *words[:6], words[6] | 1])
-        if floats:
+        if floats and lazy:
+            self.registers[FPCCR] &= ~LSPACT
+        elif floats:
             self._floats.write(words[8:25])
+        return floats and not lazy

@@ -3,7 +3,9 @@
 #include <stdint.h>
 #include <stddef.h>
 
-enum { STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK };
+enum { STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_GUARD };
+enum { ALWAYS_ALIGNED, TRAPPED_ALIGNED, TRAPPED_DIVISION, FLOATING_POINT };
+#define NOWHERE 0x70000000u
 enum { REG_BASEPRI = 0, REG_FAULTMASK = 1, REG_PRIMASK = 2 };
 
 typedef struct {
@@ -11,10 +13,22 @@ typedef struct {
     uint32_t cached, uncached;              /* cycles when the block falls through */
     uint32_t taken_cached, taken_uncached;  /* added when its conditional branch is taken */
     uint32_t conditional, instructions;
+    uint32_t first_guard, guards;           /* what to look at before the block runs */
+    uint32_t floats, unused;                /* it has floating point instructions whose guards are not placed yet */
     uint64_t executed, taken;
 } block_record;
 
+struct counter_state;
+
+/* guards.py says what it means: the sum of factor times register, and offset, must have no bit of mask; a division: must not be 0. */
 typedef struct {
+    struct counter_state *state;
+    uint32_t kind, conditional, offset, mask;
+    int32_t registers[3];
+    uint32_t factors[3];
+} guard;
+
+typedef struct counter_state {
     uint64_t active;    /* cycles the core was awake, by the cache setting in force */
     uint64_t deadline;  /* stop before the first block that starts at or after this */
     uint64_t cached, uncached, instructions;
@@ -28,6 +42,13 @@ typedef struct {
     int (*reg_read)(void *, int, void *);
     block_record *blocks;
     uint32_t *table; /* open addressing on the block's address: index + 1 */
+    uint32_t traps;        /* CCR: which of the guards with a trap bit count */
+    uint32_t float_watch;  /* a floating point instruction wants to be known of */
+    int32_t poison_register; /* 0: none */
+    uint32_t poison_value;   /* what it held */
+    int (*reg_write)(void *, int, const void *);
+    guard *guards;
+    void (*on_float)(uint64_t address);
 } counter_state;
 
 static uint32_t slot_of(const counter_state *s, uint32_t address, uint32_t size) {
@@ -74,6 +95,51 @@ static int masks_changed(counter_state *s) {
     return 0;
 }
 
+static uint32_t read_register(const counter_state *s, int32_t number) {
+    uint32_t value = 0;
+    s->reg_read((void *)(uintptr_t)s->engine, number, &value);
+    return value;
+}
+
+static int is_hit(const counter_state *s, const guard *g) {
+    if (g->kind == TRAPPED_ALIGNED && !(s->traps & 8)) return 0;
+    if (g->kind == TRAPPED_DIVISION && !(s->traps & 16)) return 0;
+    uint32_t sum = g->offset;
+    for (int i = 0; i < 3 && g->factors[i]; i++) sum += g->factors[i] * read_register(s, g->registers[i]);
+    return g->kind == TRAPPED_DIVISION ? !sum : (sum & g->mask) != 0;
+}
+
+/* True when the block must not simply run: a guard is hit, or a floating point instruction is waited for. */
+static int is_suspect(const counter_state *s, const block_record *b) {
+    if (b->floats && s->float_watch) return 1;
+    for (uint32_t i = 0; i < b->guards; i++)
+        if (is_hit(s, &s->guards[b->first_guard + i])) return 1;
+    return 0;
+}
+
+/* In front of a guarded instruction (inside an IT block: only when it runs): stops when it must not run. A stop inside an IT block would
+   come too late, so there the address is turned into one where there is nothing, and poison_register tells. */
+void counter_guard(void *engine, uint64_t address, uint32_t size, void *user) {
+    const guard *g = user;
+    counter_state *s = g->state;
+    (void)size;
+    if (s->stop_reason) return;
+    if (g->kind == FLOATING_POINT) {
+        if (s->float_watch) s->on_float(address);
+        return;
+    }
+    if (!is_hit(s, g)) return;
+    s->miss_address = (uint32_t)address;
+    if (g->conditional && g->kind != TRAPPED_DIVISION) {
+        uint32_t nowhere = NOWHERE - (g->factors[1] ? g->factors[1] * read_register(s, g->registers[1]) : 0);
+        s->poison_register = g->registers[0];
+        s->poison_value = read_register(s, s->poison_register);
+        s->reg_write(engine, s->poison_register, &nowhere);
+    } else {
+        stop(s, STOP_GUARD);
+    }
+}
+
 void counter_block(void *engine, uint64_t address, uint32_t size, void *user) {
     counter_state *s = user;
     (void)engine;
@@ -98,6 +164,11 @@ void counter_block(void *engine, uint64_t address, uint32_t size, void *user) {
         return;
     }
     block_record *b = &s->blocks[found - 1];
+    if ((b->guards || b->floats) && is_suspect(s, b)) {
+        s->miss_address = found - 1;
+        stop(s, STOP_SUSPECT);
+        return;
+    }
     b->executed++;
     s->cached += b->cached;
     s->uncached += b->uncached;

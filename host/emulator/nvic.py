@@ -22,15 +22,17 @@ class Nvic:
 
     def __init__(self) -> None:
         self.on_change: Callable[[], None] = lambda: None
+        self.event = self.event_on_pend = False  # WFE's event register; SCR.SEVONPEND
         self.reset()
 
     def reset(self) -> None:
         self.pending: set[int] = set()
-        self.enabled: set[int] = {RESET, NMI, HARD_FAULT, SVCALL, DEBUG_MONITOR, PENDSV, SYSTICK}
+        self.enabled: set[int] = {RESET, NMI, HARD_FAULT, SVCALL, PENDSV, SYSTICK}
         self.active: list[int] = []
         self.priorities = [0] * EXCEPTIONS
         self.priority_group = 0
         self.basepri = self.faultmask = self.primask = 0
+        self.event_on_pend = False
         self.lines: set[int] = set()  # exceptions whose peripheral asserts its interrupt now
 
     def priority(self, number: int) -> int:
@@ -59,9 +61,11 @@ class Nvic:
 
     def best_pending(self) -> int | None:
         """The pending, enabled exception that goes first, whether or not it may run now."""
-        ready = self.pending & self.enabled
+        ready = self.pending & self.enabled if self.pending else None
         if not ready:
             return None
+        if len(ready) == 1:
+            return next(iter(ready))
         return min(ready, key=lambda number: (self.priority(number), number))
 
     def next_exception(self) -> int | None:
@@ -87,8 +91,17 @@ class Nvic:
         return found
 
     def pend(self, number: int) -> None:
+        if self.event_on_pend and number not in self.pending:
+            self.event = True
         self.pending.add(number)
         self.on_change()
+
+    def escalated(self, fault: int) -> int | None:
+        """The exception that a synchronous fault leads to now: itself, HardFault, or None: the core locks up (B1.5.14)."""
+        level = self.execution_priority()
+        if fault in self.enabled and self.group(self.priority(fault)) < level:
+            return fault
+        return HARD_FAULT if level > -1 else None
 
     def set_line(self, irq: int, level: bool) -> None:
         """A peripheral's interrupt output changed."""

@@ -28,6 +28,7 @@ class Report:
     serial_overruns: int
     microphone_samples: int
     unmodelled: list[str] = field(default_factory=list)
+    survived_faults: list[str] = field(default_factory=list)  # which the program's own handlers came back from
 
     @property
     def cpu_load(self) -> float:
@@ -59,7 +60,7 @@ def make_report(board: VirtualBoard) -> Report:
         cycles_low=low + outside, cycles_high=high + outside, cycles_awake=int(state.active), cycles_asleep=board.schedule.asleep,
         exceptions=board.exceptions, resets=board.resets, cache_on=bool(state.cache_on),
         serial_overruns=sum(uart.overruns for uart in board.chip.uarts), microphone_samples=board.chip.microphone.delivered,
-        unmodelled=list(board.unmodelled))
+        unmodelled=list(board.unmodelled), survived_faults=list(board.survived))
 
 
 def function_profile(board: VirtualBoard) -> dict[str, int]:

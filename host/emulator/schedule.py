@@ -72,16 +72,21 @@ class Schedule:
     def next_deadline(self) -> int | None:
         """The awake() value at which the next event of either kind is due, if the core stays awake."""
         wall, core = self._first(self._queue), self._first(self._awake_queue)
-        times = [wall - self.asleep] if wall is not None else []
-        return min(times + ([core] if core is not None else []), default=None)
+        if wall is None:
+            return core
+        return wall - self.asleep if core is None or wall - self.asleep < core else core
 
-    def run_due(self) -> None:
-        """Call everything that is due, in order of time."""
+    def run_due(self, awake: int) -> None:
+        """Call everything that is due, in order of time. awake: what awake() says now."""
+        wall_queue, awake_queue = self._queue, self._awake_queue
+        if not ((wall_queue and wall_queue[0][0] <= awake + self.asleep) or (awake_queue and awake_queue[0][0] <= awake)):
+            return
         while True:
             wall, core = self._first(self._queue), self._first(self._awake_queue)
-            if wall is not None and wall <= self.now() and (core is None or core + self.asleep >= wall):
+            awake = self.awake()
+            if wall is not None and wall <= awake + self.asleep and (core is None or core + self.asleep >= wall):
                 heapq.heappop(self._queue)[2].callback()
-            elif core is not None and core <= self.awake():
+            elif core is not None and core <= awake:
                 heapq.heappop(self._awake_queue)[2].callback()
             else:
                 return

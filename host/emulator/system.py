@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from host.emulator.nvic import BUS_FAULT, EXCEPTIONS, FIRST_IRQ, MEM_MANAGE, NMI, PENDSV, PRIORITY_BITS, SYSTICK, USAGE_FAULT, Nvic
+from host.emulator.nvic import (
+    BUS_FAULT,
+    DEBUG_MONITOR,
+    EXCEPTIONS,
+    FIRST_IRQ,
+    MEM_MANAGE,
+    NMI,
+    PENDSV,
+    PRIORITY_BITS,
+    SVCALL,
+    SYSTICK,
+    USAGE_FAULT,
+    Nvic,
+)
 from host.emulator.schedule import Event, Schedule
 
 DWT_CTRL, DWT_CYCCNT = 0xE0001000, 0xE0001004
@@ -18,8 +31,19 @@ _PLAIN = {  # kept as written: nothing of the model depends on them
 }
 _CONSTANT = {0xE000ED00: _CPUID, 0xE000ED90: 8 << 8, 0xE000E004: 1, 0xE000EF40: 0x10110021, 0xE000EF44: 0x11000011,
              0xE000ED40: 0x30, 0xE000ED44: 0x200, 0xE000ED48: 0x100000, 0xE000ED50: 0x30}
+_ACTIVE, _PENDING, _ENABLED = range(3)
+_SHCSR = {0: (MEM_MANAGE, _ACTIVE), 1: (BUS_FAULT, _ACTIVE), 3: (USAGE_FAULT, _ACTIVE), 7: (SVCALL, _ACTIVE), 8: (DEBUG_MONITOR, _ACTIVE),
+          10: (PENDSV, _ACTIVE), 11: (SYSTICK, _ACTIVE), 12: (USAGE_FAULT, _PENDING), 13: (MEM_MANAGE, _PENDING), 14: (BUS_FAULT, _PENDING),
+          15: (SVCALL, _PENDING), 16: (MEM_MANAGE, _ENABLED), 17: (BUS_FAULT, _ENABLED), 18: (USAGE_FAULT, _ENABLED)}
+_UNHEEDED = {0xE000EF3C: (0x07C00000, "FPU.FPDSCR other than 0"), 0xE000ED94: (1, "MPU switched on: its regions are kept, not enforced")}
 _CLEAR_ON_ONE = {0xE000ED28, 0xE000ED2C, 0xE000ED30}
-CFSR, HFSR, MMFAR, BFAR, CPACR, FPCCR, SCR = 0xE000ED28, 0xE000ED2C, 0xE000ED34, 0xE000ED38, 0xE000ED88, 0xE000EF34, 0xE000ED10
+CFSR, HFSR, MMFAR, BFAR, CPACR, SCR, CCR = 0xE000ED28, 0xE000ED2C, 0xE000ED34, 0xE000ED38, 0xE000ED88, 0xE000ED10, 0xE000ED14
+FPCCR, FPCAR = 0xE000EF34, 0xE000EF38
+ASPEN, LSPEN, LSPACT = 1 << 31, 1 << 30, 1 << 0  # bits of FPCCR
+DEMCR, MON_EN = 0xE000EDFC, 1 << 16
+_DEBUG = (0xE000EDF0, DEMCR)
+STKALIGN, NONBASETHRDENA = 1 << 9, 1 << 0  # bits of CCR
+SLEEPONEXIT, SEVONPEND = 1 << 1, 1 << 4  # bits of SCR
 
 
 class SysTick:
@@ -80,12 +104,18 @@ class SystemSpace:
     def __init__(self, nvic: Nvic, schedule: Schedule, unmodelled: Callable[[str], None], reset: Callable[[], None]) -> None:
         self.nvic, self.systick, self._schedule = nvic, SysTick(nvic, schedule), schedule
         self._unmodelled, self._reset = unmodelled, reset
+        self.on_control: Callable[[], None] = lambda: None  # told that CCR, CPACR or FPCCR was written
         self.vtor = 0
-        self.shcsr = 0
-        self.registers: dict[int, int] = dict.fromkeys(_PLAIN, 0)
-        self.registers[FPCCR] = 0xC0000000
-        self.registers[0xE000ED14] = 0x200
+        self.registers: dict[int, int] = {}
         self._cyccnt_on, self._cyccnt_base = False, 0
+        self.reset()
+
+    def reset(self) -> None:
+        """As after a system reset; the debugger's registers keep what they hold."""
+        self.systick.write_control(0)
+        kept = {address: self.registers[address] for address in _DEBUG if address in self.registers}
+        self.registers.update({**dict.fromkeys(_PLAIN, 0), FPCCR: ASPEN | LSPEN, CCR: STKALIGN, **kept})
+        self.on_control()
 
     def cyccnt(self) -> int:
         return (self._schedule.awake() - self._cyccnt_base if self._cyccnt_on else self._cyccnt_base) & 0xFFFFFFFF
@@ -146,14 +176,14 @@ class SystemSpace:
         if address == 0xE000ED04:
             best = nvic.best_pending() or 0
             return ((nvic.active[-1] if nvic.active else 0) | (len(nvic.active) <= 1) << 11 | best << 12
-                    | any(number >= FIRST_IRQ for number in nvic.pending) << 22
+                    | (NMI in nvic.pending) << 31 | any(number >= FIRST_IRQ for number in nvic.pending) << 22
                     | (SYSTICK in nvic.pending) << 26 | (PENDSV in nvic.pending) << 28)
         if address == 0xE000ED08:
             return self.vtor
         if address == 0xE000ED0C:
             return 0xFA050000 | nvic.priority_group << 8
         if address == 0xE000ED24:
-            return self.shcsr
+            return sum(1 << bit for bit, (number, states) in _SHCSR.items() if number in (nvic.active, nvic.pending, nvic.enabled)[states])
         self._unmodelled(f"system register {address:#010x} (read)")
         return 0
 
@@ -170,6 +200,7 @@ class SystemSpace:
             self._cyccnt_base = self._schedule.awake() - value if self._cyccnt_on else value
         elif address in self.registers:
             self.registers[address] = self.registers[address] & ~value if address in _CLEAR_ON_ONE else value
+            self._changed(address, value)
         elif 0xE000E100 <= address < 0xE000E300:
             self._write_interrupts(address, value)
         elif 0xE000E400 <= address < 0xE000E400 + EXCEPTIONS - FIRST_IRQ or 0xE000ED18 <= address < 0xE000ED24:
@@ -180,6 +211,19 @@ class SystemSpace:
         elif address not in _CONSTANT:
             self._write_control(address, value)
 
+    def _changed(self, address: int, value: int) -> None:
+        """What follows from a register that is kept as written."""
+        if address == DEMCR:
+            (self.nvic.enabled.add if value & MON_EN else self.nvic.enabled.discard)(DEBUG_MONITOR)
+        elif address == SCR:
+            self.nvic.event_on_pend = bool(value & SEVONPEND)
+        elif address in (CCR, CPACR, FPCCR):
+            self.on_control()
+        elif address in _UNHEEDED and value & _UNHEEDED[address][0]:
+            self._unmodelled(_UNHEEDED[address][1])
+        if address == CCR and value & NONBASETHRDENA:
+            self._unmodelled("SCB.CCR: NONBASETHRDENA")
+
     def _write_interrupts(self, address: int, value: int) -> None:
         nvic, first = self.nvic, FIRST_IRQ + (address & 0x7F) * 8
         numbers = {first + bit for bit in range(32) if value >> bit & 1 and first + bit < EXCEPTIONS}
@@ -188,7 +232,8 @@ class SystemSpace:
         elif address < 0xE000E200:
             nvic.enabled -= numbers
         elif address < 0xE000E280:
-            nvic.pending |= numbers
+            for number in numbers:
+                nvic.pend(number)
         else:
             nvic.pending -= numbers
         nvic.on_change()
@@ -209,7 +254,7 @@ class SystemSpace:
         elif address == 0xE000ED04:
             for bit, number in ((31, NMI), (28, PENDSV), (26, SYSTICK)):
                 if value >> bit & 1:
-                    nvic.pending.add(number)
+                    nvic.pend(number)
             for bit, number in ((27, PENDSV), (25, SYSTICK)):
                 if value >> bit & 1:
                     nvic.pending.discard(number)
@@ -222,7 +267,6 @@ class SystemSpace:
                 if value & 4:
                     self._reset()
         elif address == 0xE000ED24:
-            self.shcsr = value & 0x00070000
             for bit, number in ((16, MEM_MANAGE), (17, BUS_FAULT), (18, USAGE_FAULT)):
                 (nvic.enabled.add if value >> bit & 1 else nvic.enabled.discard)(number)
         elif not 0xE0000000 <= address < 0xE0001000 and not 0xE0040000 <= address < 0xE0043000:  # trace output goes nowhere

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -47,20 +48,38 @@ class Instruction:
 _MEMORY = {Kind.LOAD, Kind.STORE, Kind.LOAD_MULTIPLE, Kind.STORE_MULTIPLE, Kind.LOAD_FLOAT, Kind.STORE_FLOAT, Kind.TABLE_BRANCH}
 
 
-def decode(code: bytes, address: int) -> list[Instruction]:
-    """The instructions of a block; a last half of a 32-bit instruction cut off is left out."""
-    found: list[Instruction] = []
-    at = it_left = 0
+def halves_of(code: bytes, address: int) -> Iterator[tuple[int, int, int]]:
+    """(address, first half, second half or 0) of each instruction; a last half of a 32-bit instruction cut off is left out."""
+    at = 0
     while at + 2 <= len(code):
         first = int.from_bytes(code[at:at + 2], "little")
         wide = first >= 0xE800
         if wide and at + 4 > len(code):
             break
-        if wide:
-            second = int.from_bytes(code[at + 2:at + 4], "little")
-            one = decode_wide(first, second, address + at)
-        else:
-            one = decode_narrow(first, address + at)
+        yield address + at, first, int.from_bytes(code[at + 2:at + 4], "little") if wide else 0
+        at += 4 if wide else 2
+
+
+def expand_immediate(value: int) -> int:
+    """The 32-bit constant that 12 bits of an instruction stand for (ARMv7-M manual A5.3.2).
+
+    >>> [hex(expand_immediate(value)) for value in (0x0AB, 0x1AB, 0x2AB, 0x3AB, 0x4AB)]
+    ['0xab', '0xab00ab', '0xab00ab00', '0xabababab', '0x55800000']
+    """
+    low = value & 0xFF
+    if value < 0x400:
+        return low * (1, 0x00010001, 0x01000100, 0x01010101)[value >> 8]
+    low, turn = low | 0x80, value >> 7
+    return (low >> turn | low << 32 - turn) & 0xFFFFFFFF
+
+
+def decode(code: bytes, address: int) -> list[Instruction]:
+    """The instructions of a block; a last half of a 32-bit instruction cut off is left out."""
+    found: list[Instruction] = []
+    it_left = 0
+    for at, first, second in halves_of(code, address):
+        wide = first >= 0xE800
+        one = decode_wide(first, second, at) if wide else decode_narrow(first, at)
         if it_left:
             it_left -= 1
             if one.branches and not one.conditional:
@@ -68,7 +87,6 @@ def decode(code: bytes, address: int) -> list[Instruction]:
         if not wide and first & 0xFF00 == 0xBF00 and first & 0xF:
             it_left = 4 - ((first & 0xF) & -(first & 0xF)).bit_length() + 1
         found.append(one)
-        at += one.size
     return found
 
 
@@ -193,11 +211,3 @@ def _float(one: int, two: int, address: int) -> Instruction:
         return Instruction(address, 4, Kind.LOAD_FLOAT if load else Kind.STORE_FLOAT, address_registers=frozenset({one & 0xF}))
     return Instruction(address, 4, Kind.LOAD_MULTIPLE if load else Kind.STORE_MULTIPLE, count=words)
 
-
-def first_float(code: bytes, address: int) -> int | None:
-    """Address of the first instruction of coprocessor 10 or 11, which is the FPU."""
-    for one in decode(code, address):
-        first, second = (int.from_bytes(code[one.address - address + at:one.address - address + at + 2], "little") for at in (0, 2))
-        if one.size == 4 and first & 0xEC00 == 0xEC00 and second >> 8 & 0xF in (10, 11):
-            return one.address
-    return None

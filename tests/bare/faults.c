@@ -50,6 +50,18 @@ NOINLINE void float_off(void) {
     __asm__ volatile("dsb\n isb\n vmov.f32 s0, #1.0" ::: "s0");
 }
 
+NOINLINE void unaligned_pair(void) { __asm__ volatile("ldr r0, =0x20001002\n ldrd r2, r3, [r0]" ::: "r0", "r2", "r3"); }
+NOINLINE void unaligned_exclusive(void) {
+    __asm__ volatile("ldr r0, =0x20001001\n strex r1, r2, [r0]" ::: "r0", "r1", "r2");
+}
+NOINLINE void trapped_division(void) {
+    REG(0xE000ED14) |= 1u << 4;
+    __asm__ volatile("dsb\n isb\n movs r0, #0\n udiv r1, r0, r0" ::: "r0", "r1", "cc");
+}
+#if FAULT == 18
+void HardFault_Handler(void) { endless(); }
+#endif
+
 NOINLINE void caller(void) {
     switch (FAULT) {
     case 1: read_nowhere(); break;
@@ -66,6 +78,10 @@ NOINLINE void caller(void) {
     case 12: bad_return(); break;
     case 13: reset_loop(); break;
     case 14: float_off(); break;
+    case 15: unaligned_pair(); break;
+    case 16: unaligned_exclusive(); break;
+    case 17: trapped_division(); break;
+    case 18: read_nowhere(); break;
     }
     sink = 1;
 }
