@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from host.energy import modelled_energy_uj
 from host.engine_size import ENGINE, part_sizes
 from host.infer import compare_layers
 from host.model import Model, load_model, require_same
-from host.profiler import profile
+from host.profiler import Stage, profile
 from host.protocol import HostError
 
 Json = dict[str, Any]
@@ -45,16 +45,20 @@ def deploy(run: Path, inputs: int, progress: Callable[[int], None] | None = None
             different += not same_on_board(board, model, values)
             if progress:
                 progress(number + 1)
-    cycles, uncached = found.stage("inference").mean_cycles, {stage.name: stage.mean_cycles for stage in found.uncached}
-    hops = [stage.mean_cycles for stage in found.stages if stage.name == "inference (stream)"]
+    cycles, uncached = (_fewest(stages, board.identity.clock_hz) for stages in (found.stages, found.uncached))
     engine = next(part for part in part_sizes(elf) if part.part == ENGINE)
     host = tflite_timing(model.graph, HOST_RUNS)
     return {"model_id": model.graph.model_id, "inputs": len(features), "layers": len(model.graph.layers), "differences": different,
-            "cycles": cycles, "cycles_uncached": uncached["inference"], "cycles_stream_hop": hops[0] if hops else None,
-            "board_ms": 1000 * cycles / board.identity.clock_hz, "energy_uj": modelled_energy_uj(cycles),
+            "cycles": cycles["inference"], "cycles_uncached": uncached["inference"], "cycles_stream_hop": cycles.get("inference (stream)"),
+            "board_ms": 1000 * cycles["inference"] / board.identity.clock_hz, "energy_uj": modelled_energy_uj(cycles["inference"]),
             "engine_flash_bytes": engine.flash, "engine_ram_bytes": engine.ram, "flash_bytes": found.memory.flash,
             "ram_bytes": found.memory.static_ram + found.memory.stack_high_water, "arena_bytes": found.memory.arena,
             "host_us": host.median_us, "host_engine": f"{host.engine}: {host.note}", **counts(model.graph)}
+
+
+def _fewest(stages: Sequence[Stage], clock_hz: int) -> dict[str, int]:
+    """Cycles of each stage: the fewest of its runs, which equal runs agree on; in the others an interrupt came by."""
+    return {stage.name: round(stage.min_us * clock_hz / 1e6) for stage in stages}
 
 
 def clip_features(run: Path, count: int) -> Int8:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -26,7 +27,7 @@ from trainer.errors import TrainerError
 from trainer.pool import labelled
 from trainer.runs import CACHE, Source, default_settings, pool_of
 from trainer.sweep_grid import NONE, Point
-from trainer.sweep_point import Job, Json, float_is_done, make_point, read_result, train_float, write_result
+from trainer.sweep_point import ROOT, Job, Json, float_is_done, make_point, read_result, train_float, write_result
 from trainer.train import TrainSettings
 
 Work = Callable[[Job, Point], Json]
@@ -136,12 +137,21 @@ def _workers(address: str | None) -> Iterator[tuple[Submit, int]]:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the workers
     workers = os.cpu_count() or 1
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_quietly) as pool:
         try:
             yield lambda work, job, point: pool.submit(work, job, point), workers
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _end_quietly() -> None:
+    """In a worker: Ctrl-C ends it without a word, after the parent has heard it; every file is whole at any moment."""
+    def end(*_: object) -> None:
+        time.sleep(0.5)
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, end)
 
 
 @contextmanager
@@ -154,7 +164,8 @@ def ray_workers(address: str) -> Iterator[tuple[Submit, int]]:
     started = not ray.is_initialized()
     if started:
         try:
-            ray.init(address=None if address == "local" else address, include_dashboard=False, log_to_driver=False)
+            project = {"env_vars": {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}}
+            ray.init(address=None if address == "local" else address, log_to_driver=False, runtime_env=project)
         except (ConnectionError, ValueError, RuntimeError) as error:
             why = (str(error).splitlines() or ["no answer"])[0]
             raise TrainerError(f"--ray {address}: no cluster there ({why}); start one with `ray start --head`") from None
