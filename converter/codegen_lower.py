@@ -318,7 +318,7 @@ def _depthwise3(
         **window,
         "channels": channels, "in_zero": in_zero, "out_zero": scaled.rounding.out_zero, "shift": scaled.rounding.shift, "rows": rows,
         "weights": weights,
-        "code": codegen_point.depthwise_code(rows, layer.stride_hw, out_w, channels, scaled),
+        "code": codegen_point.depthwise_code(rows, window, channels, scaled),
     }
     return Kernel("nn_depthwise3_s8", "nn_depthwise3_layer", fields, codegen_point.depthwise_scratch(rows, layer.stride_hw, out_w))
 

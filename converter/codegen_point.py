@@ -103,10 +103,12 @@ def depthwise_scratch(rows: int, stride_hw: tuple[int, int], out_w: int) -> int:
     return 4 * 4 * words * columns
 
 
-def depthwise_code(rows: int, stride_hw: tuple[int, int], out_w: int, channels: int, scaled: Scaled) -> AsmCode:
+def depthwise_code(rows: int, window: Mapping[str, int], channels: int, scaled: Scaled) -> AsmCode:
+    stride_hw, out_w, in_w = (window["stride_h"], window["stride_w"]), window["out_w"], window["in_w"]
     words, columns = _plane(rows, stride_hw, out_w)
-    shape = DepthwiseShape(rows, *stride_hw, out_w * channels, channels, words, 4 * words * columns, scaled.rounding)
-    return AsmCode("nn_depthwise3_code", (asm_depthwise.routine(shape),))
+    shape = DepthwiseShape(rows, *stride_hw, out_w * channels, channels, words, 4 * words * columns, in_w,
+                           min(in_w, columns - window["pad_left"]), scaled.rounding)
+    return AsmCode("nn_depthwise3_code", (asm_depthwise.routine(shape), asm_depthwise.take_routine(shape)))
 
 
 def pack_depthwise(weights_1hwc: Int8, bias: Int, scaled: Scaled) -> Int32:

@@ -89,7 +89,7 @@ def traced_cycles(graph: Graph, folder: Path) -> tuple[list[int], list[int]]:
 def test_tinyconv_equals_reference_within_its_cycles(tmp_path: Path) -> None:
     cached, uncached = traced_cycles(tinyconv_like(0), tmp_path)
     print(f"TinyConv, modelled cycles: cached {sum(cached)} {cached}, uncached {sum(uncached)} {uncached}")
-    assert sum(cached) <= 328_000 and sum(uncached) <= 356_000  # counts of a model, the same on every machine
+    assert sum(cached) <= 328_000 and sum(uncached) <= 360_000  # counts of a model, the same on every machine
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -101,4 +101,4 @@ def test_ds_cnn_equals_reference_within_its_cycles(mlperf_tiny: Path, tmp_path: 
     graph = read_tflite((mlperf_tiny / "models" / "kws_ref_model.tflite").read_bytes())
     cached, uncached = traced_cycles(graph, tmp_path)
     print(f"DS-CNN, modelled cycles: cached {sum(cached)} {cached}, uncached {sum(uncached)} {uncached}")
-    assert sum(cached) <= 3_310_000
+    assert sum(cached) <= 3_195_000

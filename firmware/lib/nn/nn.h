@@ -170,11 +170,15 @@ typedef struct {
     const int32_t *weights;
     int8_t *out;
     int32_t channels, columns, rows;
+    const int8_t *in; // the first column of row y, which may lie outside the input
+    uint32_t *to;
+    int32_t y, pairs, in_h;
+    uint32_t zeros, offset; // in_zero four times, -in_zero twice
 } nn_depthwise3_args;
 
-// Assembly for one layer's shape by converter/asm_depthwise.py.
+// Assembly for one layer's shape by converter/asm_depthwise.py: convolve planes, take planes of four channels.
 typedef struct {
-    void (*run[1])(const nn_depthwise3_args *args);
+    void (*routine[2])(const nn_depthwise3_args *args);
 } nn_depthwise3_code;
 
 typedef struct {
