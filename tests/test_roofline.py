@@ -280,7 +280,7 @@ def test_what_takes_too_long_or_too_much_memory_is_left_out(tmp_path: Path, monk
     assert measure._inference(store, "squeezenet1_0", 64, "cpu", 1.0)["skipped"].startswith("estimated 512 s for 4 runs (batch 1 took 2 s)")
     assert measure._training(store, "squeezenet1_0", "cpu")["skipped"].startswith("estimated 240 s")
     monkeypatch.setattr(latency, "free_bytes", lambda device: 10**8)
-    assert "GB are free" in measure._inference(store, "squeezenet1_0", 64, "cpu", 1.0)["skipped"]
+    assert "80 % of the free 0.1 GB" in measure._inference(store, "squeezenet1_0", 64, "cpu", 1.0)["skipped"]
     store.spent = 60.0
     assert measure._limit(store) == 0.0
 

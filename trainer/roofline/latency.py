@@ -19,7 +19,7 @@ from trainer.roofline.models import Network, kind_of
 
 BATCHES = (1, 8, 64, 256)
 TRAIN_BATCH = 8
-HELD = 3  # a run holds up to about three times its largest layer: skip connections, concatenations, the library's own buffers
+HELD = 2  # a run holds up to about twice its largest layer: skip connections, the library's own buffers
 
 
 def inference(name: str, batch: int, device: str, seconds: float) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def too_large(counted: Network, batch: int, device: str) -> str:
     """Why a batch does not fit into memory, or nothing."""
     needed = 4 * (counted.weights + batch * HELD * counted.largest)
     free = free_bytes(device)
-    return f"estimated {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free" if needed > 0.8 * free else ""
+    return f"estimated {needed / 1e9:.1f} GB, more than 80 % of the free {free / 1e9:.1f} GB" if needed > 0.8 * free else ""
 
 
 def too_slow(batch: int, known_batch: int, known_seconds: float, limit: float) -> str:

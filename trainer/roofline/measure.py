@@ -15,7 +15,7 @@ from trainer.artifact import write_atomic
 from trainer.errors import TrainerError
 from trainer.roofline import clock, latency, machine, models, nets
 
-POINTS_IN_A_RUN = 28  # a point may take this part of the whole time
+LONG_POINTS = 14  # a point may take this part of the whole time
 Point = dict[str, Any]
 
 
@@ -106,12 +106,14 @@ def _points(device: str, store: Store, networks: Sequence[str], batches: Sequenc
         yield f"{device} peak {dtype}", lambda dtype=dtype: machine.peak(dtype, device, seconds / 4, largest)  # type: ignore[misc]
     for kernel in machine.STREAM:
         yield f"{device} stream {kernel}", lambda kernel=kernel: machine.stream(kernel, device, seconds, elements)  # type: ignore[misc]
-    for batch in batches:
+    small = [batch for batch in batches if batch <= latency.TRAIN_BATCH]
+    for batch in (*small, None, *batches[len(small):]):  # training steps come before the large batches
         for name in networks:
-            yield (inference_key(device, name, batch),
-                   lambda name=name, batch=batch: _inference(store, name, batch, device, seconds))  # type: ignore[misc]
-    for name in networks:
-        yield f"{device} training {name}", lambda name=name: _training(store, name, device)  # type: ignore[misc]
+            if batch is None:
+                yield f"{device} training {name}", lambda name=name: _training(store, name, device)  # type: ignore[misc]
+            else:
+                yield (inference_key(device, name, batch),
+                       lambda name=name, batch=batch: _inference(store, name, batch, device, seconds))  # type: ignore[misc]
 
 
 def inference_key(device: str, name: str, batch: int) -> str:
@@ -149,7 +151,7 @@ def _known(store: Store, name: str, below: int, device: str) -> tuple[int, float
 def _limit(store: Store) -> float:
     """Seconds the next point may take: a share of the whole, and no more than what is left."""
     whole = 60 * store.minutes
-    return max(0.0, min(whole / POINTS_IN_A_RUN, whole - store.spent))
+    return max(0.0, min(whole / LONG_POINTS, whole - store.spent))
 
 
 def describe(point: Point) -> str:

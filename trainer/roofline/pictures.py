@@ -33,7 +33,7 @@ def png(made: Any) -> bytes:
     drawn, packed = io.BytesIO(), io.BytesIO()
     made.savefig(drawn, format="png")
     with Image.open(drawn) as picture:
-        picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
+        picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, 3, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
     return packed.getvalue()
 
 
@@ -152,7 +152,7 @@ def bound_map(chips: Sequence[Chip], found: Sequence[Network]) -> bytes:
     for y, row in enumerate(ratios):
         for x, ratio in enumerate(row):
             letter = "C" if ratio >= 1 else "M"
-            text = f"{letter} {ratio:.0f}" if ratio >= 10 else f"{letter} {ratio:.2g}"
+            text = f"{letter} {ratio:.0f}" if ratio >= 10 else f"{letter} {ratio:.3g}" if 0.95 < ratio < 1.05 else f"{letter} {ratio:.2g}"
             panel.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if abs(logs[y][x]) > 1.6 else "black")
     panel.set_xticks(range(len(found)), [n.name for n in found], rotation=35, ha="left", fontsize=8)
     panel.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False)
