@@ -28,7 +28,7 @@ class FirShape:
     taps: int
     row_words: int
     out_c: int
-    relu: bool  # the output's zero point is -128: what is negative may be rounded in any way, since it is clamped
+    relu: int  # bits of outputs that begin at their zero point: what is negative may be rounded in any way, since it is clamped; else 0
 
     @property
     def pass_bytes(self) -> int:
@@ -179,13 +179,14 @@ def store(shape: FirShape, r: Registers, last: bool) -> list[str]:
         lines += [f"ldr r9, [r8, #{offset}]", f"ldr r10, [r8, #{offset + 4}]", f"ldr lr, [r8, #{offset + 8}]"]
         for s in sums:
             if shape.relu:
-                lines += [f"smmlar {s}, {s}, r9, r10", f"asr.w {s}, {s}, lr", f"usat {s}, #8, {s}"]
+                lines += [f"smmlar {s}, {s}, r9, r10", f"asr.w {s}, {s}, lr", f"usat {s}, #{shape.relu}, {s}"]
             else:
                 lines += [f"smmulr {s}, {s}, r9", f"add.w {s}, {s}, {s}, asr #31", f"asr.w {s}, {s}, lr", f"add.w {s}, {s}, r10",
                           f"ssat {s}, #8, {s}, asr #1"]
+    zero_points = (128 - (1 << shape.relu)) % 256 * 0x01010101
     for a, b, (base, offset) in zip(r.a, r.b, places, strict=True):
         if shape.relu:
-            lines += [f"orr.w {a}, {a}, {b}, lsl #8", f"eor.w {a}, {a}, #0x80808080", f"strh.w {a}, [{base}, #{offset}]"]
+            lines += [f"orr.w {a}, {a}, {b}, lsl #8", f"eor.w {a}, {a}, #0x{zero_points:08x}", f"strh.w {a}, [{base}, #{offset}]"]
         else:
             lines += [f"strb.w {a}, [{base}, #{offset}]", f"strb.w {b}, [{base}, #{offset + 1}]"]
     return lines

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.asm import Code
-from converter.codegen_lower import Channels, Kernel, Value, lower_layer
+from converter.codegen_lower import Channels, Kernel, Unpacked, Value, lower_layer
 from converter.codegen_stream import stream_header, stream_source
 from converter.codegen_text import comment, initialiser, string, wrapped
+from converter.codegen_unpack import place_tables, scratch_with_table, table_of, unpack_call, unpack_kernels
 from converter.graph import Add, ConvertError, Graph, Layer
 from converter.plan import ArenaPlan, plan_arena
 from converter.stream import StreamPlan, plan_stream
@@ -22,6 +23,11 @@ SCRATCH_MACROS = {
 }
 PACKED_STRUCTS = ("nn_dense_packed_layer", "nn_dense_sparse_layer")  # of nn_packed.h
 PROVENANCE = "// Made by: python -m converter convert (do not edit)\n"
+
+ARENA = """\
+static _Alignas(16) uint32_t arena[MODEL_AOT_ARENA_BYTES / 4];
+#define AT(offset) ((int8_t *)arena + (offset))
+"""
 
 HEADER = """\
 #ifndef MODEL_AOT_H
@@ -59,10 +65,9 @@ def render_aot(graph: Graph, simd: bool = True, hop_frames: int | None = None) -
 
     With hop_frames the engine also streams by such hops where the model can; where not, the header says why.
     """
-    kernels = [lower_layer(graph, layer, simd) for layer in graph.layers]
-    scratches = [kernel.scratch_bytes if kernel else 0 for kernel in kernels]
+    kernels: list[Kernel | None] = [lower_layer(graph, layer, simd) for layer in graph.layers]
     stream, why = _stream_plan(graph, hop_frames)
-    plan = plan_arena(graph, scratches, {index: kept.bytes for index, kept in stream.kept.items()} if stream else {})
+    kernels, scratches, plan = _planned(graph, unpack_kernels(graph, kernels) if simd else kernels, stream)
     header = HEADER.format(
         input_bytes=graph.tensors[graph.input].size,
         output_bytes=graph.tensors[graph.output].size,
@@ -72,6 +77,21 @@ def render_aot(graph: Graph, simd: bool = True, hop_frames: int | None = None) -
         stream=stream_header(stream, why),
     )
     return {"model_aot.h": PROVENANCE + header, "model_aot.c": PROVENANCE + _source(graph, kernels, plan, stream)}
+
+
+def _planned(graph: Graph, kernels: list[Kernel | None], stream: StreamPlan | None) -> tuple[list[Kernel | None], list[int], ArenaPlan]:
+    """(kernels, scratch bytes, arena); tables of unpacked weights are scratch, or have places of their own where that takes no more RAM."""
+    kept = {index: kept.bytes for index, kept in stream.kept.items()} if stream else {}
+    scratches = [kernel.scratch_bytes if kernel else 0 for kernel in kernels]
+    plan = plan_arena(graph, scratches, kept)
+    tables = 4 * sum(table.words for kernel in kernels if (table := table_of(kernel)))
+    if not tables:
+        return kernels, scratches, plan
+    with_tables = [scratch_with_table(kernel) for kernel in kernels]
+    shared = plan_arena(graph, with_tables, kept)
+    if plan.arena_bytes + tables <= shared.arena_bytes:
+        return kernels, scratches, plan
+    return place_tables(kernels, shared.scratch_offsets), with_tables, shared
 
 
 def _stream_plan(graph: Graph, hop_frames: int | None) -> tuple[StreamPlan | None, str]:
@@ -85,8 +105,10 @@ def _stream_plan(graph: Graph, hop_frames: int | None) -> tuple[StreamPlan | Non
 
 
 def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream: StreamPlan | None) -> str:
-    packed = any(kernel and kernel.struct in PACKED_STRUCTS for kernel in kernels)
+    packed = any(kernel and (kernel.struct in PACKED_STRUCTS or table_of(kernel)) for kernel in kernels)
     parts = ['#include "model_aot.h"\n\n#include "nn.h"\n' + ('#include "nn_packed.h"\n' if packed else "")]
+    if any(table_of(kernel) for kernel in kernels):  # tables point into the arena
+        parts.append(ARENA)
     parts += [layer_data(i, layer, kernel) for i, (layer, kernel) in enumerate(zip(graph.layers, kernels, strict=True)) if kernel]
     parts.append(_entry_points(graph, kernels, plan))
     if stream:
@@ -112,6 +134,9 @@ def _table(name: str, value: Value) -> list[str]:
     if isinstance(value, np.ndarray):
         kind = "int8_t" if value.dtype == np.int8 else "int32_t"
         return [f"static const _Alignas(4) {kind} {name}[{value.size}] = {{\n{wrapped(_literals(value))}\n}};\n"]
+    if isinstance(value, Unpacked):
+        room = f"static _Alignas(4) {value.kind} {name}[{4 * value.words // (1 if value.kind == 'int8_t' else 4)}];\n"
+        return [*_table(f"{name.removesuffix('_weights')}_packed", value.packed), *([room] if value.offset is None else [])]
     if isinstance(value, Code):
         return [value.render(name.removesuffix("_code"))]
     if isinstance(value, Channels):
@@ -127,10 +152,11 @@ def _literals(values: NDArray[np.int8] | NDArray[np.int32]) -> list[str]:
 
 def _entry_points(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan) -> str:
     steps = [_step(graph, i, kernel, plan) for i, kernel in enumerate(kernels)]
-    return f"""\
-static _Alignas(16) uint32_t arena[MODEL_AOT_ARENA_BYTES / 4];
-#define AT(offset) ((int8_t *)arena + (offset))
-
+    once = [line for i, kernel in enumerate(kernels) for line in unpack_call(i, kernel, once=True)]
+    if once:
+        inside = "\n".join(f"    {line}" for line in [*once, "    unpacked = 1;"])
+        steps.insert(0, f"    static int unpacked;\n    if (!unpacked) {{\n{inside}\n    }}\n")
+    return ("" if any(table_of(kernel) for kernel in kernels) else f"{ARENA}\n") + f"""\
 int8_t *model_aot_input(void)
 {{
     return AT({plan.tensor_offsets[graph.input]});
@@ -155,7 +181,7 @@ def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan) -> 
         scratch = f"AT({plan.scratch_offsets[number]})" if kernel.scratch_bytes else "0"
         operands = [f"AT({plan.tensor_offsets[layer.input]})"]
         operands += [f"AT({plan.tensor_offsets[layer.input2]})", output] if isinstance(layer, Add) else [output, scratch]
-        lines.append(f"    {kernel.function}(&layer{number}, {', '.join(operands)});")
+        lines += [*unpack_call(number, kernel), f"    {kernel.function}(&layer{number}, {', '.join(operands)});"]
     lines.append("    if (after_layer) {")
     lines.append(f"        after_layer({number}, {string(layer.name)}, {output}, {graph.tensors[layer.output].size});")
     lines.append("    }")

@@ -35,9 +35,16 @@ def block_sizes(q_total: int, taps: int) -> list[int]:
 def fits(kernel_w: int, in_c: int, stride_w: int, out_wc: tuple[int, int], output: dict[str, int]) -> bool:
     """Whether nn_conv_fir_s8 takes the layer; nn.h states why."""
     taps, row_words = row_sizes(kernel_w, in_c, out_wc[0])
-    full = output["bounded"] and (output["act_min"], output["act_max"]) == (-128, 127)
+    full = output["bounded"] and (relu_bits(output) > 0 or (output["act_min"], output["act_max"]) == (-128, 127))
     narrow = 4 * row_words <= asm_conv_fir.MAX_STRIDE and 8 * taps <= asm_conv_fir.MAX_STRIDE
     return bool(full and stride_w * in_c == 2 and kernel_w * in_c > 2 and out_wc[1] % 2 == 0 and narrow)
+
+
+def relu_bits(output: dict[str, int]) -> int:
+    """b where the outputs are 128 - 2**b, their zero point, to 127: 8 for a zero point of -128, fewer in networks of few bits; else 0."""
+    low, bits = output["act_min"], (128 - output["act_min"]).bit_length() - 1
+    begins_at_zero = low == output["out_zero"] == 128 - (1 << bits) and output["act_max"] == 127
+    return bits if begins_at_zero and bits > 1 else 0
 
 
 def row_sizes(kernel_w: int, in_c: int, out_w: int) -> tuple[int, int]:
@@ -66,10 +73,10 @@ def pack_weights(weights_ohwi: Int8) -> Int32:
     return packed
 
 
-def constants(bias: Int32, multiplier: Int32, shift: Int32, out_zero: int) -> Int32:
+def constants(bias: Int32, multiplier: Int32, shift: Int32, out_zero: int, relu: bool) -> Int32:
     """Per pair of channels: both doubled biases, then per channel what rounds its sums (finish() in nn_conv_fir.c)."""
     exponent = -shift.astype(np.int64)
-    if out_zero == -128:
+    if relu:
         second, third = np.int64(1) << (exponent - 1), exponent
     else:
         second, third = np.full_like(exponent, 2 * out_zero + 1), exponent - 1

@@ -252,14 +252,15 @@ def _winograd(weights_ohwi: Int8, window: dict[str, int], channels: Channels, sc
 
 def _conv_fir(weights_ohwi: Int8, window: dict[str, int], channels: Channels, output: dict[str, int], in_zero: int) -> Kernel:
     out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
-    relu = output["out_zero"] == -128
+    relu = codegen_fir.relu_bits(output)
     taps, row_words = codegen_fir.row_sizes(kernel_w, in_c, window["out_w"])
     sizes = codegen_fir.block_sizes((window["out_w"] + 1) // 2, taps)
     fields: dict[str, Value] = {
         **{name: value for name, value in window.items() if name != "stride_w"},
-        "in_c": in_c, "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": in_zero, "relu": int(relu),
+        "in_c": in_c, "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": in_zero,
+        "relu": 1 if relu == 8 else relu,
         "weights": codegen_fir.pack_weights(weights_ohwi),
-        "channels": codegen_fir.constants(channels.bias, channels.multiplier, channels.shift, output["out_zero"]),
+        "channels": codegen_fir.constants(channels.bias, channels.multiplier, channels.shift, output["out_zero"], relu > 0),
         "code": FirCode(asm_conv_fir.FirShape(kernel_h, taps, row_words, out_c, relu), tuple(sorted(set(sizes)))),
     }
     scratch = codegen_fir.scratch_bytes((kernel_h, kernel_w), in_c, (window["out_w"], out_c), window["stride_h"])

@@ -25,7 +25,7 @@ LOWER_SUM_LIMIT = (1 << 13) - 1  # what 14 bits hold, of either sign
 SLOWEST = 2.0  # a format may take so many times the cycles of plain int8
 NEAR = 1.125  # a faster format may take so many times the bytes of the smallest
 # Cycles as the virtual board counts them, per weight of a whole block, per flush, per entry, per output; tests/test_packed.py compares.
-PER_WEIGHT = {8: 1.5, 4: 1.47, 2: 1.03}
+PER_WEIGHT = {8: 1.41, 4: 1.48, 2: 1.05}
 PER_FLUSH, PER_ENTRY, PER_ROW = 36, 5.1, 60
 
 

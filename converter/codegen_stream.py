@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from converter.codegen_lower import Kernel
 from converter.codegen_text import comment, initialiser, string, wrapped
+from converter.codegen_unpack import unpack_call
 from converter.graph import Add, Layer, Reshape, layer_inputs
 from converter.plan import ArenaPlan, owners
 from converter.stream import Kept, LayerPlan, Part, Range, StreamPlan
@@ -129,7 +130,8 @@ class _Writer:
         return [f"    nn_move_s8({to}, {source}, {(high - low) * kept.row_bytes});"]
 
     def layer(self, number: int, layer: Layer, step: LayerPlan) -> list[str]:
-        kernel, lines = self.kernels[number], []
+        kernel = self.kernels[number]
+        lines = unpack_call(number, kernel)
         if kernel is not None and step.parts is None:
             lines.append(self.call(number, f"layer{number}", kernel, layer, [self.whole(i) for i in (*layer_inputs(layer), layer.output)]))
         elif kernel is not None and step.parts is not None:

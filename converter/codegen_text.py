@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from converter.asm import Code
-from converter.codegen_lower import Channels, Value
+from converter.codegen_lower import Channels, Unpacked, Value
 
 LINE = 140
 
@@ -17,6 +17,8 @@ def initialiser(name: str, value: Value) -> str:
     """The C initialiser of a field; arrays stand in a table of that name."""
     if isinstance(value, (np.ndarray, Channels, Code)):
         return name
+    if isinstance(value, Unpacked):
+        return name if value.offset is None else f"(const {value.kind} *)AT({value.offset})"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f".{key} = {item}" for key, item in value.items()) + "}"
     return "{" + ", ".join(map(str, value)) + "}" if isinstance(value, tuple) else str(value)

@@ -87,7 +87,8 @@ void nn_conv_rows_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *
 #define NN_CONV_ROWS_SCRATCH(kernel_h, kernel_w, in_c, out_w) (4 * (kernel_h) * NN_CONV_ROWS_WORDS(kernel_w, in_c, out_w))
 
 // The same by a fast FIR filter, three products for four: stride_w * in_c == 2, kernel rows of more than two values, out_c even, and an
-// output that is `bounded` with the full range; `relu` when its zero point is -128, so that what is negative is clamped.
+// output that is `bounded` with the full range, or of few bits; `relu` is 1 when its zero point is -128 and b when its range is
+// 128 - 2**b, its zero point, to 127 (b 2 to 7), so that what is negative is clamped; else 0.
 // Weights and sums are doubled. Weights, words of two int16, per pair of channels a, b: for each of the streams X1 (even + odd taps),
 // X0 - X1 (even taps) and X2 - X1 (odd taps), kernel row by kernel row, the word of a and that of b per tap. Constants, int32, per pair:
 // both biases, then per channel what finish() in nn_conv_fir.c takes. Scratch, 4-byte aligned: NN_CONV_FIR_SCRATCH bytes.

@@ -67,7 +67,8 @@ static int8_t finish(int32_t twice, const int32_t *constants, int32_t relu)
 {
     if (relu) {
         const int32_t scaled = (nn_smmulr(twice, constants[0]) + constants[1]) >> constants[2];
-        return (int8_t)(nn_clamp(scaled, 0, 255) - 128);
+        const int32_t values = 1 << (relu == 1 ? 8 : relu);
+        return (int8_t)(nn_clamp(scaled, 0, values - 1) + 128 - values);
     }
     const int32_t product = nn_smmulr(twice, constants[0]);
     return (int8_t)nn_ssat8_half(((product + (product >> 31)) >> constants[2]) + constants[1]);

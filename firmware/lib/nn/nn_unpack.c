@@ -1,0 +1,45 @@
+// Weights of few bits back into the table that a convolution's kernel reads.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3")
+#endif
+
+#include "nn_packed.h"
+#include "nn_requant.h"
+
+// `left` words, an even count, from fields of `bits` bits: of each input word the lowest fields of all lanes first. Fields are weights plus
+// 2**(bits - 1); those of every other word are shifted by shift[0], the others by shift[1].
+static const uint32_t *fields(const uint32_t *in, uint32_t *to, int32_t left, int32_t bits, uint32_t ones, int32_t lane_bits,
+                              const int32_t shift[2])
+{
+    const uint32_t mask = ones * ((1u << bits) - 1u), sign = ones << (lane_bits - 1);
+    const uint32_t add0 = sign - (ones << (bits - 1 + shift[0])), add1 = sign - (ones << (bits - 1 + shift[1]));
+    while (left > 0) {
+        uint32_t word = *in++;
+        for (int32_t n = lane_bits / bits < left ? lane_bits / bits : left; n > 0; n -= 2, left -= 2, to += 2) {
+            to[0] = (((word & mask) << shift[0]) + add0) ^ sign;
+            to[1] = ((((word >> bits) & mask) << shift[1]) + add1) ^ sign;
+            word >>= 2 * bits;
+        }
+    }
+    return in;
+}
+
+void nn_unpack(const int32_t *packed, int32_t words, int32_t *unpacked)
+{
+    const uint32_t *in = (const uint32_t *)packed, *end = in + words;
+    uint32_t *to = (uint32_t *)unpacked;
+    while (in != end) {
+        const uint32_t head = *in++;
+        const int32_t count = (int32_t)(head & 0xFFFFu), bits = (int32_t)(head >> 16) & 15;
+        const int32_t shift[2] = {(int32_t)(head >> 24) & 15, (int32_t)(head >> 28)};
+        if (bits == 0) {
+            memcpy(to, in, sizeof(uint32_t) * (size_t)count);
+            in += count;
+        } else if ((head >> 20) & 1u) {
+            in = fields(in, to, count, bits, 0x01010101u, 8, shift);
+        } else {
+            in = fields(in, to, count, bits, 0x00010001u, 16, shift);
+        }
+        to += count;
+    }
+}
