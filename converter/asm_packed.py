@@ -25,6 +25,10 @@ class PackedShape:
     offset: int
     chunk_turns: int
 
+    @property
+    def name(self) -> str:
+        return f"int{self.bits}"
+
 
 @dataclass(frozen=True)
 class SparseShape:
@@ -32,6 +36,10 @@ class SparseShape:
 
     distance_bits: int
     bits: int
+
+    @property
+    def name(self) -> str:
+        return f"sparse{self.distance_bits}+{self.bits}"
 
 
 def render(prefix: str, shape: PackedShape | SparseShape) -> str:

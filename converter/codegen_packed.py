@@ -64,13 +64,13 @@ def dense_formats(weights_oi: Int8, x_range: tuple[int, int]) -> list[DenseForma
             shape = packed_shape(bits, low, x_range)
             flushes = blocks * -(-inputs // (TURN * shape.chunk_turns))
             size = whole * bits // 8 + asm_packed.code_bytes(shape)
-            found.append(DenseFormat(f"int{bits}", size, round(PER_WEIGHT[bits] * whole + PER_FLUSH * flushes), shape))
+            found.append(DenseFormat(shape.name, size, round(PER_WEIGHT[bits] * whole + PER_FLUSH * flushes), shape))
     for sparse in (SparseShape(4, 4), SparseShape(4, 8), SparseShape(8, 4), SparseShape(8, 8)):
         if sparse.bits == 8 or (low >= -8 and high <= 7):
             groups = sum(-(-max(count, 1) // GROUP) for count in entry_counts(weights_oi, sparse))
             size = groups * (sparse.distance_bits + sparse.bits) + 4 * outputs + asm_packed.code_bytes(sparse)
             cycles = round(PER_ENTRY * GROUP * groups + PER_ROW * outputs)
-            found.append(DenseFormat(f"sparse{sparse.distance_bits}+{sparse.bits}", size, cycles, sparse))
+            found.append(DenseFormat(sparse.name, size, cycles, sparse))
     return found
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.codegen_lower import Kernel, Unpacked
+from converter.codegen_lower import Channels, Kernel, Unpacked, lower_layer
+from converter.codegen_packed import DenseCode
 from converter.graph import Graph, Int8, Int32
 from converter.plan import ALIGNMENT
 from converter.tflite_writer import weight_bits
@@ -38,6 +39,11 @@ class _Run:
         return 1 + (-(-self.words * self.bits // self.lane_bits) if self.bits else self.words)
 
 
+def engine_kernels(graph: Graph) -> list[Kernel | None]:
+    """The kernels of the compiled engine as its flash holds their constants."""
+    return unpack_kernels(graph, [lower_layer(graph, layer) for layer in graph.layers])
+
+
 def unpack_kernels(graph: Graph, kernels: Sequence[Kernel | None]) -> list[Kernel | None]:
     """The same kernels, convolutions of at most 4 bits with packed weights where that saves flash."""
     found: list[Kernel | None] = []
@@ -50,6 +56,22 @@ def unpack_kernels(graph: Graph, kernels: Sequence[Kernel | None]) -> list[Kerne
                 kernel = replace(kernel, fields={**kernel.fields, "weights": Unpacked(packed, name, -(-weights.nbytes // ALIGNMENT))})
         found.append(kernel)
     return found
+
+
+def stored(kernel: Kernel) -> tuple[str, int]:
+    """(form of the weights in flash, bytes of all constants that the kernel is given); "" for a kernel without weights."""
+    size = 0
+    for value in kernel.fields.values():
+        if isinstance(value, np.ndarray):
+            size += value.nbytes
+        elif isinstance(value, Unpacked):
+            size += value.packed.nbytes
+        elif isinstance(value, Channels):
+            size += 3 * value.bias.nbytes
+    code = kernel.fields.get("code")
+    if isinstance(code, DenseCode):
+        return code.shape.name, size
+    return ("packed" if table_of(kernel) else "plain" if "weights" in kernel.fields else ""), size
 
 
 def table_of(kernel: Kernel | None) -> Unpacked | None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from rich.table import Table
 
+from converter.codegen_lower import Kernel
+from converter.codegen_unpack import engine_kernels, stored
 from converter.graph import (
     Add,
     AveragePool2D,
@@ -26,7 +28,7 @@ from converter.graph import (
     assert_never,
 )
 from converter.plan import plan_arena
-from converter.tflite_writer import operator_name, write_tflite
+from converter.tflite_writer import operator_name, weight_bits, write_tflite
 
 FLASH_BYTES, RAM_BYTES = 1024 * 1024, 256 * 1024  # nRF52840
 
@@ -40,6 +42,9 @@ class LayerSize:
     macs: int
     operations: int
     int8_bytes: int  # int8 weights and int32 biases
+    weight_bits: int  # the width that the weights need, 2 to 8; 0 without weights
+    stored: str  # how the compiled engine's flash holds the weights: plain, packed (convolutions), int4, int2, sparse
+    engine_bytes: int  # all constants of the compiled engine's kernel: weights, biases, multipliers, tables
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,10 @@ class ModelSize:
         return sum(layer.int8_bytes for layer in self.layers)
 
     @property
+    def engine_flash_bytes(self) -> int:
+        return sum(layer.engine_bytes for layer in self.layers)
+
+    @property
     def fp32_flash_bytes(self) -> int:
         return 4 * self.parameters
 
@@ -81,11 +90,11 @@ def model_size(graph: Graph) -> ModelSize:
     """The sizes of a checked graph."""
     counted = [layer.output for layer in graph.layers if not isinstance(layer, (Reshape, Softmax))]
     elements = sum(graph.tensors[index].size for index in [graph.input, *counted])
-    layers = tuple(_layer_size(graph, layer) for layer in graph.layers)
+    layers = tuple(_layer_size(graph, layer, kernel) for layer, kernel in zip(graph.layers, engine_kernels(graph), strict=True))
     return ModelSize(graph.model_id, layers, elements, len(write_tflite(graph)), plan_arena(graph).arena_bytes)
 
 
-def _layer_size(graph: Graph, layer: Layer) -> LayerSize:
+def _layer_size(graph: Graph, layer: Layer, kernel: Kernel | None) -> LayerSize:
     y = graph.tensors[layer.output]
     weights = biases = macs = operations = 0
     match layer:
@@ -108,7 +117,9 @@ def _layer_size(graph: Graph, layer: Layer) -> LayerSize:
             assert_never(layer)
     if macs:
         operations = 2 * macs + y.size
-    return LayerSize(layer.name, operator_name(layer), y.shape, weights + biases, macs, operations, weights + 4 * biases)
+    form, engine_bytes = stored(kernel) if kernel else ("", 0)
+    return LayerSize(layer.name, operator_name(layer), y.shape, weights + biases, macs, operations, weights + 4 * biases,
+                     weight_bits(layer), form, engine_bytes)
 
 
 def to_json(size: ModelSize) -> dict[str, Any]:
@@ -116,7 +127,8 @@ def to_json(size: ModelSize) -> dict[str, Any]:
     return {
         "model_id": size.model_id, "parameters": size.parameters, "macs": size.macs, "operations": size.operations,
         "activation_elements": size.activation_elements,
-        "int8_flash_bytes": size.int8_flash_bytes, "fp32_flash_bytes": size.fp32_flash_bytes, "int8_ram_bytes": size.arena_bytes,
+        "int8_flash_bytes": size.int8_flash_bytes, "engine_flash_bytes": size.engine_flash_bytes,
+        "fp32_flash_bytes": size.fp32_flash_bytes, "int8_ram_bytes": size.arena_bytes,
         "fp32_ram_bytes": size.fp32_ram_bytes, "tflite_bytes": size.tflite_bytes,
         "board_flash_bytes": FLASH_BYTES, "board_ram_bytes": RAM_BYTES, "layers": [asdict(layer) for layer in size.layers],
     }
@@ -132,15 +144,23 @@ def tables(size: ModelSize) -> list[Table]:
         layers.add_row(row.name, row.operator, shape, f"{row.parameters:,}", f"{row.macs:,}", f"{row.operations:,}")
     layers.add_section()
     layers.add_row("all", "", f"{size.activation_elements:,} activations", f"{size.parameters:,}", f"{size.macs:,}", f"{size.operations:,}")
+    stored_as = Table(title="Constants in the compiled engine's flash (code not counted)", title_justify="left")
+    for column in ("layer", "weight bits", "stored", "bytes"):
+        stored_as.add_column(column, justify="left" if column in ("layer", "stored") else "right")
+    for row in size.layers:
+        stored_as.add_row(row.name, str(row.weight_bits or ""), row.stored, f"{row.engine_bytes:,}")
+    stored_as.add_section()
+    stored_as.add_row("all", "", "", f"{size.engine_flash_bytes:,}")
     board = Table(title="On the board (nRF52840; code not counted)", title_justify="left")
     for column in ("", "bytes", "KiB", "share of"):
         board.add_column(column, justify="right" if column else "left")
     for label, count, whole, memory in (
         ("int8 flash: weights and biases", size.int8_flash_bytes, FLASH_BYTES, "1 MB"),
+        ("compiled engine's flash: constants", size.engine_flash_bytes, FLASH_BYTES, "1 MB"),
         ("int8 flash: model.tflite", size.tflite_bytes, FLASH_BYTES, "1 MB"),
         ("int8 RAM: activations", size.arena_bytes, RAM_BYTES, "256 KB"),
         ("fp32 flash: weights and biases", size.fp32_flash_bytes, FLASH_BYTES, "1 MB"),
         ("fp32 RAM: activations", size.fp32_ram_bytes, RAM_BYTES, "256 KB"),
     ):
         board.add_row(label, f"{count:,}", f"{count / 1024:.2f}", f"{count / whole:.2%} of {memory}")
-    return [layers, board]
+    return [layers, stored_as, board]
