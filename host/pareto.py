@@ -82,6 +82,12 @@ class Mean:
     def accuracy(self) -> float:
         return statistics.fmean(row.accuracy for row in self.rows)
 
+    @property
+    def spread(self) -> tuple[float, float] | None:
+        """Lowest and highest accuracy of several seeds."""
+        every = [row.accuracy for row in self.rows]
+        return (min(every), max(every)) if len(every) > 1 else None
+
     def of(self, what: Callable[[Row], float | None]) -> float:
         return statistics.fmean(value for row in self.rows if (value := what(row)) is not None)
 

@@ -118,8 +118,8 @@ def _bits(sweep: Sweep) -> str:
             every = sorted(means([row for row in plain if row.method == method]), key=lambda m: m.rows[0].bits)
             if every:
                 seeds = max(len(m.rows) for m in every)
-                name = f"{method.upper()}, mean of up to {seeds} seeds" if seeds > 1 else method.upper()
-                series.append(Series(name, colour, tuple(Dot(m.rows[0].bits, m.accuracy, mean_tip(m)) for m in every)))
+                name = f"{method.upper()}, mean of up to {seeds} seeds, bar: lowest to highest" if seeds > 1 else method.upper()
+                series.append(Series(name, colour, tuple(Dot(m.rows[0].bits, m.accuracy, mean_tip(m), spread=m.spread) for m in every)))
         own = sweep.float_accuracy.get(model, [])
         level = (f"float, mean of {len(own)}: {sum(own) / len(own):.2f} %", sum(own) / len(own)) if own else None
         drawn = chart(series, "bits of weights and hidden activations", accuracy_word(sweep), level=level, identity=f"bits-{model}")

@@ -14,12 +14,13 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of a chart; `tip` is what hovering shows, shape is circle, square or triangle."""
+    """A point of a chart; `tip` is what hovering shows, shape is circle, square or triangle; spread: a bar from least to most."""
 
     x: float
     y: float
     tip: str
     shape: str = "circle"
+    spread: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def chart(series: Sequence[Series], x_label: str, y_label: str, log_x: bool = Fa
           level: tuple[str, float] | None = None, front: Sequence[tuple[float, float]] = (), identity: str = "") -> str:
     """An <svg> with its legend. Dots under `floor` lie on it, hollow; `level` is a dashed line; `front` a staircase."""
     xs = [d.x for s in series for d in s.dots]
-    ys = [d.y for s in series for d in s.dots] + ([level[1]] if level else [])
+    ys = [v for s in series for d in s.dots for v in (d.y, *(d.spread or ()))] + ([level[1]] if level else [])
     if not xs:
         return "<p class=note>No points.</p>"
     x = Scale(*_range(xs, log_x), LEFT, WIDTH - RIGHT, log_x)
@@ -149,12 +150,16 @@ def _line(series: Series, x: Scale, y: Scale, bottom: float) -> str:
 
 def _dot(dot: Dot, colour: str, x: Scale, y: Scale, bottom: float) -> str:
     px, py, below = x.at(dot.x), y.at(max(dot.y, bottom)), dot.y < bottom
+    bar = ""
+    if dot.spread:
+        low, high = (y.at(max(v, bottom)) for v in dot.spread)
+        bar = f"<path d='M{px - 4:.1f} {low:.1f}h8m-4 0V{high:.1f}m-4 0h8' stroke='{colour}' fill=none />"
     look = f"fill='{'none' if below else colour}' stroke='{colour}' class=dot tabindex=0 data-tip='{html.escape(dot.tip, quote=True)}'"
     if dot.shape == "square":
-        return f"<rect x={px - 4.5:.1f} y={py - 4.5:.1f} width=9 height=9 {look} />"
+        return f"{bar}<rect x={px - 4.5:.1f} y={py - 4.5:.1f} width=9 height=9 {look} />"
     if dot.shape == "triangle":
-        return f"<path d='M{px:.1f} {py - 5.5:.1f}l5.5 10h-11z' {look} />"
-    return f"<circle cx={px:.1f} cy={py:.1f} r=4.5 {look} />"
+        return f"{bar}<path d='M{px:.1f} {py - 5.5:.1f}l5.5 10h-11z' {look} />"
+    return f"{bar}<circle cx={px:.1f} cy={py:.1f} r=4.5 {look} />"
 
 
 def _legend(series: Sequence[Series]) -> str:
