@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ def fits(kernel_w: int, in_c: int, stride_w: int, out_wc: tuple[int, int], outpu
     return bool(full and stride_w * in_c == 2 and kernel_w * in_c > 2 and out_wc[1] % 2 == 0 and narrow)
 
 
-def relu_bits(output: dict[str, int]) -> int:
+def relu_bits(output: Mapping[str, int]) -> int:
     """b where the outputs are 128 - 2**b, their zero point, to 127: 8 for a zero point of -128, fewer in networks of few bits; else 0."""
     low, bits = output["act_min"], (128 - output["act_min"]).bit_length() - 1
     begins_at_zero = low == output["out_zero"] == 128 - (1 << bits) and output["act_max"] == 127

@@ -264,6 +264,18 @@ def bench(json_file: Annotated[Path, typer.Option("--json", help="flat keys")] =
 
 
 @app.command()
+def packed(
+    out: Annotated[Path, typer.Option(help="folder for images and figures; what is there is not measured again")] = Path("build/packed"),
+) -> None:
+    """What few bits and zeros save on the board, as a Markdown table: flash, RAM, cycles of the reference model cut down."""
+    from host import packed as costs
+
+    with console.status("") as status:
+        table = costs.markdown(list(costs.points(out, status.update)))
+    typer.echo(table, nl=False)
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(help="run folder, or the folder of a sweep")],
            out: Annotated[Path | None, typer.Option(help="the HTML file (default: RUN/report.html)")] = None,
            profile_json: Annotated[Path | None, typer.Option("--profile", help="of `profile --json`")] = None,

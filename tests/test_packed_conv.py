@@ -13,13 +13,13 @@ from nn_host import SOURCES, compile_shared
 from test_kernels_board import traced_cycles
 from test_packed_tflite import in_few_bits
 
-from converter import reference
+from converter import reference, verify
 from converter.aot_native import NativeModel
 from converter.codegen import render_aot
 from converter.codegen_lower import lower_layer
 from converter.codegen_unpack import pack_table, table_of, unpack_kernels
 from converter.convert import load
-from converter.graph import Graph, QuantParams
+from converter.graph import Graph, Int8, QuantParams
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,7 +32,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 def hidden_bits(graph: Graph, bits: int) -> Graph:
     """The same network with activations of so many bits behind the first convolution, as training makes them."""
     top = 1 << bits
-    tensors = [replace(t, quant=QuantParams((float(np.float32(t.quant.scale * 256 / top)),), (128 - top,))) if i in (1, 2) else t
+    tensors = [replace(t, quant=QuantParams((float(np.float32(t.quant.scale * 256 / top)),), (128 - top,))) if i == 1 else t
                for i, t in enumerate(graph.tensors)]
     return replace(graph, tensors=tuple(tensors))
 
@@ -118,3 +118,31 @@ def test_on_the_board(tmp_path: Path) -> None:
 
 def test_eight_bit_networks_are_left_alone() -> None:
     assert packed_tables(tinyconv_like(0)) == packed_tables(load(ROOT / "reference").graph) == 0
+
+
+def test_fake_quant_of_few_bits_is_compared_layer_by_layer(tmp_path: Path) -> None:
+    """A hidden step that float arithmetic rounds the other way moves the logits by many LSB; what is judged is each layer by itself."""
+    source = load(ROOT / "reference")
+    graph = in_few_bits(hidden_bits(source.graph, 2), 2)
+    x = np.random.default_rng(8).integers(-128, 128, (6, 49, 40, 1)).astype(np.int8)
+    tensors = reference.run_batch_all(graph, x)
+    hidden, dense = graph.tensors[graph.layers[0].output], graph.layers[1]
+    moved = tensors[1].copy()
+    moved[2, 5, 5, 3] = 125 if moved[2, 5, 5, 3] == 124 else 124
+    logits = reference.run_layer_batch(graph, dense, [moved.reshape(len(x), *hidden.shape[1:])])
+
+    def rung(fake: Int8, hidden_values: Int8) -> verify.Rung:
+        quant = graph.tensors[dense.output].quant
+        vectors = {"features": x.reshape(6, 49, 40), "logits": (fake.astype(np.float32) - quant.zero_point) * np.float32(quant.scale),
+                   f"layer:{graph.tensors[1].name}": hidden_values, f"layer:{graph.tensors[dense.output].name}": fake}
+        pcm = np.zeros((0, 0), np.int16)
+        return verify.fake_quant(verify.Climb(replace(source, graph=graph), vectors, pcm, x, x, tmp_path))
+
+    assert rung(logits, moved).status == verify.WITHIN
+    assert "each layer" in rung(logits, moved).detail
+    far = moved.copy()
+    far[4, 0, 0, 0] += 3 if far[4, 0, 0, 0] == 124 else -3 if far[4, 0, 0, 0] == 127 else 2
+    assert (rung(logits, far).status, rung(logits, far).differences) == (verify.DIFFERENT, 1)
+    off = logits.copy()
+    off[1, 0] += 2 if off[1, 0] < 100 else -2
+    assert rung(off, moved).status == verify.DIFFERENT
