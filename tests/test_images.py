@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from typer.testing import CliRunner, Result
 
+from converter import reference
+from converter.graph import MaxPool2D
+from converter.onnx_reader import read_onnx
 from trainer import images_study
 from trainer.__main__ import app
 from trainer.errors import TrainerError
+from trainer.export import to_onnx
 from trainer.images import (
     PIXELS,
     ImageRun,
@@ -151,6 +156,27 @@ def test_the_commands_make_runs_of_runs(trained: Path, digits: Path, tmp_path: P
     quantized = command("quantize", tmp_path / "b", "--method", "ptq", "--bits", 4, "--out", tmp_path / "c")
     assert quantized.exit_code == 0 and "4-bit accuracy on the test pictures" in quantized.stdout, quantized.output
     assert json.loads((tmp_path / "c" / "images.json").read_text())["results"]["qat"]["n"] == 100
+    assert read_onnx((tmp_path / "c" / "model.onnx").read_bytes()).layers
+
+
+@pytest.mark.parametrize(("model", "shape"), [("mnist_cnn", (1, 12, 12)), ("conv4", (3, 16, 8))])
+def test_the_exported_integers_are_those_that_were_measured(model: str, shape: tuple[int, int, int]) -> None:
+    """Every layer of the ONNX file, run by the integer reference, as the fake-quantized network: nearly all equal, the rest a step off."""
+    torch.manual_seed(0)
+    network = build(replace(Architecture.of_pictures(model, 10, shape), width=4)).eval()
+    pictures = np.random.default_rng(0).integers(0, 256, (20, *shape)).astype(np.uint8)
+    quant = QuantNetwork(network, PIXELS, QuantOptions(8, calibration="mse", fixed_steps=True)).eval()
+    quant.calibrate_steps(real(pictures))
+    graph = read_onnx(to_onnx(quant, None))
+    x_nhwc = (pictures.astype(np.int16) - 128).astype(np.int8).transpose(0, 2, 3, 1)
+    outputs, names = reference.run_batch_all(graph, np.ascontiguousarray(x_nhwc)), {t.name: i for i, t in enumerate(graph.tensors)}
+    with torch.no_grad():
+        expected = quant.integer_layers(real(pictures))
+    for name, values in expected.items():
+        found = outputs[names[f"{name}_q" if name != "scores" else graph.tensors[graph.layers[-1].output].name]]
+        difference = np.abs(found.reshape(values.shape).astype(int) - values.numpy().astype(int))
+        assert difference.max() <= 1 and (difference == 0).mean() > 0.9, (name, difference.max(), (difference == 0).mean())
+    assert sum(isinstance(layer, MaxPool2D) for layer in graph.layers) == {"mnist_cnn": 1, "conv4": 2}[model]
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

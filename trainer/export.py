@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.artifact import write_atomic
-from trainer.model import AveragePool, Conv, Dense
+from trainer.model import AveragePool, Conv, Dense, MaxPool
 from trainer.qat import SCORE_SCALE, SCORE_ZERO_POINT, QuantNetwork
 from trainer.spec import KwsSpec
 
@@ -90,6 +90,9 @@ class ExportNetwork(nn.Module):
                 x = self._conv(name, block, x)
             elif isinstance(block, AveragePool):
                 x = _op("GlobalAveragePool", (x,), torch.float32, (x.shape[0], x.shape[1], 1, 1))
+            elif isinstance(block, MaxPool):
+                halved = (x.shape[0], x.shape[1], x.shape[2] // 2, x.shape[3] // 2)
+                x = _op("MaxPool", (x,), torch.float32, halved, kernel_shape=[2, 2], strides=[2, 2])
             else:
                 assert isinstance(block, Dense)
                 x = F.linear(self._flat(x), self._constant(name, "weight"), self._constant(name, "bias"))
@@ -98,10 +101,14 @@ class ExportNetwork(nn.Module):
         return self._through_int8(F.softmax(x, dim=1), "scores")
 
 
-def to_onnx(source: QuantNetwork, spec: KwsSpec) -> bytes:
-    """The serialized ONNX model, any width in int8 tensors: input `features` [1, 1, frames, channels], output `scores` [1, labels]."""
+def to_onnx(source: QuantNetwork, spec: KwsSpec | None) -> bytes:
+    """The serialized ONNX model, any width in int8 tensors: input `features` [1, 1, frames, channels], output `scores` [1, labels].
+
+    Without a spec, that of an image CNN: the input has its planes.
+    """
     module = ExportNetwork(source).eval()
-    example = torch.zeros(1, 1, spec.features.frames, spec.features.channels)
+    shape = source.network.architecture
+    example = torch.zeros(1, shape.planes, shape.frames, shape.channels)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not there
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -111,7 +118,7 @@ def to_onnx(source: QuantNetwork, spec: KwsSpec) -> bytes:
     model = program.model_proto
     _name_values(model.graph)
     _plain(model)
-    for key, value in (("kws_spec", spec.to_json()), ("spec_id", spec.spec_id)):
+    for key, value in (("kws_spec", spec.to_json()), ("spec_id", spec.spec_id)) if spec else ():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
     onnx.checker.check_model(model, full_check=True)

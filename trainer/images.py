@@ -2,6 +2,7 @@
 
     RUN/images.json   what this is and what was measured      RUN/source.json   where the pictures lie on this machine
     RUN/float.pt      the float network                       RUN/qat.pt        after quantization
+    RUN/model.onnx    the quantized integers, as `python -m converter convert` takes them
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 
 from trainer.artifact import write_atomic
 from trainer.errors import TrainerError
+from trainer.export import to_onnx
 from trainer.model import Architecture, Network, build, fold_norms
 from trainer.prune import hold_zeros, nonzero_count, prune, stored_bytes
 from trainer.prune_run import FINE_TUNE_SHARE, PruneOptions
@@ -192,6 +194,8 @@ def quantize_images(run: Path, out: Path, method: str, options: QuantOptions, ep
         facts["epochs"] = settings.epochs
     made = _keep_float(replace(origin, path=out), network, {**origin.results, "qat": {**facts, **measured(quant, pictures)}})
     save_torch(out / "qat.pt", {"architecture": asdict(network.architecture), "state": quant.state_dict(), "options": asdict(options)})
+    if options.scheme != "asymmetric-weights":
+        write_atomic(out / "model.onnx", to_onnx(quant, None))
     return made
 
 
@@ -199,7 +203,8 @@ def _keep_float(run: ImageRun, network: Network, results: dict[str, Any]) -> Ima
     facts = {"parameters": network.parameter_count, "nonzero": nonzero_count(network), "macs": macs(network),
              "bytes": asdict(stored_bytes(network, 4))}
     save_torch(run.path / "float.pt", {"architecture": asdict(network.architecture), "state": network.state_dict()})
-    (run.path / "qat.pt").unlink(missing_ok=True)
+    for name in ("qat.pt", "model.onnx"):
+        (run.path / name).unlink(missing_ok=True)
     return replace(run, results={**results, **facts}).save()
 
 
