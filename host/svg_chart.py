@@ -84,14 +84,13 @@ def chart(series: Sequence[Series], x_label: str, y_label: str, log_x: bool = Fa
     y = Scale(bottom - margin, max(ys) + margin, HEIGHT - BOTTOM, TOP)
     parts = [_axes(x, y, x_label, y_label)]
     if level:
-        parts.append(f"<path d='M{LEFT} {y.at(level[1]):.1f}H{WIDTH - RIGHT}' class=level /><text x={WIDTH - RIGHT - 4} "
-                     f"y={y.at(level[1]) - 4:.1f} text-anchor=end>{html.escape(level[0])}</text>")
+        parts.append(f"<path d='M{LEFT} {y.at(level[1]):.1f}H{WIDTH - RIGHT}' class=level />")
     if front:
         parts.append(_front(front, x, y))
     parts += [_line(s, x, y, bottom) for s in series if s.line]
     parts += [_dot(d, s.colour, x, y, bottom) for s in series for d in s.dots]
     drawn = f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' width={WIDTH} role=img id='{html.escape(identity)}'>{''.join(parts)}</svg>"
-    return f"<figure>{drawn}{_legend(series)}</figure>\n"
+    return f"<figure>{drawn}{_legend(series, level[0] if level else '')}</figure>\n"
 
 
 def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
@@ -162,6 +161,7 @@ def _dot(dot: Dot, colour: str, x: Scale, y: Scale, bottom: float) -> str:
     return f"{bar}<circle cx={px:.1f} cy={py:.1f} r=4.5 {look} />"
 
 
-def _legend(series: Sequence[Series]) -> str:
+def _legend(series: Sequence[Series], dashed: str) -> str:
     items = "".join(f"<span><i style='background:{s.colour}'></i>{html.escape(s.name)}</span>" for s in series if s.name)
+    items += f"<span>- - {html.escape(dashed)}</span>" if dashed else ""
     return f"<figcaption class=legend>{items}</figcaption>"
