@@ -1,192 +1,221 @@
-"""The inner loops of nn_conv_fir_s8 as Cortex-M4 assembly for one layer's shape, where the compiler was measured to spill.
+"""nn_conv_fir_s8 as Cortex-M4 assembly for one layer's shape: a convolution whose neighbouring outputs lie two values of a row apart.
 
-One function per block of Q = 1..4 pairs of output pixels; it runs over all pairs of channels (a, b). What it computes is written in C in
-firmware/lib/nn/nn_conv_fir.c (portable_block), which runs in its place on other CPUs. Everything is unrolled over the kernel's rows: a
-row is loads and SMLADs alone, with the strides as immediates; fewer rows are an entry further down. Code lies in RAM (.data.*), where a
-fetch waits for no flash.
+The trick: polynomials in z = 2**21. A word of weights is w[k+2] + w[k] z, a word of inputs x[i] + x[i+2] z, and their product, added to 64
+bits by one SMLAL,
+
+    w[k+2] x[i]  +  (w[k+2] x[i+2] + w[k] x[i]) z  +  w[k] x[i+2] z^2,
+
+holds four products of three neighbouring outputs: for output o, 2o + k + 2 = i, the second lies with o + 1, the third with o + 2. So one
+64-bit sum, a "triple", collects the whole of output o + 1, the late half of the taps of o (k % 4 in 2, 3) and the early half of those of
+o + 2 (k % 4 in 0, 1); the triple before has the early half of o, the next one the late half of o + 2. That is four products a cycle where
+SMLAD has two. It is exact as long as each field stays below 2**20 in magnitude, which the converter proves from the layer's weights; 2**20
+is added to the lower two fields in front so that none borrows.
+
+A row of inputs is made once: words (x[4j] + x[4j+2] z, x[4j+1] + x[4j+3] z), j = 0.., shared by all channels, all output rows and both taps
+of a triple. Triple t collects outputs 2t-1, 2t, 2t+1 from the words j = t + tap.
+
+Loops: the routine makes one row of outputs; over pairs of channels (a, b), over blocks of two triples, which are four outputs each; a
+block of one triple where their number is odd. Registers of a block: r0-r7 the sums (low, high) of a's two triples and b's, r8 inputs, r9
+weights, r10-r12 and lr operands. All kernel rows are unrolled with immediate offsets, without any counting; a row of taps = 2 is 14 loads
+in four groups (a load directly after another costs one cycle) and 16 SMLALs: 34 cycles for 64 products. Kernel rows in the padding are
+skipped by entering further down. The last field of a block's last triple is carried to the next block in the frame. Where out_w is even the
+last output's late taps belong to no triple: they are a short last pass with plain SMLADs.
+
+Cycles of TinyConv's window, 235 kernel rows: 4 pairs * (5 blocks * 34 + 6) each, about 86 a block round them.
+
+What is computed is written in C in firmware/lib/nn/nn_conv_fir.c, which runs in its place on other CPUs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-MAX_Q = 4
-MAX_TAPS_OF_4 = 2  # blocks of four pairs leave few registers
-MAX_STRIDE = 255  # of a pre-indexed LDR
-CHANNEL_BYTES = 32  # of the constants of a pair of channels
-# the frame: first nn_fir_args as the caller gives it, its rows replaced by the entry into the unrolled rows, then three words more
-X0, X1, X2, WEIGHTS, CHANNELS, OUT_EVEN, OUT_ODD, OUT_LAST, PAIRS, ENTRY, RETURN, SAVED = range(0, 48, 4)
-FRAME = SAVED + 4 * 2 * MAX_Q
+from converter.asm import Routine, add, enter, leave, loads
+
+FIELD = 21  # bits
+HALF = 1 << (FIELD - 1)
+CHANNEL_WORDS = 8  # constants of a pair of channels
+# the frame, in words: the pair's constants, then what the block passes on, then what stays for the row
+LEFT, OUT, CARRY_A, CARRY_B, ENTRY, SINGLE_ENTRY, TAIL_ENTRY, END, X, WEIGHTS, TAILS, CHANNELS, ROW_OUT, SPARE, PAIRS = (
+    f"sp, #{4 * word}" for word in range(CHANNEL_WORDS, CHANNEL_WORDS + 15))
+FRAME = 4 * (CHANNEL_WORDS + 16)
 
 
 @dataclass(frozen=True)
 class FirShape:
-    """kernel_h rows of `taps` words of even and of odd taps; `row_words` of one stream's row; out_c bytes from pixel to pixel."""
+    """kernel_h rows of `taps` groups of four weights, `tail` of them again for the last output; out_c bytes from pixel to pixel."""
 
     kernel_h: int
     taps: int
+    tail: int
     row_words: int
+    out_w: int
     out_c: int
-    relu: int  # bits of outputs that begin at their zero point: what is negative may be rounded in any way, since it is clamped; else 0
+    shift: int
+    relu: int  # bits b of outputs from their zero point 128 - 2**b on: what is negative may be rounded in any way, it is clamped; else 0
 
     @property
-    def pass_bytes(self) -> int:
-        return self.kernel_h * self.taps * 8
+    def name(self) -> str:
+        sizes = (self.kernel_h, self.taps, self.tail, self.row_words, self.out_w, self.out_c, self.shift, self.relu)
+        return "nn_fir_" + "_".join(map(str, sizes))
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of two triples."""
+        return (self.out_w + 1) // 4
+
+    @property
+    def single(self) -> bool:
+        """Whether a block of one triple follows."""
+        return self.out_w % 4 in (1, 2)
 
 
-@dataclass(frozen=True)
-class Registers:
-    """Where a block keeps the sums of channels a and b, its two pointers, and what is free for operands."""
-
-    a: tuple[str, ...]
-    b: tuple[str, ...]
-    x: str
-    w: str
-    free: tuple[str, ...]
-
-
-def registers(q: int) -> Registers:
-    half = max(q, 3)
-    names = (*(f"r{i}" for i in range(13)), "lr")
-    free = names[q:half] + names[half + q:2 * half] + names[2 * half + 2:]
-    return Registers(names[:q], names[half:half + q], names[2 * half], names[2 * half + 1], free)
-
-
-def block_name(prefix: str, q: int) -> str:
-    return f"{prefix}_fir{q}"
-
-
-def render(prefix: str, shape: FirShape, sizes: Iterable[int]) -> str:
-    """C text: the functions for blocks of these sizes and the table `prefix`_code of them; a null pointer where the CPU lacks SMLAD."""
-    sizes = sorted(set(sizes))
-    lines = ['#include "nn_simd.h"', "#if NN_HAS_DSP"]
-    for q in sizes:
-        lines += [f"void {block_name(prefix, q)}(const nn_fir_args *args);", "__asm__("]
-        lines += [f'    "{line}\\n"' for line in block(block_name(prefix, q), shape, q)]
-        lines.append(");")
-    entries = ", ".join(block_name(prefix, q) if q in sizes else "0" for q in range(1, MAX_Q + 1))
-    lines += [f"static const nn_fir_code {prefix}_blocks = {{{{{entries}}}}};", f"#define {prefix}_code &{prefix}_blocks"]
-    lines += ["#else", f"#define {prefix}_code 0", "#endif"]
-    return "\n".join(lines) + "\n"
-
-
-def block(name: str, shape: FirShape, q: int) -> list[str]:
-    """The assembly of one function: void name(const nn_fir_args *)."""
-    r = registers(q)
-    body = row_of_four(shape) if q == 4 else row(shape, q)
-    listed = "{" + ", ".join([*r.a, *r.b]) + "}"
-    return [
-        f".section .data.{name},\\\"awx\\\",%progbits", ".syntax unified", ".thumb", ".balign 4", f".type {name}, %function", ".thumb_func",
-        f"{name}:",
-        "push {r4-r11, lr}", f"sub sp, #{FRAME}",
-        "ldm r0, {r1-r10}",
-        f"adr.w r11, {name}_end", f"movw r12, #{4 * len(body)}", "mls r10, r10, r12, r11", "orr r10, r10, #1",
-        "stm sp, {r1-r10}",
+def routine(shape: FirShape) -> Routine:
+    """void name(const nn_fir_args *): one row of outputs, all channels."""
+    name = shape.name
+    passes = [(f"{name}_rows", row_of_block(shape, 0, 2), ENTRY)] if shape.blocks else []
+    passes += [(f"{name}_single", row_of_block(shape, 0, 1), SINGLE_ENTRY)] if shape.single else []
+    passes += [(f"{name}_tail", row_of_tail(shape, 0), TAIL_ENTRY)] if shape.tail else []
+    lines = [
+        *enter(FRAME), "ldm r0, {r1-r7}",
+        *(f"str.w r{1 + i}, [{place}]" for i, place in enumerate((X, WEIGHTS, TAILS, CHANNELS, ROW_OUT, SPARE))),
+        *(line for label, row, place in passes for line in entry(label, 4 * len(row), place)),
+        *add("r1", 16 * shape.blocks), f"str.w r1, [{END}]", f"mov r1, #{shape.out_c // 2}", f"str.w r1, [{PAIRS}]",
         f"{name}_pair:",
-        f"ldr r8, [sp, #{CHANNELS}]", f"ldrd {r.a[0]}, {r.b[0]}, [r8]",
-        *(f"mov {other}, {sums[0]}" for sums in (r.a, r.b) for other in sums[1:]),
-        *run_pass(name, shape, r, 0),
-        f"add r8, sp, #{SAVED}", f"stm r8, {listed}",
-        *run_pass(name, shape, r, 1),
-        *store(shape, r, last=False),
-        f"add r8, sp, #{SAVED}", f"ldm r8, {listed}",
-        *run_pass(name, shape, r, 2),
-        *store(shape, r, last=True),
-        f"add r12, sp, #{WEIGHTS}", "ldm r12, {r0-r5}",
-        *add("r0", 3 * shape.pass_bytes), f"add r1, #{CHANNEL_BYTES}", "add r2, #2", "add r3, #2", "add r4, #2", "subs r5, #1",
-        "stm r12, {r0-r5}", f"bne.w {name}_pair",
-        f"add sp, #{FRAME}", "pop {r4-r11, pc}",
-        f"{name}_rows:", *body * shape.kernel_h,
-        f".balign 4\\n{name}_end:", f"ldr r8, [sp, #{RETURN}]", "bx r8",
-        ".text",
+        *start_pair(),
+        *([f"{name}_block:", *block(shape, 2), f"ldr.w r12, [{END}]", "cmp r8, r12", f"bne.w {name}_block"] if shape.blocks else []),
+        *(block(shape, 1) if shape.single else []),
+        *(finish_row(shape) if shape.out_w % 2 == 0 else []),
+        *next_pair(shape), f"bne.w {name}_pair",
+        *leave(FRAME),
     ]
+    return Routine(name, "nn_fir_args", tuple(lines))
 
 
-def add(register: str, value: int) -> list[str]:
-    return [f"add.w {register}, {register}, #{value}" if value < 4096 else f"add.w {register}, {register}, #{value & ~0xFFF}"] + (
-        [f"add.w {register}, {register}, #{value & 0xFFF}"] if value >= 4096 and value & 0xFFF else [])
+def block(shape: FirShape, triples: int) -> list[str]:
+    """Two outputs a triple of both channels: start, kernel rows, end."""
+    label = f".balign 4\\n{shape.name}_{'rows' if triples == 2 else 'single'}:"
+    rows = [line for row in range(shape.kernel_h) for line in row_of_block(shape, row, triples)]
+    return [*start_block(triples), label, *rows, *finish_block(shape, triples)]
 
 
-def run_pass(name: str, shape: FirShape, r: Registers, number: int) -> list[str]:
-    """Jump into the unrolled rows with the number-th stream and its weights, and come back."""
+def entry(label: str, row_bytes: int, place: str) -> list[str]:
+    """The address in the unrolled rows behind the r7 first ones."""
+    return [f"movw r11, #:lower16:{label}", f"movt r11, #:upper16:{label}", f"movw r12, #{row_bytes}", "mla r11, r7, r12, r11",
+            "orr r11, r11, #1", f"str.w r11, [{place}]"]
+
+
+def start_pair() -> list[str]:
+    """The pair's constants into the frame; inputs, weights and outputs from the row's start."""
     return [
-        f"ldr {r.x}, [sp, #{(X0, X1, X2)[number]}]", f"ldr {r.w}, [sp, #{WEIGHTS}]", f"ldr r11, [sp, #{ENTRY}]",
-        *(add(r.w, number * shape.pass_bytes) if number else []),
-        f"adr.w r10, {name}_back{number} + 1", f"str r10, [sp, #{RETURN}]",
-        "bx r11", f".balign 4\\n{name}_back{number}:",
+        f"ldr.w r12, [{CHANNELS}]", "ldm r12!, {r0-r7}", "stm sp, {r0-r7}", f"str.w r12, [{CHANNELS}]",
+        *loads([("r8", X), ("r9", WEIGHTS), ("r0", SPARE), ("r1", ROW_OUT)]), "mov r2, #0",
+        *(f"str.w {register}, [{place}]" for register, place in (("r0", LEFT), ("r1", OUT), ("r2", CARRY_A), ("r2", CARRY_B))),
     ]
 
 
-def row(shape: FirShape, q: int) -> list[str]:
-    """One kernel row, all instructions of four bytes. r.x and r.w point at the last word that the row before has read of them.
+def start_block(triples: int) -> list[str]:
+    """All sums from 2**20 in the lower two fields, the first ones with the last field of the block before; then the kernel rows."""
+    return [
+        *loads([("r0", CARRY_A), ("r4", CARRY_B), ("r10", ENTRY if triples == 2 else SINGLE_ENTRY)]), f"mov r2, #{HALF}",
+        *(["mov r6, r2"] if triples == 2 else []),
+        f"add.w r0, r2, r0, asr #{2 * FIELD - 32}", f"add.w r4, r2, r4, asr #{2 * FIELD - 32}",
+        *(f"mov r{high}, #{HALF >> (32 - FIELD)}" for high in ((1, 3, 5, 7) if triples == 2 else (1, 5))), "bx r10",
+    ]
 
-    Loads stand in groups, since all but the first of a group cost one cycle; each group takes as much as registers are free.
-    """
-    r = registers(q)
-    wanted = [("x", i) for i in range(q)]
-    for tap in range(shape.taps):
-        wanted += ([("x", tap + q - 1)] if tap else []) + [("a", tap), ("b", tap)]
-    free, held, lines = list(r.free), dict[tuple[str, int], str](), list[str]()
-    for tap in range(shape.taps):
-        if ("b", tap) not in held:
-            while wanted and free:
-                item = wanted.pop(0)
-                held[item] = free.pop(0)
-                lines.append(_load(item, held[item], shape, r))
-        for side, sums in (("a", r.a), ("b", r.b)):
-            lines += [f"smlad {s}, {held['x', tap + i]}, {held[side, tap]}, {s}" for i, s in enumerate(sums)]
-        free += [held.pop(("x", tap)), held.pop(("a", tap)), held.pop(("b", tap))]
+
+def row_of_block(shape: FirShape, row: int, triples: int) -> list[str]:
+    """A kernel row, all instructions of four bytes: of each parity a word of a and b per tap against `triples` neighbouring inputs."""
+    lines = []
+    for parity in (0, 1):
+        left, right = "r10", "r11"
+        for tap in range(shape.taps):
+            weights = 16 * (shape.taps * row + tap) + 8 * parity
+            x = 4 * shape.row_words * row + 8 * tap + 4 * parity
+            inputs = [(left, f"r8, #{x}")] if tap == 0 or triples == 1 else []
+            inputs += [(right, f"r8, #{x + 8}")] if triples == 2 else []
+            lines += loads([*inputs, ("r12", f"r9, #{weights}"), ("lr", f"r9, #{weights + 4}")])
+            sums = [("r0, r1", left, "r12"), ("r4, r5", left, "lr"), ("r2, r3", right, "r12"), ("r6, r7", right, "lr")]
+            lines += [f"smlal {low_high}, {word}, {weight}" for low_high, word, weight in sums[:2 * triples]]
+            left, right = right, left
     return lines
 
 
-def row_of_four(shape: FirShape) -> list[str]:
-    """A row of one or two taps for four pairs of pixels, whose sums leave four registers: two words of x, two of weights at a time."""
-    r = registers(4)
-    even, odd, wa, wb = r.free
-
-    def words(*items: tuple[str, int, str]) -> list[str]:
-        return [_load((kind, index), register, shape, r) for kind, index, register in items]
-
-    def products(*pairs: tuple[int, str]) -> list[str]:
-        return [f"smlad {sums[p]}, {x}, {w}, {sums[p]}" for w, sums in ((wa, r.a), (wb, r.b)) for p, x in pairs]
-
-    lines = words(("a", 0, wa), ("b", 0, wb), ("x", 0, even), ("x", 1, odd)) + products((0, even), (1, odd))
-    lines += words(("x", 2, even), ("x", 3, odd)) + products((2, even), (3, odd))
-    if shape.taps == 2:
-        lines += words(("a", 1, wa), ("b", 1, wb)) + products((1, even), (2, odd))
-        lines += words(("x", 1, even), ("x", 4, odd)) + products((0, even), (3, odd))
+def row_of_tail(shape: FirShape, row: int) -> list[str]:
+    """A kernel row of the last output's late taps, all instructions of four bytes."""
+    free = [*(f"r{i}" for i in range(2, 8)), "r10", "r11", "r12"]
+    lines = []
+    for first in range(0, shape.tail, 3):
+        taps = range(first, min(first + 3, shape.tail))
+        groups = [free[3 * i:3 * i + 3] for i in range(len(taps))]
+        for tap, (x, a, b) in zip(taps, groups, strict=True):
+            weights = 8 * (shape.tail * row + tap)
+            at = 4 * shape.row_words * row + 8 * (shape.taps - 1) + 4 * tap  # r8 points behind the blocks
+            lines += loads([(x, f"r8, #{at}"), (a, f"r9, #{weights}"), (b, f"r9, #{weights + 4}")])
+        lines += [line for x, a, b in groups for line in (f"smlad r0, {x}, {a}, r0", f"smlad r1, {x}, {b}, r1")]
     return lines
 
 
-def _load(item: tuple[str, int], register: str, shape: FirShape, r: Registers) -> str:
-    kind, index = item
-    if kind == "x":
-        last, stride = len(r.a) + shape.taps - 2, 4 * shape.row_words
-        return f"ldr.w {register}, [{r.x}, #{stride - 4 * (last - index)}]" + ("!" if index == last else "")
-    word = 2 * index + (kind == "b")
-    return f"ldr.w {register}, [{r.w}, #{4 * word + 4}]" + ("!" if word == 2 * shape.taps - 1 else "")
+def finish_block(shape: FirShape, triples: int) -> list[str]:
+    """Two outputs a triple of each channel: the left one is that between the block before and this one."""
+    if triples == 2:
+        lines = [f"str.w r3, [{CARRY_A}]", f"str.w r7, [{CARRY_B}]",
+                 f"add.w r2, r2, r1, asr #{2 * FIELD - 32}", f"add.w r6, r6, r5, asr #{2 * FIELD - 32}",
+                 *middle_field("r10", "r0", "r1"), *middle_field("r1", "r2", "r3"),
+                 *middle_field("r3", "r4", "r5"), *middle_field("r5", "r6", "r7")]
+    else:
+        lines = [f"str.w r1, [{CARRY_A}]", f"str.w r5, [{CARRY_B}]", *middle_field("r10", "r0", "r1"), *middle_field("r3", "r4", "r5")]
+    a, b = ("r0", "r10", "r2", "r1")[:2 * triples], ("r4", "r3", "r6", "r5")[:2 * triples]
+    lines += [f"ubfx {low}, {low}, #0, #{FIELD}" for low in (*a[::2], *b[::2])]
+    for sums, at in ((a, 0), (b, 4)):
+        registers = ("r7", "r11", "r12", "lr")
+        lines += loads((register, f"sp, #{4 * (at + i)}") for i, register in enumerate(registers))
+        lines += scale(shape, sums, registers)
+    lines += [line for low, high in zip(a, b, strict=True) for line in couple(shape, low, high)]
+    lines += [*loads([("r7", LEFT), ("r11", OUT)]), "strh r0, [r7]"]
+    lines += [f"strh.w {value}, [r11, #{shape.out_c * pixel}]" for pixel, value in enumerate(a[1:])]
+    lines += [*add("r7", (2 * triples - 1) * shape.out_c, "r11"), *add("r11", 2 * triples * shape.out_c)]
+    return [*lines, f"str.w r7, [{LEFT}]", f"str.w r11, [{OUT}]", f"add.w r8, r8, #{8 * triples}"]
 
 
-def store(shape: FirShape, r: Registers, last: bool) -> list[str]:
-    """Round the sums of both channels and store them, q pixels 2 * out_c bytes apart; of the odd pixels the last has a place of its own."""
-    places = [("r11", 2 * shape.out_c * i) for i in range(len(r.a))]
-    lines = [f"ldr r8, [sp, #{CHANNELS}]", f"ldr r11, [sp, #{OUT_ODD if last else OUT_EVEN}]"]
-    if last:
-        places[-1] = ("r12", 0)
-        lines.append(f"ldr r12, [sp, #{OUT_LAST}]")
-    for sums, offset in ((r.a, 8), (r.b, 20)):
-        lines += [f"ldr r9, [r8, #{offset}]", f"ldr r10, [r8, #{offset + 4}]", f"ldr lr, [r8, #{offset + 8}]"]
-        for s in sums:
-            if shape.relu:
-                lines += [f"smmlar {s}, {s}, r9, r10", f"asr.w {s}, {s}, lr", f"usat {s}, #{shape.relu}, {s}"]
-            else:
-                lines += [f"smmulr {s}, {s}, r9", f"add.w {s}, {s}, {s}, asr #31", f"asr.w {s}, {s}, lr", f"add.w {s}, {s}, r10",
-                          f"ssat {s}, #8, {s}, asr #1"]
-    zero_points = (128 - (1 << shape.relu)) % 256 * 0x01010101
-    for a, b, (base, offset) in zip(r.a, r.b, places, strict=True):
-        if shape.relu:
-            lines += [f"orr.w {a}, {a}, {b}, lsl #8", f"eor.w {a}, {a}, #0x{zero_points:08x}", f"strh.w {a}, [{base}, #{offset}]"]
-        else:
-            lines += [f"strb.w {a}, [{base}, #{offset}]", f"strb.w {b}, [{base}, #{offset + 1}]"]
+def middle_field(to: str, low: str, high: str) -> list[str]:
+    """Field 1 of a 64-bit sum, whose upper bits are the lower ones of `high`."""
+    return [f"lsr.w {to}, {low}, #{FIELD}", f"bfi {to}, {high}, #{32 - FIELD}, #{2 * FIELD - 32}"]
+
+
+def scale(shape: FirShape, sums: Sequence[str], constants: tuple[str, str, str, str]) -> list[str]:
+    """From fields to int8 in place; see rounding() in converter/codegen_fir.py. The second constant is lost."""
+    scale, offset, multiplier, added = constants
+    lines = [f"mla {s}, {s}, {scale}, {offset}" for s in sums]
+    if shape.relu:
+        lines += [f"smmla {s}, {s}, {multiplier}, {added}" for s in sums]
+        return lines + [f"{'ssat' if shape.relu == 8 else 'usat'} {s}, #{shape.relu}, {s}, asr #{shape.shift}" for s in sums]
+    for s in sums:
+        lines += [f"smmla {offset}, {s}, {multiplier}, {added}", f"and.w {s}, {scale}, {s}, asr #31", f"sub.w {s}, {offset}, {s}, lsr #1",
+                  f"ssat {s}, #8, {s}, asr #{shape.shift}"]
     return lines
+
+
+def couple(shape: FirShape, low: str, high: str) -> list[str]:
+    """Two outputs into a half word; those of few bits get their zero point now."""
+    zero_points = (128 - (1 << shape.relu)) * 0x01010101
+    return [f"bfi {low}, {high}, #8, #8", *([f"add.w {low}, {low}, #{zero_points}"] if 0 < shape.relu < 8 else [])]
+
+
+def finish_row(shape: FirShape) -> list[str]:
+    """The last output of a pair of channels: the last block's carry and the tail."""
+    lines = [*loads([("r0", CARRY_A), ("r1", CARRY_B), *([("r9", TAILS), ("r10", TAIL_ENTRY)] if shape.tail else [])]), f"mov r2, #{HALF}",
+             *(f"add.w r{i}, r2, r{i}, asr #{2 * FIELD - 32}" for i in (0, 1))]
+    if shape.tail:
+        lines += ["bx r10", f".balign 4\\n{shape.name}_tail:", *(line for row in range(shape.kernel_h) for line in row_of_tail(shape, row))]
+    a, b = ("r2", "r3", "r4", "r5"), ("r6", "r7", "r10", "r11")
+    lines += loads([*((register, f"sp, #{4 * i}") for i, register in enumerate((*a, *b))), ("r12", LEFT)])
+    return [*lines, *scale(shape, ["r0"], a), *scale(shape, ["r1"], b), *couple(shape, "r0", "r1"), "strh.w r0, [r12]"]
+
+
+def next_pair(shape: FirShape) -> Iterator[str]:
+    yield from loads([("r0", WEIGHTS), ("r1", ROW_OUT), ("r2", PAIRS), *([("r3", TAILS)] if shape.tail else [])])
+    yield from add("r0", 16 * shape.kernel_h * shape.taps)
+    yield from (*add("r3", 8 * shape.kernel_h * shape.tail), f"str.w r3, [{TAILS}]") if shape.tail else ()
+    yield from ("add.w r1, r1, #2", "subs r2, r2, #1", f"str.w r0, [{WEIGHTS}]", f"str.w r1, [{ROW_OUT}]", f"str.w r2, [{PAIRS}]")

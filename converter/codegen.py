@@ -15,7 +15,7 @@ from converter.plan import ArenaPlan, plan_arena
 from converter.stream import StreamPlan, plan_stream
 
 SCRATCH_MACROS = {
-    "nn_conv_fir_s8": ("NN_CONV_FIR_SCRATCH", ("kernel_h", "kernel_w", "in_c", "out_w", "out_c", "stride_h")),
+    "nn_conv_fir_s8": ("NN_CONV_FIR_SCRATCH", ("kernel_h", "stride_h", "row_words", "tail")),
     "nn_depthwise3_s8": ("NN_DEPTHWISE3_SCRATCH", ("rows", "stride_h", "out_w", "stride_w")),
     "nn_winograd_s8": ("NN_WINOGRAD_SCRATCH", ("in_c", "out_w", "out_c")),
     "nn_conv_s8_simd": ("NN_CONV_SIMD_SCRATCH", ("kernel_h", "kernel_w", "in_c")),

@@ -12,10 +12,10 @@ from typing import Union
 import numpy as np
 from numpy.typing import NDArray
 
-from converter import asm_conv, asm_conv_fir, asm_dense, codegen_fir, codegen_packed, codegen_point, codegen_winograd, quant
+from converter import asm_conv, asm_dense, codegen_fir, codegen_packed, codegen_point, codegen_winograd, quant
 from converter.asm import AsmCode, Code
 from converter.asm_packed import PackedShape, SparseShape
-from converter.codegen_fir import FirCode
+from converter.codegen_fir import FirWindow
 from converter.codegen_packed import DenseCode
 from converter.graph import (
     Activation,
@@ -197,15 +197,14 @@ def _conv(
     if simd and codegen_point.pointwise_fits((kernel_h, kernel_w), in_c, out_c, output):
         return _pointwise(weights_ohwi.reshape(out_c, in_c), window, channels, codegen_point.rounding(
             channels.multiplier, channels.shift, y.zero_point, largest), x.zero_point)
+    fir = _conv_fir(weights_ohwi, window, channels, output, x) if simd else None
+    if fir is not None:
+        return fir
     if simd and codegen_winograd.fits((kernel_h, kernel_w), layer.stride_hw, in_c, (y_shape[2], out_c), output):
         kernel = _winograd(weights_ohwi, window, channels, codegen_point.rounding(
             channels.multiplier, channels.shift, y.zero_point, largest), x.zero_point, largest)
         if kernel:
             return kernel
-    if simd and codegen_fir.fits(kernel_w, in_c, layer.stride_hw[1], (y_shape[2], out_c), output):
-        fir = _conv_fir(weights_ohwi, window, channels, output, x.zero_point)
-        if fir.scratch_bytes <= SIMD_SCRATCH_LIMIT:
-            return fir
     function, weights, scratch = _conv_form(weights_ohwi, y_shape[2], layer.stride_hw[1]) if simd else _portable_conv(weights_ohwi)
     fields: dict[str, Value] = {
         **window,
@@ -250,21 +249,26 @@ def _winograd(weights_ohwi: Int8, window: dict[str, int], channels: Channels, sc
     return Kernel("nn_winograd_s8", "nn_winograd_layer", fields, scratch)
 
 
-def _conv_fir(weights_ohwi: Int8, window: dict[str, int], channels: Channels, output: dict[str, int], in_zero: int) -> Kernel:
+def _conv_fir(weights_ohwi: Int8, window: dict[str, int], channels: Channels, output: dict[str, int], x: QuantParams) -> Kernel | None:
+    """nn_conv_fir_s8 where it takes the layer."""
     out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
+    shape = FirWindow(kernel_h, kernel_w, window["in_w"], in_c, window["out_w"], out_c, window["stride_h"], window["pad_left"])
+    if not codegen_fir.fits(shape, window["stride_w"], weights_ohwi, x, output):
+        return None
     relu = codegen_fir.relu_bits(output)
-    taps, row_words = codegen_fir.row_sizes(kernel_w, in_c, window["out_w"])
-    sizes = codegen_fir.block_sizes((window["out_w"] + 1) // 2, taps)
+    zero = 0 if 0 < relu < 8 else output["out_zero"]  # outputs of few bits get it at the end
+    scaled = codegen_fir.rounding(channels.bias, channels.multiplier, channels.shift, zero)
+    if scaled is None or shape.scratch_bytes > SIMD_SCRATCH_LIMIT:
+        return None
     fields: dict[str, Value] = {
         **{name: value for name, value in window.items() if name != "stride_w"},
-        "in_c": in_c, "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": in_zero,
-        "relu": 1 if relu == 8 else relu,
-        "weights": codegen_fir.pack_weights(weights_ohwi),
-        "channels": codegen_fir.constants(channels.bias, channels.multiplier, channels.shift, output["out_zero"], relu > 0),
-        "code": FirCode(asm_conv_fir.FirShape(kernel_h, taps, row_words, out_c, relu), tuple(sorted(set(sizes)))),
+        "in_c": in_c, "out_c": out_c, "kernel_h": kernel_h, "in_zero": x.zero_point,
+        "taps": shape.taps, "tail": shape.tail, "row_words": shape.row_words, "shift": scaled.shift, "relu": relu,
+        "weights": codegen_fir.pack_weights(weights_ohwi, shape.tail),
+        "channels": codegen_fir.constants(scaled),
+        "code": codegen_fir.code(shape, scaled.shift, relu),
     }
-    scratch = codegen_fir.scratch_bytes((kernel_h, kernel_w), in_c, (window["out_w"], out_c), window["stride_h"])
-    return Kernel("nn_conv_fir_s8", "nn_conv_fir_layer", fields, scratch)
+    return Kernel("nn_conv_fir_s8", "nn_conv_fir_layer", fields, shape.scratch_bytes)
 
 
 def _conv_form(weights_ohwi: Int8, out_w: int, stride_w: int) -> tuple[str, Int8, int]:

@@ -1,8 +1,8 @@
 """Convolutions of few bits: weights small in flash, unpacked by nn_unpack into the table that the layer's kernel reads.
 
-The table is packed as it is, whatever kernel it is for: runs of words whose halves (or bytes) are small numbers, all shifted alike, take
-2, 4 or 8 bits each (nn_packed.h). It is unpacked into RAM before each inference, as scratch of its layer, or once into a place of its
-own where that costs no more RAM.
+The table is packed as it is, whatever kernel it is for: runs of words whose halves (or bytes, or fields 21 bits apart) are small numbers,
+all shifted alike, take 2, 4 or 8 bits each (nn_packed.h). It is unpacked into RAM before each inference, as scratch of its layer, or once
+into a place of its own where that costs no more RAM.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.asm_conv_fir import FIELD
 from converter.codegen_lower import Channels, Kernel, Unpacked, lower_layer
 from converter.codegen_packed import DenseCode
 from converter.graph import Graph, Int8, Int32
@@ -36,7 +37,7 @@ class _Run:
 
     @property
     def packed_words(self) -> int:
-        return 1 + (-(-self.words * self.bits // self.lane_bits) if self.bits else self.words)
+        return 1 + (-(-self.words * self.bits // _stored_bits(self.lane_bits)) if self.bits else self.words)
 
 
 def engine_kernels(graph: Graph) -> list[Kernel | None]:
@@ -120,32 +121,44 @@ def pack_table(table: Int8 | Int32) -> Int32:
     words = padded.view("<u4")
     parts, at = list[NDArray[np.uint32]](), 0
     for run in _runs(padded):
-        head = run.words | run.bits << 16 | (run.lane_bits == 8) << 20 | run.shifts[0] << 24 | run.shifts[1] << 28
+        kind = {8: 1, 16: 0, FIELD: 2}[run.lane_bits]
+        head = run.words | run.bits << 16 | kind << 20 | run.shifts[0] << 24 | run.shifts[1] << 28
         body = words[at:at + run.words] if run.bits == 0 else _fields(padded[4 * at:4 * (at + run.words)], run)
         parts += [np.array([head], np.uint32), body.astype(np.uint32)]
         at += run.words
     return np.concatenate(parts).view(np.int32)
 
 
+def _stored_bits(lane_bits: int) -> int:
+    """Of a lane in a packed word."""
+    return 16 if lane_bits == FIELD else lane_bits
+
+
 def _lanes(data: NDArray[np.uint8], lane_bits: int) -> NDArray[np.int64]:
-    """[words, lanes], signed."""
+    """[words, lanes], signed; of lanes of FIELD bits the lower one may borrow from the upper one."""
+    if lane_bits == FIELD:
+        words = data.view("<i4").astype(np.int64)
+        low = ((words + (1 << (FIELD - 1))) & ((1 << FIELD) - 1)) - (1 << (FIELD - 1))
+        return np.stack([low, (words - low) >> FIELD], axis=1)
     return data.view("<i1" if lane_bits == 8 else "<i2").astype(np.int64).reshape(-1, 32 // lane_bits)
 
 
 def _fields(data: NDArray[np.uint8], run: _Run) -> NDArray[np.int64]:
-    lanes, per = _lanes(data, run.lane_bits), run.lane_bits // run.bits
+    lanes, stored_bits = _lanes(data, run.lane_bits), _stored_bits(run.lane_bits)
+    per = stored_bits // run.bits
     shifts = np.resize(np.array(run.shifts), len(lanes))[:, None]
     stored = (lanes >> shifts) + (1 << (run.bits - 1))
     padded = np.zeros((-(-len(lanes) // per) * per, lanes.shape[1]), np.int64)
     padded[:len(lanes)] = stored
-    places = run.lane_bits * np.arange(lanes.shape[1])[None, None, :] + run.bits * np.arange(per)[None, :, None]
+    places = stored_bits * np.arange(lanes.shape[1])[None, None, :] + run.bits * np.arange(per)[None, :, None]
     merged: NDArray[np.int64] = (padded.reshape(-1, per, lanes.shape[1]) << places).sum(axis=(1, 2))
     return merged
 
 
 def _runs(data: NDArray[np.uint8]) -> list[_Run]:
     """From the first word on the run that stores its words in the fewest, words that no run makes smaller as they are."""
-    candidates = [(lane_bits, bits, _reach(data, lane_bits, bits)) for lane_bits, bits in ((8, 2), (8, 4), (16, 2), (16, 4), (16, 8))]
+    kinds = ((8, 2), (8, 4), (16, 2), (16, 4), (16, 8), (FIELD, 2), (FIELD, 4), (FIELD, 8))
+    candidates = [(lane_bits, bits, _reach(data, lane_bits, bits)) for lane_bits, bits in kinds]
     runs, at, total = list[_Run](), 0, len(data) // 4
     while at < total:
         best = max((_longest(at, *candidate) for candidate in candidates), key=lambda run: (1 - run.packed_words / max(run.words, 1)))

@@ -26,4 +26,7 @@ def test_bench_writes_every_figure(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
     assert found.keys() >= KEYS | {f"{key}_uncached" for key in KEYS if key.endswith("_cycles")}
+    for key in ("tinyconv_window", "tinyconv_stream_hop", "frontend_slice", "listen_20ms"):
+        assert found[f"{key}_cycles_low"] < found[f"{key}_cycles"] < found[f"{key}_cycles_high"], key
+        assert found[f"{key}_instructions"] < found[f"{key}_cycles"]
     assert all(value > 0 for value in found.values())

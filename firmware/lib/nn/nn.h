@@ -86,34 +86,35 @@ void nn_conv_rows_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *
     (((out_w) + NN_CONV_ROWS_PIXELS - 1) / NN_CONV_ROWS_PIXELS * NN_CONV_ROWS_PIXELS + ((kernel_w) * (in_c) + 3) / 4 * 2)
 #define NN_CONV_ROWS_SCRATCH(kernel_h, kernel_w, in_c, out_w) (4 * (kernel_h) * NN_CONV_ROWS_WORDS(kernel_w, in_c, out_w))
 
-// The same by a fast FIR filter, three products for four: stride_w * in_c == 2, kernel rows of more than two values, out_c even, and an
-// output that is `bounded` with the full range, or of few bits; `relu` is 1 when its zero point is -128 and b when its range is
-// 128 - 2**b, its zero point, to 127 (b 2 to 7), so that what is negative is clamped; else 0.
-// Weights and sums are doubled. Weights, words of two int16, per pair of channels a, b: for each of the streams X1 (even + odd taps),
-// X0 - X1 (even taps) and X2 - X1 (odd taps), kernel row by kernel row, the word of a and that of b per tap. Constants, int32, per pair:
-// both biases, then per channel what finish() in nn_conv_fir.c takes. Scratch, 4-byte aligned: NN_CONV_FIR_SCRATCH bytes.
+// Four products in one multiplication, see converter/asm_conv_fir.py: stride_w * in_c == 2, kernel rows of more than two values, out_c
+// even, all sums of a pixel within NN_FIR_FIELD bits, which the converter has proven of the weights, an output of the full range or of few
+// bits: `relu` is b when its range is 128 - 2**b, its zero point, to 127 (b 2 to 8), so that what is negative is clamped; else 0.
+// `taps` are the groups of four weights of a kernel row, `tail` how many of them the last output wants again, `row_words` a row of inputs.
+// Weights, per pair of channels a, b and kernel row: per group w0..w3 four words, of a and b w2 + (w0 << 21), of a and b w3 + (w1 << 21);
+// behind all those, per group of the tail, of a and b, a word of the int16 w2 w3. Constants per channel, see rounding() in
+// converter/codegen_fir.py: scale, offset * scale, multiplier, what is added. Scratch, 4-byte aligned: NN_CONV_FIR_SCRATCH bytes.
 typedef struct {
-    const uint32_t *x[3];
-    const uint32_t *weights;
+    const uint32_t *x;  // the row of the kernel's first row, as if none lay in the padding
+    const int32_t *weights, *tails;
     const int32_t *channels;
-    int8_t *out_even, *out_odd, *out_last;
-    int32_t pairs;
-    int32_t rows;
+    int8_t *out;
+    int8_t *spare;
+    int32_t skipped;  // kernel rows in front that the code does not run; x, weights and tails are moved by those in the lower padding
 } nn_fir_args;
 
-// Assembly for one layer's shape by converter/asm_conv_fir.py, for blocks of 1 to 4 pairs of pixels.
+// Assembly of one row of outputs for one layer's shape.
 typedef struct {
-    void (*block[4])(const nn_fir_args *args);
+    void (*row[1])(const nn_fir_args *args);
 } nn_fir_code;
 
 typedef struct {
     int32_t in_h, in_w, in_c;
     int32_t out_h, out_w, out_c;
-    int32_t kernel_h, kernel_w;
-    int32_t stride_h;
+    int32_t kernel_h, stride_h;
     int32_t pad_top, pad_left;
     int32_t in_zero;
-    int32_t relu;
+    int32_t taps, tail, row_words;
+    int32_t shift, relu;
     const int32_t *weights;
     const int32_t *channels;
     const nn_fir_code *code;  // null: portable C
@@ -121,12 +122,10 @@ typedef struct {
 
 void nn_conv_fir_s8(const nn_conv_fir_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-#define NN_FIR_TAPS(kernel_w, in_c) (((kernel_w) * (in_c) + 3) / 4)
-#define NN_FIR_ROW_WORDS(kernel_w, in_c, out_w) (((out_w) + 1) / 2 + NN_FIR_TAPS(kernel_w, in_c) - 1)
+#define NN_FIR_FIELD 21
 #define NN_FIR_ROWS(kernel_h, stride_h) ((kernel_h) + ((stride_h) > (kernel_h) / 2 ? (stride_h) : (kernel_h) / 2))
-#define NN_FIR_BLOCK(left, taps) ((left) == 4 ? ((taps) <= 2 ? 4 : 2) : (left) > 3 ? 3 : (left))
-#define NN_CONV_FIR_SCRATCH(kernel_h, kernel_w, in_c, out_w, out_c, stride_h) \
-    (4 * (NN_FIR_ROW_WORDS(kernel_w, in_c, out_w) * (3 * NN_FIR_ROWS(kernel_h, stride_h) + 2) + 1 + ((out_c) + 3) / 4))
+#define NN_CONV_FIR_SCRATCH(kernel_h, stride_h, row_words, tail) \
+    (4 * (NN_FIR_ROWS(kernel_h, stride_h) * (row_words) + ((row_words) - (tail)) / 2 + 2))
 
 // Kernel 1 x 1, out_c even, an output that is `bounded` with the full range; in_c and out_c within converter/asm_pointwise.py's limits.
 // Weights, int32, per pair of channels a, b: both biases (-in_zero * sum(weights) folded in), per pair of taps two int16 of a and two of b

@@ -23,6 +23,10 @@ void nn_move_s8(int8_t *to, const int8_t *from, uint32_t bytes)
     for (; bytes >= 16; bytes -= 16, from += 16, to += 16) {
         move16(to, from);
     }
+    for (; bytes >= 4; bytes -= 4, from += 4, to += 4) {
+        const uint32_t word = nn_load_here(from);
+        memcpy(to, &word, 4);
+    }
     for (; bytes > 0; bytes--) {
         *to++ = *from++;
     }

@@ -24,6 +24,20 @@ static const uint32_t *fields(const uint32_t *in, uint32_t *to, int32_t left, in
     return in;
 }
 
+// The same where a word is two fields NN_FIR_FIELD bits apart, the lower one borrowing from the upper one; no shift.
+static const uint32_t *far_fields(const uint32_t *in, uint32_t *to, int32_t left, int32_t bits)
+{
+    const uint32_t mask = (1u << bits) - 1u, offset = (1u << (bits - 1)) * ((1u << NN_FIR_FIELD) + 1u);
+    while (left > 0) {
+        uint32_t word = *in++;
+        for (int32_t n = 16 / bits < left ? 16 / bits : left; n > 0; n--, left--) {
+            *to++ = (word & mask) + (((word >> 16) & mask) << NN_FIR_FIELD) - offset;
+            word >>= bits;
+        }
+    }
+    return in;
+}
+
 void nn_unpack(const int32_t *packed, int32_t words, int32_t *unpacked)
 {
     const uint32_t *in = (const uint32_t *)packed, *end = in + words;
@@ -37,6 +51,8 @@ void nn_unpack(const int32_t *packed, int32_t words, int32_t *unpacked)
             in += count;
         } else if ((head >> 20) & 1u) {
             in = fields(in, to, count, bits, 0x01010101u, 8, shift);
+        } else if ((head >> 21) & 1u) {
+            in = far_fields(in, to, count, bits);
         } else {
             in = fields(in, to, count, bits, 0x00010001u, 16, shift);
         }
