@@ -31,10 +31,11 @@ from trainer.train import predict
 
 WIDTHS = (8, 7, 6, 5, 4, 3, 2)
 LEARNED_WIDTHS = (8, 4, 3, 2)
-AMOUNTS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+AMOUNTS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 NORM_AMOUNTS = (0.8, 0.95)
 CHANNEL_AMOUNTS = (0.125, 0.25, 0.5, 0.75, 0.875)
 FINE_TUNE_EPOCHS = 20
+CLIFF_POINTS = 3.0  # a network that lost more than this has gone over the cliff
 MSE = QuantOptions(calibration="mse")
 Json = dict[str, Any]
 
@@ -58,12 +59,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Table:
-    """A title, headings, and rows: a name, and the points whose accuracies follow it. With `sizes`, what the last point leaves."""
+    """A title, headings, and rows: a name, and the points whose accuracies follow it.
+
+    With `sizes`, also what the last point leaves; with `cliff`, a sentence per column on where accuracy falls from the first row's.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Point, ...]], ...]
     sizes: bool = False
+    cliff: bool = False
 
 
 def _quantized(method: str, bits: int, calibration: str = "mse", weights: str = "per-channel", scheme: str = "asymmetric") -> Point:
@@ -92,11 +97,11 @@ def _pruning() -> list[Table]:
     norms = [(f"{norm}, {100 * amount:g} %", _pruned("unstructured", amount, norm)) for amount in NORM_AMOUNTS for norm in NORMS]
     return [
         Table("Single weights set to zero, l2", ("amount", *heads),
-              (("0 %", (Point(),)), *((f"{100 * a:g} %", _pruned("unstructured", a)) for a in AMOUNTS)), sizes=True),
+              (("0 %", (Point(),)), *((f"{100 * a:g} %", _pruned("unstructured", a)) for a in AMOUNTS)), sizes=True, cliff=True),
         Table("Three norms", ("norm, amount", *heads), tuple(norms)),
         Table("80 % set to zero, fine-tuned, then 4-bit QAT", ("network", "4-bit QAT"), (("80 %, l2", (kept,)),), sizes=True),
         Table("Channels removed from the graph, l2", ("amount", *heads),
-              (("0 %", (Point(),)), *((f"{100 * a:g} %", _pruned("structured", a)) for a in CHANNEL_AMOUNTS)), sizes=True),
+              (("0 %", (Point(),)), *((f"{100 * a:g} %", _pruned("structured", a)) for a in CHANNEL_AMOUNTS)), sizes=True, cliff=True),
     ]
 
 
@@ -189,7 +194,24 @@ def _rendered(table: Table, found: dict[Point, list[Json]]) -> str:
         cells = [f"{v:,}" for v in (last["parameters"], last["nonzero"], *(last["bytes"][k] for k in ("dense", "gaps", "bitmap")))]
         cells = [name, *(cells if table.sizes else []), *(_cell([r["accuracy"] for r in found[p]]) for p in points)]
         lines.append("| " + " | ".join(cells + [""] * (len(columns) - len(cells))) + " |")
+    if table.cliff:
+        lines += ["", *(_cliff(table, column, found) for column in range(len(table.columns) - 1))]
     return "\n".join(lines) + "\n"
+
+
+def _cliff(table: Table, column: int, found: dict[Point, list[Json]]) -> str:
+    """Between which rows a column's mean accuracy falls by more than CLIFF_POINTS below the first row's."""
+    def mean(points: tuple[Point, ...]) -> float:
+        return float(np.mean([facts["accuracy"] for facts in found[points[min(column, len(points) - 1)]]]))
+
+    start, last = mean(table.rows[0][1]), table.rows[0]
+    for row in table.rows[1:]:
+        if mean(row[1]) < start - CLIFF_POINTS:
+            left = [found[r[1][-1]][0]["nonzero"] for r in (last, row)]
+            return (f"* {table.columns[1 + column]}: the cliff, {CLIFF_POINTS:g} points, lies between {last[0]} and {row[0]} "
+                    f"({left[0]:,} and {left[1]:,} parameters that are not zero).")
+        last = row
+    return f"* {table.columns[1 + column]}: no cliff of {CLIFF_POINTS:g} points."
 
 
 def _cell(values: Sequence[float]) -> str:
