@@ -58,3 +58,18 @@ def test_resets_watchdog_interconnect_and_pins(tmp_path: Path) -> None:
     report = board.report()
     assert report.resets == 2 and report.unmodelled == []
     assert 0.05 < report.seconds < 0.065  # 40 ms fed, 10 ms starved, and the rest
+
+
+def test_flash_is_written_and_erased_by_the_product_specification(tmp_path: Path) -> None:
+    """Refused: read only, while erasing, bytes, halves, unaligned words, FICR. Words go from ones to zeros and take 41 us each."""
+    for native in (None, False):
+        found = results_of(run_to_finish(build(tmp_path, "flash.c", "results.c"), native=native))
+        page, erased = 0xFE000, 0xFFFFFFFF
+        refused = [word for where in (page, page, page, page, page + 2, 0x10000100) for word in (0x8200, where)]
+        assert found[:13] == [*refused, erased]
+        assert found[13:16] == [41, 0xFFFF00F0, 0x0F0F00F0]
+        assert found[16:27] == [7 * 41, 1, 2, 3, 1, 2, erased, 3, erased, 0, erased]  # STM, STRD, STR with write-back, and one in an IT block
+        assert found[27:29] == [1, 0x12345678]  # from RAM the core goes on meanwhile
+        assert found[29:32] == [85, 1, erased]
+        assert found[32:35] == [7, erased, 85]  # four partial erases of 17 ms are not enough, five are
+        assert found[35:] == [0xABCD1234, 18, erased]

@@ -22,7 +22,7 @@ from host.emulator.thumb import decode, halves_of
 REGISTERS = [*range(arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R0 + 13), arm.UC_ARM_REG_SP, arm.UC_ARM_REG_LR]
 
 
-@pytest.mark.parametrize(("name", "count"), [("traps.c", 349), ("scenes.c", 799)])
+@pytest.mark.parametrize(("name", "count"), [("traps.c", 538), ("scenes.c", 799)])
 def test_faults_groups_orders_and_late_frames_as_on_qemu(tmp_path: Path, name: str, count: int) -> None:
     """traps: unaligned LDRD, LDM, VLDR..., in IT blocks too, escalation, NOCP, jumps. scenes: PRIGROUP, tail-chaining, lazy FP, INVPC."""
     needs_qemu()

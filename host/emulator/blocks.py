@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from host.emulator.counter import Counter
+from host.emulator.counter import ATTENTION_ALWAYS, ATTENTION_FLASH, ATTENTION_FLOATS, Counter
 from host.emulator.cycles import block_cost, prefix_cost
-from host.emulator.guards import Guard, exact_guards, float_guards, guards_of, it_state_at
+from host.emulator.guards import Guard, exact_guards, float_guards, guards_of, it_state_at, stores_conditionally
 from host.emulator.thumb import decode
 
 
@@ -35,25 +35,47 @@ class Blocks:
 
     def _guard(self, index: int, code: bytes, address: int) -> None:
         early, late = guards_of(code, address, self.traps)
-        floats = float_guards(code, address)
-        if early or floats:
-            self._counter.watch(index, early, bool(floats))
+        attention = ATTENTION_FLOATS if float_guards(code, address) else 0
+        attention |= ATTENTION_FLASH if stores_conditionally(code, address) else 0
+        attention |= ATTENTION_ALWAYS if any(guard.conditional for guard in late) else 0
+        if early or attention:
+            self._counter.watch(index, early, attention)
         self._place(late, address, len(code))
 
     def _place(self, guards: list[Guard], address: int, size: int) -> None:
         for guard in guards:
-            if (guard.address, guard.kind) not in self.placed:
+            if not guard.conditional and (guard.address, guard.kind) not in self.placed:
                 self.placed.add((guard.address, guard.kind))
                 self._counter.place(guard)
         if guards:
             self._uc.ctl_remove_cache(address, address + size)
 
-    def resolve(self, index: int) -> None:
-        """A block that may not simply run: from now on its instructions are looked at one by one."""
+    def resolve(self, index: int) -> bool:
+        """A block that may not simply run: from now on its instructions are looked at one by one. False: it must be stepped through."""
         address, size, _ = self._counter.costs[index]
         code = self.code(address, size)
-        self._counter.watch(index, (), False)
-        self._place([*exact_guards(code, address, self.traps), *float_guards(code, address)], address, size)
+        if self._counter.state.attention & ATTENTION_FLASH and stores_conditionally(code, address):
+            return False
+        guards = self.guards(index)
+        by_step = any(guard.conditional for guard in guards.values())
+        self._counter.watch(index, (), ATTENTION_ALWAYS if by_step else ATTENTION_FLASH if stores_conditionally(code, address) else 0)
+        self._place(list(guards.values()), address, size)
+        return not by_step
+
+    def guards(self, index: int) -> dict[int, Guard]:
+        """All guards of a block by address."""
+        address, size, _ = self._counter.costs[index]
+        code = self.code(address, size)
+        return {guard.address: guard for guard in (*float_guards(code, address), *exact_guards(code, address, self.traps))}
+
+    def instructions(self, index: int) -> list[tuple[int, int]]:
+        """Address and end of each instruction of a block, which are known as blocks of their own from now on."""
+        address, size, _ = self._counter.costs[index]
+        found = [(one.address, one.address + one.size) for one in decode(self.code(address, size), address)]
+        for at, end in found:
+            if (at, end - at) not in self._counter.index_of:
+                self._counter.insert(at, end - at, block_cost(self.code(at, end - at), at))
+        return found
 
     def learn_again(self) -> None:
         """A trap was switched on for the first time: the blocks known by now have more to be looked at."""

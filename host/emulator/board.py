@@ -12,28 +12,19 @@ from unicorn import unicorn_const as uc_const
 from unicorn.unicorn_py3 import UcError
 
 from host.emulator import cpu as core
+from host.emulator import faults
 from host.emulator.blocks import Blocks
 from host.emulator.chip import PERIPHERALS, RESET_BY_PROGRAM, Nrf52840
-from host.emulator.counter import STOP_GUARD, STOP_MISS, STOP_NONE, STOP_SUSPECT, make_counter
+from host.emulator.counter import ATTENTION_FLASH, ATTENTION_FLOATS, STOP_GUARD, STOP_MISS, STOP_NONE, STOP_SUSPECT, make_counter
 from host.emulator.elf import FLASH_BYTES, Image
 from host.emulator.errors import BoardError, BoardFault
-from host.emulator.faults import (
-    ARM_STATE,
-    BREAKPOINT,
-    SVC_MASKED,
-    UNALIGNED_ACCESS,
-    describe_fault,
-    guarded_trouble,
-    invalid_return,
-    jump_trouble,
-    take_fault,
-    trouble_of,
-)
+from host.emulator.flash import store_to_flash
 from host.emulator.guards import DIV_0_TRP, UNALIGN_TRP
 from host.emulator.image import load_image
 from host.emulator.nvic import SVCALL, Nvic
 from host.emulator.report import Report, make_report
 from host.emulator.schedule import CLOCK_HZ, Schedule
+from host.emulator.stepping import back_to_step, step_through
 from host.emulator.system import CCR, CPACR, SCR, SLEEPONEXIT
 
 _NEVER = 0xF0F0F0F0  # an address no program reaches: emu_start wants one to stop at
@@ -70,12 +61,13 @@ class VirtualBoard:
         self._in_mmio = self._reset_wanted = self._sleeping = self._once_more = False
         self._until_event = False  # asleep by WFE
         self.fault_number = 0
-        self._bad_address = 0
+        self.stepped: tuple[int, int] | None = None  # the block that is stepped through, the address of its instruction
+        self._bad_address = self._bad_size = 0
         self._interrupt: int | None = None
         self.chip = Nrf52840(self, pcm)
         self.cpu.registers = self.chip.system.registers
         self.chip.system.on_control = self._control_changed
-        self.counter.call_on_float(self._on_float)
+        self.counter.call_on_float(self.on_float)
         self._map()
         self.nvic.on_change = self._soon
         self.schedule.on_change = self._not_later_than
@@ -117,7 +109,7 @@ class VirtualBoard:
         uc.emu_stop()
 
     def _on_bad_address(self, uc: Any, access: int, address: int, size: int, value: int, user: Any) -> bool:
-        self._bad_address = address
+        self._bad_address, self._bad_size = address, size
         return False
 
     def _soon(self) -> None:
@@ -136,6 +128,12 @@ class VirtualBoard:
         self.chip.power.add_reason(reason)
         self._reset_wanted = True
         self._soon()
+
+    def stall(self, cycles: int) -> None:
+        """The flash is not to be had for so long: a core that runs from it stands still."""
+        if self.cpu.pc < FLASH_BYTES:
+            self._charge(cycles)
+            self._soon()
 
     def set_cache(self, on: bool) -> None:
         self.counter.state.cache_on = int(on)
@@ -179,15 +177,21 @@ class VirtualBoard:
             self._soon()
 
     @property
-    def _fpu_on(self) -> bool:
+    def fpu_on(self) -> bool:
         return self.chip.system.registers[CPACR] >> 20 & 15 == 15
 
     def _watch_floats(self) -> None:
-        self.counter.state.float_watch = int(self.cpu.lazy or not self._fpu_on)
+        state, watched = self.counter.state, self.cpu.lazy or not self.fpu_on
+        state.attention = state.attention & ~ATTENTION_FLOATS | (ATTENTION_FLOATS if watched else 0)
 
-    def _on_float(self, address: int) -> None:
+    def watch_stores(self, on: bool) -> None:
+        """The program may write to flash."""
+        state = self.counter.state
+        state.attention = state.attention & ~ATTENTION_FLASH | (ATTENTION_FLASH if on else 0)
+
+    def on_float(self, address: int) -> None:
         """A floating point instruction is about to run: it is not allowed, or the interrupted program's registers are saved first."""
-        if not self._fpu_on:
+        if not self.fpu_on:
             self.counter.state.miss_address, self.counter.state.stop_reason = address, STOP_GUARD
             self.uc.emu_stop()
         elif self.cpu.lazy:
@@ -308,25 +312,37 @@ class VirtualBoard:
 
     def _execute(self, end: int) -> None:
         """Run blocks until a deadline, a new block, sleep, an exception or a fault."""
+        self.counter.state.deadline = self._deadline(end)
+        self._blocks_until(_NEVER)
+
+    def step(self, end: int) -> None:
+        """Run the instruction at PC, which ends at `end`."""
+        self.counter.state.deadline = _FOREVER
+        self.uc.ctl_remove_cache(self.cpu.pc, end)  # Unicorn heeds an end only when it translates
+        self._blocks_until(end)
+        self._soon()
+
+    def _blocks_until(self, end: int) -> None:
         state = self.counter.state
-        state.deadline = self._deadline(end)
         while True:
             state.stop_reason = STOP_NONE
             self._interrupt = None
             error = None
             try:
-                self.uc.emu_start(self.cpu.pc | 1, _NEVER)
+                self.uc.emu_start(self.cpu.pc | 1, end)
             except UcError as failure:
                 error = failure
             if state.stop_reason in (STOP_MISS, STOP_SUSPECT):
                 if not self.cpu.thumb:
                     state.stop_reason = STOP_NONE
-                    take_fault(self, ARM_STATE)
+                    faults.take_fault(self, faults.ARM_STATE)
                     return
                 if state.stop_reason == STOP_MISS:
                     self.blocks.learn(state.miss_address, state.miss_size)
-                else:
-                    self.blocks.resolve(state.miss_address)
+                elif not self.blocks.resolve(state.miss_address):
+                    state.stop_reason = STOP_NONE
+                    step_through(self, state.miss_address)
+                    return
                 if not self.blocks.to_mark:
                     continue
             break
@@ -334,8 +350,8 @@ class VirtualBoard:
         if self.blocks.to_mark:
             self.blocks.mark()
         if reason == STOP_GUARD:
-            take_fault(self, guarded_trouble(self.blocks.code(state.miss_address, 4), self._fpu_on))
-        elif reason == STOP_NONE:
+            faults.take_fault(self, faults.guarded_trouble(self.blocks.code(state.miss_address, 4), self.fpu_on))
+        elif reason == STOP_NONE and (error is not None or self.cpu.pc != end):
             self._stopped_by_program(error)
 
     def _stopped_by_program(self, error: UcError | None) -> None:
@@ -344,16 +360,16 @@ class VirtualBoard:
             self.counter.settle(pc)
             self.cpu.read_masks()
             if self.nvic.group(self.nvic.priority(SVCALL)) >= self.nvic.execution_priority():
-                take_fault(self, SVC_MASKED)
+                faults.take_fault(self, faults.SVC_MASKED)
             else:
                 self.enter(SVCALL, pc)
         elif self._interrupt == _EXC_RETURN_INTERRUPT:
             self.counter.settle(pc)
             self._leave(pc | 1)
         elif self._interrupt == _BKPT_INTERRUPT:
-            take_fault(self, BREAKPOINT)
+            faults.take_fault(self, faults.BREAKPOINT)
         elif self._interrupt == _PREFETCH_ABORT_INTERRUPT:
-            take_fault(self, jump_trouble(pc))
+            faults.take_fault(self, faults.jump_trouble(pc))
         elif self._interrupt is not None:
             raise self.fault(f"exception {self._interrupt} of the core")
         else:
@@ -375,13 +391,13 @@ class VirtualBoard:
                 return
             loaded = self.cpu.pop(code)
         except core.InvalidReturn as wrong:
-            take_fault(self, invalid_return(str(wrong), wrong.in_handler), code if wrong.in_handler else None)
+            faults.take_fault(self, faults.invalid_return(str(wrong), wrong.in_handler), code if wrong.in_handler else None)
             return
         self._charge(core.RETURN_CYCLES + (core.FLOAT_CYCLES if loaded else 0))
         if not code & 0x10:
             self._watch_floats()
         if not self.cpu.returned_to_thumb:
-            take_fault(self, ARM_STATE)
+            faults.take_fault(self, faults.ARM_STATE)
         elif code & 8 and self.chip.system.registers[SCR] & SLEEPONEXIT:
             self._sleeping, self._until_event = True, False
 
@@ -397,19 +413,17 @@ class VirtualBoard:
             self.counter.settle(pc)
             self._sleeping = not (self.nvic.event or before[0] == _SEV)
             self._until_event, self.nvic.event = True, False
-        elif self.counter.state.poison_register:
-            state = self.counter.state
-            self.uc.reg_write(state.poison_register, state.poison_value)
-            state.poison_register = 0
-            take_fault(self, UNALIGNED_ACCESS)
         elif error is not None:
-            trouble = trouble_of(self, error, self._bad_address)
+            back_to_step(self)
+            if error.errno == uc_const.UC_ERR_WRITE_PROT and store_to_flash(self, self._bad_address, self._bad_size):
+                return
+            trouble = faults.trouble_of(self, error, self._bad_address)
             if trouble is None:
                 raise self.fault(str(error))
-            take_fault(self, trouble)
+            faults.take_fault(self, trouble)
 
     def fault(self, what: str) -> BoardFault:
-        return describe_fault(self, what)
+        return faults.describe_fault(self, what)
 
     # --- the outside -----------------------------------------------------------------------------------------------------
 

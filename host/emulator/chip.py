@@ -6,12 +6,10 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from unicorn import unicorn_const as uc_const
-
-from host.emulator.elf import FLASH_BYTES
+from host.emulator.flash import PAGE, UICR, Nvmc
 from host.emulator.interconnect import Gpio, Gpiote, Ppi, Watchdog
 from host.emulator.microphone import Pdm
-from host.emulator.peripherals import FLAG_WORDS, Chip, Idle, Nvmc, Peripheral, PowerClock, Rng, Temp, Unknown
+from host.emulator.peripherals import FLAG_WORDS, Chip, Idle, Peripheral, PowerClock, Rng, Temp, Unknown
 from host.emulator.serial_port import Uarte
 from host.emulator.system import SystemSpace
 from host.emulator.timers import Rtc, Timer
@@ -55,7 +53,8 @@ class Nrf52840:
         for base, name in ((0x4001C000, "PWM0"), (0x40021000, "PWM1"), (0x40022000, "PWM2"), (0x4002D000, "PWM3"), (0x40027000, "USBD")):
             Idle(bus, base, None, name)
         self.microphone = Pdm(bus, pcm)
-        Nvmc(bus, board.set_cache, self._set_writable, self._erase)
+        self.nvmc = Nvmc(bus, board.set_cache, lambda address, size: board.uc.mem_write(address, b"\xff" * size), board.stall,
+                         board.watch_stores)
         self.ports = [Gpio(bus, 0x50000000, "P0", self._on_pins), Gpio(bus, 0x50000300, "P1", self._on_pins)]
         self.gpiote.ports = self.ports
 
@@ -83,13 +82,6 @@ class Nrf52840:
         if self.on_leds and leds != self._leds:
             self._leds = leds
             self.on_leds(leds)
-
-    def _set_writable(self, on: bool) -> None:
-        rights = uc_const.UC_PROT_READ | uc_const.UC_PROT_EXEC | (uc_const.UC_PROT_WRITE if on else 0)
-        self._board.uc.mem_protect(0, FLASH_BYTES, rights)
-
-    def _erase(self, address: int) -> None:
-        self._board.uc.mem_write(address & ~0xFFF & FLASH_BYTES - 1, b"\xff" * 4096)
 
     def regions(self) -> Iterator[tuple[int, int, Callable[[int, int], int], Callable[[int, int, int], None]]]:
         """Mapped registers: address, bytes, read(offset, size), write(offset, size, value)."""
@@ -130,12 +122,13 @@ class Nrf52840:
         """Factory and user information: the chip's identity, reset on pin 18, NFC pins as GPIO."""
         factory = _page({0x010: 4096, 0x014: 256, 0x060: 0x33333333, 0x064: 0x52840000, 0x0A0: 1, 0x0A4: 0x12345678, 0x0A8: 0x9ABC,
                          0x100: 0x52840, 0x104: 0x41414430, 0x108: 0x2004, 0x10C: 256, 0x110: 1024, 0x130: 8, 0x134: 3})
-        yield 0x10000000, factory + _page({0x200: 18, 0x204: 18, 0x208: 0xFFFFFFFF, 0x20C: 0xFFFFFFFE})
+        yield 0x10000000, factory
+        yield UICR, _page({0x200: 18, 0x204: 18, 0x208: 0xFFFFFFFF, 0x20C: 0xFFFFFFFE})
         yield 0xF0000000, bytes(0xFE0) + struct.pack("<4I", 8, 0, 0x30, 0) + bytes(16)
 
 
 def _page(words: dict[int, int]) -> bytes:
-    page = bytearray(b"\xff" * 4096)
+    page = bytearray(b"\xff" * PAGE)
     for offset, value in words.items():
         page[offset:offset + 4] = struct.pack("<I", value)
     return bytes(page)

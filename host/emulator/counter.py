@@ -31,7 +31,7 @@ from host.emulator.guards import DIV_0_TRP, FLOATING_POINT, MAX_TERMS, TRAPPED_A
 STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_GUARD = range(6)
 CORE_REGISTERS = (*range(UC_ARM_REG_R0, UC_ARM_REG_R0 + 13), UC_ARM_REG_SP, UC_ARM_REG_LR)
 MASK_REGISTERS = (UC_ARM_REG_BASEPRI, UC_ARM_REG_FAULTMASK, UC_ARM_REG_PRIMASK)
-_NOWHERE = 0x70000000
+ATTENTION_FLOATS, ATTENTION_FLASH, ATTENTION_ALWAYS = 1, 2, 4  # floating point instructions; stores in IT blocks; whatever it is
 _BLOCKS = 1 << 17
 _TABLE_BITS = 19
 _CACHE = Path(__file__).resolve().parent.parent.parent / "build" / "emulator"
@@ -41,7 +41,7 @@ _ON_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_uint64)
 class _Block(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_uint32) for name in ("address", "size", "cached", "uncached", "taken_cached", "taken_uncached", "conditional",
-                                               "instructions", "first_guard", "guards", "floats", "unused")),
+                                               "instructions", "first_guard", "guards", "attention", "unused")),
         *((name, ctypes.c_uint64) for name in ("executed", "taken")),
     )
 
@@ -52,15 +52,14 @@ class _State(ctypes.Structure):
         *((name, ctypes.c_uint32) for name in ("cache_on", "poll_masks", "stop_reason", "miss_address", "miss_size")),
         ("masks", ctypes.c_uint32 * 3), ("mask_registers", ctypes.c_int32 * 3), ("table_bits", ctypes.c_uint32),
         ("engine", ctypes.c_uint64), ("emu_stop", ctypes.c_void_p), ("reg_read", ctypes.c_void_p),
-        ("blocks", ctypes.c_void_p), ("table", ctypes.c_void_p), ("traps", ctypes.c_uint32), ("float_watch", ctypes.c_uint32),
-        ("poison_register", ctypes.c_int32), ("poison_value", ctypes.c_uint32), ("reg_write", ctypes.c_void_p),
+        ("blocks", ctypes.c_void_p), ("table", ctypes.c_void_p), ("traps", ctypes.c_uint32), ("attention", ctypes.c_uint32),
         ("guards", ctypes.c_void_p), ("on_float", ctypes.c_void_p),
     )
 
 
 class _Guard(ctypes.Structure):
     _fields_ = (
-        ("state", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in ("kind", "conditional", "offset", "mask")),
+        ("state", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in ("kind", "offset", "mask", "unused")),
         ("registers", ctypes.c_int32 * MAX_TERMS), ("factors", ctypes.c_uint32 * MAX_TERMS),
     )
 
@@ -84,6 +83,7 @@ class Counter(ABC):
     """What both counters offer; `state` has the fields of native.c's counter_state."""
 
     state: Any
+    _uc: Any
     costs: dict[int, tuple[int, int, BlockCost]]  # index -> address, size, cost
     index_of: dict[tuple[int, int], int]  # and back
     name: str
@@ -93,15 +93,15 @@ class Counter(ABC):
         """Make a block known, before it first runs; its index."""
 
     @abstractmethod
-    def watch(self, index: int, guards: Sequence[Guard], floats: bool) -> None:
-        """Stop with STOP_SUSPECT (`miss_address` is the index) where this block begins and a guard is hit, or, with
-        `state.float_watch`, always when it has floating point instructions."""
+    def watch(self, index: int, guards: Sequence[Guard], attention: int) -> None:
+        """Stop with STOP_SUSPECT (`miss_address` is the index) where this block begins while a guard is hit, or `state.attention` shares
+        a bit with this one."""
 
     @abstractmethod
     def place(self, guard: Guard) -> None:
         """Stop with STOP_GUARD in front of the instruction, at `miss_address`, when it is hit; call on_float for a floating point one.
 
-        A conditional one cannot be stopped: it runs into an address where there is nothing, with `state.poison_register` set.
+        Not in IT blocks: there Unicorn does not stop.
         """
 
     @abstractmethod
@@ -110,7 +110,7 @@ class Counter(ABC):
 
     @abstractmethod
     def call_on_float(self, call: Callable[[int], None]) -> None:
-        """Whom to tell of the address of a placed floating point instruction that is about to run while `state.float_watch` is set."""
+        """Whom to tell of the address of a placed floating point instruction that is about to run under ATTENTION_FLOATS."""
 
     @abstractmethod
     def settle(self, address: int) -> None:
@@ -131,6 +131,14 @@ class Counter(ABC):
     def current(self) -> tuple[int, int, BlockCost] | None:
         """Address, size and cost of the block in execution."""
         return self.costs.get(int(self.state.last) - 1)
+
+    def is_hit(self, guard: Guard) -> bool:
+        """Whether the instruction must not run now."""
+        trap = {TRAPPED_ALIGNED: UNALIGN_TRP, TRAPPED_DIVISION: DIV_0_TRP}.get(guard.kind)
+        if trap is not None and not self.state.traps & trap:
+            return False
+        total: int = guard.offset + sum(factor * self._uc.reg_read(CORE_REGISTERS[number]) for number, factor in guard.terms)
+        return total & 0xFFFFFFFF == 0 if guard.kind == TRAPPED_DIVISION else total & guard.mask != 0
 
     def _add(self, cost: BlockCost, change: int) -> None:
         state = self.state
@@ -153,13 +161,13 @@ class NativeCounter(Counter):
         self._uc, self._library, self.costs, self.index_of = uc, library, {}, {}
         self._blocks, self._guards, self._guard_count = (_Block * _BLOCKS)(), (_Guard * _BLOCKS)(), 0
         self._table = (ctypes.c_uint32 * (1 << _TABLE_BITS))()
-        self.state = _State(cache_on=0, table_bits=_TABLE_BITS, engine=uc._uch.value if hasattr(uc._uch, "value") else uc._uch)
+        self.state = _State(cache_on=0, attention=ATTENTION_ALWAYS, table_bits=_TABLE_BITS,
+                            engine=uc._uch.value if hasattr(uc._uch, "value") else uc._uch)
         self.state.mask_registers[:] = MASK_REGISTERS
         self.state.emu_stop = ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value
         self.state.reg_read = ctypes.cast(uclib.uc_reg_read, ctypes.c_void_p).value
         self.state.blocks = ctypes.addressof(self._blocks)
         self.state.table = ctypes.addressof(self._table)
-        self.state.reg_write = ctypes.cast(uclib.uc_reg_write, ctypes.c_void_p).value
         self.state.guards = ctypes.addressof(self._guards)
         self._hooks: list[Any] = []
         self._hook(uc_const.UC_HOOK_BLOCK, library.counter_block, 1, 0)
@@ -182,18 +190,18 @@ class NativeCounter(Counter):
         self._library.counter_insert(ctypes.byref(self.state), ctypes.c_uint32(index))
         return index
 
-    def watch(self, index: int, guards: Sequence[Guard], floats: bool) -> None:
+    def watch(self, index: int, guards: Sequence[Guard], attention: int) -> None:
         first, self._guard_count = self._guard_count, self._guard_count + len(guards)
         if self._guard_count > _BLOCKS:
             raise RuntimeError(f"more than {_BLOCKS} watched addresses")
         for at, guard in enumerate(guards, first):
             self._guards[at] = self._native(guard)
         block = self._blocks[index]
-        block.first_guard, block.guards, block.floats = first, len(guards), floats
+        block.first_guard, block.guards, block.attention = first, len(guards), attention
 
     def _native(self, guard: Guard) -> _Guard:
         registers, factors = [CORE_REGISTERS[number] for number, _ in guard.terms], [factor for _, factor in guard.terms]
-        return _Guard(ctypes.addressof(self.state), guard.kind, guard.conditional, guard.offset & 0xFFFFFFFF, guard.mask,
+        return _Guard(ctypes.addressof(self.state), guard.kind, guard.offset & 0xFFFFFFFF, guard.mask, 0,
                       (ctypes.c_int32 * MAX_TERMS)(*registers), (ctypes.c_uint32 * MAX_TERMS)(*factors))
 
     def place(self, guard: Guard) -> None:
@@ -235,8 +243,8 @@ class NativeCounter(Counter):
 class _PythonState:
     def __init__(self) -> None:
         self.active = self.deadline = self.cached = self.uncached = self.instructions = self.last = self.access_pc = 0
-        self.cache_on = self.poll_masks = self.stop_reason = self.miss_address = self.miss_size = self.traps = self.float_watch = 0
-        self.poison_register = self.poison_value = 0
+        self.cache_on = self.poll_masks = self.stop_reason = self.miss_address = self.miss_size = self.traps = 0
+        self.attention = ATTENTION_ALWAYS
         self.masks = [0, 0, 0]
 
 
@@ -248,7 +256,7 @@ class PythonCounter(Counter):
     def __init__(self, uc: Any) -> None:
         self._uc, self.costs, self.index_of, self.state = uc, {}, {}, _PythonState()
         self._records: list[BlockRecord] = []
-        self._watched: dict[int, tuple[Sequence[Guard], bool]] = {}
+        self._watched: dict[int, tuple[Sequence[Guard], int]] = {}
         self._on_float: Callable[[int], None] = lambda address: None
         uc.hook_add(uc_const.UC_HOOK_BLOCK, self._block)
 
@@ -273,8 +281,8 @@ class PythonCounter(Counter):
             state.miss_address, state.miss_size = address, size
             self._stop(STOP_MISS)
             return
-        guards, floats = self._watched.get(index, ((), False))
-        if (floats and state.float_watch) or any(self._is_hit(guard) for guard in guards):
+        guards, attention = self._watched.get(index, ((), 0))
+        if attention & state.attention or any(self.is_hit(guard) for guard in guards):
             state.miss_address = index
             self._stop(STOP_SUSPECT)
             return
@@ -299,8 +307,8 @@ class PythonCounter(Counter):
         self._records.append(BlockRecord(address, size, cost))
         return index
 
-    def watch(self, index: int, guards: Sequence[Guard], floats: bool) -> None:
-        self._watched[index] = guards, floats
+    def watch(self, index: int, guards: Sequence[Guard], attention: int) -> None:
+        self._watched[index] = guards, attention
 
     def recount(self, index: int, change: int) -> None:
         self._records[index].executed += change
@@ -309,32 +317,16 @@ class PythonCounter(Counter):
     def call_on_float(self, call: Callable[[int], None]) -> None:
         self._on_float = call
 
-    def _is_hit(self, guard: Guard) -> bool:
-        trap = {TRAPPED_ALIGNED: UNALIGN_TRP, TRAPPED_DIVISION: DIV_0_TRP}.get(guard.kind)
-        if trap is not None and not self.state.traps & trap:
-            return False
-        total: int = guard.offset + sum(factor * self._uc.reg_read(CORE_REGISTERS[number]) for number, factor in guard.terms)
-        return total & 0xFFFFFFFF == 0 if guard.kind == TRAPPED_DIVISION else total & guard.mask != 0
-
-    def _poison(self, guard: Guard) -> None:
-        state, base = self.state, CORE_REGISTERS[guard.terms[0][0]]
-        state.poison_register, state.poison_value = base, self._uc.reg_read(base)
-        beside = sum(factor * self._uc.reg_read(CORE_REGISTERS[number]) for number, factor in guard.terms[1:])
-        self._uc.reg_write(base, (_NOWHERE - beside) & 0xFFFFFFFF)
-
     def place(self, guard: Guard) -> None:
         def look(uc: Any, address: int, size: int, user: Any) -> None:
             if self.state.stop_reason:
                 return
             if guard.kind == FLOATING_POINT:
-                if self.state.float_watch:
+                if self.state.attention & ATTENTION_FLOATS:
                     self._on_float(address)
-            elif self._is_hit(guard):
+            elif self.is_hit(guard):
                 self.state.miss_address = address
-                if guard.conditional and guard.kind != TRAPPED_DIVISION:
-                    self._poison(guard)
-                else:
-                    self._stop(STOP_GUARD)
+                self._stop(STOP_GUARD)
         self._uc.hook_add(uc_const.UC_HOOK_CODE, look, begin=guard.address, end=guard.address)
 
     def hook_access(self, address: int) -> None:

@@ -27,6 +27,7 @@ _FRAME = [arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_RE
 _FLOATS = [arm.UC_ARM_REG_S0 + index for index in range(16)]
 _UNSTACK = [arm.UC_ARM_REG_XPSR_NZCVQG, arm.UC_ARM_REG_CONTROL, *_FRAME, arm.UC_ARM_REG_PC]
 _FPCA, _SPSEL, _ALIGNED, _THUMB = 4, 2, 1 << 9, 1 << 24
+IT_BITS = 0x0600FC00  # of XPSR
 _SFPA = 8  # Unicorn thinks itself a secure ARMv8-M core: without this bit it would reset FPSCR at the next instruction
 
 
@@ -133,11 +134,20 @@ class Cpu:
     def thumb(self) -> bool:
         return bool(self.uc.reg_read(arm.UC_ARM_REG_XPSR) & _THUMB)
 
+    @property
+    def passes(self) -> bool:
+        """Whether the IT block, if there is one here, lets the next instruction run."""
+        status = self.uc.reg_read(arm.UC_ARM_REG_XPSR)
+        it_state = status >> 25 & 3 | status >> 8 & 0xFC
+        condition = it_state >> 4 if it_state & 15 else 14
+        n, z, c, v = (bool(status >> bit & 1) for bit in (31, 30, 29, 28))
+        return condition >= 14 or (z, c, n, v, c and not z, n == v, n == v and not z)[condition >> 1] != bool(condition & 1)
+
     def look(self) -> tuple[list[int], int, bool]:
         """The masks (copied to the NVIC too), PC, and whether it stands in an IT block."""
         *masks, pc, status = self._whereabouts.read()
         self._mask(masks)
-        return masks, pc, bool(status & 0x0600FC00)
+        return masks, pc, bool(status & IT_BITS)
 
     def push(self, return_address: int) -> int:
         """Stack the frame of what runs now and go to the main stack; the EXC_RETURN that comes back to it.

@@ -10,27 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from host.emulator.thumb import PC, SP, expand_immediate, halves_of
+from host.emulator.thumb import PC, SP, Kind, decode, expand_immediate, halves_of
 
 ALWAYS_ALIGNED, TRAPPED_ALIGNED, TRAPPED_DIVISION, FLOATING_POINT = range(4)
 UNALIGN_TRP, DIV_0_TRP = 1 << 3, 1 << 4  # bits of CCR
 MAX_TERMS = 3
+_STORES = (Kind.STORE, Kind.STORE_MULTIPLE, Kind.STORE_FLOAT)
 _WIDE = 0xE800  # first halves of 32-bit instructions begin here
 
 
 @dataclass(frozen=True)
 class Guard:
-    """The instruction at `address` must not run when its sum of registers, and of `offset`, has a bit of `mask`; a division: is 0.
-
-    conditional: it stands in an IT block. There a division by zero, or the FPU while it is off, is noticed at the block's end only.
-    """
+    """The instruction at `address` must not run when its sum of registers, and of `offset`, has a bit of `mask`; a division: is 0."""
 
     address: int
     kind: int
     terms: tuple[tuple[int, int], ...] = ()  # (core register, factor)
     offset: int = 0
     mask: int = 0
-    conditional: bool = False
+    conditional: bool = False  # in an IT block
 
 
 Form = tuple[tuple[int, ...], int] | None  # factors of r0..r15 as the block found them and a constant, modulo 4; None: not known
@@ -85,6 +83,12 @@ def float_guards(code: bytes, address: int) -> list[Guard]:
             if not conditional:
                 break
     return found
+
+
+def stores_conditionally(code: bytes, address: int) -> bool:
+    """The block has a store in an IT block."""
+    inside = {at for at, _, _, conditional, _ in conditions(code, address) if conditional}
+    return bool(inside) and any(one.address in inside and one.kind in _STORES for one in decode(code, address))
 
 
 def guards_of(code: bytes, address: int, traps: int) -> tuple[list[Guard], list[Guard]]:

@@ -5,7 +5,7 @@
 
 enum { STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_GUARD };
 enum { ALWAYS_ALIGNED, TRAPPED_ALIGNED, TRAPPED_DIVISION, FLOATING_POINT };
-#define NOWHERE 0x70000000u
+enum { ATTENTION_FLOATS = 1 };
 enum { REG_BASEPRI = 0, REG_FAULTMASK = 1, REG_PRIMASK = 2 };
 
 typedef struct {
@@ -14,7 +14,7 @@ typedef struct {
     uint32_t taken_cached, taken_uncached;  /* added when its conditional branch is taken */
     uint32_t conditional, instructions;
     uint32_t first_guard, guards;           /* what to look at before the block runs */
-    uint32_t floats, unused;                /* it has floating point instructions whose guards are not placed yet */
+    uint32_t attention, unused;             /* it does not simply run while the state's attention shares a bit */
     uint64_t executed, taken;
 } block_record;
 
@@ -23,7 +23,7 @@ struct counter_state;
 /* guards.py says what it means: the sum of factor times register, and offset, must have no bit of mask; a division: must not be 0. */
 typedef struct {
     struct counter_state *state;
-    uint32_t kind, conditional, offset, mask;
+    uint32_t kind, offset, mask, unused;
     int32_t registers[3];
     uint32_t factors[3];
 } guard;
@@ -43,10 +43,7 @@ typedef struct counter_state {
     block_record *blocks;
     uint32_t *table; /* open addressing on the block's address: index + 1 */
     uint32_t traps;        /* CCR: which of the guards with a trap bit count */
-    uint32_t float_watch;  /* a floating point instruction wants to be known of */
-    int32_t poison_register; /* 0: none */
-    uint32_t poison_value;   /* what it held */
-    int (*reg_write)(void *, int, const void *);
+    uint32_t attention;    /* what is watched for now; counter.py has the bits */
     guard *guards;
     void (*on_float)(uint64_t address);
 } counter_state;
@@ -109,33 +106,25 @@ static int is_hit(const counter_state *s, const guard *g) {
     return g->kind == TRAPPED_DIVISION ? !sum : (sum & g->mask) != 0;
 }
 
-/* True when the block must not simply run: a guard is hit, or a floating point instruction is waited for. */
+/* True when the block must not simply run. */
 static int is_suspect(const counter_state *s, const block_record *b) {
-    if (b->floats && s->float_watch) return 1;
+    if (b->attention & s->attention) return 1;
     for (uint32_t i = 0; i < b->guards; i++)
         if (is_hit(s, &s->guards[b->first_guard + i])) return 1;
     return 0;
 }
 
-/* In front of a guarded instruction (inside an IT block: only when it runs): stops when it must not run. A stop inside an IT block would
-   come too late, so there the address is turned into one where there is nothing, and poison_register tells. */
+/* In front of a guarded instruction outside IT blocks: stops when it must not run. */
 void counter_guard(void *engine, uint64_t address, uint32_t size, void *user) {
     const guard *g = user;
     counter_state *s = g->state;
+    (void)engine;
     (void)size;
     if (s->stop_reason) return;
     if (g->kind == FLOATING_POINT) {
-        if (s->float_watch) s->on_float(address);
-        return;
-    }
-    if (!is_hit(s, g)) return;
-    s->miss_address = (uint32_t)address;
-    if (g->conditional && g->kind != TRAPPED_DIVISION) {
-        uint32_t nowhere = NOWHERE - (g->factors[1] ? g->factors[1] * read_register(s, g->registers[1]) : 0);
-        s->poison_register = g->registers[0];
-        s->poison_value = read_register(s, s->poison_register);
-        s->reg_write(engine, s->poison_register, &nowhere);
-    } else {
+        if (s->attention & ATTENTION_FLOATS) s->on_float(address);
+    } else if (is_hit(s, g)) {
+        s->miss_address = (uint32_t)address;
         stop(s, STOP_GUARD);
     }
 }
@@ -164,7 +153,7 @@ void counter_block(void *engine, uint64_t address, uint32_t size, void *user) {
         return;
     }
     block_record *b = &s->blocks[found - 1];
-    if ((b->guards || b->floats) && is_suspect(s, b)) {
+    if ((b->guards || b->attention) && is_suspect(s, b)) {
         s->miss_address = found - 1;
         stop(s, STOP_SUSPECT);
         return;

@@ -261,30 +261,6 @@ class PowerClock(Peripheral):
         self.event(event)
 
 
-class Nvmc(Peripheral):
-    """Flash controller: always ready; ICACHECNF decides which of the two cycle figures is the board's time."""
-
-    names: Mapping[int, str] = {0x400: "READY", 0x408: "READYNEXT", 0x504: "CONFIG", 0x508: "ERASEPAGE", 0x50C: "ERASEALL",
-             0x514: "ERASEUICR",
-             0x540: "ICACHECNF", 0x548: "IHIT", 0x54C: "IMISS"}
-
-    def __init__(self, chip: Chip, set_cache: Callable[[bool], None], set_writable: Callable[[bool], None],
-                 erase: Callable[[int], None]) -> None:
-        super().__init__(chip, 0x4001E000, None, "NVMC")
-        self._set_cache, self._set_writable, self._erase = set_cache, set_writable, erase
-
-    def value_of(self, offset: int) -> int:
-        return 1 if offset in (0x400, 0x408) else super().value_of(offset)
-
-    def changed(self, offset: int, value: int) -> None:
-        if offset == 0x540:
-            self._set_cache(bool(value & 1))
-        elif offset == 0x504:
-            self._set_writable(value & 3 == 1)
-        elif offset == 0x508 and self.registers.get(0x504, 0) & 3 == 2:
-            self._erase(value)
-
-
 class Rng(Peripheral):
     """Random bytes from a fixed seed, one each 30 us."""
 

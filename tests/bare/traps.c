@@ -21,6 +21,8 @@ __attribute__((used)) static void fault_body(uint32_t *frame, uint32_t exc_retur
     result(CFSR & ~0x00008200u);  // whether a store is precise is a matter of write buffers
     result(HFSR);
     if (CFSR & 0x8000) result(BFAR);
+    if (!resume) result(*(uint16_t *)frame[6]);  // the instruction
+    result(frame[7] & 0x0600FC00);
     result(exc_return);
     result(SHCSR & 0xFFF);
     if (CFSR & 0x80000) CPACR |= 0xF00000;  // NOCP: switch it on and try again
@@ -62,6 +64,8 @@ static void unaligned(uint32_t where) {  // each of them faults without any trap
     HERE("ldr r2, [%0]\n str r2, [%0]\n ldrh r3, [%0]\n strh r3, [%0, #4]", "r"(at));  // these may be unaligned
     HERE("cmp %0, #0\n itt eq\n ldrdeq r2, r3, [%0]\n ldmiaeq.w %0, {r2, r3}", "r"(at));     // and these are not executed
     HERE("cmp %0, #0\n ite ne\n ldrdne r2, r3, [%0]\n moveq r2, #1", "r"(at));                // this one is
+    HERE("cmp %0, #0\n ittt ne\n addne r2, #1\n strdne r2, r3, [%0]\n movne r3, #7", "r"(at));
+    HERE("cmp %0, #0\n itt ne\n movne r2, #1\n stmiane.w %0, {r2, r3}", "r"(at));
 }
 
 static void others(void) {
