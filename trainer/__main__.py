@@ -282,6 +282,23 @@ def roofline(action: Annotated[str, typer.Argument(help="chips, models, measure 
         typer.echo(f"{file}")
 
 
+@app.command()
+def tvm(what: Annotated[str, typer.Argument(help="conv1d, gemm, conv2d or depthwise; firmware: a run's engine tvm; table: everything")],
+        run: Annotated[Path, typer.Argument(help="the run that firmware compiles")] = Path("reference"),
+        target: Annotated[str, typer.Option(help="cpu, cuda or cortex-m4 (int8 on the virtual board)")] = "cpu",
+        method: Annotated[str, typer.Option(help="original, manual or auto")] = "manual",
+        size: Annotated[str, typer.Option(help="sizes with commas between, if not the usual ones")] = "",
+        trials: Annotated[int, typer.Option(help="candidates that auto measures, at most 128")] = 128,
+        replay: Annotated[bool, typer.Option(help="take auto's schedule from the log where it is in there")] = True,
+        generator: Annotated[str, typer.Option(help="of firmware: llvm or c")] = "llvm",
+        out: Annotated[Path, typer.Option(help="for IR, sources and firmware; of table: the file")] = Path("build/tvm")) -> None:
+    """Schedules compiled by Apache TVM: by hand or searched, for this CPU, a GPU, the Cortex-M4; each beside torch, numpy or our engine."""
+    from trainer.tvm.command import run_command
+
+    for line in run_command(what, run, target, method, size, trials, replay, generator, out):
+        typer.echo(line)
+
+
 def _absolute(data: str) -> str:
     return data if data in ("synthetic", "speech_commands") else str(Path(data).resolve())
 

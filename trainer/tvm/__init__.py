@@ -1,1 +1,1 @@
-"""Schedules written and searched for with Apache TVM, for this CPU, a GPU and the Cortex-M4; a leaf that nothing imports but its command."""
+"""Schedules by hand and searched for, compiled by Apache TVM: this CPU, a GPU, the Cortex-M4; a leaf that only its command imports."""

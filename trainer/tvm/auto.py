@@ -100,7 +100,8 @@ def tune(primitive: Primitive, sizes: Sizes, target: tvm.target.Target, trials: 
     best = min(good, key=lambda record: sum(map(float, record.run_secs)) / len(record.run_secs))
     seconds = sum(map(float, best.run_secs)) / len(best.run_secs)
     trace = json.loads(json.dumps(_plain(best.trace.as_json())))
-    return {"target": str(target.attrs.get("mcpu", target.kind.name)), "trials": len(records), "microseconds": round(seconds * 1e6, 2), "trace": trace}
+    mcpu = str(target.attrs.get("mcpu", target.kind.name))
+    return {"target": mcpu, "trials": len(records), "microseconds": round(seconds * 1e6, 2), "trace": trace}
 
 
 def _plain(value: Any) -> Any:

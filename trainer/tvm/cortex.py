@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,13 @@ from converter.codegen_lower import lower_layer
 from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Layer
 from trainer.tvm.cortex_intrin import register
 
+Tile = tuple[int, int]  # pixels, channels
+PIXELS, CHANNELS, MAX_UNROLL = 4, 2, 16
+
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A layer as TVM sees it. Its function takes pointers to the input, these constants, room for each stage kept in RAM, and the output."""
+    """A layer as TVM sees it. Its function takes pointers to the input, these constants, room for the stages kept in RAM, the output."""
 
     inputs: tuple[te.Tensor, ...]  # input, weights, bias, multiplier, shift
     constants: tuple[NDArray[Any], ...]  # from the weights on
@@ -105,21 +107,22 @@ def _requantize(total: Any, channel: list[Any], output: dict[str, int]) -> Any:
 
 # The steps, in order. Each changes the schedule and nothing else.
 
-def tile_registers(s: s_tir.Schedule, kernel: Kernel, generator: str) -> None:
+def tile_registers(s: s_tir.Schedule, kernel: Kernel, generator: str, tile: Tile) -> None:
     """Several sums at a time in registers: a weight once loaded serves PIXELS neighbouring outputs, a value of the input CHANNELS kernels
-    (a dense layer's input all of four outputs). The M4 has 13 registers to spare, so more sums than eight would be spilled."""
+    (a dense layer's input four outputs). Each output is made as soon as its sum is there, so a layer's sums (16,000 B for TinyConv's
+    convolution) need no RAM. The M4 has 13 registers: many more sums than these would be spilled."""
     block = s.get_sblock("sums")
     if kernel.is_conv:
         y, z, o, u, v = s.get_loops(block)
-        z, z_tile = s.split(z, [None, _divisor(_extent(s, z), PIXELS)])
-        o, o_tile = s.split(o, [None, _divisor(_extent(s, o), CHANNELS)])
+        z, z_tile = s.split(z, [None, _divisor(_extent(s, z), tile[0])])
+        o, o_tile = s.split(o, [None, _divisor(_extent(s, o), tile[1])])
         s.reorder(y, z, o, u, v, z_tile, o_tile)
-        outer, first, tiles = o, u, (z_tile, o_tile)
+        outer, first, tiles = o, u, [z_tile, o_tile]
     else:
         o, u = s.get_loops(block)
         o, o_tile = s.split(o, [None, _divisor(_extent(s, o), 4)])
         s.reorder(o, u, o_tile)
-        outer, first, tiles = o, u, (o_tile,)
+        outer, first, tiles = o, u, [o_tile]
     s.reverse_compute_at(s.get_sblock("out"), outer)
     for loop in (*tiles, *s.get_loops(s.get_sblock("out"))[-len(tiles):]):
         s.unroll(loop)
@@ -127,9 +130,9 @@ def tile_registers(s: s_tir.Schedule, kernel: Kernel, generator: str) -> None:
         s.unroll(loop)
 
 
-def dual_multiply(s: s_tir.Schedule, kernel: Kernel, generator: str) -> None:
-    """Two products per instruction: SMLAD multiplies two pairs of int16 and adds both to a sum. Pairs of a kernel row lie side by side in the
-    widened input and in the weights; a dense layer's int8 values are widened four at a time by SXTB16 on the way."""
+def dual_multiply(s: s_tir.Schedule, kernel: Kernel, generator: str, tile: Tile) -> None:
+    """Two products per instruction: SMLAD multiplies two pairs of int16 and adds both to a sum. Pairs of a kernel row lie side by side in
+    the widened input and in the weights; a dense layer's int8 values are widened four at a time by SXTB16 on the way."""
     width = 2 if kernel.is_conv else 4
     if not kernel.dual:
         return
@@ -141,7 +144,7 @@ def dual_multiply(s: s_tir.Schedule, kernel: Kernel, generator: str) -> None:
     s.tensorize(pair, f"kws_dot{width}_{generator}")
 
 
-def unroll_row(s: s_tir.Schedule, kernel: Kernel, generator: str) -> None:
+def unroll_row(s: s_tir.Schedule, kernel: Kernel, generator: str, tile: Tile) -> None:
     """Write a kernel row's pairs out one by one: no counter and no branch per pair, and every address is a constant from the row's start.
     Helps GCC; LLVM does it by itself. A dense layer has no row: four words at a time cost 3,000 cycles more there, so it is left alone."""
     if kernel.is_conv:
@@ -158,8 +161,6 @@ def _divisor(size: int, most: int) -> int:
     return next(n for n in range(most, 0, -1) if size % n == 0)
 
 
-PIXELS, CHANNELS, MAX_UNROLL = 4, 2, 16
-ORIGINAL = ()
 STEPS = (tile_registers, dual_multiply, unroll_row)
 
 
@@ -168,10 +169,10 @@ def kept_stages(kernel: Kernel, steps: int) -> tuple[te.Tensor, ...]:
     return kernel.stages[:-1] if steps else kernel.stages
 
 
-def scheduled(kernel: Kernel, steps: int, generator: str) -> s_tir.Schedule:
+def scheduled(kernel: Kernel, steps: int, generator: str, tile: Tile = (PIXELS, CHANNELS)) -> s_tir.Schedule:
     """The schedule after the first `steps` steps, for generator `c` or `llvm`."""
     register()
     schedule = s_tir.Schedule(te.create_prim_func([*kernel.inputs, *kept_stages(kernel, steps), kernel.output]))
     for step in STEPS[:steps]:
-        step(schedule, kernel, generator)
+        step(schedule, kernel, generator, tile)
     return schedule

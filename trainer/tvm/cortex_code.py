@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import tvm
@@ -12,7 +11,7 @@ from tvm.target import Target, codegen
 DEBUG = (".cfi", ".loc", ".file", ".fnstart", ".fnend", ".save", ".pad", ".setfp", ".vsave", ".cantunwind")
 TARGETS = {"c": Target("c"), "llvm": Target({"kind": "llvm", "mtriple": "thumbv7em-none-eabi", "mcpu": "cortex-m4", "mfloat-abi": "soft"})}
 
-@tirx.transform.prim_func_pass(opt_level=0)
+@tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
 def _plain_pointers(function: Any, _module: Any, _context: Any) -> Any:
     """Buffer parameters become pointers, so that no packed calling convention is needed."""
     pointers = [tirx.Var(buffer.name, buffer.data.ty) for buffer in function.params]
@@ -46,15 +45,16 @@ def source(schedule: s_tir.Schedule, name: str, generator: str) -> str:
 
 def _own_c(text: str) -> str:
     """The function alone: TVM's headers, its library's context and all declarations go (STUBS of cortex_firmware has what is called)."""
-    lines = [line for line in text.splitlines() if not line.startswith(("#", "extern", "//", "void* __tvm")) and not line.endswith(");") or line[:1] == " "]
+    noise = ("#", "extern", "//", "void* __tvm")
+    lines = [line for line in text.splitlines() if line.startswith(" ") or not (line.startswith(noise) or line.endswith(");"))]
     return "\n".join(lines).replace("TVM_DLL ", "static ").strip() + "\n"
 
 
 def _own_assembly(text: str, name: str) -> str:
-    """The function alone, without debug sections, unwinding and the half-precision helpers that TVM adds; its local labels carry its name."""
+    """The function alone, without debug sections, unwinding and TVM's half-precision helpers; its local labels carry its name."""
     kept, skipping = [], False
     for line in text.split("\t.section\t.text.tvm.fp16.conv")[0].splitlines():
-        word = (line.split("\t") + ["", ""])[1]
+        word = [*line.split("\t"), "", ""][1]
         if word in (".section", ".text"):
             skipping = ".debug" in line
         if not skipping and not word.startswith(DEBUG):

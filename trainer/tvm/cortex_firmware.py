@@ -5,7 +5,6 @@ The files keep the contract of model_aot.h, so the firmware is built from them l
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from converter.codegen_text import comment, string, wrapped
 from converter.graph import Add, Graph, Layer
 from converter.plan import ArenaPlan, plan_arena
 from trainer.errors import TrainerError
-from trainer.tvm.cortex import STEPS, Kernel, kept_stages, kernel_of, scheduled
+from trainer.tvm.cortex import CHANNELS, PIXELS, STEPS, Kernel, Tile, kept_stages, kernel_of, scheduled
 from trainer.tvm.cortex_code import source
 
 GENERATORS = ("c", "llvm")
@@ -71,25 +70,25 @@ static inline int32_t tvm_dot4(const int8_t *a, const int8_t *b, int32_t sum)
 
 
 
-def write_firmware(run: Path, out: Path, steps: int = len(STEPS), generator: str = "c") -> Graph:
-    """The folder OUT/firmware, made like `converter convert`, with TVM's code after the first `steps` steps of the schedule."""
+def write_firmware(run: Path, out: Path, steps: int | None = None, generator: str = "llvm", tile: Tile = (PIXELS, CHANNELS)) -> None:
+    """The folder OUT/firmware, made like `converter convert`, with TVM's code after the first `steps` steps of the schedule (None: all)."""
     if generator not in GENERATORS:
         raise TrainerError(f"tvm firmware: the code generator is one of {', '.join(GENERATORS)}, got {generator!r}; name one of these")
     loaded = conversion.load(run)
-    files = {**conversion.render(loaded), **{name: text.encode() for name, text in render(loaded.graph, steps, generator).items()}}
+    texts = render(loaded.graph, len(STEPS) if steps is None else steps, generator, tile)
+    files = {**conversion.render(loaded), **{name: text.encode() for name, text in texts.items()}}
     folder = out / "firmware"
     conversion.write_all(files, folder)
     if ASSEMBLY not in files:
         (folder / ASSEMBLY).unlink(missing_ok=True)
-    return loaded.graph
 
 
-def render(graph: Graph, steps: int, generator: str) -> dict[str, str]:
+def render(graph: Graph, steps: int, generator: str, tile: Tile = (PIXELS, CHANNELS)) -> dict[str, str]:
     """model_aot.c and .h, and for LLVM the functions' assembly."""
     kernels = [kernel_of(graph, layer) for layer in graph.layers]
     if not any(kernels):
         raise TrainerError("tvm firmware: TVM compiles convolutions and dense layers, the model has none; use `converter convert`")
-    schedules = {number: scheduled(kernel, steps, "c") for number, kernel in enumerate(kernels) if kernel}
+    schedules = {number: scheduled(kernel, steps, "c", tile) for number, kernel in enumerate(kernels) if kernel}
     texts = {number: source(schedule, f"tvm_layer{number}", "c") for number, schedule in schedules.items()}
     ours = {n: lower_layer(graph, layer) for n, layer in enumerate(graph.layers) if n not in texts}
     rooms = [_rooms(kernel, steps) if kernel else [] for kernel in kernels]
@@ -102,7 +101,7 @@ def render(graph: Graph, steps: int, generator: str) -> dict[str, str]:
     parts = [PROVENANCE, '#include "model_aot.h"\n\n#include "nn.h"\n', STUBS]
     files = {"model_aot.h": PROVENANCE + header}
     if generator == "llvm":
-        made = {n: source(scheduled(kernel, steps, "llvm"), f"tvm_layer{n}", "llvm") for n, kernel in enumerate(kernels) if kernel}
+        made = {n: source(scheduled(kernel, steps, "llvm", tile), f"tvm_layer{n}", "llvm") for n, kernel in enumerate(kernels) if kernel}
         files[ASSEMBLY] = "".join(made.values())
         texts = {number: _prototype(text) for number, text in texts.items()}
     for number, layer in enumerate(graph.layers):

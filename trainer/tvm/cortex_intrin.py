@@ -8,11 +8,10 @@ from __future__ import annotations
 from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
-# ruff: noqa: B018, F841
 # TVMScript: read by TVM's parser, not run. Buffer annotations are calls, which mypy cannot read; so match_buffer.
 
 
-@T.prim_func(s_tir=True)
+@T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
 def dot2_desc(a: T.handle, b: T.handle, c: T.handle) -> None:
     A = T.match_buffer(a, (2,), "int16", offset_factor=1)
     B = T.match_buffer(b, (2,), "int16", offset_factor=1)
@@ -26,7 +25,7 @@ def dot2_desc(a: T.handle, b: T.handle, c: T.handle) -> None:
                 C[0] = C[0] + T.cast(A[k], "int32") * T.cast(B[k], "int32")
 
 
-@T.prim_func(s_tir=True)
+@T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
 def dot2_c(a: T.handle, b: T.handle, c: T.handle) -> None:
     A = T.match_buffer(a, (2,), "int16", offset_factor=1)
     B = T.match_buffer(b, (2,), "int16", offset_factor=1)
@@ -37,7 +36,7 @@ def dot2_c(a: T.handle, b: T.handle, c: T.handle) -> None:
         C[0] = T.call_extern("int32", "tvm_dot2", T.address_of(A[0]), T.address_of(B[0]), C[0])
 
 
-@T.prim_func(s_tir=True)
+@T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
 def dot2_llvm(a: T.handle, b: T.handle, c: T.handle) -> None:
     A = T.match_buffer(a, (2,), "int16", offset_factor=1)
     B = T.match_buffer(b, (2,), "int16", offset_factor=1)
@@ -49,7 +48,7 @@ def dot2_llvm(a: T.handle, b: T.handle, c: T.handle) -> None:
                                        T.reinterpret(B.vload([0], "int16x2"), dtype="int32"), C[0], dtype="int32")
 
 
-@T.prim_func(s_tir=True)
+@T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
 def dot4_desc(a: T.handle, b: T.handle, c: T.handle) -> None:
     A = T.match_buffer(a, (4,), "int8", offset_factor=1)
     B = T.match_buffer(b, (4,), "int8", offset_factor=1)
@@ -63,7 +62,7 @@ def dot4_desc(a: T.handle, b: T.handle, c: T.handle) -> None:
                 C[0] = C[0] + T.cast(A[k], "int32") * T.cast(B[k], "int32")
 
 
-@T.prim_func(s_tir=True)
+@T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
 def dot4_c(a: T.handle, b: T.handle, c: T.handle) -> None:
     A = T.match_buffer(a, (4,), "int8", offset_factor=1)
     B = T.match_buffer(b, (4,), "int8", offset_factor=1)
@@ -74,7 +73,7 @@ def dot4_c(a: T.handle, b: T.handle, c: T.handle) -> None:
         C[0] = T.call_extern("int32", "tvm_dot4", T.address_of(A[0]), T.address_of(B[0]), C[0])
 
 
-@T.prim_func(s_tir=True)
+@T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
 def dot4_llvm(a: T.handle, b: T.handle, c: T.handle) -> None:
     A = T.match_buffer(a, (4,), "int8", offset_factor=1)
     B = T.match_buffer(b, (4,), "int8", offset_factor=1)
@@ -85,7 +84,8 @@ def dot4_llvm(a: T.handle, b: T.handle, c: T.handle) -> None:
         x: T.let = T.reinterpret(A.vload([0], "int8x4"), dtype="int32")
         w: T.let = T.reinterpret(B.vload([0], "int8x4"), dtype="int32")
         even: T.let = T.call_llvm_pure_intrin(
-            T.llvm_lookup_intrinsic_id("llvm.arm.smlad"), T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.arm.sxtb16"), x, dtype="int32"),
+            T.llvm_lookup_intrinsic_id("llvm.arm.smlad"),
+            T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.arm.sxtb16"), x, dtype="int32"),
             T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.arm.sxtb16"), w, dtype="int32"), C[0], dtype="int32")
         C[0] = T.call_llvm_pure_intrin(
             T.llvm_lookup_intrinsic_id("llvm.arm.smlad"),

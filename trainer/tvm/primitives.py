@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,8 @@ class Primitive:
             return self.default
         want = f"tvm {self.name}: --size takes {', '.join(self.size_names)}"
         if len(sizes) != len(self.size_names) or not all(1 <= size <= MAX_SIZE for size in sizes):
-            raise TrainerError(f"{want}, each 1 to {MAX_SIZE}, got {','.join(map(str, sizes))}; for example {','.join(map(str, self.default))}")
+            got, usual = (",".join(map(str, numbers)) for numbers in (sizes, self.default))
+            raise TrainerError(f"{want}, each 1 to {MAX_SIZE}, got {got}; for example {usual}")
         if self.odd and sizes[self.size_names.index(self.odd)] % 2 == 0:
             raise TrainerError(f"{want} with {self.odd} odd (padding is the same on both sides), got {sizes[-1]}; give an odd {self.odd}")
         return sizes
@@ -80,7 +82,8 @@ def _depthwise(b: int, c: int, h: int, w: int, k: int) -> list[te.Tensor]:
     p = te.compute((b, c, h + 2 * r, w + 2 * r), lambda n, m, y, z: tirx.if_then_else(
         tirx.all(y >= r, y < h + r, z >= r, z < w + r), x[n, m, y - r, z - r], 0.0), name="padded")
     u, v = te.reduce_axis((0, k), name="u"), te.reduce_axis((0, k), name="v")
-    return [x, weights, te.compute((b, c, h, w), lambda n, m, y, z: te.sum(p[n, m, y + u, z + v] * weights[m, u, v], axis=[u, v]), name="out")]
+    out = te.compute((b, c, h, w), lambda n, m, y, z: te.sum(p[n, m, y + u, z + v] * weights[m, u, v], axis=[u, v]), name="out")
+    return [x, weights, out]
 
 
 def _numpy_conv2d(x: Floats, weights: Floats) -> Floats:
@@ -93,7 +96,8 @@ def _numpy_depthwise(x: Floats, weights: Floats) -> Floats:
 
 def _numpy_windows(x: Floats, k: int, contract: Callable[[Floats], Floats]) -> Floats:
     padded = np.pad(x, [(0, 0)] * (x.ndim - 2) + [(k // 2, k // 2)] * 2)
-    return contract(np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(-2, -1)))
+    windows: Any = np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(-2, -1))  # type: ignore[call-overload]
+    return contract(windows)
 
 
 def _torch_conv1d(a: torch.Tensor, w: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,91 @@
+"""Compile a schedule for this CPU, check its result, and take its time beside torch's and numpy's, in turns and on the same threads."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import tvm
+from tvm.target import Target, codegen
+
+from trainer.errors import TrainerError
+from trainer.tvm.primitives import Floats, Primitive, Sizes
+
+Call = Callable[[], object]
+ROUNDS, TURN_SECONDS, MAX_CALLS = 7, 0.02, 200
+RTOL, ATOL_PER_TERM = 1e-4, 1e-7  # a sum of n float32 products, one after the other, in whatever order
+
+
+def threads() -> int:
+    """All of this machine, or what TVM_NUM_THREADS says. TVM by itself would take half, counting on two threads per core."""
+    count = int(os.environ.setdefault("TVM_NUM_THREADS", str(os.cpu_count() or 1)))
+    torch.set_num_threads(count)
+    return count
+
+
+def cpu_target() -> Target:
+    """This very CPU."""
+    here = {"mtriple": codegen.llvm_get_system_triple(), "mcpu": codegen.llvm_get_system_cpu()}
+    return Target({"kind": "llvm", **here, "num-cores": threads()})
+
+
+def compiled(module: tvm.IRModule, target: Target) -> Callable[..., None]:
+    """The function of a scheduled module; its arguments are the two operands and the output."""
+    function: Callable[..., None] = tvm.compile(module, target=target).mod["main"]
+    return function
+
+
+def checked(primitive: Primitive, sizes: Sizes, name: str, function: Callable[..., None]) -> Call:
+    """The function as a call on the primitive's operands; raises TrainerError where its result is not numpy's (in float64)."""
+    x, w = primitive.operands(sizes)
+    want = reference(primitive, x, w)
+    arguments = [tvm.runtime.tensor(values) for values in (x, w, np.full(want.shape, np.nan, np.float32))]
+    function(*arguments)
+    require_close(f"{primitive.name} {name}", arguments[2].numpy(), want, terms(w))
+    return lambda: function(*arguments)
+
+
+def reference(primitive: Primitive, x: Floats, w: Floats) -> Any:
+    return primitive.by_numpy(x.astype(np.float64), w.astype(np.float64))
+
+
+def terms(w: Floats) -> int:
+    """Products per sum, from the weights' shape: (N), (K, N), (O, I, K, K) or (C, K, K)."""
+    return len(w) if w.ndim < 3 else w[0].size
+
+
+def require_close(name: str, got: Floats, want: Any, count: int) -> None:
+    if not np.allclose(got, want, rtol=RTOL, atol=ATOL_PER_TERM * (count + 10)):
+        largest = np.nanmax(np.abs(got - want))
+        raise TrainerError(f"tvm {name}: the result must be numpy's, got a difference of {largest:.3g}; report this schedule")
+
+
+def others(primitive: Primitive, sizes: Sizes) -> dict[str, Call]:
+    """The same by torch and by numpy."""
+    x, w = primitive.operands(sizes)
+    there = torch.from_numpy(x), torch.from_numpy(w)
+    require_close(f"{primitive.name} torch", primitive.by_torch(*there).numpy(), reference(primitive, x, w), terms(w))
+    return {"torch": lambda: primitive.by_torch(*there), "numpy": lambda: primitive.by_numpy(x, w)}
+
+
+def fastest_seconds(calls: Mapping[str, Call]) -> dict[str, float]:
+    """The shortest time of each call. In each of seven rounds every call has one turn of some 20 ms, slow ones a single call in three."""
+    best = dict.fromkeys(calls, float("inf"))
+    for round_number in range(ROUNDS):
+        for name, call in calls.items():
+            if best[name] < 1 and best[name] > 0.1 and round_number > 2:
+                continue
+            start = time.perf_counter()
+            call()
+            once = time.perf_counter() - start
+            best[name] = min(best[name], once)
+            for _ in range(min(MAX_CALLS, int(TURN_SECONDS / once))):
+                start = time.perf_counter()
+                call()
+                best[name] = min(best[name], time.perf_counter() - start)
+            time.sleep(0.005)  # threads that still wait for work in a loop fall asleep
+    return best
