@@ -42,7 +42,7 @@ class DepthwiseShape:
     def name(self) -> str:
         sizes = (self.rows, self.stride_h, self.stride_w, self.row_bytes, self.channels, self.plane_words, self.plane_bytes,
                  self.in_w, self.taken)
-        return "nn_depthwise3_" + "_".join(map(str, sizes)) + f"_{self.rounding.name}"
+        return "nn_depthwise3_" + "_".join(map(str, sizes))
 
     @property
     def unrolled(self) -> int:
@@ -56,7 +56,7 @@ BIAS, MULTIPLIER, AT, FIRST, LEFT = "s0", "s1", "s2", "s3", "s4"  # AT: words of
 
 def routine(shape: DepthwiseShape) -> Routine:
     """void name(const nn_depthwise3_args *): `channels` planes, `rows` rows of `columns` outputs each."""
-    name, (y, _) = shape.name, Y
+    name, (y, _) = _full_name(shape), Y
     steps = [line for number in range(shape.unrolled) for line in step(shape, number)]
     lines = [
         *enter(FRAME), "ldm r0, {r1-r6}", *(["lsrs r0, r6, #1"] if shape.stride_h == 1 else ["mov r0, r6"]),
@@ -84,6 +84,10 @@ def routine(shape: DepthwiseShape) -> Routine:
     return Routine(name, "nn_depthwise3_args", tuple(lines), fpu=True)
 
 
+def _full_name(shape: DepthwiseShape) -> str:
+    return f"{shape.name}_{shape.rounding.name}"
+
+
 def step(shape: DepthwiseShape, number: int) -> list[str]:
     """One output, or two with stride 1, all instructions of four bytes. X holds its first words, and then those of the next step."""
     y, below = Y
@@ -101,12 +105,12 @@ def step(shape: DepthwiseShape, number: int) -> list[str]:
 def last_row(shape: DepthwiseShape) -> list[str]:
     """The last of an odd number of rows."""
     y, flag = Y
-    lines = [f"ldr.w {flag}, [sp, #{ROWS}]", f"lsls {flag}, {flag}, #31", f"beq {shape.name}_even", f"vmov {F}, {BIAS}"]
+    lines = [f"ldr.w {flag}, [sp, #{ROWS}]", f"lsls {flag}, {flag}, #31", f"beq {_full_name(shape)}_even", f"vmov {F}, {BIAS}"]
     lines += [f"smlad {y}, {x}, {u}, {y if j else F}" for j, (x, u) in enumerate(zip(X, U, strict=True))]
     lines += _next_words(shape, shape.unrolled + 1)
     lines += [f"smlabt {y}, {x}, {v}, {y}" for x, v in zip(X, V, strict=True)]
     lines += [f"vmov {F}, {MULTIPLIER}", *shape.rounding.lines([y], F, SECOND), f"strb.w {y}, [{TO}]"]
-    return [*lines, f"{shape.name}_even:"]
+    return [*lines, f"{_full_name(shape)}_even:"]
 
 
 def _next_words(shape: DepthwiseShape, number: int) -> list[str]:

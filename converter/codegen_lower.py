@@ -194,15 +194,16 @@ def _conv(
     largest = _largest_sums(weights_ohwi.reshape(out_c, -1).astype(np.int64), bias, x)
     output = _output(layer.activation, y, largest, channels)
     window = _window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer)
-    if simd and codegen_point.pointwise_fits((kernel_h, kernel_w), in_c, out_c, output):
-        return _pointwise(weights_ohwi.reshape(out_c, in_c), window, channels, codegen_point.rounding(
-            channels.multiplier, channels.shift, y.zero_point, largest), x.zero_point)
+    if simd and codegen_point.pointwise_fits((kernel_h, kernel_w), in_c, out_c):
+        scaled = codegen_point.rounding(channels.multiplier, channels.shift, output, largest)
+        if scaled:
+            return _pointwise(weights_ohwi.reshape(out_c, in_c), window, channels, scaled, x.zero_point)
     fir = _conv_fir(weights_ohwi, window, channels, output, x) if simd else None
     if fir is not None:
         return fir
     if simd and codegen_winograd.fits((kernel_h, kernel_w), layer.stride_hw, in_c, (y_shape[2], out_c), output):
-        kernel = _winograd(weights_ohwi, window, channels, codegen_point.rounding(
-            channels.multiplier, channels.shift, y.zero_point, largest), x.zero_point, largest)
+        scaled = codegen_point.rounding(channels.multiplier, channels.shift, output, largest, wanted=0)  # whose scaling is the least
+        kernel = _winograd(weights_ohwi, window, channels, scaled, x.zero_point, largest) if scaled else None
         if kernel:
             return kernel
     function, weights, scratch = _conv_form(weights_ohwi, y_shape[2], layer.stride_hw[1]) if simd else _portable_conv(weights_ohwi)
@@ -300,9 +301,9 @@ def _depthwise(
     output = _output(layer.activation, y, largest, channels)
     plain = simd and out_c == x_shape[3]
     out_hwc = (y_shape[1], y_shape[2], out_c)
-    rows = codegen_point.depthwise_rows((kernel_h, kernel_w), layer.stride_hw, out_hwc, output, PLANE_SCRATCH_LIMIT)
-    if plain and rows:
-        scaled = codegen_point.rounding(channels.multiplier, channels.shift, y.zero_point, largest)
+    rows = codegen_point.depthwise_rows((kernel_h, kernel_w), layer.stride_hw, out_hwc, PLANE_SCRATCH_LIMIT)
+    scaled = codegen_point.rounding(channels.multiplier, channels.shift, output, largest)
+    if plain and rows and scaled:
         return _depthwise3(layer, window, rows, codegen_point.pack_depthwise(layer.weights_1hwc, bias, scaled), scaled, x.zero_point)
     fields: dict[str, Value] = {
         **window,

@@ -12,11 +12,13 @@ from converter import asm_depthwise, asm_pointwise
 from converter.asm import AsmCode, Rounding
 from converter.asm_depthwise import DepthwiseShape
 from converter.asm_pointwise import PointwiseShape
+from converter.codegen_fir import relu_bits
 from converter.graph import Int8, Int32
 
 Int = NDArray[np.int64]
 MAX_SCALING = 8  # int8 times 2**8 fits int16
 MAX_SHIFT = 22  # -128 * 2**shift leaves room for the product
+USUAL_SHIFT = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,22 +31,32 @@ class Scaled:
     second: Int
 
 
-def rounding(multiplier: Int32, shift: Int32, out_zero: int, largest: Int) -> Scaled:
-    """One right shift for all channels where the output's zero point is -128, else one per channel.
+def rounding(multiplier: Int32, shift: Int32, output: Mapping[str, int], largest: Int, wanted: int = USUAL_SHIFT) -> Scaled | None:
+    """One right shift for all channels where the output begins at its zero point, else one per channel; None where neither serves.
 
     TFLite computes h = (s * m + 2**30) >> 31 and, for h >= 0, (h + 2**(e - 1)) >> e, e = -shift of the channel. Nested divisions by
     powers of two are one: this is (s * m + 2**30 + 2**(e + 30)) >> (31 + e). With s' = s * 2**k, k = E + 1 - e >= 2, it is
-    (((s' * m) >> 32) + 2**(k - 2) + 2**(E - 1)) >> E, whose first half is one SMMLA; the zero point joins the constant as -128 * 2**E.
-    For h < 0 both are at most zero, so that the clamp at -128 hides the difference. `largest` bounds |s| per channel.
+    (((s' * m) >> 32) + 2**(k - 2) + 2**(E - 1)) >> E, whose first half is one SMMLA; a zero point of -128 joins the constant as
+    -128 * 2**E. For h < 0 both are at most zero, so that the clamp at zero hides the difference. `largest` bounds |s| per channel. Of the
+    shifts that serve the one nearest `wanted` is taken, always the same, so that layers of one shape share their code.
     """
-    exponent = -shift.astype(np.int64)
-    common = int(exponent.max()) + 1
-    scaling = common + 1 - exponent
-    fits = int(scaling.max()) <= MAX_SCALING and common <= MAX_SHIFT and int((largest << np.minimum(scaling, 30)).max()) < 1 << 31
-    if out_zero == -128 and fits:
-        second = (np.int64(1) << (scaling - 2)) + (1 << (common - 1)) - (128 << common)
-        return Scaled(Rounding(common, out_zero), scaling, multiplier.astype(np.int64), second)
-    return Scaled(Rounding(0, out_zero), np.ones_like(scaling), multiplier.astype(np.int64), exponent - 1)
+    exponent, out_zero = -shift.astype(np.int64), output["out_zero"]
+    factor = multiplier.astype(np.int64)
+    common = _common_shift(exponent, largest, wanted) if output["bounded"] and relu_bits(output) else 0
+    if common:
+        scaling = common + 1 - exponent
+        second = (np.int64(1) << (scaling - 2)) + (1 << (common - 1)) - ((128 << common) if out_zero == -128 else 0)
+        return Scaled(Rounding(common, out_zero), scaling, factor, second)
+    return Scaled(Rounding(0, out_zero), np.ones_like(exponent), factor, exponent - 1) if full_range(output) else None
+
+
+def _common_shift(exponent: Int, largest: Int, wanted: int) -> int:
+    """E of rounding(), 0 where there is none."""
+    found = []
+    for common in range(int(exponent.max()) + 1, min(MAX_SHIFT, int(exponent.min()) + MAX_SCALING - 1) + 1):
+        if (largest < (1 << 31) >> (common + 1 - exponent)).all():
+            found.append(common)
+    return min(found, key=lambda common: abs(common - wanted), default=0)
 
 
 def full_range(output: Mapping[str, int]) -> bool:
@@ -52,10 +64,9 @@ def full_range(output: Mapping[str, int]) -> bool:
     return bool(output["bounded"] and (output["act_min"], output["act_max"]) == (-128, 127))
 
 
-def pointwise_fits(kernel_hw: tuple[int, int], in_c: int, out_c: int, output: Mapping[str, int]) -> bool:
-    """Whether nn_pointwise_s8 takes the layer; nn.h states why."""
-    return (kernel_hw == (1, 1) and in_c <= asm_pointwise.MAX_IN_C and out_c % 2 == 0 and out_c <= asm_pointwise.MAX_OUT_C
-            and full_range(output))
+def pointwise_fits(kernel_hw: tuple[int, int], in_c: int, out_c: int) -> bool:
+    """Whether nn_pointwise_s8 takes a layer that rounding() takes; nn.h states why."""
+    return kernel_hw == (1, 1) and in_c <= asm_pointwise.MAX_IN_C and out_c % 2 == 0 and out_c <= asm_pointwise.MAX_OUT_C
 
 
 def pointwise_code(in_c: int, out_c: int, stride_w: int, scaled: Scaled) -> AsmCode:
@@ -80,11 +91,10 @@ def pack_pointwise(weights_oi: Int8, bias: Int, in_zero: int, scaled: Scaled) ->
     return packed
 
 
-def depthwise_rows(kernel_hw: tuple[int, int], stride_hw: tuple[int, int], out_hwc: tuple[int, int, int], output: Mapping[str, int],
-                   scratch_limit: int) -> int:
-    """Rows of outputs that nn_depthwise3_s8 makes at a time, 0 where it does not take the layer; nn.h states why."""
+def depthwise_rows(kernel_hw: tuple[int, int], stride_hw: tuple[int, int], out_hwc: tuple[int, int, int], scratch_limit: int) -> int:
+    """Rows of outputs that nn_depthwise3_s8 makes at a time, 0 where it does not take a layer that rounding() takes; nn.h states why."""
     out_h, out_w, channels = out_hwc
-    fits = kernel_hw == (3, 3) and max(stride_hw) <= 2 and out_w * channels <= asm_depthwise.MAX_ROW_BYTES and full_range(output)
+    fits = kernel_hw == (3, 3) and max(stride_hw) <= 2 and out_w * channels <= asm_depthwise.MAX_ROW_BYTES
     for pieces in range(1, out_h + 1) if fits else ():
         rows = -(-out_h // pieces)
         if rows <= asm_depthwise.MAX_ROWS and depthwise_scratch(rows, stride_hw, out_w) <= scratch_limit:

@@ -38,7 +38,7 @@ from converter.codegen_lower import (
     pack_depthwise_weights,
     pack_row_weights,
 )
-from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Int8, Padding, QuantParams, Tensor, output_size
+from converter.graph import Activation, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Int8, Padding, QuantParams, Tensor, output_size
 
 BATCHES = 6
 
@@ -168,8 +168,12 @@ def test_conv_rows_of_every_shape(library: ctypes.CDLL, depth: int) -> None:
     assert min(functions["nn_conv_rows_s8_simd"], functions["nn_conv_fir_s8"]) >= 30, functions
 
 
+# zero point and activation of what the generated kernels put out: all of int8, then 8, 7, 5 and 2 bits from zero on
+OUTPUTS: tuple[tuple[int, Activation], ...] = ((-128, "RELU"), (-5, "NONE"), (0, "RELU"), (96, "RELU"), (-128, "NONE"), (124, "RELU"))
+
+
 def _plane_case(number: int) -> Case:
-    """A 3 x 3 depthwise convolution: strides, pads, pieces of whole and of fewer rows, the output's zero point -128 or not."""
+    """A 3 x 3 depthwise convolution: strides, pads, pieces of whole and of fewer rows, all kinds of OUTPUTS."""
     rng = np.random.default_rng([4, number])
     height, width, channels = int(rng.integers(3, 12)), int(rng.integers(3, 12)), int(rng.integers(1, 14))
     if number % 7 == 0:  # more than one piece
@@ -177,26 +181,26 @@ def _plane_case(number: int) -> Case:
     stride_hw: tuple[int, int] = (1 + number // 2 % 2, 1 + number // 3 % 2)
     padding: Padding = "VALID" if number % 5 == 0 else "SAME"
     weights, bias = FILLS[list(FILLS)[number % 3]]((1, 3, 3, channels), number), np.arange(channels, dtype=np.int32) * 999
-    layer = DepthwiseConv2D("depthwise", 0, 1, weights, QuantParams((0.02,), (0,)), bias, 1, stride_hw, padding,
-                            ("RELU", "NONE")[number // 3 % 2])
+    zero, activation = OUTPUTS[number // 3 % len(OUTPUTS)]
+    layer = DepthwiseConv2D("depthwise", 0, 1, weights, QuantParams((0.02,), (0,)), bias, 1, stride_hw, padding, activation)
     out_hw = [output_size(n, 3, s, layer.padding) for n, s in zip((height, width), stride_hw, strict=True)]
-    y_quant = QuantParams((1.5,), ((-128, -5)[number // 3 % 2],))
+    y_quant = QuantParams((1.5,), (zero,))
     tensors = (Tensor("x", (1, height, width, channels), X_QUANT), Tensor("y", (1, *out_hw, channels), y_quant))
     return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
 
 
 def _point_case(number: int) -> Case:
-    """A 1 x 1 convolution: every depth up to the limit, strides, few and many pixels, scales apart, the output's zero point -128 or not."""
+    """A 1 x 1 convolution: every depth up to the limit, strides, few and many pixels, scales apart, all kinds of OUTPUTS."""
     rng = np.random.default_rng([6, number])
     depth, channels = 1 + number % MAX_IN_C, 2 * int(rng.integers(1, 6))
     height, width, stride = int(rng.integers(1, 5)), int(rng.integers(1, 8)), 1 + number % 3 // 2
     spread = (1.0, 0.05, 1e-4)[number % 3]  # what the shifts of the channels differ by: 0, a few, more than one shift for all can serve
     scales = tuple(float(np.float32(0.02 * spread ** (i / channels))) for i in range(channels))
     weights, bias = FILLS[list(FILLS)[number % 3]]((channels, 1, 1, depth), number), np.arange(channels, dtype=np.int32) * 999
-    layer = Conv2D("conv", 0, 1, weights, QuantParams(scales, (0,) * channels, 0), bias, (stride, stride), "SAME",
-                   ("RELU", "NONE")[number // 2 % 2])
+    zero, activation = OUTPUTS[number // 2 % len(OUTPUTS)]
+    layer = Conv2D("conv", 0, 1, weights, QuantParams(scales, (0,) * channels, 0), bias, (stride, stride), "SAME", activation)
     out_hw = [output_size(n, 1, stride, "SAME") for n in (height, width)]
-    y_quant = QuantParams((float(np.float32(0.04 * np.sqrt(depth))),), ((-128, -5)[number // 2 % 2],))
+    y_quant = QuantParams((float(np.float32(0.04 * np.sqrt(depth))),), (zero,))
     tensors = (Tensor("x", (1, height, width, depth), X_QUANT), Tensor("y", (1, *out_hw, channels), y_quant))
     return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
 
@@ -240,7 +244,7 @@ def test_generated_kernels_on_every_shape(library: ctypes.CDLL, case: Callable[[
             assert np.array_equal(got, want), f"{kernel.function}: number {number}"
             taken += kernel.function == function
             forms.add(bool(kernel.fields.get("shift")))
-    assert taken >= 0.9 * count and forms == {True, False}
+    assert taken >= 0.8 * count and forms == {True, False}
 
 
 @pytest.mark.parametrize("bias", [-(1 << 31), (1 << 31) - 1, -(1 << 30), (1 << 30) - 1, 1 << 30])

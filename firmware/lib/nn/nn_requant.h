@@ -48,12 +48,13 @@ NN_INLINE int32_t nn_scale_bounded_twice(int32_t sum, int32_t multiplier, int32_
     return ((product + (product >> 31)) >> (exponent - 1)) + twice_zero_plus_1;
 }
 
-// As converter/asm.py's Rounding: with one `shift` for all channels, outputs of zero point -128, sums that were scaled for it and `second`
-// what is added; else doubled sums, any zero point and `second` the exponent less one.
+// As converter/asm.py's Rounding: with one `shift` for all channels, outputs from out_zero to 127, sums that were scaled for it and `second`
+// what is added (a zero point of -128 with it); else doubled sums, any zero point, the full range and `second` the exponent less one.
 NN_INLINE int8_t nn_round_scaled(int32_t sum, int32_t multiplier, int32_t second, int32_t shift, int32_t out_zero)
 {
     if (shift) {
-        return (int8_t)nn_clamp(((int32_t)(((int64_t)sum * multiplier) >> 32) + second) >> shift, -128, 127);
+        const int32_t zero = out_zero == -128 ? 0 : out_zero;
+        return (int8_t)(nn_clamp(((int32_t)(((int64_t)sum * multiplier) >> 32) + second) >> shift, out_zero - zero, 127 - zero) + zero);
     }
     const int32_t product = nn_smmulr(sum, multiplier);
     return (int8_t)nn_ssat8_half(((product + (product >> 31)) >> second) + 2 * out_zero + 1);
