@@ -127,8 +127,9 @@ def study(name: str, runs: Sequence[Path], out: Path, progress: Progress) -> Pat
             progress.advance(task)
     said = "smoke test on synthetic speech" if artifacts[0].is_smoke_test else "accuracy on the test split"
     seeds = ", ".join(str(a.seed) for a in artifacts)
-    text = (f"{artifacts[0].model}, {', '.join(artifacts[0].spec.words)}: {said} in %, n = {found[points[0]][0]['n']}, seeds {seeds}; "
-            "mean, and in brackets the standard deviation.\n\n" + "\n".join(_rendered(table, found) for table in tables))
+    many = f"seeds {seeds}, **mean** (standard deviation)" if len(runs) > 1 else f"seed {seeds}"
+    text = f"{artifacts[0].model}, {', '.join(artifacts[0].spec.words)}: {said} in %, n = {found[points[0]][0]['n']}, {many}.\n\n"
+    text += "\n".join(_rendered(table, found) for table in tables)
     records = [{"point": asdict(p), "runs": facts} for p, facts in found.items()]
     write_atomic(out / f"{name}.json", (json.dumps(records, indent=1) + "\n").encode())
     write_atomic(out / f"{name}.md", text.encode())
@@ -186,7 +187,7 @@ def _nonzero_integers(graph: Graph) -> int:
 
 def _rendered(table: Table, found: dict[Point, list[Json]]) -> str:
     """The table in Markdown."""
-    sizes = ("parameters", "not zero", "bytes, all", "with gaps", "with a bit map") if table.sizes else ()
+    sizes = ("parameters", "not zero", "bytes as int8", "with gaps", "with a bit map") if table.sizes else ()
     columns = (table.columns[0], *sizes, *table.columns[1:])
     lines = [f"### {table.title}", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for name, points in table.rows:
