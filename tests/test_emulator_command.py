@@ -198,7 +198,8 @@ def test_an_endless_loop_ends_at_its_limit_and_says_where(tmp_path: Path) -> Non
     elf = build(tmp_path, "faults.c", flags=["-DFAULT=8"])
     command = [sys.executable, "-m", "host", "emulate", str(elf), "--port", "none", "--until", "0.05"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.splitlines()[-1].startswith("stopped at endless+0x")
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("stopped at endless+0x") and "; last instructions: " in last and last.endswith(("]", "endless", "#1")), last
     assert "CPU load 100.0 %" in done.stdout
 
 

@@ -44,7 +44,7 @@ def test_peripherals_by_the_product_specification(tmp_path: Path) -> None:
     assert slept_us == 1000 and 0 < awake < 1000
     assert randoms == randoms & 0xFF and randoms.bit_count() > 4
     assert (flash, erased, part, reset_pin) == (0x600DF1A5, 0xFFFFFFFF, 0x52840, 18)
-    assert board.report().unmodelled == ["SAADC+0x500 (write)"]
+    assert board.report().unmodelled == ["SAADC+0x500 ENABLE (write)"]
     assert board.report().cache_on
 
 
@@ -68,8 +68,18 @@ def test_flash_is_written_and_erased_by_the_product_specification(tmp_path: Path
         refused = [word for where in (page, page, page, page, page + 2, 0x10000100) for word in (0x8200, where)]
         assert found[:13] == [*refused, erased]
         assert found[13:16] == [41, 0xFFFF00F0, 0x0F0F00F0]
-        assert found[16:27] == [7 * 41, 1, 2, 3, 1, 2, erased, 3, erased, 0, erased]  # STM, STRD, STR with write-back, and one in an IT block
+        assert found[16:27] == [7 * 41, 1, 2, 3, 1, 2, erased, 3, erased, 0, erased]  # STM, STRD, STR, and one in an IT block
         assert found[27:29] == [1, 0x12345678]  # from RAM the core goes on meanwhile
         assert found[29:32] == [85, 1, erased]
         assert found[32:35] == [7, erased, 85]  # four partial erases of 17 ms are not enough, five are
         assert found[35:] == [0xABCD1234, 18, erased]
+
+
+def test_what_ends_a_sleep(tmp_path: Path) -> None:
+    """WFE: an interrupt, an event, with SEVONPEND a masked or disabled one; SLEEPONEXIT until a handler takes it away; late arrivals."""
+    board = run_to_finish(build(tmp_path, "sleep.c", "results.c"))
+    woken, ticks, at_once, masked, still, disabled, same, slept, handled, odd, both = results_of(board)
+    assert (woken, ticks) == (100, 1) and at_once - woken <= 1
+    assert (masked, still, disabled, same) == (100, 1, 100, 1)
+    assert (slept, handled) == (1, 20)  # a millisecond of interrupts every 50 us, main not once
+    assert (odd, both) == (0, 1)  # the better one first wherever both wait, the other never lost

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from host.emulator.guards import exact_guards, follow, guards_of
 from host.emulator.image import load_image
 from host.emulator.thumb import decode, halves_of
 
+ROOT = Path(__file__).resolve().parent.parent
 REGISTERS = [*range(arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R0 + 13), arm.UC_ARM_REG_SP, arm.UC_ARM_REG_LR]
 
 
@@ -101,12 +104,25 @@ def _faulty(folder: Path, number: int) -> VirtualBoard:
     return VirtualBoard(build(folder, "faults.c", flags=[f"-DFAULT={number}"]))
 
 
-@pytest.mark.parametrize(("number", "place"), [(15, "unaligned_pair+0x"), (16, "unaligned_exclusive+0x"), (17, "trapped_division+0x")])
-def test_a_program_without_handlers_hears_where_it_was(tmp_path: Path, number: int, place: str) -> None:
+@pytest.mark.parametrize(("number", "place", "last"), [
+    (15, "unaligned access at unaligned_pair+0x2", "ldrd r2, r3, [r0]"),
+    (16, "unaligned access at unaligned_exclusive+0x2", "strex r1, r2, [r0]"),
+    (17, "division by zero, which CCR.DIV_0_TRP traps, at trapped_division+0x", "udiv r1, r0, r0")])
+def test_a_program_without_handlers_hears_where_it_was(tmp_path: Path, number: int, place: str, last: str) -> None:
     with pytest.raises(BoardError) as told:
         _faulty(tmp_path, number).run(1.0)
-    assert str(told.value).startswith(("unaligned access at ", "division by zero"))
-    assert place in str(told.value) and "last instructions: " in str(told.value)
+    assert str(told.value).startswith(place)
+    assert str(told.value).endswith(last) and "last instructions: " in str(told.value)
+
+
+@pytest.mark.parametrize(("number", "sentence"), [(3, "stack overflow (the stack pointer is 0x1fff"),
+                                                  (15, "unaligned access at unaligned_pair")])
+def test_the_command_ends_with_one_sentence_and_1(tmp_path: Path, number: int, sentence: str) -> None:
+    elf = build(tmp_path, "faults.c", flags=[f"-DFAULT={number}"])
+    command = [sys.executable, "-m", "host", "emulate", str(elf), "--port", "none", "--until", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    assert sentence in done.stderr and "last instructions: " in done.stderr
 
 
 def test_a_handler_that_does_not_come_back_is_given_two_seconds(tmp_path: Path) -> None:

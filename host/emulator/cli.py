@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 from host.emulator.errors import BoardError
+from host.emulator.faults import last_instructions
 from host.emulator.report import Report
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ def emulate(
         line.close()
         report = board.report()
         print(summary(report), flush=True)
-        print(f"stopped at {board.image.name_at(board.cpu.pc)}{' (asleep)' if board.asleep else ''}", flush=True)
+        print(f"stopped at {board.image.name_at(board.cpu.pc)}{' (asleep)' if board.asleep else ''}; "
+              f"last instructions: {last_instructions(board)}", flush=True)
         if json_file is not None:
             from trainer.artifact import write_atomic
 

@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from capstone import CS_ARCH_ARM, CS_MODE_MCLASS, CS_MODE_THUMB, Cs
 from unicorn import unicorn_const as uc_const
 from unicorn.arm_const import UC_ARM_REG_XPSR
 from unicorn.unicorn_py3 import UcError
@@ -20,7 +21,8 @@ from host.emulator.system import BFAR, CFSR, HFSR
 if TYPE_CHECKING:
     from host.emulator.board import VirtualBoard
 
-_MAX_CALLERS = 8
+_MAX_CALLERS, _MAX_SHOWN = 8, 5
+_DISASSEMBLER = Cs(CS_ARCH_ARM, CS_MODE_THUMB | CS_MODE_MCLASS)
 _HANDLER_SECONDS = 2.0  # a fault handler that has not come back by then has given up
 
 
@@ -167,14 +169,15 @@ def _follows_call(board: VirtualBoard, address: int) -> bool:
 
 
 def last_instructions(board: VirtualBoard) -> str:
-    """The block in execution, as hexadecimal halfwords up to the faulting one."""
+    """The end of the block in execution up to the instruction at PC, disassembled."""
     pc = board.cpu.pc
     current = board.counter.current()
-    start = current[0] if current else max(0, pc - 8)
-    if not start <= pc <= start + 256:
-        start = pc
+    start = current[0] if current is not None and current[0] <= pc <= current[0] + current[1] else pc
     try:
-        data = board.uc.mem_read(start, pc - start + 4)
+        data = bytes(board.uc.mem_read(start, pc - start + 4))
     except UcError:
         return "none, the program counter is outside memory"
-    return " ".join(f"{half:04x}" for half in struct.unpack(f"<{len(data) // 2}H", data)[-8:])
+    found = [one for one in _DISASSEMBLER.disasm(data, start) if one.address <= pc]
+    if not found or found[-1].address != pc:
+        return f"{' '.join(f'{half:04x}' for half in struct.unpack(f'<{len(data) // 2}H', data[:len(data) & ~1])[-8:])} (no instruction)"
+    return "; ".join(f"{one.mnemonic} {one.op_str}".strip() for one in found[-_MAX_SHOWN:])

@@ -18,6 +18,7 @@ from host.emulator.schedule import Event, Schedule
 _SHORTS, _INTEN, _INTENSET, _INTENCLR = 0x200, 0x300, 0x304, 0x308
 
 
+_EVERYWHERE = {_SHORTS: " SHORTS", _INTEN: " INTEN", _INTENSET: " INTENSET", _INTENCLR: " INTENCLR", 0x400: " STATUS", 0x500: " ENABLE"}
 FLAG_WORDS = 0x10000  # register words from 0x40000000 on
 
 
@@ -173,7 +174,8 @@ class Peripheral:
             self.changed(offset, value)
 
     def _unknown(self, offset: int, how: str) -> None:
-        self.chip.unmodelled(f"{self.name}+{offset:#05x} ({how})")
+        kind = " task" if offset < 0x100 else " event" if offset < _SHORTS else _EVERYWHERE.get(offset, "")
+        self.chip.unmodelled(f"{self.name}+{offset:#05x}{kind} ({how})")
 
 
 class Unknown(Peripheral):
