@@ -68,11 +68,11 @@ def add(register: str, value: int, source: str = "") -> list[str]:
 
 def enter(frame: int, saved_floats: bool = False) -> list[str]:
     """Save what is the caller's and make room for `frame` bytes."""
-    return ["push {r4-r11, lr}", *(["vpush {s16-s31}"] if saved_floats else []), *(add("sp", -frame) if frame else [])]
+    return ["push {r4-r11, lr}", *(["vpush {s16-s31}"] if saved_floats else []), *([f"sub sp, sp, #{frame}"] if frame else [])]
 
 
 def leave(frame: int, saved_floats: bool = False) -> list[str]:
-    return [*(add("sp", frame) if frame else []), *(["vpop {s16-s31}"] if saved_floats else []), "pop {r4-r11, pc}"]
+    return [*([f"add sp, sp, #{frame}"] if frame else []), *(["vpop {s16-s31}"] if saved_floats else []), "pop {r4-r11, pc}"]
 
 
 @dataclass(frozen=True)

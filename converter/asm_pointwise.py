@@ -54,7 +54,7 @@ def routine(shape: PointwiseShape, pixels: int) -> Routine:
     lines = [
         *enter(frame, saved), "ldm r0, {r0-r3}", f"str.w r1, [sp, #{out}]", f"str.w r3, [sp, #{end}]", "mov r11, r2",
         *widen(name, shape, pixels),
-        *([*add("r0", 4 * shape.taps * (pixels - 1), "sp"), f"vldmia r0, {{s0-s{floats - 1}}}"] if floats else []),
+        *([*add("r0", 4 * shape.taps * (pixels - 1), "sp"), "vldmia r0, {" + ", ".join(f"s{i}" for i in range(floats)) + "}"] if floats else []),
         f"mov {w}, r11",
         f"{name}_pair:",
         *products(shape, a, b, w, free, floats),
