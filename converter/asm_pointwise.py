@@ -54,7 +54,7 @@ def routine(shape: PointwiseShape, pixels: int) -> Routine:
     lines = [
         *enter(frame, saved), "ldm r0, {r0-r3}", f"str.w r1, [sp, #{out}]", f"str.w r3, [sp, #{end}]", "mov r11, r2",
         *widen(name, shape, pixels),
-        *([*add("r0", 4 * shape.taps * (pixels - 1), "sp"), "vldmia r0, {" + ", ".join(f"s{i}" for i in range(floats)) + "}"] if floats else []),
+        *(_keep_in_floats(shape, floats) if floats else []),
         f"mov {w}, r11",
         f"{name}_pair:",
         *products(shape, a, b, w, free, floats),
@@ -66,6 +66,11 @@ def routine(shape: PointwiseShape, pixels: int) -> Routine:
         *leave(frame, saved),
     ]
     return Routine(name, "nn_pointwise_args", tuple(lines), fpu=True)
+
+
+def _keep_in_floats(shape: PointwiseShape, count: int) -> list[str]:
+    """The first words of the last pixel of a block."""
+    return [*add("r0", 4 * shape.taps * (BLOCK - 1), "sp"), "vldmia r0, {" + ", ".join(f"s{i}" for i in range(count)) + "}"]
 
 
 def widen(name: str, shape: PointwiseShape, pixels: int) -> list[str]:
