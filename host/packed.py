@@ -122,11 +122,15 @@ def measure(graph: Graph, bits: int, sparsity: float, folder: Path) -> Point:
         int4_tflite=len(write_tflite(graph, int4=True)))
 
 
+def plan() -> list[tuple[int, float]]:
+    """(bits, sparsity) of the table's rows."""
+    return [(bits, 0.0) for bits in BITS] + [(8, s) for s in SPARSITIES] + [(4, s) for s in SPARSITIES_4_BITS]
+
+
 def points(out: Path, tell: Callable[[str], None] = lambda _: None) -> Iterator[Point]:
     """Every width, then every sparsity; what OUT holds already is not measured again."""
     whole = load(REFERENCE).graph
-    plan = [(bits, 0.0) for bits in BITS] + [(8, s) for s in SPARSITIES] + [(4, s) for s in SPARSITIES_4_BITS]
-    for bits, sparsity in plan:
+    for bits, sparsity in plan():
         name, graph = f"bits{bits}_zeros{round(100 * sparsity)}", cut(whole, bits, sparsity)
         tell(name)
         file = out / f"{name}.json"
