@@ -20,7 +20,7 @@ from converter.graph import Graph, Int8, Int32
 from converter.plan import ALIGNMENT
 from converter.tflite_writer import weight_bits
 
-LEAST_SAVED = 256  # bytes, about those of nn_unpack
+LEAST_SAVED, MOST_KEPT = 256, 2 / 3  # bytes, about those of nn_unpack; share of the table: unpacking a little less takes as long
 MAX_RUN = 0xFFFE
 SHIFTS = 9
 Bool = NDArray[np.bool_]
@@ -52,7 +52,7 @@ def unpack_kernels(graph: Graph, kernels: Sequence[Kernel | None]) -> list[Kerne
         weights = kernel.fields["weights"] if kernel and 0 < weight_bits(layer) <= 4 and "dense" not in kernel.function else None
         if kernel is not None and isinstance(weights, np.ndarray):
             packed = pack_table(weights)
-            if weights.nbytes - packed.nbytes >= LEAST_SAVED:
+            if packed.nbytes <= min(weights.nbytes - LEAST_SAVED, MOST_KEPT * weights.nbytes):
                 name = "int8_t" if weights.dtype == np.int8 else "int32_t"
                 kernel = replace(kernel, fields={**kernel.fields, "weights": Unpacked(packed, name, -(-weights.nbytes // ALIGNMENT))})
         found.append(kernel)
