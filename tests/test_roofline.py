@@ -378,6 +378,9 @@ def test_tables_escape_and_say_what_is_missing() -> None:
     found = measured.Measurement("cpu", {"cpu inference vgg16 256": {"skipped": "estimated 900 s"}})
     table = page.latency_table(found)
     assert table.rows == [["VGG16", "left out: estimated 900 s"]]
+    busy = {"machine": {**clock.machine(), "cores": 2}, "load": 7.0}
+    assert "OTHER PROGRAMS WERE RUNNING" in page.markdown([table], busy)
+    assert "it was quiet" in page.markdown([table], {**busy, "load": 0.5})
     assert "a &lt; b" in page.page({}, [page.Table("t", "a < b", ("x",), [["y"]])], None)
 
 
@@ -407,7 +410,7 @@ def test_a_damaged_board_file_is_one_sentence(stored: Path, tmp_path: Path, monk
 
 
 def test_a_damaged_measurement_is_one_sentence(tmp_path: Path) -> None:
-    for content in ("{", "[]", '{"points": {}}', '{"points": [], "machine": {}, "finished": 1, "spent": 0}'):
+    for content in ("{", "[]", '{"points": {}}', '{"points": [], "machine": {}, "finished": 1, "spent": 0, "load": 0}'):
         (tmp_path / "measure.json").write_text(content)
         with pytest.raises(TrainerError, match="measure again"):
             measure.load(tmp_path / "measure.json")

@@ -87,6 +87,11 @@ def machine() -> dict[str, Any]:
             "vectors": torch.backends.cpu.get_cpu_capability(), "system": platform.system()}
 
 
+def load() -> float:
+    """Programs that ran or waited for the CPU in the last minute; 0 where the system does not say."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else 0.0
+
+
 def _cpu_name() -> str:
     names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

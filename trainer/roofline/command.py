@@ -70,8 +70,8 @@ def _of_everything(networks: dict[str, models.Network], measurement: dict[str, A
         drawn["board.png"] = measured.board_plot(nano, boards)
         tables += [page.board_table(nano, model) for model in boards]
     tables += [page.bound_table(listed, found), page.chip_table(listed)]
-    whole = page.page(drawn, tables, measurement["machine"])
-    return {**drawn, "tables.md": page.markdown(tables, measurement["machine"]).encode(), "roofline.html": whole.encode()}
+    whole = page.page(drawn, tables, measurement)
+    return {**drawn, "tables.md": page.markdown(tables, measurement).encode(), "roofline.html": whole.encode()}
 
 
 def _of_device(one: Measurement, networks: dict[str, models.Network]) -> dict[str, bytes]:

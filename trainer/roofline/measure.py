@@ -21,11 +21,12 @@ Point = dict[str, Any]
 
 @dataclass
 class Store:
-    """The file of a measurement: machine, minutes allowed, seconds spent, points by key, whether it is finished."""
+    """The file of a measurement: machine, minutes allowed, its load when begun, seconds spent, points by key, whether it is finished."""
 
     file: Path
     machine: dict[str, Any]
     minutes: float
+    load: float = 0.0
     spent: float = 0.0
     finished: bool = False
     points: dict[str, Point] = field(default_factory=dict)
@@ -33,21 +34,21 @@ class Store:
     @staticmethod
     def open(file: Path, minutes: float) -> Store:
         """An unfinished measurement of this machine to continue, or a new one."""
-        here = clock.machine()
+        here, busy = clock.machine(), clock.load()
         if not file.exists():
-            return Store(file, here, minutes)
+            return Store(file, here, minutes, busy)
         found = load(file)
         if found["finished"]:
-            return Store(file, here, minutes)
+            return Store(file, here, minutes, busy)
         if found["machine"] != here:
             raise TrainerError(f"{file}: an unfinished measurement is continued on the machine it was begun on, got {here['cpu']}, "
                                f"{here['threads']} threads, torch {here['torch']} after {found['machine']['cpu']}, "
                                f"{found['machine']['threads']} threads, torch {found['machine']['torch']}; remove the file to begin anew")
-        return Store(file, here, minutes, found["spent"], False, found["points"])
+        return Store(file, here, minutes, max(busy, found["load"]), found["spent"], False, found["points"])
 
     def save(self) -> None:
-        content = {"machine": self.machine, "minutes": self.minutes, "spent": round(self.spent, 3), "finished": self.finished,
-                   "points": self.points}
+        content = {"machine": self.machine, "minutes": self.minutes, "load": self.load, "spent": round(self.spent, 3),
+                   "finished": self.finished, "points": self.points}
         write_atomic(self.file, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -57,7 +58,7 @@ def load(file: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(file.read_text())
         if not isinstance(found["points"], dict) or not isinstance(found["machine"], dict):
             raise TypeError("points and machine are objects")
-        found["finished"], found["spent"] = bool(found["finished"]), float(found["spent"])
+        found["finished"], found["spent"], found["load"] = bool(found["finished"]), float(found["spent"]), float(found["load"])
     except FileNotFoundError:
         raise TrainerError(f"{file}: there is no measurement; make one with `trainer roofline measure --out {file.parent}`") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

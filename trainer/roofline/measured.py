@@ -12,7 +12,7 @@ from trainer.roofline.board import BoardModel
 from trainer.roofline.chips import Chip
 from trainer.roofline.models import KINDS, Network
 from trainer.roofline.nets import NAMES
-from trainer.roofline.pictures import MARKS, end_labels, figure, plain_ticks, png, spread_out, units
+from trainer.roofline.pictures import MARKS, end_labels, figure, plain_ticks, png, units
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ def machine_roofline(found: Measurement, networks: Mapping[str, Network]) -> byt
         mine = [(x, y, batch) for other, batch, x, y in points if other == name]
         panel.plot([x for x, _, _ in mine], [y for _, y, _ in mine], "-", color=_color(number), linewidth=0.6)
         for x, y, batch in mine:
-            panel.plot(x, y, MARKS[number], color=_color(number), markersize=3 + 2 * found.batches().index(batch),
-                       label=NAMES[name] if batch == mine[0][2] else None, linestyle="none")
+            panel.plot(x, y, MARKS[number], color=_color(number), markersize=3 + 2 * found.batches().index(batch), linestyle="none")
     low = min([y for _, _, _, y in points] + [left * roof["bandwidth"]]) / 2
     panel.set(xscale="log", yscale="log", xlim=(left, right), ylim=(low, 2 * max(peaks.values())),
               xlabel="operations per byte: weights, input and output of every layer once, fp32", ylabel="operations per second",
@@ -92,53 +91,41 @@ def machine_roofline(found: Measurement, networks: Mapping[str, Network]) -> byt
     panel.grid(alpha=0.25)
     end_labels(panel, [(right, peak, f"{dtype}, {units(peak, 'OP/s')}", "black") for dtype, peak in peaks.items()], size=8.5)
     panel.annotate(units(roof["bandwidth"], "B/s"), (left, left * roof["bandwidth"]), (18, -6), textcoords="offset points", fontsize=8.5)
-    if points:
-        panel.legend(fontsize=8, loc="lower right", ncols=2)
+    _legend(made, [name for name in NAMES if any(name == other for other, _, _, _ in points)])
     return png(made)
 
 
 def latency_plot(found: Measurement, networks: Mapping[str, Network]) -> bytes:
-    """Latency against operations and against parameters, a row of panels per batch."""
+    """Latency against operations and against parameters, a row of panels per batch; marks and colours as in the other plots."""
     batches = found.batches()
-    made, axes = figure(len(batches), 2, (12, 3.6 * len(batches)))
+    made, axes = figure(len(batches), 2, (12, 3.4 * len(batches) + 0.8))
     for row, batch in zip(axes, batches, strict=True):
         seconds = found.seconds(batch)
-        sides = (("operations per picture, GFLOP", {name: networks[name].flops / 1e9 for name in seconds}),
-                 ("parameters, millions", {name: networks[name].parameters / 1e6 for name in seconds}))
+        sides = (("operations per picture, GFLOP", {name: network.flops / 1e9 for name, network in networks.items()}),
+                 ("parameters, millions", {name: network.parameters / 1e6 for name, network in networks.items()}))
         for panel, (label, values) in zip(row, sides, strict=True):
-            names = list(seconds)
-            xs, ys = [values[name] for name in names], [1000 * seconds[name] for name in names]
-            panel.plot(xs, ys, "o", markersize=5)
-            panel.set(xscale="log", yscale="log", xlabel=label, ylabel=f"ms for a batch of {batch}", xlim=(min(xs) / 2, max(xs) * 8),
-                      ylim=(min(ys) / 1.7, max(ys) * 1.7))
+            for number, name in enumerate(NAMES):
+                if name in seconds:
+                    panel.plot(values[name], 1000 * seconds[name], MARKS[number], color=_color(number), markersize=7, linestyle="none")
+            times = [1000 * taken for taken in seconds.values()]
+            panel.set(xscale="log", yscale="log", xlabel=label, ylabel=f"ms for a batch of {batch}", ylim=(min(times) / 2, max(times) * 2),
+                      xlim=(min(values.values()) / 1.4, max(values.values()) * 1.4))
             plain_ticks(panel.xaxis)
             plain_ticks(panel.yaxis)
             panel.grid(alpha=0.25)
-            _name_points(panel, [NAMES[name] for name in names], xs, ys)
+    _legend(made, [name for name in NAMES if any(name in found.seconds(batch) for batch in batches)])
     made.suptitle(f"{found.device}: latency in fp32, medians")
     return png(made)
 
 
-def _name_points(panel: Any, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:
-    """Names right of the marks; those whose neighbours are near on both axes move up or down."""
-    low, high = (math.log10(limit) for limit in panel.get_ylim())
-    left, right = (math.log10(limit) for limit in panel.get_xlim())
-    places = [((math.log10(x) - left) / (right - left), (math.log10(y) - low) / (high - low)) for x, y in zip(xs, ys, strict=True)]
-    groups: list[list[int]] = []
-    for at in sorted(range(len(names)), key=lambda i: places[i]):
-        near = next((g for g in groups if any(abs(places[at][0] - places[o][0]) < 0.2 and abs(places[at][1] - places[o][1]) < 0.075
-                                              for o in g)), None)
-        if near is None:
-            groups.append([at])
-        else:
-            near.append(at)
-    for group in groups:
-        heights = spread_out([places[at][1] for at in group], 0.075)
-        start = max(places[at][0] for at in group) + 0.025
-        for at, height in zip(group, heights, strict=True):
-            panel.annotate(names[at], places[at], (start, height), xycoords="axes fraction", textcoords="axes fraction", va="center",
-                           fontsize=8, arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "grey", "shrinkA": 0, "shrinkB": 2,
-                                                   "relpos": (0, 0.5)})
+def _legend(made: Any, names: Sequence[str]) -> None:
+    """Mark and colour of every network, under the figure."""
+    from matplotlib.lines import Line2D
+
+    numbers = [list(NAMES).index(name) for name in names]
+    marks = [Line2D([], [], color=_color(number), marker=MARKS[number], linestyle="none") for number in numbers]
+    if names:
+        made.legend(marks, [NAMES[name] for name in names], loc="outside lower center", ncols=6, fontsize=8.5)
 
 
 def throughput_plot(found: Measurement) -> bytes:

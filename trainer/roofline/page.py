@@ -132,20 +132,23 @@ def board_table(chip: Chip, model: BoardModel) -> Table:
                  ("", "layer", "operations", "bytes", "op/B", "cycles", "speed", "of roof", "bound"), rows)
 
 
-def markdown(tables: Sequence[Table], machine: Mapping[str, Any] | None) -> str:
-    lines = ["<!-- written by `python -m trainer roofline plot` -->", "# Rooflines: tables", "", *_about(machine)]
+def markdown(tables: Sequence[Table], measurement: Mapping[str, Any] | None) -> str:
+    lines = ["<!-- written by `python -m trainer roofline plot` -->", "# Rooflines: tables", "", *_about(measurement)]
     for table in tables:
         lines += ["", f"## {table.title}", "", table.note, "", "| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
         lines += ["| " + " | ".join(row) + " |" for row in table.rows]
     return "\n".join(lines) + "\n"
 
 
-def _about(machine: Mapping[str, Any] | None) -> list[str]:
-    if machine is None:
+def _about(measurement: Mapping[str, Any] | None) -> list[str]:
+    """The machine, and whether it had other things to do."""
+    if measurement is None:
         return []
+    machine, busy = measurement["machine"], measurement["load"]
+    quiet = "it was quiet" if busy < 0.5 * machine["cores"] else "OTHER PROGRAMS WERE RUNNING: times are too long, peaks too low"
     gpu = f", {machine['gpu']}" if machine["gpu"] else ", no GPU"
     return [f"Measured on {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {machine['vectors']}{gpu}; "
-            f"PyTorch {machine['torch']}."]
+            f"PyTorch {machine['torch']}. Load average when it began: {busy:g}; {quiet}."]
 
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1250px;padding:0 1em;color:#222}
@@ -153,10 +156,10 @@ img{max-width:100%;display:block;margin:1em 0}table{border-collapse:collapse;fon
 th,td{border:1px solid #ddd;padding:3px 7px;text-align:left;vertical-align:top}th{background:#f3f3f3}"""
 
 
-def page(pictures: Mapping[str, bytes], tables: Sequence[Table], machine: Mapping[str, Any] | None) -> str:
+def page(pictures: Mapping[str, bytes], tables: Sequence[Table], measurement: Mapping[str, Any] | None) -> str:
     """One file: pictures first, tables after."""
     parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>Rooflines</title><style>{STYLE}</style><h1>Rooflines</h1>"]
-    parts += [f"<p>{html.escape(line)}</p>" for line in _about(machine)]
+    parts += [f"<p>{html.escape(line)}</p>" for line in _about(measurement)]
     parts += [f'<img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
               for name, content in pictures.items()]
     for table in tables:
