@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from converter import reference
 from converter import verify as ladders
+from converter.codegen import render_aot
 from converter.graph import Conv2D, FullyConnected
 from converter.older_dense import older_rule_agrees
 from converter.onnx_reader import read_onnx
@@ -82,6 +83,26 @@ def test_low_bits_run_bit_exactly_in_the_8_bit_container(model: str, bits: int, 
         assert runtime.status == ladders.EQUAL, runtime
     else:
         assert "older TensorFlow Lite" in runtime.detail or "older_dense" in runtime.detail, runtime
+
+
+@pytest.mark.parametrize("fixed_steps", [True, False])
+def test_a_channel_pruned_to_nothing_keeps_the_fast_convolution(fixed_steps: bool) -> None:
+    """Its bias alone is left; on a scale of nothing it would be so large that no kernel with bounded sums could take the layer."""
+    net = fold_norms(network("tinyconv"))
+    conv = net.blocks["conv"]
+    assert isinstance(conv, Conv)
+    with torch.no_grad():
+        conv.weight[3] = 0.0
+        conv.bias[3] = -0.7
+    quant = QuantNetwork(net, SPEC.features, QuantOptions(8, fixed_steps=fixed_steps)).eval()
+    if fixed_steps:
+        quant.calibrate_steps(to_batch(some_features(64, 9), SPEC.features))
+    else:
+        quant.train()(to_batch(some_features(64, 9), SPEC.features))
+    graph = read_onnx(to_onnx(quant.eval(), SPEC))
+    layer = graph.layers[0]
+    assert isinstance(layer, Conv2D) and not layer.weights_ohwi[3].any() and abs(int(layer.bias[3])) < 2**16
+    assert "nn_conv_fir_s8" in render_aot(graph)["model_aot.c"]
 
 
 @pytest.mark.parametrize(("scheme", "bits", "zero"), [("asymmetric", 4, 112), ("symmetric", 4, 120), ("symmetric", 8, 0)])

@@ -164,7 +164,10 @@ class QuantNetwork(nn.Module):
         return self.options.weights == "per-channel" and weight.dim() > 2
 
     def weight_scale(self, name: str, input_scale: Tensor) -> Tensor:
-        """One float32 scale per output channel; wide enough that the int32 bias cannot overflow."""
+        """One float32 scale per output channel; wide enough that the int32 bias cannot overflow.
+
+        A channel pruned to nothing takes the widest of the others': of its own there is none, and its bias would be huge on it.
+        """
         block = self.network.blocks[name]
         assert isinstance(block, (Conv, Dense))
         weight, bias = block.weight, block.bias
@@ -175,6 +178,8 @@ class QuantNetwork(nn.Module):
             scale = (rows.amax(1).clamp(min=0) - rows.amin(1).clamp(max=0)) / ((1 << self.bits) - 1)
         else:
             scale = weight.detach().abs().flatten(1).amax(1).float() / self.options.weight_top
+        alive = weight.detach().flatten(1).any(1)
+        scale = torch.where(alive, scale, scale.detach().amax())
         room = bias.detach().abs().float() / (input_scale.float() * 2.0**30)
         widest = torch.maximum(scale, room).clamp(min=MIN_SCALE)
         return widest if self._per_channel(weight) else widest.amax().expand_as(widest)
