@@ -15,7 +15,7 @@ from converter.asm import Rounding, Routine, add, enter, leave, loads
 
 MAX_ROWS = 33  # of outputs in a piece; the code takes 54 bytes a row
 RECORD_WORDS = 9  # of a channel: (w0, w1) of each kernel column, (w1, w2) of each, bias, multiplier, second constant
-MAX_ROW_BYTES = 2047
+MAX_ROW_BYTES = 4095  # a store's reach
 TAKE = 24  # where in nn_depthwise3_args what the second routine is given begins
 UNROLLED = 8  # columns that it takes without a loop
 # the frame: nn_depthwise3_args, the plane's address less what the way into the unrolled code leaves out, then that way

@@ -15,7 +15,7 @@ from converter.asm import CORE, Rounding, Routine, add, enter, leave, loads
 
 BLOCK = 4  # pixels; single ones for what is left
 FLOATS = 32
-MAX_IN_C = 128  # the code of a block is 56 bytes a tap
+MAX_IN_C = 128  # NN_POINTWISE_MAX_IN_C: the code of a block is 56 bytes a tap
 MAX_OUT_C = 1000  # out of a store's reach beyond
 RECORD_WORDS = 6  # of a pair of channels, beside the weights: both biases in front, multiplier and second constant of a and of b behind
 

@@ -178,6 +178,8 @@ def _plane_case(number: int) -> Case:
     height, width, channels = int(rng.integers(3, 12)), int(rng.integers(3, 12)), int(rng.integers(1, 14))
     if number % 7 == 0:  # more than one piece
         height, width, channels = int(rng.integers(35, 90)), int(rng.integers(3, 6)), int(rng.integers(1, 6))
+    if number % 20 == 19:  # a row of as many bytes as the code can step over
+        height, width, channels = int(rng.integers(3, 6)), int(rng.integers(40, 60)), int(rng.integers(60, 69))
     stride_hw: tuple[int, int] = (1 + number // 2 % 2, 1 + number // 3 % 2)
     padding: Padding = "VALID" if number % 5 == 0 else "SAME"
     weights, bias = FILLS[list(FILLS)[number % 3]]((1, 3, 3, channels), number), np.arange(channels, dtype=np.int32) * 999

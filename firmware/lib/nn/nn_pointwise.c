@@ -7,25 +7,33 @@
 
 enum { BLOCK = 4 };
 
-// Two values of a pixel as the assembly pairs them: of each four (0, 2) (1, 3), of what is left (0, -), (0, 1) or (0, 2) (1, -).
-static uint32_t pair_of(const int8_t *pixel, int32_t in_c, int32_t tap)
+// A pixel's values as the assembly pairs them: of each four (0, 2) (1, 3), of what is left (0, -), (0, 1) or (0, 2) (1, -).
+static void widen_pixel(const int8_t *pixel, int32_t in_c, uint32_t *x)
 {
-    const int32_t group = tap / 2 * 4, left = in_c - group;
-    const int32_t step = left == 2 ? 1 : 2, first = group + tap % 2, second = first + step;
-    return nn_pair(pixel[first], second < in_c ? pixel[second] : 0);
+    int32_t left = in_c;
+    for (; left >= 4; left -= 4, pixel += 4, x += 2) {
+        const uint32_t four = nn_load4(pixel);
+        x[0] = nn_sxtb16(four), x[1] = nn_sxtb16_ror8(four);
+    }
+    if (left == 3) {
+        x[0] = nn_pair(pixel[0], pixel[2]), x[1] = nn_pair(pixel[1], 0);
+    } else if (left > 0) {
+        x[0] = nn_pair(pixel[0], left == 2 ? pixel[1] : 0);
+    }
 }
 
 // What converter/asm_pointwise.py writes as assembly, for one pixel.
 static void portable_pixel(const nn_pointwise_layer *l, const int8_t *pixel, int8_t *out)
 {
+    uint32_t x[NN_POINTWISE_MAX_IN_C / 2];
     const int32_t taps = (l->in_c + 1) / 2;
     const int32_t *record = l->weights;
+    widen_pixel(pixel, l->in_c, x);
     for (int32_t c = 0; c < l->out_c; c += 2, record += 2 * taps + 6) {
         int32_t a = record[0], b = record[1];
         const int32_t *w = record + 2;
         for (int32_t tap = 0; tap < taps; tap++, w += 2) {
-            const uint32_t x = pair_of(pixel, l->in_c, tap);
-            a = nn_smlad((uint32_t)w[0], x, a), b = nn_smlad((uint32_t)w[1], x, b);
+            a = nn_smlad((uint32_t)w[0], x[tap], a), b = nn_smlad((uint32_t)w[1], x[tap], b);
         }
         out[c] = nn_round_scaled(a, w[0], w[1], l->shift, l->out_zero);
         out[c + 1] = nn_round_scaled(b, w[2], w[3], l->shift, l->out_zero);
