@@ -21,6 +21,9 @@ in four groups (a load directly after another costs one cycle) and 16 SMLALs: 34
 skipped by entering further down. The last field of a block's last triple is carried to the next block in the frame. Where out_w is even the
 last output's late taps belong to no triple: they are a short last pass with plain SMLADs.
 
+Streaming goes on from sums of the hop before, with the new input rows only: passes then begin at kept_sums(), which loads the sums, and
+leave their rows by way of it, since it sets Z, which nothing in the rows changes.
+
 Cycles of TinyConv's window, 235 kernel rows: 4 pairs * (5 blocks * 34 + 6) each, about 86 a block round them.
 
 What is computed is written in C in firmware/lib/nn/nn_conv_fir.c, which runs in its place on other CPUs.
@@ -28,7 +31,7 @@ What is computed is written in C in firmware/lib/nn/nn_conv_fir.c, which runs in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from converter.asm import Routine, add, enter, leave, loads
@@ -37,9 +40,12 @@ FIELD = 21  # bits
 HALF = 1 << (FIELD - 1)
 CHANNEL_WORDS = 8  # constants of a pair of channels
 # the frame, in words: the pair's constants, then what the block passes on, then what stays for the row
-LEFT, OUT, CARRY_A, CARRY_B, ENTRY, SINGLE_ENTRY, TAIL_ENTRY, END, X, WEIGHTS, TAILS, CHANNELS, ROW_OUT, SPARE, PAIRS = (
-    f"sp, #{4 * word}" for word in range(CHANNEL_WORDS, CHANNEL_WORDS + 15))
-FRAME = 4 * (CHANNEL_WORDS + 16)
+LEFT, OUT, CARRY_A, CARRY_B, BLOCK_ENTRY, SINGLE_ENTRY, TAIL_ENTRY, BLOCK_ROWS, SINGLE_ROWS, TAIL_ROWS, END, PAIRS = (
+    f"sp, #{4 * word}" for word in range(CHANNEL_WORDS, CHANNEL_WORDS + 12))
+X, WEIGHTS, TAILS, CHANNELS, ROW_OUT, SPARE, LOAD, LOAD_STEP, STORE, STORE_STEP = (
+    f"sp, #{4 * word}" for word in range(CHANNEL_WORDS + 12, CHANNEL_WORDS + 22))
+FRAME = 4 * (CHANNEL_WORDS + 22)
+HIGH = 2 * FIELD - 32  # bits of the middle field in the upper half of a sum
 
 
 @dataclass(frozen=True)
@@ -74,36 +80,70 @@ class FirShape:
 def routine(shape: FirShape) -> Routine:
     """void name(const nn_fir_args *): one row of outputs, all channels."""
     name = shape.name
-    passes = [(f"{name}_rows", row_of_block(shape, 0, 2), ENTRY)] if shape.blocks else []
-    passes += [(f"{name}_single", row_of_block(shape, 0, 1), SINGLE_ENTRY)] if shape.single else []
-    passes += [(f"{name}_tail", row_of_tail(shape, 0), TAIL_ENTRY)] if shape.tail else []
+    passes = [(f"{name}_block", row_of_block(shape, 0, 2), BLOCK_ENTRY, BLOCK_ROWS)] if shape.blocks else []
+    passes += [(f"{name}_single", row_of_block(shape, 0, 1), SINGLE_ENTRY, SINGLE_ROWS)] if shape.single else []
+    passes += [(f"{name}_tail", row_of_tail(shape, 0), TAIL_ENTRY, TAIL_ROWS)] if shape.tail else []
     lines = [
-        *enter(FRAME), "ldm r0, {r1-r7}",
-        *(f"str.w r{1 + i}, [{place}]" for i, place in enumerate((X, WEIGHTS, TAILS, CHANNELS, ROW_OUT, SPARE))),
-        *(line for label, row, place in passes for line in entry(label, 4 * len(row), place)),
+        *enter(FRAME), "ldm r0, {r1-r11}", f"add.w r12, {X}", "stm r12, {r1-r10}", "mov r8, r11",
+        *(line for label, row, *places in passes for line in entry(label, 4 * len(row), *places)),
         *add("r1", 16 * shape.blocks), f"str.w r1, [{END}]", f"mov r1, #{shape.out_c // 2}", f"str.w r1, [{PAIRS}]",
-        f"{name}_pair:",
+        "movs r1, #1", f"{name}_pair:",
         *start_pair(),
-        *([f"{name}_block:", *block(shape, 2), f"ldr.w r12, [{END}]", "cmp r8, r12", f"bne.w {name}_block"] if shape.blocks else []),
+        *([f"{name}_again:", *block(shape, 2), f"ldr.w r12, [{END}]", "cmp r8, r12", f"bne.w {name}_again"] if shape.blocks else []),
+        *(["movs r12, #1"] if shape.blocks else []),
         *(block(shape, 1) if shape.single else []),
         *(finish_row(shape) if shape.out_w % 2 == 0 else []),
         *next_pair(shape), f"bne.w {name}_pair",
         *leave(FRAME),
+        *(line for label, _, _, rows in passes for line in kept_sums(shape, label, rows)),
     ]
     return Routine(name, "nn_fir_args", tuple(lines))
 
 
 def block(shape: FirShape, triples: int) -> list[str]:
     """Two outputs a triple of both channels: start, kernel rows, end."""
-    label = f".balign 4\\n{shape.name}_{'rows' if triples == 2 else 'single'}:"
-    rows = [line for row in range(shape.kernel_h) for line in row_of_block(shape, row, triples)]
-    return [*start_block(triples), label, *rows, *finish_block(shape, triples)]
+    label = f"{shape.name}_{'block' if triples == 2 else 'single'}"
+    rows = (row_of_block(shape, row, triples) for row in range(shape.kernel_h))
+    return [*start_block(triples), *rows_of(label, rows), *finish_block(shape, triples)]
 
 
-def entry(label: str, row_bytes: int, place: str) -> list[str]:
-    """The address in the unrolled rows behind the r7 first ones."""
-    return [f"movw r11, #:lower16:{label}", f"movt r11, #:upper16:{label}", f"movw r12, #{row_bytes}", "mla r11, r7, r12, r11",
-            "orr r11, r11, #1", f"str.w r11, [{place}]"]
+def entry(label: str, row_bytes: int, begin: str, rows: str) -> list[str]:
+    """Where a pass begins: in its unrolled rows behind the r8 first ones, or, where sums are kept (r7 is not null), at their loading."""
+    return [
+        f"movw r11, #:lower16:{label}_rows", f"movt r11, #:upper16:{label}_rows", f"movw r12, #{row_bytes}", "mla r11, r8, r12, r11",
+        "orr r11, r11, #1", f"str.w r11, [{rows}]",
+        f"movw r12, #:lower16:{label}_kept", f"movt r12, #:upper16:{label}_kept", "orr r12, r12, #1",
+        "cmp r7, #0", "it ne", "movne r11, r12", f"str.w r11, [{begin}]",
+    ]
+
+
+def rows_of(label: str, rows: Iterable[list[str]]) -> list[str]:
+    """All kernel rows; Z is set where the sums are kept."""
+    return [f".balign 4\\n{label}_rows:", *(line for row in rows for line in row), f"beq.w {label}_store", f"{label}_stored:"]
+
+
+def kept_sums(shape: FirShape, label: str, rows: str) -> list[str]:
+    """Out of the way of plain runs: sums from LOAD on, before the kernel rows, and to STORE behind them, both without the carry."""
+    def step(place: str, size: str, *transfer: str) -> list[str]:
+        return [*loads([("r10", place), ("r11", size)]), *transfer, "add.w r10, r10, r11", f"str.w r10, [{place}]"]
+
+    def carry(operation: str, with_borrow: str) -> list[str]:
+        lines = loads([("r10", CARRY_A), ("r11", CARRY_B)])
+        for value, low, high in (("r10", "r0", "r1"), ("r11", "r4", "r5")):
+            lines += [f"asr.w {value}, {value}, #{HIGH}", f"{operation}s.w {low}, {low}, {value}",
+                      f"{with_borrow}.w {high}, {high}, {value}, asr #31"]
+        return lines
+
+    if label == f"{shape.name}_tail":
+        load = [*step(LOAD, LOAD_STEP, "ldr.w r2, [r10]", "ldr.w r3, [r10, #16]"), *(f"sub.w r{i}, r{i}, #{HALF}" for i in (0, 1)),
+                "add.w r0, r0, r2", "add.w r1, r1, r3"]
+        store = [*loads([("r2", CARRY_A), ("r3", CARRY_B)]), *(f"sub.w r{i + 2}, r{i}, r{i + 2}, asr #{HIGH}" for i in (0, 1)),
+                 *step(STORE, STORE_STEP, "str.w r2, [r10]", "str.w r3, [r10, #16]")]
+    else:
+        load = [*step(LOAD, LOAD_STEP, "ldm r10, {r0-r7}"), *carry("add", "adc")]
+        store = [*carry("sub", "sbc"), *step(STORE, STORE_STEP, "stm r10, {r0-r7}"), *carry("add", "adc")]
+    return [f".balign 4\\n{label}_kept:", *load, f"ldr.w r12, [{rows}]", "cmp r12, r12", "bx r12",
+            f"{label}_store:", *store, f"b.w {label}_stored"]
 
 
 def start_pair() -> list[str]:
@@ -118,9 +158,9 @@ def start_pair() -> list[str]:
 def start_block(triples: int) -> list[str]:
     """All sums from 2**20 in the lower two fields, the first ones with the last field of the block before; then the kernel rows."""
     return [
-        *loads([("r0", CARRY_A), ("r4", CARRY_B), ("r10", ENTRY if triples == 2 else SINGLE_ENTRY)]), f"mov r2, #{HALF}",
+        *loads([("r0", CARRY_A), ("r4", CARRY_B), ("r10", BLOCK_ENTRY if triples == 2 else SINGLE_ENTRY)]), f"mov r2, #{HALF}",
         *(["mov r6, r2"] if triples == 2 else []),
-        f"add.w r0, r2, r0, asr #{2 * FIELD - 32}", f"add.w r4, r2, r4, asr #{2 * FIELD - 32}",
+        f"add.w r0, r2, r0, asr #{HIGH}", f"add.w r4, r2, r4, asr #{HIGH}",
         *(f"mov r{high}, #{HALF >> (32 - FIELD)}" for high in ((1, 3, 5, 7) if triples == 2 else (1, 5))), "bx r10",
     ]
 
@@ -161,7 +201,7 @@ def finish_block(shape: FirShape, triples: int) -> list[str]:
     """Two outputs a triple of each channel: the left one is that between the block before and this one."""
     if triples == 2:
         lines = [f"str.w r3, [{CARRY_A}]", f"str.w r7, [{CARRY_B}]",
-                 f"add.w r2, r2, r1, asr #{2 * FIELD - 32}", f"add.w r6, r6, r5, asr #{2 * FIELD - 32}",
+                 f"add.w r2, r2, r1, asr #{HIGH}", f"add.w r6, r6, r5, asr #{HIGH}",
                  *middle_field("r10", "r0", "r1"), *middle_field("r1", "r2", "r3"),
                  *middle_field("r3", "r4", "r5"), *middle_field("r5", "r6", "r7")]
     else:
@@ -181,7 +221,7 @@ def finish_block(shape: FirShape, triples: int) -> list[str]:
 
 def middle_field(to: str, low: str, high: str) -> list[str]:
     """Field 1 of a 64-bit sum, whose upper bits are the lower ones of `high`."""
-    return [f"lsr.w {to}, {low}, #{FIELD}", f"bfi {to}, {high}, #{32 - FIELD}, #{2 * FIELD - 32}"]
+    return [f"lsr.w {to}, {low}, #{FIELD}", f"bfi {to}, {high}, #{32 - FIELD}, #{HIGH}"]
 
 
 def scale(shape: FirShape, sums: Sequence[str], constants: tuple[str, str, str, str]) -> list[str]:
@@ -206,9 +246,9 @@ def couple(shape: FirShape, low: str, high: str) -> list[str]:
 def finish_row(shape: FirShape) -> list[str]:
     """The last output of a pair of channels: the last block's carry and the tail."""
     lines = [*loads([("r0", CARRY_A), ("r1", CARRY_B), *([("r9", TAILS), ("r10", TAIL_ENTRY)] if shape.tail else [])]), f"mov r2, #{HALF}",
-             *(f"add.w r{i}, r2, r{i}, asr #{2 * FIELD - 32}" for i in (0, 1))]
+             *(f"add.w r{i}, r2, r{i}, asr #{HIGH}" for i in (0, 1))]
     if shape.tail:
-        lines += ["bx r10", f".balign 4\\n{shape.name}_tail:", *(line for row in range(shape.kernel_h) for line in row_of_tail(shape, row))]
+        lines += ["bx r10", *rows_of(f"{shape.name}_tail", (row_of_tail(shape, row) for row in range(shape.kernel_h)))]
     a, b = ("r2", "r3", "r4", "r5"), ("r6", "r7", "r10", "r11")
     lines += loads([*((register, f"sp, #{4 * i}") for i, register in enumerate((*a, *b))), ("r12", LEFT)])
     return [*lines, *scale(shape, ["r0"], a), *scale(shape, ["r1"], b), *couple(shape, "r0", "r1"), "strh.w r0, [r12]"]

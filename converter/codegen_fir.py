@@ -19,6 +19,7 @@ MAX_OUT_C = 1000  # out of a store's reach beyond
 CODE_ROW_BYTES = 64  # of a kernel row per tap, about
 CODE_LIMIT = 3072  # of RAM for the code of a block
 MAX_SCALING = 12
+SLOT = 8  # NN_FIR_SLOT
 MAX_SHIFT = 23  # 128 outputs stay below 2**30
 Int = NDArray[np.int64]
 
@@ -60,8 +61,8 @@ class FirWindow:
     @property
     def scratch_bytes(self) -> int:
         """NN_CONV_FIR_SCRATCH"""
-        rows = self.kernel_h + max(self.stride_h, self.kernel_h // 2)
-        return 4 * (rows * self.row_words + (self.row_words - self.tail) // 2 + 2)
+        return 4 * (buffered_rows(self.kernel_h, self.stride_h) * self.row_words + (self.row_words - self.tail) // 2 + 2 + SLOT)
+
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,16 @@ class FirRounding:
     offset: Int
     multiplier: Int
     added: Int
+
+
+def sums_words(out_w: int, out_c: int, tail: int) -> int:
+    """Of the sums of a row of outputs: NN_FIR_SLOT * NN_FIR_SLOTS."""
+    return SLOT * (out_c // 2) * ((out_w + 3) // 4 + (tail > 0))
+
+
+def buffered_rows(kernel_h: int, stride_h: int) -> int:
+    """NN_FIR_ROWS"""
+    return kernel_h + max(stride_h, kernel_h // 2)
 
 
 def fits(window: FirWindow, stride_w: int, weights_ohwi: Int8, x: QuantParams, output: Mapping[str, int]) -> bool:

@@ -268,6 +268,7 @@ def _conv_fir(weights_ohwi: Int8, window: dict[str, int], channels: Channels, ou
         "weights": codegen_fir.pack_weights(weights_ohwi, shape.tail),
         "channels": codegen_fir.constants(scaled),
         "code": codegen_fir.code(shape, scaled.shift, relu),
+        "sums": 0, "carried": 0, "moved": 0, "fresh": 0,
     }
     return Kernel("nn_conv_fir_s8", "nn_conv_fir_layer", fields, shape.scratch_bytes)
 

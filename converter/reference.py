@@ -88,7 +88,7 @@ def _run_layer(graph: Graph, layer: Layer, inputs: list[Int8]) -> Int8:
     x_quant, y_quant = graph.tensors[layer.input].quant, graph.tensors[layer.output].quant
     match layer:
         case Conv2D():
-            return _conv(layer, x, x_quant, y_quant)
+            return conv_from_sums(graph, layer, conv_sums(graph, layer, x))
         case DepthwiseConv2D():
             return _depthwise(layer, x, x_quant, y_quant)
         case FullyConnected():
@@ -146,13 +146,20 @@ def _fully_connected(layer: FullyConnected, x: Int8, x_quant: QuantParams, y_qua
     return _requantize(sums, multipliers, layer.activation, y_quant)
 
 
-def _conv(layer: Conv2D, x: Int8, x_quant: QuantParams, y_quant: QuantParams) -> Int8:
+def conv_sums(graph: Graph, layer: Conv2D, x: Int8) -> Int:
+    """A convolution's sums before its bias: [n, out_h, out_w, channels]."""
     channels, height, width, _ = layer.weights_ohwi.shape
-    centred = x.astype(np.int32) - np.int32(x_quant.zero_point)
+    centred = x.astype(np.int32) - np.int32(graph.tensors[layer.input].quant.zero_point)
     windows = _windows(centred, (height, width), layer.stride_hw, layer.padding, 0)
     columns = windows.reshape(*windows.shape[:3], -1)
-    sums = _exact_matmul(columns, layer.weights_ohwi.reshape(channels, -1).T) + layer.bias
-    return _requantize(sums, quant.conv_multipliers(x_quant, layer.weight_quant, y_quant, channels), layer.activation, y_quant)
+    return _exact_matmul(columns, layer.weights_ohwi.reshape(channels, -1).T)
+
+
+def conv_from_sums(graph: Graph, layer: Conv2D, sums: Int) -> Int8:
+    """Its outputs."""
+    x_quant, y_quant = graph.tensors[layer.input].quant, graph.tensors[layer.output].quant
+    multipliers = quant.conv_multipliers(x_quant, layer.weight_quant, y_quant, sums.shape[-1])
+    return _requantize(sums + layer.bias, multipliers, layer.activation, y_quant)
 
 
 def _depthwise(layer: DepthwiseConv2D, x: Int8, x_quant: QuantParams, y_quant: QuantParams) -> Int8:

@@ -8,10 +8,11 @@ that see the moving edges. Rows are positions along axis 1 (time); what lies beh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Union
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converter import reference
 from converter.graph import (
@@ -38,6 +39,7 @@ from trainer.spec import KwsSpec
 KEPT_LIMIT_BYTES = 65536  # of 256 KB of RAM; a model that would keep more runs on whole windows
 CHUNK = 64
 Range = tuple[int, int]  # first row, one past the last
+Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,25 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Carry:
+    """How a kernel that keeps its int32 sums makes a part: its first `rows` rows go on from the sums that the rows `moved` further down had
+    after the hop before, and add what input row `fresh` and those behind it give; only in_rows are read."""
+
+    rows: int
+    moved: int
+    fresh: int
+    in_rows: Range
+    pad_top: int
+
+
+@dataclass(frozen=True)
 class Part:
     """One call of a layer's kernel per hop: these rows of the output from these of the input, pad_top rows of padding above them."""
 
     out_rows: Range
     in_rows: Range
     pad_top: int
+    carry: Carry | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +233,7 @@ def _needed(graph: Graph, hop_frames: int, timelines: dict[int, Timeline], whys:
         plan = LayerPlan(None, why)
         if not why and not isinstance(layer, Reshape):
             first = min((start for start, _ in reads.get(owner[layer.output], [])), default=0)
-            plan = LayerPlan(tuple(_parts(graph, layer, timelines[layer.output], first)))
+            plan = LayerPlan(tuple(_parts(graph, layer, timelines[layer.output], timelines[layer.input], first)))
         layers.append(plan)
         if not isinstance(layer, Reshape):
             ranges = [part.in_rows for part in plan.parts] if plan.parts is not None else [(0, 1 << 30)]
@@ -235,7 +250,7 @@ def _needed(graph: Graph, hop_frames: int, timelines: dict[int, Timeline], whys:
     return StreamPlan(graph, hop_frames, hop_frames * graph.tensors[graph.input].size // rows, kept, tuple(reversed(layers)))
 
 
-def _parts(graph: Graph, layer: Layer, line: Timeline, first: int) -> Iterator[Part]:
+def _parts(graph: Graph, layer: Layer, line: Timeline, in_line: Timeline, first: int) -> Iterator[Part]:
     """The rows in front of the moved ones and those behind, as far as anything reads them."""
     reach = _reach(graph, layer)
     assert reach is not None
@@ -245,7 +260,22 @@ def _parts(graph: Graph, layer: Layer, line: Timeline, first: int) -> Iterator[P
         if start < stop:
             tap, end = reach.first_tap(start), reach.first_tap(stop - 1) + reach.window
             low = min(max(tap, 0), in_rows)
-            yield Part((start, stop), (low, max(low, min(end, in_rows))), low - tap)
+            part = Part((start, stop), (low, max(low, min(end, in_rows))), low - tap)
+            at_the_end = start == line.same[1] and isinstance(layer, Conv2D)
+            yield replace(part, carry=_carry(part, reach, line, in_line)) if at_the_end else part
+
+
+def _carry(part: Part, reach: _Reach, line: Timeline, in_line: Timeline) -> Carry | None:
+    """Of rows at the lower edge the taps at kept input rows are those of the row `shift` below in the hop before, which had them too.
+
+    Only behind an input whose rows all move along until the new ones: a row that was changed would be in the sums as it was.
+    """
+    (start, stop), moved, fresh = part.out_rows, line.shift, in_line.same[1]
+    rows = stop - moved - start
+    if in_line.same[0] > 0 or rows <= 0 or reach.first_tap(start) < 0:
+        return None
+    low = min(fresh, max(reach.first_tap(stop - moved), 0))
+    return Carry(rows, moved, fresh, (low, part.in_rows[1]), low - reach.first_tap(start))
 
 
 def run_stream(plan: StreamPlan, frames: Int8, start: Int8 | None = None) -> Int8:
@@ -259,14 +289,38 @@ def run_stream(plan: StreamPlan, frames: Int8, start: Int8 | None = None) -> Int
     hops = frames.reshape(-1)[:frames.size // plan.hop_bytes * plan.hop_bytes].reshape(-1, plan.hop_bytes)
     tensors = reference.run(graph, window)
     last = {index: tensors[index].reshape(1, kept.rows, kept.row_bytes) for index, kept in plan.kept.items()}
+    sums = {layer.output: reference.conv_sums(graph, layer, tensors[layer.input]) for layer, _ in _carrying(plan)}
     outputs = [np.empty((0, *graph.tensors[graph.output].shape[1:]), np.int8)]
     for at in range(0, len(hops), CHUNK):
-        outputs.append(_run_hops(plan, hops[at:at + CHUNK], last, np.random.default_rng(at)))
+        outputs.append(_run_hops(plan, hops[at:at + CHUNK], last, sums, np.random.default_rng(at)))
     return np.concatenate(outputs)
 
 
-def _run_hops(plan: StreamPlan, hops: Int8, last: dict[int, Int8], noise: np.random.Generator) -> Int8:
-    """Some hops at once, layer by layer; `last` holds the kept rows of the hop before and is brought up to date."""
+def _carrying(plan: StreamPlan) -> Iterator[tuple[Conv2D, Part]]:
+    """The convolutions whose last part may go on from sums, with that part."""
+    for layer, step in zip(plan.graph.layers, plan.layers, strict=True):
+        if isinstance(layer, Conv2D) and step.parts and step.parts[-1].carry:
+            yield layer, step.parts[-1]
+
+
+def _from_sums(graph: Graph, layer: Conv2D, part: Part, x: Int8, last: dict[int, Int]) -> Int8:
+    """The part's output rows of some hops, made as its Carry says; `last` holds the sums of the hop before."""
+    carry, (start, stop), found = part.carry, part.out_rows, list[Int]()
+    assert carry is not None
+    seen, new = np.full_like(x, graph.tensors[layer.input].quant.zero_point), np.full_like(x, graph.tensors[layer.input].quant.zero_point)
+    seen[:, slice(*carry.in_rows)], new[:, carry.fresh:] = x[:, slice(*carry.in_rows)], x[:, carry.fresh:]
+    whole, added = reference.conv_sums(graph, layer, seen), reference.conv_sums(graph, layer, new)
+    for index in range(len(x)):
+        sums = whole[index:index + 1].copy()
+        before = last[layer.output][:, start + carry.moved:start + carry.moved + carry.rows]
+        sums[:, start:start + carry.rows] = before + added[index:index + 1, start:start + carry.rows]
+        last[layer.output] = sums
+        found.append(sums[:, start:stop])
+    return reference.conv_from_sums(graph, layer, np.concatenate(found))
+
+
+def _run_hops(plan: StreamPlan, hops: Int8, last: dict[int, Int8], sums: dict[int, Int], noise: np.random.Generator) -> Int8:
+    """Some hops at once, layer by layer; `last` and `sums`, what is kept of the hop before, are brought up to date."""
     graph, owner = plan.graph, owners(plan.graph)
     tensors: dict[int, Int8] = {}
 
@@ -299,5 +353,8 @@ def _run_hops(plan: StreamPlan, hops: Int8, last: dict[int, Int8], noise: np.ran
         if step.parts is None:
             tensors[layer.output] = y
         else:
+            if layer.output in sums and isinstance(layer, Conv2D):
+                part = step.parts[-1]
+                y[:, slice(*part.out_rows)] = _from_sums(graph, layer, part, inputs[0], sums)
             settle(layer.output, y.reshape(len(hops), graph.tensors[layer.output].shape[1], -1), [part.out_rows for part in step.parts])
     return tensors[owner[graph.output]].reshape(len(hops), *graph.tensors[graph.output].shape[1:])

@@ -119,8 +119,8 @@ def test_header_states_the_sizes() -> None:
     kernel = lower_layer(graph, graph.layers[0])
     assert kernel is not None
     assert numbers["INPUT_BYTES"] == 1960 and numbers["OUTPUT_BYTES"] == 4 and numbers["LAYERS"] == 4
-    assert numbers["SCRATCH_BYTES"] == kernel.scratch_bytes == 1432
-    assert numbers["ARENA_BYTES"] == 1960 + 4000 + 1432
+    assert numbers["SCRATCH_BYTES"] == kernel.scratch_bytes == 1464
+    assert numbers["ARENA_BYTES"] == 1960 + 4000 + 1464
 
 
 def test_names_from_elsewhere_cannot_break_the_source(kernels: list[Path], tmp_path: Path) -> None:

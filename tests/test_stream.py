@@ -16,7 +16,7 @@ from stream_graphs import GRAPHS, ds_cnn, noise_frames, valid_in_time, windows
 from converter import convert, reference
 from converter.frontend import MicroFrontend, quantize_features
 from converter.graph import ConvertError, Graph, Int8, Reshape
-from converter.stream import Kept, Part, StreamPlan, plan_stream, run_stream
+from converter.stream import Carry, Kept, Part, StreamPlan, plan_stream, run_stream
 from converter.wav import read_wav
 from trainer.spec import FeatureSpec, KwsSpec
 
@@ -57,9 +57,12 @@ def test_starts_from_any_window_and_drops_the_rest_of_a_hop() -> None:
 
 
 def test_plan_of_tinyconv() -> None:
-    """SAME: two rows see the upper edge, three the lower one, one is new; 1880 + 3040 bytes move."""
+    """SAME: two rows see the upper edge, three the lower one, one is new; 1880 + 3040 bytes move.
+
+    Of rows 21 to 24 the first three go on from the sums of rows 22 to 24 of the hop before; the last begins anew at input row 44.
+    """
     plan = plan_stream(tinyconv_like(0), 2)
-    assert plan.layers[0].parts == (Part((0, 2), (0, 8), 4), Part((21, 25), (38, 49), 0))
+    assert plan.layers[0].parts == (Part((0, 2), (0, 8), 4), Part((21, 25), (38, 49), 0, Carry(3, 1, 47, (44, 49), 6)))
     assert plan.kept == {0: Kept(0, 49, 40, 2, (0, 47)), 1: Kept(0, 25, 160, 1, (2, 21))}
     assert plan.kept_bytes == 5960 and plan.layers[2].parts is None and "mixes all rows" in plan.layers[2].why
 
@@ -73,14 +76,20 @@ def test_plan_without_padding_computes_only_new_rows() -> None:
 
 
 def _spoilt(plan: StreamPlan) -> list[StreamPlan]:
-    """Plans that keep one row too many, at either end, or compute one row too few."""
+    """Plans that keep one row too many, at either end, compute one row too few, or go on from sums that are not the row's."""
     kept = plan.kept[1]
     low, high = kept.moved
     parts = plan.layers[0].parts
     assert parts is not None and len(parts) == 2
     fewer = replace(plan.layers[0], parts=(replace(parts[0], out_rows=(0, 1)), parts[1]))
-    later = replace(plan.layers[0], parts=(parts[0], replace(parts[1], out_rows=(22, 25))))
+    later = replace(plan.layers[0], parts=(parts[0], replace(parts[1], out_rows=(22, 25), carry=None)))
+    carry = parts[1].carry
+    assert carry is not None
+    ends = [replace(parts[1], carry=replace(carry, fresh=46)), replace(parts[1], carry=replace(carry, fresh=48)),
+            replace(parts[1], carry=replace(carry, rows=2)), replace(parts[1], carry=replace(carry, in_rows=(45, 49)))]
     return [
+        *(replace(plan, layers=(replace(plan.layers[0], parts=(parts[0], end)), *plan.layers[1:])) for end in ends),
+
         replace(plan, kept={**plan.kept, 1: replace(kept, moved=(low - 1, high))}, layers=(fewer, *plan.layers[1:])),
         replace(plan, kept={**plan.kept, 1: replace(kept, moved=(low, high + 1))}, layers=(later, *plan.layers[1:])),
         replace(plan, layers=(fewer, *plan.layers[1:])),

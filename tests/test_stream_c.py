@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from codegen_graphs import tinyconv_like
-from nn_host import SOURCES, compile_objects
+from emulator_bare import BARE, build, results_of, run_to_finish
+from nn_host import NN, SOURCES, compile_objects
 from stream_graphs import GRAPHS, StreamEngine, first_difference, noise_frames
 from test_stream import models, recording
 
@@ -44,6 +45,56 @@ def test_recordings(speech_commands: Path, kernels: list[Path], tmp_path: Path, 
     graph = models()[name]
     frames = recording(speech_commands, 20)
     assert first_difference(StreamEngine(graph, 2, tmp_path, kernels), frames[49:], frames[:49]) == ""
+
+
+PROGRAM = """
+#include "board.h"
+#include "model_aot.h"
+#include "results.h"
+static const int8_t start[] = {%(start)s};
+static const int8_t frames[] = {%(frames)s};
+static uint32_t hash;
+static void observe(int layer, const char *name, const int8_t *output, uint32_t bytes)
+{
+    (void)layer, (void)name;
+    for (uint32_t i = 0; i < bytes; i++) {
+        hash = hash * 33u + (uint8_t)output[i];
+    }
+}
+int main(void)
+{
+    board_init();
+    for (uint32_t i = 0; i < sizeof start; i++) {
+        model_aot_input()[i] = start[i];
+    }
+    model_aot_stream_start();
+    for (uint32_t at = 0; at < sizeof frames; at += MODEL_AOT_STREAM_HOP_BYTES) {
+        model_aot_stream_run(frames + at, observe);
+        result(hash);
+    }
+    finish();
+}
+"""
+
+
+@pytest.mark.parametrize("name", ["tinyconv", "tinyconv, hop 4", "ds_cnn", "valid"])
+def test_hops_on_the_board(kernels: list[Path], tmp_path: Path, name: str) -> None:
+    """The board's machine code gives every layer of every hop as the engine on this machine does, which the tests above compare."""
+    graph, hop = GRAPHS[name]
+    engine = StreamEngine(graph, hop, tmp_path, kernels)
+    start, frames = noise_frames(graph, graph.tensors[0].shape[1], 9), noise_frames(graph, 6 * hop)
+    engine.start(start)
+    want, value = list[int](), 0
+    for index in range(6):
+        for _, output in engine.step(frames[index * hop:(index + 1) * hop]):
+            for byte in output.view(np.uint8).tolist():
+                value = (value * 33 + byte) & 0xFFFFFFFF
+        want.append(value)
+    numbers = {"start": start, "frames": frames}
+    (tmp_path / "program.c").write_text(PROGRAM % {key: ",".join(map(str, x.reshape(-1).tolist())) for key, x in numbers.items()})
+    sources = [tmp_path / "program.c", tmp_path / "model_aot.c", BARE / "results.c", *SOURCES]
+    elf = build(tmp_path, *map(str, sources), board_layer=True, flags=[f"-I{path}" for path in (tmp_path, NN, BARE)])
+    assert results_of(run_to_finish(elf)) == want
 
 
 @pytest.mark.slow

@@ -99,6 +99,10 @@ typedef struct {
     const int32_t *channels;
     int8_t *out;
     int8_t *spare;
+    const int32_t *load;  // sums to go on from, a slot of NN_FIR_SLOT words a block, or null: none, and none are stored
+    int32_t load_step;  // bytes to the next slot
+    int32_t *store;
+    int32_t store_step;
     int32_t skipped;  // kernel rows in front that the code does not run; x, weights and tails are moved by those in the lower padding
 } nn_fir_args;
 
@@ -118,14 +122,18 @@ typedef struct {
     const int32_t *weights;
     const int32_t *channels;
     const nn_fir_code *code;  // null: portable C
+    int32_t *sums;  // of rows of outputs, kept from call to call; null: none
+    int32_t carried, moved, fresh;  // the first `carried` rows go on from sums with input row `fresh`; row `moved` is kept as sum 0
 } nn_conv_fir_layer;
 
 void nn_conv_fir_s8(const nn_conv_fir_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
 #define NN_FIR_FIELD 21
 #define NN_FIR_ROWS(kernel_h, stride_h) ((kernel_h) + ((stride_h) > (kernel_h) / 2 ? (stride_h) : (kernel_h) / 2))
+#define NN_FIR_SLOT 8
+#define NN_FIR_SLOTS(out_w, out_c, tail) ((out_c) / 2 * (((out_w) + 3) / 4 + ((tail) > 0)))  // of the sums of a row of outputs
 #define NN_CONV_FIR_SCRATCH(kernel_h, stride_h, row_words, tail) \
-    (4 * (NN_FIR_ROWS(kernel_h, stride_h) * (row_words) + ((row_words) - (tail)) / 2 + 2))
+    (4 * (NN_FIR_ROWS(kernel_h, stride_h) * (row_words) + ((row_words) - (tail)) / 2 + 2 + NN_FIR_SLOT))
 
 // Kernel 1 x 1, in_c up to NN_POINTWISE_MAX_IN_C, out_c even, an output that rounding() of converter/codegen_point.py takes.
 // Weights, int32, per pair of channels a, b: both biases (-in_zero * sum(weights) folded in), per pair of taps two int16 of a and two of b

@@ -11,6 +11,7 @@
 
 typedef struct {
     uint32_t *x;  // `rows` of row_words
+    int32_t *dropped;  // takes sums that nobody wants again
     int8_t *spare;  // takes the pixel in front of a row
     int8_t *bytes;  // one input row between values of zero
     int32_t rows, pairs;
@@ -57,6 +58,23 @@ static int8_t finish(const nn_conv_fir_layer *l, uint32_t field, const int32_t *
     return (int8_t)(l->relu == 0 || l->relu == 8 ? nn_clamp(value, -128, 127) : nn_clamp(value, 0, values - 1) + 128 - values);
 }
 
+static const int32_t fresh_sums[NN_FIR_SLOT] = {HALF, HALF >> (32 - FIELD), HALF, HALF >> (32 - FIELD),
+                                                HALF, HALF >> (32 - FIELD), HALF, HALF >> (32 - FIELD)};
+
+// Where a row of outputs takes its sums from and where it leaves them; null: nowhere.
+typedef struct {
+    const int32_t *load;
+    int32_t *store;
+} row_sums;
+
+static row_sums sums_of(const nn_conv_fir_layer *l, int32_t oy)
+{
+    const int32_t words = NN_FIR_SLOT * NN_FIR_SLOTS(l->out_w, l->out_c, l->tail);
+    const row_sums found = {l->sums && oy < l->carried ? l->sums + words * oy : 0,
+                            l->sums && oy >= l->moved ? l->sums + words * (oy - l->moved) : 0};
+    return found;
+}
+
 static const int32_t *first_tails(const nn_conv_fir_layer *l)
 {
     return l->weights + l->out_c / 2 * l->kernel_h * 4 * l->taps;
@@ -67,8 +85,16 @@ static const int32_t *back(const void *from, int32_t words)
     return (const int32_t *)((uintptr_t)from - sizeof(int32_t) * (uintptr_t)words);
 }
 
+// The sum of triple t of a channel, in the slots of a row of outputs.
+static int64_t slot_at(const nn_conv_fir_layer *l, int32_t channel, int32_t t)
+{
+    const int32_t blocks = (l->out_w + 3) / 4 + (l->tail > 0);
+    return (channel / 2 * blocks + t / 2) * NN_FIR_SLOT + 4 * (channel % 2) + 2 * (t % 2);
+}
+
 // What converter/asm_conv_fir.py writes as assembly, for one channel of a row of outputs: kernel rows ky_low.., `rows` of them from x on.
-static void portable_channel(const nn_conv_fir_layer *l, const uint32_t *x, int32_t ky_low, int32_t rows, int32_t channel, int8_t *out)
+static void portable_channel(const nn_conv_fir_layer *l, const row_sums *sums, const uint32_t *x, int32_t ky_low, int32_t rows,
+                             int32_t channel, int8_t *out)
 {
     const int32_t kernel_row = channel / 2 * l->kernel_h + ky_low, triples = (l->out_w + 1) / 2;
     const int32_t *weights = l->weights + 4 * l->taps * kernel_row + channel % 2;
@@ -76,32 +102,46 @@ static void portable_channel(const nn_conv_fir_layer *l, const uint32_t *x, int3
     const int32_t *constants = l->channels + 4 * channel;
     int32_t before = 0;  // the last field of the triple before
     for (int32_t t = 0; t < triples; t++) {
-        uint64_t sum = ((uint64_t)HALF << FIELD) + HALF + (uint64_t)(int64_t)before;
+        uint64_t sum = ((uint64_t)HALF << FIELD) + HALF;
+        if (sums->load) {
+            const int32_t *slot = sums->load + slot_at(l, channel, t);
+            sum = (uint32_t)slot[0] | (uint64_t)(uint32_t)slot[1] << 32;
+        }
         for (int32_t row = 0; row < rows; row++) {
             const uint32_t *words = x + row * l->row_words + 2 * t;
             for (int32_t i = 0; i < 2 * l->taps; i++) {
                 sum += (uint64_t)((int64_t)(int32_t)words[i] * weights[4 * l->taps * row + 2 * i]);
             }
         }
+        if (sums->store) {
+            int32_t *slot = sums->store + slot_at(l, channel, t);
+            slot[0] = (int32_t)(uint32_t)sum, slot[1] = (int32_t)(uint32_t)(sum >> 32);
+        }
+        sum += (uint64_t)(int64_t)before;
         for (int32_t field = t == 0; field < 2; field++) {
             out[(2 * t - 1 + field) * l->out_c + channel] = finish(l, (uint32_t)(sum >> (FIELD * field)) & (2 * HALF - 1), constants);
         }
         before = (int32_t)((int64_t)sum >> (2 * FIELD));
     }
     if (l->out_w % 2 == 0) {
-        int32_t sum = HALF + before;
+        const int64_t slot = slot_at(l, channel, (triples + 1) / 2 * 2);
+        int32_t sum = sums->load && l->tail > 0 ? sums->load[slot] : HALF;
         for (int32_t row = 0; row < rows; row++) {
             for (int32_t i = 0; i < l->tail; i++) {
                 const uint32_t word = x[(row + 1) * l->row_words - l->tail + i];
                 sum = nn_smlad(word, (uint32_t)tails[2 * l->tail * row + 2 * i], sum);
             }
         }
-        out[(l->out_w - 1) * l->out_c + channel] = finish(l, (uint32_t)sum, constants);
+        if (sums->store && l->tail > 0) {
+            sums->store[slot] = sum;
+        }
+        out[(l->out_w - 1) * l->out_c + channel] = finish(l, (uint32_t)(sum + before), constants);
     }
 }
 
 // Kernel rows ky_low.. (`rows` of them, the first in slot `slot`) for one row of outputs.
-static void convolve_row(const nn_conv_fir_layer *l, const fir_state *f, int32_t ky_low, int32_t rows, int32_t slot, int8_t *out)
+static void convolve_row(const nn_conv_fir_layer *l, const fir_state *f, const row_sums *sums, int32_t ky_low, int32_t rows, int32_t slot,
+                         int8_t *out)
 {
     const uint32_t *x = f->x + slot * l->row_words;
     if (l->code) {
@@ -110,12 +150,14 @@ static void convolve_row(const nn_conv_fir_layer *l, const fir_state *f, int32_t
             .x = (const uint32_t *)back(x, skipped * l->row_words), .weights = back(l->weights, below * 4 * l->taps),
             .tails = back(first_tails(l), below * 2 * l->tail),
             .channels = l->channels, .out = out, .spare = f->spare, .skipped = skipped,
+            .load = sums->load ? sums->load : sums->store ? fresh_sums : 0, .load_step = sums->load ? 4 * NN_FIR_SLOT : 0,
+            .store = sums->store ? sums->store : f->dropped, .store_step = sums->store ? 4 * NN_FIR_SLOT : 0,
         };
         l->code->row[0](&args);
         return;
     }
     for (int32_t channel = 0; channel < l->out_c; channel++) {
-        portable_channel(l, x, ky_low, rows, channel, out);
+        portable_channel(l, sums, x, ky_low, rows, channel, out);
     }
 }
 
@@ -123,19 +165,21 @@ void nn_conv_fir_s8(const nn_conv_fir_layer *l, const int8_t *in, int8_t *out, v
 {
     const int32_t in_row = l->in_w * l->in_c;
     fir_state f = {.x = (uint32_t *)scratch, .rows = NN_FIR_ROWS(l->kernel_h, l->stride_h), .pairs = (l->row_words - l->tail) / 2};
-    f.spare = (int8_t *)(f.x + f.rows * l->row_words);
+    f.dropped = (int32_t *)(f.x + f.rows * l->row_words);
+    f.spare = (int8_t *)(f.dropped + NN_FIR_SLOT);
     f.bytes = f.spare + 4;
     memset(f.bytes, l->in_zero, (size_t)(4 * f.pairs + 4));
     for (int32_t oy = 0; oy < l->out_h; oy++, out += l->out_w * l->out_c) {
-        const int32_t y0 = oy * l->stride_h - l->pad_top, low = y0 < 0 ? 0 : y0;
+        const row_sums sums = sums_of(l, oy);
+        const int32_t y0 = oy * l->stride_h - l->pad_top, inside = y0 < 0 ? 0 : y0, low = sums.load && inside < l->fresh ? l->fresh : inside;
         const int32_t high = y0 + l->kernel_h < l->in_h ? y0 + l->kernel_h : l->in_h;
-        make_room(l, &f, low, high);
-        if (f.end < low) {  // rows between two kernels are never looked at
+        make_room(l, &f, sums.load ? f.first : low, high);
+        if (f.end < low && !sums.load) {  // rows between two kernels are never looked at
             f.first = f.end = low;
         }
         while (f.end < high) {
             append_row(l, &f, in + f.end * in_row);
         }
-        convolve_row(l, &f, low - y0, high - low, low - f.first, out);
+        convolve_row(l, &f, &sums, low - y0, high - low, low - f.first, out);
     }
 }
