@@ -170,10 +170,10 @@ void nn_depthwise_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, 
 // out_c == in_c only. Weights in groups of four channels, the last padded with zeros: per group HWC. 4-byte aligned. No scratch.
 void nn_depthwise_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// out_c == in_c, kernel 3 x 3, strides 1 or 2, an output that rounding() of converter/codegen_point.py takes. The planes of up to four channels are taken
-// out of the input, `rows` rows of outputs at a time: words of two values that stand one above the other, column by column. Weights, int32,
-// per channel: as two int16 (w0, w1) of each of the kernel's columns, (w1, w2) of each, then bias, multiplier and second constant; scaled
-// as nn_pointwise_s8's. Scratch, 4-byte aligned: NN_DEPTHWISE3_SCRATCH bytes.
+// out_c == in_c, kernel 3 x 3, strides 1 or 2, an output that rounding() of converter/codegen_point.py takes. The planes of up to four
+// channels are taken out of the input, `rows` rows of outputs at a time: words of two values that stand one above the other, column by
+// column. Weights, int32, per channel: as two int16 (w0, w1) of each of the kernel's columns, (w1, w2) of each, then bias, multiplier and
+// second constant; scaled as nn_pointwise_s8's. Scratch, 4-byte aligned: NN_DEPTHWISE3_SCRATCH bytes.
 typedef struct {
     const uint32_t *plane;
     const int32_t *weights;
