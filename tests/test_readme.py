@@ -29,7 +29,7 @@ def options_of(program: str, command: str) -> set[str]:
 def test_commands_of_the_manual_exist(page: Path) -> None:
     for program, command, rest in COMMAND.findall(page.read_text()):
         known = options_of(program, command)
-        for option in re.findall(r"--[a-z][a-z-]*", rest):
+        for option in re.findall(r"--[a-z][a-z0-9-]*", rest):
             assert option in known, f"{page.name}: python -m {program} {command} has no {option}"
 
 
