@@ -214,6 +214,31 @@ def test_masks_survive_training_and_quantization(model: str, norm: str) -> None:
     assert bool((constants.weight[zeros["blocks.logits.linear.weight"]] == 0).all())
 
 
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+def test_no_layer_is_pruned_away(norm: str) -> None:
+    """At 99 % every layer keeps its largest weight, however small it is beside other layers' and however alike its weights are."""
+    net = network("tinyconv")
+    with torch.no_grad():
+        conv = net.blocks["conv"]
+        assert isinstance(conv, Conv)
+        conv.weight.copy_(0.001 + 1e-6 * torch.rand(conv.weight.shape))
+    pruned = prune(net, "unstructured", 0.99, norm)
+    for name, block in pruned.blocks.items():
+        before = net.blocks[name]
+        assert isinstance(block, (Conv, Dense)) and isinstance(before, (Conv, Dense))
+        assert torch.equal(block.weight.abs().max(), before.weight.abs().max()) and bool(block.weight.any()), name
+
+
+def test_l2_ranks_as_lamp_does() -> None:
+    """Against the published score: w^2 over the sum of the squares of the layer's weights that are at least as large."""
+    net = network("tinyconv")
+    layers = [b.weight.detach().double() for b in net.blocks.values() if isinstance(b, (Conv, Dense))]
+    scores = torch.stack([w**2 / (layer[layer.abs() >= w.abs()] ** 2).sum() for layer in layers for w in layer.flatten()[:200]])
+    pruned = prune(net, "unstructured", 0.6, "l2")
+    kept = torch.cat([b.weight.flatten()[:200] != 0 for b in pruned.blocks.values() if isinstance(b, (Conv, Dense))])
+    assert 20 < int(kept.sum()) < 380 and float(scores[kept].min()) > float(scores[~kept].max())
+
+
 @pytest.mark.parametrize(("kind", "amount", "norm", "said"), [
     ("filters", 0.5, "l1", "--kind"), ("structured", 0.5, "l3", "--norm"), ("structured", 1.0, "l1", "--amount"),
     ("structured", 0.01, "l1", "1 to 7 of 8"), ("unstructured", 0.0, "l1", "--amount"), ("structured", 0.99, "l1", "1 to 7 of 8")])

@@ -82,15 +82,14 @@ def _copy(source: Tensor, target: Tensor) -> None:
 
 
 def without_weights(network: Network, amount: float, norm: str) -> Network:
-    """The `amount` weakest weights of all layers are zero; a weight is weighed against its layer's mean, root mean square or largest."""
+    """The `amount` weakest weights of all layers are zero.
+
+    A weight is weighed against the norm of those in its layer that are at least as large: no layer loses its largest, and small
+    layers are spared. With l2 that is LAMP (Lee et al. 2021, arXiv 2010.07611).
+    """
     pruned = copy.deepcopy(network)
     folded = fold_norms(network)
-    ranks: dict[str, Tensor] = {}
-    for name, block in folded.blocks.items():
-        if isinstance(block, (Conv, Dense)):
-            size = block.weight.detach().abs()
-            typical = {"l1": size.mean(), "l2": size.square().mean().sqrt(), "linf": size.max()}[norm]
-            ranks[name] = size / typical.clamp(min=1e-12)
+    ranks = {n: _share(b.weight.detach().abs(), norm) for n, b in folded.blocks.items() if isinstance(b, (Conv, Dense))}
     everything = torch.cat([r.flatten() for r in ranks.values()])
     order = everything.argsort(stable=True)[:int(amount * len(everything) + 0.5)]
     keep = torch.ones(len(everything))
@@ -101,6 +100,20 @@ def without_weights(network: Network, amount: float, norm: str) -> Network:
         with torch.no_grad():
             target.weight.mul_(mask.view_as(rank))
     return pruned
+
+
+def _share(sizes: Tensor, norm: str) -> Tensor:
+    """Each size divided by the norm of the sizes that are not smaller.
+
+    >>> [round(v, 3) for v in _share(torch.tensor([3.0, 0.0, 4.0]), "l2").tolist()]
+    [0.6, 0.0, 1.0]
+    """
+    order = sizes.flatten().double().argsort(descending=True, stable=True)
+    falling = sizes.flatten().double()[order]
+    norms = {"l1": falling.cumsum(0), "l2": falling.square().cumsum(0).sqrt(), "linf": falling[:1].expand_as(falling)}[norm]
+    shares = torch.empty_like(falling)
+    shares[order] = falling / norms.clamp(min=1e-300)
+    return shares.view_as(sizes)
 
 
 def hold_zeros(network: Network) -> None:
