@@ -1,4 +1,4 @@
-"""The inner loop of nn_dense_pairs_s8_simd as Cortex-M4 assembly: four outputs over sixteen inputs a turn, any size.
+"""The inner loop of nn_dense_pairs_s8_simd as Cortex-M4 assembly: four outputs over eight inputs a turn, any size.
 
 A word of weights holds two outputs twice, 256 * b + a of two inputs: one SMLAD adds both, one of the lower bytes, widened by SXTB16, a
 alone. What it computes is four_loaded() in nn_dense_pairs_simd.c.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from converter.asm import Routine
 
-TURN = 16  # NN_DENSE_TURN: inputs
+TURN = 8  # NN_DENSE_TURN: inputs; twice as many save 4 % of the time and cost 152 bytes of RAM
 NAME = "nn_dense_pairs"
 
 

@@ -256,7 +256,7 @@ typedef struct {
     void (*pairs[1])(const nn_dense_args *args);
 } nn_dense_code;
 
-#define NN_DENSE_TURN 16
+#define NN_DENSE_TURN 8
 
 // FULLY_CONNECTED. The converter has folded -in_zero * sum(weights) into the biases.
 typedef struct {
