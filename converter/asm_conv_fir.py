@@ -124,8 +124,8 @@ def rows_of(label: str, rows: Iterable[list[str]]) -> list[str]:
 
 def kept_sums(shape: FirShape, label: str, rows: str) -> list[str]:
     """Out of the way of plain runs: sums from LOAD on, before the kernel rows, and to STORE behind them, both without the carry."""
-    def step(place: str, size: str, *transfer: str) -> list[str]:
-        return [*loads([("r10", place), ("r11", size)]), *transfer, "add.w r10, r10, r11", f"str.w r10, [{place}]"]
+    def step(place: str, size: str, *transfer: str, half: str = "") -> list[str]:
+        return [*loads([("r10", place), ("r11", size)]), *transfer, f"add.w r10, r10, r11{half}", f"str.w r10, [{place}]"]
 
     def carry(operation: str, with_borrow: str) -> list[str]:
         lines = loads([("r10", CARRY_A), ("r11", CARRY_B)])
@@ -135,10 +135,10 @@ def kept_sums(shape: FirShape, label: str, rows: str) -> list[str]:
         return lines
 
     if label == f"{shape.name}_tail":
-        load = [*step(LOAD, LOAD_STEP, "ldr.w r2, [r10]", "ldr.w r3, [r10, #16]"), *(f"sub.w r{i}, r{i}, #{HALF}" for i in (0, 1)),
-                "add.w r0, r0, r2", "add.w r1, r1, r3"]
+        load = [*step(LOAD, LOAD_STEP, "ldr.w r2, [r10]", "ldr.w r3, [r10, #8]", half=", lsr #1")]
+        load += [line for i in (0, 1) for line in (f"sub.w r{i}, r{i}, #{HALF}", f"add.w r{i}, r{i}, r{i + 2}")]
         store = [*loads([("r2", CARRY_A), ("r3", CARRY_B)]), *(f"sub.w r{i + 2}, r{i}, r{i + 2}, asr #{HIGH}" for i in (0, 1)),
-                 *step(STORE, STORE_STEP, "str.w r2, [r10]", "str.w r3, [r10, #16]")]
+                 *step(STORE, STORE_STEP, "str.w r2, [r10]", "str.w r3, [r10, #8]", half=", lsr #1")]
     else:
         load = [*step(LOAD, LOAD_STEP, "ldm r10, {r0-r7}"), *carry("add", "adc")]
         store = [*carry("sub", "sbc"), *step(STORE, STORE_STEP, "stm r10, {r0-r7}"), *carry("add", "adc")]

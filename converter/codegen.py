@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.asm import Code
+from converter.codegen_fir import Sums
 from converter.codegen_lower import Channels, Kernel, Unpacked, Value, lower_layer
-from converter.codegen_stream import stream_header, stream_source
+from converter.codegen_stream import keep_sums, stream_header, stream_source
 from converter.codegen_text import comment, initialiser, string, wrapped
 from converter.codegen_unpack import place_tables, scratch_with_table, table_of, unpack_call, unpack_kernels
 from converter.graph import Add, ConvertError, Graph, Layer
@@ -109,6 +110,7 @@ def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream:
     parts = ['#include "model_aot.h"\n\n#include "nn.h"\n' + ('#include "nn_packed.h"\n' if packed else "")]
     if any(table_of(kernel) for kernel in kernels):  # tables point into the arena
         parts.append(ARENA)
+    kernels = keep_sums(stream, kernels) if stream else kernels
     parts += [layer_data(i, layer, kernel) for i, (layer, kernel) in enumerate(zip(graph.layers, kernels, strict=True)) if kernel]
     parts.append(_entry_points(graph, kernels, plan))
     if stream:
@@ -137,6 +139,8 @@ def _table(name: str, value: Value) -> list[str]:
     if isinstance(value, Unpacked):
         room = f"static _Alignas(4) {value.kind} {name}[{4 * value.words // (1 if value.kind == 'int8_t' else 4)}];\n"
         return [*_table(f"{name.removesuffix('_weights')}_packed", value.packed), *([room] if value.offset is None else [])]
+    if isinstance(value, Sums):
+        return [f"static int32_t {name}[{value.words}];\n"]
     if isinstance(value, Code):
         return [value.render(name.removesuffix("_code"))]
     if isinstance(value, Channels):

@@ -25,6 +25,13 @@ Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Room in RAM for so many words."""
+
+    words: int
+
+
+@dataclass(frozen=True)
 class FirWindow:
     """The shape of a convolution whose neighbouring outputs lie two values apart."""
 
@@ -77,8 +84,8 @@ class FirRounding:
 
 
 def sums_words(out_w: int, out_c: int, tail: int) -> int:
-    """Of the sums of a row of outputs: NN_FIR_SLOT * NN_FIR_SLOTS."""
-    return SLOT * (out_c // 2) * ((out_w + 3) // 4 + (tail > 0))
+    """Of the sums of a row of outputs."""
+    return out_c // 2 * (SLOT * ((out_w + 3) // 4) + (SLOT // 2 if tail else 0))
 
 
 def buffered_rows(kernel_h: int, stride_h: int) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from converter import asm_conv, asm_dense, codegen_fir, codegen_packed, codegen_point, codegen_winograd, quant
 from converter.asm import AsmCode, Code
 from converter.asm_packed import PackedShape, SparseShape
-from converter.codegen_fir import FirWindow
+from converter.codegen_fir import FirWindow, Sums
 from converter.codegen_packed import DenseCode
 from converter.graph import (
     Activation,
@@ -38,7 +38,7 @@ from converter.graph import (
 )
 
 Int32 = NDArray[np.int32]
-Value = Union[int, tuple[int, ...], Int8, Int32, "Channels", "Unpacked", Code, Mapping[str, int]]
+Value = Union[int, tuple[int, ...], Int8, Int32, "Channels", "Unpacked", Sums, Code, Mapping[str, int]]
 
 SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
 ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS

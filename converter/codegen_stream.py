@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from converter import codegen_fir
+from converter.codegen_fir import Sums
 from converter.codegen_lower import Kernel
 from converter.codegen_text import comment, initialiser, string, wrapped
-from converter.codegen_unpack import table_of, unpack_call
-from converter.graph import Add, Graph, Layer, Reshape, layer_inputs
+from converter.codegen_unpack import unpack_call
+from converter.graph import Add, Layer, Reshape, layer_inputs
 from converter.plan import ArenaPlan, owners
 from converter.stream import Kept, LayerPlan, Part, Range, StreamPlan
 
@@ -40,15 +41,15 @@ def stream_source(plan: StreamPlan, kernels: list[Kernel | None], arena: ArenaPl
     return "\n".join([*structs, *writer.start(), writer.run()])
 
 
-def carries(graph: Graph, layer: Layer, kernel: Kernel | None, part: Part) -> bool:
+def carries(kernel: Kernel | None, part: Part) -> bool:
     """Whether the layer's kernel keeps the sums of the part's last rows from hop to hop.
 
-    Its sums are laid down before the first window runs, so it must read the input; and all its rows of inputs must fit in its scratch.
+    All rows of inputs that such a part reads must fit in its scratch.
     """
-    if kernel is None or kernel.function != "nn_conv_fir_s8" or part.carry is None or layer.input != graph.input:
+    if kernel is None or kernel.function != "nn_conv_fir_s8" or part.carry is None:
         return False
     rows = codegen_fir.buffered_rows(_number(kernel, "kernel_h"), _number(kernel, "stride_h"))
-    return table_of(kernel) is None and part.carry.in_rows[1] - part.carry.in_rows[0] <= rows
+    return part.carry.in_rows[1] - part.carry.in_rows[0] <= rows
 
 
 def _number(kernel: Kernel, field: str) -> int:
@@ -57,21 +58,27 @@ def _number(kernel: Kernel, field: str) -> int:
     return value
 
 
-def carried_kernels(kernel: Kernel, part: Part) -> tuple[Kernel, Kernel]:
-    """The part going on from kept sums; and the rows whose sums are kept, as the first window has them."""
-    carry, (start, stop) = part.carry, part.out_rows
-    assert carry is not None
-    going_on = part_kernel(kernel, replace(part, in_rows=carry.in_rows, pad_top=carry.pad_top))
-    first = part_kernel(kernel, replace(part, out_rows=(start + carry.moved, stop),
-                                        pad_top=part.pad_top - carry.moved * _number(kernel, "stride_h")))
-    kept = {"sums": 1, "carried": carry.rows, "moved": carry.moved, "fresh": carry.fresh - carry.in_rows[0]}
-    return (replace(going_on, fields={**going_on.fields, **kept}), replace(first, fields={**first.fields, "sums": 1}))
+def keep_sums(plan: StreamPlan, kernels: list[Kernel | None]) -> list[Kernel | None]:
+    """The kernels of whole windows, which lay down the sums that the first hop goes on from."""
+    found = list(kernels)
+    for number, step in enumerate(plan.layers):
+        kernel, part = kernels[number], step.parts[-1] if step.parts else None
+        if part and part.carry and kernel and carries(kernel, part):
+            words = part.carry.rows * codegen_fir.sums_words(*(_number(kernel, name) for name in ("out_w", "out_c", "tail")))
+            found[number] = replace(kernel, fields={**kernel.fields, "sums": Sums(words), "moved": part.out_rows[0] + part.carry.moved})
+    return found
 
 
-def part_kernel(kernel: Kernel, part: Part) -> Kernel:
-    """The layer's kernel for some rows only."""
+def part_kernel(kernel: Kernel, part: Part, carried: bool = False) -> Kernel:
+    """The layer's kernel for some rows only; those that are carried go on from sums of the hop before."""
     (out_start, out_stop), (in_start, in_stop) = part.out_rows, part.in_rows
     fields = dict(kernel.fields)
+    if "sums" in fields:
+        fields.update(sums=fields["sums"] if carried else 0, moved=0)
+    pad_top = part.pad_top
+    if part.carry and carried:
+        (in_start, in_stop), pad_top = part.carry.in_rows, part.carry.pad_top
+        fields.update(carried=part.carry.rows, moved=part.carry.moved, fresh=part.carry.fresh - in_start)
     if kernel.struct == "nn_add_layer":
         rows = fields.pop("rows")
         assert isinstance(rows, int) and isinstance(fields["count"], int)
@@ -81,9 +88,9 @@ def part_kernel(kernel: Kernel, part: Part) -> Kernel:
         assert isinstance(in_shape, tuple) and isinstance(out_shape, tuple) and isinstance(before, tuple)
         fields["in_shape"] = (in_shape[0], in_stop - in_start, *in_shape[2:])
         fields["out_shape"] = (out_shape[0], out_stop - out_start, *out_shape[2:])
-        fields["before"] = (before[0], part.pad_top, *before[2:])
+        fields["before"] = (before[0], pad_top, *before[2:])
     else:
-        fields.update(in_h=in_stop - in_start, out_h=out_stop - out_start, pad_top=part.pad_top)
+        fields.update(in_h=in_stop - in_start, out_h=out_stop - out_start, pad_top=pad_top)
     return replace(kernel, fields=fields)
 
 
@@ -102,25 +109,11 @@ class _Writer:
             shape = self.plan.graph.tensors[self.plan.graph.layers[number].output].shape
             kernel = replace(kernel, fields={**kernel.fields, "rows": shape[1]})
         for index, part in enumerate(parts):
+            found = part_kernel(kernel, part, carries(kernel, part)).fields
+            fields = [f".{name} = {initialiser(f'layer{number}_{name}', value)}" for name, value in found.items()]
             start, stop = part.out_rows
-            if self.carries(number, part):
-                assert part.carry is not None
-                words = part.carry.rows * codegen_fir.sums_words(*(_number(kernel, name) for name in ("out_w", "out_c", "tail")))
-                going_on, first = carried_kernels(kernel, part)
-                yield f"static int32_t layer{number}_sums[{words}];\n"
-                yield self.struct(number, f"layer{number}_part{index}", going_on, f"rows {start} to {stop - 1}, from the hop before's sums")
-                yield self.struct(number, f"layer{number}_sums_first", first, f"the sums of rows {start + part.carry.moved} to {stop - 1}")
-            else:
-                yield self.struct(number, f"layer{number}_part{index}", part_kernel(kernel, part), f"rows {start} to {stop - 1}")
-
-    def carries(self, number: int, part: Part) -> bool:
-        return carries(self.plan.graph, self.plan.graph.layers[number], self.kernels[number], part)
-
-    def struct(self, number: int, name: str, kernel: Kernel, what: str) -> str:
-        values = {field: f"layer{number}_sums" if field == "sums" and value else initialiser(f"layer{number}_{field}", value)
-                  for field, value in kernel.fields.items()}
-        fields = [f".{field} = {text}" for field, text in values.items()]
-        return f"// {number}: {what}\nstatic const {kernel.struct} {name} = {{\n{wrapped(fields, '    ')}\n}};\n"
+            yield (f"// {number}: rows {start} to {stop - 1}\n"
+                   f"static const {kernel.struct} layer{number}_part{index} = {{\n{wrapped(fields, '    ')}\n}};\n")
 
     def row_bytes(self, index: int) -> int:
         shape = self.plan.graph.tensors[index].shape
@@ -149,20 +142,7 @@ class _Writer:
                    f"{{\n    (void)name;\n    (void)bytes;\n{cases}}}\n")
         kept_input = copies.get(self.plan.graph.input)
         first = f"    {self.copy(self.plan.graph.input, kept_input, 'model_aot_input()')}\n" if kept_input else ""
-        first += "".join(f"{line}\n" for line in self.first_sums())
         yield f"void model_aot_stream_start(void)\n{{\n{first}    model_aot_run({'keep_rows' if cases else '0'});\n}}\n"
-
-    def first_sums(self) -> Iterator[str]:
-        """Calls that lay down the sums which the first hop goes on from; the window that runs behind them makes these outputs again."""
-        for number, (layer, step) in enumerate(zip(self.plan.graph.layers, self.plan.layers, strict=True)):
-            kernel = self.kernels[number]
-            for part in step.parts or ():
-                if kernel is not None and self.carries(number, part):
-                    assert part.carry is not None
-                    start = part.out_rows[0] + part.carry.moved
-                    places = [self.place(layer.input, part.in_rows[0], self.row_bytes(layer.input)),
-                              self.place(layer.output, start, self.row_bytes(layer.output))]
-                    yield self.call(number, f"layer{number}_sums_first", kernel, layer, places)
 
     def copy(self, index: int, kept: Kept, source: str) -> str:
         return f"nn_move_s8({self.place(index, kept.first, kept.row_bytes)}, {source} + {kept.first * kept.row_bytes}, {kept.bytes});"
@@ -193,7 +173,7 @@ class _Writer:
         elif kernel is not None and step.parts is not None:
             lines += self.move(layer.output)
             for index, part in enumerate(step.parts):
-                in_rows = part.carry.in_rows if part.carry and self.carries(number, part) else part.in_rows
+                in_rows = part.carry.in_rows if part.carry and carries(kernel, part) else part.in_rows
                 rows: list[tuple[int, Range]] = [(i, in_rows) for i in layer_inputs(layer)] + [(layer.output, part.out_rows)]
                 places = [self.place(i, start, self.row_bytes(i)) for i, (start, _) in rows]
                 lines.append(self.call(number, f"layer{number}_part{index}", kernel, layer, places))

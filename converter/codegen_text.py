@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from converter.asm import Code
+from converter.codegen_fir import Sums
 from converter.codegen_lower import Channels, Unpacked, Value
 
 LINE = 140
@@ -15,7 +16,7 @@ LINE = 140
 
 def initialiser(name: str, value: Value) -> str:
     """The C initialiser of a field; arrays stand in a table of that name."""
-    if isinstance(value, (np.ndarray, Channels, Code)):
+    if isinstance(value, (np.ndarray, Channels, Code, Sums)):
         return name
     if isinstance(value, Unpacked):
         return name if value.offset is None else f"(const {value.kind} *)AT({value.offset})"

@@ -622,12 +622,12 @@ __asm__(
     "ldr.w r10, [sp, #104]\n"
     "ldr.w r11, [sp, #108]\n"
     "ldr.w r2, [r10]\n"
-    "ldr.w r3, [r10, #16]\n"
-    "add.w r10, r10, r11\n"
+    "ldr.w r3, [r10, #8]\n"
+    "add.w r10, r10, r11, lsr #1\n"
     "str.w r10, [sp, #104]\n"
     "sub.w r0, r0, #1048576\n"
-    "sub.w r1, r1, #1048576\n"
     "add.w r0, r0, r2\n"
+    "sub.w r1, r1, #1048576\n"
     "add.w r1, r1, r3\n"
     "ldr.w r12, [sp, #68]\n"
     "cmp r12, r12\n"
@@ -640,8 +640,8 @@ __asm__(
     "ldr.w r10, [sp, #112]\n"
     "ldr.w r11, [sp, #116]\n"
     "str.w r2, [r10]\n"
-    "str.w r3, [r10, #16]\n"
-    "add.w r10, r10, r11\n"
+    "str.w r3, [r10, #8]\n"
+    "add.w r10, r10, r11, lsr #1\n"
     "str.w r10, [sp, #112]\n"
     "b.w nn_fir_10_2_1_23_20_8_10_8_tail_stored\n"
     ".size nn_fir_10_2_1_23_20_8_10_8, .-nn_fir_10_2_1_23_20_8_10_8\n"
@@ -653,10 +653,11 @@ static const nn_fir_code layer0_routines = {{nn_fir_10_2_1_23_20_8_10_8}};
 #else
 #define layer0_code 0
 #endif
+static int32_t layer0_sums[528];
 static const nn_conv_fir_layer layer0 = {
     .in_h = 49, .in_w = 40, .out_h = 25, .out_w = 20, .stride_h = 2, .pad_top = 4, .pad_left = 3, .in_c = 1, .out_c = 8, .kernel_h = 10,
     .in_zero = -128, .taps = 2, .tail = 1, .row_words = 23, .shift = 10, .relu = 8, .weights = layer0_weights, .channels = layer0_channels,
-    .code = layer0_code, .sums = 0, .carried = 0, .moved = 0, .fresh = 0,
+    .code = layer0_code, .sums = layer0_sums, .carried = 0, .moved = 22, .fresh = 0,
 };
 _Static_assert(NN_CONV_FIR_SCRATCH(10, 2, 23, 1) == 1464, "layer0: scratch as nn.h wants it");
 
@@ -1144,25 +1145,15 @@ static const nn_conv_fir_layer layer0_part0 = {
     .code = layer0_code, .sums = 0, .carried = 0, .moved = 0, .fresh = 0,
 };
 
-static int32_t layer0_sums[576];
-
-// 0: rows 21 to 24, from the hop before's sums
+// 0: rows 21 to 24
 static const nn_conv_fir_layer layer0_part1 = {
     .in_h = 5, .in_w = 40, .out_h = 4, .out_w = 20, .stride_h = 2, .pad_top = 6, .pad_left = 3, .in_c = 1, .out_c = 8, .kernel_h = 10,
     .in_zero = -128, .taps = 2, .tail = 1, .row_words = 23, .shift = 10, .relu = 8, .weights = layer0_weights, .channels = layer0_channels,
     .code = layer0_code, .sums = layer0_sums, .carried = 3, .moved = 1, .fresh = 3,
 };
 
-// 0: the sums of rows 22 to 24
-static const nn_conv_fir_layer layer0_sums_first = {
-    .in_h = 11, .in_w = 40, .out_h = 3, .out_w = 20, .stride_h = 2, .pad_top = -2, .pad_left = 3, .in_c = 1, .out_c = 8, .kernel_h = 10,
-    .in_zero = -128, .taps = 2, .tail = 1, .row_words = 23, .shift = 10, .relu = 8, .weights = layer0_weights, .channels = layer0_channels,
-    .code = layer0_code, .sums = layer0_sums, .carried = 0, .moved = 0, .fresh = 0,
-};
-
 void model_aot_stream_start(void)
 {
-    nn_conv_fir_s8(&layer0_sums_first, AT(5520), AT(3520), AT(5960));
     model_aot_run(0);
 }
 

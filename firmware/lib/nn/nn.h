@@ -99,7 +99,7 @@ typedef struct {
     const int32_t *channels;
     int8_t *out;
     int8_t *spare;
-    const int32_t *load;  // sums to go on from, a slot of NN_FIR_SLOT words a block, or null: none, and none are stored
+    const int32_t *load;  // sums to go on from, a slot of NN_FIR_SLOT words a block, half a slot a tail; null: none, and none are stored
     int32_t load_step;  // bytes to the next slot
     int32_t *store;
     int32_t store_step;
@@ -131,7 +131,8 @@ void nn_conv_fir_s8(const nn_conv_fir_layer *layer, const int8_t *in, int8_t *ou
 #define NN_FIR_FIELD 21
 #define NN_FIR_ROWS(kernel_h, stride_h) ((kernel_h) + ((stride_h) > (kernel_h) / 2 ? (stride_h) : (kernel_h) / 2))
 #define NN_FIR_SLOT 8
-#define NN_FIR_SLOTS(out_w, out_c, tail) ((out_c) / 2 * (((out_w) + 3) / 4 + ((tail) > 0)))  // of the sums of a row of outputs
+// Words of the sums of a row of outputs for a pair of channels.
+#define NN_FIR_PAIR_SUMS(out_w, tail) (NN_FIR_SLOT * (((out_w) + 3) / 4) + ((tail) > 0 ? NN_FIR_SLOT / 2 : 0))
 #define NN_CONV_FIR_SCRATCH(kernel_h, stride_h, row_words, tail) \
     (4 * (NN_FIR_ROWS(kernel_h, stride_h) * (row_words) + ((row_words) - (tail)) / 2 + 2 + NN_FIR_SLOT))
 

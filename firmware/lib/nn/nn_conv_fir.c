@@ -69,7 +69,7 @@ typedef struct {
 
 static row_sums sums_of(const nn_conv_fir_layer *l, int32_t oy)
 {
-    const int32_t words = NN_FIR_SLOT * NN_FIR_SLOTS(l->out_w, l->out_c, l->tail);
+    const int32_t words = l->out_c / 2 * NN_FIR_PAIR_SUMS(l->out_w, l->tail);
     const row_sums found = {l->sums && oy < l->carried ? l->sums + words * oy : 0,
                             l->sums && oy >= l->moved ? l->sums + words * (oy - l->moved) : 0};
     return found;
@@ -88,8 +88,7 @@ static const int32_t *back(const void *from, int32_t words)
 // The sum of triple t of a channel, in the slots of a row of outputs.
 static int64_t slot_at(const nn_conv_fir_layer *l, int32_t channel, int32_t t)
 {
-    const int32_t blocks = (l->out_w + 3) / 4 + (l->tail > 0);
-    return (channel / 2 * blocks + t / 2) * NN_FIR_SLOT + 4 * (channel % 2) + 2 * (t % 2);
+    return channel / 2 * NN_FIR_PAIR_SUMS(l->out_w, l->tail) + t / 2 * NN_FIR_SLOT + 4 * (channel % 2) + 2 * (t % 2);
 }
 
 // What converter/asm_conv_fir.py writes as assembly, for one channel of a row of outputs: kernel rows ky_low.., `rows` of them from x on.
@@ -124,7 +123,7 @@ static void portable_channel(const nn_conv_fir_layer *l, const row_sums *sums, c
         before = (int32_t)((int64_t)sum >> (2 * FIELD));
     }
     if (l->out_w % 2 == 0) {
-        const int64_t slot = slot_at(l, channel, (triples + 1) / 2 * 2);
+        const int64_t slot = slot_at(l, channel / 2 * 2, (triples + 1) / 2 * 2) + 2 * (channel % 2);
         int32_t sum = sums->load && l->tail > 0 ? sums->load[slot] : HALF;
         for (int32_t row = 0; row < rows; row++) {
             for (int32_t i = 0; i < l->tail; i++) {
@@ -171,7 +170,8 @@ void nn_conv_fir_s8(const nn_conv_fir_layer *l, const int8_t *in, int8_t *out, v
     memset(f.bytes, l->in_zero, (size_t)(4 * f.pairs + 4));
     for (int32_t oy = 0; oy < l->out_h; oy++, out += l->out_w * l->out_c) {
         const row_sums sums = sums_of(l, oy);
-        const int32_t y0 = oy * l->stride_h - l->pad_top, inside = y0 < 0 ? 0 : y0, low = sums.load && inside < l->fresh ? l->fresh : inside;
+        const int32_t y0 = oy * l->stride_h - l->pad_top, inside = y0 < 0 ? 0 : y0;
+        const int32_t low = sums.load && inside < l->fresh ? l->fresh : inside;
         const int32_t high = y0 + l->kernel_h < l->in_h ? y0 + l->kernel_h : l->in_h;
         make_room(l, &f, sums.load ? f.first : low, high);
         if (f.end < low && !sums.load) {  // rows between two kernels are never looked at
