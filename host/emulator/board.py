@@ -30,8 +30,7 @@ from host.emulator.system import CCR, CPACR, SCR, SLEEPONEXIT
 _NEVER = 0xF0F0F0F0  # an address no program reaches: emu_start wants one to stop at
 _WFI, _WFE, _SEV = 0xBF30, 0xBF20, 0xBF40
 _FOREVER = 1 << 62
-_MAX_RESETS, _RESET_SECONDS = 100, 0.1
-_MAX_TOLD = 20
+_MAX_RESETS, _RESET_SECONDS, _MAX_TOLD = 100, 0.1, 20
 _SVC_INTERRUPT, _PREFETCH_ABORT_INTERRUPT, _BKPT_INTERRUPT, _EXC_RETURN_INTERRUPT = 2, 3, 7, 8
 
 
@@ -224,12 +223,13 @@ class VirtualBoard:
             raise self.trouble or self.fault(str(trouble)) from None
 
     def _run(self, end: int, until: Callable[[], bool] | None) -> bool:
+        state, schedule = self.counter.state, self.schedule
         while True:
             if until is not None and until():
                 return True
             if self.poll is not None:
                 self.poll()
-            self.schedule.run_due(int(self.counter.state.active))
+            schedule.run_due(int(state.active))
             if self.blocks.look_again:
                 self.blocks.learn_again()
             if self._reset_wanted:
@@ -237,7 +237,7 @@ class VirtualBoard:
                 self.resets += 1
                 if self.resets >= _MAX_RESETS and self.seconds < 2 * _MAX_RESETS * _RESET_SECONDS:
                     raise BoardError(f"the program keeps resetting the board ({self.resets} resets)")
-            if self.schedule.now() >= end:
+            if int(state.active) + schedule.asleep >= end:
                 return False
             if self._sleeping:
                 self._sleep(end)
@@ -289,7 +289,7 @@ class VirtualBoard:
         self._charge(cycles)
         self.schedule.run_due(int(self.counter.state.active))
         nvic = self.nvic
-        late = nvic.next_exception()
+        late = nvic.next_exception() if nvic.pending - {number} else None
         if late is not None and (nvic.priority(late), late) < (nvic.priority(number), number):
             nvic.pending.add(number)
             number = late
@@ -384,7 +384,7 @@ class VirtualBoard:
                 self.survived += [str(self.trouble)] if len(self.survived) < _MAX_TOLD else []
                 self.trouble = None
             self.schedule.run_due(int(self.counter.state.active))
-            following = self.nvic.next_exception()
+            following = self.nvic.next_exception() if self.nvic.pending else None
             if following is not None:
                 self._charge(core.TAIL_CYCLES)
                 self.begin(following, code)

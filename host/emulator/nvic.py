@@ -50,7 +50,7 @@ class Nvic:
 
     def execution_priority(self) -> int:
         """Priority of what runs now, masks included."""
-        level = min((self.group(self.priority(number)) for number in self.active), default=THREAD_PRIORITY)
+        level = min([self.group(self.priority(number)) for number in self.active]) if self.active else THREAD_PRIORITY
         if self.basepri:
             level = min(level, self.group(self.basepri))
         if self.primask:
