@@ -70,8 +70,8 @@ def measure_cpu(primitive: Primitive, sizes: Sizes, method: str, trials: int = a
     parts = modules(primitive, sizes, method)
     if method == "auto" or (method == "manual" and auto.key_of(primitive, sizes) in auto.read_log()):
         parts["auto"] = ("auto", searched(primitive, sizes, trials, replay))
-    calls = {name: checked(primitive, sizes, name, compiled(module, target)) for name, (_, module) in parts.items()}
-    calls.update(others(primitive, sizes))
+    peers = others(primitive, sizes)  # torch's threads start before TVM ties the main one to a core, which they would inherit
+    calls = {name: checked(primitive, sizes, name, compiled(module, target)) for name, (_, module) in parts.items()} | peers
     kinds = {name: kind for name, (kind, _) in parts.items()}
     return [Row(name, kinds.get(name, "other"), seconds) for name, seconds in fastest_seconds(calls).items()]
 
@@ -94,11 +94,20 @@ def table(primitive: Primitive, sizes: Sizes, rows: list[Row]) -> list[str]:
     lines = [f"### {primitive.name}: {shape}", "", "| schedule | us | times the original's speed | time / torch's |", "|---|---|---|---|"]
     for row in rows:
         name = {"rejected": f"(not kept) {row.name}", "manual": f"**{row.name}** = manual", "auto": "**auto**"}.get(row.kind, row.name)
-        lines.append(f"| {name} | {row.seconds * 1e6:,.1f} | {original / row.seconds:,.2f} | {row.seconds / torch_seconds:.2f} |")
+        lines.append(f"| {name} | {row.seconds * 1e6:,.1f} | {_ratio(original / row.seconds)} | {_ratio(row.seconds / torch_seconds)} |")
     manual, found = (next((row.seconds for row in rows if row.kind == kind), None) for kind in ("manual", "auto"))
     if manual and found:
         lines += ["", f"auto : manual = {found / manual:.2f} (time)"]
     return [*lines, ""]
+
+
+def _ratio(value: float) -> str:
+    """Two digits behind the point, more where there would be nothing but zeros.
+
+    >>> _ratio(123.456), _ratio(0.00123)
+    ('123.46', '0.0012')
+    """
+    return f"{value:,.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def study(name: str, target: str, method: str, size: str, trials: int, replay: bool, out: Path) -> list[str]:
