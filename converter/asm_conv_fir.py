@@ -24,7 +24,8 @@ last output's late taps belong to no triple: they are a short last pass with pla
 Streaming goes on from sums of the hop before, with the new input rows only: passes then begin at kept_sums(), which loads the sums, and
 leave their rows by way of it, since it sets Z, which nothing in the rows changes.
 
-Cycles of TinyConv's window, 235 kernel rows: 4 pairs * (5 blocks * 34 + 6) each, about 86 a block round them.
+Cycles of TinyConv's window, 235 kernel rows: 4 pairs * (5 blocks * 34 + 6) each, about 86 a block round them (8 for a block's sums to begin with, 12 to part
+the fields, 34 to round and pair eight outputs, the rest loads, stores and the loop).
 
 What is computed is written in C in firmware/lib/nn/nn_conv_fir.c, which runs in its place on other CPUs.
 """
@@ -87,7 +88,7 @@ def routine(shape: FirShape) -> Routine:
         *enter(FRAME), "ldm r0, {r1-r11}", f"add.w r12, {X}", "stm r12, {r1-r10}", "mov r8, r11",
         *(line for label, row, *places in passes for line in entry(label, 4 * len(row), *places)),
         *add("r1", 16 * shape.blocks), f"str.w r1, [{END}]", f"mov r1, #{shape.out_c // 2}", f"str.w r1, [{PAIRS}]",
-        "movs r1, #1", f"{name}_pair:",
+        "movs r1, #1", f"{name}_pair:",  # Z is clear here and behind the loop over blocks, see rows_of()
         *start_pair(),
         *([f"{name}_again:", *block(shape, 2), f"ldr.w r12, [{END}]", "cmp r8, r12", f"bne.w {name}_again"] if shape.blocks else []),
         *(["movs r12, #1"] if shape.blocks else []),
