@@ -65,7 +65,7 @@ def sweep(job: Job, points: Sequence[Point], again: str | None, address: str | N
             say("interrupted; start the same command again to continue")
             raise
     results = [read_result(job.point_folder(p)) for p in points]
-    broken = [r for r in results if "error" in r]
+    broken = [r for r in results if "error" in r or "board" not in r]
     say(f"{job.folder}: {len(results) - len(broken)} points finished, {len(broken)} broken; "
         f"`python -m host report {job.folder}` draws them")
     return results
@@ -233,9 +233,9 @@ def table(results: Sequence[Json]) -> Table:
     for heading in ("point", "accuracy %", "n", "cycles", "ms", "engine flash B", "uJ, modelled", "differ"):
         shown.add_column(heading, justify="left" if heading == "point" else "right")
     for result in results:
-        name = Point(**result["point"]).label
-        if "error" in result:
-            shown.add_row(name, f"broken: {result['error']}")
+        name = Point(**result["point"]).label if "point" in result else ""
+        if "error" in result or "board" not in result:
+            shown.add_row(name, f"broken: {result.get('error', 'another sweep in this folder makes it again')}")
             continue
         t, b = result["train"], result["board"]
         shown.add_row(name, f"{t['accuracy']:.2f}", str(t["n"]), f"{b['cycles']:,.0f}", f"{b['board_ms']:.2f}",
