@@ -24,8 +24,8 @@ last output's late taps belong to no triple: they are a short last pass with pla
 Streaming goes on from sums of the hop before, with the new input rows only: passes then begin at kept_sums(), which loads the sums, and
 leave their rows by way of it, since it sets Z, which nothing in the rows changes.
 
-Cycles of TinyConv's window, 235 kernel rows: 4 pairs * (5 blocks * 34 + 6) each, about 86 a block round them (8 for a block's sums to begin with, 12 to part
-the fields, 34 to round and pair eight outputs, the rest loads, stores and the loop).
+Cycles of TinyConv's window, 235 kernel rows: 4 pairs * (5 blocks * 34 + 6) each, about 86 a block round them: 8 to begin its sums,
+12 to part the fields, 34 to round and pair eight outputs, the rest loads, stores and the loop.
 
 What is computed is written in C in firmware/lib/nn/nn_conv_fir.c, which runs in its place on other CPUs.
 """
