@@ -224,7 +224,7 @@ def depthwise_tile(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def depthwise_vectorize(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Sixteen neighbouring columns are one register; the weight is broadcast."""
+    """Sixteen neighbouring columns are one register: they read sixteen neighbouring columns of the plane, the weight goes to all."""
     s.vectorize(s.get_loops(s.get_sblock("out"))[6])
 
 
