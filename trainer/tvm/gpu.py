@@ -36,12 +36,16 @@ def _bind_flat(s: s_tir.Schedule, block: Any, threads: int = 256) -> None:
     s.bind(outer, "blockIdx.x"), s.bind(inner, "threadIdx.x")
 
 
+def _flat(s: s_tir.Schedule, copy: Any, depth: int) -> Any:
+    """The copy's own loops, those behind the `depth` outer ones, as one."""
+    loops = s.get_loops(copy)[depth:] or [s.add_unit_loop(copy)]
+    return s.fuse(*loops) if len(loops) > 1 else loops[0]
+
+
 def _fetch(s: s_tir.Schedule, copy: Any, depth: int, shape: tuple[int, int], width: int) -> None:
     """All threads of a block (rows x columns of them) fill a shared buffer together, `width` neighbouring floats each time; the copy lies
     `depth` loops deep."""
-    loops = s.get_loops(copy)[depth:] or [s.add_unit_loop(copy)]
-    flat = s.fuse(*loops) if len(loops) > 1 else loops[0]
-    _, y, x, lanes = s.split(flat, [None, *shape, width])
+    _, y, x, lanes = s.split(_flat(s, copy, depth), [None, *shape, width])
     _bind(s, {"threadIdx.y": y, "threadIdx.x": x})
     if width > 1:
         s.vectorize(lanes)
@@ -112,7 +116,7 @@ def conv1d_shared(s: s_tir.Schedule, sizes: Sizes) -> None:
     for operand in (0, 1):
         copy = s.cache_read(block, operand, "shared")
         s.compute_at(copy, outer)
-        _, inner = s.split(s.get_loops(copy)[-1], [None, 128])
+        _, inner = s.split(_flat(s, copy, 3), [None, 128])
         s.bind(inner, "threadIdx.x")
 
 
