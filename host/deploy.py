@@ -57,7 +57,7 @@ def deploy(run: Path, inputs: int, progress: Callable[[int], None] | None = None
 
 
 def _fewest(stages: Sequence[Stage], clock_hz: int) -> dict[str, int]:
-    """Cycles of each stage: the fewest of its runs, which equal runs agree on; in the others an interrupt came by."""
+    """Cycles of each stage: the fewest of its runs; a tick of the timer more or less makes up the rest."""
     return {stage.name: round(stage.min_us * clock_hz / 1e6) for stage in stages}
 
 

@@ -166,14 +166,16 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same(corpus: Path, tmp_path: Path)
     finally:
         cluster.shutdown()
     assert "1 points finished, 1 broken" in done.stderr and "on 2 workers" in done.stderr, done.stderr[-2000:]
-    assert comparable(tmp_path / "there") == comparable(tmp_path / "here")
+    assert comparable(tmp_path / "there", exact=True) == comparable(tmp_path / "here", exact=False)
 
 
-def comparable(out: Path) -> list[Any]:
+def comparable(out: Path, exact: bool) -> list[Any]:
     """Results without times of this machine and folder names."""
     drop = ("seconds", "host_us", "host_engine")
+    ticks = ("cycles", "cycles_uncached", "cycles_stream_hop", "board_ms", "energy_uj")  # a timer interrupt more or less: 37 cycles
     found = []
     for key, r in results(out).items():
-        stages = {stage: {k: v for k, v in r.get(stage, {}).items() if k not in drop} for stage in ("train", "board")}
+        stages = {stage: {k: v if exact or k not in ticks else pytest.approx(v, rel=2e-3)
+                          for k, v in r.get(stage, {}).items() if k not in drop} for stage in ("train", "board")}
         found.append((key, r["point"], r.get("error"), stages))
     return found
