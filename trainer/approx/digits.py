@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import struct
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from torch.nn import functional
 from trainer.approx.clock import fastest_seconds
 from trainer.approx.matmul import factor
 from trainer.errors import TrainerError
+from trainer.images import read_idx
 
 HIDDEN, CLASSES, BATCH = (512, 128), 10, 64
 RANKS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -30,9 +29,9 @@ def load_digits(data: Path | None) -> Digits:
     """
     if data is None:
         return _small_digits()
-    test = _idx(data, "t10k-images-idx3-ubyte", 3), _idx(data, "t10k-labels-idx1-ubyte", 1)
+    test = read_idx(data, "t10k-images-idx3-ubyte", 3), read_idx(data, "t10k-labels-idx1-ubyte", 1)
     if any(data.glob("train-images-idx3-ubyte*")):
-        train = _idx(data, "train-images-idx3-ubyte", 3), _idx(data, "train-labels-idx1-ubyte", 1)
+        train = read_idx(data, "train-images-idx3-ubyte", 3), read_idx(data, "train-labels-idx1-ubyte", 1)
     else:
         train, test = _split(*test)
     return *_tensors(*train), *_tensors(*test)
@@ -63,22 +62,6 @@ def _tensors(pictures: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> 
     if len(pictures) != len(labels):
         raise TrainerError(f"digits: pictures and labels come in pairs, got {len(pictures)} and {len(labels)}; download the files again")
     return torch.tensor(pictures.reshape(len(pictures), -1)).float() / 255, torch.tensor(labels).long()
-
-
-def _idx(data: Path, name: str, axes: int) -> npt.NDArray[np.uint8]:
-    """An idx file of unsigned bytes: 0, 0, 8, number of axes, then each length as 32 bits, highest byte first."""
-    path = next((p for p in (data / name, data / f"{name}.gz") if p.is_file()), None)
-    if path is None:
-        raise TrainerError(f"{data}: the digits are MNIST's idx files, got no {name} or {name}.gz; name their folder with --data")
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise TrainerError(f"{path}: the file is whole gzip data, got {error}; download it again") from None
-    start = 4 + 4 * axes
-    shape = struct.unpack(f">{axes}I", raw[4:start]) if raw[:4] == bytes((0, 0, 8, axes)) and len(raw) >= start else ()
-    if not shape or len(raw) != start + int(np.prod(shape)):
-        raise TrainerError(f"{path}: an idx file of {axes} axes of bytes is as long as it says, got {len(raw)} bytes; download it again")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
 def train_perceptron(pictures: Tensor, labels: Tensor, epochs: int = 8, seed: int = 0) -> nn.Sequential:
