@@ -126,7 +126,7 @@ def pack_int4(values: NDArray[np.generic]) -> bytes:
 @dataclass
 class _Writer:
     graph: Graph
-    int4: bool
+    int4: bool = False
     constants: list[_Constant] = field(default_factory=list)
 
     def __post_init__(self) -> None:
