@@ -379,7 +379,7 @@ def test_tables_escape_and_say_what_is_missing() -> None:
     table = page.latency_table(found)
     assert table.rows == [["VGG16", "left out: estimated 900 s"]]
     busy = {"machine": {**clock.machine(), "cores": 2}, "load": 7.0}
-    assert "OTHER PROGRAMS WERE RUNNING" in page.markdown([table], busy)
+    assert "OTHER PROGRAMS RAN" in page.markdown([table], busy)
     assert "it was quiet" in page.markdown([table], {**busy, "load": 0.5})
     assert "a &lt; b" in page.page({}, [page.Table("t", "a < b", ("x",), [["y"]])], None)
 

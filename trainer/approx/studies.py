@@ -86,7 +86,7 @@ def _board(trained: Path | None, out: Path, progress: Progress) -> tuple[dict[st
     records = board.study(trained, out, progress)
     whole, parts = records[0], records[1:]
     word = "smoke test" if whole["smoke_test"] else "accuracy"
-    ranks = [r["rank"] for r in parts]
+    ranks = [str(r["rank"]) for r in parts]
     percent = f"{word} in %, n = {whole['test_n']}"
     panels = [Panel("dense layer alone", "rank", "cycles (modelled)",
                     (Line("two factors", ranks, [r["dense_cycles"] for r in parts]),), level=(whole["dense_cycles"], "as it is")),

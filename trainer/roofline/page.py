@@ -145,7 +145,8 @@ def _about(measurement: Mapping[str, Any] | None) -> list[str]:
     if measurement is None:
         return []
     machine, busy = measurement["machine"], measurement["load"]
-    quiet = "it was quiet" if busy < 0.5 * machine["cores"] else "OTHER PROGRAMS WERE RUNNING: times are too long, peaks too low"
+    noise = "OTHER PROGRAMS RAN in the minute before: where the spread is large, times are too long"
+    quiet = "it was quiet" if busy < 0.5 * machine["cores"] else noise
     gpu = f", {machine['gpu']}" if machine["gpu"] else ", no GPU"
     return [f"Measured on {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {machine['vectors']}{gpu}; "
             f"PyTorch {machine['torch']}. Load average when it began: {busy:g}; {quiet}."]

@@ -17,6 +17,7 @@ from trainer.tvm.primitives import Floats, Primitive, Sizes
 
 Call = Callable[[], object]
 ROUNDS, TURN_SECONDS, MAX_CALLS = 7, 0.02, 200
+MIN_CALLS, SLOW_SECONDS = 10, 0.1  # the first calls of a turn wake threads: of all but slow ways more follow
 RTOL, ATOL_PER_TERM = 1e-4, 1e-7  # a sum of n float32 products, one after the other, in whatever order
 
 
@@ -73,17 +74,18 @@ def others(primitive: Primitive, sizes: Sizes) -> dict[str, Call]:
 
 
 def fastest_seconds(calls: Mapping[str, Call]) -> dict[str, float]:
-    """The shortest time of each call. In each of seven rounds every call has one turn of some 20 ms, slow ones a single call in three."""
+    """The shortest time of each call. In each of seven rounds every call has one turn of some 20 ms, slow ones a call in three rounds."""
     best = dict.fromkeys(calls, float("inf"))
     for round_number in range(ROUNDS):
         for name, call in calls.items():
-            if best[name] < 1 and best[name] > 0.1 and round_number > 2:
+            if best[name] < 1 and best[name] > SLOW_SECONDS and round_number > 2:
                 continue
             start = time.perf_counter()
             call()
             once = time.perf_counter() - start
             best[name] = min(best[name], once)
-            for _ in range(min(MAX_CALLS, int(TURN_SECONDS / once))):
+            more = max(MIN_CALLS, min(MAX_CALLS, int(TURN_SECONDS / once))) if once < SLOW_SECONDS else 0
+            for _ in range(more):
                 start = time.perf_counter()
                 call()
                 best[name] = min(best[name], time.perf_counter() - start)
