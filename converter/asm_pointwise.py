@@ -57,7 +57,7 @@ def routine(shape: PointwiseShape, pixels: int) -> Routine:
         *(_keep_in_floats(shape, floats) if floats else []),
         f"mov {w}, r11",
         f"{name}_pair:",
-        *products(shape, a, b, w, free, floats),
+        *products(shape.taps, a, b, "sp", w, free, floats),
         *loads([(put, f"sp, #{out}"), *((r, f"{w}, #{constants + 4 * i}") for i, r in enumerate((m_a, second_a, m_b, second_b)))]),
         *shape.rounding.lines(a, m_a, second_a), *shape.rounding.lines(b, m_b, second_b),
         *(f"strb.w {s}, [{put}, #{shape.out_c * p + i}]" for i, sums in enumerate((a, b)) for p, s in enumerate(sums)),
@@ -112,26 +112,30 @@ def _widen_tail(count: int) -> list[str]:
 Item = tuple[str, int, int]  # ("x", tap, pixel) or ("w", tap, 0 or 1)
 
 
-def products(shape: PointwiseShape, a: tuple[str, ...], b: tuple[str, ...], w: str, free: tuple[str, ...], floats: int) -> list[str]:
-    """Both sums of every pixel over all taps, from the biases on, which the first pixel's sums hold until the others have taken them."""
+def products(taps: int, a: tuple[str, ...], b: tuple[str, ...], x: str, w: str, free: tuple[str, ...], floats: int = 0) -> list[str]:
+    """Both sums of every pixel over all taps, from the biases on, which the first pixel's sums hold until the others have taken them.
+
+    Pixels lie from register x on, [pixel][tap]; both biases and then the weights, [tap][channel], from w on; the last pixel's first
+    `floats` words are in the FPU.
+    """
     pixels = len(a)
     lines = loads([(a[0], w), (b[0], f"{w}, #4")])
-    wanted = list(_wanted(shape.taps, pixels, floats))
+    wanted = list(_wanted(taps, pixels, floats))
     held, idle = dict[Item, str](), list(free)
-    for tap in range(shape.taps):
+    for tap in range(taps):
         for pixel in _order(tap, pixels):
-            x: Item = ("x", tap, pixel)
+            item: Item = ("x", tap, pixel)
             if pixel == BLOCK - 1 and tap < floats:
-                held[x] = idle.pop(0)
-                lines.append(f"vmov {held[x]}, s{tap}")
-            while x not in held:
+                held[item] = idle.pop(0)
+                lines.append(f"vmov {held[item]}, s{tap}")
+            while item not in held:
                 group = [wanted.pop(0) for _ in range(min(len(idle), len(wanted)))]
-                held.update({item: idle.pop(0) for item in group})
-                lines += loads([(held[item], _address(shape, item, w)) for item in group])
+                held.update({each: idle.pop(0) for each in group})
+                lines += loads([(held[each], _address(taps, each, x, w)) for each in group])
             for side, sums in enumerate((a, b)):
                 source = sums[0] if tap == 0 else sums[pixel]
-                lines.append(f"smlad {sums[pixel]}, {held[x]}, {held['w', tap, side]}, {source}")
-            idle.append(held.pop(x))
+                lines.append(f"smlad {sums[pixel]}, {held[item]}, {held['w', tap, side]}, {source}")
+            idle.append(held.pop(item))
         idle += [held.pop(("w", tap, 0)), held.pop(("w", tap, 1))]
     return lines
 
@@ -147,6 +151,6 @@ def _wanted(taps: int, pixels: int, floats: int) -> Iterator[Item]:
         yield from (("x", tap, pixel) for pixel in _order(tap, pixels) if not (pixel == BLOCK - 1 and tap < floats))
 
 
-def _address(shape: PointwiseShape, item: Item, w: str) -> str:
+def _address(taps: int, item: Item, x: str, w: str) -> str:
     kind, tap, index = item
-    return f"sp, #{4 * (index * shape.taps + tap)}" if kind == "x" else f"{w}, #{8 + 8 * tap + 4 * index}"
+    return f"{x}, #{4 * (index * taps + tap)}" if kind == "x" else f"{w}, #{8 + 8 * tap + 4 * index}"

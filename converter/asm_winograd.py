@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from converter.asm import Rounding, Routine, add, enter, leave, loads
+from converter.asm import CORE, Rounding, Routine, add, enter, leave, loads
+from converter.asm_pointwise import products
 
 TILES, POINTS, COLUMNS = 4, 16, 10  # of a block; columns of input
 MAX_IN_C = 128  # the code of a point is 56 bytes a pair of channels
@@ -88,16 +89,16 @@ def multiply(shape: WinogradShape) -> Routine:
     The frame: the products of a pair of channels [point][a of 4 tiles, b of 4 tiles], then four pointers.
     """
     name = f"nn_winograd_{shape.in_c}_{shape.out_c}_{shape.rounding.name}"
-    products = 4 * 2 * TILES * POINTS
-    v, out, out_row, end = (products + 4 * i for i in range(4))
-    frame = products + 20
+    room = 4 * 2 * TILES * POINTS
+    v, out, out_row, end = (room + 4 * i for i in range(4))
+    frame = room + 20
     lines = [
         *enter(frame), "ldr.w r1, [r0, #4]", "ldr.w r8, [r0, #8]", "ldr.w r2, [r0, #12]", "ldr.w r3, [r0, #16]",
         *add("r4", shape.out_c, "r2"), "add.w r3, r3, r2", f"strd r1, r2, [sp, #{v}]", f"strd r3, r4, [sp, #{out_row}]",
         f"{name}_pair:", f"ldr.w r9, [sp, #{v}]", "mov r11, sp", "vmov s0, r11",
-        f"{name}_point:", *_point(shape),
+        f"{name}_point:", *products(shape.taps, CORE[:4], CORE[4:8], "r9", "r8", ("r10", "r11", "r12", "lr")),
         "vmov r11, s0", *add("r8", 4 * (INIT + 2 * shape.taps)), *add("r9", shape.point_bytes), "stm r11!, {r0-r7}", "vmov s0, r11",
-        f"add.w r12, sp, #{products}", "cmp r11, r12", f"bne.w {name}_point",
+        f"add.w r12, sp, #{room}", "cmp r11, r12", f"bne.w {name}_point",
         *_outputs(shape, out, out_row),
         "add.w r8, r8, #16",
         f"ldr.w r0, [sp, #{out}]", f"ldr.w r1, [sp, #{out_row}]", f"ldr.w r2, [sp, #{end}]", "add.w r0, r0, #2", "add.w r1, r1, #2",
@@ -105,36 +106,6 @@ def multiply(shape: WinogradShape) -> Routine:
         *leave(frame),
     ]
     return Routine(name, "nn_winograd_args", tuple(lines), fpu=True)
-
-
-def _point(shape: WinogradShape) -> list[str]:
-    """Sums r0-r3 of a and r4-r7 of b over all taps at one point: weights from r8 on, tiles from r9 on."""
-    a, b, idle = [f"r{i}" for i in range(4)], [f"r{4 + i}" for i in range(4)], ["r10", "r11", "r12", "lr"]
-    lines = loads([("r0", "r8"), ("r4", "r8, #4")])
-    wanted = [item for tap in range(shape.taps) for item in (("w", tap, 0), ("w", tap, 1), *(("x", tap, t) for t in _order(tap)))]
-    held: dict[tuple[str, int, int], str] = {}
-    for tap in range(shape.taps):
-        for tile in _order(tap):
-            if ("x", tap, tile) not in held:
-                group = [wanted.pop(0) for _ in range(min(len(idle), len(wanted)))]
-                held.update({item: idle.pop(0) for item in group})
-                lines += loads([(held[item], _address(shape, item)) for item in group])
-            for side, sums in enumerate((a, b)):
-                source = sums[0] if tap == 0 else sums[tile]
-                lines.append(f"smlad {sums[tile]}, {held['x', tap, tile]}, {held['w', tap, side]}, {source}")
-            idle.append(held.pop(("x", tap, tile)))
-        idle += [held.pop(("w", tap, 0)), held.pop(("w", tap, 1))]
-    return lines
-
-
-def _order(tap: int) -> list[int]:
-    """The first tile's sums hold the biases until the others have taken them."""
-    return [1, 2, 3, 0] if tap == 0 else [0, 1, 2, 3]
-
-
-def _address(shape: WinogradShape, item: tuple[str, int, int]) -> str:
-    kind, tap, index = item
-    return f"r9, #{4 * (index * shape.taps + tap)}" if kind == "x" else f"r8, #{4 * (INIT + 2 * tap + index)}"
 
 
 def _outputs(shape: WinogradShape, out: int, out_row: int) -> list[str]:
