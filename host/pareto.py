@@ -118,14 +118,14 @@ def is_sweep(folder: Path) -> bool:
 
 def load_sweep(folder: Path) -> Sweep:
     """Every point that SWEEP/sweep.json names; raises HostError when it is damaged."""
-    facts = _json(folder / SWEEP_FILE)
+    facts = read_json(folder / SWEEP_FILE)
     rows: list[Row] = []
     broken: list[tuple[str, str]] = []
     waiting = 0
     try:
         for point in facts["points"]:
             file = folder / "points" / point["key"] / "result.json"
-            found = _json(file) if file.is_file() else {}
+            found = read_json(file) if file.is_file() else {}
             if "error" in found:
                 broken.append((point["key"], found["error"]))
             elif "train" in found and "board" in found:
@@ -134,7 +134,7 @@ def load_sweep(folder: Path) -> Sweep:
                 waiting += 1
         floats: dict[str, list[float]] = {}
         for file in sorted((folder / "float").glob("*/float.json")):
-            own = _json(file)
+            own = read_json(file)
             floats.setdefault(own["model"], []).append(own["accuracy"])
         return Sweep(folder, tuple(facts["words"]), facts["smoke_test"], tuple(rows), tuple(broken), waiting, floats)
     except (KeyError, TypeError) as error:
@@ -149,13 +149,14 @@ def _row(point: Json, found: Json) -> Row:
                b["inputs"], tuple(found["commands"]))
 
 
-def _json(file: Path) -> Json:
+def read_json(file: Path, fix: str = "run the sweep again, finished points are kept") -> Json:
+    """The JSON object of a file; raises HostError with `fix` where there is none."""
     try:
         found = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise HostError(f"{file}: no readable JSON ({error}); run the sweep again, finished points are kept") from None
+        raise HostError(f"{file}: no readable JSON ({error}); {fix}") from None
     if not isinstance(found, dict):
-        raise HostError(f"{file}: must hold a JSON object, got {type(found).__name__}; run the sweep again")
+        raise HostError(f"{file}: must hold a JSON object, got {type(found).__name__}; {fix}")
     return found
 
 

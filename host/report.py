@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from converter.size import model_size
 from host.model import load_model
+from host.pareto import read_json
 from host.protocol import HostError
 from trainer.artifact import ModelArtifact, write_atomic
 
@@ -47,15 +47,7 @@ def write_report(run: Path, out: Path | None = None, profile: Path | None = None
 
 
 def _read(path: Path | None) -> Json | None:
-    if path is None:
-        return None
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise HostError(f"{path}: no readable JSON result ({error}); make it again with --json") from None
-    if not isinstance(found, dict):
-        raise HostError(f"{path}: must hold a JSON object, got {type(found).__name__}; make it again with --json")
-    return found
+    return None if path is None else read_json(path, "make it again with --json")
 
 
 def _text(value: object) -> str:
