@@ -13,11 +13,11 @@ from rich.console import Console
 
 from converter import convert as conversion
 from converter import size as sizes
+from converter.aot.model_header import has_per_channel_dense
 from converter.graph import ConvertError
-from converter.kws_header import has_per_channel_dense
-from converter.older_dense import older_rule_agrees
-from trainer.artifact import ArtifactError, write_atomic
-from trainer.spec import SpecError
+from converter.run_folder import ArtifactError, write_atomic
+from converter.spec import SpecError
+from converter.tflite.legacy_rounding import older_rule_agrees
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="From a trained model to the files that the firmware is built from.")
@@ -84,7 +84,7 @@ def verify(
     json_file: JsonOption = None,
 ) -> None:
     """Climb the ladder of equality; exit code 1 when any two engines differ."""
-    from converter import verify as ladders
+    from converter.verify import engines as ladders
 
     with console.status("") as status:
         ladder = ladders.climb(source, inputs, elf, audio, status.update)

@@ -33,7 +33,7 @@ from converter.graph import (
     layer_inputs,
     output_size,
 )
-from trainer.spec import KwsSpec, SpecError
+from converter.spec import KwsSpec, SpecError
 
 MAX_ELEMENTS = 1 << 24
 INT32_MAX = (1 << 31) - 1

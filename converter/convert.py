@@ -8,15 +8,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter.c_array import render_c_array
-from converter.codegen import render_aot
-from converter.frontend_tables import render as render_frontend
+from converter.aot.emit import render_aot
+from converter.aot.model_header import render_kws_header
+from converter.audio.tables import render as render_frontend
 from converter.graph import ConvertError, Graph
-from converter.kws_header import render_kws_header
-from converter.tflite_reader import read_tflite
-from converter.tflite_writer import write_tflite
-from trainer.artifact import ModelArtifact
-from trainer.spec import DetectorSpec, KwsSpec
+from converter.run_folder import ModelArtifact
+from converter.spec import DetectorSpec, KwsSpec
+from converter.tflite.c_array import render_c_array
+from converter.tflite.reader import read_tflite
+from converter.tflite.writer import write_tflite
 
 FRONTEND_TABLES = "frontend_tables.h"
 
@@ -70,7 +70,7 @@ def _read(path: Path) -> Graph:
         if path.suffix == ".tflite":
             return read_tflite(data)
         if path.suffix == ".onnx":
-            from converter.onnx_reader import read_onnx  # importing onnx takes longer than all the rest
+            from converter.onnx_qdq.reader import read_onnx  # importing onnx takes longer than all the rest
 
             return read_onnx(data)
     except ConvertError as error:

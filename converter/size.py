@@ -11,8 +11,9 @@ from typing import Any
 
 from rich.table import Table
 
-from converter.codegen_lower import Kernel
-from converter.codegen_unpack import engine_kernels, stored
+from converter.aot.kernels.weight_tables import engine_kernels, stored
+from converter.aot.lower import Kernel
+from converter.aot.memory_plan import plan_arena
 from converter.graph import (
     Add,
     AveragePool2D,
@@ -27,8 +28,7 @@ from converter.graph import (
     Softmax,
     assert_never,
 )
-from converter.plan import plan_arena
-from converter.tflite_writer import operator_name, weight_bits, write_tflite
+from converter.tflite.writer import operator_name, weight_bits, write_tflite
 
 FLASH_BYTES, RAM_BYTES = 1024 * 1024, 256 * 1024  # nRF52840
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from host.emulator.cli import SAMPLE_RATE_HZ, emulate
 from host.emulator.errors import BoardError
-from host.protocol import HostError
+from host.emulator.session.cli import SAMPLE_RATE_HZ, emulate
+from host.link.protocol import HostError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from host.model import Model, Pcm
-    from host.protocol import Heard
-    from host.trial import Attempt
+    from host.link.expected import Model, Pcm
+    from host.link.protocol import Heard
+    from host.measure.trial import Attempt
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command()(emulate)
@@ -50,7 +50,7 @@ def split_port(words: list[str]) -> tuple[str | None, list[Path]]:
 
 
 def _write_json(path: Path | None, result: dict[str, Any]) -> None:
-    from trainer.artifact import write_atomic
+    from converter.run_folder import write_atomic
 
     if path is not None:
         write_atomic(path, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
@@ -75,7 +75,7 @@ def ports() -> None:
     """List the serial ports and which of them is a Nano 33 BLE."""
     from serial.tools import list_ports
 
-    from host.board import USB_BOOTLOADER, USB_SKETCH, USB_VENDOR
+    from host.link.client import USB_BOOTLOADER, USB_SKETCH, USB_VENDOR
 
     for port in sorted(list_ports.comports()):
         kind = "Nano 33 BLE" if port.vid == USB_VENDOR and port.pid in USB_SKETCH else ""
@@ -86,7 +86,7 @@ def ports() -> None:
 @app.command()
 def build(run: Annotated[Path, typer.Argument(help="a run folder converted before; its image goes to RUN/build")]) -> None:
     """Build the firmware of a run for the virtual board; prints the ELF's path, which serves as a PORT."""
-    from host.emulator.build import build_firmware
+    from host.firmware_build import build_firmware
 
     if not (run / "firmware" / "kws_model.h").is_file():
         raise HostError(f"{run}: holds no generated firmware; run `python -m converter convert {run}` first")
@@ -98,7 +98,7 @@ def deploy(run: Annotated[Path, typer.Argument(help="an exported run folder")],
            inputs: Annotated[int, typer.Option(min=1, max=256, help="test clips to run, of RUN/vectors.npz")] = 50,
            json_file: Json = None) -> None:
     """Convert, build and run a model on the virtual board, every layer compared with the host's; sizes, cycles, modelled energy."""
-    from host import deploy as deployment
+    from host.measure import model_figures as deployment
 
     with _progress() as progress:
         task = progress.add_task("test clips on the virtual board", total=inputs)
@@ -117,10 +117,11 @@ def profile(port: OptionalPort = None, runs: Annotated[int, typer.Option(min=1, 
             run: RunOption = None, plot: Annotated[Path | None, typer.Option(help="draw the roofline with every layer (.png)")] = None,
             json_file: Json = None) -> None:
     """Stage times of the board: minimum, maximum, mean, number of runs; by millis() and by the cycle counter."""
-    from converter.wav import read_wav
-    from host import profiler, roofline
-    from host.board import connect
-    from host.model import REFERENCE, load_model, require_same
+    from converter.audio.wav import read_wav
+    from host.link.client import connect
+    from host.link.expected import REFERENCE, load_model, require_same
+    from host.measure import profile as profiler
+    from host.measure import roofline
 
     pcm = read_wav(wav, min_samples=640) if wav else None
     model = load_model(run or REFERENCE) if layers or run or plot else None
@@ -144,8 +145,8 @@ def profile(port: OptionalPort = None, runs: Annotated[int, typer.Option(min=1, 
 @app.command()
 def monitor(port: OptionalPort = None, inferences: Annotated[int, typer.Option(min=0, help="stop after so many, 0: never")] = 0) -> None:
     """Live view of the board listening to its microphone; Ctrl-C ends it."""
-    from host import monitor as view
-    from host.board import connect
+    from host.link.client import connect
+    from host.measure import monitor as view
 
     with connect(port) as board, contextlib.closing(board.listen(inferences)) as records:
         shown = view.monitor(board.identity, board.modelled, records, console)
@@ -156,9 +157,9 @@ def monitor(port: OptionalPort = None, inferences: Annotated[int, typer.Option(m
 def infer(words: PortAndFile, layers: Annotated[bool, typer.Option("--layers", help="compare every layer with --run")] = False,
           run: RunOption = None, json_file: Json = None) -> None:
     """One recording, or one int8 input (.npy, .bin), through the network on the board."""
-    from host import infer as inference
-    from host.board import connect
-    from host.model import REFERENCE, load_model
+    from host.link.client import connect
+    from host.link.expected import REFERENCE, load_model
+    from host.measure import infer as inference
 
     port, file = _one_file(words)
     model = load_model(run or REFERENCE) if layers or run else None
@@ -174,10 +175,10 @@ def infer(words: PortAndFile, layers: Annotated[bool, typer.Option("--layers", h
 def stream(words: PortAndFile, run: RunOption = None, compare: Annotated[bool, typer.Option(help="with the host's own decisions")] = True,
            json_file: Json = None) -> None:
     """Play a recording over the serial line into the board, as if it were its microphone."""
-    from converter.wav import read_wav
-    from host import stream as streaming
-    from host.board import connect
-    from host.model import REFERENCE, load_model, require_same
+    from converter.audio.wav import read_wav
+    from host.link.client import connect
+    from host.link.expected import REFERENCE, load_model, require_same
+    from host.measure import stream as streaming
 
     port, file = _one_file(words)
     pcm = read_wav(file)
@@ -209,9 +210,9 @@ def trial(words: PortAndFiles, times: Annotated[int, typer.Option(min=1, max=100
     Over the serial line, each recording alone; or, with a firmware.elf in the place of PORT, as one sound in the microphone of a
     virtual board.
     """
-    from host import trial as trials
-    from host.board import connect
-    from host.model import REFERENCE, load_model
+    from host.link.client import connect
+    from host.link.expected import REFERENCE, load_model
+    from host.measure import trial as trials
 
     port, paths = split_port(words)
     files = trials.recordings(paths)
@@ -232,8 +233,8 @@ def trial(words: PortAndFiles, times: Annotated[int, typer.Option(min=1, max=100
 
 def _virtual_trial(elf: str, files: list[tuple[Path, Pcm]], model: Model) -> list[Attempt]:
     """All recordings in a virtual board's microphone, a second of silence round each."""
-    from host import trial as trials
-    from host.board import connect
+    from host.link.client import connect
+    from host.measure import trial as trials
 
     gap_samples = trials.TAIL_SAMPLES
     wavs = [file for file, _ in files]
@@ -248,7 +249,7 @@ def compare(run: Annotated[Path, typer.Argument(help="run folder, .onnx or .tfli
             profile_json: Annotated[Path | None, typer.Option("--profile", help="the board's `profile --json` instead of a port")] = None,
             runs: Annotated[int, typer.Option(min=1)] = 1000, json_file: Json = None) -> None:
     """Inference time on this machine's CPU and GPU beside the board's, with slowdown factors."""
-    from host import compare as comparison
+    from host.measure import compare as comparison
 
     timings = comparison.compare(run, port, profile_json, runs)
     console.print(comparison.table(timings))
@@ -258,7 +259,7 @@ def compare(run: Annotated[Path, typer.Argument(help="run folder, .onnx or .tfli
 @app.command()
 def bench(json_file: Annotated[Path, typer.Option("--json", help="flat keys")] = Path("build/bench.json")) -> None:
     """Cycles per stage beside the records, sizes, and speeds of this machine."""
-    from host import bench as benchmarks
+    from host.measure import bench as benchmarks
 
     benchmarks.bench(console, json_file)
 
@@ -268,7 +269,7 @@ def packed(
     out: Annotated[Path, typer.Option(help="folder for images and figures; what is there is not measured again")] = Path("build/packed"),
 ) -> None:
     """What few bits and zeros save on the board, as a Markdown table: flash, RAM, cycles of the reference model cut down."""
-    from host import packed as costs
+    from host.measure import packed_study as costs
 
     with console.status("") as status:
         table = costs.markdown(list(costs.points(out, status.update)))
@@ -283,11 +284,11 @@ def report(run: Annotated[Path, typer.Argument(help="run folder, or the folder o
            compare_json: Annotated[Path | None, typer.Option("--compare", help="of `compare --json`")] = None,
            ladder_json: Annotated[Path | None, typer.Option("--ladder", help="of `converter verify --json`")] = None) -> None:
     """One self-contained HTML file about a run (accuracy, stages, layers, sizes, trial, ladder) or a sweep (charts, Pareto front)."""
-    from host import pareto
-    from host import report as reporting
+    from host.report import run_page as reporting
+    from host.report import sweep_data as pareto
 
     if pareto.is_sweep(run):
-        from host.report_sweep import write_sweep_report
+        from host.report.sweep_page import write_sweep_report
 
         if given := [name for name, value in (("--profile", profile_json), ("--trial", trial_json), ("--compare", compare_json),
                                               ("--ladder", ladder_json)) if value]:
@@ -300,8 +301,8 @@ def report(run: Annotated[Path, typer.Argument(help="run folder, or the folder o
 def main() -> None:
     """Run a command; what the user gave wrong is one sentence on stderr and exit code 1."""
     from converter.graph import ConvertError
-    from trainer.artifact import ArtifactError
-    from trainer.spec import SpecError
+    from converter.run_folder import ArtifactError
+    from converter.spec import SpecError
 
     try:
         app()

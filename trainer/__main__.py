@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from trainer.artifact import ArtifactError, ModelArtifact
+from converter.run_folder import ArtifactError, ModelArtifact
+from converter.spec import KwsSpec, SpecError
 from trainer.errors import TrainerError
-from trainer.spec import KwsSpec, SpecError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from trainer.images import ImageRun
-    from trainer.runs import Source
+    from trainer.run.steps import Source
+    from trainer.studies.images import ImageRun
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Run = Annotated[Path, typer.Argument(help="a run folder")]
@@ -37,7 +37,7 @@ def train(out: Annotated[Path, typer.Option(help="the run folder to make")], dat
           seed: Annotated[int, typer.Option(min=0)] = 0, clips: Clips = None,
           teacher: Annotated[Path | None, typer.Option(help="a trained run of the same words to learn from")] = None) -> None:
     """Train a float network; an interrupted run continues when started again."""
-    from trainer import runs
+    from trainer.run import steps as runs
 
     spec = KwsSpec.of_words([w.strip() for w in words.split(",") if w.strip()])
     source = runs.Source(_absolute(data), str(clips.resolve()) if clips else None, str(teacher.resolve()) if teacher else None)
@@ -61,8 +61,8 @@ def quantize(run: Run, out: Annotated[Path, typer.Option(help="the run folder to
              calibration: Annotated[str, typer.Option(help="first step sizes: minmax, percentile or mse")] = "mse", epochs: Epochs = None,
              data: OtherData = None) -> None:
     """Quantize weights and hidden activations to 2..8 bits; features and logits keep 8."""
-    from trainer.images import is_image_run, quantize_images
-    from trainer.quant_options import QuantOptions
+    from trainer.network.quant_options import QuantOptions
+    from trainer.studies.images import is_image_run, quantize_images
 
     if not is_image_run(run):
         _quantize(run, out, method, bits, weights, scheme, calibration, epochs, data)
@@ -75,8 +75,8 @@ def quantize(run: Run, out: Annotated[Path, typer.Option(help="the run folder to
 
 def _quantize(run: Path, out: Path, method: str, bits: int, weights: str, scheme: str, calibration: str, epochs: int | None,
               data: str | None) -> None:
-    from trainer.quant_options import QuantOptions
-    from trainer.quantize import quantize_run
+    from trainer.network.quant_options import QuantOptions
+    from trainer.run.quantize import quantize_run
 
     options = QuantOptions(bits, weights, scheme, calibration)
     with _progress() as progress:
@@ -91,8 +91,8 @@ def prune(run: Run, out: Annotated[Path, typer.Option(help="the run folder to ma
           norm: Annotated[str, typer.Option(help="what ranks them: l1, l2 or linf")] = "l1",
           finetune: Annotated[int, typer.Option(min=0, help="epochs of fine-tuning")] = 0, data: OtherData = None) -> None:
     """Take channels out of a float network, or set weights to zero; quantize and export OUT next."""
-    from trainer.images import is_image_run, prune_images
-    from trainer.prune_run import PruneOptions, prune_run
+    from trainer.run.prune import PruneOptions, prune_run
+    from trainer.studies.images import is_image_run, prune_images
 
     options = PruneOptions(kind, amount, norm, finetune)
     with _progress() as progress:
@@ -112,7 +112,7 @@ def images(data: Annotated[Path, typer.Option(help="a folder with MNIST's idx fi
            model: Annotated[str, typer.Option(help="mnist_cnn or conv4")] = "mnist_cnn",
            epochs: Annotated[int, typer.Option(min=1)] = 5, seed: Annotated[int, typer.Option(min=0)] = 0) -> None:
     """Train an image CNN with Adam; `prune` and `quantize` take the run."""
-    from trainer.images import ImageSettings, train_images
+    from trainer.studies.images import ImageSettings, train_images
 
     with _progress() as progress:
         made = train_images(out, data, model, ImageSettings(epochs=epochs, seed=seed), progress)
@@ -124,8 +124,8 @@ def study(name: Annotated[str, typer.Argument(help="bits, pruning or images")],
           runs: Annotated[list[Path], typer.Argument(help="trained float runs that differ in their seed; for images: one image run")],
           out: Annotated[Path, typer.Option(help="the folder to make; finished points in it are kept")] = Path("build/study")) -> None:
     """Measure every way to quantize or prune these runs, on their test split, as tables in OUT/NAME.md."""
-    from trainer.images_study import images_study
-    from trainer.study import study as make
+    from trainer.studies.compression import study as make
+    from trainer.studies.images_tables import images_study
 
     with _progress() as progress:
         typer.echo(f"{images_study(runs, out, progress) if name == 'images' else make(name, runs, out, progress)}")
@@ -136,7 +136,7 @@ def minifloat(runs: Annotated[list[Path], typer.Argument(help="trained float run
               formats: Annotated[str, typer.Option(help="formats with commas between, if not the usual ones")] = "",
               data: OtherData = None) -> None:
     """Accuracy with weights and activations as floats of 3 to 8 bits, beside integers as wide; a study, no engine runs them."""
-    from trainer.minifloat import FORMATS, minifloat_study, table
+    from trainer.studies.minifloat import FORMATS, minifloat_study, table
 
     chosen = tuple(f.strip() for f in formats.split(",") if f.strip()) or FORMATS
     with _progress() as progress:
@@ -147,7 +147,7 @@ def minifloat(runs: Annotated[list[Path], typer.Argument(help="trained float run
 @app.command()
 def export(run: Run, data: OtherData = None) -> None:
     """Write RUN/model.onnx with Q/DQ nodes and RUN/vectors.npz."""
-    from trainer import runs
+    from trainer.run import steps as runs
 
     with _progress() as progress:
         artifact = runs.export_run(run, _source(data), progress)
@@ -157,7 +157,7 @@ def export(run: Run, data: OtherData = None) -> None:
 @app.command()
 def evaluate(run: Run, data: OtherData = None) -> None:
     """Accuracy per class of the float, fake-quantized and int8 network, from a reset and in a continuous stream."""
-    from trainer import evaluate as evaluation
+    from trainer.run import evaluate as evaluation
 
     with _progress() as progress:
         result = evaluation.evaluate_run(run, _source(data), progress)
@@ -168,8 +168,8 @@ def evaluate(run: Run, data: OtherData = None) -> None:
 def select(runs: Annotated[list[Path], typer.Argument(help="exported runs that differ in their seed")],
            out: Annotated[Path, typer.Option(help="where the best on validation is copied to")]) -> None:
     """Keep the run that does best on validation; print mean and spread of all."""
-    from trainer import evaluate as evaluation
-    from trainer.runs import select_run
+    from trainer.run import evaluate as evaluation
+    from trainer.run.steps import select_run
 
     best, every = select_run(runs, out)
     evaluation.show_runs(best, every)
@@ -180,8 +180,8 @@ def synthesize(out: Annotated[Path, typer.Option(help="the data folder to make")
                speakers: int = 260, others: Annotated[int, typer.Option(min=1, max=20, help="other words per speaker")] = 3,
                seed: Annotated[int, typer.Option(min=0)] = 0) -> None:
     """Make a data folder of synthetic speech with espeak-ng."""
-    from trainer.synthetic import SyntheticSettings
-    from trainer.synthetic import synthesize as make
+    from trainer.data.synthetic import SyntheticSettings
+    from trainer.data.synthetic import synthesize as make
 
     chosen = tuple(w.strip() for w in words.split(",") if w.strip())
     with _progress() as progress:
@@ -193,7 +193,7 @@ def synthesize(out: Annotated[Path, typer.Option(help="the data folder to make")
 def clips(run: Run, out: Annotated[Path, typer.Option(help="the folder to make: OUT/<label>/<name>.wav")],
           per_class: Annotated[int, typer.Option(min=1)] = 3, data: OtherData = None) -> None:
     """Write test clips as WAV files for trials on a board: the first of every class in SHA-256 order of their names."""
-    from trainer.clips import write_test_clips
+    from trainer.run.clips import write_test_clips
 
     with _progress() as progress:
         files = write_test_clips(run, out, per_class, _source(data), progress)
@@ -204,7 +204,7 @@ def clips(run: Run, out: Annotated[Path, typer.Option(help="the folder to make: 
 def download(out: Annotated[Path, typer.Option(help="data folder to make")] = Path("build/data/speech_commands_v0.02"),
              keep: Annotated[bool, typer.Option(help="keep the archive")] = False) -> None:
     """Download Speech Commands v0.02 (2.4 GB), check it and unpack it; an interrupted download continues."""
-    from trainer.download import SPEECH_COMMANDS, fetch
+    from trainer.data.download import SPEECH_COMMANDS, fetch
 
     with _progress() as progress:
         fetch(SPEECH_COMMANDS, out, progress, keep)
@@ -215,7 +215,7 @@ def download(out: Annotated[Path, typer.Option(help="data folder to make")] = Pa
 def features(recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC files, or a word's folder: its loudest and quietest clip")],
              out: Annotated[Path, typer.Option(help="the picture to write")] = Path("build/features.png")) -> None:
     """Show what the network sees, and draw wave, spectrum, spectrogram, mel, MFCC and the deployed features side by side."""
-    from trainer.pictures import plot_features, show_features
+    from trainer.studies.feature_pictures import plot_features, show_features
 
     plot_features(recordings, out)
     show_features(recordings)
@@ -226,7 +226,7 @@ def features(recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC 
 def audio(recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC files, or folders of them")],
           out: Annotated[Path, typer.Option(help="the folder to write 16 kHz mono 16 bit WAVs to")]) -> None:
     """Convert recordings of a higher rate, of more channels or of other samples to what the board hears."""
-    from trainer.audio import convert_recording
+    from trainer.data.recordings import convert_recording
 
     for recording in recordings:
         for made in convert_recording(recording, out):
@@ -242,9 +242,9 @@ def sweep(out: Annotated[Path, typer.Option(help="the sweep's folder; started ag
           ray: Annotated[str | None, typer.Option(help="a Ray cluster's address, or local; otherwise the cores here")] = None,
           again: Annotated[str | None, typer.Option(help="make finished points again: board (convert, build, run) or all")] = None) -> None:
     """Train, compress, build and run every point of a grid on the virtual board; finished points are kept."""
-    from trainer import sweep as sweeping
-    from trainer.runs import Source
-    from trainer.sweep_grid import DEFAULT_GRID, parse
+    from trainer.run.steps import Source
+    from trainer.sweep import run as sweeping
+    from trainer.sweep.grid import DEFAULT_GRID, parse
 
     source = Source(_absolute(data), None, str(teacher.resolve()) if teacher else None)
     job = sweeping.make_job(out, source, [w.strip() for w in words.split(",") if w.strip()], epochs)
@@ -304,7 +304,7 @@ def _absolute(data: str) -> str:
 
 
 def _source(data: str | None) -> Source | None:
-    from trainer.runs import Source
+    from trainer.run.steps import Source
 
     return Source(_absolute(data)) if data else None
 

@@ -1,4 +1,4 @@
-// Made by `python -m converter convert` from the feature settings of trainer/spec.py; do not edit.
+// Made by `python -m converter convert` from the feature settings of converter/spec.py; do not edit.
 #ifndef FRONTEND_TABLES_H
 #define FRONTEND_TABLES_H
 

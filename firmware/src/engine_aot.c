@@ -1,4 +1,4 @@
-// The engine of generated C (converter/codegen.py) over the kernels of lib/nn.
+// The engine of generated C (converter/aot/emit.py) over the kernels of lib/nn.
 #include <stddef.h>
 
 #include "board.h"

@@ -6,8 +6,8 @@ import sys
 
 import typer
 
-from host.emulator.cli import emulate
-from host.protocol import HostError
+from host.emulator.session.cli import emulate
+from host.link.protocol import HostError
 
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

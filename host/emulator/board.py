@@ -11,21 +11,21 @@ from unicorn import arm_const as arm
 from unicorn import unicorn_const as uc_const
 from unicorn.unicorn_py3 import UcError
 
-from host.emulator import cpu as core
-from host.emulator import faults
-from host.emulator.blocks import Blocks
 from host.emulator.chip import PERIPHERALS, RESET_BY_PROGRAM, Nrf52840
-from host.emulator.counter import ATTENTION_FLASH, ATTENTION_FLOATS, STOP_GUARD, STOP_MISS, STOP_NONE, STOP_SUSPECT, make_counter
-from host.emulator.elf import FLASH_BYTES, Image
+from host.emulator.cpu import exceptions as core
+from host.emulator.cpu import faults
+from host.emulator.cpu.nvic import SVCALL, Nvic
+from host.emulator.cpu.stepping import back_to_step, step_through
+from host.emulator.cpu.system_space import CCR, CPACR, SCR, SLEEPONEXIT
+from host.emulator.cycles.blocks import Blocks
+from host.emulator.cycles.counter import ATTENTION_FLASH, ATTENTION_FLOATS, STOP_GUARD, STOP_MISS, STOP_NONE, STOP_SUSPECT, make_counter
+from host.emulator.cycles.guards import DIV_0_TRP, UNALIGN_TRP
 from host.emulator.errors import BoardError, BoardFault
-from host.emulator.flash import store_to_flash
-from host.emulator.guards import DIV_0_TRP, UNALIGN_TRP
-from host.emulator.image import load_image
-from host.emulator.nvic import SVCALL, Nvic
+from host.emulator.image.elf import FLASH_BYTES, Image
+from host.emulator.image.load import load_image
+from host.emulator.peripherals.nvmc import store_to_flash
 from host.emulator.report import Report, make_report
 from host.emulator.schedule import CLOCK_HZ, Schedule
-from host.emulator.stepping import back_to_step, step_through
-from host.emulator.system import CCR, CPACR, SCR, SLEEPONEXIT
 
 _NEVER = 0xF0F0F0F0  # an address no program reaches: emu_start wants one to stop at
 _WFI, _WFE, _SEV = 0xBF30, 0xBF20, 0xBF40

@@ -6,13 +6,13 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from host.emulator.flash import PAGE, UICR, Nvmc
-from host.emulator.interconnect import Gpio, Gpiote, Ppi, Watchdog
-from host.emulator.microphone import Pdm
-from host.emulator.peripherals import FLAG_WORDS, Chip, Idle, Peripheral, PowerClock, Rng, Temp, Unknown
-from host.emulator.serial_port import Uarte
-from host.emulator.system import SystemSpace
-from host.emulator.timers import Rtc, Timer
+from host.emulator.cpu.system_space import SystemSpace
+from host.emulator.peripherals.base import FLAG_WORDS, Chip, Idle, Peripheral, PowerClock, Rng, Temp, Unknown
+from host.emulator.peripherals.gpio_ppi_wdt import Gpio, Gpiote, Ppi, Watchdog
+from host.emulator.peripherals.nvmc import PAGE, UICR, Nvmc
+from host.emulator.peripherals.pdm import Pdm
+from host.emulator.peripherals.timers import Rtc, Timer
+from host.emulator.peripherals.uarte import Uarte
 
 if TYPE_CHECKING:
     from host.emulator.board import VirtualBoard

@@ -17,13 +17,13 @@ import numpy.typing as npt
 from rich.progress import Progress
 
 from converter.graph import FullyConnected, Graph, QuantParams, Softmax, Tensor, layer_name
-from converter.onnx_reader import read_onnx
+from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch, run_batch_all
-from converter.tflite_writer import write_tflite
-from trainer.artifact import ModelArtifact, write_atomic
+from converter.run_folder import ModelArtifact, write_atomic
+from converter.tflite.writer import write_tflite
+from trainer.data.augment import Int8, Labelled, labelled
 from trainer.errors import TrainerError
-from trainer.pool import Int8, Labelled, labelled
-from trainer.runs import CACHE, Source
+from trainer.run.steps import CACHE, Source
 
 Float = npt.NDArray[np.float64]
 PROFILE_RUNS, VERIFIED_INPUTS = 5, 100

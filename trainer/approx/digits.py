@@ -15,7 +15,7 @@ from torch.nn import functional
 from trainer.approx.clock import fastest_seconds
 from trainer.approx.matmul import factor
 from trainer.errors import TrainerError
-from trainer.images import read_idx
+from trainer.studies.images import read_idx
 
 HIDDEN, CLASSES, BATCH = (512, 128), 10, 64
 RANKS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from rich.progress import Progress
 
+from converter.run_folder import write_atomic
 from trainer.approx import board, digits, lowrank, precision, speed
 from trainer.approx.logmath import log_matmul
 from trainer.approx.page import render
 from trainer.approx.pictures import Line, Panel, plot
-from trainer.artifact import write_atomic
 from trainer.errors import TrainerError
 
 STUDIES = ("precision", "speed", "svd", "digits", "log", "board")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from trainer.artifact import write_atomic
+from converter.run_folder import write_atomic
 from trainer.errors import TrainerError
 from trainer.roofline import clock, latency, machine, models, nets
 

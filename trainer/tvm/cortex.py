@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import s_tir, te, tirx
 
-from converter.codegen_lower import lower_layer
+from converter.aot.lower import lower_layer
 from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Layer
 from trainer.tvm.cortex_intrin import register
 

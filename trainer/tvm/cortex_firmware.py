@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter import convert as conversion
-from converter.codegen import HEADER, layer_data
-from converter.codegen_lower import lower_layer
-from converter.codegen_text import comment, string, wrapped
+from converter.aot.c_text import comment, string, wrapped
+from converter.aot.emit import HEADER, layer_data
+from converter.aot.lower import lower_layer
+from converter.aot.memory_plan import ArenaPlan, plan_arena
 from converter.graph import Add, Graph, Layer
-from converter.plan import ArenaPlan, plan_arena
 from trainer.errors import TrainerError
 from trainer.tvm.cortex import CHANNELS, PIXELS, STEPS, Kernel, Tile, kept_stages, kernel_of, scheduled
 from trainer.tvm.cortex_code import source

@@ -1,4 +1,4 @@
-// How scores become a decision while listening; all integer. Definition: trainer/spec.py DetectorSpec; twin: host/detector.py.
+// How scores become a decision while listening; all integer. Definition: converter/spec.py DetectorSpec; twin: host/link/detector.py.
 #ifndef DETECTOR_H
 #define DETECTOR_H
 

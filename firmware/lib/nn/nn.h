@@ -1,5 +1,5 @@
 // Int8 kernels that equal TensorFlow Lite Micro's reference kernels bit for bit. Layers are const data made by
-// converter/codegen.py; kernels never allocate, use no float and return nothing. Activations are NHWC, batch 1.
+// converter/aot/emit.py; kernels never allocate, use no float and return nothing. Activations are NHWC, batch 1.
 //
 // Two forms: `nn_*_s8` is the meaning in portable C, `nn_*_s8_simd` the same values by the DSP instructions of nn_simd.h
 // (emulated where the CPU lacks them). The converter chooses per layer, since the forms may want weights laid out differently.
@@ -28,7 +28,7 @@ typedef struct {
     int32_t bounded;
 } nn_output;
 
-// What the assembly of nn_conv_s8_simd by converter/asm_conv.py is given, three pixels of bounded sums and full range.
+// What the assembly of nn_conv_s8_simd by converter/aot/kernels/conv_asm.py is given, three pixels of bounded sums and full range.
 typedef struct {
     const uint32_t *x; // a word before the first, less what the way into the loop leaves out; so too the weights
     const int8_t *weights;
@@ -86,13 +86,13 @@ void nn_conv_rows_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *
     (((out_w) + NN_CONV_ROWS_PIXELS - 1) / NN_CONV_ROWS_PIXELS * NN_CONV_ROWS_PIXELS + ((kernel_w) * (in_c) + 3) / 4 * 2)
 #define NN_CONV_ROWS_SCRATCH(kernel_h, kernel_w, in_c, out_w) (4 * (kernel_h) * NN_CONV_ROWS_WORDS(kernel_w, in_c, out_w))
 
-// Four products in one multiplication, see converter/asm_conv_fir.py: stride_w * in_c == 2, kernel rows of more than two values, out_c
+// Four products in one multiplication, see converter/aot/kernels/conv_packed_asm.py: stride_w * in_c == 2, kernel rows of more than two values, out_c
 // even, all sums of a pixel within NN_FIR_FIELD bits, which the converter has proven of the weights, an output of the full range or of few
 // bits: `relu` is b when its range is 128 - 2**b, its zero point, to 127 (b 2 to 8), so that what is negative is clamped; else 0.
 // `taps` are the groups of four weights of a kernel row, `tail` how many of them the last output wants again, `row_words` a row of inputs.
 // Weights, per pair of channels a, b and kernel row: per group w0..w3 four words, of a and b w2 + (w0 << 21), of a and b w3 + (w1 << 21);
 // behind all those, per group of the tail, of a and b, a word of the int16 w2 w3. Constants per channel, see rounding() in
-// converter/codegen_fir.py: scale, offset * scale, multiplier, what is added. Scratch, 4-byte aligned: NN_CONV_FIR_SCRATCH bytes.
+// converter/aot/kernels/conv_packed.py: scale, offset * scale, multiplier, what is added. Scratch, 4-byte aligned: NN_CONV_FIR_SCRATCH bytes.
 typedef struct {
     const uint32_t *x;  // the row of the kernel's first row, as if none lay in the padding
     const int32_t *weights, *tails;
@@ -136,7 +136,7 @@ void nn_conv_fir_s8(const nn_conv_fir_layer *layer, const int8_t *in, int8_t *ou
 #define NN_CONV_FIR_SCRATCH(kernel_h, stride_h, row_words, tail) \
     (4 * (NN_FIR_ROWS(kernel_h, stride_h) * (row_words) + ((row_words) - (tail)) / 2 + 2 + NN_FIR_SLOT))
 
-// Kernel 1 x 1, in_c up to NN_POINTWISE_MAX_IN_C, out_c even, an output that rounding() of converter/codegen_point.py takes.
+// Kernel 1 x 1, in_c up to NN_POINTWISE_MAX_IN_C, out_c even, an output that rounding() of converter/aot/kernels/pointwise.py takes.
 // Weights, int32, per pair of channels a, b: both biases (-in_zero * sum(weights) folded in), per pair of taps two int16 of a and two of b
 // (of each four channels (0, 2) (1, 3), of what is left (0, -), (0, 1) or (0, 2) (1, -)), multiplier and second constant of a and of b.
 // Weights and biases are multiplied by a power of two; nn_round_scaled says what becomes of the sums. No scratch.
@@ -148,7 +148,7 @@ typedef struct {
     int8_t *end; // out + out_c
 } nn_pointwise_args;
 
-// Assembly for one layer's shape by converter/asm_pointwise.py: one pixel, four pixels.
+// Assembly for one layer's shape by converter/aot/kernels/pointwise_asm.py: one pixel, four pixels.
 typedef struct {
     void (*block[2])(const nn_pointwise_args *args);
 } nn_pointwise_code;
@@ -171,7 +171,7 @@ void nn_depthwise_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, 
 // out_c == in_c only. Weights in groups of four channels, the last padded with zeros: per group HWC. 4-byte aligned. No scratch.
 void nn_depthwise_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// out_c == in_c, kernel 3 x 3, strides 1 or 2, an output that rounding() of converter/codegen_point.py takes. The planes of up to four
+// out_c == in_c, kernel 3 x 3, strides 1 or 2, an output that rounding() of converter/aot/kernels/pointwise.py takes. The planes of up to four
 // channels are taken out of the input, `rows` rows of outputs at a time: words of two values that stand one above the other, column by
 // column. Weights, int32, per channel: as two int16 (w0, w1) of each of the kernel's columns, (w1, w2) of each, then bias, multiplier and
 // second constant; scaled as nn_pointwise_s8's. Scratch, 4-byte aligned: NN_DEPTHWISE3_SCRATCH bytes.
@@ -186,7 +186,7 @@ typedef struct {
     uint32_t zeros, offset; // in_zero four times, -in_zero twice
 } nn_depthwise3_args;
 
-// Assembly for one layer's shape by converter/asm_depthwise.py: convolve planes, take planes of four channels.
+// Assembly for one layer's shape by converter/aot/kernels/depthwise_asm.py: convolve planes, take planes of four channels.
 typedef struct {
     void (*routine[2])(const nn_depthwise3_args *args);
 } nn_depthwise3_code;
@@ -210,7 +210,7 @@ void nn_depthwise3_s8(const nn_depthwise3_layer *layer, const int8_t *in, int8_t
 #define NN_DEPTHWISE3_SCRATCH(rows, stride_h, out_w, stride_w) \
     (4 * NN_DEPTHWISE3_PLANES * NN_DEPTHWISE3_WORDS(rows, stride_h) * NN_DEPTHWISE3_COLUMNS(out_w, stride_w))
 
-// CONV_2D of kernel 3 x 3 and stride 1 by Winograd in exact integers: in_c a multiple of 4, out_c even, both within converter/asm_winograd.py's
+// CONV_2D of kernel 3 x 3 and stride 1 by Winograd in exact integers: in_c a multiple of 4, out_c even, both within converter/aot/kernels/winograd_asm.py's
 // limits, an output that is `bounded` with the full range, sums below 2**29. Weights, int32, per pair of channels a, b: for each of the 16
 // points both biases (-in_zero * sum(weights) folded in; 0 at all points but 5), then per pair of input channels ((0, 2) (1, 3) of each
 // four) two int16 of a and two of b; behind the points multiplier and second constant of a and of b. Weights are those of (2G) g (2G)^T
@@ -224,7 +224,7 @@ typedef struct {
     int32_t out_row;
 } nn_winograd_args;
 
-// Assembly for one layer's shape by converter/asm_winograd.py: the input's transform, products with the output's transform.
+// Assembly for one layer's shape by converter/aot/kernels/winograd_asm.py: the input's transform, products with the output's transform.
 typedef struct {
     void (*block[2])(const nn_winograd_args *args);
 } nn_winograd_code;
@@ -246,7 +246,7 @@ void nn_winograd_s8(const nn_winograd_layer *layer, const int8_t *in, int8_t *ou
 #define NN_WINOGRAD_SCRATCH(in_c, out_w, out_c) \
     (32 * NN_WINOGRAD_TILES * (in_c) + 4 * NN_WINOGRAD_TILES * (out_c) + 4 * NN_WINOGRAD_COLUMNS(out_w) * (in_c))
 
-// What the assembly of nn_dense_pairs_s8_simd by converter/asm_dense.py is given.
+// What the assembly of nn_dense_pairs_s8_simd by converter/aot/kernels/dense_asm.py is given.
 typedef struct {
     const int8_t *weights, *in;
     int32_t turns; // of NN_DENSE_TURN inputs, at least one

@@ -1,5 +1,5 @@
 // CONV_2D where neighbouring output pixels lie one pair of values apart (stride_w * in_c == 2), four products to a multiplication: the
-// trick is explained in converter/asm_conv_fir.py, which writes the inner loop as assembly. Here: the rows of inputs, the same sums in C.
+// trick is explained in converter/aot/kernels/conv_packed_asm.py, which writes the inner loop as assembly. Here: the rows of inputs, the same sums in C.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O3")
 #endif
@@ -91,7 +91,7 @@ static int64_t slot_at(const nn_conv_fir_layer *l, int32_t channel, int32_t t)
     return channel / 2 * NN_FIR_PAIR_SUMS(l->out_w, l->tail) + t / 2 * NN_FIR_SLOT + 4 * (channel % 2) + 2 * (t % 2);
 }
 
-// What converter/asm_conv_fir.py writes as assembly, for one channel of a row of outputs: kernel rows ky_low.., `rows` of them from x on.
+// What converter/aot/kernels/conv_packed_asm.py writes as assembly, for one channel of a row of outputs: kernel rows ky_low.., `rows` of them from x on.
 static void portable_channel(const nn_conv_fir_layer *l, const row_sums *sums, const uint32_t *x, int32_t ky_low, int32_t rows,
                              int32_t channel, int8_t *out)
 {

@@ -13,7 +13,7 @@ typedef struct {
     int32_t words, columns;  // of a plane
 } plane_state;
 
-// What converter/asm_depthwise.py writes as assembly for four channels.
+// What converter/aot/kernels/depthwise_asm.py writes as assembly for four channels.
 static void portable_take(const nn_depthwise3_layer *l, const plane_state *s, const nn_depthwise3_args *args)
 {
     const int32_t row = l->in_w * l->channels, room = s->columns - l->pad_left, taken = l->in_w < room ? l->in_w : room;
@@ -28,7 +28,7 @@ static void portable_take(const nn_depthwise3_layer *l, const plane_state *s, co
     }
 }
 
-// What converter/asm_depthwise.py writes as assembly.
+// What converter/aot/kernels/depthwise_asm.py writes as assembly.
 static void portable_planes(const nn_depthwise3_layer *l, const plane_state *s, const nn_depthwise3_args *args)
 {
     const int32_t row = args->columns * l->channels;

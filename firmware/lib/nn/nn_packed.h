@@ -1,5 +1,5 @@
 // Weights of 4 and 2 bits, and weights most of which are zero: kept small in flash, their sums those of plain int8 bit for bit.
-// converter/codegen_packed.py makes the data, converter/asm_packed.py the assembly; where the CPU lacks SMLAD `code` is null and portable C runs.
+// converter/aot/kernels/dense_lowbit.py makes the data, converter/aot/kernels/dense_lowbit_asm.py the assembly; where the CPU lacks SMLAD `code` is null and portable C runs.
 #ifndef NN_PACKED_H
 #define NN_PACKED_H
 

@@ -22,7 +22,7 @@ static void widen_pixel(const int8_t *pixel, int32_t in_c, uint32_t *x)
     }
 }
 
-// What converter/asm_pointwise.py writes as assembly, for one pixel.
+// What converter/aot/kernels/pointwise_asm.py writes as assembly, for one pixel.
 static void portable_pixel(const nn_pointwise_layer *l, const int8_t *pixel, int8_t *out)
 {
     uint32_t x[NN_POINTWISE_MAX_IN_C / 2];

@@ -48,7 +48,7 @@ NN_INLINE int32_t nn_scale_bounded_twice(int32_t sum, int32_t multiplier, int32_
     return ((product + (product >> 31)) >> (exponent - 1)) + twice_zero_plus_1;
 }
 
-// As converter/asm.py's Rounding: with one `shift` for all channels, outputs from out_zero to 127, sums that were scaled for it and `second`
+// As converter/aot/kernels/asm.py's Rounding: with one `shift` for all channels, outputs from out_zero to 127, sums that were scaled for it and `second`
 // what is added (a zero point of -128 with it); else doubled sums, any zero point, the full range and `second` the exponent less one.
 NN_INLINE int8_t nn_round_scaled(int32_t sum, int32_t multiplier, int32_t second, int32_t shift, int32_t out_zero)
 {

@@ -1,4 +1,4 @@
-// FULLY_CONNECTED by its non-zero weights; a row in portable C where the CPU lacks SMLAD, else converter/asm_packed.py's assembly.
+// FULLY_CONNECTED by its non-zero weights; a row in portable C where the CPU lacks SMLAD, else converter/aot/kernels/dense_lowbit_asm.py's assembly.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O2")
 #endif

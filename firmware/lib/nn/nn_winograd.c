@@ -19,7 +19,7 @@ static void combine(const uint32_t *d, int32_t step, uint32_t *to, int32_t to_st
     to[3 * to_step] = nn_ssub16(d[step], d[3 * step]);
 }
 
-// B^T d B of four tiles; what converter/asm_winograd.py's transform() does.
+// B^T d B of four tiles; what converter/aot/kernels/winograd_asm.py's transform() does.
 static void transform_in(const nn_winograd_layer *l, const nn_winograd_args *args)
 {
     const int32_t taps = l->in_c / 2, row_bytes = NN_WINOGRAD_COLUMNS(l->out_w) * l->in_c;

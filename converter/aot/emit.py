@@ -1,0 +1,192 @@
+"""The AOT engine: a Graph as two C files that call the kernels of firmware/lib/nn, no interpreter, no allocation."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.aot.c_text import comment, initialiser, string, wrapped
+from converter.aot.emit_stream import keep_sums, stream_header, stream_source
+from converter.aot.kernels.asm import Code
+from converter.aot.kernels.conv_packed import Sums
+from converter.aot.kernels.weight_tables import place_tables, scratch_with_table, table_of, unpack_call, unpack_kernels
+from converter.aot.lower import Channels, Kernel, Unpacked, Value, lower_layer
+from converter.aot.memory_plan import ArenaPlan, plan_arena
+from converter.aot.stream_plan import StreamPlan, plan_stream
+from converter.graph import Add, ConvertError, Graph, Layer
+
+SCRATCH_MACROS = {
+    "nn_conv_fir_s8": ("NN_CONV_FIR_SCRATCH", ("kernel_h", "stride_h", "row_words", "tail")),
+    "nn_depthwise3_s8": ("NN_DEPTHWISE3_SCRATCH", ("rows", "stride_h", "out_w", "stride_w")),
+    "nn_winograd_s8": ("NN_WINOGRAD_SCRATCH", ("in_c", "out_w", "out_c")),
+    "nn_conv_s8_simd": ("NN_CONV_SIMD_SCRATCH", ("kernel_h", "kernel_w", "in_c")),
+    "nn_conv_rows_s8_simd": ("NN_CONV_ROWS_SCRATCH", ("kernel_h", "kernel_w", "in_c", "out_w")),
+}
+PACKED_STRUCTS = ("nn_dense_packed_layer", "nn_dense_sparse_layer")  # of nn_packed.h
+PROVENANCE = "// Made by: python -m converter convert (do not edit)\n"
+
+ARENA = """\
+static _Alignas(16) uint32_t arena[MODEL_AOT_ARENA_BYTES / 4];
+#define AT(offset) ((int8_t *)arena + (offset))
+"""
+
+HEADER = """\
+#ifndef MODEL_AOT_H
+#define MODEL_AOT_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+#define MODEL_AOT_INPUT_BYTES {input_bytes}
+#define MODEL_AOT_OUTPUT_BYTES {output_bytes}
+#define MODEL_AOT_LAYERS {layers}
+#define MODEL_AOT_ARENA_BYTES {arena_bytes} // activations and scratch together
+#define MODEL_AOT_SCRATCH_BYTES {scratch_bytes} // the largest scratch of one layer, part of the arena
+
+// Called after each layer; `output` is valid during the call only.
+typedef void (*model_aot_observer)(int layer, const char *name, const int8_t *output, uint32_t bytes);
+
+int8_t *model_aot_input(void); // may be overwritten by model_aot_run
+const int8_t *model_aot_output(void); // valid until the next model_aot_run
+void model_aot_run(model_aot_observer after_layer); // after_layer may be NULL
+
+{stream}
+#ifdef __cplusplus
+}}
+#endif
+#endif
+"""
+
+
+def render_aot(graph: Graph, simd: bool = True, hop_frames: int | None = None) -> dict[str, str]:
+    """model_aot.c and model_aot.h; the same graph always gives the same bytes. simd=False takes the portable kernels only.
+
+    With hop_frames the engine also streams by such hops where the model can; where not, the header says why.
+    """
+    kernels: list[Kernel | None] = [lower_layer(graph, layer, simd) for layer in graph.layers]
+    stream, why = _stream_plan(graph, hop_frames)
+    kernels, scratches, plan = _planned(graph, unpack_kernels(graph, kernels) if simd else kernels, stream)
+    header = HEADER.format(
+        input_bytes=graph.tensors[graph.input].size,
+        output_bytes=graph.tensors[graph.output].size,
+        layers=len(graph.layers),
+        arena_bytes=plan.arena_bytes,
+        scratch_bytes=max(scratches, default=0),
+        stream=stream_header(stream, why),
+    )
+    return {"model_aot.h": PROVENANCE + header, "model_aot.c": PROVENANCE + _source(graph, kernels, plan, stream)}
+
+
+def _planned(graph: Graph, kernels: list[Kernel | None], stream: StreamPlan | None) -> tuple[list[Kernel | None], list[int], ArenaPlan]:
+    """(kernels, scratch bytes, arena); tables of unpacked weights are scratch, or have places of their own where that takes no more RAM."""
+    kept = {index: kept.bytes for index, kept in stream.kept.items()} if stream else {}
+    scratches = [kernel.scratch_bytes if kernel else 0 for kernel in kernels]
+    plan = plan_arena(graph, scratches, kept)
+    tables = 4 * sum(table.words for kernel in kernels if (table := table_of(kernel)))
+    if not tables:
+        return kernels, scratches, plan
+    with_tables = [scratch_with_table(kernel) for kernel in kernels]
+    shared = plan_arena(graph, with_tables, kept)
+    if plan.arena_bytes + tables <= shared.arena_bytes:
+        return kernels, scratches, plan
+    return place_tables(kernels, shared.scratch_offsets), with_tables, shared
+
+
+def _stream_plan(graph: Graph, hop_frames: int | None) -> tuple[StreamPlan | None, str]:
+    """The plan, or None and the reason."""
+    if hop_frames is None:
+        return None, "no hop was asked for"
+    try:
+        return plan_stream(graph, hop_frames), ""
+    except ConvertError as error:
+        return None, str(error)
+
+
+def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream: StreamPlan | None) -> str:
+    packed = any(kernel and (kernel.struct in PACKED_STRUCTS or table_of(kernel)) for kernel in kernels)
+    parts = ['#include "model_aot.h"\n\n#include "nn.h"\n' + ('#include "nn_packed.h"\n' if packed else "")]
+    if any(table_of(kernel) for kernel in kernels):  # tables point into the arena
+        parts.append(ARENA)
+    kernels = keep_sums(stream, kernels) if stream else kernels
+    parts += [layer_data(i, layer, kernel) for i, (layer, kernel) in enumerate(zip(graph.layers, kernels, strict=True)) if kernel]
+    parts.append(_entry_points(graph, kernels, plan))
+    if stream:
+        parts.append(stream_source(stream, kernels, plan))
+    return "\n".join(parts)
+
+
+def layer_data(number: int, layer: Layer, kernel: Kernel) -> str:
+    """The tables of one layer, then its struct."""
+    prefix = f"layer{number}"
+    tables = [text for name, value in kernel.fields.items() for text in _table(f"{prefix}_{name}", value)]
+    fields = [f".{name} = {initialiser(f'{prefix}_{name}', value)}" for name, value in kernel.fields.items()]
+    body = f"static const {kernel.struct} {prefix} = {{\n{wrapped(fields, '    ')}\n}};\n"
+    checks = ""
+    if kernel.function in SCRATCH_MACROS:
+        macro, names = SCRATCH_MACROS[kernel.function]
+        sizes = ", ".join(str(kernel.fields[name]) for name in names)
+        checks = f'_Static_assert({macro}({sizes}) == {kernel.scratch_bytes}, "{prefix}: scratch as nn.h wants it");\n'
+    return f"// {number}: {type(layer).__name__} {comment(layer.name)}\n" + "".join(tables) + body + checks
+
+
+def _table(name: str, value: Value) -> list[str]:
+    if isinstance(value, np.ndarray):
+        kind = "int8_t" if value.dtype == np.int8 else "int32_t"
+        return [f"static const _Alignas(4) {kind} {name}[{value.size}] = {{\n{wrapped(_literals(value))}\n}};\n"]
+    if isinstance(value, Unpacked):
+        room = f"static _Alignas(4) {value.kind} {name}[{4 * value.words // (1 if value.kind == 'int8_t' else 4)}];\n"
+        return [*_table(f"{name.removesuffix('_weights')}_packed", value.packed), *([room] if value.offset is None else [])]
+    if isinstance(value, Sums):
+        return [f"static int32_t {name}[{value.words}];\n"]
+    if isinstance(value, Code):
+        return [value.render(name.removesuffix("_code"))]
+    if isinstance(value, Channels):
+        rows = zip(_literals(value.bias), value.multiplier.tolist(), value.shift.tolist(), strict=True)
+        texts = [f"{{{bias}, {multiplier}, {shift}}}" for bias, multiplier, shift in rows]
+        return [f"static const nn_channel {name}[{len(texts)}] = {{\n{wrapped(texts)}\n}};\n"]
+    return []
+
+
+def _literals(values: NDArray[np.int8] | NDArray[np.int32]) -> list[str]:
+    return ["(-2147483647 - 1)" if value == -(1 << 31) else str(value) for value in values.tolist()]
+
+
+def _entry_points(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan) -> str:
+    steps = [_step(graph, i, kernel, plan) for i, kernel in enumerate(kernels)]
+    once = [line for i, kernel in enumerate(kernels) for line in unpack_call(i, kernel, once=True)]
+    if once:
+        inside = "\n".join(f"    {line}" for line in [*once, "    unpacked = 1;"])
+        steps.insert(0, f"    static int unpacked;\n    if (!unpacked) {{\n{inside}\n    }}\n")
+    return ("" if any(table_of(kernel) for kernel in kernels) else f"{ARENA}\n") + f"""\
+int8_t *model_aot_input(void)
+{{
+    return AT({plan.tensor_offsets[graph.input]});
+}}
+
+const int8_t *model_aot_output(void)
+{{
+    return AT({plan.tensor_offsets[graph.output]});
+}}
+
+void model_aot_run(model_aot_observer after_layer)
+{{
+{"".join(steps)}}}
+"""
+
+
+def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan) -> str:
+    layer = graph.layers[number]
+    output = f"AT({plan.tensor_offsets[layer.output]})"
+    lines = []
+    if kernel:
+        scratch = f"AT({plan.scratch_offsets[number]})" if kernel.scratch_bytes else "0"
+        operands = [f"AT({plan.tensor_offsets[layer.input]})"]
+        operands += [f"AT({plan.tensor_offsets[layer.input2]})", output] if isinstance(layer, Add) else [output, scratch]
+        lines += [*unpack_call(number, kernel), f"    {kernel.function}(&layer{number}, {', '.join(operands)});"]
+    lines.append("    if (after_layer) {")
+    lines.append(f"        after_layer({number}, {string(layer.name)}, {output}, {graph.tensors[layer.output].size});")
+    lines.append("    }")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,201 @@
+"""The streaming half of the AOT engine: a StreamPlan as C, every part of a layer one more const struct over the same tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from converter.aot.c_text import comment, initialiser, string, wrapped
+from converter.aot.kernels import conv_packed as codegen_fir
+from converter.aot.kernels.conv_packed import Sums
+from converter.aot.kernels.weight_tables import unpack_call
+from converter.aot.lower import Kernel
+from converter.aot.memory_plan import ArenaPlan, owners
+from converter.aot.stream_plan import Kept, LayerPlan, Part, Range, StreamPlan
+from converter.graph import Add, Layer, Reshape, layer_inputs
+
+HEADER = """\
+// Streaming: equal to model_aot_run on the window moved by MODEL_AOT_STREAM_HOP_FRAMES frames, with most rows kept from the hop before.
+#define MODEL_AOT_STREAMS 1
+#define MODEL_AOT_STREAM_HOP_FRAMES {hop_frames}
+#define MODEL_AOT_STREAM_HOP_BYTES {hop_bytes}
+#define MODEL_AOT_STREAM_KEPT_BYTES {kept_bytes} // of the arena, from hop to hop
+
+void model_aot_stream_start(void); // model_aot_run(NULL) that also lays down what the hops keep; the arena is theirs until the next run
+// The next MODEL_AOT_STREAM_HOP_BYTES of input. The observer is given the last rows of each layer's output, those that were kept or made.
+void model_aot_stream_run(const int8_t *rows, model_aot_observer after_layer);
+"""
+
+
+def stream_header(plan: StreamPlan | None, why: str) -> str:
+    """The part of model_aot.h about streaming; without a plan it says why."""
+    if plan is None:
+        return f"// No streaming: {comment(why)}\n#define MODEL_AOT_STREAMS 0\n"
+    return HEADER.format(hop_frames=plan.hop_frames, hop_bytes=plan.hop_bytes, kept_bytes=plan.kept_bytes)
+
+
+def stream_source(plan: StreamPlan, kernels: list[Kernel | None], arena: ArenaPlan) -> str:
+    """The structs of all parts and the two functions."""
+    writer = _Writer(plan, kernels, arena, owners(plan.graph))
+    structs = [text for number in range(len(kernels)) for text in writer.structs(number)]
+    return "\n".join([*structs, *writer.start(), writer.run()])
+
+
+def carries(kernel: Kernel | None, part: Part) -> bool:
+    """Whether the layer's kernel keeps the sums of the part's last rows from hop to hop.
+
+    All rows of inputs that such a part reads must fit in its scratch.
+    """
+    if kernel is None or kernel.function != "nn_conv_fir_s8" or part.carry is None:
+        return False
+    rows = codegen_fir.buffered_rows(_number(kernel, "kernel_h"), _number(kernel, "stride_h"))
+    return part.carry.in_rows[1] - part.carry.in_rows[0] <= rows
+
+
+def _number(kernel: Kernel, field: str) -> int:
+    value = kernel.fields[field]
+    assert isinstance(value, int)
+    return value
+
+
+def keep_sums(plan: StreamPlan, kernels: list[Kernel | None]) -> list[Kernel | None]:
+    """The kernels of whole windows, which lay down the sums that the first hop goes on from."""
+    found = list(kernels)
+    for number, step in enumerate(plan.layers):
+        kernel, part = kernels[number], step.parts[-1] if step.parts else None
+        if part and part.carry and kernel and carries(kernel, part):
+            words = part.carry.rows * codegen_fir.sums_words(*(_number(kernel, name) for name in ("out_w", "out_c", "tail")))
+            found[number] = replace(kernel, fields={**kernel.fields, "sums": Sums(words), "moved": part.out_rows[0] + part.carry.moved})
+    return found
+
+
+def part_kernel(kernel: Kernel, part: Part, carried: bool = False) -> Kernel:
+    """The layer's kernel for some rows only; those that are carried go on from sums of the hop before."""
+    (out_start, out_stop), (in_start, in_stop) = part.out_rows, part.in_rows
+    fields = dict(kernel.fields)
+    if "sums" in fields:
+        fields.update(sums=fields["sums"] if carried else 0, moved=0)
+    pad_top = part.pad_top
+    if part.carry and carried:
+        (in_start, in_stop), pad_top = part.carry.in_rows, part.carry.pad_top
+        fields.update(carried=part.carry.rows, moved=part.carry.moved, fresh=part.carry.fresh - in_start)
+    if kernel.struct == "nn_add_layer":
+        rows = fields.pop("rows")
+        assert isinstance(rows, int) and isinstance(fields["count"], int)
+        fields["count"] = fields["count"] // rows * (out_stop - out_start)
+    elif kernel.struct == "nn_pad_layer":
+        in_shape, out_shape, before = fields["in_shape"], fields["out_shape"], fields["before"]
+        assert isinstance(in_shape, tuple) and isinstance(out_shape, tuple) and isinstance(before, tuple)
+        fields["in_shape"] = (in_shape[0], in_stop - in_start, *in_shape[2:])
+        fields["out_shape"] = (out_shape[0], out_stop - out_start, *out_shape[2:])
+        fields["before"] = (before[0], pad_top, *before[2:])
+    else:
+        fields.update(in_h=in_stop - in_start, out_h=out_stop - out_start, pad_top=pad_top)
+    return replace(kernel, fields=fields)
+
+
+@dataclass(frozen=True, eq=False)
+class _Writer:
+    plan: StreamPlan
+    kernels: list[Kernel | None]
+    arena: ArenaPlan
+    owner: dict[int, int]
+
+    def structs(self, number: int) -> Iterator[str]:
+        kernel, parts = self.kernels[number], self.plan.layers[number].parts
+        if kernel is None or parts is None:
+            return
+        if kernel.struct == "nn_add_layer":
+            shape = self.plan.graph.tensors[self.plan.graph.layers[number].output].shape
+            kernel = replace(kernel, fields={**kernel.fields, "rows": shape[1]})
+        for index, part in enumerate(parts):
+            found = part_kernel(kernel, part, carries(kernel, part)).fields
+            fields = [f".{name} = {initialiser(f'layer{number}_{name}', value)}" for name, value in found.items()]
+            start, stop = part.out_rows
+            yield (f"// {number}: rows {start} to {stop - 1}\n"
+                   f"static const {kernel.struct} layer{number}_part{index} = {{\n{wrapped(fields, '    ')}\n}};\n")
+
+    def row_bytes(self, index: int) -> int:
+        shape = self.plan.graph.tensors[index].shape
+        return self.plan.graph.tensors[index].size // shape[1]
+
+    def place(self, index: int, row: int, row_bytes: int) -> str:
+        """Where a row of a tensor lies while streaming."""
+        kept = self.plan.kept.get(self.owner[index])
+        if kept is None or not kept.partial:
+            return f"AT({self.arena.tensor_offsets[index] + row * row_bytes})"
+        assert row >= kept.first
+        return f"AT({self.arena.kept_offsets[self.owner[index]] + (row - kept.first) * row_bytes})"
+
+    def whole(self, index: int) -> str:
+        return self.place(index, 0, 0)
+
+    def start(self) -> Iterator[str]:
+        """model_aot_stream_start and, where only the last rows of a tensor are kept, the observer that copies them."""
+        copies = {index: kept for index, kept in self.plan.kept.items() if kept.partial}
+        made_by = {layer.output: number for number, layer in enumerate(self.plan.graph.layers) if not isinstance(layer, Reshape)}
+        cases = "".join(
+            f"    if (layer == {made_by[index]}) {{\n        {self.copy(index, kept, 'output')}\n    }}\n"
+            for index, kept in copies.items() if index in made_by)
+        if cases:
+            yield ("static void keep_rows(int layer, const char *name, const int8_t *output, uint32_t bytes)\n"
+                   f"{{\n    (void)name;\n    (void)bytes;\n{cases}}}\n")
+        kept_input = copies.get(self.plan.graph.input)
+        first = f"    {self.copy(self.plan.graph.input, kept_input, 'model_aot_input()')}\n" if kept_input else ""
+        yield f"void model_aot_stream_start(void)\n{{\n{first}    model_aot_run({'keep_rows' if cases else '0'});\n}}\n"
+
+    def copy(self, index: int, kept: Kept, source: str) -> str:
+        return f"nn_move_s8({self.place(index, kept.first, kept.row_bytes)}, {source} + {kept.first * kept.row_bytes}, {kept.bytes});"
+
+    def run(self) -> str:
+        graph = self.plan.graph
+        rows = graph.tensors[graph.input].size * self.plan.hop_frames // self.plan.hop_bytes
+        new = self.place(graph.input, rows - self.plan.hop_frames, self.plan.hop_bytes // self.plan.hop_frames)
+        lines = [*self.move(graph.input), f"    nn_move_s8({new}, rows, MODEL_AOT_STREAM_HOP_BYTES);"]
+        for number, (layer, step) in enumerate(zip(graph.layers, self.plan.layers, strict=True)):
+            lines += self.layer(number, layer, step)
+        body = "\n".join(lines)
+        return f"void model_aot_stream_run(const int8_t *rows, model_aot_observer after_layer)\n{{\n{body}\n}}\n"
+
+    def move(self, index: int) -> list[str]:
+        kept = self.plan.kept.get(index)
+        if kept is None or kept.moved[0] >= kept.moved[1]:
+            return []
+        low, high = kept.moved
+        to, source = (self.place(index, row, kept.row_bytes) for row in (low, low + kept.shift))
+        return [f"    nn_move_s8({to}, {source}, {(high - low) * kept.row_bytes});"]
+
+    def layer(self, number: int, layer: Layer, step: LayerPlan) -> list[str]:
+        kernel = self.kernels[number]
+        lines = unpack_call(number, kernel)
+        if kernel is not None and step.parts is None:
+            lines.append(self.call(number, f"layer{number}", kernel, layer, [self.whole(i) for i in (*layer_inputs(layer), layer.output)]))
+        elif kernel is not None and step.parts is not None:
+            lines += self.move(layer.output)
+            for index, part in enumerate(step.parts):
+                in_rows = part.carry.in_rows if part.carry and carries(kernel, part) else part.in_rows
+                rows: list[tuple[int, Range]] = [(i, in_rows) for i in layer_inputs(layer)] + [(layer.output, part.out_rows)]
+                places = [self.place(i, start, self.row_bytes(i)) for i, (start, _) in rows]
+                lines.append(self.call(number, f"layer{number}_part{index}", kernel, layer, places))
+        if isinstance(layer, Reshape) and not step.why and self.owner[layer.output] not in self.plan.kept:
+            return lines  # only some of its rows are there
+        pointer, size = self.shown(layer, step)
+        lines.append("    if (after_layer) {")
+        lines.append(f"        after_layer({number}, {string(layer.name)}, {pointer}, {size});")
+        return [*lines, "    }"]
+
+    def call(self, number: int, struct: str, kernel: Kernel, layer: Layer, places: list[str]) -> str:
+        scratch = f"AT({self.arena.scratch_offsets[number]})" if kernel.scratch_bytes else "0"
+        operands = places if isinstance(layer, Add) else [*places, scratch]
+        return f"    {kernel.function}(&{struct}, {', '.join(operands)});"
+
+    def shown(self, layer: Layer, step: LayerPlan) -> tuple[str, int]:
+        """What the observer sees of a layer: all that is whole after it, always the last rows of its output."""
+        index, size = layer.output, self.plan.graph.tensors[layer.output].size
+        kept = self.plan.kept.get(self.owner[index])
+        if kept is not None:
+            return self.place(index, kept.first, kept.row_bytes), kept.bytes
+        if step.parts is not None:
+            start, stop = step.parts[-1].out_rows if step.parts else (0, 0)
+            return self.place(index, start, self.row_bytes(index)), (stop - start) * self.row_bytes(index)
+        return self.whole(index), size

@@ -1,0 +1,109 @@
+"""What the generators of Cortex-M4 assembly share: routines of a layer's shape, how they stand in the generated C, common instructions.
+
+A routine is void name(const ARGUMENTS *). Its lines are one instruction or directive each, in unified syntax as GCC 7 takes it. It lies in
+RAM (.data.*), where a fetch waits for no flash, and its name says its shape, so that layers of one shape share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+CORE = (*(f"r{i}" for i in range(13)), "lr")  # what a routine may use; r0-r3, r12 and s0-s15 need not be saved
+IMMEDIATE = 4095  # of an offset and of ADDW
+
+
+@runtime_checkable
+class Code(Protocol):
+    """What the field `code` of a layer is made of."""
+
+    def render(self, prefix: str) -> str:
+        """C text that ends with the macro `prefix`_code, the field's initialiser."""
+        ...
+
+
+@dataclass(frozen=True)
+class Routine:
+    """A function for one shape; `arguments` is the C type it is given a pointer to, without const."""
+
+    name: str
+    arguments: str
+    lines: tuple[str, ...]
+    fpu: bool = False  # whether it needs the FPU's registers
+
+    def render(self) -> str:
+        """C text that may stand in a file any number of times."""
+        unit = (".fpu fpv4-sp-d16",) if self.fpu else ()
+        head = (f'.section .data.{self.name},\\"awx\\",%progbits', ".syntax unified", ".thumb", *unit, ".balign 4",
+                f".type {self.name}, %function", ".thumb_func", f"{self.name}:")
+        lines = [f"#ifndef {self.name}_once", f"#define {self.name}_once", f"void {self.name}(const {self.arguments} *args);", "__asm__("]
+        lines += [f'    "{line}\\n"' for line in (*head, *self.lines, f".size {self.name}, .-{self.name}", ".text")]
+        return "\n".join([*lines, ");", "#endif"]) + "\n"
+
+
+@dataclass(frozen=True)
+class AsmCode:
+    """The field `code` of a layer: a table of C type `table` of these routines, or a null pointer on CPUs that have not what they need."""
+
+    table: str
+    routines: tuple[Routine, ...]
+
+    def render(self, prefix: str) -> str:
+        needed = "NN_HAS_FPU" if any(routine.fpu for routine in self.routines) else "NN_HAS_DSP"
+        entries = ", ".join(routine.name for routine in self.routines)
+        table = f"static const {self.table} {prefix}_routines = {{{{{entries}}}}};\n#define {prefix}_code &{prefix}_routines\n"
+        routines = "".join(routine.render() for routine in self.routines)
+        return f'#include "nn_simd.h"\n#if {needed}\n{routines}{table}#else\n#define {prefix}_code 0\n#endif\n'
+
+
+def add(register: str, value: int, source: str = "") -> list[str]:
+    """register = source (or register) + value, any value that two instructions reach."""
+    name, size, source = ("sub" if value < 0 else "add"), abs(value), source or register
+    if size <= IMMEDIATE:
+        return [f"{name}w {register}, {source}, #{size}"]
+    low = [f"{name}w {register}, {register}, #{size & 0xFFF}"] if size & 0xFFF else []
+    return [f"{name}.w {register}, {source}, #{size & ~0xFFF}", *low]
+
+
+def enter(frame: int, saved_floats: bool = False) -> list[str]:
+    """Save what is the caller's and make room for `frame` bytes."""
+    return ["push {r4-r11, lr}", *(["vpush {s16-s31}"] if saved_floats else []), *([f"sub sp, sp, #{frame}"] if frame else [])]
+
+
+def leave(frame: int, saved_floats: bool = False) -> list[str]:
+    return [*([f"add sp, sp, #{frame}"] if frame else []), *(["vpop {s16-s31}"] if saved_floats else []), "pop {r4-r11, pc}"]
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How sums become bytes, the same for all channels of a layer; what is exact and why, see pointwise.rounding().
+
+    `shift` > 0: outputs from their zero point, 128 - 2**b, to 127; constants are the multiplier and what is added. Else any zero point and
+    the full range; constants are the multiplier and the exponent less one.
+    """
+
+    shift: int
+    out_zero: int
+
+    @property
+    def name(self) -> str:
+        return (f"s{self.shift}_" if self.shift else "z") + str(self.out_zero + 128)
+
+    def lines(self, sums: Sequence[str], multiplier: str, second: str) -> list[str]:
+        """Round the sums of one channel in place to int8."""
+        if self.shift:
+            products = [f"smmla {s}, {s}, {multiplier}, {second}" for s in sums]
+            if self.out_zero == -128:  # which is part of what was added
+                return products + [f"ssat {s}, #8, {s}, asr #{self.shift}" for s in sums]
+            products += [f"usat {s}, #{(127 - self.out_zero).bit_length()}, {s}, asr #{self.shift}" for s in sums]
+            return products + ([f"addw {s}, {s}, #{self.out_zero}" for s in sums] if self.out_zero else [])
+        steps = [("smmulr {0}, {0}, " + multiplier), "add.w {0}, {0}, {0}, asr #31", ("asr.w {0}, {0}, " + second)]
+        offset = 2 * self.out_zero + 1
+        steps += [f"{'sub' if offset < 0 else 'add'}w {{0}}, {{0}}, #{abs(offset)}", "ssat {0}, #8, {0}, asr #1"]
+        return [step.format(s) for step in steps for s in sums]
+
+
+def loads(items: Iterable[tuple[str, str]]) -> list[str]:
+    """(register, address) one after the other: all but the first cost one cycle."""
+    return [f"ldr.w {register}, [{address}]" for register, address in items]

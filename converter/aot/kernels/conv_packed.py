@@ -1,0 +1,158 @@
+"""Const data of nn_conv_fir_s8: which layers it takes, weights two to a word, and the constants that round its sums.
+
+How two weights and two inputs make four products in one multiplication stands in converter/aot/kernels/conv_packed_asm.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.aot.kernels.asm import IMMEDIATE, AsmCode
+from converter.aot.kernels.conv_packed_asm import FIELD, FirShape, routine
+from converter.graph import Int8, Int32, QuantParams
+
+MAX_OUT_C = 1000  # out of a store's reach beyond
+CODE_ROW_BYTES = 64  # of a kernel row per tap, about
+CODE_LIMIT = 3072  # of RAM for the code of a block
+MAX_SCALING = 12
+SLOT = 8  # NN_FIR_SLOT
+MAX_SHIFT = 23  # 128 outputs stay below 2**30
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Room in RAM for so many words."""
+
+    words: int
+
+
+@dataclass(frozen=True)
+class FirWindow:
+    """The shape of a convolution whose neighbouring outputs lie two values apart."""
+
+    kernel_h: int
+    kernel_w: int
+    in_w: int
+    in_c: int
+    out_w: int
+    out_c: int
+    stride_h: int
+    pad_left: int
+
+    @property
+    def taps(self) -> int:
+        """Groups of four weights in a kernel row."""
+        return -(-self.kernel_w * self.in_c // 4)
+
+    @property
+    def triples(self) -> int:
+        return (self.out_w + 1) // 2
+
+    @property
+    def tail(self) -> int:
+        """Groups of taps of the last output that no triple has, as far as their inputs lie in the row."""
+        if self.out_w % 2:
+            return 0
+        inside = (self.pad_left + self.in_w) * self.in_c - 4 * self.triples
+        return max(0, min(self.taps, -(-inside // 4)))
+
+    @property
+    def row_words(self) -> int:
+        return 2 * (self.triples + self.taps - 1) + self.tail
+
+    @property
+    def scratch_bytes(self) -> int:
+        """NN_CONV_FIR_SCRATCH"""
+        return 4 * (buffered_rows(self.kernel_h, self.stride_h) * self.row_words + (self.row_words - self.tail) // 2 + 2 + SLOT)
+
+
+
+@dataclass(frozen=True, eq=False)
+class FirRounding:
+    """Per channel: y = clamp((((sum + offset) * scale * multiplier >> 32) + added) >> shift), with a step less for negative sums."""
+
+    shift: int
+    scale: Int
+    offset: Int
+    multiplier: Int
+    added: Int
+
+
+def sums_words(out_w: int, out_c: int, tail: int) -> int:
+    """Of the sums of a row of outputs."""
+    return out_c // 2 * (SLOT * ((out_w + 3) // 4) + (SLOT // 2 if tail else 0))
+
+
+def buffered_rows(kernel_h: int, stride_h: int) -> int:
+    """NN_FIR_ROWS"""
+    return kernel_h + max(stride_h, kernel_h // 2)
+
+
+def fits(window: FirWindow, stride_w: int, weights_ohwi: Int8, x: QuantParams, output: Mapping[str, int]) -> bool:
+    """Whether nn_conv_fir_s8 takes the shape and every sum stays within its field, whatever the input."""
+    full = output["bounded"] and (relu_bits(output) > 0 or (output["act_min"], output["act_max"]) == (-128, 127))
+    shape = stride_w * window.in_c == 2 and window.kernel_w * window.in_c > 2 and window.out_c % 2 == 0 and window.out_c <= MAX_OUT_C
+    reached = 4 * (window.kernel_h + 1) * max(window.row_words, 4 * window.taps) <= IMMEDIATE
+    short = window.kernel_h * CODE_ROW_BYTES * window.taps <= CODE_LIMIT
+    weights = weights_ohwi.reshape(window.out_c, -1).astype(np.int64)
+    up, down = np.maximum(weights, 0).sum(axis=1), np.maximum(-weights, 0).sum(axis=1)
+    high, low = 127 - x.zero_point, 128 + x.zero_point
+    largest = int(np.maximum(up * high + down * low, up * low + down * high).max())
+    return bool(full and shape and reached and short and largest < 1 << (FIELD - 1))
+
+
+def relu_bits(output: Mapping[str, int]) -> int:
+    """b where the outputs are 128 - 2**b, their zero point, to 127: 8 for a zero point of -128, fewer in networks of few bits; else 0."""
+    low, bits = output["act_min"], (128 - output["act_min"]).bit_length() - 1
+    begins_at_zero = low == output["out_zero"] == 128 - (1 << bits) and output["act_max"] == 127
+    return bits if begins_at_zero and bits > 1 else 0
+
+
+def rounding(bias: Int32, multiplier: Int32, shift: Int32, out_zero: int) -> FirRounding | None:
+    """One right shift for all channels, or None where their multipliers or biases lie too far apart.
+
+    TFLite computes h = (s * m + 2**30) >> 31, then h / 2**e, halves away from zero, e = -shift. The first is at least a whole number n
+    when s * m / 2**31 >= n - 1/2. Of f = (s * 2**(k + 1) * m) >> 32, k >= 1, that is f >= 2**k * n - 2**(k - 1), exactly. So with
+    E = e + k the result is (f + 2**(k - 1) + 2**(E - 1)) >> E for s >= 0; below zero, where halves go the other way, f is 2**k less.
+    k is chosen such that E is one number.
+    """
+    exponent = -shift.astype(np.int64)
+    common = int(exponent.max()) + 1
+    k = common - exponent
+    offset = bias.astype(np.int64) - (1 << (FIELD - 1))
+    reach = (np.abs(bias.astype(np.int64)) + (1 << (FIELD - 1))) << np.minimum(k + 1, 30)
+    if int(k.max()) > MAX_SCALING or common > MAX_SHIFT or int(reach.max()) >= 1 << 31:
+        return None
+    added = (np.int64(1) << (k - 1)) + (1 << (common - 1)) + out_zero * (1 << common)
+    return FirRounding(common, np.int64(1) << (k + 1), offset, multiplier.astype(np.int64), added)
+
+
+def constants(r: FirRounding) -> Int32:
+    """Per channel: the scale, the scaled offset, the multiplier and what is added to the product."""
+    table: Int32 = np.stack([r.scale, r.offset * r.scale, r.multiplier, r.added], axis=1).astype(np.int32).reshape(-1)
+    return table
+
+
+def code(window: FirWindow, shift: int, relu: int) -> AsmCode:
+    shape = FirShape(window.kernel_h, window.taps, window.tail, window.row_words, window.out_w, window.out_c, shift, relu)
+    return AsmCode("nn_fir_code", (routine(shape),))
+
+
+def pack_weights(weights_ohwi: Int8, tail: int) -> Int32:
+    """The order nn_conv_fir_s8 wants: see nn.h."""
+    channels, rows = weights_ohwi.shape[:2]
+    values = weights_ohwi.reshape(channels, rows, -1).astype(np.int64)
+    taps = -(-values.shape[2] // 4)
+    padded = np.zeros((channels, rows, 4 * taps), np.int64)
+    padded[:, :, :values.shape[2]] = values
+    fours = padded.reshape(channels // 2, 2, rows, taps, 2, 2)  # [pair of channels, a or b, row, tap, early or late, parity]
+    words = fours[..., 1, :] + (fours[..., 0, :] << FIELD)  # [pair, a or b, row, tap, parity]
+    main = words.transpose(0, 2, 3, 4, 1).reshape(-1)  # [pair, row, tap, parity, a or b]
+    late = (fours[:, :, :, :tail, 1, 0] & 0xFFFF) + (fours[:, :, :, :tail, 1, 1] << 16)
+    packed: Int32 = np.concatenate([main, late.transpose(0, 2, 3, 1).reshape(-1)]).astype(np.int32)
+    return packed

@@ -1,0 +1,191 @@
+"""Convolutions of few bits: weights small in flash, unpacked by nn_unpack into the table that the layer's kernel reads.
+
+The table is packed as it is, whatever kernel it is for: runs of words whose halves (or bytes, or fields 21 bits apart) are small numbers,
+all shifted alike, take 2, 4 or 8 bits each (nn_packed.h). It is unpacked into RAM before each inference, as scratch of its layer, or once
+into a place of its own where that costs no more RAM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.aot.kernels.conv_packed_asm import FIELD
+from converter.aot.kernels.dense_lowbit import DenseCode
+from converter.aot.lower import Channels, Kernel, Unpacked, lower_layer
+from converter.aot.memory_plan import ALIGNMENT
+from converter.graph import Graph, Int8, Int32
+from converter.tflite.writer import weight_bits
+
+LEAST_SAVED, MOST_KEPT = 256, 2 / 3  # bytes, about those of nn_unpack; share of the table: unpacking a little less takes as long
+MAX_RUN = 0xFFFE
+SHIFTS = 9
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """`words` output words; bits 0 means as they are."""
+
+    words: int
+    bits: int
+    lane_bits: int
+    shifts: tuple[int, int]
+
+    @property
+    def packed_words(self) -> int:
+        return 1 + (-(-self.words * self.bits // _stored_bits(self.lane_bits)) if self.bits else self.words)
+
+
+def engine_kernels(graph: Graph) -> list[Kernel | None]:
+    """The kernels of the compiled engine as its flash holds their constants."""
+    return unpack_kernels(graph, [lower_layer(graph, layer) for layer in graph.layers])
+
+
+def unpack_kernels(graph: Graph, kernels: Sequence[Kernel | None]) -> list[Kernel | None]:
+    """The same kernels, convolutions of at most 4 bits with packed weights where that saves flash."""
+    found: list[Kernel | None] = []
+    for layer, kernel in zip(graph.layers, kernels, strict=True):
+        weights = kernel.fields["weights"] if kernel and 0 < weight_bits(layer) <= 4 and "dense" not in kernel.function else None
+        if kernel is not None and isinstance(weights, np.ndarray):
+            packed = pack_table(weights)
+            if packed.nbytes <= min(weights.nbytes - LEAST_SAVED, MOST_KEPT * weights.nbytes):
+                name = "int8_t" if weights.dtype == np.int8 else "int32_t"
+                kernel = replace(kernel, fields={**kernel.fields, "weights": Unpacked(packed, name, -(-weights.nbytes // ALIGNMENT))})
+        found.append(kernel)
+    return found
+
+
+def stored(kernel: Kernel) -> tuple[str, int]:
+    """(form of the weights in flash, bytes of all constants that the kernel is given); "" for a kernel without weights."""
+    size = 0
+    for value in kernel.fields.values():
+        if isinstance(value, np.ndarray):
+            size += value.nbytes
+        elif isinstance(value, Unpacked):
+            size += value.packed.nbytes
+        elif isinstance(value, Channels):
+            size += 3 * value.bias.nbytes
+    code = kernel.fields.get("code")
+    if isinstance(code, DenseCode):
+        return code.shape.name, size
+    return ("packed" if table_of(kernel) else "plain" if "weights" in kernel.fields else ""), size
+
+
+def table_of(kernel: Kernel | None) -> Unpacked | None:
+    """The kernel's packed weights, if it has such."""
+    found = kernel.fields.get("weights") if kernel else None
+    return found if isinstance(found, Unpacked) else None
+
+
+def scratch_with_table(kernel: Kernel | None) -> int:
+    """Scratch bytes of a layer whose weights are unpacked behind the kernel's own scratch."""
+    if kernel is None:
+        return 0
+    table = table_of(kernel)
+    return _aligned(kernel.scratch_bytes) + 4 * table.words if table else kernel.scratch_bytes
+
+
+def place_tables(kernels: Sequence[Kernel | None], scratch_offsets: dict[int, int]) -> list[Kernel | None]:
+    """The kernels with their tables behind their scratch in the arena."""
+    def place(number: int, kernel: Kernel | None) -> Kernel | None:
+        table = table_of(kernel)
+        if kernel is None or table is None:
+            return kernel
+        offset = scratch_offsets[number] + _aligned(kernel.scratch_bytes)
+        return replace(kernel, fields={**kernel.fields, "weights": replace(table, offset=offset)})
+
+    return [place(number, kernel) for number, kernel in enumerate(kernels)]
+
+
+def unpack_call(number: int, kernel: Kernel | None, once: bool = False) -> list[str]:
+    """The C line that fills the layer's table: those in the arena before each use, those with a place of their own once."""
+    table = table_of(kernel)
+    if table is None or (table.offset is None) != once:
+        return []
+    target = f"(int32_t *)layer{number}_weights" if table.offset is None else f"(int32_t *)AT({table.offset})"
+    return [f"    nn_unpack(layer{number}_packed, {table.packed.size}, {target});"]
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def pack_table(table: Int8 | Int32) -> Int32:
+    """The words that nn_unpack turns back into the table's words (the last one filled with zeros)."""
+    data = np.ascontiguousarray(table).reshape(-1).view(np.uint8)
+    padded = np.concatenate([data, np.zeros(-len(data) % 4, np.uint8)])
+    words = padded.view("<u4")
+    parts, at = list[NDArray[np.uint32]](), 0
+    for run in _runs(padded):
+        kind = {8: 1, 16: 0, FIELD: 2}[run.lane_bits]
+        head = run.words | run.bits << 16 | kind << 20 | run.shifts[0] << 24 | run.shifts[1] << 28
+        body = words[at:at + run.words] if run.bits == 0 else _fields(padded[4 * at:4 * (at + run.words)], run)
+        parts += [np.array([head], np.uint32), body.astype(np.uint32)]
+        at += run.words
+    return np.concatenate(parts).view(np.int32)
+
+
+def _stored_bits(lane_bits: int) -> int:
+    """Of a lane in a packed word."""
+    return 16 if lane_bits == FIELD else lane_bits
+
+
+def _lanes(data: NDArray[np.uint8], lane_bits: int) -> NDArray[np.int64]:
+    """[words, lanes], signed; of lanes of FIELD bits the lower one may borrow from the upper one."""
+    if lane_bits == FIELD:
+        words = data.view("<i4").astype(np.int64)
+        low = ((words + (1 << (FIELD - 1))) & ((1 << FIELD) - 1)) - (1 << (FIELD - 1))
+        return np.stack([low, (words - low) >> FIELD], axis=1)
+    return data.view("<i1" if lane_bits == 8 else "<i2").astype(np.int64).reshape(-1, 32 // lane_bits)
+
+
+def _fields(data: NDArray[np.uint8], run: _Run) -> NDArray[np.int64]:
+    lanes, stored_bits = _lanes(data, run.lane_bits), _stored_bits(run.lane_bits)
+    per = stored_bits // run.bits
+    shifts = np.resize(np.array(run.shifts), len(lanes))[:, None]
+    stored = (lanes >> shifts) + (1 << (run.bits - 1))
+    padded = np.zeros((-(-len(lanes) // per) * per, lanes.shape[1]), np.int64)
+    padded[:len(lanes)] = stored
+    places = stored_bits * np.arange(lanes.shape[1])[None, None, :] + run.bits * np.arange(per)[None, :, None]
+    merged: NDArray[np.int64] = (padded.reshape(-1, per, lanes.shape[1]) << places).sum(axis=(1, 2))
+    return merged
+
+
+def _runs(data: NDArray[np.uint8]) -> list[_Run]:
+    """From the first word on the run that stores its words in the fewest, words that no run makes smaller as they are."""
+    kinds = ((8, 2), (8, 4), (16, 2), (16, 4), (16, 8), (FIELD, 2), (FIELD, 4), (FIELD, 8))
+    candidates = [(lane_bits, bits, _reach(data, lane_bits, bits)) for lane_bits, bits in kinds]
+    runs, at, total = list[_Run](), 0, len(data) // 4
+    while at < total:
+        best = max((_longest(at, *candidate) for candidate in candidates), key=lambda run: (1 - run.packed_words / max(run.words, 1)))
+        if best.packed_words >= best.words:
+            best = _Run(1, 0, 16, (0, 0))
+            if runs and runs[-1].bits == 0 and runs[-1].words < MAX_RUN:
+                best = replace(best, words=1 + runs.pop().words)
+                at -= best.words - 1
+        runs.append(best)
+        at += best.words
+    return runs
+
+
+def _reach(data: NDArray[np.uint8], lane_bits: int, bits: int) -> NDArray[np.int64]:
+    """[shift, word]: how many words, every other one from this one on, hold fields of so many bits at that shift."""
+    lanes = _lanes(data, lane_bits)
+    shifts = SHIFTS if lane_bits == 16 else 1
+    reach = np.zeros((shifts, len(lanes) + 2), np.int64)
+    for shift in range(shifts):
+        small = lanes >> shift
+        fits = ((small << shift == lanes) & (small >= -(1 << (bits - 1))) & (small < 1 << (bits - 1))).all(axis=1)
+        for at in range(len(lanes) - 1, -1, -1):
+            reach[shift, at] = reach[shift, at + 2] + 1 if fits[at] else 0
+    return reach
+
+
+def _longest(at: int, lane_bits: int, bits: int, reach: NDArray[np.int64]) -> _Run:
+    first, second = int(reach[:, at].argmax()), int(reach[:, at + 1].argmax())
+    words = min(2 * int(min(reach[first, at], reach[second, at + 1])), MAX_RUN)
+    return _Run(words, bits, lane_bits, (first, second))

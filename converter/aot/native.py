@@ -1,0 +1,70 @@
+"""The generated engine (model_aot.c) compiled for this machine, so that its layers can be compared with the reference."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.aot.emit import render_aot
+from converter.audio.native import find_compiler
+from converter.graph import ConvertError, Graph, Int8
+from converter.tflite.interpreters import Unavailable
+
+KERNELS = Path(__file__).resolve().parents[2] / "firmware" / "lib" / "nn"
+FLAGS = ("-std=gnu11", "-O1", "-fPIC", "-shared")
+
+
+class NativeModel:
+    """One model in a shared library built under `folder`; simd=True takes the SMLAD kernels, whose instructions are emulated here."""
+
+    def __init__(self, graph: Graph, folder: Path, simd: bool, hop_frames: int | None = None) -> None:
+        self.graph = graph
+        compiler = find_compiler()
+        if compiler is None:
+            raise Unavailable("no C compiler (cc, gcc, clang) is installed")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in render_aot(graph, simd, hop_frames).items():
+            (folder / name).write_text(text)
+        target = folder / "model.so"
+        sources = [folder / "model_aot.c", *sorted(KERNELS.glob("*.c"))]
+        command = [compiler, *FLAGS, f"-I{KERNELS}", f"-I{folder}", *map(str, sources), "-o", str(target)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            first = (done.stderr.splitlines() or ["no message"])[0]
+            raise ConvertError(f"model_aot.c: {Path(compiler).name} must compile it, got: {first}")
+        self._library = ctypes.CDLL(str(target))
+        self._library.model_aot_input.restype = ctypes.c_void_p
+        self._library.model_aot_output.restype = ctypes.c_void_p
+
+    def layers(self, x_int8: Int8) -> list[Int8]:
+        """The output of every layer for one input, in the layers' order."""
+        self._fill(x_int8)
+        return [rows for _, rows in self._observed(lambda observer: self._library.model_aot_run(observer))]
+
+    def stream_start(self, window: Int8) -> None:
+        """The window that the first hop moves on from; only with hop_frames, and only where the model streams."""
+        self._fill(window)
+        self._library.model_aot_stream_start()
+
+    def stream_layers(self, rows: Int8) -> list[tuple[int, Int8]]:
+        """One hop of new input rows: (layer, the last rows of its output) in the layers' order."""
+        data = np.ascontiguousarray(rows, np.int8).tobytes()
+        return self._observed(lambda observer: self._library.model_aot_stream_run(data, observer))
+
+    def _fill(self, x_int8: Int8) -> None:
+        data = np.ascontiguousarray(x_int8, np.int8).tobytes()
+        ctypes.memmove(self._library.model_aot_input(), data, self.graph.tensors[self.graph.input].size)
+
+    def _observed(self, run: Callable[[Any], None]) -> list[tuple[int, Int8]]:
+        seen: list[tuple[int, Int8]] = []
+
+        def observe(layer: int, _name: bytes, output: int, count: int) -> None:
+            seen.append((layer, np.frombuffer(ctypes.string_at(output, count), np.int8)))
+
+        run(ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint32)(observe))
+        return seen

@@ -1,0 +1,360 @@
+"""Streaming: which rows of which layer stay as they are from one hop to the next, and which must be computed again.
+
+Between two inferences the window moves by hop_frames rows. A row of a layer's output whose whole receptive field has only moved along
+is the row `shift` below it of the inference before. Computed again are the rows that see new frames, and under SAME padding those
+that see the moving edges. Rows are positions along axis 1 (time); what lies behind the first layer without them runs on the whole map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter import reference
+from converter.aot.memory_plan import owners
+from converter.graph import (
+    Add,
+    AveragePool2D,
+    Conv2D,
+    ConvertError,
+    DepthwiseConv2D,
+    FullyConnected,
+    Graph,
+    Int8,
+    Layer,
+    MaxPool2D,
+    Pad,
+    Reshape,
+    Softmax,
+    assert_never,
+    layer_inputs,
+    pad_before,
+)
+from converter.spec import KwsSpec
+
+KEPT_LIMIT_BYTES = 65536  # of 256 KB of RAM; a model that would keep more runs on whole windows
+CHUNK = 64
+Range = tuple[int, int]  # first row, one past the last
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A tensor as rows in time. After a hop row r holds what row r + shift held, for all r of `same`."""
+
+    rows: int
+    shift: int
+    same: Range
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A tensor that lives on between hops: its rows from `first` on, of which `moved` come from `shift` rows further down."""
+
+    first: int
+    rows: int
+    row_bytes: int
+    shift: int
+    moved: Range
+
+    @property
+    def bytes(self) -> int:
+        return (self.rows - self.first) * self.row_bytes
+
+    @property
+    def partial(self) -> bool:
+        """True when rows in front are never read, so that the tensor has a smaller buffer of its own."""
+        return self.first > 0
+
+
+@dataclass(frozen=True)
+class Carry:
+    """How a kernel that keeps its int32 sums makes a part: its first `rows` rows go on from the sums that the rows `moved` further down had
+    after the hop before, and add what input row `fresh` and those behind it give; only in_rows are read."""
+
+    rows: int
+    moved: int
+    fresh: int
+    in_rows: Range
+    pad_top: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """One call of a layer's kernel per hop: these rows of the output from these of the input, pad_top rows of padding above them."""
+
+    out_rows: Range
+    in_rows: Range
+    pad_top: int
+    carry: Carry | None = None
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """parts is None where the layer runs on its whole input; `why` says so."""
+
+    parts: tuple[Part, ...] | None
+    why: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class StreamPlan:
+    """What one hop does: move the kept rows, take in hop_frames rows of hop_bytes bytes in all, then run `layers` in order."""
+
+    graph: Graph
+    hop_frames: int
+    hop_bytes: int
+    kept: dict[int, Kept]  # by owner tensor
+    layers: tuple[LayerPlan, ...]
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(kept.bytes for kept in self.kept.values())
+
+    @property
+    def hops_to_forget(self) -> int:
+        """After so many hops nothing of the first window is left in the input."""
+        return -(-self.graph.tensors[self.graph.input].size // self.hop_bytes)
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """How a layer's output rows read its input rows."""
+
+    window: int
+    stride: int
+    pad_top: int
+
+    def first_tap(self, row: int) -> int:
+        return row * self.stride - self.pad_top
+
+
+Outcome = Union[Timeline, str]  # a str: why the layer runs on the whole map
+
+
+def plan_stream(graph: Graph, hop_frames: int) -> StreamPlan:
+    """The plan for hops of so many frames; ConvertError says why the model cannot stream."""
+    timelines: dict[int, Timeline] = {graph.input: _input_timeline(graph, hop_frames)}
+    whys: list[str] = []
+    for layer in graph.layers:
+        found = _follow(graph, layer, timelines)
+        if isinstance(found, Timeline):
+            timelines[layer.output] = found
+        whys.append(found if isinstance(found, str) else "")
+    if all(why or isinstance(layer, Reshape) for why, layer in zip(whys, graph.layers, strict=True)):
+        why = next((why for why in whys if why), "the model has no layers")
+        raise ConvertError(f"{why}; no rows can be kept between hops of {hop_frames} frames, so the model runs on whole windows")
+    plan = _needed(graph, hop_frames, timelines, whys)
+    if plan.kept_bytes > KEPT_LIMIT_BYTES:
+        raise ConvertError(f"{graph.layers[-1].name}: streaming would keep {plan.kept_bytes} bytes between hops, "
+                           f"at most {KEPT_LIMIT_BYTES}; pad the model's layers in time with VALID, or let it run on whole windows")
+    return plan
+
+
+def _input_timeline(graph: Graph, hop_frames: int) -> Timeline:
+    x = graph.tensors[graph.input]
+    rows = KwsSpec.from_json(graph.spec_json).features.frames if graph.spec_json else x.shape[1] if len(x.shape) == 4 else 0
+    if rows < 2 or x.size % rows:
+        raise ConvertError(f"{x.name}: an input of shape {x.shape} has no rows in time, so the model cannot stream; "
+                           "make it [1, frames, ...]")
+    if not 1 <= hop_frames < rows:
+        raise ConvertError(f"{x.name}: a hop must be 1 to {rows - 1} of the window's {rows} frames, got {hop_frames}; choose a shorter hop")
+    return Timeline(rows, hop_frames, (0, rows - hop_frames))
+
+
+def _follow(graph: Graph, layer: Layer, timelines: dict[int, Timeline]) -> Outcome:
+    """How the layer's output moves, given how its inputs do."""
+    if any(index not in timelines for index in layer_inputs(layer)):
+        return f"{layer.name}: reads a map without rows in time"
+    inputs = [timelines[index] for index in layer_inputs(layer)]
+    if isinstance(layer, Reshape):
+        return inputs[0]
+    shape = graph.tensors[layer.input].shape
+    if len(shape) != 4 or shape[1] != inputs[0].rows:
+        return f"{layer.name}: mixes all rows of its input"
+    reach = _reach(graph, layer)
+    if reach is None:
+        return f"{layer.name}: mixes all rows of its input"
+    if len({line.shift for line in inputs}) > 1:
+        return f"{layer.name}: its inputs move by {inputs[0].shift} and {inputs[1].shift} rows a hop"
+    if inputs[0].shift % reach.stride:
+        return f"{layer.name}: its input moves by {inputs[0].shift} rows a hop, not a multiple of its time stride {reach.stride}"
+    same = max(line.same[0] for line in inputs), min(line.same[1] for line in inputs)
+    found = _moved_rows(graph.tensors[layer.output].shape[1], reach, inputs[0].rows, inputs[0].shift, same)
+    return found if found.same[0] < found.same[1] else f"{layer.name}: every row of its output sees an edge or a new frame"
+
+
+def _reach(graph: Graph, layer: Layer) -> _Reach | None:
+    rows = graph.tensors[layer.input].shape[1]
+    match layer:
+        case Conv2D():
+            window = layer.weights_ohwi.shape[1]
+        case DepthwiseConv2D():
+            window = layer.weights_1hwc.shape[1]
+        case AveragePool2D() | MaxPool2D():
+            window = layer.window_hw[0]
+        case Add():
+            return _Reach(1, 1, 0)
+        case Pad():
+            return _Reach(1, 1, layer.pads[1][0])
+        case FullyConnected() | Softmax() | Reshape():
+            return None
+        case _:
+            assert_never(layer)
+    return _Reach(window, layer.stride_hw[0], pad_before(rows, window, layer.stride_hw[0], layer.padding))
+
+
+def _moved_rows(out_rows: int, reach: _Reach, in_rows: int, shift: int, same: Range) -> Timeline:
+    """The longest run of output rows none of whose taps is a new or changed row or becomes padding."""
+    def tap_moved(row: int) -> bool:
+        return row + shift < 0 or row >= in_rows or same[0] <= row < same[1]
+
+    moved = shift // reach.stride
+    best, start = (0, 0), 0
+    for row in range(out_rows):
+        tap = reach.first_tap(row)
+        if row + moved >= out_rows or not all(tap_moved(t) for t in range(tap, tap + reach.window)):
+            start = row + 1
+        elif row + 1 - start > best[1] - best[0]:
+            best = (start, row + 1)
+    return Timeline(out_rows, moved, best)
+
+
+def _needed(graph: Graph, hop_frames: int, timelines: dict[int, Timeline], whys: list[str]) -> StreamPlan:
+    """From the output back to the input: which rows are read, hence which tensors must be kept from where on."""
+    owner = owners(graph)
+    reads: dict[int, list[Range]] = {owner[graph.output]: [(0, 1 << 30)]}
+    layers: list[LayerPlan] = []
+    for layer, why in zip(reversed(graph.layers), reversed(whys), strict=True):
+        plan = LayerPlan(None, why)
+        if not why and not isinstance(layer, Reshape):
+            first = min((start for start, _ in reads.get(owner[layer.output], [])), default=0)
+            plan = LayerPlan(tuple(_parts(graph, layer, timelines[layer.output], timelines[layer.input], first)))
+        layers.append(plan)
+        if not isinstance(layer, Reshape):
+            ranges = [part.in_rows for part in plan.parts] if plan.parts is not None else [(0, 1 << 30)]
+            for index in layer_inputs(layer):
+                reads.setdefault(owner[index], []).extend(ranges)
+    kept = {}
+    for index in dict.fromkeys(owner[index] for index in timelines):
+        line, ranges = timelines[index], [r for r in reads.get(index, []) if r[0] < r[1]]
+        if any(start < line.same[1] and stop > line.same[0] for start, stop in ranges):
+            first = min(start for start, _ in ranges)
+            moved = max(first, line.same[0]), line.same[1]
+            kept[index] = Kept(first, line.rows, graph.tensors[index].size // line.rows, line.shift, moved)
+    rows = timelines[graph.input].rows
+    return StreamPlan(graph, hop_frames, hop_frames * graph.tensors[graph.input].size // rows, kept, tuple(reversed(layers)))
+
+
+def _parts(graph: Graph, layer: Layer, line: Timeline, in_line: Timeline, first: int) -> Iterator[Part]:
+    """The rows in front of the moved ones and those behind, as far as anything reads them."""
+    reach = _reach(graph, layer)
+    assert reach is not None
+    in_rows = graph.tensors[layer.input].shape[1]
+    for start, stop in ((0, line.same[0]), (line.same[1], line.rows)):
+        start = max(start, first)
+        if start < stop:
+            tap, end = reach.first_tap(start), reach.first_tap(stop - 1) + reach.window
+            low = min(max(tap, 0), in_rows)
+            part = Part((start, stop), (low, max(low, min(end, in_rows))), low - tap)
+            at_the_end = start == line.same[1] and isinstance(layer, Conv2D)
+            yield replace(part, carry=_carry(part, reach, line, in_line)) if at_the_end else part
+
+
+def _carry(part: Part, reach: _Reach, line: Timeline, in_line: Timeline) -> Carry | None:
+    """Of rows at the lower edge the taps at kept input rows are those of the row `shift` below in the hop before, which had them too.
+
+    Only behind an input whose rows all move along until the new ones: a row that was changed would be in the sums as it was.
+    """
+    (start, stop), moved, fresh = part.out_rows, line.shift, in_line.same[1]
+    rows = stop - moved - start
+    if in_line.same[0] > 0 or rows <= 0 or reach.first_tap(start) < 0:
+        return None
+    low = min(fresh, max(reach.first_tap(stop - moved), 0))
+    return Carry(rows, moved, fresh, (low, part.in_rows[1]), low - reach.first_tap(start))
+
+
+def run_stream(plan: StreamPlan, frames: Int8, start: Int8 | None = None) -> Int8:
+    """The output after every hop over `frames` (int8 [n, ...], rest of a last hop dropped): [hops, *output shape].
+
+    The window before them is `start` (default: the input's zero point everywhere). What a plan does not keep is
+    overwritten with noise, so that a wrong plan gives other outputs than converter.reference.
+    """
+    graph, x = plan.graph, plan.graph.tensors[plan.graph.input]
+    window = np.full(x.shape, x.quant.zero_point, np.int8) if start is None else start.reshape(x.shape)
+    hops = frames.reshape(-1)[:frames.size // plan.hop_bytes * plan.hop_bytes].reshape(-1, plan.hop_bytes)
+    tensors = reference.run(graph, window)
+    last = {index: tensors[index].reshape(1, kept.rows, kept.row_bytes) for index, kept in plan.kept.items()}
+    sums = {layer.output: reference.conv_sums(graph, layer, tensors[layer.input]) for layer, _ in _carrying(plan)}
+    outputs = [np.empty((0, *graph.tensors[graph.output].shape[1:]), np.int8)]
+    for at in range(0, len(hops), CHUNK):
+        outputs.append(_run_hops(plan, hops[at:at + CHUNK], last, sums, np.random.default_rng(at)))
+    return np.concatenate(outputs)
+
+
+def _carrying(plan: StreamPlan) -> Iterator[tuple[Conv2D, Part]]:
+    """The convolutions whose last part may go on from sums, with that part."""
+    for layer, step in zip(plan.graph.layers, plan.layers, strict=True):
+        if isinstance(layer, Conv2D) and step.parts and step.parts[-1].carry:
+            yield layer, step.parts[-1]
+
+
+def _from_sums(graph: Graph, layer: Conv2D, part: Part, x: Int8, last: dict[int, Int]) -> Int8:
+    """The part's output rows of some hops, made as its Carry says; `last` holds the sums of the hop before."""
+    carry, (start, stop), found = part.carry, part.out_rows, list[Int]()
+    assert carry is not None
+    seen, new = np.full_like(x, graph.tensors[layer.input].quant.zero_point), np.full_like(x, graph.tensors[layer.input].quant.zero_point)
+    seen[:, slice(*carry.in_rows)], new[:, carry.fresh:] = x[:, slice(*carry.in_rows)], x[:, carry.fresh:]
+    whole, added = reference.conv_sums(graph, layer, seen), reference.conv_sums(graph, layer, new)
+    for index in range(len(x)):
+        sums = whole[index:index + 1].copy()
+        before = last[layer.output][:, start + carry.moved:start + carry.moved + carry.rows]
+        sums[:, start:start + carry.rows] = before + added[index:index + 1, start:start + carry.rows]
+        last[layer.output] = sums
+        found.append(sums[:, start:stop])
+    return reference.conv_from_sums(graph, layer, np.concatenate(found))
+
+
+def _run_hops(plan: StreamPlan, hops: Int8, last: dict[int, Int8], sums: dict[int, Int], noise: np.random.Generator) -> Int8:
+    """Some hops at once, layer by layer; `last` and `sums`, what is kept of the hop before, are brought up to date."""
+    graph, owner = plan.graph, owners(plan.graph)
+    tensors: dict[int, Int8] = {}
+
+    def settle(index: int, computed: Int8, parts: list[Range]) -> None:
+        """Rows of `parts` are as computed, kept ones moved from the hop before, all others noise."""
+        kept, rows = plan.kept.get(index), computed.shape[1]
+        state = noise.integers(-128, 128, computed.shape).astype(np.int8)
+        for start, stop in parts:
+            state[:, start:stop] = computed[:, start:stop]
+        if kept is not None:
+            before = last[index][0]
+            for hop in state:
+                low, high = kept.moved
+                hop[low:high] = before[low + kept.shift:high + kept.shift]
+                before = hop.copy()
+                before[:kept.first] = noise.integers(-128, 128, before[:kept.first].shape)
+            last[index] = before[None]
+        tensors[index] = state.reshape(len(hops), rows, -1)
+
+    rows = plan.graph.tensors[graph.input].size * plan.hop_frames // plan.hop_bytes
+    new = np.zeros((len(hops), rows, plan.hop_bytes // plan.hop_frames), np.int8)
+    new[:, rows - plan.hop_frames:] = hops.reshape(len(hops), plan.hop_frames, -1)
+    settle(graph.input, new, [(rows - plan.hop_frames, rows)])
+    for layer, step in zip(graph.layers, plan.layers, strict=True):
+        if isinstance(layer, Reshape):
+            continue
+        shapes = [graph.tensors[index].shape[1:] for index in layer_inputs(layer)]
+        inputs = [tensors[owner[index]].reshape(len(hops), *shape) for index, shape in zip(layer_inputs(layer), shapes, strict=True)]
+        y = reference.run_layer_batch(graph, layer, inputs)
+        if step.parts is None:
+            tensors[layer.output] = y
+        else:
+            if layer.output in sums and isinstance(layer, Conv2D):
+                part = step.parts[-1]
+                y[:, slice(*part.out_rows)] = _from_sums(graph, layer, part, inputs[0], sums)
+            settle(layer.output, y.reshape(len(hops), graph.tensors[layer.output].shape[1], -1), [part.out_rows for part in step.parts])
+    return tensors[owner[graph.output]].reshape(len(hops), *graph.tensors[graph.output].shape[1:])

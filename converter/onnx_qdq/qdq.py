@@ -1,0 +1,206 @@
+"""The walk over an ONNX graph: what each value is, the Graph built so far, and the QuantizeLinear / DequantizeLinear nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx
+
+from converter.graph import ConvertError, Graph, Layer, MaxPool2D, Pad, QuantParams, Reshape, Tensor, layer_name
+from converter.onnx_qdq.values import (
+    NO_PADS,
+    Array,
+    Attributes,
+    Constant,
+    Pending,
+    QuantConstant,
+    Quantized,
+    Real,
+    Value,
+    natural_layout,
+    quant_params,
+    stored_shape,
+)
+from converter.spec import KwsSpec, SpecError
+
+INT_RANGES = ("int8", "int32")
+
+
+@dataclass
+class Walk:
+    """The walk over the nodes in order: what each name stands for, and the graph built so far."""
+
+    values: dict[str, Value] = field(default_factory=dict)
+    tensors: list[Tensor] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
+    settled: dict[Quantized, Quantized] = field(default_factory=dict)
+
+    def input_value(self, graph: onnx.GraphProto) -> None:
+        inputs = [info for info in graph.input if info.name not in self.values]
+        if len(inputs) != 1 or len(graph.output) != 1:
+            raise ConvertError(f"the model must have one input and one output, got {len(inputs)} and {len(graph.output)}")
+        info = inputs[0]
+        dims = info.type.tensor_type.shape.dim
+        shape = tuple(int(d.dim_value) if d.HasField("dim_value") else 1 if axis == 0 else -1 for axis, d in enumerate(dims))
+        if not shape or any(size < 1 for size in shape):
+            raise ConvertError(f"{info.name[:200]}: the input's shape is dynamic; export the model with fixed sizes")
+        self.values[info.name] = Real(info.name, shape, info.type.tensor_type.elem_type == onnx.TensorProto.INT8)
+
+    def finish(self, model: onnx.ModelProto) -> Graph:
+        name = model.graph.output[0].name
+        found = self.values.get(name)
+        if not isinstance(found, Quantized):
+            raise ConvertError(f"{name[:200]}: the output must come from a QuantizeLinear/DequantizeLinear pair; export an int8 model")
+        output = self.settle(name, found).base
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        spec_json = metadata.get("kws_spec", "")
+        if spec_json:
+            try:
+                spec_id = KwsSpec.from_json(spec_json).spec_id
+            except SpecError as error:
+                raise ConvertError(f"metadata kws_spec: {error}") from None
+            if metadata.get("spec_id") != spec_id:
+                raise ConvertError(f"metadata spec_id is {metadata.get('spec_id')}, kws_spec hashes to {spec_id}; export the model again")
+        return Graph(tuple(self.tensors), tuple(self.layers), 0, output, spec_json)
+
+    def value(self, name: str, node: onnx.NodeProto, index: int) -> Value:
+        key = node.input[index] if index < len(node.input) else ""
+        if key not in self.values:
+            raise ConvertError(f"{name}: input {index} ({key[:200] or 'missing'}) is not computed by any node before it")
+        return self.values[key]
+
+    def array(self, name: str, node: onnx.NodeProto, index: int) -> Array | None:
+        """A constant operand, None when it is left out."""
+        if index >= len(node.input) or not node.input[index]:
+            return None
+        found = self.value(name, node, index)
+        if not isinstance(found, Constant):
+            raise ConvertError(f"{name}: input {index} ({node.input[index][:200]}) must be a constant")
+        return found.array
+
+    def activation(self, name: str, node: onnx.NodeProto, index: int = 0) -> Quantized:
+        """An operand on its int8 grid, seen as real numbers."""
+        found = self.value(name, node, index)
+        if isinstance(found, Pending) and isinstance(found.layer, MaxPool2D) and found.layer.activation == "NONE":
+            return replace(self.close(node.input[index], found, self.tensors[found.layer.input].quant), dequantized=True)
+        if isinstance(found, Quantized) and found.dequantized:
+            return found
+        raise ConvertError(
+            f"{name}: input {node.input[index][:200]} is float, not behind QuantizeLinear/DequantizeLinear; only int8 models are supported")
+
+    def quant_of(self, value: Quantized) -> QuantParams:
+        return self.tensors[value.base].quant
+
+    def close(self, tensor_name: str, pending: Pending, quant: QuantParams) -> Quantized:
+        """The tensor a pending layer writes, now that its scale is known."""
+        index = self._add(tensor_name, pending.stored, quant)
+        self.layers.append(replace(pending.layer, name=layer_name(tensor_name), output=index))
+        return Quantized(index, pending.shape, pending.layout, dequantized=False)
+
+    def _add(self, name: str, shape: tuple[int, ...], quant: QuantParams) -> int:
+        self.tensors.append(Tensor(name, shape, quant))
+        return len(self.tensors) - 1
+
+    def settle(self, name: str, value: Quantized) -> Quantized:
+        """The same values as a tensor of their own shape: a view becomes a Reshape, waiting zeros become a Pad."""
+        if value not in self.settled:
+            self.settled[value] = self._settle(name, value)
+        return self.settled[value]
+
+    def _settle(self, name: str, value: Quantized) -> Quantized:
+        if value.chw is not None:
+            raise ConvertError(f"{name}: reads a feature map {value.chw} flattened in NCHW order; only a dense layer may")
+        quant, base, shape = self.quant_of(value), value.base, stored_shape(value.shape, value.layout)
+        if self.tensors[base].shape != shape:
+            self.layers.append(Reshape(f"{name}/reshape", base, self._add(f"{name}/reshape", shape, quant)))
+            base = len(self.tensors) - 1
+        if value.pads_tblr == NO_PADS:
+            return replace(value, base=base)
+        top, bottom, left, right = value.pads_tblr
+        pads = ((0, 0), (top, bottom), (left, right), (0, 0))
+        padded = (1, shape[1] + top + bottom, shape[2] + left + right, shape[3])
+        self.layers.append(Pad(f"{name}/pad", base, self._add(f"{name}/pad", padded, quant), pads))
+        onnx_shape = (1, padded[3], padded[1], padded[2])
+        return replace(value, base=len(self.tensors) - 1, shape=onnx_shape, pads_tblr=NO_PADS)
+
+
+def _grid(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes, wanted: str, default_axis: int = 1) -> QuantParams:
+    """The scales of a Q or DQ node, its zero point of the wanted integer type."""
+    scale, zero_point = walk.array(name, node, 1), walk.array(name, node, 2)
+    if scale is None:
+        raise ConvertError(f"{name}: has no scale; export the model again")
+    output_type = attributes.integer("output_dtype", 0)
+    got = zero_point.dtype.name if zero_point is not None else wanted if output_type == onnx.TensorProto.INT8 else "uint8"
+    if node.op_type == "DequantizeLinear" and zero_point is None:
+        got = wanted
+    if got != wanted:
+        raise ConvertError(f"{name}: needs {wanted}, got {got}; export with signed int8 activations and weights")
+    return quant_params(name, scale, zero_point, attributes.integer("axis", default_axis))
+
+
+def quantize(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -> Value:
+    found = walk.value(name, node, 0)
+    quant = _grid(walk, name, node, attributes, "int8")
+    if isinstance(found, Constant):
+        return _quantized_constant(name, found.array, quant)
+    if len(quant.scales) != 1:
+        raise ConvertError(f"{name}: an activation has one scale, got {len(quant.scales)}")
+    if isinstance(found, Real) and not found.is_int8:
+        return _input(walk, name, found, quant, node.output[0])
+    if isinstance(found, Pending):
+        return walk.close(node.output[0], found, quant)
+    if isinstance(found, Quantized) and found.dequantized:
+        if walk.quant_of(found) != quant:
+            raise ConvertError(f"{name}: changes the scale of an activation that no layer computes; give it the scale of its input")
+        return replace(found, dequantized=False)
+    raise ConvertError(f"{name}: its input {node.input[0][:200]} is quantized already")
+
+
+def _input(walk: Walk, name: str, found: Real, quant: QuantParams, tensor_name: str) -> Quantized:
+    layout = natural_layout(found.shape)
+    if not walk.tensors:
+        walk.tensors.append(Tensor(tensor_name, stored_shape(found.shape, layout), quant))
+    if walk.tensors[0].quant != quant:
+        raise ConvertError(f"{name}: the input {found.name[:200]} is quantized twice, with different scales")
+    return Quantized(0, found.shape, layout, dequantized=False)
+
+
+def _quantized_constant(name: str, array: Array, quant: QuantParams) -> QuantConstant:
+    """Float weights put on their grid as ONNX defines it: halves to even, saturated."""
+    if array.dtype != np.float32 or (len(quant.scales) > 1 and not _axis_fits(array, quant)):
+        raise ConvertError(f"{name}: cannot quantize a constant of {array.dtype} {array.shape} with {len(quant.scales)} scales")
+    shape = [1] * array.ndim
+    if quant.axis is not None:
+        shape[quant.axis] = len(quant.scales)
+    scale, zero_point = np.array(quant.scales, np.float32).reshape(shape), np.array(quant.zero_points).reshape(shape)
+    rounded = np.rint(np.nan_to_num(np.asarray(array, np.float32)) / scale) + zero_point
+    return QuantConstant(np.clip(rounded, -128, 127).astype(np.int8), quant, dequantized=False)
+
+
+def _axis_fits(array: Array, quant: QuantParams) -> bool:
+    axis = quant.axis or 0
+    return -array.ndim <= axis < array.ndim and array.shape[axis] == len(quant.scales)
+
+
+def dequantize(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -> Value:
+    found = walk.value(name, node, 0)
+    if isinstance(found, Constant):
+        kind = found.array.dtype.name
+        if kind not in INT_RANGES:
+            raise ConvertError(f"{name}: a constant must be int8 (weights) or int32 (bias), got {kind}")
+        quant = _grid(walk, name, node, attributes, kind)
+        if quant.axis is not None and not _axis_fits(found.array, quant):
+            raise ConvertError(f"{name}: {len(quant.scales)} scales along axis {quant.axis} do not fit shape {found.array.shape}")
+        axis = quant.axis if quant.axis is None or quant.axis >= 0 else quant.axis + found.array.ndim
+        return QuantConstant(found.array, replace(quant, axis=axis), dequantized=True)
+    quant = _grid(walk, name, node, attributes, "int8")
+    if isinstance(found, QuantConstant) and not found.dequantized and found.quant == quant:
+        return replace(found, dequantized=True)
+    if isinstance(found, Real) and found.is_int8:
+        return replace(_input(walk, name, found, quant, found.name), dequantized=True)
+    if not isinstance(found, Quantized) or found.dequantized:
+        raise ConvertError(f"{name}: its input {node.input[0][:200]} is not quantized")
+    if walk.quant_of(found) != quant:
+        raise ConvertError(f"{name}: its scale or zero point differs from that of the QuantizeLinear before it")
+    return replace(found, dequantized=True)

@@ -1,0 +1,105 @@
+"""A run folder: the argument of every command. Standard library only.
+
+    RUN/artifact.json    what this is: spec, detector, model name, where the data came from, what was measured
+    RUN/float.pt         trained float checkpoint            RUN/qat.pt       after quantization-aware training
+    RUN/model.onnx       ONNX with Q/DQ nodes                RUN/vectors.npz  PCM, features, fake-quant outputs per layer
+    RUN/firmware/        what `converter convert` generates  RUN/build/       firmware images built from it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from converter.spec import DetectorSpec, KwsSpec, SpecError
+
+
+class ArtifactError(ValueError):
+    """A run folder that cannot be used; the message says where, which rule, what came and how to mend it."""
+
+
+@dataclass(frozen=True)
+class ModelArtifact:
+    """The facts of a run folder. `data` is "synthetic" or a description of the recordings; results are JSON values."""
+
+    path: Path
+    spec: KwsSpec
+    detector: DetectorSpec
+    model: str
+    data: str
+    seed: int = 0
+    results: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_smoke_test(self) -> bool:
+        """True when trained on synthetic speech: its scores are printed as a smoke test, never as an accuracy."""
+        return self.data == "synthetic"
+
+    @property
+    def float_checkpoint(self) -> Path:
+        return self.path / "float.pt"
+
+    @property
+    def qat_checkpoint(self) -> Path:
+        return self.path / "qat.pt"
+
+    @property
+    def onnx(self) -> Path:
+        return self.path / "model.onnx"
+
+    @property
+    def vectors(self) -> Path:
+        return self.path / "vectors.npz"
+
+    @property
+    def firmware(self) -> Path:
+        return self.path / "firmware"
+
+    def with_results(self, **results: Any) -> ModelArtifact:
+        return replace(self, results={**self.results, **results})
+
+    def save(self) -> ModelArtifact:
+        raw = {
+            "spec": asdict(self.spec), "spec_id": self.spec.spec_id, "detector": asdict(self.detector),
+            "model": self.model, "data": self.data, "seed": self.seed, "results": self.results,
+        }
+        write_atomic(self.path / "artifact.json", (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode())
+        return self
+
+    @staticmethod
+    def load(path: Path | str) -> ModelArtifact:
+        """Read RUN/artifact.json; raises ArtifactError when it is missing, damaged or of another spec."""
+        folder = Path(path)
+        file = folder / "artifact.json"
+        if not file.is_file():
+            raise ArtifactError(f"{folder}: no artifact.json, so this is no run folder; make one with `python -m trainer train`")
+        try:
+            raw = json.loads(file.read_text())
+            spec = KwsSpec.from_json(raw["spec"])
+            found = ModelArtifact(
+                path=folder, spec=spec, detector=DetectorSpec(**raw["detector"]), model=str(raw["model"]),
+                data=str(raw["data"]), seed=int(raw["seed"]), results=dict(raw["results"]),
+            )
+        except (KeyError, TypeError, ValueError, SpecError) as error:
+            raise ArtifactError(f"{file}: damaged ({error}); train again or restore it") from None
+        if raw.get("spec_id") != spec.spec_id:
+            raise ArtifactError(f"{file}: spec_id is {raw.get('spec_id')}, its spec hashes to {spec.spec_id}; it was edited by hand")
+        return found
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: to a temporary name beside it, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

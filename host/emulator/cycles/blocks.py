@@ -1,0 +1,122 @@
+"""The basic blocks a program has run: their cycles, what must be looked at before they run, and how far one got."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from host.emulator.cycles.cost import block_cost, prefix_cost
+from host.emulator.cycles.counter import ATTENTION_ALWAYS, ATTENTION_FLASH, ATTENTION_FLOATS, Counter
+from host.emulator.cycles.guards import Guard, exact_guards, float_guards, guards_of, it_state_at, stores_conditionally
+from host.emulator.cycles.thumb import decode
+
+
+class Blocks:
+    """Makes blocks known to the counter, when Unicorn first meets them."""
+
+    def __init__(self, uc: Any, counter: Counter) -> None:
+        self._uc, self._counter = uc, counter
+        self.traps = 0  # bits of CCR that were ever set: their guards are placed
+        self.look_again = False  # learn_again() is wanted
+        self.to_mark: set[int] = set()
+        self.placed: set[tuple[int, int]] = set()
+        self._marked: set[int] = set()
+        self._hooked: set[int] = set()
+        self._prefixes: dict[tuple[int, int], int] = {}
+
+    def code(self, address: int, size: int) -> bytes:
+        return bytes(self._uc.mem_read(address, size))
+
+    def learn(self, address: int, size: int) -> int:
+        """A new block; its index."""
+        code = self.code(address, size)
+        index = self._counter.insert(address, size, block_cost(code, address))
+        self._guard(index, code, address)
+        return index
+
+    def _guard(self, index: int, code: bytes, address: int) -> None:
+        early, late = guards_of(code, address, self.traps)
+        attention = ATTENTION_FLOATS if float_guards(code, address) else 0
+        attention |= ATTENTION_FLASH if stores_conditionally(code, address) else 0
+        attention |= ATTENTION_ALWAYS if any(guard.conditional for guard in late) else 0
+        if early or attention:
+            self._counter.watch(index, early, attention)
+        self._place(late, address, len(code))
+
+    def _place(self, guards: list[Guard], address: int, size: int) -> None:
+        for guard in guards:
+            if not guard.conditional and (guard.address, guard.kind) not in self.placed:
+                self.placed.add((guard.address, guard.kind))
+                self._counter.place(guard)
+        if guards:
+            self._uc.ctl_remove_cache(address, address + size)
+
+    def resolve(self, index: int) -> bool:
+        """A block that may not simply run: from now on its instructions are looked at one by one. False: it must be stepped through."""
+        address, size, _ = self._counter.costs[index]
+        code = self.code(address, size)
+        if self._counter.state.attention & ATTENTION_FLASH and stores_conditionally(code, address):
+            return False
+        guards = self.guards(index)
+        by_step = any(guard.conditional for guard in guards.values())
+        self._counter.watch(index, (), ATTENTION_ALWAYS if by_step else ATTENTION_FLASH if stores_conditionally(code, address) else 0)
+        self._place(list(guards.values()), address, size)
+        return not by_step
+
+    def guards(self, index: int) -> dict[int, Guard]:
+        """All guards of a block by address."""
+        address, size, _ = self._counter.costs[index]
+        code = self.code(address, size)
+        return {guard.address: guard for guard in (*float_guards(code, address), *exact_guards(code, address, self.traps))}
+
+    def instructions(self, index: int) -> list[tuple[int, int]]:
+        """Address and end of each instruction of a block, which are known as blocks of their own from now on."""
+        address, size, _ = self._counter.costs[index]
+        found = [(one.address, one.address + one.size) for one in decode(self.code(address, size), address)]
+        for at, end in found:
+            if (at, end - at) not in self._counter.index_of:
+                self._counter.insert(at, end - at, block_cost(self.code(at, end - at), at))
+        return found
+
+    def learn_again(self) -> None:
+        """A trap was switched on for the first time: the blocks known by now have more to be looked at."""
+        self.look_again = False
+        for index, (address, size, _) in self._counter.costs.items():
+            self._guard(index, self.code(address, size), address)
+
+    def cut(self, pc: int) -> int:
+        """The block in execution ends in front of the instruction at pc, what lies behind was not executed; the IT bits of XPSR there."""
+        state, current, it_state = self._counter.state, self._counter.current(), 0
+        if current is not None and current[0] <= pc < current[0] + current[1]:
+            address, size = current[0], pc - current[0]
+            it_state = it_state_at(self.code(*current[:2]), address, pc)
+            self._counter.recount(int(state.last) - 1, -1)
+            if size:
+                part = self._counter.index_of.get((address, size))
+                self._counter.recount(self.learn(address, size) if part is None else part, 1)
+            state.last = 0
+        self._counter.settle(pc)
+        return it_state
+
+    def prefix(self, index: int, pc: int) -> int:
+        """Cached cycles of a block in front of the memory instruction at pc; pc 0: not known yet, its first one is meant."""
+        found = self._prefixes.get((index, pc))
+        if found is None:
+            address, size, _ = self._counter.costs[index]
+            code = self.code(address, size)
+            at = pc or next((one.address for one in decode(code, address) if one.touches_memory), address)
+            found = self._prefixes[index, pc] = prefix_cost(code, address, at)
+        if not pc and index not in self._marked:
+            self.to_mark.add(index)
+        return found
+
+    def mark(self) -> None:
+        """Put the time stamp hook on the memory instructions of blocks that were seen to read the time."""
+        for index in self.to_mark:
+            address, size, _ = self._counter.costs[index]
+            self._marked.add(index)
+            for one in decode(self.code(address, size), address):
+                if one.touches_memory and one.address not in self._hooked:
+                    self._hooked.add(one.address)
+                    self._counter.hook_access(one.address)
+            self._uc.ctl_remove_cache(address, address + size)
+        self.to_mark.clear()

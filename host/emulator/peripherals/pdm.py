@@ -1,0 +1,124 @@
+"""PDM with EasyDMA: 16-bit samples of a recording go into the firmware's buffers at the rate its clock settings give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from host.emulator.peripherals.base import Chip, Peripheral
+from host.emulator.schedule import CLOCK_HZ, Event
+
+_START, _STOP = 0x000, 0x004
+_STARTED, _STOPPED, _END = 0x100, 0x104, 0x108
+_RATIOS = {0: 64, 1: 80}
+STUCK = -32768  # what a decimator makes of a data line that never moves: a board without a microphone
+
+
+class Pdm(Peripheral):
+    """`pcm` is None on a board without microphone. The recording moves on only while the PDM runs; after its end there is silence.
+
+    Once a host has spoken to the board, every START plays the recording from its beginning: what the firmware heard by itself before,
+    from power-up on, is nothing that the host missed. With no host a stopped PDM goes on where it was.
+    Samples are the firmware's own: gain registers are kept but not applied, so what a program reads is the recording, bit for bit.
+    """
+
+    tasks: Mapping[int, str] = {_START: "START", _STOP: "STOP"}
+    events: Mapping[int, str] = {_STARTED: "STARTED", _STOPPED: "STOPPED", _END: "END"}
+    names: Mapping[int, str] = {0x500: "ENABLE", 0x504: "PDMCLKCTRL", 0x508: "MODE", 0x518: "GAINL", 0x51C: "GAINR", 0x520: "RATIO",
+             0x540: "PSEL.CLK",
+             0x544: "PSEL.DIN", 0x560: "SAMPLE.PTR", 0x564: "SAMPLE.MAXCNT"}
+
+    def __init__(self, chip: Chip, pcm: Any) -> None:
+        super().__init__(chip, 0x4001D000, 29, "PDM")
+        self._bytes = None if pcm is None else pcm.astype("<i2").tobytes()
+        self.position = 0  # samples delivered of the recording and the silence after it
+        self.delivered = 0  # samples in all
+        self.beginnings = 0  # how often the recording has begun anew
+        self.host_has_spoken = False
+        self.delivered_at = 0  # when the last buffer was full
+        self.running = False
+        self._event: Event | None = None
+        self._next = 0  # due time in 1/clock units of cycles, kept exact
+        self._buffer = (0, 0)
+
+    def reset(self) -> None:
+        super().reset()
+        self._halt()
+
+    @property
+    def samples(self) -> int:
+        return 0 if self._bytes is None else len(self._bytes) // 2
+
+    @property
+    def exhausted(self) -> bool:
+        return self.position >= self.samples
+
+    def seconds_at(self, sample: int) -> float:
+        """Board time at which a sample of the last buffer was in front of the microphone."""
+        clock, divider = self.sample_clock
+        return self.delivered_at / CLOCK_HZ - (self.position - sample) * divider / clock
+
+    def level(self) -> float:
+        """Loudest sample of the last 20 ms delivered, in dB of full scale; -96 for none."""
+        part = memoryview(self._bytes or b"")[2 * max(0, self.position - 320):2 * self.position].cast("h")
+        peak = max((abs(value) for value in part), default=0)
+        return 20 * math.log10(max(peak, 0.5) / 32768)
+
+    @property
+    def sample_clock(self) -> tuple[int, int]:
+        """Samples per second as a fraction: PDM clock, ratio. 32 MHz over the whole part of 2^32 / PDMCLKCTRL; ratio 64 or 80."""
+        divider = (1 << 32) // max(1, self.registers.get(0x504, 0x08400000))
+        return 32_000_000, divider * _RATIOS.get(self.registers.get(0x520, 0) & 1, 64)
+
+    def value_of(self, offset: int) -> int:
+        return self.registers.get(offset, {0x504: 0x08400000, 0x518: 0x28, 0x51C: 0x28}.get(offset, 0))
+
+    def task(self, offset: int) -> None:
+        if offset == _START and not self.running and self.value_of(0x500) & 1:
+            self.running = True
+            if self.host_has_spoken and self.position:
+                self.position = 0
+                self.beginnings += 1
+            self._next = self.chip.schedule.now() * 32_000_000
+            self._begin_buffer()
+        elif offset == _STOP and self.running:
+            self._halt()
+            self.event(_STOPPED)
+
+    def changed(self, offset: int, value: int) -> None:
+        if offset == 0x500 and not value & 1:
+            self._halt()
+
+    def _halt(self) -> None:
+        self.running = False
+        if self._event:
+            self._event.cancel()
+            self._event = None
+
+    def _begin_buffer(self) -> None:
+        """Latch the pointer, tell the firmware so that it can give the next one, and fill this one by its end."""
+        self._buffer = self.value_of(0x560), self.value_of(0x564) & 0x7FFF
+        clock, divider = self.sample_clock
+        # Without a buffer (the Arduino library starts like that) the peripheral looks again one sample later.
+        self._next += max(1, self._buffer[1]) * CLOCK_HZ * divider * (32_000_000 // clock)
+        self._event = self.chip.schedule.at(-(-self._next // 32_000_000), self._end_buffer)
+        self.event(_STARTED)
+
+    def _end_buffer(self) -> None:
+        address, count = self._buffer
+        if count:
+            self.chip.dma_write(address, self._take(count), self.name)
+        self._event = None
+        self.event(_END)
+        if self.running:
+            self._begin_buffer()
+
+    def _take(self, count: int) -> bytes:
+        if self._bytes is None:
+            return STUCK.to_bytes(2, "little", signed=True) * count
+        part: bytes = self._bytes[2 * self.position:2 * (self.position + count)]
+        self.position += count
+        self.delivered += count
+        self.delivered_at = self.chip.schedule.now()
+        return part + bytes(2 * count - len(part))

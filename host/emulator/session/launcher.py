@@ -1,0 +1,53 @@
+"""Start a virtual board in its own process and give back where its serial port is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from host.emulator.errors import BoardError
+
+_ROOT = Path(__file__).resolve().parents[3]
+_PROMPT = "serial port: "
+
+
+@contextmanager
+def launch(elf: Path | str, wavs: Sequence[Path | str] = (), gap: float = 0.0, port: str = "tcp:0", json_file: Path | None = None,
+           until: str | None = None) -> Iterator[str]:
+    """Yields the address to give to pyserial ("socket://127.0.0.1:PORT" or a pty); the board ends with the block.
+
+    json_file receives the figures of the run at the end. Raises BoardError with the board's own sentence when it does not start, and
+    at the end of the block when the program has faulted meanwhile.
+    """
+    command = [sys.executable, "-m", "host.emulator", str(Path(elf).resolve()), *(str(Path(wav).resolve()) for wav in wavs),
+               "--port", port, "--gap", str(gap)]
+    command += ["--json", str(json_file.resolve())] if json_file else []
+    command += ["--until", until] if until else []
+    board = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert board.stdout is not None
+    try:
+        first = board.stdout.readline()
+        if not first.startswith(_PROMPT):
+            board.wait(timeout=30)
+            raise BoardError("the virtual board ended before it had a serial port")
+        yield first.removeprefix(_PROMPT).strip()
+    finally:
+        _end(board)
+
+
+def _end(board: subprocess.Popen[str]) -> None:
+    """Stop the board; when it had already stopped by itself on a fault, that is what the user must hear."""
+    faulted = (board.poll() or 0) > 0
+    if board.poll() is None:
+        board.terminate()
+    try:
+        _, errors = board.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        board.kill()
+        board.communicate()
+        return
+    if faulted and errors.strip():
+        raise BoardError(errors.strip().splitlines()[-1])

@@ -1,0 +1,322 @@
+"""The board's lines as records, read strictly: a line is one of ours in full, or HostError says what is wrong with it.
+
+Twin of firmware/lib/protocol; docs/protocol.md describes each record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Union
+
+from converter.spec import DetectorSpec
+
+MAX_LINE = 16384  # m-results of 640 scores (the MLPerf autoencoder) takes 5 KB
+PROTOCOL_VERSION = 1
+AUDIO_SAMPLES = 320  # most samples in one `audio` or `pcm` line
+QUIET_SAMPLES = 16000  # most samples of digital silence in one `quiet`
+
+
+class HostError(ValueError):
+    """A board or a file that cannot be used; the message says where, which rule, what came and how to mend it."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """m-ready: the reply is complete."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """e-[text]"""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """m-NAME or m-NAME-NUMBER, such as m-init-done and m-lap-us-123."""
+
+    name: str
+    value: int | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """m-KEY-[a,b,...]; the key is empty in m-[Expecting N bytes]."""
+
+    key: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A line of prose (help)."""
+
+    text: str
+
+
+Line = Union[Ready, Failure, Mark, Record, Text]
+
+_RECORD = re.compile(r"m-(?:([a-z]+(?:-[a-z]+)*)-)?\[([^\[\]]*)\]")
+_MARK = re.compile(r"m-([a-z]+(?:-[a-z]+)*)(?:-([0-9]{1,20}))?")
+_BUFFER = re.compile(r"m-buffer((?:-[0-9a-f]{2}){1,8})")
+_FAILURE = re.compile(r"e-\[(.*)\]")
+_NUMBER = re.compile(r"-?[0-9]{1,20}")
+
+
+def parse_line(raw: bytes) -> Line:
+    """One line without its \\r\\n as a record; raises HostError for what no board of ours sends.
+
+    >>> parse_line(b"m-lap-us-12"), parse_line(b"m-memory-[1,2,3,4]").fields
+    (Mark(name='lap-us', value=12), ('1', '2', '3', '4'))
+    """
+    if len(raw) > MAX_LINE or any(byte < 32 or byte > 126 for byte in raw):
+        raise HostError(f"the board sent {_shown(raw)}, which is no line of text; check port and speed (115200 8N1)")
+    text = raw.decode("ascii")
+    if text == "m-ready":
+        return Ready()
+    if found := _FAILURE.fullmatch(text):
+        return Failure(found[1])
+    if found := _BUFFER.fullmatch(text):
+        return Record("buffer", tuple(found[1][1:].split("-")))
+    if found := _RECORD.fullmatch(text):
+        return Record(found[1] or "", tuple(found[2].split(",")))
+    if found := _MARK.fullmatch(text):
+        return Mark(found[1], None if found[2] is None else int(found[2]))
+    if text.startswith(("m-", "e-")):
+        raise HostError(f"the board sent {_shown(raw)}, which is no record of the protocol; reset it or flash this project's firmware")
+    return Text(text)
+
+
+def _shown(raw: bytes) -> str:
+    return repr(raw if len(raw) <= 60 else raw[:57] + b"...")
+
+
+class _Fields:
+    """The fields of one record, taken one after the other; every surprise is a HostError that quotes the record."""
+
+    def __init__(self, record: Record, count: int | None = None) -> None:
+        self.record = record
+        self.rest = list(record.fields)
+        if count is not None and len(self.rest) != count:
+            raise self.error(f"wants {count} fields, got {len(self.rest)}")
+
+    def error(self, what: str) -> HostError:
+        shown = ",".join(self.record.fields)
+        return HostError(f"m-{self.record.key}-[{shown[:60]}]: {what}; board and host must be of one version")
+
+    def text(self) -> str:
+        if not self.rest:
+            raise self.error("a field is missing")
+        return self.rest.pop(0)
+
+    def number(self, low: int = 0, high: int = (1 << 32) - 1) -> int:
+        text = self.text()
+        if not _NUMBER.fullmatch(text) or not low <= int(text) <= high:
+            raise self.error(f"{text!r} is no number from {low} to {high}")
+        return int(text)
+
+    def hex(self, digits: int | None = None) -> bytes:
+        text = self.text()
+        if (digits is not None and len(text) != digits) or len(text) % 2 or not re.fullmatch("[0-9a-f]*", text):
+            raise self.error(f"{text[:20]!r} is not {digits or 'an even number of'} hex digits")
+        return bytes.fromhex(text)
+
+
+def signed(raw: bytes) -> tuple[int, ...]:
+    """Bytes as int8."""
+    return tuple(byte - 256 if byte > 127 else byte for byte in raw)
+
+
+@dataclass(frozen=True)
+class Audio:
+    """m-audio: the front end's numbers."""
+
+    sample_rate_hz: int
+    window_samples: int
+    step_samples: int
+    clip_samples: int
+    frames: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The reply to id%. labels, audio and detector are empty or None for a model without a front end."""
+
+    spec_id: str
+    model_id: str
+    model_name: str
+    version: str
+    engine: str
+    board: str
+    clock_hz: int
+    input_bytes: int
+    output_bytes: int
+    layers: int
+    labels: tuple[str, ...] = ()
+    audio: Audio | None = None
+    detector: DetectorSpec | None = None
+
+    @staticmethod
+    def of(records: Sequence[Record]) -> Identity:
+        by_key = {record.key: record for record in records}
+        missing = {"id", "firmware", "network"} - by_key.keys()
+        if missing or len(by_key) != len(records):
+            raise HostError(f"id%: the reply lacks or repeats {', '.join(sorted(missing)) or 'a record'}; flash this project's firmware")
+        ids, firmware, network = _Fields(by_key["id"], 3), _Fields(by_key["firmware"], 5), _Fields(by_key["network"], 3)
+        spec_id, model_id, model_name = ids.text(), ids.text(), ids.text()
+        version, protocol, engine, board, clock_hz = (
+            firmware.text(), firmware.number(), firmware.text(), firmware.text(), firmware.number(1_000_000, 10**9),
+        )
+        if protocol != PROTOCOL_VERSION:
+            raise HostError(f"the board speaks protocol {protocol}, this host {PROTOCOL_VERSION}; flash the firmware of this version")
+        sizes = network.number(1), network.number(1), network.number(1)
+        if "labels" not in by_key:
+            return Identity(spec_id, model_id, model_name, version, engine, board, clock_hz, *sizes)
+        if not {"audio", "detector"} <= by_key.keys():
+            raise HostError("id%: the reply names labels but lacks audio or detector; flash this project's firmware")
+        audio, detect = _Fields(by_key["audio"], 6), _Fields(by_key["detector"], 4)
+        try:
+            detector = DetectorSpec(detect.number(), detect.number(), detect.number(), detect.number())
+        except HostError:
+            raise
+        except ValueError as error:
+            raise detect.error(str(error)) from None
+        labels = by_key["labels"].fields
+        if len(labels) != sizes[1]:
+            raise HostError(f"id%: {len(labels)} labels for {sizes[1]} scores; flash this project's firmware")
+        numbers = [audio.number(1) for _ in range(6)]
+        return Identity(spec_id, model_id, model_name, version, engine, board, clock_hz, *sizes, labels, Audio(*numbers), detector)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """m-memory, all in bytes."""
+
+    flash: int
+    static_ram: int
+    arena: int
+    stack_high_water: int
+
+    @staticmethod
+    def of(record: Record) -> Memory:
+        fields = _Fields(record, 4)
+        return Memory(fields.number(), fields.number(), fields.number(), fields.number())
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """m-layer: one layer of a traced inference. crc32 is None where the engine cannot see the output."""
+
+    index: int
+    name: str
+    cycles: int
+    crc32: int | None
+
+    @staticmethod
+    def of(record: Record) -> LayerRun:
+        fields = _Fields(record, 4)
+        index, name, cycles = fields.number(), fields.text(), fields.number()
+        return LayerRun(index, name, cycles, None if fields.rest == ["none"] else int.from_bytes(fields.hex(8), "big"))
+
+
+@dataclass(frozen=True)
+class Slice:
+    """m-slice: the features of one frame of the clip."""
+
+    index: int
+    cycles: int
+    features: bytes
+
+    @staticmethod
+    def of(record: Record) -> Slice:
+        fields = _Fields(record, 3)
+        return Slice(fields.number(), fields.number(), fields.hex())
+
+
+@dataclass(frozen=True)
+class Features:
+    """m-features: the whole window, with the slices it was made of."""
+
+    crc32: int
+    cycles: int
+    ms: int
+    slices: tuple[Slice, ...]
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(part.features for part in self.slices)
+
+    @staticmethod
+    def of(record: Record, slices: Sequence[Slice]) -> Features:
+        fields = _Fields(record, 4)
+        size, crc32 = fields.number(), int.from_bytes(fields.hex(8), "big")
+        if size != sum(len(part.features) for part in slices) or [part.index for part in slices] != list(range(len(slices))):
+            raise fields.error("the slices before it do not add up to it")
+        return Features(crc32, fields.number(), fields.number(), tuple(slices))
+
+
+@dataclass(frozen=True)
+class Window:
+    """m-window: the features of a whole window, timed once."""
+
+    index: int
+    slices: int
+    cycles: int
+    ms: int
+
+    @staticmethod
+    def of(record: Record) -> Window:
+        fields = _Fields(record, 4)
+        return Window(*(fields.number() for _ in range(4)))
+
+
+@dataclass(frozen=True)
+class Run:
+    """m-run: the stage times of one run; `slice_*` is the first slice of `pre_*`, which holds `slices` of them."""
+
+    index: int
+    slices: int
+    slice_cycles: int
+    pre_cycles: int
+    infer_cycles: int
+    post_cycles: int
+    slice_ms: int
+    pre_ms: int
+    infer_ms: int
+    post_ms: int
+    stream_cycles: int | None = None  # the same inference by streaming, where the engine streams
+    stream_ms: int | None = None
+
+    @staticmethod
+    def of(record: Record) -> Run:
+        count = 12 if len(record.fields) == 12 else 10
+        fields = _Fields(record, count)
+        return Run(*(fields.number() for _ in range(count)))
+
+
+@dataclass(frozen=True)
+class Heard:
+    """m-heard: one inference while listening. scores are int8; word is a label's index or None; lost counts samples."""
+
+    index: int
+    frame: int
+    pre_cycles: int
+    infer_cycles: int
+    post_cycles: int
+    pre_ms: int
+    infer_ms: int
+    post_ms: int
+    scores: tuple[int, ...]
+    word: int | None
+    lost: int
+
+    @staticmethod
+    def of(record: Record, labels: int) -> Heard:
+        fields = _Fields(record, 11)
+        index, frame, *times = (fields.number() for _ in range(8))
+        scores, word, lost = signed(fields.hex(2 * labels)), fields.number(-1, labels - 1), fields.number()
+        return Heard(index, frame, times[0], times[1], times[2], times[3], times[4], times[5], scores, None if word < 0 else word, lost)

@@ -1,0 +1,266 @@
+"""The figures of `make bench`: cycles per stage on the virtual board beside the published records, sizes, and speeds of this machine."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from converter.audio.frontend import MicroFrontend
+from converter.convert import load, render, write_all
+from converter.run_folder import write_atomic
+from host.emulator.board import VirtualBoard
+from host.emulator.report import make_report
+from host.emulator.session.launcher import launch
+from host.firmware_build import build_bare, build_firmware
+from host.link.client import Board, connect
+from host.link.protocol import Heard, HostError
+from host.measure.image_size import ENGINE, FRONT_END, OTHER, SKETCH, part_sizes
+from host.measure.profile import made_up_audio, profile
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT = ROOT / "build" / "bench"
+RUNS = 100
+AUDIO_SECONDS = 60
+PARTS = {ENGINE: "engine", FRONT_END: "frontend", SKETCH: "sketch", OTHER: "other"}
+BEST_ELSEWHERE = {  # cycles on a Cortex-M4 with whoever reached them; measured as ../README.md says
+    "tinyconv_window_cycles": (2_046_000, "TFLM + CMSIS-NN -O2"),
+    "frontend_slice_cycles": (106_000, "TFLM micro front end -O2"),
+    "dscnn_window_cycles": (5_180_000, "X-CUBE-AI 9.0"),
+}
+
+
+HOPS = """\
+#include "board.h"
+#include "model_aot.h"
+
+volatile uint32_t done;
+static volatile int left = %d;
+static int8_t rows[MODEL_AOT_STREAM_HOP_BYTES];
+
+int main(void)
+{
+    board_init();  // turns the instruction cache on
+    for (model_aot_stream_start(); left > 0; left--) {
+        model_aot_stream_run(rows, 0);
+    }
+    for (done = 1;;) {
+        __asm__ volatile("wfi");
+    }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number by the key it has in build/bench.json, or None with the reason why it is not to be had here."""
+
+    key: str
+    value: float | None
+    note: str = ""
+
+
+def bench(console: Console, json_file: Path) -> None:
+    """Measure, print the table, write the JSON (flat keys; what is not available here is left out)."""
+    figures: list[Figure] = []
+    for part in (_tinyconv, _listening, _dscnn, _speeds):
+        with console.status(part.__name__.strip("_")):
+            figures += part()
+    console.print(_table(figures))
+    found = {f.key: f.value for f in figures if f.value is not None}
+    write_atomic(json_file, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+    console.print(f"{json_file}: cycles are modelled (virtual board), speeds are of this machine")
+
+
+def _tinyconv() -> Iterator[Figure]:
+    elf = build_firmware(None, OUT / "reference")
+    run_report = OUT / "emulator.json"
+    started = time.perf_counter()
+    with launch(elf, json_file=run_report) as port, Board(port) as board:
+        result = profile(board, RUNS)
+    seconds = time.perf_counter() - started
+    uncached = {stage.name: stage for stage in result.uncached}
+    for key, stage in (("tinyconv_window", "inference"), ("tinyconv_stream_hop", "inference (stream)"),
+                       ("frontend_slice", "pre (slice)"), ("frontend_window", "pre (window)"), ("post", "post")):
+        yield Figure(f"{key}_cycles", round(result.stage(stage).mean_cycles), f"mean of {result.stage(stage).n}")
+        yield Figure(f"{key}_cycles_uncached", round(uncached[stage].mean_cycles), f"mean of {uncached[stage].n}")
+    yield from _bounds("tinyconv_window", elf, _infer)
+    yield from _bounds("frontend_slice", elf, _features, unit=49)
+    yield from _hop_bounds()
+    yield Figure("flash_bytes", result.memory.flash, "whole image: start-up, protocol, front end, engine, model")
+    yield Figure("ram_bytes", result.memory.static_ram + result.memory.stack_high_water, "static RAM and deepest stack")
+    yield Figure("arena_bytes", result.memory.arena, "activations and scratch")
+    yield from _engine_size(elf)
+    instructions = json.loads(run_report.read_text())["instructions"]
+    yield Figure("emulator_instructions_per_second", round(instructions / seconds), "start of the process and serial line included")
+
+
+def _engine_size(elf: Path) -> Iterator[Figure]:
+    for size in part_sizes(elf):
+        key, note = PARTS[size.part], f"{size.part}; stack not counted"
+        yield Figure(f"{key}_flash_bytes", size.flash, note)
+        yield Figure(f"{key}_ram_bytes", size.ram, note)
+
+
+def _bounds(key: str, elf: Path, work: Callable[[Board, int], object], unit: int = 1) -> Iterator[Figure]:
+    """The cycle model's bounds (every load 1 or 2 cycles, a branch's refill 1 or 3) and the instructions of `work`."""
+    totals = []
+    for count in (1, 11):
+        report = OUT / "bounds.json"
+        with launch(elf, json_file=report) as port, Board(port) as board:
+            work(board, count)
+        totals.append(json.loads(report.read_text()))
+    yield from _bound_figures(key, totals[0], totals[1], 10 * unit, "by what ten more of it add to a run")
+
+
+def _bound_figures(key: str, few: Mapping[str, int], many: Mapping[str, int], units: int, note: str) -> Iterator[Figure]:
+    """What two reports of the virtual board differ by, for each of `units` pieces of work."""
+    for end in ("cycles_low", "cycles_high", "instructions"):
+        yield Figure(f"{key}_{end}", round((many[end] - few[end]) / units), note)
+
+
+def _hop_bounds() -> Iterator[Figure]:
+    """The same of a streaming hop, by a program that does nothing else: no command of the board runs hops alone."""
+    firmware = ROOT / "firmware"
+    reports = []
+    for count in (1, 11):
+        program = OUT / "hops.c"
+        write_atomic(program, (HOPS % count).encode())
+        sources = [program, firmware / "generated" / "model_aot.c", *sorted((firmware / "lib" / "nn").glob("*.c"))]
+        folders = [firmware / "generated", firmware / "lib" / "nn"]
+        board = VirtualBoard(build_bare(sources, OUT / "hops.elf", board_layer=True, flags=[f"-I{folder}" for folder in folders]))
+        if not board.run(1.0, functools.partial(_done, board)):
+            raise HostError("bench: the streaming hops did not end within 1 s of board time; remake firmware/generated by `make reference`")
+        reports.append(make_report(board).as_json())
+    yield from _bound_figures("tinyconv_stream_hop", reports[0], reports[1], 10, "by what ten more hops add to a run")
+
+
+def _done(board: VirtualBoard) -> bool:
+    return board.read_word(board.image.objects["done"].address) != 0
+
+
+def _infer(board: Board, count: int) -> None:
+    board.load_input(bytes(board.identity.input_bytes))
+    board.infer(count)
+
+
+def _features(board: Board, count: int) -> None:
+    board.load_pcm(made_up_audio(16000))
+    board.windows(count)
+
+
+def _listening() -> Iterator[Figure]:
+    """What 60 s at the microphone cost: all cycles the core is awake, so interrupts, serial poll and a record per inference count too."""
+    elf = build_firmware(None, OUT / "reference")
+    recording = OUT / "listening.wav"
+    with wave.open(str(recording), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(np.tile(made_up_audio(16000), AUDIO_SECONDS + 1).astype("<i2").tobytes())
+    for suffix, cache in (("", True), ("_uncached", False)):
+        begun, _ = _listen(elf, recording, 1, cache)
+        ended, heard = _listen(elf, recording, AUDIO_SECONDS * 25, cache)
+        slices, awake = 2 * (len(heard) - 1), ended["cycles_awake"] - begun["cycles_awake"]
+        note = f"mean of {slices} slices: all awake cycles, {awake:,} in all; inferences alone {_mean_inference(heard):,.0f} a hop"
+        yield Figure(f"listen_20ms_cycles{suffix}", round(awake / slices), note)
+        if cache:
+            yield from _bound_figures("listen_20ms", begun, ended, slices, "the same")
+        worst = max(item.pre_cycles // 2 + item.infer_cycles + item.post_cycles for item in heard[1:])
+        first = heard[0].pre_cycles // 2 + heard[0].infer_cycles + heard[0].post_cycles
+        yield Figure(f"listen_worst_slice_cycles{suffix}", worst, f"features, inference, decision; the first, on a whole window: {first:,}")
+
+
+def _listen(elf: Path, recording: Path, inferences: int, cache: bool) -> tuple[dict[str, int], list[Heard]]:
+    """(the virtual board's report from power-up, records)"""
+    report = OUT / "listening.json"
+    with launch(elf, [recording], json_file=report) as port, Board(port) as board:
+        board.cache(cache)
+        heard = list(board.listen(inferences))
+    return json.loads(report.read_text()), heard
+
+
+def _mean_inference(heard: list[Heard]) -> float:
+    return float(np.mean([item.infer_cycles for item in heard[1:]]))
+
+
+def _dscnn() -> Iterator[Figure]:
+    folder = Path(os.environ.get("KWS_MLPERF", ROOT.parent / "shared" / "data" / "mlperf_tiny"))
+    model = folder / "models" / "kws_ref_model.tflite"
+    if not model.is_file():
+        yield Figure("dscnn_window_cycles", None, "not available here: set KWS_MLPERF to the folder of MLPerf Tiny's models")
+        return
+    _convert(model, OUT / "dscnn")
+    elf = build_firmware(OUT / "dscnn", OUT / "dscnn_build")
+    with connect(str(elf)) as board:
+        result = profile(board, 5)
+    yield Figure("dscnn_window_cycles", round(result.stage("inference").mean_cycles), "MLPerf Tiny's kws_ref_model, mean of 5")
+    uncached = next(stage for stage in result.uncached if stage.name == "inference")
+    yield Figure("dscnn_window_cycles_uncached", round(uncached.mean_cycles), "mean of 5")
+    yield from _bounds("dscnn_window", elf, _infer)
+
+
+def _speeds() -> Iterator[Figure]:
+    pcm = np.tile(made_up_audio(16000), AUDIO_SECONDS)
+    front_end = MicroFrontend()
+    with _timed() as spent:
+        front_end.features(pcm)
+    yield Figure("features_times_real_time", round(AUDIO_SECONDS / spent[0]), "one core")
+    with _timed() as spent:
+        _convert(ROOT / "reference", OUT / "converted")
+    yield Figure("conversion_seconds", round(spent[0], 3), "reference/ to all generated files")
+    code = "from trainer.studies.training_speed import training_samples_per_second as speed; print(speed())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        yield Figure("training_samples_per_second", None, f"not available here: {done.stderr.strip().splitlines()[-1]}")
+    else:
+        yield Figure("training_samples_per_second", round(float(done.stdout)), "TinyConv, float")
+
+
+def _convert(model: Path, out: Path) -> None:
+    write_all(render(load(model)), out)
+
+
+@contextmanager
+def _timed() -> Iterator[list[float]]:
+    spent: list[float] = []
+    started = time.perf_counter()
+    yield spent
+    spent.append(time.perf_counter() - started)
+
+
+def _table(figures: list[Figure]) -> Table:
+    """One row per figure; fits in 80 columns."""
+    table = Table(title="bench", box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", pad_edge=False,
+                  padding=(0, 1, 0, 0))
+    table.add_column("figure", no_wrap=True)
+    for heading in ("value", "bounds", "uncached"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    values = {figure.key: figure.value for figure in figures}
+    for figure in figures:
+        if figure.key.endswith(("_uncached", "_low", "_high")):
+            continue
+        low, high = (values.get(f"{figure.key}_{end}") for end in ("low", "high"))
+        bounds = f"{_number(low)}..{_number(high)}" if low and high else ""
+        table.add_row(figure.key, _number(figure.value), bounds, _number(values.get(f"{figure.key}_uncached")))
+    missing = [f"{figure.key}: {figure.note}." for figure in figures if figure.value is None]
+    best = [f"Best elsewhere, {key}: {cycles:,} ({who})." for key, (cycles, who) in BEST_ELSEWHERE.items()]
+    table.caption = " ".join(missing + best)
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,}"

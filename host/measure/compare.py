@@ -1,0 +1,153 @@
+"""Inference time on this machine beside the board's: warmed up, synchronised, batch 1, with slowdown factors."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from converter.graph import Graph
+from converter.tflite.writer import write_tflite
+from host.link.expected import load_model, require_same
+from host.link.protocol import HostError
+
+WARMUP = 50
+TORCH_TIMEOUT_S = 300
+BOARD_RUNS = 100
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One engine. Empty us means it is not available here; note says why or how it was measured."""
+
+    engine: str
+    device: str
+    us: tuple[float, ...]
+    note: str = ""
+
+    @property
+    def median_us(self) -> float | None:
+        return statistics.median(self.us) if self.us else None
+
+
+def compare(run: Path, port: str | None = None, profile_json: Path | None = None, runs: int = 1000) -> list[Timing]:
+    """PyTorch (CPU, GPU) and tflite-runtime on this machine, then the board if a port or its profile is given."""
+    model = load_model(run)
+    timings = _torch(run, runs) if run.is_dir() else [Timing("PyTorch", "cpu", (), "not available: needs a run folder with its checkpoint")]
+    timings.append(tflite_timing(model.graph, runs))
+    if port is not None:
+        timings.append(_board(port, run))
+    elif profile_json is not None:
+        timings.append(_from_profile(profile_json, model.graph.model_id))
+    else:
+        timings.append(Timing("board", "board", (), "not asked: name --port or --profile"))
+    return timings
+
+
+def measure(call: Callable[[], object], runs: int) -> tuple[float, ...]:
+    """Microseconds of each call after a warm-up; the call itself must be synchronous."""
+    for _ in range(WARMUP):
+        call()
+    found = []
+    for _ in range(runs):
+        start = time.perf_counter_ns()
+        call()
+        found.append((time.perf_counter_ns() - start) / 1000)
+    return tuple(found)
+
+
+def _torch(run: Path, runs: int) -> list[Timing]:
+    """PyTorch lives in the trainer: another process measures it and answers in JSON."""
+    command = [sys.executable, "-m", "trainer.studies.torch_latency", str(run.resolve()), str(runs)]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TORCH_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return [Timing("PyTorch", "cpu", (), f"not available: no answer within {TORCH_TIMEOUT_S} s")]
+    if done.returncode:
+        return [Timing("PyTorch", "cpu", (), f"not available: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")]
+    found = [Timing(item["engine"], item["device"], tuple(item["us"]), "warmed up, synchronised") for item in json.loads(done.stdout)]
+    if all(timing.device != "gpu" for timing in found):
+        found.append(Timing("PyTorch", "gpu", (), "not available: no GPU here"))
+    return found
+
+
+def tflite_timing(graph: Graph, runs: int) -> Timing:
+    """int8 by tflite-runtime's default (fastest) kernels, one thread."""
+    try:
+        from tflite_runtime.interpreter import Interpreter
+    except ImportError:
+        return Timing("tflite-runtime", "cpu", (), "not available: the package tflite-runtime is not installed")
+    try:
+        interpreter = Interpreter(model_content=write_tflite(graph), num_threads=1)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        return Timing("tflite-runtime", "cpu", (), f"not available: {' '.join(str(error).split())[:100]}")
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.zeros(graph.tensors[graph.input].shape, np.int8))
+    return Timing("tflite-runtime, CPU, int8, 1 thread", "cpu", measure(interpreter.invoke, runs), "warmed up")
+
+
+def _board(port: str, run: Path) -> Timing:
+    from host.link.client import connect
+    from host.measure import profile as profiler
+
+    with connect(port) as board:
+        require_same(board.identity, load_model(run))
+        found = profiler.profile(board, BOARD_RUNS)
+    return _board_timing(found.to_json())
+
+
+def _from_profile(path: Path, model_id: str) -> Timing:
+    try:
+        raw = json.loads(path.read_text())
+        timing = _board_timing(raw)
+        measured = raw["identity"]["model_id"]
+    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        raise HostError(f"{path}: no profile of this project ({error}); make it with `python -m host profile --json`") from None
+    if measured != model_id:
+        raise HostError(f"{path}: of model {measured}, this run is {model_id}; profile the board with this model on it")
+    return timing
+
+
+def _board_timing(raw: dict[str, Any]) -> Timing:
+    stage = next(item for item in raw["stages"] if item["name"] == "inference")
+    identity = raw["identity"]
+    note = f"{'modelled, ' if raw['modelled'] else ''}mean of {stage['n']} runs by the cycle counter"
+    return Timing(f"{identity['board']}, engine {identity['engine']}, int8", "board", (float(stage["mean_us"]),), note)
+
+
+def table(timings: Sequence[Timing]) -> Table:
+    """Median times and how many times slower the board is than each."""
+    board = next((timing.median_us for timing in timings if timing.device == "board"), None)
+    shown = Table(title=f"one inference ({platform.machine()}, {platform.system()})", box=box.SIMPLE_HEAD, title_justify="left")
+    for heading in ("engine", "median\nus", "min\nus", "n", "board is\nslower by"):
+        shown.add_column(heading, justify="left" if heading == "engine" else "right", no_wrap=heading != "engine")
+    for t in timings:
+        median = t.median_us
+        factor = f"{board / median:.1f}x" if board and median and t.device != "board" else ""
+        cells = (f"{median:.1f}", f"{min(t.us):.1f}", str(len(t.us))) if median is not None else ("-", "-", "0")
+        shown.add_row(f"{t.engine}: {t.note}", *cells, factor)
+    return shown
+
+
+def to_json(timings: Sequence[Timing]) -> dict[str, Any]:
+    board = next((timing.median_us for timing in timings if timing.device == "board"), None)
+    rows = []
+    for t in timings:
+        median = t.median_us
+        row = {**asdict(t), "us": None, "n": len(t.us), "median_us": median}
+        row |= {"min_us": min(t.us), "max_us": max(t.us)} if t.us else {}
+        row["slowdown_of_board"] = board / median if board and median and t.device != "board" else None
+        rows.append(row)
+    return {"timings": rows}

@@ -1,0 +1,150 @@
+"""One input through the board, and the same through the host's reference, layer by layer."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from converter import reference
+from converter.audio.frontend import MicroFrontend, quantize_features
+from converter.audio.wav import read_wav
+from host.link.client import Board
+from host.link.expected import Model, require_same
+from host.link.protocol import HostError, LayerRun
+
+Int8 = NDArray[np.int8]
+RAW_SUFFIXES = (".npy", ".bin")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A layer on the board beside the same layer on the host."""
+
+    board: LayerRun
+    host_crc32: int
+
+    @property
+    def equal(self) -> bool | None:
+        return None if self.board.crc32 is None else self.board.crc32 == self.host_crc32
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The board's scores for one input. features_equal and layers need a model to compare with."""
+
+    labels: tuple[str, ...]
+    output: tuple[int, ...]
+    results: tuple[float, ...]
+    features_equal: bool | None
+    layers: tuple[LayerRun, ...]
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def best(self) -> str:
+        return self.labels[max(range(len(self.output)), key=lambda index: (self.output[index], -index))]
+
+    @property
+    def differences(self) -> int:
+        return sum(pair.equal is False for pair in self.comparisons) + (self.features_equal is False)
+
+
+def read_input(path: Path, size: int) -> Int8:
+    """An int8 network input from a .npy or raw .bin file; raises HostError for any other type or size."""
+    if not path.is_file():
+        raise HostError(f"{path}: no such file; name a .npy or .bin of the network's int8 input")
+    if path.suffix == ".npy":
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise HostError(f"{path}: no readable .npy ({str(error).splitlines()[0]}); save an int8 array with numpy.save") from None
+        if not isinstance(values, np.ndarray) or values.dtype != np.int8:
+            raise HostError(f"{path}: must hold int8, got {getattr(values, 'dtype', type(values).__name__)}; quantize it first")
+        data: Int8 = values.reshape(-1)
+    else:
+        data = np.frombuffer(path.read_bytes(), np.int8)
+    if data.size != size:
+        raise HostError(f"{path}: the network wants {size} bytes, got {data.size}")
+    return data
+
+
+def infer(board: Board, path: Path, model: Model | None = None) -> Answer:
+    """A recording (its first clip, features made on the board) or an int8 input file through the board."""
+    if model is not None:
+        require_same(board.identity, model)
+    identity = board.identity
+    features_equal = None
+    if path.suffix in RAW_SUFFIXES:
+        values = read_input(path, identity.input_bytes)
+        board.load_input(values.tobytes())
+    else:
+        if identity.audio is None:
+            raise HostError(f"{path}: the model on the board has no front end; give its int8 input as .npy or .bin")
+        pcm = read_wav(path)[:identity.audio.clip_samples]
+        board.load_pcm(pcm)
+        found = board.features()
+        values = np.frombuffer(found.data, np.int8)
+        if model is not None and model.spec is not None:
+            padded = np.concatenate([pcm, np.zeros(identity.audio.clip_samples - len(pcm), np.int16)])
+            own = quantize_features(MicroFrontend(model.spec.features).process(padded), model.spec.features)
+            features_equal = own.tobytes() == found.data
+    results = board.infer().results
+    layers, output = board.layers()
+    labels = identity.labels or tuple(str(index) for index in range(identity.output_bytes))
+    comparisons = () if model is None else compare_layers(model, values, layers)
+    return Answer(labels, output, results, features_equal, tuple(layers), comparisons)
+
+
+def compare_layers(model: Model, values: Int8, layers: list[LayerRun]) -> tuple[Comparison, ...]:
+    """CRC of every layer's output on the host beside the board's."""
+    if len(layers) != len(model.graph.layers):
+        raise HostError(f"the board traced {len(layers)} layers, {model.path} has {len(model.graph.layers)}; flash that model again")
+    tensors = reference.run(model.graph, values.reshape(model.graph.tensors[model.graph.input].shape))
+    own = [zlib.crc32(tensors[layer.output].tobytes()) for layer in model.graph.layers]
+    return tuple(Comparison(board, host) for board, host in zip(layers, own, strict=True))
+
+
+def layer_table(answer: Answer, clock_hz: int) -> Table:
+    """Cycles of each layer and, with a model, whether its output equals the host's."""
+    table = Table(title="layers")
+    for heading in ("#", "layer", "cycles", "us", "CRC-32 board", "CRC-32 host", "equal"):
+        table.add_column(heading, justify="left" if heading in ("layer", "equal") else "right")
+    pairs = answer.comparisons or [None] * len(answer.layers)
+    for layer, pair in zip(answer.layers, pairs, strict=True):
+        seen = "not visible" if layer.crc32 is None else f"{layer.crc32:08x}"
+        host = "" if pair is None else f"{pair.host_crc32:08x}"
+        equal = "" if pair is None else {True: "yes", False: "NO", None: "not seen"}[pair.equal]
+        table.add_row(str(layer.index), layer.name, f"{layer.cycles:,}", f"{layer.cycles * 1e6 / clock_hz:.1f}", seen, host, equal)
+    return table
+
+
+def show(answer: Answer, clock_hz: int, console: Console, layers: bool) -> None:
+    """Scores, the best label, with `layers` the layers."""
+    for label, raw, value in zip(answer.labels, answer.output, answer.results, strict=True):
+        console.print(f"{label:>12} {value:7.3f} ({raw:4d})", highlight=False)
+    console.print(f"best: {answer.best}")
+    if layers:
+        console.print(layer_table(answer, clock_hz))
+    if answer.features_equal is not None:
+        console.print(f"features equal to the host's: {'yes' if answer.features_equal else 'NO'}")
+
+
+def to_json(answer: Answer) -> dict[str, Any]:
+    return {**asdict(answer), "best": answer.best, "differences": answer.differences}
+
+
+def first_difference(answer: Answer) -> str:
+    """Where board and host part, in one sentence."""
+    if answer.features_equal is False:
+        return "the board's features differ from the host's"
+    for pair in answer.comparisons:
+        if pair.equal is False:
+            return (f"layer {pair.board.index} ({pair.board.name}) is the first that differs: CRC-32 {pair.board.crc32:08x} on the board, "
+                    f"{pair.host_crc32:08x} on the host")
+    return "no difference"

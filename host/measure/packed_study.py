@@ -1,0 +1,153 @@
+"""What few bits and zeros save on the board: the reference model with its weights cut, built and run at each width and sparsity.
+
+Costs only: cutting the weights of a finished network says nothing about accuracy, which docs/compression.md measures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.aot.kernels.weight_tables import engine_kernels, stored
+from converter.convert import load, render, write_all
+from converter.graph import Conv2D, FullyConnected, Graph, Layer, QuantParams
+from converter.run_folder import write_atomic
+from converter.tflite.writer import write_tflite
+from host.firmware_build import build_firmware
+from host.link.client import connect
+from host.link.expected import REFERENCE, load_model
+from host.link.protocol import HostError
+from host.measure.image_size import ENGINE, part_sizes
+from host.measure.model_figures import same_on_board
+from host.measure.profile import profile
+
+Int8 = NDArray[np.int8]
+BITS = (8, 6, 4, 3, 2)
+SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+SPARSITIES_4_BITS = (0.5, 0.7, 0.9)
+RUNS, INPUTS = 3, 3
+
+
+@dataclass(frozen=True)
+class Point:
+    """Figures of one network: bytes of the engine with its model, cycles of a window and of a 40 ms hop, per layer form, bytes, cycles."""
+
+    model_id: str
+    bits: int
+    sparsity: float
+    forms: list[str]
+    constants: list[int]
+    engine_flash: int
+    engine_ram: int
+    image_flash: int
+    window_cycles: int
+    window_cycles_uncached: int
+    hop_cycles: int
+    layer_cycles: list[int]
+    int4_tflite: int
+
+
+def cut(graph: Graph, bits: int, sparsity: float) -> Graph:
+    """The same TinyConv with `bits` bits of weights and hidden activations; of the dense layer the smallest share of weights is zero."""
+    hidden = 1 << bits
+
+    def stretched(quant: QuantParams, factor: float) -> QuantParams:
+        return replace(quant, scales=tuple(float(np.float32(scale * factor)) for scale in quant.scales)) if factor != 1 else quant
+
+    def layer_of(layer: Layer) -> Layer:
+        if isinstance(layer, Conv2D):
+            weights, step = _few(layer.weights_ohwi, bits)
+            return replace(layer, weights_ohwi=weights, weight_quant=stretched(layer.weight_quant, step))
+        if isinstance(layer, FullyConnected):
+            weights, step = _few(_strongest(layer.weights_oi, sparsity), bits)
+            return replace(layer, weights_oi=weights, weight_quant=stretched(layer.weight_quant, step))
+        return layer
+
+    between = {layer.output for layer in graph.layers[:-2]}  # all that dense layer and softmax do not write
+    tensors = [replace(t, quant=replace(stretched(t.quant, 255 / (hidden - 1)), zero_points=(128 - hidden,))) if i in between else t
+               for i, t in enumerate(graph.tensors)]
+    return replace(graph, tensors=tuple(tensors), layers=tuple(map(layer_of, graph.layers)))
+
+
+def _few(weights: Int8, bits: int) -> tuple[Int8, float]:
+    """(weights of so many bits, the step in old ones): of 40 steps the one of least squared error, as `trainer quantize` chooses them."""
+    if bits == 8:
+        return weights, 1.0
+    top = (1 << (bits - 1)) - 1
+
+    def cut_to(step: float) -> NDArray[np.float64]:
+        whole: NDArray[np.float64] = np.clip(np.rint(weights / step), -top, top)
+        return whole
+
+    steps = [127 * share / (40 * top) for share in range(1, 41)]
+    best = min(steps, key=lambda step: float(np.square(cut_to(step) * step - weights).sum()))
+    return cut_to(best).astype(np.int8), best
+
+
+def _strongest(weights: Int8, sparsity: float) -> Int8:
+    order = np.argsort(np.abs(weights.astype(np.int64)).ravel(), kind="stable")[:round(sparsity * weights.size)]
+    kept = weights.copy().ravel()
+    kept[order] = 0
+    return kept.reshape(weights.shape)
+
+
+def measure(graph: Graph, bits: int, sparsity: float, folder: Path) -> Point:
+    """Build the network's image, run it on a virtual board, and compare every layer with the reference; HostError where one differs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "model.tflite"
+    file.write_bytes(write_tflite(graph))
+    write_all(render(load(file)), folder / "firmware")
+    elf = build_firmware(folder / "firmware", folder / "build")
+    model = load_model(file)
+    rng = np.random.default_rng(1)
+    with connect(str(elf)) as board:
+        for _ in range(INPUTS):
+            if not same_on_board(board, model, rng.integers(-128, 128, graph.tensors[graph.input].shape).astype(np.int8)):
+                raise HostError(f"{folder.name}: a layer on the board differs from the reference")
+        found = profile(board, RUNS)
+        clock_mhz = board.identity.clock_hz / 1e6
+    window, uncached, hop = (round(stage.min_us * clock_mhz) for stage in (
+        found.stage("inference"), next(s for s in found.uncached if s.name == "inference"), found.stage("inference (stream)")))
+    kept = [stored(kernel) for kernel in engine_kernels(graph) if kernel]
+    engine = next(part for part in part_sizes(elf) if part.part == ENGINE)
+    return Point(
+        model_id=graph.model_id, bits=bits, sparsity=sparsity, forms=[form for form, _ in kept], constants=[size for _, size in kept],
+        engine_flash=engine.flash, engine_ram=engine.ram, image_flash=found.memory.flash, window_cycles=window,
+        window_cycles_uncached=uncached, hop_cycles=hop, layer_cycles=[layer.cycles for layer in found.layers],
+        int4_tflite=len(write_tflite(graph, int4=True)))
+
+
+def plan() -> list[tuple[int, float]]:
+    """(bits, sparsity) of the table's rows."""
+    return [(bits, 0.0) for bits in BITS] + [(8, s) for s in SPARSITIES] + [(4, s) for s in SPARSITIES_4_BITS]
+
+
+def points(out: Path, tell: Callable[[str], None] = lambda _: None) -> Iterator[Point]:
+    """Every width, then every sparsity; what OUT holds already is not measured again."""
+    whole = load(REFERENCE).graph
+    for bits, sparsity in plan():
+        name, graph = f"bits{bits}_zeros{round(100 * sparsity)}", cut(whole, bits, sparsity)
+        tell(name)
+        file = out / f"{name}.json"
+        if file.is_file() and (old := json.loads(file.read_text()))["model_id"] == graph.model_id:
+            yield Point(**old)
+            continue
+        point = measure(graph, bits, sparsity, out / name)
+        write_atomic(file, (json.dumps(asdict(point), indent=1) + "\n").encode())
+        yield point
+
+
+def markdown(found: list[Point]) -> str:
+    """The table of docs/packed.md."""
+    lines = ["| bits | zeros in the dense layer | convolution, dense stored as | their constants, B | engine with model: flash, B | RAM, B "
+             "| window, cycles | uncached | 40 ms hop | dense layer alone | int4 .tflite, B |", "|" + "---|" * 11]
+    for p in found:
+        lines.append(f"| {p.bits} | {p.sparsity:.0%} | {', '.join(p.forms[:2])} | {p.constants[0]:,} + {p.constants[1]:,} "
+                     f"| {p.engine_flash:,} | {p.engine_ram:,} | {p.window_cycles:,} | {p.window_cycles_uncached:,} "
+                     f"| {p.hop_cycles:,} | {p.layer_cycles[-2]:,} | {p.int4_tflite:,} |")
+    return "\n".join(lines) + "\n"

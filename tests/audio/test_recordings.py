@@ -1,0 +1,183 @@
+"""Recordings: what is read bit for bit, what is converted on request, and what is refused in one sentence."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from frontend.signals import golden_pcm, whole
+
+from converter.audio.wav import read_wav
+from converter.graph import ConvertError
+from trainer.data import torchaudio_cpu
+from trainer.data.recordings import convert_pcm, convert_recording, read_pcm, resample, to_int16, write_wav
+from trainer.errors import TrainerError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(path: Path, samples: object, rate: int = 16000, subtype: str = "PCM_16", form: str | None = None) -> Path:
+    soundfile.write(path, samples, rate, subtype=subtype, format=form)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".WAV"])
+def test_deployed_format_is_read_bit_for_bit(tmp_path: Path, suffix: str) -> None:
+    pcm = golden_pcm(16000)
+    file = write(tmp_path / f"one{suffix}", pcm)
+    for read in (read_wav, read_pcm, convert_pcm):
+        assert read(file).tolist() == pcm.tolist()
+
+
+def test_long_recordings_are_read_whole(tmp_path: Path) -> None:
+    pcm = np.resize(golden_pcm(16000), 3 * 65536)
+    assert np.array_equal(read_pcm(write(tmp_path / "long.flac", pcm)), pcm)
+
+
+@pytest.mark.parametrize(("rate", "channels", "subtype", "found"), [
+    (8000, 1, "PCM_16", "8000 Hz, mono, PCM_16"), (44100, 1, "PCM_16", "44100 Hz"), (16000, 2, "PCM_16", "stereo"),
+    (16000, 1, "FLOAT", "FLOAT"), (16000, 1, "PCM_24", "PCM_24"), (16000, 1, "PCM_U8", "PCM_U8"), (16000, 9, "PCM_16", "9 channels"),
+])
+def test_another_format_is_refused_with_what_was_found(tmp_path: Path, rate: int, channels: int, subtype: str, found: str) -> None:
+    file = write(tmp_path / "other.wav", np.zeros((rate, channels)), rate, subtype)
+    with pytest.raises(TrainerError) as caught:
+        read_pcm(file)
+    assert found in str(caught.value) and "\n" not in str(caught.value)
+
+
+def _cut_off(file: Path) -> None:
+    write(file, golden_pcm(16000))
+    file.write_bytes(file.read_bytes()[:9001])
+
+
+def _nan(file: Path) -> None:
+    write(file, np.full(16000, np.nan), subtype="FLOAT")
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "empty file": lambda file: file.write_bytes(b""), "text": lambda file: file.write_text("not audio, but some text\n" * 40),
+    "header only": lambda file: file.write_bytes(b"RIFF\x24\x00\x00\x00WAVEfmt "),
+    "no samples": lambda file: write(file, np.zeros(0, np.int16)),
+    "cut off": _cut_off, "a folder": lambda file: file.mkdir(), "missing": lambda file: None, "NaN": _nan,
+    "8 kHz": lambda file: write(file, np.zeros(8000, np.int16), 8000), "an AIFF": lambda file: write(file, golden_pcm(1600), form="AIFF"),
+    "nine channels": lambda file: write(file, np.zeros((1600, 9), np.int16)),
+    "too long": lambda file: write(file, np.zeros(16000 * 12, np.int16)),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_recordings_are_refused_in_one_sentence(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "broken.wav"
+    BROKEN[kind](file)
+    for read in (read_pcm, convert_pcm):
+        with pytest.raises(TrainerError) as caught:
+            read(file, max_seconds=10)
+        message = str(caught.value)
+        assert message.startswith(f"{file}: ") and "\n" not in message and "; " in message
+    with pytest.raises(ConvertError):
+        read_wav(file, max_seconds=10)
+
+
+def test_other_refusals(tmp_path: Path) -> None:
+    short = write(tmp_path / "short.wav", golden_pcm(479))
+    with pytest.raises(TrainerError, match=r"too short, needs at least 480 samples \(30 ms\), got 479"):
+        read_pcm(short, min_samples=480)
+    assert len(read_pcm(short)) == 479
+    other = tmp_path / "speech.mp3"
+    other.write_bytes(short.read_bytes())
+    with pytest.raises(TrainerError, match=r"must be a \.wav or \.flac file, got `\.mp3`"):
+        read_pcm(other)
+    odd = write(tmp_path / "odd.wav", np.zeros(96001), 96001)
+    with pytest.raises(TrainerError, match="simple ratio to 16000 Hz, got 96001 Hz"):
+        convert_pcm(odd)
+
+
+def test_cut_off_flac_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "cut.flac", whole(np.random.default_rng(1).normal(size=32000) * 5000))
+    file.write_bytes(file.read_bytes()[:20000])
+    with pytest.raises(TrainerError, match=r"cut\.flac: "):
+        read_pcm(file)
+
+
+def test_damaged_recordings_never_crash_hang_or_trace() -> None:
+    command = [sys.executable, str(ROOT / "tests/support/frontend/fuzz_recordings.py"), "20261", "1000"]
+    where = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=where, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 1000  # most are refused; what decodes in spite of the damage is sound
+
+
+@pytest.mark.parametrize("rate", [22050, 32000, 44100, 48000, 96000])
+def test_conversion_keeps_speech_and_drops_what_cannot_be_kept(tmp_path: Path, rate: int) -> None:
+    time = np.arange(rate) / rate
+    kept, dropped = 0.4 * np.sin(2 * math.pi * 1000 * time), 0.4 * np.sin(2 * math.pi * 10000 * time)
+    stereo = np.stack([kept + dropped, kept - dropped / 2], axis=1)
+    pcm = convert_pcm(write(tmp_path / "in.wav", stereo, rate, "FLOAT"))
+    expected = 0.4 * 32768 * np.sin(2 * math.pi * 1000 * np.arange(16000) / 16000)
+    assert len(pcm) == 16000
+    assert np.abs(pcm - expected)[200:-200].max() < 20
+
+
+def test_conversion_of_a_folder_keeps_its_shape(tmp_path: Path) -> None:
+    (tmp_path / "in" / "yes").mkdir(parents=True)
+    write(tmp_path / "in" / "yes" / "a.flac", np.zeros((48000, 2)), 48000, "PCM_24")
+    write(tmp_path / "in" / "b.wav", golden_pcm(800))
+    written = convert_recording(tmp_path / "in", tmp_path / "out")
+    assert [file.relative_to(tmp_path / "out").as_posix() for file in written] == ["b.wav", "yes/a.wav"]
+    assert read_pcm(written[0]).tolist() == golden_pcm(800).tolist() and len(read_pcm(written[1])) == 16000
+    with pytest.raises(TrainerError, match="must not be overwritten by its own conversion"):
+        convert_recording(tmp_path / "in" / "b.wav", tmp_path / "in")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(TrainerError, match=r"must hold \.wav or \.flac files"):
+        convert_recording(tmp_path / "nothing", tmp_path / "new")
+
+
+def test_written_recordings_read_back(tmp_path: Path) -> None:
+    write_wav(tmp_path / "new" / "one.wav", golden_pcm(4000))
+    assert read_pcm(tmp_path / "new" / "one.wav").tolist() == golden_pcm(4000).tolist()
+    assert to_int16(np.array([-32768, -1, 0, 1, 32767]) / 32768).tolist() == [-32768, -1, 0, 1, 32767]
+
+
+def test_torchaudio_works_beside_cpu_only_torch() -> None:
+    import torch
+
+    torchaudio = torchaudio_cpu.load()
+    assert torchaudio.__version__.split("+")[0] == torchaudio_cpu.VERSION
+    transforms, signal = torchaudio.transforms, torch.sin(torch.arange(16000) * 2 * math.pi * 1000 / 16000)
+    shape = {"n_fft": 512, "win_length": 480, "hop_length": 320, "center": False}
+    mel = transforms.MelSpectrogram(16000, n_mels=40, f_min=125.0, f_max=7500.0, **shape)(signal)
+    assert mel.shape == (40, 49)
+    low, high = (2595 * math.log10(1 + edge / 700) for edge in (125, 7500))
+    hertz = 700 * (10 ** (np.linspace(low, high, 42) / 2595) - 1)
+    assert abs(float(hertz[1:-1][int(mel.mean(1).argmax())]) - 1000) < 60
+    mfcc = transforms.MFCC(16000, n_mfcc=13, melkwargs={"n_mels": 40, "f_min": 125.0, "f_max": 7500.0, **shape})(signal)
+    assert mfcc.shape == (13, 49) and bool(torch.isfinite(mfcc).all())
+    torch.manual_seed(0)
+    ones = torch.ones(1, 40, 49)
+    for mask, axis in ((transforms.FrequencyMasking(8), 2), (transforms.TimeMasking(10), 1)):
+        widths = [int((mask(ones) == 0).all(axis).sum()) for _ in range(30)]
+        assert 4 < max(widths) <= 10 and len(set(widths)) > 3
+    assert len(transforms.Resample(48000, 16000)(torch.zeros(4800))) == 1600
+    tone = np.sin(2 * math.pi * 440 * np.arange(48000) / 48000)
+    assert np.abs(resample(tone, 48000, 16000) - tone[::3])[100:-100].max() < 1e-4
+
+
+def test_torchaudio_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torchaudio", raising=False)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.9.1+cpu")
+    with pytest.raises(TrainerError, match=r"version 2\.11\.0 is needed, got 2\.9\.1"):
+        torchaudio_cpu.load()
+
+
+def test_torchaudio_loads_from_several_threads_at_once() -> None:
+    code = ("from concurrent.futures import ThreadPoolExecutor\nfrom trainer.data.torchaudio_cpu import load\n"
+            "with ThreadPoolExecutor(8) as pool: print(all(hasattr(m, 'transforms') for m in pool.map(lambda _: load(), range(8))))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True", done.stderr

@@ -1,0 +1,247 @@
+"""A board that answers nothing or nonsense, resets, disappears, or is in use: one sentence each, no traceback, no hang."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import serial
+from serial.tools import list_ports
+from serial.tools.list_ports_common import ListPortInfo
+
+from host.link.client import Board, find_port
+from host.link.protocol import MAX_LINE, HostError
+
+NAME = b"m-name-dut-[board]\r\nm-ready\r\n"
+ID = (b"m-id-[aaaaaaaaaaaa,bbbbbbbbbbbb,tiny]\r\nm-firmware-[0.1.0,1,aot,board,64000000]\r\nm-network-[8,4,2]\r\n"
+      b"m-labels-[silence,unknown,yes,stop]\r\nm-audio-[16000,480,320,16000,49,40]\r\nm-detector-[2,8,180,50]\r\nm-ready\r\n")
+BOOT = b"m-timestamp-mode-performance\r\nm-lap-us-5\r\nm-init-done\r\nm-ready\r\n"
+
+
+class Peer:
+    """A TCP peer that answers commands by a script: bytes per command, None to hang up."""
+
+    def __init__(self, answer: Callable[[bytes], bytes | None]) -> None:
+        self.answer = answer
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"socket://127.0.0.1:{self.server.getsockname()[1]}"
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        try:
+            line, _ = self.server.accept()
+            line.settimeout(30)
+            waiting = b""
+            while chunk := line.recv(4096):
+                waiting += chunk
+                while b"%" in waiting:
+                    command, _, waiting = waiting.partition(b"%")
+                    reply = self.answer(command)
+                    if reply is None:
+                        line.close()
+                        return
+                    line.sendall(reply)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        self.server.close()
+        self.thread.join(timeout=5)
+
+
+@pytest.fixture
+def peer() -> Iterator[Callable[[Callable[[bytes], bytes | None]], str]]:
+    peers: list[Peer] = []
+
+    def start(answer: Callable[[bytes], bytes | None]) -> str:
+        peers.append(Peer(answer))
+        return peers[-1].url
+
+    yield start
+    for one in peers:
+        one.close()
+
+
+Start = Callable[[Callable[[bytes], bytes | None]], str]
+
+
+def polite(replies: dict[bytes, bytes | None]) -> Callable[[bytes], bytes | None]:
+    """Answers name and id as a board does, and the rest from `replies` by the command's first word."""
+    known: dict[bytes, bytes | None] = {b"": b"m-ready\r\n", b"stop": b"m-ready\r\n", b"name": NAME, b"id": ID, **replies}
+    return lambda command: known.get(command.split(b" ")[0], b"e-[Unknown command: x]\r\nm-ready\r\n")
+
+
+def refused(call: Callable[[], object]) -> str:
+    with pytest.raises(HostError) as caught:
+        call()
+    text = str(caught.value)
+    assert text and "\n" not in text and len(text) < 300
+    return text
+
+
+def test_silent_board(peer: Start) -> None:
+    assert "no answer to name% within 0.5 s" in refused(lambda: Board(peer(lambda _: b""), timeout_s=0.5))
+
+
+def test_noise_instead_of_lines(peer: Start) -> None:
+    noise = random.Random(1).randbytes(2 * MAX_LINE).replace(b"\n", b"")
+    assert "without an end of line" in refused(lambda: Board(peer(lambda _: noise), timeout_s=5))
+
+
+def test_another_program_that_speaks_lines(peer: Start) -> None:
+    assert "no answer to name%" in refused(lambda: Board(peer(lambda _: b"hello world\r\n"), timeout_s=0.5))
+
+
+def test_boot_lines_before_the_name_are_no_reset(peer: Start) -> None:
+    with Board(peer(polite({b"": BOOT + b"garb\xffage\r\nm-ready\r\n"}))) as board:
+        assert board.identity.model_id == "bbbbbbbbbbbb"
+
+
+@pytest.mark.parametrize(("reply", "says"), [
+    (BOOT, "the board reset during memory%"),
+    (None, "the board disappeared during memory%"),
+    (b"m-memory-[1,2,3]\r\nm-ready\r\n", "wants 4 fields, got 3"),
+    (b"m-memory-[1,2,3,x]\r\nm-ready\r\n", "'x' is no number"),
+    (b"m-memory-[1,2,3,4\r\nm-ready\r\n", "no record of the protocol"),
+    (b"m-memory-[1,2,\xff,4]\r\nm-ready\r\n", "no line of text"),
+    (b"m-" + b"x" * 2 * MAX_LINE + b"\r\nm-ready\r\n", "end of line"),
+    (b"m-ready\r\n", "wants one memory record, got 0"),
+    (b"m-memory-[1,2,3,4]\r\nm-memory-[1,2,3,4]\r\nm-ready\r\n", "got 2"),
+    (b"hello\r\nm-ready\r\n", "unexpected Text"),
+    (b"e-[broken]\r\nm-ready\r\n", "answers memory% with: broken"),
+    (b"m-" + b"x" * 9000 + b"\r\nm-ready\r\n", "unexpected Mark"),
+    (b"m-memory-[1,2,3,4]\r\n", "no answer to memory% within"),
+])
+def test_bad_replies(peer: Start, reply: bytes | None, says: str) -> None:
+    with Board(peer(polite({b"memory": reply})), timeout_s=1) as board:
+        assert says in refused(board.memory)
+
+
+@pytest.mark.parametrize("change", [(b"m-firmware-[0.1.0,1", b"m-firmware-[0.1.0,2"), (b"m-network-[8,4,2]\r\n", b""),
+                                    (b"m-detector-[2,8", b"m-detector-[0,8"), (b"unknown,", b""), (b"49,40]", b"49]"),
+                                    (b"m-id-[", b"m-id-[x,")])
+def test_bad_identities(peer: Start, change: tuple[bytes, bytes]) -> None:
+    assert refused(lambda: Board(peer(polite({b"id": ID.replace(*change)})), timeout_s=1))
+
+
+def test_lost_run_records(peer: Start) -> None:
+    run = b"m-run-[%d,2,1,1,1,1,0,0,0,0]\r\n"
+    with Board(peer(polite({b"runs": run % 0 + run % 2 + b"m-ready\r\n"}))) as board:
+        assert "record 1 was lost" in refused(lambda: board.runs(3))
+    with Board(peer(polite({b"runs": run % 0 + b"m-ready\r\n"}))) as board:
+        assert "1 records came, 3 were asked for" in refused(lambda: board.runs(3))
+
+
+def test_load_that_never_completes(peer: Start) -> None:
+    with Board(peer(polite({b"db": b"m-ready\r\n"}))) as board:
+        assert "the board waits for more" in refused(lambda: board.load_input(bytes(8)))
+        assert "wants 8 bytes, got 9" in refused(lambda: board.load_input(bytes(9)))
+
+
+def test_infer_with_missing_times(peer: Start) -> None:
+    with Board(peer(polite({b"infer": b"m-lap-us-1\r\nm-results-[0.1,0.2,0.3,0.4]\r\nm-ready\r\n"}))) as board:
+        assert "1 times and 4 results" in refused(board.infer)
+
+
+def test_features_with_a_wrong_crc(peer: Start) -> None:
+    reply = b"m-slice-[0,1,00ff]\r\nm-features-[2,00000000,1,1]\r\nm-ready\r\n"
+    with Board(peer(polite({b"features": reply}))) as board:
+        assert "CRC differs" in refused(board.features)
+
+
+def test_random_replies_fixed_seed(peer: Start) -> None:
+    """Random damage to good replies: an answer or one sentence, within the time-out."""
+    generator = random.Random(7)
+    good = b"m-layer-[0,conv,10,0123abcd]\r\nm-layer-[1,dense,10,none]\r\nm-output-[00017f80]\r\nm-ready\r\n"
+
+    def answer(_: bytes) -> bytes:
+        reply = bytearray(good)
+        for _time in range(generator.randrange(4)):
+            where = generator.randrange(len(reply))
+            reply[where:where + generator.randrange(3)] = generator.randbytes(generator.randrange(3))
+        return bytes(reply) + b"\r\nm-ready\r\n"  # even a damaged end is followed by a whole one
+
+    base = polite({})
+    outcomes = set()
+    with Board(peer(lambda command: answer(command) if command == b"layers" else base(command)), timeout_s=5) as board:
+        for _ in range(200):
+            try:
+                board.layers()
+                outcomes.add("answer")
+            except HostError as error:
+                outcomes.add("sentence")
+                assert "\n" not in str(error)
+    assert outcomes == {"answer", "sentence"}
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert "nobody listens there" in refused(lambda: Board(f"socket://127.0.0.1:{port}"))
+
+
+@pytest.mark.parametrize(("port", "says"), [("/dev/no-such-port", "no such port"), ("nonsense://x", "cannot be opened"),
+                                            ("socket://127.0.0.1:x", "cannot be opened")])
+def test_wrong_ports(port: str, says: str) -> None:
+    assert says in refused(lambda: Board(port))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals on Windows")
+def test_port_in_use() -> None:
+    controller, terminal = os.openpty()
+    name = os.ttyname(terminal)
+    other = serial.Serial(name, exclusive=True)
+    try:
+        assert "in use by another program" in refused(lambda: Board(name))
+    finally:
+        other.close()
+        os.close(controller)
+        os.close(terminal)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals on Windows")
+def test_port_is_opened_at_115200_never_1200(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Nano starts its bootloader when its port is opened at 1200 baud; every setting of the speed is watched."""
+    speeds: list[int] = []
+    original = serial.SerialBase.baudrate
+
+    def watched(self: serial.SerialBase, value: int) -> None:
+        speeds.append(value)
+        original.fset(self, value)
+
+    monkeypatch.setattr(serial.SerialBase, "baudrate", property(original.fget, watched))
+    controller, terminal = os.openpty()
+    try:
+        assert "no answer to name%" in refused(lambda: Board(os.ttyname(terminal), timeout_s=0.2))
+    finally:
+        os.close(controller)
+        os.close(terminal)
+    assert speeds and set(speeds) == {115200}
+
+
+def _usb(device: str, vid: int | None, pid: int | None) -> ListPortInfo:
+    info = ListPortInfo(device)
+    info.vid, info.pid = vid, pid
+    return info
+
+
+@pytest.mark.parametrize(("ports", "found"), [
+    ([("/dev/ttyS0", None, None), ("/dev/ttyACM0", 0x2341, 0x805A)], "/dev/ttyACM0"),
+    ([("COM7", 0x2341, 0x025A)], "COM7"),
+    ([("/dev/ttyACM0", 0x2341, 0x005A)], "bootloader"),
+    ([("/dev/ttyACM0", 0x2341, 0x805A), ("/dev/ttyACM1", 0x2341, 0x805A)], "several boards"),
+    ([("/dev/ttyUSB0", 0x0403, 0x6001)], "no Nano 33 BLE found"),
+    ([], "no Nano 33 BLE found"),
+])
+def test_board_is_found_by_usb_id(monkeypatch: pytest.MonkeyPatch, ports: list[tuple[str, int, int]], found: str) -> None:
+    monkeypatch.setattr(list_ports, "comports", lambda: [_usb(*port) for port in ports])
+    if found.startswith(("/", "COM")):
+        assert find_port() == found
+    else:
+        assert found in refused(find_port)

@@ -1,0 +1,334 @@
+"""The host's commands against the real sketch (compiled for this machine): figures, equality, refusals in one sentence."""
+
+from __future__ import annotations
+
+import doctest
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from host_cli import Cli, refusal, sound, wav
+from numpy.typing import NDArray
+from sketch_on_host import DETECTOR, SPEC, build, running, tinyconv, write_model
+
+import host.__main__ as commands
+import host.link.client as board_module
+import host.link.detector as detector_module
+import host.link.protocol as protocol_module
+import host.measure.profile as profiler_module
+import host.measure.trial as trial_module
+from converter import reference
+from converter.run_folder import ModelArtifact
+from converter.tflite.writer import write_tflite
+from host.link.client import Board
+from host.link.expected import Decision, Model, listen, load_model
+from host.link.protocol import HostError, Run
+from host.measure.profile import Stage
+from host.measure.trial import expected_label, recordings
+
+FAST = ("-O2", "-Wall", "-Wextra", "-Werror")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("host")
+
+
+@pytest.fixture(scope="module")
+def program(folder: Path) -> Path:
+    return build(folder / "build", write_model(folder / "model", tinyconv()), FAST)
+
+
+@pytest.fixture(scope="module")
+def foreign_program(folder: Path) -> Path:
+    return build(folder / "foreign_build", write_model(folder / "foreign", tinyconv(2, None)), FAST)
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Path:
+    (folder / "own.tflite").write_bytes(write_tflite(tinyconv()))
+    return folder / "own.tflite"
+
+
+@pytest.fixture
+def port(program: Path) -> Iterator[str]:
+    with running(program) as url:
+        yield url
+
+
+def test_profile(cli: Cli, port: str, tmp_path: Path) -> None:
+    result = cli("profile", port, "--runs", 7, "--layers", "--json", tmp_path / "p.json")
+    assert result.code == 0, result.err
+    found = json.loads((tmp_path / "p.json").read_text())
+    assert [stage["name"] for stage in found["stages"]] == ["pre (window)", "pre (slice)", "pre", "inference", "inference (stream)",
+                                                                  "post"]
+    assert [stage["n"] for stage in found["stages"]] == [7] * 6
+    assert all(stage["min_us"] <= stage["mean_us"] <= stage["max_us"] for stage in found["stages"])
+    assert found["modelled"] is True and found["identity"]["model_id"] == tinyconv().model_id
+    assert len(found["layers"]) == 4 and len(found["uncached"]) == 6
+    assert all(word in result.out for word in ("modelled", "inference", "post", "conv", "flash", "uncached"))
+
+
+def test_stage_statistics_are_of_single_records() -> None:
+    stage = Stage.of("x", "y", [64, 640, 64, 6400], [0, 1, 0, 5], 64_000_000)
+    assert (stage.n, stage.min_us, stage.max_us, stage.mean_us) == (4, 1.0, 100.0, 28.0)
+    assert (stage.min_ms, stage.max_ms, stage.mean_ms, stage.mean_cycles) == (0, 5, 1.5, 1792.0)
+
+
+def test_runs_arrive_one_by_one(port: str) -> None:
+    seen: list[Run] = []
+    with Board(port) as board:
+        board.load_pcm(sound(0.3))
+        assert board.runs(20, seen.append) == seen
+    assert len(seen) == 20 and all(run.slices == DETECTOR.hop_frames for run in seen)
+    assert all(run.slice_cycles <= run.pre_cycles for run in seen)
+
+
+def test_infer_recording_and_input_files(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
+    recording = wav(tmp_path / "sound.wav", sound(0.7))
+    result = cli("infer", port, recording, "--layers", "--run", model, "--json", tmp_path / "i.json")
+    assert result.code == 0, result.err
+    found = json.loads((tmp_path / "i.json").read_text())
+    assert found["differences"] == 0 and found["features_equal"] is True and len(found["comparisons"]) == 4
+    assert "NO" not in result.out
+
+
+def test_infer_int8_inputs_equal_the_reference(port: str, model: Path, tmp_path: Path) -> None:
+    from host.measure.infer import infer
+
+    graph = tinyconv()
+    inputs = np.random.default_rng(5).integers(-128, 128, (4, 49, 40, 1)).astype(np.int8)
+    np.save(tmp_path / "x.npy", inputs[0])
+    (tmp_path / "x.bin").write_bytes(inputs[1].tobytes())
+    with Board(port) as board:
+        for file, values in ((tmp_path / "x.npy", inputs[0]), (tmp_path / "x.bin", inputs[1])):
+            answer = infer(board, file, load_model(model))
+            expected = reference.run(graph, values[None])[graph.output].ravel()
+            assert answer.differences == 0 and answer.output == tuple(expected.tolist())
+            assert answer.results == pytest.approx((expected.astype(int) + 128) / 256, abs=0.0005)
+
+
+def test_a_layer_that_differs_is_named(cli: Cli, port: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = reference.run
+
+    def damaged(graph: object, x: object) -> list[NDArray[np.int8]]:
+        tensors = original(graph, x)  # type: ignore[arg-type]
+        tensors[3] = tensors[3] + np.int8(1)
+        return tensors
+
+    monkeypatch.setattr(reference, "run", damaged)
+    result = cli("infer", port, wav(tmp_path / "sound.wav", sound(0.7)), "--run", model)
+    assert "layer 2 (dense) is the first that differs" in refusal(result)
+
+
+def test_stream_equals_the_host(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
+    recording = wav(tmp_path / "long.wav", sound(6.0, 3))
+    result = cli("stream", port, recording, "--run", model, "--json", tmp_path / "s.json")
+    assert result.code == 0, result.err
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert found["compared"] and found["different"] == 0 and len(found["heard"]) == 149
+    assert found["words"], "no word was heard, so decisions were not tried"
+    assert len({tuple(item["scores"]) for item in found["heard"]}) > 20
+
+
+@pytest.mark.parametrize("samples", [1, 319, 320, 640, 959, 16000, 16161, 20000, 48000])
+def test_streams_of_any_length_equal_the_host(port: str, model: Path, samples: int) -> None:
+    pcm = sound(3.0, 9)[:samples]
+    pcm[6400:samples // 2] = 0  # digital silence travels as a count
+    with Board(port) as board:
+        heard = [Decision.of(item) for item in board.stream(pcm)]
+        assert heard == listen(load_model(model), board.identity, pcm)
+
+
+def test_microphone_equals_the_host(program: Path, model: Path, tmp_path: Path) -> None:
+    pcm = sound(3.0, 4)
+    (tmp_path / "mic.raw").write_bytes(pcm.tobytes())
+    with running(program, KWS_MIC=str(tmp_path / "mic.raw")) as url, Board(url) as board:
+        heard = list(board.listen(60))
+        assert [Decision.of(item) for item in heard] == listen(load_model(model), board.identity, pcm)[:60]
+        assert {item.lost for item in heard} == {0}
+        again = board.listen(0)
+        assert next(again).index == 0
+        again.close()  # sends stop and reads to its end
+        assert board.memory().flash == 100000
+
+
+def test_lost_audio_is_reported(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "mic.raw").write_bytes(sound(1.0).tobytes())
+    with running(program, KWS_MIC=str(tmp_path / "mic.raw"), KWS_MIC_LOST="77") as url, Board(url) as board:
+        assert {item.lost for item in board.listen(3)} == {77}
+
+
+def test_monitor(cli: Cli, program: Path, tmp_path: Path) -> None:
+    (tmp_path / "mic.raw").write_bytes(sound(3.0, 4).tobytes())
+    with running(program, KWS_MIC=str(tmp_path / "mic.raw")) as url:
+        result = cli("monitor", url, "--inferences", 60)
+    assert result.code == 0, result.err
+    assert "60 inferences" in result.out and "yes" in result.out and "modelled" in result.out
+
+
+def test_no_microphone(cli: Cli, port: str) -> None:
+    assert refusal(cli("monitor", port)).endswith("no microphone")
+
+
+def test_trial(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
+    for index, label in enumerate(("yes", "stop", "_silence_", "no")):
+        wav(tmp_path / label / "a.wav", sound(1.0, index))
+    result = cli("trial", port, *(tmp_path / label for label in ("yes", "stop", "_silence_")), tmp_path / "no" / "a.wav",
+                 "--times", 2, "--run", model, "--json", tmp_path / "t.json")
+    assert result.code == 0, result.err
+    found = json.loads((tmp_path / "t.json").read_text())
+    assert [row["expected"] for row in found["attempts"]] == ["yes", "yes", "stop", "stop", "silence", "silence", "unknown", "unknown"]
+    assert found["n"] == 8 and found["different"] == 0
+    pairs = list(zip(found["attempts"][::2], found["attempts"][1::2], strict=True))
+    assert all(first == second for first, second in pairs), "each attempt starts from a fresh state"
+    for row in found["attempts"]:
+        assert row["right"] == (row["heard"] == (row["expected"] if row["expected"] in ("yes", "stop") else "-"))
+
+
+def test_expected_labels_and_folders(tmp_path: Path) -> None:
+    assert expected_label(tmp_path / "hello.wav", SPEC.labels) == "unknown"
+    with pytest.raises(HostError, match="no WAV or FLAC"):
+        recordings([tmp_path])
+
+
+def test_another_model_is_refused(cli: Cli, port: str, folder: Path, tmp_path: Path) -> None:
+    (folder / "other.tflite").write_bytes(write_tflite(tinyconv(9)))
+    sentence = refusal(cli("stream", port, wav(tmp_path / "a.wav", sound(1.0)), "--run", folder / "other.tflite"))
+    assert tinyconv().model_id in sentence and tinyconv(9).model_id in sentence
+
+
+def test_foreign_model_has_no_front_end(cli: Cli, foreign_program: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "foreign.tflite").write_bytes(write_tflite(tinyconv(2, None)))
+    np.save(tmp_path / "x.npy", np.zeros((49, 40), np.int8))
+    recording = wav(tmp_path / "a.wav", sound(1.0))
+    for arguments, says in ((("infer", "x.npy", "--layers", "--run", folder / "foreign.tflite"), ""), (("profile", "--runs", 3), ""),
+                            (("stream", recording, "--no-compare"), "has no front end"), (("infer", recording), "has no front end"),
+                            (("monitor",), "has no front end")):
+        with running(foreign_program) as url:
+            words = [tmp_path / word if word == "x.npy" else word for word in arguments]
+            result = cli(words[0], url, *words[1:])
+            if says:
+                assert says in refusal(result)
+            else:
+                assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize(("make", "says"), [
+    (lambda f: wav(f / "x.wav", sound(1.0), 8000), "16000 Hz"),
+    (lambda f: wav(f / "x.wav", np.stack([sound(1.0)] * 2, 1)), "mono"),
+    (lambda f: wav(f / "x.wav", sound(1.0), subtype="FLOAT"), "PCM_16"),
+    (lambda f: f / "missing.wav", "no such file"),
+])
+def test_bad_recordings(cli: Cli, port: str, model: Path, tmp_path: Path, make: Callable[[Path], Path], says: str) -> None:
+    file = make(tmp_path)
+    for command in ("infer", "stream", "trial"):
+        assert says in refusal(cli(command, port, file, "--run", model))
+
+
+def test_bad_inputs(cli: Cli, port: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "float.npy", np.zeros(1960, np.float32))
+    np.save(tmp_path / "short.npy", np.zeros(1959, np.int8))
+    (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY broken")
+    (tmp_path / "empty.bin").write_bytes(b"")
+    for name, says in (("float.npy", "must hold int8, got float32"), ("short.npy", "wants 1960 bytes, got 1959"),
+                       ("broken.npy", "no readable .npy"), ("empty.bin", "wants 1960 bytes, got 0"), ("none.npy", "no such file")):
+        assert says in refusal(cli("infer", port, tmp_path / name))
+    assert "a port alone" in refusal(cli("infer", port))
+
+
+def test_nothing_is_written_when_a_command_fails(cli: Cli, tmp_path: Path, port: str) -> None:
+    assert refusal(cli("infer", port, tmp_path / "none.npy", "--json", tmp_path / "out.json"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compare(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
+    assert cli("profile", port, "--runs", 5, "--json", tmp_path / "p.json").code == 0
+    result = cli("compare", model, "--profile", tmp_path / "p.json", "--runs", 20, "--json", tmp_path / "c.json")
+    assert result.code == 0, result.err
+    rows = json.loads((tmp_path / "c.json").read_text())["timings"]
+    board = next(row for row in rows if row["device"] == "board")
+    assert board["median_us"] > 0 and "modelled" in board["note"]
+    for row in rows:
+        if row["median_us"] is None:
+            assert row["note"].startswith("not ")
+        elif row["device"] != "board":
+            assert row["slowdown_of_board"] == pytest.approx(board["median_us"] / row["median_us"])
+            assert row["min_us"] <= row["median_us"] <= row["max_us"] and row["n"] == 20
+
+
+def test_compare_refuses_another_models_profile(cli: Cli, port: str, folder: Path, tmp_path: Path) -> None:
+    (folder / "other.tflite").write_bytes(write_tflite(tinyconv(9)))
+    assert cli("profile", port, "--runs", 2, "--json", tmp_path / "p.json").code == 0
+    assert "profile the board with this model" in refusal(cli("compare", folder / "other.tflite", "--profile", tmp_path / "p.json"))
+    (tmp_path / "broken.json").write_text("{}")
+    assert "no profile" in refusal(cli("compare", folder / "other.tflite", "--profile", tmp_path / "broken.json"))
+
+
+def test_report(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    ModelArtifact(run, SPEC, DETECTOR, "tinyconv <b>", "synthetic").save()
+    wav(tmp_path / "yes" / "a.wav", sound(1.0))
+    assert cli("profile", port, "--runs", 3, "--json", tmp_path / "p.json").code == 0
+    with open(tmp_path / "t.json", "w") as file:
+        json.dump({"attempts": [{"file": "yes/a.wav", "expected": "yes", "heard": "-", "score": 0.5, "right": False, "inferences": 3,
+                                 "different": 0}], "right": 0, "n": 1, "different": 0}, file)
+    result = cli("report", run, "--profile", tmp_path / "p.json", "--trial", tmp_path / "t.json")
+    assert result.code == 0, result.err
+    page = (run / "report.html").read_text()
+    assert "smoke test" in page and "modelled by the virtual board" in page and "0 of 1 right" in page and "<svg" in page
+    assert "http" not in page and "<script" not in page and "tinyconv &lt;b&gt;" in page and "tinyconv <b>" not in page
+    assert "Not measured" in page
+    (tmp_path / "bad.json").write_text("[1")
+    assert "no readable JSON" in refusal(cli("report", run, "--trial", tmp_path / "bad.json"))
+
+
+def test_missing_run_folder(cli: Cli, tmp_path: Path) -> None:
+    assert "no artifact.json" in refusal(cli("report", tmp_path))
+    assert refusal(cli("compare", tmp_path / "none"))
+
+
+def test_slow_engine_listens_at_its_own_hop_and_from_power_up(folder: Path, model: Path, tmp_path: Path) -> None:
+    """Five frames a hop: the average spans the same time, the host follows; listening at power-up says nothing and ends by itself."""
+    slow = build(folder / "slow_build", write_model(folder / "slow_model", tinyconv()), FAST, ("-DKWS_HOP_FRAMES=5",))
+    pcm = sound(3.0, 4)
+    (tmp_path / "mic.raw").write_bytes(pcm.tobytes())
+    with running(slow, KWS_MIC=str(tmp_path / "mic.raw")) as url, Board(url) as board:
+        assert board.identity.detector is not None
+        assert (board.identity.detector.hop_frames, board.identity.detector.average_count) == (5, 1)
+        assert board.memory().flash == 100000  # the board listens and answers
+        heard = [Decision.of(item) for item in board.listen(25)]
+        assert heard == listen(load_model(model), board.identity, pcm)[:25]
+        board.load_input(bytes(1960))
+        assert board.infer(2, 1).count == 2
+    with running(slow) as url, Board(url) as board:  # no microphone: the board waits for commands
+        assert board.memory().flash == 100000
+
+
+@pytest.mark.parametrize("module", [board_module, detector_module, profiler_module, protocol_module, trial_module, commands])
+def test_examples(module: ModuleType) -> None:
+    """The examples in the docstrings."""
+    assert doctest.testmod(module).failed == 0
+
+
+def test_host_decisions_do_not_depend_on_the_board() -> None:
+    """The host's own listening at the board's hop: frames, window content and detector, by a plain loop."""
+    from converter.audio.frontend import MicroFrontend
+    from host.link.detector import Detector
+    from host.link.protocol import Audio, Identity
+
+    graph, pcm = tinyconv(), sound(1.5, 6)
+    identity = Identity("", "", "", "", "", "", 64_000_000, 1960, 4, 4, SPEC.labels, Audio(16000, 480, 320, 16000, 49, 40), DETECTOR)
+    frames = MicroFrontend(SPEC.features).features(pcm)
+    window = np.full((49, 40), -128, np.int8)
+    detector, expected = Detector(DETECTOR, 4), []
+    for count, frame in enumerate(frames, 1):
+        window = np.concatenate([window[1:], frame[None]])
+        if count % DETECTOR.hop_frames == 0:
+            scores = tuple(reference.run(graph, window.reshape(1, 49, 40, 1))[graph.output].ravel().tolist())
+            expected.append(Decision(count, scores, detector.step(scores)))
+    assert listen(Model(Path("x"), graph, SPEC), identity, pcm) == expected

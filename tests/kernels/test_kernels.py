@@ -1,0 +1,355 @@
+"""The C kernels: portable == SIMD == numpy reference, on this machine and, with the real instructions, on a Cortex-M4 in QEMU."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kernels_image import (
+    ARM_FLAGS,
+    HOST_PORT,
+    MARK,
+    Case,
+    build_arm_image,
+    build_host_image,
+    expected_outputs,
+    image_source,
+    random_case,
+    run_qemu,
+)
+from kernels_on_host import NN, SOURCES, STRICT, compile_shared, compiler, run_kernel
+from random_layers import LAYERS, random_graph
+from shaped_layers import FILLS, X_QUANT, Y_QUANT, _noise, patch_case, plane_case, point_case
+
+from converter import reference
+from converter.aot.lower import (
+    SIMD_SCRATCH_LIMIT,
+    Channels,
+    Kernel,
+    lower_layer,
+    pack_conv_weights,
+    pack_dense_weights,
+    pack_depthwise_weights,
+    pack_row_weights,
+)
+from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Int8, Padding, QuantParams, Tensor, output_size
+
+BATCHES = 6
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    return ctypes.CDLL(str(compile_shared(tmp_path_factory.mktemp("nn") / "nn.so", SOURCES)))
+
+
+def both_forms(graph: Graph) -> list[Kernel]:
+    """The last layer's SIMD and portable kernels."""
+    kernels = [lower_layer(graph, graph.layers[-1], simd) for simd in (True, False)]
+    return [kernel for kernel in kernels if kernel is not None]
+
+
+@pytest.mark.parametrize("part", range(BATCHES))
+def test_kernels_equal_reference_on_random_layers(library: ctypes.CDLL, part: int) -> None:
+    for index in range(part, LAYERS, BATCHES):
+        graph = random_graph(index)
+        for row in range(3):
+            inputs, want = expected_outputs(index, row)
+            for kernel in both_forms(graph):
+                got = run_kernel(library, kernel, inputs, want.shape, misalign=index + row)
+                assert np.array_equal(got, want), f"layer {index} row {row}: {kernel.function}"
+
+
+def test_random_layers_reach_every_kernel() -> None:
+    counts = Counter(kernel.function for index in range(LAYERS) for kernel in both_forms(random_graph(index)))
+    assert len(counts) == 18, counts
+    assert counts.pop("nn_pointwise_s8") >= 5  # more, and nn_depthwise3_s8, in test_generated_kernels_on_every_shape
+    assert counts.pop("nn_dense_sparse_s8") == 1  # one output, which plain int8 pads to four; more in test_packed.py
+    assert counts.pop("nn_dense_s8_simd") >= 5  # weights of -128; the fills below have them at every length
+    assert counts.pop("nn_conv_rows_s8_simd") + counts.pop("nn_conv_fir_s8") >= 5  # more in test_conv_rows_of_every_shape
+    assert min(counts.values()) >= 50, counts
+    outputs = [kernel.fields.get("output") for index in range(LAYERS) for kernel in both_forms(random_graph(index))]
+    bounded = Counter(output["bounded"] for output in outputs if isinstance(output, dict))
+    assert min(bounded[0], bounded[1]) >= 30, bounded
+
+
+# -- every length, alignment and extreme of the inner loops -------------------------------------------------------------
+
+
+def _graph(x_shape: tuple[int, ...], y_shape: tuple[int, ...], layer: Conv2D | DepthwiseConv2D | FullyConnected) -> Graph:
+    return Graph((Tensor("x", x_shape, X_QUANT), Tensor("y", y_shape, Y_QUANT)), (layer,), 0, 1)
+
+
+def _dense(length: int, channels: int, weights: Int8) -> Graph:
+    bias = np.arange(channels, dtype=np.int32) * 1000
+    return _graph((1, length), (1, channels), FullyConnected("dense", 0, 1, weights, QuantParams((0.02,), (0,)), bias, "NONE"))
+
+
+def _conv(length: int, weights: Int8) -> Graph:
+    channels, height = weights.shape[0], 5
+    out_h = output_size(height, weights.shape[1], 1, "SAME")
+    layer = Conv2D("conv", 0, 1, weights, QuantParams((0.02,), (0,)), np.arange(channels, dtype=np.int32) * 900, (1, 1), "SAME", "NONE")
+    return _graph((1, height, 1, length), (1, out_h, 1, channels), layer)
+
+
+def _depthwise(length: int, weights: Int8) -> Graph:
+    bias = np.arange(length, dtype=np.int32) * 70
+    layer = DepthwiseConv2D("depthwise", 0, 1, weights, QuantParams((0.02,), (0,)), bias, 1, (1, 1), "SAME", "NONE")
+    return _graph((1, 3, 4, length), (1, 3, 4, length), layer)
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_every_length_and_alignment(library: ctypes.CDLL, fill: str) -> None:
+    make = FILLS[fill]
+    for length in range(1, 68):
+        graphs = [
+            _dense(length, 5, make((5, length), length)),
+            _conv(length, make((3, 2, 1, length), length + 1)),
+            _depthwise(length, make((1, 3, 3, length), length + 2)),
+        ]
+        for graph in graphs:
+            x = make(graph.tensors[0].shape, length + 3)
+            want = reference.run(graph, x)[1]
+            for kernel in both_forms(graph):
+                for misalign in range(4):
+                    got = run_kernel(library, kernel, [x], want.shape, misalign)
+                    assert np.array_equal(got, want), f"{kernel.function}: length {length}, misaligned by {misalign}"
+
+
+def _rows_case(depth: int, number: int) -> Case:
+    """A convolution whose output pixels lie one pair of values apart: stride_w * depth is 2."""
+    rng = np.random.default_rng([3, depth, number])
+    kernel_hw = (int(rng.integers(1, 12)), 1 + number % 11)
+    height, width = int(kernel_hw[0] + rng.integers(0, 9)), int(kernel_hw[1] + rng.integers(0, 25))
+    channels, stride_hw = int(rng.integers(1, 9)) * (1 + number % 5 % 2), (int(rng.integers(1, 4)), 2 // depth)
+    padding: Padding = "SAME" if rng.random() < 0.7 else "VALID"
+    weights, bias = _noise((channels, *kernel_hw, depth), number), np.arange(channels, dtype=np.int32) * 999
+    layer = Conv2D("conv", 0, 1, weights, QuantParams((0.02,), (0,)), bias, stride_hw, padding, "RELU" if number % 2 else "NONE")
+    out_hw = [output_size(n, k, s, padding) for n, k, s in zip((height, width), kernel_hw, stride_hw, strict=True)]
+    graph = _graph((1, height, width, depth), (1, *out_hw, channels), layer)
+    if number % 4 < 2:  # a RELU as training gives it, and the same zero point without one
+        y_quant = QuantParams((float(np.float32(0.02 * X_QUANT.scale * 40 * np.sqrt(weights[0].size) / 2)),), (-128,))
+        graph = dataclasses.replace(graph, tensors=(graph.tensors[0], Tensor("y", graph.tensors[1].shape, y_quant)))
+    return graph, FILLS[list(FILLS)[number % 3]](graph.tensors[0].shape, number)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_conv_rows_of_every_shape(library: ctypes.CDLL, depth: int) -> None:
+    """All kernel widths, strides and pads, and output widths round the kernel's five pixels."""
+    functions: Counter[str] = Counter()
+    for number in range(150):
+        graph, x = _rows_case(depth, number)
+        want = reference.run(graph, x)[1]
+        simd, portable = both_forms(graph)
+        assert portable.function == "nn_conv_s8" and simd.function in ("nn_conv_rows_s8_simd", "nn_conv_fir_s8", "nn_pointwise_s8")
+        for kernel in (simd, portable):
+            got = run_kernel(library, kernel, [x], want.shape, number)
+            assert np.array_equal(got, want), f"{kernel.function}: depth {depth}, number {number}"
+        functions[simd.function] += 1
+    assert min(functions["nn_conv_rows_s8_simd"], functions["nn_conv_fir_s8"]) >= 30, functions
+
+
+# zero point and activation of what the generated kernels put out: all of int8, then 8, 7, 5 and 2 bits from zero on
+
+
+def test_patches_of_every_shape(library: ctypes.CDLL) -> None:
+    functions: Counter[str] = Counter()
+    for number in range(200):
+        graph, x = patch_case(number)
+        want = reference.run(graph, x)[1]
+        for kernel in both_forms(graph):
+            got = run_kernel(library, kernel, [x], want.shape, number)
+            assert np.array_equal(got, want), f"{kernel.function}: number {number}"
+            functions[kernel.function] += 1
+    assert functions["nn_conv_s8_simd"] >= 150, functions
+
+
+@pytest.mark.parametrize(("case", "function", "count"), [(plane_case, "nn_depthwise3_s8", 220), (point_case, "nn_pointwise_s8", 256)])
+def test_generated_kernels_on_every_shape(library: ctypes.CDLL, case: Callable[[int], Case], function: str, count: int) -> None:
+    """The portable twins of the assembly; the assembly itself runs below, on a Cortex-M4."""
+    taken, forms = 0, set()
+    for number in range(count):
+        graph, x = case(number)
+        want = reference.run(graph, x)[1]
+        for kernel in both_forms(graph):
+            got = run_kernel(library, kernel, [x], want.shape, number)
+            assert np.array_equal(got, want), f"{kernel.function}: number {number}"
+            taken += kernel.function == function
+            forms.add(bool(kernel.fields.get("shift")))
+    assert taken >= 0.8 * count and forms == {True, False}
+
+
+@pytest.mark.parametrize("bias", [-(1 << 31), (1 << 31) - 1, -(1 << 30), (1 << 30) - 1, 1 << 30])
+def test_sums_that_leave_int32_wrap_alike(library: ctypes.CDLL, bias: int) -> None:
+    """No trained model does this, but a kernel must not depend on it: all forms add modulo 2**32, like the reference."""
+    biases = np.full(8, bias, np.int32)
+    weights = _noise((8, 3, 4, 2), 1)
+    layers: list[tuple[tuple[int, ...], tuple[int, ...], Conv2D | DepthwiseConv2D | FullyConnected]] = [
+        ((1, 5, 6, 2), (1, 5, 6, 8), Conv2D("a", 0, 1, weights, QuantParams((0.02,), (0,)), biases, (1, 1), "SAME", "NONE")),
+        ((1, 5, 6, 8), (1, 5, 6, 8), DepthwiseConv2D("b", 0, 1, weights.reshape(1, 4, 6, 8), QuantParams((0.02,), (0,)), biases, 1, (1, 1),
+                                                     "SAME", "NONE")),
+        ((1, 24), (1, 8), FullyConnected("c", 0, 1, weights.reshape(8, 24), QuantParams((0.02,), (0,)), biases, "NONE")),
+    ]
+    for x_shape, y_shape, layer in layers:
+        graph = _graph(x_shape, y_shape, layer)
+        graph = dataclasses.replace(graph, tensors=(graph.tensors[0], Tensor("y", y_shape, QuantParams((2.0**13,), (3,)))))
+        x = _noise(x_shape, 2)
+        want = reference.run(graph, x)[1]
+        assert len(np.unique(want)) > (1 if abs(bias) > 1 << 30 else 0)
+        for kernel in both_forms(graph):
+            assert np.array_equal(run_kernel(library, kernel, [x], want.shape), want), kernel.function
+
+
+def test_length_zero_gives_the_bias(library: ctypes.CDLL) -> None:
+    for kernel in both_forms(_dense(1, 7, np.ones((7, 1), np.int8))):
+        empty = dataclasses.replace(kernel, fields={**kernel.fields, "in_n": 0, "weights": np.empty(0, np.int8)})
+        got = run_kernel(library, empty, [np.empty(0, np.int8)], (1, 7))
+        channels = kernel.fields["channels"]
+        assert isinstance(channels, Channels)
+        want = np.clip(np.round(channels.bias.astype(np.float64) * 0.001 / 3.7) - 5, -128, 127)
+        assert np.array_equal(got[0], want), kernel.function
+
+
+def test_conv_that_would_want_much_scratch_takes_the_portable_kernel(library: ctypes.CDLL) -> None:
+    weights = _noise((2, 9, 9, 65), 1)
+    graph = _conv_square(weights)
+    simd, portable = both_forms(graph)
+    assert simd.function == portable.function == "nn_conv_s8"
+    assert simd.scratch_bytes == 0
+    small = both_forms(_conv_square(_noise((2, 3, 3, 65), 1)))[0]
+    assert small.function == "nn_conv_s8_simd"
+    assert 0 < small.scratch_bytes <= SIMD_SCRATCH_LIMIT
+
+
+def _conv_square(weights: Int8) -> Graph:
+    layer = Conv2D("conv", 0, 1, weights, QuantParams((0.02,), (0,)), np.zeros(2, np.int32), (1, 1), "SAME", "NONE")
+    return _graph((1, 9, 9, weights.shape[3]), (1, 9, 9, 2), layer)
+
+
+def test_packed_weights_lie_in_the_stated_order() -> None:
+    weights = np.arange(1, 3 * 2 * 7 + 1, dtype=np.int8).reshape(3, 2, 1, 7)
+    packed = pack_conv_weights(weights).reshape(2, 2, 4, 2, 2)  # [pair of channels, row, pair of taps, tap, channel a or b]
+    row = weights[0, 1, 0]
+    assert packed[0, 1, :, :, 0].tolist() == [[row[0], row[2]], [row[1], row[3]], [row[4], row[5]], [row[6], 0]]
+    assert (packed[1, :, :, :, 1] == 0).all()
+    rows = pack_row_weights(weights).reshape(3, 2, 2, 4)
+    assert rows[0, 1].tolist() == [[row[0], row[2], row[1], row[3]], [row[4], row[6], row[5], 0]]
+    depthwise = pack_depthwise_weights(weights.reshape(1, 2, 3, 7)).reshape(2, 6, 4)
+    assert depthwise[1, 5].tolist() == [*weights.reshape(6, 7)[5, 4:], 0]
+    dense = pack_dense_weights(weights.reshape(6, 7)).reshape(2, 2, 4, 4)
+    assert dense[1, 1].tolist() == [[*weights.reshape(6, 7)[4, 4:], 0], [*weights.reshape(6, 7)[5, 4:], 0], [0] * 4, [0] * 4]
+    for pack in (packed, rows, depthwise, dense):
+        assert sorted(pack[pack != 0]) == sorted(weights.reshape(-1))
+
+
+def image_cases() -> list[Case]:
+    """What the images run: random layers of all kinds, and the shapes that few of those have."""
+    return [*map(random_case, range(140)), *(_rows_case(depth, number) for number in range(24) for depth in (1, 2)),
+            *map(plane_case, range(60)), *map(patch_case, range(60)), *map(point_case, range(3, 128, 2))]
+
+
+# -- the compiled code itself -------------------------------------------------------------------------------------------
+
+def test_no_undefined_behaviour_and_nothing_outside_the_buffers(tmp_path: Path) -> None:
+    image = build_host_image(tmp_path, image_cases())
+    done = subprocess.run([str(image)], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0 and MARK in done.stdout, (done.stdout + done.stderr)[-4000:]
+
+
+def test_the_image_reports_a_wrong_byte(tmp_path: Path) -> None:
+    source = image_source([random_case(0)], HOST_PORT)
+    assert "*const want0 = want0_room" in source
+    spoilt = source.replace("static const int8_t *const want0 = want0_room", "static const int8_t spoilt[1 << 16] = {99};\n"
+                            "static const int8_t *const want0 = want0_room == 0 ? want0_room : spoilt")
+    (tmp_path / "image.c").write_text(spoilt)
+    command = [compiler(), "-std=gnu11", f"-I{NN}", str(tmp_path / "image.c"), *map(str, SOURCES), "-o", str(tmp_path / "image")]
+    subprocess.run(command, check=True, capture_output=True)
+    done = subprocess.run([str(tmp_path / "image")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "layer 0 byte 0: got " in done.stdout and ", want 99" in done.stdout
+
+
+@pytest.mark.parametrize("optimize", ["-Os", "-O3"])
+def test_real_instructions_on_a_cortex_m4(tmp_path: Path, optimize: str) -> None:
+    compiler("qemu-system-arm")
+    said = run_qemu(build_arm_image(tmp_path, image_cases(), optimize))
+    assert MARK in said, said[-4000:]
+
+
+PROBE = """
+#include "nn_simd.h"
+uint32_t PROBE(void);
+uint32_t PROBE(void)
+{
+    static const uint32_t corners[] = {
+        0, 1, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000u, 0x80008000u, 0x7FFF7FFF, 0xFFFFFFFFu,
+    };
+    uint32_t state = 1, hash = 2166136261u;
+    for (uint32_t i = 0; i < 20000; i++) {
+        uint32_t v[3];
+        for (int j = 0; j < 3; j++) {
+            state = state * 1664525u + 1013904223u;
+            v[j] = (state >> 28) < 5 ? corners[(state >> 8) % 11] : state ^ (state >> 13);
+        }
+        const uint32_t results[] = {
+            (uint32_t)nn_smlad(v[0], v[1], (int32_t)v[2]), (uint32_t)nn_smlabb(v[0], v[1], (int32_t)v[2]),
+            (uint32_t)nn_smlatt(v[0], v[1], (int32_t)v[2]), (uint32_t)nn_smlabt(v[0], v[1], (int32_t)v[2]),
+            (uint32_t)nn_smlatb(v[0], v[1], (int32_t)v[2]), nn_ssub16(v[0], v[1]),
+            nn_sxtab16(v[0], v[1]), nn_sxtab16_ror8(v[0], v[1]), nn_sxtb16(v[0]),
+            nn_sxtb16_ror8(v[0]), nn_pkhbt(v[0], v[1]), nn_pkhtb(v[0], v[1]), (uint32_t)nn_smmulr((int32_t)v[0], (int32_t)v[1]),
+            (uint32_t)nn_ssat8_half((int32_t)v[0]), (uint32_t)nn_ssat8_half((int32_t)v[0] >> 22), nn_load_here(v + v[0] % 3),
+            nn_load4((const char *)v + v[0] % 9), nn_pair((int32_t)v[0], (int32_t)v[1]),
+        };
+        for (unsigned j = 0; j < sizeof results / sizeof results[0]; j++) {
+            hash = (hash ^ results[j]) * 16777619u;
+        }
+    }
+    return hash;
+}
+"""
+
+
+def test_emulated_instructions_equal_the_real_ones(tmp_path: Path) -> None:
+    compiler("qemu-system-arm")
+    arm = compiler("arm-none-eabi-gcc")
+    (tmp_path / "probe.c").write_text(PROBE)
+    image = build_arm_image(tmp_path, [random_case(0)], "-O2")
+    source = (tmp_path / "image.c").read_text()
+    source = source.replace("int main(void)\n{", "uint32_t probe_real(void);\nuint32_t probe_emulated(void);\nint main(void)\n{\n"
+                            '    say(probe_real() == probe_emulated() ? "same values\\n" : "other values\\n");', 1)
+    (tmp_path / "image.c").write_text(source)
+    objects = []
+    for name, flags in (("probe_real", []), ("probe_emulated", ["-DNN_EMULATE"])):
+        objects.append(str(tmp_path / f"{name}.o"))
+        command = [arm, *ARM_FLAGS, "-std=gnu11", "-O1", f"-DPROBE={name}", *flags, f"-I{NN}"]
+        subprocess.run([*command, "-c", str(tmp_path / "probe.c"), "-o", objects[-1]], check=True)
+    subprocess.run([arm, *ARM_FLAGS, "-std=gnu11", "-O2", f"-I{NN}", "-nostartfiles", f"-T{tmp_path / 'image.ld'}", "-Wl,-n",
+                    str(tmp_path / "image.c"), *objects, *map(str, SOURCES), "-o", str(image)], check=True)
+    disassembled = subprocess.run(["arm-none-eabi-objdump", "-d", objects[0]], capture_output=True, text=True, check=True).stdout
+    assert all(word in disassembled for word in ("smlad", "smlabb", "smlatt", "sxtab16", "sxtb16", "pkhbt", "pkhtb", "smmulr", "ssat"))
+    assert "same values" in run_qemu(image)
+
+
+@pytest.mark.parametrize("optimize", ["-Os", "-O2", "-O3"])
+def test_arm_build_has_no_warning_no_float_and_no_allocation(tmp_path: Path, optimize: str) -> None:
+    arm = compiler("arm-none-eabi-gcc")
+    for source in SOURCES:
+        target = tmp_path / f"{source.stem}.o"
+        command = [arm, "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=soft", *STRICT, "-Wconversion", "-Wno-sign-conversion", optimize]
+        done = subprocess.run([*command, "-c", str(source), "-o", str(target)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        wanted = subprocess.run(["arm-none-eabi-nm", "-u", str(target)], capture_output=True, text=True, check=True).stdout.split()
+        foreign = {name for name in wanted if not name.startswith("nn_")} - {"U", "memcpy", "memset", "memmove"}
+        assert not foreign, f"{source.name} needs {foreign}"  # soft floats would need __aeabi_f*
+
+
+def test_headers_serve_cpp14_projects(tmp_path: Path) -> None:
+    probe = tmp_path / "probe.cpp"
+    probe.write_text('#include "nn.h"\n#include "nn_requant.h"\nint main() { return nn_scale(1000, 1 << 30, -2) - 125; }\n')
+    command = [compiler("g++"), "-std=gnu++14", "-Wall", "-Wextra", "-Werror", f"-I{NN}", str(probe), "-o", str(tmp_path / "probe")]
+    subprocess.run(command, check=True)
+    subprocess.run([str(tmp_path / "probe")], check=True)

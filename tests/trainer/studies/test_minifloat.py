@@ -1,0 +1,93 @@
+"""Minifloats: rounding against torch's own 8-bit floats and against the values a format has; the study on a small network."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+import torch
+
+from converter.spec import KwsSpec
+from trainer.errors import TrainerError
+from trainer.network.model import Architecture, Conv, Dense, build
+from trainer.studies import minifloat
+from trainer.studies.minifloat import FORMATS, Minifloat, Rounded, float_grid, integer_grid
+
+SPEC = KwsSpec.of_words(["yes", "stop"])
+
+
+def every_half() -> torch.Tensor:
+    """All finite float16 values, and float32 values just beside the middles that ties decide on."""
+    halves = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16).view(torch.float16).float()
+    halves = halves[torch.isfinite(halves)]
+    return torch.cat([halves, halves * (1 + 2**-22), halves * (1 - 2**-22)])
+
+
+@pytest.mark.parametrize(("name", "dtype", "overflow"), [("e4m3", torch.float8_e4m3fn, 464.0), ("e5m2", torch.float8_e5m2, 61440.0)])
+def test_eight_bits_round_as_torch_does(name: str, dtype: torch.dtype, overflow: float) -> None:
+    """Every value below the overflow bit for bit, zero's sign included; above it torch gives infinity or NaN, we the largest value."""
+    format_, x = Minifloat.of(name), every_half()
+    inside = x.abs() < overflow
+    ours, torchs = format_.round(x[inside]), x[inside].to(dtype).float()
+    assert int(inside.sum()) > 140_000 and torch.equal(ours.view(torch.int32), torchs.view(torch.int32))
+    assert torch.equal(format_.round(torch.tensor([1e9, -1e9])), torch.tensor([format_.top, -format_.top]))
+    assert format_.top == torch.finfo(dtype).max
+
+
+def values(format_: Minifloat) -> list[float]:
+    """All non-negative finite values, from their codes."""
+    found = []
+    for code in range(1 << (format_.bits - 1)):
+        exponent, mantissa = code >> format_.mantissa, code & ((1 << format_.mantissa) - 1)
+        fraction = mantissa / (1 << format_.mantissa) + (exponent > 0)
+        found.append(fraction * 2.0 ** (max(exponent, 1) - format_.bias))
+    return [v for v in found if v <= format_.top]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_rounds_to_its_nearest_value(name: str) -> None:
+    format_ = Minifloat.of(name)
+    grid = torch.tensor(values(format_))
+    assert torch.equal(format_.round(grid), grid) and float(grid.max()) == format_.top
+    x = torch.linspace(0, min(format_.top, 64.0), 4001)
+    assert torch.equal((format_.round(x) - x).abs(), (grid[:, None] - x).abs().amin(0))
+    middles = (grid[1:] + grid[:-1]) / 2
+    if format_.mantissa:
+        assert bool((torch.searchsorted(grid, format_.round(middles)) % 2 == 0).all()), "a tie goes to the even mantissa"
+    else:
+        assert torch.equal(format_.round(middles[1:]), grid[2:]), "powers of two alone: a tie goes up, as it would with more bits"
+
+
+@pytest.mark.parametrize("bits", [3, 4, 5])
+def test_one_exponent_bit_is_an_integer(bits: int) -> None:
+    """e1mY has equal steps: with the scale searched for, weights and outputs are those of the symmetric integer."""
+    torch.manual_seed(0)
+    network = build(Architecture.of("tinyconv", 4, SPEC.features)).eval()
+    x = torch.rand(8, 1, 49, 40) * 20
+    one, other = (Rounded(network, grid, None, x) for grid in (float_grid(Minifloat(1, bits - 2)), integer_grid(bits, signed=True)))
+    torch.testing.assert_close(one(x), other(x), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_and_activations_lie_on_the_grid() -> None:
+    torch.manual_seed(0)
+    network = build(Architecture.of("dscnn", 4, SPEC.features)).eval()
+    x = torch.rand(8, 1, 49, 40) * 20
+    grid = float_grid(Minifloat.of("e2m1"))
+    rounded = Rounded(network, grid, grid, x)
+    for block in rounded.network.blocks.values():
+        if isinstance(block, (Conv, Dense)):
+            rows = block.weight.flatten(1) if isinstance(block, Conv) else block.weight.reshape(1, -1)
+            assert max(len(row.abs().unique()) for row in rows) <= len(values(Minifloat.of("e2m1")))
+    assert set(rounded.scales) == {n for n, b in network.blocks.items() if isinstance(b, Conv)}
+    assert not torch.equal(rounded(x), Rounded(network, grid, None, x)(x))
+
+
+@pytest.mark.parametrize("name", ["m3e4", "e0m3", "e4m4", "e1m0", "fp8"])
+def test_a_bad_format_is_one_sentence(name: str) -> None:
+    with pytest.raises(TrainerError, match="--formats: must be like e4m3"):
+        Minifloat.of(name)
+
+
+def test_examples_in_the_docstrings_hold() -> None:
+    done = doctest.testmod(minifloat)
+    assert done.attempted >= 2 and done.failed == 0

@@ -1,0 +1,428 @@
+"""Rooflines: chips and their sources, networks counted, a measurement that resumes, pictures and page from what was stored."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from host.measure import roofline as host_roofline
+from trainer.__main__ import main
+from trainer.errors import TrainerError
+from trainer.roofline import board, chips, clock, command, latency, machine, measure, measured, models, nets, page, pictures
+
+ROOT = Path(__file__).resolve().parents[3]
+SMALL = ("squeezenet1_0", "shufflenet_v2_x1_0")
+CHECKS = {"alexnet": (61_100_840, 0.714), "vgg16": (138_357_544, 15.47), "resnet18": (11_689_512, 1.814), "resnet50": (25_557_032, 4.089),
+          "mobilenet_v2": (3_504_872, 0.301), "mobilenet_v3_large": (5_483_032, 0.217), "efficientnet_b0": (5_288_548, 0.386),
+          "densenet121": (7_978_856, 2.834), "squeezenet1_0": (1_248_424, 0.819), "inception_v3": (27_161_264, 5.713),
+          "shufflenet_v2_x1_0": (2_278_604, 0.145)}
+
+
+def cli(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """The exit code of `python -m trainer roofline WORDS`, in this process."""
+    monkeypatch.setattr(sys, "argv", ["trainer", "roofline", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, models.Network]:
+    return models.count_all()
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished measurement of two small networks."""
+    folder = tmp_path_factory.mktemp("measured")
+    said: list[str] = []
+    measure.run(folder, 0.2, said.append, SMALL, (1, 2), largest=512, elements=1 << 20)
+    assert len(said) == 3 + 4 + 4 + 2
+    return folder
+
+
+def board_json(folder: Path, **changes: Any) -> Path:
+    row = {"name": "conv", "operations": 644_000, "bytes": 6_632, "cycles": 5_000_000}
+    content = {"identity": {"clock_hz": 64_000_000}, "modelled": True,
+               "roofline": [row, {**row, "name": "dense", "operations": 32_004, "bytes": 20_020, "cycles": 300_000}], **changes}
+    file = folder / "board_TinyConv.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+# --- chips
+
+
+def test_at_least_sixteen_chips_of_every_kind_and_each_number_has_a_source() -> None:
+    found = chips.load()
+    assert len(found) >= 16
+    assert {chip.kind for chip in found} == set(chips.KINDS)
+    for chip in found:
+        for figure in (chip.bandwidth, *chip.peaks.values()):
+            assert figure.value > 0 and len(figure.source) > 15 and figure.derivation, chip.name
+
+
+def test_no_chip_is_off_by_a_thousand() -> None:
+    """Processors of a kind lie within a few orders of magnitude, and a ridge between 0.1 and 3,000 operations a byte."""
+    ranges = {"CPU": (2e10, 1e12), "GPU": (1e11, 1e13), "ASIC": (1e10, 1e13), "SoC": (5e9, 5e11), "MCU": (1e8, 2e10)}
+    for chip in chips.load():
+        low, high = ranges[chip.kind]
+        assert low < chip.bandwidth.value < high, chip.name
+        assert all(0.1 < chip.ridge(dtype) < 3000 for dtype in chip.peaks), chip.name
+
+
+def test_the_board_is_the_one_the_host_draws() -> None:
+    nano, clock_hz = chips.of("nRF52840"), 64_000_000
+    assert nano.peaks["fp32"].value == 64e6
+    assert nano.peaks["int8"].value == host_roofline.COMPUTE[0].per_cycle * clock_hz == 256e6
+    assert nano.bandwidth.value == host_roofline.SRAM.per_cycle * clock_hz == 256e6
+    for intensity in (0.1, 1.0, 30.0):
+        assert nano.roof("int8", intensity) == pytest.approx(1e6 * host_roofline.roof_mops(intensity, clock_hz))
+
+
+@pytest.mark.parametrize(("change", "word"), [({"source": " "}, "source"), ({"value": 0}, "positive"), ({"derivation": ""}, "derivation")])
+def test_a_figure_without_its_source_is_refused(tmp_path: Path, change: dict[str, Any], word: str) -> None:
+    entries = json.loads(chips.FILE.read_text())
+    entries[3]["bandwidth"] |= change
+    (tmp_path / "chips.json").write_text(json.dumps(entries))
+    with pytest.raises(TrainerError, match=word):
+        chips.load(tmp_path / "chips.json")
+
+
+@pytest.mark.parametrize("change", [{"kind": "toaster"}, {"peaks": {"fp7": {"value": 1, "source": "x", "derivation": "y"}}}, {"peaks": {}},
+                                    {"short": "T4"}])
+def test_a_chip_that_cannot_be_drawn_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    entries = json.loads(chips.FILE.read_text())
+    entries[0] |= change
+    (tmp_path / "chips.json").write_text(json.dumps(entries))
+    with pytest.raises(TrainerError):
+        chips.load(tmp_path / "chips.json")
+
+
+# --- networks
+
+
+def test_the_networks_have_the_parameters_and_operations_of_the_literature(networks: dict[str, models.Network]) -> None:
+    assert set(networks) == set(CHECKS)
+    for name, (parameters, gmac) in CHECKS.items():
+        assert networks[name].parameters == parameters, name
+        assert networks[name].flops / 2e9 == pytest.approx(gmac, rel=0.01), name
+
+
+def test_the_layers_have_all_the_operations_and_weights(networks: dict[str, models.Network]) -> None:
+    for name, network in networks.items():
+        assert sum(layer.flops for layer in network.layers) == network.flops, name
+        assert all(layer.name and layer.kind in models.KINDS and layer.outputs for layer in network.layers), name
+        skipped = 3_326_696 if name == "inception_v3" else 0  # the auxiliary head takes part in training only
+        statistics = sum(b.numel() for key, b in nets.build(name, "meta").named_buffers() if "running" in key and "AuxLogits" not in key)
+        assert network.weights == network.parameters - skipped + statistics, name
+
+
+def test_a_convolution_by_hand() -> None:
+    """4 outputs of 3x3x2 at 5x5 positions without a border, then ReLU in place, then a view and a product."""
+    network = nn.Sequential(nn.Conv2d(2, 4, 3, device="meta"), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(100, 6, device="meta"))
+    found = models.count(network, torch.empty(1, 2, 7, 7, device="meta"), "small")
+    conv, relu, dense = found.layers
+    assert (conv.kind, conv.flops, conv.weights, conv.inputs, conv.outputs) == ("convolution", 2 * 4 * 18 * 25, 4 * 18 + 4, 98, 100)
+    assert (relu.kind, relu.flops, relu.weights, relu.inputs, relu.outputs) == ("activation", 0, 0, 100, 100)
+    assert (dense.kind, dense.flops, dense.weights, dense.inputs, dense.outputs) == ("dense", 1200, 606, 100, 6)
+    assert conv.intensity() == 3600 / (4 * (76 + 98 + 100))
+    assert conv.intensity(8, 1) == 8 * 3600 / (76 + 8 * 198)
+    assert found.intensity() == 4800 / (4 * (76 + 606 + 98 + 100 + 200 + 106))
+    assert found.footprint() == 4 * (682 + 200)
+    assert found.parameters == 682
+
+
+def test_depthwise_and_inputs_used_twice() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.each = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False, device="meta")
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return functional.avg_pool2d(self.each(x) + x, 2)
+
+    each, add, pool = models.count(Net(), torch.empty(1, 4, 6, 6, device="meta"), "net").layers
+    assert (each.kind, each.flops, each.weights) == ("depthwise", 2 * 9 * 4 * 36, 36)
+    assert (add.kind, add.inputs, add.outputs, add.weights) == ("element-wise", 288, 144, 0)
+    assert (pool.kind, pool.inputs, pool.outputs) == ("pooling", 144, 36)
+
+
+def test_batches_read_weights_once(networks: dict[str, models.Network]) -> None:
+    for network in networks.values():
+        intensities = [network.intensity(batch) for batch in (1, 8, 64, 256)]
+        assert intensities == sorted(intensities)
+        assert intensities[-1] < network.flops / (4 * network.activations)
+
+
+def test_importing_the_networks_leaves_torch_as_it_was() -> None:
+    before = torch.library.register_fake
+    network = nets.build("squeezenet1_0")
+    assert torch.library.register_fake is before
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        assert network(nets.pictures("squeezenet1_0", 1)).shape == (1, 1000)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(0.819, rel=0.01)
+
+
+def test_missing_torchvision_is_one_sentence() -> None:
+    code = ("import sys; sys.modules['torchvision'] = None\nfrom trainer.roofline import nets\n"
+            "try: nets.build('alexnet', 'meta')\nexcept Exception as error: print(type(error).__name__, error)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("TrainerError") and "pip install torchvision" in done.stdout
+
+
+# --- measuring
+
+
+def test_stream_counts_bytes_not_kilobytes() -> None:
+    """A copy through numpy of the same size agrees within a factor of 20 (never one of 1,000), whatever else the machine does."""
+    import numpy as np
+
+    elements, threads = 1 << 22, torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ours = machine.stream("copy", "cpu", 0.2, elements)["bytes_per_second"]
+    finally:
+        torch.set_num_threads(threads)
+    a, b = np.ones(elements, np.float32), np.zeros(elements, np.float32)
+    times = clock.take(lambda: np.copyto(b, a), "cpu", 0.2)
+    assert 1 / 20 < ours / (2 * a.nbytes / min(times.seconds)) < 20
+    assert [machine.moved(kernel, 10) for kernel in machine.STREAM] == [80, 80, 120, 120]
+
+
+def test_peak_counts_every_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "take", lambda call, device, seconds: (call(), clock.Times((0.5, 0.25, 1.0)))[1])
+    found = machine.peak("fp32", "cpu", 1.0, largest=512)
+    assert found["ways"]["product of 512x512"] == 2 * 512**3 / 0.25
+    assert found["ways"]["3x3 convolution of 32 channels"] == 2 * 8 * 32 * 32 * 9 * 28 * 28 / 0.25
+    assert found["operations_per_second"] == max(found["ways"].values())
+
+
+def test_types_the_hardware_lacks_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"sse2"})
+    for dtype in ("bf16", "int8"):
+        assert "no " + dtype in machine.peak(dtype, "cpu", 0.01)["skipped"]
+
+
+def test_take_warms_up_and_repeats() -> None:
+    calls: list[int] = []
+    times = clock.take(lambda: calls.append(1), "cpu", 0.0)
+    assert len(times.seconds) == clock.LEAST_RUNS and len(calls) == clock.LEAST_RUNS + 1
+    assert len(clock.take(lambda: None, "cpu", 0.05).seconds) == clock.MOST_RUNS
+
+
+def test_a_measurement_has_every_point_and_says_what_it_left_out(stored: Path) -> None:
+    found = measure.load(stored / "measure.json")
+    assert found["finished"] and found["machine"] == clock.machine()
+    for name in SMALL:
+        for batch in (1, 2):
+            point = found["points"][measure.inference_key("cpu", name, batch)]
+            assert ("skipped" in point) != (point.get("median", 0) > 0 and point["runs"] >= 3)
+        step = found["points"][f"cpu training {name}"]
+        if "skipped" not in step:
+            assert step["backward_over_forward"] == step["backward"]["median"] / step["forward"]["median"]
+            assert step["kinds"]["forward"]["convolution"] > 0 and step["kinds"]["backward"]["convolution"] > 0
+    assert found["points"]["cpu stream triad"]["bytes_per_second"] > 1e8
+
+
+def test_an_interrupted_measurement_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(point: dict[str, Any]) -> Any:
+        def work(*_: object) -> dict[str, Any]:
+            called.append(1)
+            return dict(point)
+
+        return work
+
+    called: list[int] = []
+    monkeypatch.setattr(machine, "peak", count({"operations_per_second": 1e9, "way": "none"}))
+    monkeypatch.setattr(machine, "stream", count({"bytes_per_second": 1e9}))
+    monkeypatch.setattr(latency, "inference", count({"median": 1e-3, "spread": 0.0, "pictures_per_second": 1.0, "runs": 3}))
+    monkeypatch.setattr(latency, "training", count({"skipped": "for the test"}))
+    monkeypatch.setattr(clock, "devices", lambda: ["cpu"])
+
+    def stop_at_five(line: str) -> None:
+        if line.startswith("5/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure.run(tmp_path, 1, stop_at_five, SMALL, (1,))
+    half = measure.load(tmp_path / "measure.json")
+    assert len(half["points"]) == 5 and not half["finished"] and len(called) == 5
+    measure.run(tmp_path, 1, lambda line: None, SMALL, (1,))
+    whole = measure.load(tmp_path / "measure.json")
+    assert len(called) == 11 and whole["finished"]
+    assert {key: whole["points"][key] for key in half["points"]} == half["points"]
+    measure.run(tmp_path, 1, lambda line: None, SMALL, (1,))
+    assert len(called) == 22, "a finished measurement is made anew"
+    (tmp_path / "measure.json").write_text(json.dumps({**half, "machine": {**half["machine"], "cpu": "another"}}))
+    with pytest.raises(TrainerError, match="another"):
+        measure.run(tmp_path, 1, lambda line: None, SMALL, (1,))
+
+
+def test_what_takes_too_long_or_too_much_memory_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = measure.Store(tmp_path / "m.json", {}, minutes=1.0)
+    store.points["cpu inference squeezenet1_0 1"] = {"median": 2.0}
+    assert measure._inference(store, "squeezenet1_0", 64, "cpu", 1.0)["skipped"].startswith("estimated 512 s for 4 runs (batch 1 took 2 s)")
+    assert measure._training(store, "squeezenet1_0", "cpu")["skipped"].startswith("estimated 240 s")
+    monkeypatch.setattr(latency, "free_bytes", lambda device: 10**8)
+    assert "80 % of the free 0.1 GB" in measure._inference(store, "squeezenet1_0", 64, "cpu", 1.0)["skipped"]
+    store.spent = 60.0
+    assert measure._limit(store) == 0.0
+
+
+def test_out_of_memory_is_a_point_left_out_and_other_errors_are_not() -> None:
+    def full() -> dict[str, Any]:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    def broken() -> dict[str, Any]:
+        raise RuntimeError("shapes differ")
+
+    assert "out of memory" in measure._guarded(full)["skipped"]
+    with pytest.raises(RuntimeError, match="shapes"):
+        measure._guarded(broken)
+
+
+def test_ranks_against_a_formula() -> None:
+    """Without ties: 1 - 6 sum d^2 / (n (n^2 - 1)); with ties the mean ranks; only what both have."""
+    x = {"a": 3.0, "b": 1.0, "c": 9.0, "d": 4.0, "e": 5.0}
+    y = {"a": 2.0, "b": 7.0, "c": 1.0, "d": 8.0, "e": 3.0, "other": 0.0}
+    ranks_x, ranks_y = {"a": 2, "b": 1, "c": 5, "d": 3, "e": 4}, {"a": 2, "b": 4, "c": 1, "d": 5, "e": 3}
+    expected = 1 - 6 * sum((ranks_x[k] - ranks_y[k]) ** 2 for k in x) / (5 * 24)
+    value, n = measure.spearman({"x": x, "y": y})["x"]["y"]
+    assert value == pytest.approx(expected) and n == 5
+    assert measure._ranks([5.0, 1.0, 5.0]) == [2.5, 1.0, 2.5]
+    assert math.isnan(measure.spearman({"x": {"a": 1.0}, "y": {"a": 2.0}})["x"]["y"][0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA GPU")
+def test_on_a_gpu(tmp_path: Path) -> None:
+    measure.run(tmp_path, 1, lambda line: None, ("resnet18",), (1, 8), largest=1024, elements=1 << 24)
+    points = measure.load(tmp_path / "measure.json")["points"]
+    for dtype in ("fp32", "bf16"):
+        assert points[f"cuda peak {dtype}"].get("operations_per_second", 0) > 1e10 or points[f"cuda peak {dtype}"]["skipped"]
+    assert points["cuda stream triad"]["bytes_per_second"] > 1e10
+    assert points["cuda inference resnet18 8"]["median"] > 0
+    assert points["cuda training resnet18"]["kinds"]["backward"]["convolution"] > 0
+
+
+# --- board, pictures, page
+
+
+def test_the_board_s_layers(tmp_path: Path) -> None:
+    model = board.load(board_json(tmp_path))
+    assert [layer.name for layer in model.layers] == ["conv", "dense"]
+    assert model.layers[0].operations_per_second == pytest.approx(644_000 / 5_000_000 * 64e6)
+    assert model.whole.operations == 676_004
+    roof = chips.of("nRF52840").roof("int8", model.whole.intensity)
+    assert roof == 256e6 and 1000 * model.whole.operations / roof == pytest.approx(2.6, abs=0.05)
+
+
+@pytest.mark.parametrize("change", [{"roofline": []}, {"roofline": [{"name": "x"}]}, {"identity": {}}])
+def test_other_json_is_no_board(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(TrainerError, match=r"board_TinyConv\.json"):
+        board.load(board_json(tmp_path, **change))
+
+
+def test_labels_stay_apart() -> None:
+    placed = pictures.spread_out([0.5, 0.5, 0.52, 0.9, 0.1], 0.1)
+    ordered = sorted(placed)
+    assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(ordered))
+    assert placed[4] == 0.1 and placed[3] == 0.9
+
+
+def test_plot_from_a_stored_measurement(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                        capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(stored / "measure.json", tmp_path)
+    board_json(tmp_path)
+    assert cli(monkeypatch, "plot", "--out", str(tmp_path)) == 0
+    files = {Path(line).name: Path(line) for line in capsys.readouterr().out.split()}
+    expected = {"chips", "models", "networks_on_chips", "bound", "layers", "board", "cpu_roofline", "cpu_latency", "cpu_throughput",
+                "cpu_spearman", "cpu_training"}
+    drawn = {name.removesuffix(".png") for name in files if name.endswith(".png")}
+    assert expected - {"cpu_training"} <= drawn
+    for name in drawn:
+        content = files[f"{name}.png"].read_bytes()
+        assert content[:8] == b"\x89PNG\r\n\x1a\n" and len(content) < 150_000, name
+    whole = files["roofline.html"].read_text()
+    assert whole.count("data:image/png;base64,") == len(drawn)
+    assert not re.search(r'(src|href)="?https?:', whole)
+    tables = files["tables.md"].read_text()
+    for text in ("AlexNet", "138,357,544", "TinyConv on the Nano 33 BLE", "STREAM triad", "Spearman", "nRF52840", "256 MOP/s"):
+        assert text in tables and text in whole, text
+
+
+def test_plot_of_an_unfinished_measurement(stored: Path, networks: dict[str, models.Network]) -> None:
+    points = measure.load(stored / "measure.json")["points"]
+    some = {key: point for key, point in points.items() if "peak" in key}
+    assert command._of_device(measured.Measurement("cpu", some), networks) == {}
+    some |= {key: point for key, point in points.items() if "stream" in key}
+    assert set(command._of_device(measured.Measurement("cpu", some), networks)) == {"cpu_roofline.png"}
+
+
+def test_tables_escape_and_say_what_is_missing() -> None:
+    found = measured.Measurement("cpu", {"cpu inference vgg16 256": {"skipped": "estimated 900 s"}})
+    table = page.latency_table(found)
+    assert table.rows == [["VGG16", "left out: estimated 900 s"]]
+    busy = {"machine": {**clock.machine(), "cores": 2}, "load": 7.0}
+    assert "OTHER PROGRAMS RAN" in page.markdown([table], busy)
+    assert "it was quiet" in page.markdown([table], {**busy, "load": 0.5})
+    assert "a &lt; b" in page.page({}, [page.Table("t", "a < b", ("x",), [["y"]])], None)
+
+
+@pytest.mark.parametrize("action", ["chips", "models"])
+def test_chips_and_models_write_their_files(tmp_path: Path, action: str) -> None:
+    files = command.run(action, tmp_path, 1, lambda line: None)
+    content = json.loads((tmp_path / f"{action}.json").read_text())
+    assert len(content) == (len(chips.load()) if action == "chips" else len(CHECKS))
+    assert len(files) >= 3 and all(file.is_file() for file in files)
+
+
+@pytest.mark.parametrize(("words", "part"), [(("draw",), "the action is one of"), (("plot",), "there is no measurement")])
+def test_wrong_words_are_one_sentence(tmp_path: Path, words: tuple[str, ...], part: str, monkeypatch: pytest.MonkeyPatch,
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(monkeypatch, *words, "--out", str(tmp_path)) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and part in said.err and len(said.err.strip().splitlines()) == 1
+
+
+def test_a_damaged_board_file_is_one_sentence(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(stored / "measure.json", tmp_path)
+    board_json(tmp_path, roofline=None)
+    assert cli(monkeypatch, "plot", "--out", str(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert "board_TinyConv.json: the board's layers are what" in said and len(said.strip().splitlines()) == 1
+
+
+def test_a_damaged_measurement_is_one_sentence(tmp_path: Path) -> None:
+    for content in ("{", "[]", '{"points": {}}', '{"points": [], "machine": {}, "finished": 1, "spent": 0, "load": 0}'):
+        (tmp_path / "measure.json").write_text(content)
+        with pytest.raises(TrainerError, match="measure again"):
+            measure.load(tmp_path / "measure.json")
+
+
+@pytest.mark.parametrize("module", [chips, clock, latency, machine, measure, models, pictures], ids=lambda module: module.__name__)
+def test_docstrings_run(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed
+
+
+def test_nothing_imports_the_leaf() -> None:
+    users = [file for folder in ("trainer", "converter", "host") for file in (ROOT / folder).rglob("*.py")
+             if "trainer.roofline" in file.read_text() and "roofline" not in file.parent.name]
+    assert users == [ROOT / "trainer" / "__main__.py"]

@@ -1,0 +1,118 @@
+"""prune, quantize and study as typed, in processes of their own, on a small corpus of generated sounds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import trainer_corpus
+from rich.progress import Progress
+
+from converter.run_folder import ModelArtifact
+from converter.spec import KwsSpec
+from trainer.data.augment import AugmentSettings, TrainingPool
+from trainer.errors import TrainerError
+from trainer.network.model import Conv, Dense
+from trainer.network.quant_options import QuantOptions
+from trainer.run import steps as runs
+from trainer.run.fit import Epoch, TrainSettings, fit, predict
+from trainer.run.prune import PruneOptions
+from trainer.run.quantize import quantize_run
+from trainer.studies import compression as study
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = KwsSpec.of_words(["yes", "stop"])
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a float run in it, and the cache of its features."""
+    home = tmp_path_factory.mktemp("home")
+    corpus = trainer_corpus.make(home / "data", speakers=24)
+    settings = TrainSettings(epochs=4, batch=32, augment=AugmentSettings(copies=1))
+    here = Path.cwd()
+    os.chdir(home)
+    try:
+        with Progress(disable=True) as progress:
+            runs.train_run(home / "run", runs.Source(str(corpus)), SPEC, "tinyconv", settings, progress)
+    finally:
+        os.chdir(here)
+    return home
+
+
+def command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-m", "trainer", *arguments], cwd=home, env=environment, capture_output=True, text=True,
+                          check=False, timeout=300)
+
+
+def test_pruned_then_quantized(home: Path) -> None:
+    """Half of the weights go, and stay gone through fine-tuning and 4-bit QAT; the float run itself is left as it was."""
+    before = {f.name: f.read_bytes() for f in (home / "run").iterdir()}
+    pruned = command(home, "prune", "run", "--kind", "unstructured", "--amount", "0.5", "--finetune", "1", "--out", "pruned")
+    assert pruned.returncode == 0 and "16652 parameters" in pruned.stdout, pruned.stderr
+    done = command(home, "quantize", "pruned", "--method", "qat", "--bits", "4", "--epochs", "1", "--out", "q4")
+    assert done.returncode == 0 and "4-bit validation accuracy" in done.stdout, done.stderr
+    artifact = ModelArtifact.load(home / "q4")
+    assert artifact.results["qat"]["bits"] == 4 and artifact.results["prune"]["amount"] == 0.5
+    zeros = {n: b.weight == 0 for n, b in runs.load_float(artifact).blocks.items() if isinstance(b, (Conv, Dense))}
+    assert sum(int(z.sum()) for z in zeros.values()) == (16_652 - 12) // 2
+    quant = runs.load_quant(artifact)
+    assert all(bool((quant.constants(n, torch.tensor(0.1)).weight[zero] == 0).all()) for n, zero in zeros.items())
+    assert {f.name: f.read_bytes() for f in (home / "run").iterdir()} == before
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("prune", "run", "--kind", "unstructured", "--amount", "1.5", "--out", "x"), "--amount: must lie between 0 and 1, got 1.5"),
+    (("quantize", "run", "--bits", "9", "--out", "x"), "--bits: must be in 2..8, got 9")])
+def test_bad_input_is_one_sentence(home: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = command(home, *arguments)
+    assert done.returncode == 1 and done.stderr.strip() == said and not done.stdout, done.stderr
+    assert not (home / "x" / "float.pt").exists()
+
+
+def test_the_study_resumes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its table names every point with its figures; a second run makes none again; other points of the folder are left alone."""
+    points = (study.Point(PruneOptions("structured", 0.5)), study.Point(None, "ptq"),
+              study.Point(None, "ptq", QuantOptions(4, scheme="asymmetric-weights")))
+    monkeypatch.setitem(study.STUDIES, "small", lambda: [study.Table("Small", ("what", "a", "b", "c"), (("row", points),), sizes=True)])
+    monkeypatch.chdir(home)
+    with Progress(disable=True) as progress:
+        text = study.study("small", [Path("run")], home / "study", progress).read_text()
+        facts = json.loads((home / "study" / "small.json").read_text())
+        assert [f["runs"][0]["parameters"] for f in facts] == [8328, 16652, 16652] and "| row | 16,652 |" in text
+        accuracy = [f["runs"][0]["accuracy"] for f in facts]
+        assert all(f"{a:.2f}" in text for a in accuracy) and f"n = {facts[0]['runs'][0]['n']}" in text
+        monkeypatch.setattr(study, "_facts", None)
+        assert study.study("small", [Path("run")], home / "study", progress).read_text() == text
+        with pytest.raises(TrainerError, match="names of their own"):
+            study.study("small", [Path("run"), Path("run")], home / "study", progress)
+        with pytest.raises(TrainerError, match="study: must be one of"):
+            study.study("all", [Path("run")], home / "study", progress)
+
+
+def test_a_float_network_teaches_where_no_teacher_did(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QAT below 8 bits of a run without a teacher learns from the run's own float scores."""
+    taught = []
+
+    def watching(network: torch.nn.Module, pool: TrainingPool, *rest: Any, **named: Any) -> list[Epoch]:
+        taught.append(pool.taught)
+        return fit(network, pool, *rest, **named)
+
+    monkeypatch.setattr("trainer.run.quantize.fit", watching)
+    monkeypatch.chdir(home)
+    with Progress(disable=True) as progress:
+        for bits in (4, 8):
+            quantize_run(Path("run"), Path(f"t{bits}"), "qat", QuantOptions(bits), 1, None, progress)
+    assert taught[0] is not None and taught[1] is None
+    features = SPEC.features
+    pool = runs.pool_of(runs.Source.load(Path("run")), runs.Source.load(Path("run")).selection(SPEC, progress),
+                        runs.saved_settings(ModelArtifact.load("run")), progress)
+    expected = predict(runs.load_float(ModelArtifact.load("run")), pool.silence, features)
+    torch.testing.assert_close(torch.from_numpy(taught[0][2]), expected)

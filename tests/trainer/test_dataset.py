@@ -1,0 +1,169 @@
+"""Which clips belong to which class and split, and what bad folders and lists say."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trainer_corpus
+
+from converter.spec import FeatureSpec, KwsSpec
+from trainer.data import dataset as data
+from trainer.data.dataset import NOISE_REGION, SPLITS, clip_names, cut_start, extra_count, load, select, silence_cuts, which_set
+from trainer.data.recordings import write_wav
+from trainer.errors import TrainerError
+
+SPEC = KwsSpec.of_words(["yes", "stop"])
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trainer_corpus.make(tmp_path_factory.mktemp("corpus"))
+
+
+def test_split_of_official_test_clips(speech_commands: Path) -> None:
+    """Every clip that lies in Google's own test archive is a test clip, and the manifest's splits agree throughout."""
+    rows = [r for r in csv.DictReader((speech_commands / "MANIFEST.csv").open()) if not r["word"].startswith("_")]
+    official = [r for r in rows if r["canonical_test_v002"]]
+    assert len(official) > 1000
+    assert all(which_set(f"{r['word']}/{r['file']}") == "test" for r in official)
+    names = {"training": "train", "validation": "validation", "testing": "test"}
+    assert [which_set(r["file"]) for r in rows] == [names[r["split_which_set"]] for r in rows]
+
+
+def test_split_of_known_names() -> None:
+    """Names from the official lists; the suffix and the number after _nohash_ do not matter."""
+    for name, split in KNOWN.items():
+        others = (name.replace(".wav", ".flac"), name.replace("_nohash_0", "_nohash_7"), name.split("/")[1])
+        assert [which_set(n) for n in (name, *others)] == [split] * 4, name
+
+
+KNOWN = {"bed/060cd039_nohash_0.wav": "validation", "bed/16db1582_nohash_0.wav": "validation", "zero/6a27a9bf_nohash_0.wav": "validation",
+         "backward/87070229_nohash_2.wav": "test", "bed/28497c5b_nohash_0.wav": "test", "zero/db24628d_nohash_3.wav": "test",
+         "yes/004ae714_nohash_0.wav": "train"}
+
+
+def test_counts_of_the_whole_set() -> None:
+    """yes/no of Speech Commands v0.02: 3,228 + 3,130 training, 397 + 406 validation, 419 + 405 test clips."""
+    known = (3228 + 3130, 397 + 406, 419 + 405)
+    assert [k + 2 * extra_count(k, 2) for k in known] == [10556, 1333, 1368]
+    assert extra_count(known[2], 2) == 272
+
+
+def test_selection_follows_the_rule(corpus: Path) -> None:
+    chosen = select(corpus, SPEC)
+    for split in SPLITS:
+        clips = chosen.clips[split]
+        known = [c for c in clips if c.label >= 2]
+        spoken = [c for c in clips if not c.name.startswith("_")]
+        assert all(which_set(c.name) == split for c in spoken)
+        assert len(known) == sum(which_set(c.name) == split for w in ("yes", "stop") for c in known if c.name.startswith(w))
+        assert sum(c.label == 0 for c in clips) == extra_count(len(known), 2)
+        unknown = [c.name for c in (chosen.pool if split == "train" else clips) if split == "train" or c.label == 1]
+        assert unknown == data.in_sha256_order(unknown) and unknown
+        if split != "train":
+            assert len(unknown) == extra_count(len(known), 2)
+    assert chosen.counts()["train"] == len(chosen.clips["train"]) + min(len(chosen.pool), chosen.share("train"))
+    assert select(corpus, SPEC) == chosen
+
+
+def test_splits_share_no_speaker_and_no_noise(corpus: Path) -> None:
+    chosen = select(corpus, SPEC)
+    speakers = [{c.name.split("/")[1].split("_")[0] for c in (*chosen.clips[s], *(chosen.pool if s == "train" else ()))
+                 if not c.name.startswith("_")} for s in SPLITS]
+    assert not (speakers[0] & speakers[1] or speakers[0] & speakers[2] or speakers[1] & speakers[2])
+    length, clip = 12 * 16000, 16000
+    for split in SPLITS:
+        low, high = (int(length * share) for share in NOISE_REGION[split])
+        starts = [cut_start(c.start, length, clip, split) for c in silence_cuts(chosen.noises, split, 200)]
+        assert all(low <= s and s + clip <= high for s in starts), split
+        assert len(set(starts)) > 100
+
+
+def test_recorded_silence_is_used_in_the_test_split_only(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "with_silence"
+    folder.mkdir()
+    for item in corpus.iterdir():
+        (folder / item.name).symlink_to(item)
+    for number in range(50):
+        write_wav(folder / "_silence_" / f"{number}.wav", np.full(16000, number, np.int16))
+    chosen = select(folder, SPEC)
+    silent = {s: [c for c in chosen.clips[s] if c.label == 0] for s in SPLITS}
+    assert all(c.name.startswith("_silence_/") for c in silent["test"])
+    assert not any(c.name.startswith("_silence_/") for s in ("train", "validation") for c in silent[s])
+    assert load(silent["test"][:1], "test", SPEC.features)[0, 0] == int(silent["test"][0].path.stem)
+
+
+def test_clips_file_selects_the_same_clips_elsewhere(corpus: Path, tmp_path: Path) -> None:
+    chosen = select(corpus, SPEC)
+    file = tmp_path / "clips.txt.gz"
+    file.write_bytes(clip_names(chosen))
+    assert clip_names(chosen) == file.read_bytes()
+    trainer_corpus.make(tmp_path / "bigger", speakers=44)
+    again = select(tmp_path / "bigger", SPEC, file)
+    assert [[c.name for c in again.clips[s]] for s in SPLITS] == [[c.name for c in chosen.clips[s]] for s in SPLITS]
+    assert [c.name for c in again.pool] == [c.name for c in chosen.pool]
+    assert len(select(tmp_path / "bigger", SPEC).pool) > len(chosen.pool)
+
+
+def test_short_clips_are_filled_and_long_ones_refused(tmp_path: Path) -> None:
+    write_wav(tmp_path / "short.wav", np.full(400, 7, np.int16))
+    write_wav(tmp_path / "long.wav", np.zeros(16001, np.int16))
+    clip = data.Clip("a/short", tmp_path / "short.wav", 2)
+    pcm = load([clip], "train", FeatureSpec())
+    assert pcm.shape == (1, 16000) and pcm[0, 399] == 7 and not pcm[0, 400:].any()
+    with pytest.raises(TrainerError, match=r"long.wav: a clip is at most 1000 ms long"):
+        load([data.Clip("a/long", tmp_path / "long.wav", 2)], "train", FeatureSpec())
+
+
+def one_sentence(error: pytest.ExceptionInfo[TrainerError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text and 20 < len(text) < 300
+    return text
+
+
+def test_bad_folders_say_so(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainerError) as error:
+        select(tmp_path / "nowhere", SPEC)
+    assert "no such data folder" in one_sentence(error)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TrainerError) as error:
+        select(tmp_path / "empty", SPEC)
+    assert "no word folders" in one_sentence(error)
+    with pytest.raises(TrainerError) as error:
+        select(corpus, KwsSpec.of_words(["yes", "banana"]))
+    assert "banana" in one_sentence(error)
+    (tmp_path / "hollow" / "yes").mkdir(parents=True)
+    (tmp_path / "hollow" / "stop").mkdir()
+    with pytest.raises(TrainerError) as error:
+        select(tmp_path / "hollow", SPEC)
+    assert "'yes'" in one_sentence(error)
+    trainer_corpus.make(tmp_path / "quiet", speakers=2)
+    for file in (tmp_path / "quiet" / "_background_noise_").iterdir():
+        file.unlink()
+    with pytest.raises(TrainerError) as error:
+        select(tmp_path / "quiet", SPEC)
+    assert "noise" in one_sentence(error)
+
+
+def test_bad_clips_files_say_so(corpus: Path, tmp_path: Path) -> None:
+    unreadable = "not a readable list"
+    for name, content, expected in (("a.txt", b"yes/ffffffff_nohash_0\n", "1 of its 1 clips"), ("b.txt", b"\xff\xfe\xfd", unreadable),
+                                    ("c.txt.gz", b"\x1f\x8b nonsense", unreadable), ("d.txt.gz", gzip.compress(b"yes/")[:-9], unreadable)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(TrainerError) as error:
+            select(corpus, SPEC, tmp_path / name)
+        assert expected in one_sentence(error)
+    with pytest.raises(TrainerError) as error:
+        select(corpus, SPEC, tmp_path / "none.txt")
+    assert "not a readable list" in one_sentence(error)
+
+
+def test_noise_too_short_for_three_splits(tmp_path: Path) -> None:
+    write_wav(tmp_path / "n.wav", np.zeros(16000, np.int16))
+    with pytest.raises(TrainerError) as error:
+        data.load_noise(tmp_path / "n.wav", FeatureSpec())
+    assert "at least 11 s" in one_sentence(error)

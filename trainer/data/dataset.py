@@ -1,0 +1,248 @@
+"""Which recordings belong to which class and split, and their PCM. Augmentation and features: trainer/data/augment.py.
+
+A data folder is shaped like Speech Commands: one folder of WAV or FLAC per word, `_background_noise_`, and perhaps
+`_silence_` with test clips. The rules below (row A1): every clip of a chosen word is used; to a split with k of them come
+ceil(k * p / 100) clips of other words (`unknown`) and as many of `silence`, p = 100 // (words + 1). Unknown clips of
+validation and test are the first in SHA-256 order of their names; training draws that many afresh each epoch from the
+first 4 times as many.
+Source of the split: Speech Commands' which_set() (Warden 2018, arXiv 1804.03209).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from converter.spec import FeatureSpec, KwsSpec
+from trainer.data.recordings import read_pcm
+from trainer.errors import TrainerError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+NOISE_FOLDER, SILENCE_FOLDER = "_background_noise_", "_silence_"
+SUFFIXES = (".wav", ".flac")
+MAX_CLIPS_PER_CLASS = 2**27 - 1
+VALIDATION_PERCENT, TEST_PERCENT = 10, 10
+POOL_FACTOR = 4
+NOISE_REGION = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
+Int16 = npt.NDArray[np.int16]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One second of sound: a file, or a cut from a noise file at `start` scaled by `gain`. `name` is word/stem."""
+
+    name: str
+    path: Path
+    label: int
+    start: int = 0
+    gain: float = 1.0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The clips of a task. `clips[split]` are all of them but training's unknown ones: those are `pool`, drawn from each epoch."""
+
+    folder: Path
+    spec: KwsSpec
+    clips: dict[Split, tuple[Clip, ...]]
+    pool: tuple[Clip, ...]
+    noises: tuple[Path, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Clips of a split as an epoch sees them."""
+        drawn = min(len(self.pool), self.share("train"))
+        return {s: len(self.clips[s]) + (drawn if s == "train" else 0) for s in SPLITS}
+
+    def share(self, split: Split) -> int:
+        """How many unknown, and how many silence clips belong to a split."""
+        return extra_count(sum(c.label >= 2 for c in self.clips[split]), len(self.spec.words))
+
+
+def which_set(name: str) -> Split:
+    """The split of a clip by the SHA-1 of its speaker: what precedes `_nohash_` in the file name.
+
+    >>> which_set("yes/004ae714_nohash_0.wav"), which_set("yes/004ae714_nohash_1.flac")
+    ('train', 'train')
+    """
+    base = name.rsplit("/", 1)[-1]
+    stem = re.sub(r"\.(wav|flac)$", "", base)
+    speaker = stem.split("_nohash_")[0] if "_nohash_" in stem else stem + ".wav"
+    digest = int(hashlib.sha1(speaker.encode()).hexdigest(), 16)
+    percent = (digest % (MAX_CLIPS_PER_CLASS + 1)) * (100.0 / MAX_CLIPS_PER_CLASS)
+    if percent < VALIDATION_PERCENT:
+        return "validation"
+    return "test" if percent < VALIDATION_PERCENT + TEST_PERCENT else "train"
+
+
+def extra_count(known: int, words: int) -> int:
+    """Unknown clips, and silence clips, that go with `known` clips of the chosen words: ceil(known * (100 // (words + 1)) / 100).
+
+    >>> [k + 2 * extra_count(k, 2) for k in (3228 + 3130, 397 + 406, 419 + 405)], extra_count(419 + 405, 2)
+    ([10556, 1333, 1368], 272)
+    """
+    return -(-known * (100 // (words + 1)) // 100)
+
+
+def select(folder: Path, spec: KwsSpec, clips_file: Path | None = None) -> Selection:
+    """The clips of a task from a data folder, or only those that `clips_file` names; raises TrainerError with one sentence."""
+    by_word = _list_words(folder)
+    if clips_file is not None:
+        by_word = _only(by_word, read_clip_names(clips_file), clips_file)
+    for word in spec.words:
+        if not by_word.get(word):
+            raise TrainerError(f"{folder}: no clips of the word '{word}'; it holds {', '.join(sorted(by_word)) or 'no word folders'}")
+    noises = _files(folder / NOISE_FOLDER)
+    if not noises:
+        raise TrainerError(f"{folder / NOISE_FOLDER}: no noise recordings, from which the silence class is cut; put some WAV or FLAC there")
+    others = [name for word in sorted(by_word) if word not in spec.words for name in by_word[word]]
+    found: dict[Split, tuple[Clip, ...]] = {}
+    pool: tuple[Clip, ...] = ()
+    for split in SPLITS:
+        known = [Clip(name, path, spec.labels.index(word)) for word in spec.words
+                 for name, path in by_word[word].items() if which_set(name) == split]
+        if not known:
+            raise TrainerError(f"{folder}: no {split} clips of {', '.join(spec.words)}; more speakers are needed")
+        extra = extra_count(len(known), len(spec.words))
+        paths = {name: by_word[name.split("/")[0]][name] for name in others if which_set(name) == split}
+        unknown = [Clip(name, paths[name], 1) for name in in_sha256_order(paths)]
+        if split == "train":
+            pool, unknown = tuple(unknown[:POOL_FACTOR * extra]), []
+        silence = _silence(folder, noises, split, extra)
+        found[split] = (*known, *unknown[:extra], *silence)
+    if not pool:
+        raise TrainerError(f"{folder}: no clips of words other than {', '.join(spec.words)}, of which the class unknown is made")
+    return Selection(folder, spec, found, pool, noises)
+
+
+def _list_words(folder: Path) -> dict[str, dict[str, Path]]:
+    if not folder.is_dir():
+        raise TrainerError(f"{folder}: no such data folder; name a folder shaped like Speech Commands, or use --data synthetic")
+    found = {}
+    for word in sorted(folder.iterdir()):
+        if word.is_dir() and not word.name.startswith(("_", ".")):
+            found[word.name] = {f"{word.name}/{file.stem}": file for file in _files(word)}
+    if not found:
+        raise TrainerError(f"{folder}: holds no word folders; a data folder has one folder of WAV or FLAC files per word")
+    return found
+
+
+def _files(folder: Path) -> tuple[Path, ...]:
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")))
+
+
+def in_sha256_order(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+
+
+def read_clip_names(file: Path) -> list[str]:
+    """The names in a clips file (one word/stem a line, # comments, plain or .gz), as RUN/clips.txt.gz holds them."""
+    try:
+        data = file.read_bytes()
+        text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise TrainerError(f"{file}: not a readable list of clips ({error}); it holds one word/name a line") from None
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def clip_names(selection: Selection) -> bytes:
+    """The clips file of a selection, gzipped: every spoken clip it uses; equal selections give equal bytes."""
+    clips = {c.name for split in SPLITS for c in selection.clips[split]} | {c.name for c in selection.pool}
+    names = sorted(name for name in clips if not name.startswith("_"))
+    header = f"# {len(names)} clips for {', '.join(selection.spec.words)}; one word/name a line; for --clips\n"
+    return gzip.compress((header + "\n".join(names) + "\n").encode(), mtime=0)
+
+
+def _only(by_word: dict[str, dict[str, Path]], names: Sequence[str], file: Path) -> dict[str, dict[str, Path]]:
+    chosen: dict[str, dict[str, Path]] = {}
+    missing = []
+    for name in names:
+        word = name.split("/")[0]
+        path = by_word.get(word, {}).get(name)
+        if path is None:
+            missing.append(name)
+        else:
+            chosen.setdefault(word, {})[name] = path
+    if missing:
+        raise TrainerError(f"{file}: {len(missing)} of its {len(names)} clips are not in the data folder, the first is {missing[0]}")
+    return chosen
+
+
+def _silence(folder: Path, noises: Sequence[Path], split: Split, count: int) -> list[Clip]:
+    """Recorded silence of the test split first (SHA-256 order), then cuts of the split's own region of the noise files."""
+    recorded = {f"{SILENCE_FOLDER}/{f.stem}": f for f in _files(folder / SILENCE_FOLDER)} if split == "test" else {}
+    clips = [Clip(name, recorded[name], 0) for name in in_sha256_order(recorded)[:count]]
+    return clips + silence_cuts(noises, split, count - len(clips))
+
+
+def silence_cuts(noises: Sequence[Path], split: Split, count: int) -> list[Clip]:
+    """Cuts of the noise files in turn; place (within the split's share of the file) and gain 0..1 come from a SHA-256 of the number.
+
+    The start is kept as a fraction in 2**-32 of the region until the file's length is known (cut_start).
+    """
+    found = []
+    for index in range(count):
+        path = noises[index % len(noises)]
+        digest = hashlib.sha256(f"silence/{split}/{index}".encode()).digest()
+        place, gain = int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big") / 2**32
+        found.append(Clip(f"{NOISE_FOLDER}/{path.stem}@{split}{index}", path, 0, place, gain))
+    return found
+
+
+def cut_start(place: int, length: int, clip_samples: int, split: Split) -> int:
+    """The first sample of a silence cut in a noise file of `length` samples."""
+    low, high = (int(length * share) for share in NOISE_REGION[split])
+    room = max(1, high - low - clip_samples)
+    return min(low + place * room // 2**32, max(0, length - clip_samples))
+
+
+def load(clips: Sequence[Clip], split: Split, spec: FeatureSpec, progress: Progress | None = None) -> Int16:
+    """PCM int16 [n, clip_samples] of clips; shorter files are filled with zeros at the end."""
+    pcm = np.zeros((len(clips), spec.clip_samples), np.int16)
+    noise: dict[Path, Int16] = {}
+    for index, clip in enumerate(clips):
+        if clip.name.startswith(NOISE_FOLDER):
+            if clip.path not in noise:
+                noise[clip.path] = load_noise(clip.path, spec)
+            start = cut_start(clip.start, len(noise[clip.path]), spec.clip_samples, split)
+            cut = noise[clip.path][start:start + spec.clip_samples].astype(np.float64) * clip.gain
+            pcm[index] = np.rint(cut).astype(np.int16)
+        else:
+            one = read_pcm(clip.path, spec)
+            if len(one) > spec.clip_samples:
+                length_ms = len(one) * 1000 // spec.sample_rate_hz
+                raise TrainerError(f"{clip.path}: a clip is at most {spec.clip_ms} ms long, got {length_ms} ms; cut it")
+            pcm[index, :len(one)] = one
+        if progress is not None and index % 64 == 63:
+            progress(64)
+    return pcm
+
+
+def load_noise(path: Path, spec: FeatureSpec) -> Int16:
+    """A whole noise recording; it must hold ten clips, so that each split gets its own share."""
+    pcm: Int16 = read_pcm(path, spec)
+    if len(pcm) < 10 * (spec.clip_samples + 1):
+        least_s, length_s = 10 * spec.clip_ms // 1000 + 1, len(pcm) / spec.sample_rate_hz
+        raise TrainerError(f"{path}: a noise recording must last at least {least_s} s, got {length_s:.1f} s")
+    return pcm
+
+
+def noise_backgrounds(selection: Selection, split: Split) -> list[Int16]:
+    """The split's own share of every noise recording."""
+    found = []
+    for path in selection.noises:
+        pcm = load_noise(path, selection.spec.features)
+        low, high = (int(len(pcm) * share) for share in NOISE_REGION[split])
+        found.append(pcm[low:high])
+    return found

@@ -1,0 +1,228 @@
+"""The networks: TinyConv, a small DS-CNN and two image CNNs, as a plain list of blocks that QAT, export and pruning walk through.
+
+Tensors inside are NCHW; a Dense flattens NHWC, as the board stores activations, so its weights need no permutation.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import Union
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from converter.graph import Padding, output_size, pad_before
+from converter.spec import FeatureSpec
+from trainer.errors import TrainerError
+
+MODELS = ("tinyconv", "tinyconv_stream", "dscnn")
+IMAGE_MODELS = ("mnist_cnn", "conv4")
+DEFAULT_WIDTH = {"tinyconv": 8, "tinyconv_stream": 8, "dscnn": 40, "mnist_cnn": 32, "conv4": 32}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything needed to build an untrained network.
+
+    `width` is the count of channels of its convolutions; later ones of an image CNN have twice as many. Its pictures have
+    `planes` planes of `frames` rows and `channels` columns.
+    """
+
+    model: str
+    labels: int
+    frames: int
+    channels: int
+    width: int
+    dropout: float = 0.5
+    planes: int = 1
+
+    @staticmethod
+    def of(model: str, labels: int, features: FeatureSpec, dropout: float = 0.5) -> Architecture:
+        if model not in MODELS:
+            raise TrainerError(f"--model: must be one of {', '.join(MODELS)}, got {model}")
+        return Architecture(model, labels, features.frames, features.channels, DEFAULT_WIDTH[model], dropout)
+
+    @staticmethod
+    def of_pictures(model: str, labels: int, planes_rows_columns: tuple[int, ...]) -> Architecture:
+        if model not in IMAGE_MODELS:
+            raise TrainerError(f"--model: must be one of {', '.join(IMAGE_MODELS)}, got {model}")
+        planes, rows, columns = planes_rows_columns
+        return Architecture(model, labels, rows, columns, DEFAULT_WIDTH[model], planes=planes)
+
+
+class Conv(nn.Module):
+    """Zero padding (none for VALID), convolution (depthwise when groups = channels), batch norm if asked for, ReLU: NCHW to NCHW."""
+
+    def __init__(self, sizes_hw: tuple[int, int], in_channels: int, out_channels: int, kernel_hw: tuple[int, int],
+                 stride_hw: tuple[int, int], depthwise: bool = False, norm: bool = False, padding: Padding = "SAME") -> None:
+        super().__init__()
+        self.stride_hw = stride_hw
+        self.pads_tblr = same_pads(sizes_hw, kernel_hw, stride_hw) if padding == "SAME" else (0, 0, 0, 0)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_hw, stride_hw, groups=in_channels if depthwise else 1, bias=True)
+        self.norm = nn.BatchNorm2d(out_channels) if norm else None
+
+    @property
+    def weight(self) -> Tensor:
+        return self.conv.weight
+
+    @property
+    def bias(self) -> Tensor:
+        assert self.conv.bias is not None
+        return self.conv.bias
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        top, bottom, left, right = self.pads_tblr
+        y = self.conv(F.pad(x_nchw, (left, right, top, bottom)))
+        return F.relu(y if self.norm is None else self.norm(y))
+
+
+class AveragePool(nn.Module):
+    """The mean over each channel's plane: [n, c, h, w] to [n, c, 1, 1]."""
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        return x_nchw.mean(dim=(2, 3), keepdim=True)
+
+
+class MaxPool(nn.Module):
+    """The largest of each 2x2 patch: [n, c, h, w] to [n, c, h // 2, w // 2]."""
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        return F.max_pool2d(x_nchw, 2)
+
+
+class Dense(nn.Module):
+    """Flatten NHWC, dropout, matrix product, ReLU unless it is the last: [n, c, h, w] or [n, k] to [n, outputs]."""
+
+    def __init__(self, inputs: int, outputs: int, dropout: float = 0.0, relu: bool = False) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.dropout, self.relu = dropout, relu
+
+    @property
+    def weight(self) -> Tensor:
+        return self.linear.weight
+
+    @property
+    def bias(self) -> Tensor:
+        return self.linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(F.dropout(flatten_nhwc(x), self.dropout, self.training))
+        return F.relu(y) if self.relu else y
+
+
+Block = Union[Conv, AveragePool, MaxPool, Dense]
+
+
+class Network(nn.Module):
+    """Blocks one after the other: features [n, 1, frames, channels] to logits [n, labels]."""
+
+    def __init__(self, architecture: Architecture, blocks: list[tuple[str, Block]]) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.blocks = nn.ModuleDict(dict(blocks))
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        for block in self.blocks.values():
+            x_nchw = block(x_nchw)
+        return x_nchw
+
+    @property
+    def parameter_count(self) -> int:
+        """Weights and biases as deployed, that is without batch norm."""
+        return sum(p.numel() for block in self.blocks.values() if isinstance(block, (Conv, Dense)) for p in (block.weight, block.bias))
+
+
+def same_pads(sizes_hw: tuple[int, int], kernel_hw: tuple[int, int], stride_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """TFLite's SAME padding as (top, bottom, left, right); the odd row goes below, the odd column to the right."""
+    pads: list[int] = []
+    for size, kernel, stride in zip(sizes_hw, kernel_hw, stride_hw, strict=True):
+        total = max(0, (output_size(size, kernel, stride, "SAME") - 1) * stride + kernel - size)
+        before = pad_before(size, kernel, stride, "SAME")
+        pads += [before, total - before]
+    return pads[0], pads[1], pads[2], pads[3]
+
+
+def flatten_nhwc(x: Tensor) -> Tensor:
+    """[n, c, h, w] to [n, h * w * c]; [n, k] stays."""
+    return x if x.dim() == 2 else x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+
+
+def build(architecture: Architecture) -> Network:
+    """The untrained network of an architecture, from torch's current random state."""
+    builders = {"tinyconv": _tinyconv, "tinyconv_stream": _tinyconv, "dscnn": _dscnn, "mnist_cnn": _mnist_cnn, "conv4": _conv4}
+    return builders[architecture.model](architecture)
+
+
+def _tinyconv(a: Architecture) -> Network:
+    """Convolution 10x8 stride 2 with `width` channels, then dense: 16,652 parameters for 8 channels and 4 labels.
+
+    tinyconv_stream does not pad, so that while listening each hop makes one new row and no edge is computed again: 11,532 parameters.
+    """
+    size, kernel = (a.frames, a.channels), (10, 8)
+    padding: Padding = "VALID" if a.model == "tinyconv_stream" else "SAME"
+    conv = Conv(size, 1, a.width, kernel, (2, 2), padding=padding)
+    height, width = (output_size(s, k, 2, padding) for s, k in zip(size, kernel, strict=True))
+    dense = Dense(height * width * a.width, a.labels, a.dropout)
+    for block in (conv, dense):
+        nn.init.trunc_normal_(block.weight, std=0.01)
+        nn.init.zeros_(block.bias)
+    return Network(a, [("conv", conv), ("logits", dense)])
+
+
+def _dscnn(a: Architecture) -> Network:
+    """A convolution and four depthwise-separable pairs with batch norm, mean over the plane, dense."""
+    size, w = (a.frames, a.channels), a.width
+    blocks: list[tuple[str, Block]] = [("conv", Conv(size, 1, w, (10, 4), (2, 2), norm=True))]
+    size = _halved(size)
+    for index in range(4):
+        stride = 2 if index == 0 else 1
+        blocks.append((f"depthwise{index}", Conv(size, w, w, (3, 3), (stride, stride), depthwise=True, norm=True)))
+        size = _halved(size) if stride == 2 else size
+        blocks.append((f"pointwise{index}", Conv(size, w, w, (1, 1), (1, 1), norm=True)))
+    return Network(a, [*blocks, ("pool", AveragePool()), ("logits", Dense(w, a.labels, a.dropout / 2))])
+
+
+def _mnist_cnn(a: Architecture) -> Network:
+    """Two unpadded 3x3 convolutions of 32 and 64 channels, pool, dense 128 and 10: 1,199,882 parameters on 28x28 digits."""
+    size, w = (a.frames, a.channels), a.width
+    convs = Conv(size, a.planes, w, (3, 3), (1, 1), padding="VALID"), Conv(size, w, 2 * w, (3, 3), (1, 1), padding="VALID")
+    flat = ((size[0] - 4) // 2) * ((size[1] - 4) // 2) * 2 * w
+    return Network(a, [("conv1", convs[0]), ("conv2", convs[1]), ("pool", MaxPool()),
+                       ("dense", Dense(flat, 128, a.dropout / 2, relu=True)), ("logits", Dense(128, a.labels, a.dropout))])
+
+
+def _conv4(a: Architecture) -> Network:
+    """Four padded 3x3 convolutions of 32, 32, 64 and 64 channels, a pool after each two, dense 256, 128 and the labels."""
+    size, w = (a.frames, a.channels), a.width
+    half = size[0] // 2, size[1] // 2
+    return Network(a, [
+        ("conv1", Conv(size, a.planes, w, (3, 3), (1, 1))), ("conv2", Conv(size, w, w, (3, 3), (1, 1))), ("pool1", MaxPool()),
+        ("conv3", Conv(half, w, 2 * w, (3, 3), (1, 1))), ("conv4", Conv(half, 2 * w, 2 * w, (3, 3), (1, 1))), ("pool2", MaxPool()),
+        ("dense1", Dense((half[0] // 2) * (half[1] // 2) * 2 * w, 256, a.dropout / 2, relu=True)),
+        ("dense2", Dense(256, 128, a.dropout, relu=True)), ("logits", Dense(128, a.labels, a.dropout))])
+
+
+def _halved(size_hw: tuple[int, int]) -> tuple[int, int]:
+    return output_size(size_hw[0], 1, 2, "SAME"), output_size(size_hw[1], 1, 2, "SAME")
+
+
+def fold_norms(network: Network) -> Network:
+    """A copy whose batch norms are folded into the convolutions before them; same outputs in evaluation mode."""
+    folded = copy.deepcopy(network)
+    for block in folded.blocks.values():
+        if isinstance(block, Conv) and block.norm is not None:
+            norm = block.norm
+            assert norm.running_mean is not None and norm.running_var is not None
+            gain = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
+            block.conv.weight.data = block.conv.weight.data * gain[:, None, None, None]
+            block.bias.data = (block.bias.data - norm.running_mean) * gain + norm.bias.detach()
+            block.norm = None
+    return folded
+
+
+def architecture_json(architecture: Architecture) -> dict[str, object]:
+    """The architecture as JSON values, as checkpoints keep it."""
+    return asdict(architecture)

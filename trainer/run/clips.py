@@ -1,0 +1,39 @@
+"""Test clips as WAV files, for trials on a board: DIR/<label>/<name>.wav."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from rich.progress import Progress
+
+from converter.run_folder import ModelArtifact
+from trainer.data.augment import labelled
+from trainer.data.dataset import in_sha256_order
+from trainer.data.recordings import write_wav
+from trainer.errors import TrainerError
+from trainer.run.steps import CACHE, Source
+
+
+def write_test_clips(run: Path, out: Path, per_class: int, source: Source | None, progress: Progress) -> list[Path]:
+    """The first `per_class` test clips of every class in SHA-256 order of their names; all files or none. `out` must not exist yet."""
+    if out.exists():
+        raise TrainerError(f"{out}: exists already; remove it or name another folder")
+    artifact = ModelArtifact.load(run)
+    test = labelled((source or Source.load(run)).selection(artifact.spec, progress), "test", CACHE, progress)
+    place = {name: index for index, name in enumerate(test.names)}
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    written = []
+    for index, label in enumerate(artifact.spec.labels):
+        chosen = [name for name in in_sha256_order(test.names) if test.labels[place[name]] == index][:per_class]
+        if len(chosen) < per_class:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise TrainerError(f"--per-class {per_class}: the test split holds {len(chosen)} clips of '{label}'; ask for fewer")
+        for name in chosen:
+            file = Path(label) / (name.replace("/", "_") + ".wav")
+            (partial / label).mkdir(parents=True, exist_ok=True)
+            write_wav(partial / file, test.pcm[place[name]])
+            written.append(out / file)
+    partial.rename(out)
+    return written

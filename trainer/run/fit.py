@@ -1,0 +1,241 @@
+"""Training, float and quantization-aware: one loop, resumable after any epoch, every random draw from (seed, epoch).
+
+The kept weights are those of the epoch with the best validation accuracy (then lowest loss); the test split is never looked at.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from converter.run_folder import write_atomic
+from converter.spec import FeatureSpec
+from trainer.data.augment import AugmentSettings, Int8, Labelled, TrainingPool
+from trainer.errors import TrainerError
+
+THREADS = 1  # the layers are small: a second thread gains little, and loses much on a busy machine
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that decides a training run; saved with its result."""
+
+    epochs: int = 120
+    batch: int = 100
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    label_smoothing: float = 0.0
+    time_mask: int = 0
+    channel_mask: int = 0
+    average: float = 0.995
+    teacher: str = ""
+    teacher_share: float = 0.7
+    temperature: float = 2.0
+    dropout: float = 0.1
+    seed: int = 0
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch measured."""
+
+    number: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+def to_batch(features: Int8, spec: FeatureSpec) -> Tensor:
+    """int8 [n, frames, channels] as the real tensor [n, 1, frames, channels] a network takes."""
+    return (torch.from_numpy(np.ascontiguousarray(features)).float() - spec.zero_point).mul_(float(np.float32(spec.scale))).unsqueeze(1)
+
+
+def masked(x: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
+    """SpecAugment: one run of frames and one run of channels per clip set to zero (Park et al. 2019, arXiv 1904.08779)."""
+    for dim, widest in ((2, settings.time_mask), (3, settings.channel_mask)):
+        if widest > 0:
+            size = x.shape[dim]
+            width = torch.randint(0, widest + 1, (len(x), 1), generator=generator)
+            start = (torch.rand(len(x), 1, generator=generator) * (size - width + 1)).long()
+            places = torch.arange(size)
+            hidden = (places >= start) & (places < start + width)
+            x = x.masked_fill(hidden[:, None, :, None] if dim == 2 else hidden[:, None, None, :], 0.0)
+    return x
+
+
+def predict(network: nn.Module, features: Int8, spec: FeatureSpec, batch: int = 512) -> Tensor:
+    """Logits [n, labels] in evaluation mode."""
+    network.eval()
+    with torch.no_grad():
+        return torch.cat([network(to_batch(features[i:i + batch], spec)) for i in range(0, len(features), batch)])
+
+
+class Averaged:
+    """Exponential moving average of a network's parameters and buffers, taken from the first step on."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.state = {k: v.detach().clone() for k, v in network.state_dict().items()}
+
+    def update(self, network: nn.Module) -> None:
+        self.steps += 1
+        decay = min(self.decay, self.steps / (self.steps + 10))
+        with torch.no_grad():
+            for key, value in network.state_dict().items():
+                if value.is_floating_point():
+                    self.state[key].lerp_(value, 1 - decay)
+                else:
+                    self.state[key].copy_(value)
+
+
+@dataclass
+class Fit:
+    """A training in progress: all that a checkpoint holds."""
+
+    network: nn.Module
+    settings: TrainSettings
+    checkpoint: Path
+    optimizer: torch.optim.Optimizer
+    average: Averaged
+    history: list[Epoch]
+    best: dict[str, Tensor]
+    identity: str
+
+    def save(self) -> None:
+        state = {
+            "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "average": self.average.state,
+            "steps": self.average.steps, "history": [asdict(e) for e in self.history], "best": self.best, "identity": self.identity,
+        }
+        save_torch(self.checkpoint, state)
+
+    def resume(self) -> None:
+        """Continue from the checkpoint if there is one of this very run; one of other settings is left behind."""
+        if not self.checkpoint.is_file():
+            return
+        state = load_torch(self.checkpoint)
+        if state.get("identity") != self.identity:
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.state, self.average.steps = state["average"], state["steps"]
+        self.history = [Epoch(**e) for e in state["history"]]
+        self.best = state["best"]
+
+
+def loss_of(logits: Tensor, y: Tensor, taught: Tensor | None, settings: TrainSettings) -> Tensor:
+    """Cross entropy; with a teacher, teacher_share of it is distance from the teacher's softened scores (Hinton 2015, arXiv 1503.02531)."""
+    loss = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing)
+    if taught is None:
+        return loss
+    t = settings.temperature
+    distance = F.kl_div(F.log_softmax(logits / t, dim=1), F.softmax(taught / t, dim=1), reduction="batchmean") * t * t
+    return (1 - settings.teacher_share) * loss + settings.teacher_share * distance
+
+
+def fit(network: nn.Module, pool: TrainingPool, validation: Labelled, settings: TrainSettings, spec: FeatureSpec, checkpoint: Path,
+        progress: Progress, title: str = "training",
+        before_epoch: Callable[[int], None] | None = None, purpose: str = "") -> list[Epoch]:
+    """Train in place and leave the best averaged weights in `network`; the history of all epochs comes back.
+
+    `purpose` names what else than settings and data decides the result; a checkpoint of another purpose is not continued.
+
+    Every epoch ends with an atomic checkpoint; called again after an interruption, it gives the same result as without one.
+    """
+    torch.set_num_threads(THREADS)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    run = Fit(network, settings, checkpoint, optimizer, Averaged(network, settings.average), [], {},
+              identity(settings, pool, validation) + purpose)
+    run.resume()
+    task = progress.add_task(title, total=settings.epochs, completed=len(run.history))
+    for number in range(len(run.history), settings.epochs):
+        if before_epoch is not None:
+            before_epoch(number)
+        train_loss, train_accuracy = _epoch(run, pool, spec, number)
+        validation_loss, accuracy = _validate(run, validation, spec)
+        rank = (accuracy, -validation_loss)
+        if not run.history or rank > max((e.validation_accuracy, -e.validation_loss) for e in run.history):
+            run.best = {k: v.clone() for k, v in run.average.state.items()}
+        run.history.append(Epoch(number, train_loss, train_accuracy, validation_loss, accuracy))
+        run.save()
+        progress.update(task, advance=1, description=f"{title}: validation {100 * accuracy:.1f} % (n = {len(validation.labels)})")
+    network.load_state_dict(run.best)
+    network.eval()
+    return run.history
+
+
+def _epoch(run: Fit, pool: TrainingPool, spec: FeatureSpec, number: int) -> tuple[float, float]:
+    settings = run.settings
+    rng = np.random.default_rng([settings.seed, 1000 + number])
+    generator = torch.Generator().manual_seed(settings.seed * 100003 + number)
+    torch.manual_seed(settings.seed * 100003 + number)  # dropout
+    features, labels, taught = pool.epoch(rng)
+    steps = -(-len(labels) // settings.batch)
+    total, right = 0.0, 0
+    run.network.train()
+    for step in range(steps):
+        place = slice(step * settings.batch, (step + 1) * settings.batch)
+        for group in run.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * schedule(number + step / steps, settings.epochs)
+        x, y = to_batch(features[place], spec), torch.from_numpy(labels[place])
+        logits = run.network(masked(x, settings, generator))
+        value = loss_of(logits, y, torch.from_numpy(taught[place]) if taught is not None else None, settings)
+        run.optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        run.optimizer.step()
+        run.average.update(run.network)
+        total += float(value.detach()) * len(y)
+        right += int((logits.argmax(1) == y).sum())
+    return total / len(labels), right / len(labels)
+
+
+def _validate(run: Fit, validation: Labelled, spec: FeatureSpec) -> tuple[float, float]:
+    kept = {k: v.clone() for k, v in run.network.state_dict().items()}
+    run.network.load_state_dict(run.average.state)
+    logits = predict(run.network, validation.features, spec)
+    run.network.load_state_dict(kept)
+    target = torch.from_numpy(validation.labels)
+    return float(F.cross_entropy(logits, target)), float((logits.argmax(1) == target).double().mean())
+
+
+def schedule(epoch: float, epochs: int) -> float:
+    """Factor on the learning rate: linear over the first 5 %, then a cosine down to 1 %."""
+    warm = 0.05 * epochs
+    if epoch < warm:
+        return max(epoch, 0.05) / warm
+    return 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (epoch - warm) / (epochs - warm))))
+
+
+def identity(settings: TrainSettings, pool: TrainingPool, validation: Labelled) -> str:
+    """Settings and sizes of a run as one string; a checkpoint continues only a run of equal identity."""
+    sizes = [list(pool.known.shape), list(pool.unknown.shape), len(validation.labels), int(pool.known[:, ::97].astype(np.int64).sum())]
+    return json.dumps([asdict(settings), sizes], sort_keys=True)
+
+
+def save_torch(path: Path, state: dict[str, Any]) -> None:
+    """torch.save, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_torch(path: Path) -> dict[str, Any]:
+    """torch.load of tensors and plain values; raises TrainerError when the file is damaged."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise TrainerError(f"{path}: not a checkpoint of this project ({type(error).__name__}); train again or restore it") from None
+    if not isinstance(state, dict):
+        raise TrainerError(f"{path}: not a checkpoint of this project; train again or restore it")
+    return state

@@ -1,0 +1,240 @@
+"""What the commands do to a run folder: train, export, select. Each reads and writes RUN, and prints nothing but progress."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch import nn
+from torch.nn import functional as F
+
+from converter.run_folder import ModelArtifact, write_atomic
+from converter.spec import DetectorSpec, FeatureSpec, KwsSpec
+from trainer.data.augment import AugmentSettings, Labelled, TrainingPool, labelled, taught_by, training_pool
+from trainer.data.dataset import Selection, clip_names, select
+from trainer.data.synthetic import MARKER, SyntheticSettings, synthesize
+from trainer.errors import TrainerError
+from trainer.network.fake_quant import QuantNetwork
+from trainer.network.model import Architecture, Network, build, fold_norms
+from trainer.network.onnx_export import save_npz, to_onnx, vectors
+from trainer.network.quant_options import QuantOptions
+from trainer.run.fit import Epoch, TrainSettings, fit, load_torch, predict, save_torch
+
+CACHE = Path("build/cache")
+DOWNLOADED = Path("build/data/speech_commands_v0.02")
+VECTOR_CLIPS = 256
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the recordings of a run come from; kept in RUN/source.json, apart from the artifact because it names this machine's folders."""
+
+    data: str
+    clips: str | None = None
+    teacher: str | None = None
+
+    @staticmethod
+    def load(run: Path) -> Source:
+        try:
+            return Source(**json.loads((run / "source.json").read_text()))
+        except (OSError, TypeError, ValueError):
+            raise TrainerError(f"{run}: it does not say where its recordings are (no source.json); give --data DIR") from None
+
+    def save(self, run: Path) -> None:
+        write_atomic(run / "source.json", (json.dumps(asdict(self)) + "\n").encode())
+
+    @property
+    def synthetic(self) -> bool:
+        """True for `synthetic` and for a folder that `synthesize` made: what is measured there is a smoke test."""
+        return self.data == "synthetic" or (Path(self.data) / MARKER).is_file()
+
+    def folder(self, spec: KwsSpec, progress: Progress) -> Path:
+        """The data folder; synthetic speech is made when it is not there yet."""
+        if self.data == "synthetic":
+            settings = SyntheticSettings(spec.words)
+            name = hashlib.sha256(json.dumps(asdict(settings)).encode()).hexdigest()[:12]
+            return synthesize(settings, CACHE / f"synthetic-{name}", progress)
+        if self.data == "speech_commands" and not Path(self.data).is_dir():
+            if not DOWNLOADED.is_dir():
+                raise TrainerError(f"{DOWNLOADED}: not there; run `python -m trainer download` first, or give --data DIR")
+            return DOWNLOADED
+        return Path(self.data)
+
+    def selection(self, spec: KwsSpec, progress: Progress) -> Selection:
+        return select(self.folder(spec, progress), spec, Path(self.clips) if self.clips else None)
+
+
+def default_settings(source: Source, model: str, epochs: int | None, seed: int) -> TrainSettings:
+    """The settings of a run: short and few copies on synthetic speech, which is a smoke test."""
+    settings = TrainSettings(seed=seed, teacher=Path(source.teacher).name if source.teacher else "")
+    if model == "dscnn":
+        settings = replace(settings, epochs=40, batch=64)
+    if source.synthetic:
+        settings = replace(settings, epochs=40, augment=AugmentSettings(copies=5))
+    return replace(settings, epochs=epochs) if epochs is not None else settings
+
+
+def train_run(run: Path, source: Source, spec: KwsSpec, model: str, settings: TrainSettings, progress: Progress) -> ModelArtifact:
+    """Float training: RUN/float.pt, RUN/artifact.json, RUN/curves.json and .png; continues an interrupted run of equal settings."""
+    architecture = Architecture.of(model, len(spec.labels), spec.features, settings.dropout)
+    selection = source.selection(spec, progress)
+    validation = labelled(selection, "validation", CACHE, progress)
+    pool = pool_of(source, selection, settings, progress)
+    source.save(run)
+    torch.manual_seed(settings.seed)
+    network = build(architecture)
+    history = fit(network, pool, validation, settings, spec.features, run / "training.pt", progress, "float training")
+    save_torch(run / "float.pt", {"architecture": asdict(architecture), "state": network.state_dict(), "spec_id": spec.spec_id})
+    best = best_epoch(history)
+    forget(run, "training.pt", "qat.pt", "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json", "origin.txt")
+    artifact = ModelArtifact(run, spec, DetectorSpec(), model, describe(source, selection), settings.seed, {
+        "counts": selection.counts(), "parameters": network.parameter_count, "train": summary(best, history, settings, validation)})
+    save_curves(run, "float", history)
+    write_atomic(run / "clips.txt.gz", clip_names(selection))
+    return artifact.save()
+
+
+def forget(run: Path, *names: str) -> None:
+    """Remove files of a run folder that are no longer true, those that are there."""
+    for name in names:
+        (run / name).unlink(missing_ok=True)
+
+
+def measured(network: nn.Module, validation: Labelled, spec: FeatureSpec) -> dict[str, Any]:
+    """Accuracy and loss on validation clips, as `summary` names them."""
+    logits, target = predict(network, validation.features, spec), torch.from_numpy(validation.labels)
+    return {"validation_accuracy": round(float((logits.argmax(1) == target).double().mean()), 5),
+            "validation_loss": round(float(F.cross_entropy(logits, target)), 5), "validation_n": len(target)}
+
+
+def pool_of(source: Source, selection: Selection, settings: TrainSettings, progress: Progress) -> TrainingPool:
+    """The training clips, and what the teacher says to them if there is one."""
+    pool = training_pool(selection, settings.augment, CACHE, progress)
+    if source.teacher is None:
+        return pool
+    teacher = ModelArtifact.load(source.teacher)
+    if teacher.spec != selection.spec:
+        raise TrainerError(f"{source.teacher}: a teacher must hear {', '.join(selection.spec.words)}, got {', '.join(teacher.spec.words)}")
+    network = load_float(teacher)
+    return taught_by(lambda x: predict(network, x, selection.spec.features).numpy(), pool, teacher.float_checkpoint, CACHE, progress)
+
+
+def export_run(run: Path, source: Source | None, progress: Progress) -> ModelArtifact:
+    """RUN/model.onnx (QDQ) and RUN/vectors.npz (a seeded sample of test clips) from RUN/qat.pt."""
+    artifact = ModelArtifact.load(run)
+    quant = load_quant(artifact)
+    task = progress.add_task("export", total=3)
+    data = to_onnx(quant, artifact.spec)
+    progress.advance(task)
+    selection = (source or Source.load(run)).selection(artifact.spec, progress)
+    test = labelled(selection, "test", CACHE, progress)
+    chosen = np.sort(np.random.default_rng(artifact.seed).permutation(len(test.labels))[:VECTOR_CLIPS])
+    progress.advance(task)
+    arrays = vectors(quant, test.pcm[chosen], test.features[chosen], test.labels[chosen])
+    arrays["names"] = np.array([test.names[i] for i in chosen])
+    write_atomic(artifact.onnx, data)
+    save_npz(artifact.vectors, arrays)
+    progress.advance(task)
+    return artifact
+
+
+def select_run(runs: Sequence[Path], out: Path) -> tuple[ModelArtifact, list[ModelArtifact]]:
+    """Copy the run with the best quantized validation accuracy to `out`; (the copy, all runs). Equal accuracy: lower loss, then first."""
+    artifacts = [ModelArtifact.load(run) for run in runs]
+    for artifact in artifacts:
+        if "qat" not in artifact.results or not artifact.onnx.is_file():
+            raise TrainerError(f"{artifact.path}: not exported yet; run `python -m trainer qat` and `export` on it first")
+        if artifact.spec != artifacts[0].spec:
+            raise TrainerError(f"{artifact.path}: spec {artifact.spec.spec_id} differs from {artifacts[0].spec.spec_id} of {runs[0]}")
+    best = max(artifacts, key=lambda a: (a.results["qat"]["validation_accuracy"], -a.results["qat"]["validation_loss"]))
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("artifact.json", "model.onnx"):
+        write_atomic(out / name, (best.path / name).read_bytes())
+    for name in ("float.pt", "qat.pt", "vectors.npz", "source.json", "evaluation.json", "clips.txt.gz"):
+        if (best.path / name).is_file():
+            shutil.copyfile(best.path / name, out / name)
+    return ModelArtifact.load(out), artifacts
+
+
+def load_float(artifact: ModelArtifact) -> Network:
+    state = _state(artifact, artifact.float_checkpoint, "train")
+    network = build(_architecture(state))
+    network.load_state_dict(state["state"])
+    return network.eval()
+
+
+def load_quant(artifact: ModelArtifact) -> QuantNetwork:
+    state = _state(artifact, artifact.qat_checkpoint, "qat")
+    network = fold_norms(build(_architecture(state)).eval())
+    options = QuantOptions(**state["options"]) if "options" in state else QuantOptions(int(state["bits"]))
+    quant = QuantNetwork(network, artifact.spec.features, options)
+    quant.load_state_dict(state["state"])
+    return quant.eval()
+
+
+def _architecture(state: dict[str, Any]) -> Architecture:
+    return Architecture(**state["architecture"])
+
+
+def _state(artifact: ModelArtifact, file: Path, command: str) -> dict[str, Any]:
+    if not file.is_file():
+        raise TrainerError(f"{file}: not there yet; run `python -m trainer {command}` first")
+    state = load_torch(file)
+    if not {"architecture", "state", "spec_id"} <= state.keys():
+        raise TrainerError(f"{file}: not a checkpoint of this project; train again or restore it")
+    if state["spec_id"] != artifact.spec.spec_id:
+        raise TrainerError(f"{file}: made for spec {state['spec_id']}, the run's is {artifact.spec.spec_id}; train again")
+    return state
+
+
+def saved_settings(artifact: ModelArtifact) -> TrainSettings:
+    raw = dict(artifact.results["train"]["settings"])
+    augment = dict(raw.pop("augment"))
+    augment["gain_db"] = tuple(augment["gain_db"])
+    return TrainSettings(**raw, augment=AugmentSettings(**augment))
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    return max(history, key=lambda e: (e.validation_accuracy, -e.validation_loss))
+
+
+def summary(best: Epoch, history: Sequence[Epoch], settings: TrainSettings, validation: Labelled) -> dict[str, Any]:
+    return {"best_epoch": best.number, "epochs": len(history), "validation_accuracy": round(best.validation_accuracy, 5),
+            "validation_loss": round(best.validation_loss, 5), "validation_n": len(validation.labels), "settings": asdict(settings)}
+
+
+def describe(source: Source, selection: Selection) -> str:
+    """What artifact.json says about the data: no path of this machine."""
+    if source.synthetic:
+        return "synthetic"
+    names = "\n".join(sorted(c.name for s in selection.clips.values() for c in (*s, *selection.pool)))
+    return f"recordings: {selection.folder.resolve().name}, clips {hashlib.sha256(names.encode()).hexdigest()[:12]}"
+
+
+def save_curves(run: Path, title: str, history: Sequence[Epoch]) -> None:
+    """RUN/curves_TITLE.json and .png: loss and accuracy by epoch."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    write_atomic(run / f"curves_{title}.json", (json.dumps([asdict(e) for e in history]) + "\n").encode())
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    epochs = [e.number + 1 for e in history]
+    for axis, what in ((left, "loss"), (right, "accuracy")):
+        for kind in ("train", "validation"):
+            axis.plot(epochs, [getattr(e, f"{kind}_{what}") for e in history], label=kind)
+        axis.set(xlabel="epoch", ylabel=what, title=f"{title} {what}")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.savefig(run / f".curves_{title}.png", dpi=110)
+    pyplot.close(figure)
+    (run / f".curves_{title}.png").replace(run / f"curves_{title}.png")

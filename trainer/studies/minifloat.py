@@ -1,0 +1,177 @@
+"""Weights and activations as floats of 3 to 8 bits, an accuracy study beside integers of the same width. No engine here runs them.
+
+A format eXmY has a sign, X exponent bits and Y mantissa bits. Values are rounded to the nearest, ties to even mantissas (with no
+mantissa bits: up); what is too large becomes the largest finite value; below the smallest normal value the step stays the same
+(subnormals).
+Source: OCP 8-bit Floating Point Specification 1.0 (e4m3, e5m2), OCP Microscaling Formats 1.0 (e3m2, e2m3, e2m1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from converter.run_folder import ModelArtifact
+from converter.spec import FeatureSpec
+from trainer.data.augment import Labelled, labelled, training_pool
+from trainer.errors import TrainerError
+from trainer.network.model import Conv, Dense, Network, fold_norms
+from trainer.network.quant_options import MIN_SCALE, SEARCH_VALUES, least_error
+from trainer.run.fit import THREADS, predict, to_batch
+from trainer.run.quantize import calibration_clips
+from trainer.run.steps import CACHE, Source, load_float, saved_settings
+
+FORMATS = ("e4m3", "e5m2", "e3m4", "e2m5", "e3m2", "e2m3", "e2m2", "e3m1", "e2m1", "e3m0", "e1m2", "e2m0", "e1m1")
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Minifloat:
+    """A floating-point format of 1 + exponent + mantissa bits."""
+
+    exponent: int
+    mantissa: int
+
+    @staticmethod
+    def of(name: str) -> Minifloat:
+        found = re.fullmatch(r"e([1-8])m(\d)", name)
+        if not found or not 3 <= 1 + int(found[1]) + int(found[2]) <= 8:
+            raise TrainerError(f"--formats: must be like e4m3, a sign, 1 to 8 exponent bits and mantissa bits, 3 to 8 in all; got {name}")
+        return Minifloat(int(found[1]), int(found[2]))
+
+    @property
+    def bits(self) -> int:
+        return 1 + self.exponent + self.mantissa
+
+    @property
+    def bias(self) -> int:
+        return (1 << (self.exponent - 1)) - 1
+
+    @property
+    def top(self) -> float:
+        """The largest finite value: e5m2 gives its last exponent to infinity and NaN, e4m3 its last code to NaN, others none.
+
+        >>> [Minifloat.of(n).top for n in ("e4m3", "e5m2", "e3m2", "e2m3", "e2m1")]
+        [448.0, 57344.0, 28.0, 7.5, 6.0]
+        """
+        special = (self.exponent, self.mantissa) == (5, 2)
+        last = (1 << self.exponent) - 1 - self.bias - special
+        fraction = 2.0 - 2.0 ** -(self.mantissa - 1 if (self.exponent, self.mantissa) == (4, 3) else self.mantissa)
+        return float(fraction * 2.0**last)
+
+    def round(self, x: Tensor) -> Tensor:
+        """x rounded to values of this format, saturating.
+
+        >>> Minifloat.of("e2m1").round(torch.tensor([0.2, 0.25, 0.75, 2.5, 5.0, -9.0])).tolist()
+        [0.0, 0.0, 1.0, 2.0, 4.0, -6.0]
+        """
+        exponent = (torch.frexp(x).exponent - 1).clamp(min=1 - self.bias)
+        step = torch.ldexp(torch.ones_like(x), exponent - self.mantissa)
+        return (torch.round(x / step) * step).clamp(-self.top, self.top)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Values that a tensor divided by its scale may have: `round` gives the nearest, `top` is the largest."""
+
+    round: Callable[[Tensor], Tensor]
+    top: float
+
+
+def float_grid(format_: Minifloat) -> Grid:
+    return Grid(format_.round, format_.top)
+
+
+def integer_grid(bits: int, signed: bool) -> Grid:
+    """b-bit integers: symmetric ones for weights, unsigned ones for what a ReLU leaves."""
+    top = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
+    return Grid(lambda x: torch.clamp(torch.round(x), -top if signed else 0, top), float(top))
+
+
+def least_scale(rows: Tensor, grid: Grid) -> Tensor:
+    """One scale per row of [n, k], of least squared error."""
+    def error(tops: Tensor) -> Tensor:
+        scale = (tops / grid.top).clamp(min=MIN_SCALE)[:, None]
+        return ((grid.round(rows / scale) * scale - rows) ** 2).mean(1)
+
+    return (least_error(rows.abs().amax(1), error) / grid.top).clamp(min=MIN_SCALE)
+
+
+class Rounded(nn.Module):
+    """A network whose weights, and if asked for hidden activations, lie on a grid with a scale of least error.
+
+    As with integers: convolutions have a scale per output channel, dense layers one; features keep their int8 values, biases and
+    logits are float32. Activation scales come from a calibration batch, layer after layer.
+    """
+
+    def __init__(self, network: Network, weights: Grid, hidden: Grid | None, calibration: Tensor) -> None:
+        super().__init__()
+        self.network, self.hidden = fold_norms(network).eval(), hidden
+        self.scales: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for block in self.network.blocks.values():
+                if isinstance(block, (Conv, Dense)):
+                    rows = block.weight.flatten(1) if isinstance(block, Conv) else block.weight.reshape(1, -1)
+                    scale = least_scale(rows, weights)[:, None]
+                    block.weight.copy_((weights.round(rows / scale) * scale).view_as(block.weight))
+            self(calibration)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name, block in self.network.blocks.items():
+            x = block(x)
+            if self.hidden and (isinstance(block, Conv) or (isinstance(block, Dense) and block.relu)):
+                if name not in self.scales:
+                    flat = x.reshape(1, -1)
+                    self.scales[name] = least_scale(flat[:, ::max(1, flat.shape[1] // SEARCH_VALUES)], self.hidden)
+                x = self.hidden.round(x / self.scales[name]) * self.scales[name]
+        return x
+
+
+def minifloat_study(runs: Sequence[Path], formats: Sequence[str], source: Source | None, progress: Progress) -> Json:
+    """Per run the test accuracy of float32, of each format and of integers as wide: of weights, and of hidden activations too."""
+    torch.set_num_threads(THREADS)
+    chosen = {name: Minifloat.of(name) for name in formats}
+    ways = {name: (float_grid(f), float_grid(f)) for name, f in chosen.items()}
+    ways |= {f"int{b}": (integer_grid(b, signed=True), integer_grid(b, signed=False)) for b in sorted({f.bits for f in chosen.values()})}
+    task = progress.add_task("minifloat", total=len(runs) * len(ways))
+    found: Json = {"formats": {name: f.bits for name, f in chosen.items()}, "runs": []}
+    for run in runs:
+        artifact = ModelArtifact.load(run)
+        selection = (source or Source.load(run)).selection(artifact.spec, progress)
+        test = labelled(selection, "test", CACHE, progress)
+        pool = training_pool(selection, saved_settings(artifact).augment, CACHE, progress)
+        clips = to_batch(calibration_clips(pool), artifact.spec.features)
+        network, spec = load_float(artifact), artifact.spec.features
+
+        def accuracy(net: nn.Module, test: Labelled = test, spec: FeatureSpec = spec) -> float:
+            return round(100 * float((predict(net, test.features, spec).argmax(1).numpy() == test.labels).mean()), 2)
+
+        facts: Json = {"model": artifact.model, "seed": artifact.seed, "n": len(test.labels), "smoke_test": artifact.is_smoke_test,
+                       "float32": accuracy(network)}
+        for name, (weights, hidden) in ways.items():
+            facts[name] = [accuracy(Rounded(network, weights, h, clips)) for h in (None, hidden)]
+            progress.advance(task)
+        found["runs"].append(facts)
+    return found
+
+
+def table(found: Json) -> str:
+    """The study in Markdown: one row per format, beside the integers of its width; means of the runs."""
+    runs = found["runs"]
+    mean = {k: np.mean([r[k] for r in runs], axis=0) for k in runs[0] if k == "float32" or isinstance(runs[0][k], list)}
+    said = "smoke test on synthetic speech" if runs[0]["smoke_test"] else "accuracy on the test split"
+    lines = [f"{runs[0]['model']}: {said} in %, n = {runs[0]['n']}, seeds {', '.join(str(r['seed']) for r in runs)} (mean). "
+             f"float32: {mean['float32']:.2f}.", "",
+             "| bits | format | largest | weights | and activations | integer: weights | and activations |", "|---" * 7 + "|"]
+    for name, bits in found["formats"].items():
+        figures = [f"{v:.2f}" for v in (*mean[name], *mean[f"int{bits}"])]
+        lines.append("| " + " | ".join([str(bits), name, f"{Minifloat.of(name).top:g}", *figures]) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,179 @@
+"""One point of a sweep, in a process of its own: its float network, the compressed run made of it, and that run on the virtual board.
+
+    SWEEP/float/NAME/           run folder of the float network that points of equal model and seed share
+    SWEEP/points/KEY/result.json   the point, its commands, "train" and "board" figures as they come, or "error"
+    SWEEP/points/KEY/run/          the exported run; RUN/firmware and RUN/build are made by `host deploy`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from converter.graph import ConvertError
+from converter.onnx_qdq.reader import read_onnx
+from converter.reference import run_batch
+from converter.run_folder import ArtifactError, ModelArtifact, write_atomic
+from converter.spec import KwsSpec
+from trainer.data.augment import Int8, Labelled, labelled
+from trainer.errors import TrainerError
+from trainer.network.quant_options import QuantOptions
+from trainer.run.evaluate import accuracy_of, confusion
+from trainer.run.fit import THREADS, predict
+from trainer.run.prune import PruneOptions, prune_run
+from trainer.run.quantize import quantize_run
+from trainer.run.steps import CACHE, Source, default_settings, export_run, load_float, saved_settings, train_run
+from trainer.sweep.grid import NONE, Point
+
+ROOT = Path(__file__).resolve().parents[2]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker has to know of the sweep: where it lies, what it hears, float epochs (None: the usual), clips on the board."""
+
+    folder: Path
+    cwd: Path
+    source: Source
+    words: tuple[str, ...]
+    epochs: int | None
+    clips: int
+
+    @property
+    def spec(self) -> KwsSpec:
+        return KwsSpec.of_words(list(self.words))
+
+    def float_run(self, point: Point) -> Path:
+        return self.folder / "float" / point.float_key
+
+    def point_folder(self, point: Point) -> Path:
+        return self.folder / "points" / point.key
+
+
+def read_result(folder: Path) -> Json:
+    """A point's result.json; empty when there is none or it is damaged."""
+    try:
+        found = json.loads((folder / "result.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_result(folder: Path, result: Json) -> None:
+    write_atomic(folder / "result.json", (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
+
+
+def float_is_done(job: Job, point: Point) -> bool:
+    """True when the float network is trained with the settings this sweep wants."""
+    try:
+        settings = saved_settings(ModelArtifact.load(job.float_run(point)))
+    except (ArtifactError, KeyError, TypeError):
+        return False
+    return settings == default_settings(job.source, point.model, job.epochs, point.seed) and (job.float_run(point) / "float.json").is_file()
+
+
+def train_float(job: Job, point: Point) -> Json:
+    """The float network of this model and seed, and SWEEP/float/NAME/float.json with its test accuracy; seconds spent."""
+    started = _begin(job)
+    if not float_is_done(job, point):
+        run = job.float_run(point)
+        with Progress(disable=True) as progress:
+            settings = default_settings(job.source, point.model, job.epochs, point.seed)
+            artifact = train_run(run, job.source, job.spec, point.model, settings, progress)
+            test = _test(job, progress)
+        found = predict(load_float(artifact), test.features, job.spec.features).numpy().argmax(axis=1)
+        facts = {"model": point.model, "seed": point.seed, **_accuracy(job, test, found), "parameters": artifact.results["parameters"]}
+        write_atomic(run / "float.json", (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+    return {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def make_point(job: Job, point: Point) -> Json:
+    """result.json of the point, after the stages it still lacked; what goes wrong is its "error", never an exception."""
+    started = _begin(job)
+    folder = job.point_folder(point)
+    result = {k: v for k, v in read_result(folder).items() if k in ("train", "board")}
+    result |= {"point": asdict(point), "commands": commands(job, point)}
+    try:
+        if "train" not in result:
+            result["train"] = _train(job, point, folder)
+            write_result(folder, result)
+        if "board" not in result:
+            result["board"] = _board(job, folder)
+    except (TrainerError, ArtifactError, ConvertError, OSError, RuntimeError, ValueError) as error:
+        result["error"] = (str(error).splitlines() or [type(error).__name__])[0][:400]
+    write_result(folder, result)
+    return {**result, "seconds": round(time.perf_counter() - started, 1)}
+
+
+def _begin(job: Job) -> float:
+    os.chdir(job.cwd)  # the cache and relative data folders are named from here
+    torch.set_num_threads(THREADS)
+    return time.perf_counter()
+
+
+def _train(job: Job, point: Point, folder: Path) -> Json:
+    """Pruned where asked for, quantized, exported; accuracy of the exported integers on the whole test split, by the reference."""
+    started = time.perf_counter()
+    run, out = job.float_run(point), folder / "run"
+    facts: Json = {}
+    with Progress(disable=True) as progress:
+        if point.kind != NONE:
+            pruned = prune_run(run, folder / "pruned", PruneOptions(point.kind, point.amount, point.norm, point.finetune), None, progress)
+            facts["float_validation_accuracy"] = round(100 * pruned.results["prune"]["validation_accuracy"], 2)
+            run = folder / "pruned"
+        artifact = quantize_run(run, out, point.method, QuantOptions(point.bits, calibration="mse"), None, None, progress)
+        export_run(out, None, progress)
+        test = _test(job, progress)
+    scores: Int8 = run_batch(read_onnx(artifact.onnx.read_bytes()), np.ascontiguousarray(test.features)[..., None])
+    facts["validation_accuracy"] = round(100 * artifact.results["qat"]["validation_accuracy"], 2)
+    return {**facts, **_accuracy(job, test, scores.argmax(axis=1)), "seconds": round(time.perf_counter() - started, 1)}
+
+
+def _test(job: Job, progress: Progress) -> Labelled:
+    return labelled(job.source.selection(job.spec, progress), "test", CACHE, progress)
+
+
+def _accuracy(job: Job, test: Labelled, predicted: Any) -> Json:
+    found = accuracy_of(confusion(test.labels, predicted, len(job.spec.labels)))
+    return {key: found[key] for key in ("accuracy", "n", "per_class", "per_class_n")}
+
+
+def _board(job: Job, folder: Path) -> Json:
+    """What `python -m host deploy` says; TrainerError with its sentence where it fails."""
+    started = time.perf_counter()
+    file = folder / "board.json"
+    file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "host", "deploy", str(folder / "run"), "--inputs", str(job.clips), "--json", str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        raise TrainerError((done.stderr.strip().splitlines() or ["host deploy ended without a word"])[-1])
+    found: Json = json.loads(file.read_text())
+    return {**found, "seconds": round(time.perf_counter() - started, 1)}
+
+
+def commands(job: Job, point: Point) -> list[str]:
+    """What a user would type to make this point alone."""
+    folder, source = job.point_folder(point), job.source
+    run, out = job.float_run(point), folder / "run"
+    train = f"python -m trainer train --data {source.data} --words {','.join(job.words)} --model {point.model} --seed {point.seed}"
+    train += f" --teacher {source.teacher}" if source.teacher else ""
+    train += f" --clips {source.clips}" if source.clips else ""
+    train += f" --epochs {job.epochs}" if job.epochs else ""
+    lines = [f"{train} --out {run}"]
+    if point.kind != NONE:
+        lines.append(f"python -m trainer prune {run} --kind {point.kind} --amount {point.amount:g} --norm {point.norm} "
+                     f"--finetune {point.finetune} --out {folder / 'pruned'}")
+        run = folder / "pruned"
+    return [*lines, f"python -m trainer quantize {run} --method {point.method} --bits {point.bits} --out {out}",
+            f"python -m trainer export {out}", f"python -m host deploy {out} --inputs {job.clips}"]
