@@ -1,12 +1,13 @@
-# make demo [DATA=DIR] [WORDS=yes,stop] | test | test-all | lint | bench | reference | clean
+# make demo [DATA=DIR] [WORDS=yes,stop] | test | test-all | lint | format | bench | reference | clean
 PYTHON ?= python3
 DATA ?= synthetic
 WORDS ?= yes,stop
 RUN ?= build/demo
 PY = .venv/bin/python
+C_FILES = $(shell git ls-files '*.c' '*.h' '*.cpp' ':!firmware/generated')
 ELF = $(RUN)/build/emulator/firmware.elf
 
-.PHONY: setup setup-test demo test test-all lint bench reference clean
+.PHONY: setup setup-test demo test test-all lint format bench reference clean
 
 setup:
 	@$(PYTHON) bootstrap.py
@@ -44,7 +45,13 @@ test-all: setup-test
 
 lint: setup-test
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	.venv/bin/clang-format --dry-run --Werror $(C_FILES)
 	$(PY) -m mypy
+
+format: setup-test
+	$(PY) -m ruff format .
+	.venv/bin/clang-format -i $(C_FILES)
 
 bench: setup
 	$(PY) -m host bench --json build/bench.json

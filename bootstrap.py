@@ -1,6 +1,6 @@
 """Makes .venv and installs what the toolchain needs. Run by make; standard library only, any Python 3.
 
-    python3 bootstrap.py [EXTRA ...]      EXTRA: test, tf, roofline, tvm, ray, digits (optional dependencies of pyproject.toml)
+    python3 bootstrap.py [EXTRA ...]      EXTRA: test, tf, roofline, tvm, ray, digits
 
 TORCH_INDEX names the package index used for torch where the configured one offers only a CUDA build.
 """
@@ -40,7 +40,11 @@ def has_newlib():
     """True when the Arm compiler finds its C library (a Debian package of its own)."""
     if not shutil.which("arm-none-eabi-gcc"):
         return False
-    found = subprocess.run(["arm-none-eabi-gcc", "-print-file-name=nano.specs"], stdout=subprocess.PIPE).stdout.decode().strip()
+    found = (
+        subprocess.run(["arm-none-eabi-gcc", "-print-file-name=nano.specs"], stdout=subprocess.PIPE)
+        .stdout.decode()
+        .strip()
+    )
     return os.path.isabs(found)
 
 
@@ -48,8 +52,12 @@ def has_libc():
     """True when a C program that includes a C library header compiles."""
     if not shutil.which("gcc"):
         return False
-    check = subprocess.run(["gcc", "-E", "-x", "c", "-"], input=b"#include <stdio.h>\n", stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL)
+    check = subprocess.run(
+        ["gcc", "-E", "-x", "c", "-"],
+        input=b"#include <stdio.h>\n",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     return check.returncode == 0
 
 
@@ -75,11 +83,17 @@ def install_system_packages():
     if not missing:
         return
     prefix = [] if hasattr(os, "geteuid") and os.geteuid() == 0 else ["sudo", "-n"]
-    allowed = shutil.which("apt-get") and (not prefix or subprocess.run(["sudo", "-n", "true"], stderr=subprocess.DEVNULL).returncode == 0)
+    allowed = shutil.which("apt-get") and (
+        not prefix or subprocess.run(["sudo", "-n", "true"], stderr=subprocess.DEVNULL).returncode == 0
+    )
     if allowed:
         quiet = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
         subprocess.run([*prefix, "apt-get", "update", "-qq"], env=quiet)
-        run([*prefix, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], env=quiet, stdout=subprocess.DEVNULL)
+        run(
+            [*prefix, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing],
+            env=quiet,
+            stdout=subprocess.DEVNULL,
+        )
         missing = missing_packages()
     if missing:
         ways = "; ".join("%s: %s" % (system, way.format(packages=" ".join(missing))) for system, way in BY_HAND.items())
@@ -92,7 +106,19 @@ def venv_python():
 
 def torch_index_options():
     """pip options that fetch a CPU build of torch: none where the configured index has one, else TORCH_INDEX."""
-    command = [venv_python(), "-m", "pip", "install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed", "--report", "-", TORCH]
+    command = [
+        venv_python(),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--dry-run",
+        "--no-deps",
+        "--ignore-installed",
+        "--report",
+        "-",
+        TORCH,
+    ]
     found = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     if found.returncode == 0:
         wanted = json.loads(found.stdout.decode())["install"][0]
@@ -112,8 +138,13 @@ def install_python_packages(extras):
         print("setup: making .venv")
         run([sys.executable, "-m", "venv", VENV])
     pip = [venv_python(), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    has_torch = subprocess.run([str(venv_python()), "-c", "import torch; assert torch.__version__.split('+')[0] == '%s'" % TORCH[7:]],
-                               stderr=subprocess.DEVNULL).returncode == 0
+    has_torch = (
+        subprocess.run(
+            [str(venv_python()), "-c", "import torch; assert torch.__version__.split('+')[0] == '%s'" % TORCH[7:]],
+            stderr=subprocess.DEVNULL,
+        ).returncode
+        == 0
+    )
     if not has_torch:
         print("setup: installing %s (CPU build)" % TORCH)
         run([*pip, *torch_index_options(), TORCH])
@@ -125,7 +156,10 @@ def install_python_packages(extras):
 
 def main():
     if not (3, 10) <= sys.version_info[:2] <= (3, 12):
-        stop("Python 3.10, 3.11 or 3.12 is needed, this is %d.%d; point make at one with PYTHON=python3.11" % sys.version_info[:2])
+        stop(
+            "Python 3.10, 3.11 or 3.12 is needed, this is %d.%d; point make at one with PYTHON=python3.11"
+            % sys.version_info[:2]
+        )
     install_system_packages()
     install_python_packages(sorted(sys.argv[1:]))
 

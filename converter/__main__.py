@@ -19,13 +19,19 @@ from converter.run_folder import ArtifactError, write_atomic
 from converter.spec import SpecError
 from converter.tflite.legacy_rounding import older_rule_agrees
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
-                  help="From a trained model to the files that the firmware is built from.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="From a trained model to the files that the firmware is built from.",
+)
 P = ParamSpec("P")
 R = TypeVar("R")
 console = Console()
 
-SourceArgument = Annotated[Path, typer.Argument(metavar="SOURCE", help="a run folder, a .onnx with Q/DQ nodes or an int8 .tflite")]
+SourceArgument = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help="a run folder, a .onnx with Q/DQ nodes or an int8 .tflite")
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the figures here too")]
 
 
@@ -48,7 +54,9 @@ def _one_sentence(command: Callable[P, R]) -> Callable[P, R]:
 def convert(
     source: SourceArgument,
     out: Annotated[Path | None, typer.Option(help="folder for the files; a run folder's own is RUN/firmware")] = None,
-    tflite_int4: Annotated[bool, typer.Option("--tflite-int4", help="weights that fit 4 bits take half a byte in model.tflite")] = False,
+    tflite_int4: Annotated[
+        bool, typer.Option("--tflite-int4", help="weights that fit 4 bits take half a byte in model.tflite")
+    ] = False,
 ) -> None:
     """Write model.tflite, model_data.c/.h, model_aot.c/.h, kws_model.h and frontend_tables.h."""
     loaded = conversion.load(source)
@@ -58,9 +66,16 @@ def convert(
     files = conversion.render(loaded, tflite_int4)
     conversion.write_all(files, folder)
     if has_per_channel_dense(loaded.graph):
-        typer.echo("note: a dense layer has several weight scales; use engine aot, Arduino's TFLM reads only the first", err=True)
+        typer.echo(
+            "note: a dense layer has several weight scales; use engine aot, Arduino's TFLM reads only the first",
+            err=True,
+        )
     elif not older_rule_agrees(loaded.graph):
-        typer.echo("note: a sum of a dense layer exists that Arduino's older TFLM rounds otherwise than engine aot, by one step", err=True)
+        typer.echo(
+            "note: a sum of a dense layer exists that Arduino's older TFLM rounds otherwise than engine aot, by "
+            "one step",
+            err=True,
+        )
     typer.echo(f"{folder}: {len(files)} files, model_id {loaded.graph.model_id}, spec_id {loaded.spec_id}")
 
 
@@ -80,7 +95,9 @@ def verify(
     source: SourceArgument,
     inputs: Annotated[int, typer.Option(min=1, help="at most so many recorded inputs")] = 1000,
     audio: Annotated[Path | None, typer.Option(help="folder of recordings, besides those of RUN/vectors.npz")] = None,
-    elf: Annotated[Path | None, typer.Option(help="image for the virtual board (default: built from the model)")] = None,
+    elf: Annotated[
+        Path | None, typer.Option(help="image for the virtual board (default: built from the model)")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Climb the ladder of equality; exit code 1 when any two engines differ."""

@@ -54,10 +54,14 @@ def load(path: Path) -> Source:
 
 def _load_run(artifact: ModelArtifact) -> Source:
     if not artifact.onnx.is_file():
-        raise ConvertError(f"{artifact.path}: has no model.onnx; make it with `python -m trainer export {artifact.path}`")
+        raise ConvertError(
+            f"{artifact.path}: has no model.onnx; make it with `python -m trainer export {artifact.path}`"
+        )
     source = Source(_read(artifact.onnx), artifact.model, artifact)
     if source.spec_id != artifact.spec.spec_id:
-        raise ConvertError(f"{artifact.onnx}: has spec_id {source.spec_id}, the run folder {artifact.spec.spec_id}; export it again")
+        raise ConvertError(
+            f"{artifact.onnx}: has spec_id {source.spec_id}, the run folder {artifact.spec.spec_id}; export it again"
+        )
     return source
 
 
@@ -79,11 +83,15 @@ def _read(path: Path) -> Graph:
 
 
 def render(source: Source, tflite_int4: bool = False) -> dict[str, bytes]:
-    """The generated files by name; equal sources give equal bytes. tflite_int4: weights that fit take half a byte in the .tflite."""
+    """The generated files by name; equal sources give equal bytes. tflite_int4: weights that fit take half a byte in
+    the .tflite."""
     graph = source.graph
     model = write_tflite(graph, tflite_int4)
-    texts = {**render_c_array(model), **render_aot(graph, hop_frames=source.hop_frames),
-             "kws_model.h": render_kws_header(graph, source.name, source.detector, tflite_int4)}
+    texts = {
+        **render_c_array(model),
+        **render_aot(graph, hop_frames=source.hop_frames),
+        "kws_model.h": render_kws_header(graph, source.name, source.detector, tflite_int4),
+    }
     if graph.spec_json:
         texts[FRONTEND_TABLES] = render_frontend(KwsSpec.from_json(graph.spec_json).features)
     return {"model.tflite": model, **{name: text.encode() for name, text in sorted(texts.items())}}

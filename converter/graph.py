@@ -1,8 +1,8 @@
 """The waist of the toolchain: an int8 network as plain data. Every reader ends here, every writer starts here.
 
 Activations are NHWC, weights as TFLite stores them (CONV_2D OHWI, DEPTHWISE_CONV_2D 1HWC, FULLY_CONNECTED OI).
-Scales are float32 values held as Python floats: they are read once from the Q/DQ nodes or the .tflite, never recomputed.
-Source: TensorFlow Lite 8-bit quantization specification.
+Scales are float32 values held as Python floats: they are read once from the Q/DQ nodes or the .tflite, never
+recomputed. Source: TensorFlow Lite 8-bit quantization specification.
 """
 
 from __future__ import annotations

@@ -75,11 +75,15 @@ def conv_multipliers(input: QuantParams, weights: QuantParams, output: QuantPara
     return np.array([m for m, _ in pairs], np.int64), np.array([s for _, s in pairs], np.int64)
 
 
-def fully_connected_multipliers(input: QuantParams, weights: QuantParams, output: QuantParams, channels: int) -> tuple[Int, Int]:
-    """(mantissas, shifts) per output of FULLY_CONNECTED, as the package tflite-micro of 2026 computes them: like a convolution's.
+def fully_connected_multipliers(
+    input: QuantParams, weights: QuantParams, output: QuantParams, channels: int
+) -> tuple[Int, Int]:
+    """(mantissas, shifts) per output of FULLY_CONNECTED, as the package tflite-micro of 2026 computes them: like a
+    convolution's.
 
-    Older TensorFlow Lite (tflite-runtime 2.14, the Arduino library of 2024) rounds s_in * s_w of a one-scale dense layer to float32
-    first: outputs differ by 1 only where sum * factor lies within about 3e-8 (relative) of a half; older_dense.py decides for a model.
+    Older TensorFlow Lite (tflite-runtime 2.14, the Arduino library of 2024) rounds s_in * s_w of a one-scale dense
+    layer to float32 first: outputs differ by 1 only where sum * factor lies within about 3e-8 (relative) of a half;
+    older_dense.py decides for a model.
     """
     return conv_multipliers(input, weights, output, channels)
 
@@ -88,7 +92,8 @@ ADD_LEFT_SHIFT = 20
 
 
 def add_multipliers(input1: QuantParams, input2: QuantParams, output: QuantParams) -> tuple[tuple[int, int], ...]:
-    """(mantissa, shift) of both inputs and of the sum; TFLite demands each real multiplier below 1, so every shift <= 0."""
+    """(mantissa, shift) of both inputs and of the sum; TFLite demands each real multiplier below 1, so every shift <=
+    0."""
     twice_max = 2.0 * max(input1.scale, input2.scale)
     reals = (input1.scale / twice_max, input2.scale / twice_max, twice_max / ((1 << ADD_LEFT_SHIFT) * output.scale))
     return tuple(quantize_multiplier(real) for real in reals)
@@ -118,7 +123,8 @@ _EXP_POWERS = tuple((round(math.exp(-(2.0**power)) * 2.0**31), 26 + power) for p
 
 
 def exp_of_negative(x: Int) -> Int:
-    """exp(x) as Q0.31 of x <= 0 in Q5.26: gemmlowp exp_on_negative_values (a quartic on [-1/4, 0), then a barrel shifter)."""
+    """exp(x) as Q0.31 of x <= 0 in Q5.26: gemmlowp exp_on_negative_values (a quartic on [-1/4, 0), then a barrel
+    shifter)."""
     quarter = 1 << 24
     modulo = (x & (quarter - 1)) - quarter
     y = (modulo << SOFTMAX_INTEGER_BITS) + (1 << 28)

@@ -1,7 +1,8 @@
 """The numpy int8 run of a Graph: what every engine of this project must equal, bit for bit.
 
 Each kernel follows TensorFlow Lite Micro's reference kernel of the same name. All sums are exact: a product of an int8
-weight and an input minus its zero point is at most 2**15, so float32 holds sums of up to 512 of them and float64 all others.
+weight and an input minus its zero point is at most 2**15, so float32 holds sums of up to 512 of them and float64 all
+others.
 """
 
 from __future__ import annotations
@@ -41,26 +42,34 @@ CHUNK = 16  # small enough for the caches
 
 def run(graph: Graph, x_int8: Int8) -> list[Int8]:
     """All tensors of one inference, in the graph's numbering; x has the input tensor's shape."""
-    return [tensor[0:1].reshape(info.shape) for tensor, info in zip(_run_all(graph, _batch(graph, x_int8)), graph.tensors, strict=True)]
+    return [
+        tensor[0:1].reshape(info.shape)
+        for tensor, info in zip(_run_all(graph, _batch(graph, x_int8)), graph.tensors, strict=True)
+    ]
 
 
 def run_batch(graph: Graph, x_int8: Int8) -> Int8:
     """The output tensor for n inputs stacked along axis 0: [n, *output shape without its 1]."""
     batch = _batch(graph, x_int8)
-    return np.concatenate([_run_all(graph, batch[start:start + CHUNK])[graph.output] for start in range(0, len(batch), CHUNK)])
+    return np.concatenate(
+        [_run_all(graph, batch[start : start + CHUNK])[graph.output] for start in range(0, len(batch), CHUNK)]
+    )
 
 
 def run_batch_all(graph: Graph, x_int8: Int8) -> list[Int8]:
     """Every tensor for n inputs stacked along axis 0; for comparing layer by layer."""
     batch = _batch(graph, x_int8)
-    parts = [_run_all(graph, batch[start:start + CHUNK]) for start in range(0, len(batch), CHUNK)]
+    parts = [_run_all(graph, batch[start : start + CHUNK]) for start in range(0, len(batch), CHUNK)]
     return [np.concatenate(tensors) for tensors in zip(*parts, strict=True)]
 
 
 def _batch(graph: Graph, x_int8: Int8) -> Int8:
     info = graph.tensors[graph.input]
     if x_int8.dtype != np.int8 or x_int8.size == 0 or x_int8.size % info.size:
-        raise ConvertError(f"{info.name}: the input is int8 of shape {info.shape}, or several stacked, got {x_int8.dtype} {x_int8.shape}")
+        raise ConvertError(
+            f"{info.name}: the input is int8 of shape {info.shape}, or several stacked, got {x_int8.dtype} "
+            f"{x_int8.shape}"
+        )
     return x_int8.reshape(-1, *info.shape[1:])
 
 
@@ -69,7 +78,9 @@ def _run_all(graph: Graph, batch: Int8) -> list[Int8]:
     tensors[graph.input] = batch
     for layer in graph.layers:
         inputs = [tensors[index] for index in layer_inputs(layer)]
-        tensors[layer.output] = _run_layer(graph, layer, inputs).reshape(len(batch), *graph.tensors[layer.output].shape[1:])
+        tensors[layer.output] = _run_layer(graph, layer, inputs).reshape(
+            len(batch), *graph.tensors[layer.output].shape[1:]
+        )
     return tensors
 
 
@@ -135,13 +146,21 @@ def _windows(x: Int32, window_hw: tuple[int, int], stride_hw: tuple[int, int], p
     padded = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
     rows = np.lib.stride_tricks.sliding_window_view(padded, window_hw[0], axis=1)
     view = np.lib.stride_tricks.sliding_window_view(rows, window_hw[1], axis=2)  # [n, h, w, c, kh, kw]
-    outputs = [output_size(size, window, stride, padding) for size, window, stride in zip(x.shape[1:3], window_hw, stride_hw, strict=True)]
-    strided: Int32 = view[:, ::stride_hw[0], ::stride_hw[1]][:, :outputs[0], :outputs[1]].transpose(0, 1, 2, 4, 5, 3)
+    outputs = [
+        output_size(size, window, stride, padding)
+        for size, window, stride in zip(x.shape[1:3], window_hw, stride_hw, strict=True)
+    ]
+    strided: Int32 = view[:, :: stride_hw[0], :: stride_hw[1]][:, : outputs[0], : outputs[1]].transpose(
+        0, 1, 2, 4, 5, 3
+    )
     return strided
 
 
 def _fully_connected(layer: FullyConnected, x: Int8, x_quant: QuantParams, y_quant: QuantParams) -> Int8:
-    sums = _exact_matmul(x.reshape(len(x), -1).astype(np.int32) - np.int32(x_quant.zero_point), layer.weights_oi.T) + layer.bias
+    sums = (
+        _exact_matmul(x.reshape(len(x), -1).astype(np.int32) - np.int32(x_quant.zero_point), layer.weights_oi.T)
+        + layer.bias
+    )
     multipliers = quant.fully_connected_multipliers(x_quant, layer.weight_quant, y_quant, layer.weights_oi.shape[0])
     return _requantize(sums, multipliers, layer.activation, y_quant)
 
@@ -172,7 +191,9 @@ def _depthwise(layer: DepthwiseConv2D, x: Int8, x_quant: QuantParams, y_quant: Q
         for column in range(width):
             sums += windows[:, :, :, row, column] * weights[row, column]
     wide = sums.astype(np.int64) + layer.bias
-    return _requantize(wide, quant.conv_multipliers(x_quant, layer.weight_quant, y_quant, channels), layer.activation, y_quant)
+    return _requantize(
+        wide, quant.conv_multipliers(x_quant, layer.weight_quant, y_quant, channels), layer.activation, y_quant
+    )
 
 
 def _average_pool(layer: AveragePool2D, x: Int8, y_quant: QuantParams) -> Int8:
@@ -188,7 +209,9 @@ def _average_pool(layer: AveragePool2D, x: Int8, y_quant: QuantParams) -> Int8:
 def _add(layer: Add, x: Int8, x2: Int8, x_quant: QuantParams, x2_quant: QuantParams, y_quant: QuantParams) -> Int8:
     first, second, out = quant.add_multipliers(x_quant, x2_quant, y_quant)
     scaled = [
-        quant.multiply_by_quantized_multiplier((values.astype(np.int64) - params.zero_point) << quant.ADD_LEFT_SHIFT, *multiplier)
+        quant.multiply_by_quantized_multiplier(
+            (values.astype(np.int64) - params.zero_point) << quant.ADD_LEFT_SHIFT, *multiplier
+        )
         for values, params, multiplier in ((x, x_quant, first), (x2, x2_quant, second))
     ]
     total = quant.multiply_by_quantized_multiplier(scaled[0] + scaled[1], *out)

@@ -1,9 +1,9 @@
 """A run folder: the argument of every command. Standard library only.
 
-    RUN/artifact.json    what this is: spec, detector, model name, where the data came from, what was measured
-    RUN/float.pt         trained float checkpoint            RUN/qat.pt       after quantization-aware training
-    RUN/model.onnx       ONNX with Q/DQ nodes                RUN/vectors.npz  PCM, features, fake-quant outputs per layer
-    RUN/firmware/        what `converter convert` generates  RUN/build/       firmware images built from it
+RUN/artifact.json    what this is: spec, detector, model name, where the data came from, what was measured
+RUN/float.pt         trained float checkpoint            RUN/qat.pt       after quantization-aware training
+RUN/model.onnx       ONNX with Q/DQ nodes                RUN/vectors.npz  PCM, features, fake-quant outputs per layer
+RUN/firmware/        what `converter convert` generates  RUN/build/       firmware images built from it
 """
 
 from __future__ import annotations
@@ -64,8 +64,13 @@ class ModelArtifact:
 
     def save(self) -> ModelArtifact:
         raw = {
-            "spec": asdict(self.spec), "spec_id": self.spec.spec_id, "detector": asdict(self.detector),
-            "model": self.model, "data": self.data, "seed": self.seed, "results": self.results,
+            "spec": asdict(self.spec),
+            "spec_id": self.spec.spec_id,
+            "detector": asdict(self.detector),
+            "model": self.model,
+            "data": self.data,
+            "seed": self.seed,
+            "results": self.results,
         }
         write_atomic(self.path / "artifact.json", (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode())
         return self
@@ -76,18 +81,27 @@ class ModelArtifact:
         folder = Path(path)
         file = folder / "artifact.json"
         if not file.is_file():
-            raise ArtifactError(f"{folder}: no artifact.json, so this is no run folder; make one with `python -m trainer train`")
+            raise ArtifactError(
+                f"{folder}: no artifact.json, so this is no run folder; make one with `python -m trainer train`"
+            )
         try:
             raw = json.loads(file.read_text())
             spec = KwsSpec.from_json(raw["spec"])
             found = ModelArtifact(
-                path=folder, spec=spec, detector=DetectorSpec(**raw["detector"]), model=str(raw["model"]),
-                data=str(raw["data"]), seed=int(raw["seed"]), results=dict(raw["results"]),
+                path=folder,
+                spec=spec,
+                detector=DetectorSpec(**raw["detector"]),
+                model=str(raw["model"]),
+                data=str(raw["data"]),
+                seed=int(raw["seed"]),
+                results=dict(raw["results"]),
             )
         except (KeyError, TypeError, ValueError, SpecError) as error:
             raise ArtifactError(f"{file}: damaged ({error}); train again or restore it") from None
         if raw.get("spec_id") != spec.spec_id:
-            raise ArtifactError(f"{file}: spec_id is {raw.get('spec_id')}, its spec hashes to {spec.spec_id}; it was edited by hand")
+            raise ArtifactError(
+                f"{file}: spec_id is {raw.get('spec_id')}, its spec hashes to {spec.spec_id}; it was edited by hand"
+            )
         return found
 
 

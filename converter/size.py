@@ -1,7 +1,7 @@
 """What a model will cost on the board: flash, RAM, parameters and operations per layer, for int8 and for fp32.
 
-An operation count is 2 per multiply-accumulate and 1 per bias, counted at every output element; pooling counts its window once per
-output, ADD one per output; RESHAPE, PAD and SOFTMAX count nothing.
+An operation count is 2 per multiply-accumulate and 1 per bias, counted at every output element; pooling counts its
+window once per output, ADD one per output; RESHAPE, PAD and SOFTMAX count nothing.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def model_size(graph: Graph) -> ModelSize:
     """The sizes of a checked graph."""
     counted = [layer.output for layer in graph.layers if not isinstance(layer, (Reshape, Softmax))]
     elements = sum(graph.tensors[index].size for index in [graph.input, *counted])
-    layers = tuple(_layer_size(graph, layer, kernel) for layer, kernel in zip(graph.layers, engine_kernels(graph), strict=True))
+    layers = tuple(
+        _layer_size(graph, layer, kernel) for layer, kernel in zip(graph.layers, engine_kernels(graph), strict=True)
+    )
     return ModelSize(graph.model_id, layers, elements, len(write_tflite(graph)), plan_arena(graph).arena_bytes)
 
 
@@ -118,19 +120,37 @@ def _layer_size(graph: Graph, layer: Layer, kernel: Kernel | None) -> LayerSize:
     if macs:
         operations = 2 * macs + y.size
     form, engine_bytes = stored(kernel) if kernel else ("", 0)
-    return LayerSize(layer.name, operator_name(layer), y.shape, weights + biases, macs, operations, weights + 4 * biases,
-                     weight_bits(layer), form, engine_bytes)
+    return LayerSize(
+        layer.name,
+        operator_name(layer),
+        y.shape,
+        weights + biases,
+        macs,
+        operations,
+        weights + 4 * biases,
+        weight_bits(layer),
+        form,
+        engine_bytes,
+    )
 
 
 def to_json(size: ModelSize) -> dict[str, Any]:
     """All figures under flat names, and the rows of the layers."""
     return {
-        "model_id": size.model_id, "parameters": size.parameters, "macs": size.macs, "operations": size.operations,
+        "model_id": size.model_id,
+        "parameters": size.parameters,
+        "macs": size.macs,
+        "operations": size.operations,
         "activation_elements": size.activation_elements,
-        "int8_flash_bytes": size.int8_flash_bytes, "engine_flash_bytes": size.engine_flash_bytes,
-        "fp32_flash_bytes": size.fp32_flash_bytes, "int8_ram_bytes": size.arena_bytes,
-        "fp32_ram_bytes": size.fp32_ram_bytes, "tflite_bytes": size.tflite_bytes,
-        "board_flash_bytes": FLASH_BYTES, "board_ram_bytes": RAM_BYTES, "layers": [asdict(layer) for layer in size.layers],
+        "int8_flash_bytes": size.int8_flash_bytes,
+        "engine_flash_bytes": size.engine_flash_bytes,
+        "fp32_flash_bytes": size.fp32_flash_bytes,
+        "int8_ram_bytes": size.arena_bytes,
+        "fp32_ram_bytes": size.fp32_ram_bytes,
+        "tflite_bytes": size.tflite_bytes,
+        "board_flash_bytes": FLASH_BYTES,
+        "board_ram_bytes": RAM_BYTES,
+        "layers": [asdict(layer) for layer in size.layers],
     }
 
 
@@ -143,7 +163,14 @@ def tables(size: ModelSize) -> list[Table]:
         shape = "x".join(map(str, row.output_shape[1:]))
         layers.add_row(row.name, row.operator, shape, f"{row.parameters:,}", f"{row.macs:,}", f"{row.operations:,}")
     layers.add_section()
-    layers.add_row("all", "", f"{size.activation_elements:,} activations", f"{size.parameters:,}", f"{size.macs:,}", f"{size.operations:,}")
+    layers.add_row(
+        "all",
+        "",
+        f"{size.activation_elements:,} activations",
+        f"{size.parameters:,}",
+        f"{size.macs:,}",
+        f"{size.operations:,}",
+    )
     stored_as = Table(title="Constants in the compiled engine's flash (code not counted)", title_justify="left")
     for column in ("layer", "weight bits", "stored", "bytes"):
         stored_as.add_column(column, justify="left" if column in ("layer", "stored") else "right")

@@ -70,7 +70,8 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class KwsSpec:
-    """Features and labels: what the network is fed and what its outputs mean. Labels 0 and 1 are silence and unknown."""
+    """Features and labels: what the network is fed and what its outputs mean. Labels 0 and 1 are silence and
+    unknown."""
 
     labels: tuple[str, ...]
     features: FeatureSpec = field(default_factory=FeatureSpec)

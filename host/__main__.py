@@ -29,7 +29,10 @@ PORT = "a serial port or socket://host:port, found by USB id if left out; a firm
 OptionalPort = Annotated[str | None, typer.Argument(help=PORT)]
 PortAndFile = Annotated[list[str], typer.Argument(metavar="[PORT] FILE", help=f"{PORT}; then the file")]
 PortAndFiles = Annotated[list[str], typer.Argument(metavar="[PORT] WAVS...", help=f"{PORT}; then recordings")]
-RunOption = Annotated[Path | None, typer.Option("--run", help="the model on the board: run folder, .onnx or .tflite (default: reference/)")]
+RunOption = Annotated[
+    Path | None,
+    typer.Option("--run", help="the model on the board: run folder, .onnx or .tflite (default: reference/)"),
+]
 Json = Annotated[Path | None, typer.Option("--json", help="write the result here too")]
 FILE_SUFFIXES = (".wav", ".flac", ".npy", ".bin")
 
@@ -57,10 +60,23 @@ def _write_json(path: Path | None, result: dict[str, Any]) -> None:
 
 
 def _progress() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-                    console=Console(stderr=True))
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
 
 
 def _one_file(words: list[str]) -> tuple[str | None, Path]:
@@ -84,7 +100,9 @@ def ports() -> None:
 
 
 @app.command()
-def build(run: Annotated[Path, typer.Argument(help="a run folder converted before; its image goes to RUN/build")]) -> None:
+def build(
+    run: Annotated[Path, typer.Argument(help="a run folder converted before; its image goes to RUN/build")],
+) -> None:
     """Build the firmware of a run for the virtual board; prints the ELF's path, which serves as a PORT."""
     from host.firmware_build import build_firmware
 
@@ -94,10 +112,13 @@ def build(run: Annotated[Path, typer.Argument(help="a run folder converted befor
 
 
 @app.command()
-def deploy(run: Annotated[Path, typer.Argument(help="an exported run folder")],
-           inputs: Annotated[int, typer.Option(min=1, max=256, help="test clips to run, of RUN/vectors.npz")] = 50,
-           json_file: Json = None) -> None:
-    """Convert, build and run a model on the virtual board, every layer compared with the host's; sizes, cycles, modelled energy."""
+def deploy(
+    run: Annotated[Path, typer.Argument(help="an exported run folder")],
+    inputs: Annotated[int, typer.Option(min=1, max=256, help="test clips to run, of RUN/vectors.npz")] = 50,
+    json_file: Json = None,
+) -> None:
+    """Convert, build and run a model on the virtual board, every layer compared with the host's; sizes, cycles,
+    modelled energy."""
     from host.measure import model_figures as deployment
 
     with _progress() as progress:
@@ -111,11 +132,15 @@ def deploy(run: Annotated[Path, typer.Argument(help="an exported run folder")],
 
 
 @app.command()
-def profile(port: OptionalPort = None, runs: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1000,
-            layers: Annotated[bool, typer.Option("--layers", help="cycles per layer too, with the board's roofline")] = False,
-            wav: Annotated[Path | None, typer.Option(help="recording to work on (default: a made-up sound)")] = None,
-            run: RunOption = None, plot: Annotated[Path | None, typer.Option(help="draw the roofline with every layer (.png)")] = None,
-            json_file: Json = None) -> None:
+def profile(
+    port: OptionalPort = None,
+    runs: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1000,
+    layers: Annotated[bool, typer.Option("--layers", help="cycles per layer too, with the board's roofline")] = False,
+    wav: Annotated[Path | None, typer.Option(help="recording to work on (default: a made-up sound)")] = None,
+    run: RunOption = None,
+    plot: Annotated[Path | None, typer.Option(help="draw the roofline with every layer (.png)")] = None,
+    json_file: Json = None,
+) -> None:
     """Stage times of the board: minimum, maximum, mean, number of runs; by millis() and by the cycle counter."""
     from converter.audio.wav import read_wav
     from host.link.client import connect
@@ -131,19 +156,27 @@ def profile(port: OptionalPort = None, runs: Annotated[int, typer.Option(min=1, 
         task = progress.add_task("runs", total=runs)
         result = profiler.profile(board, runs, pcm, lambda run: progress.update(task, completed=run.index + 1))
     known = model is not None and model.graph.model_id == result.identity.model_id
-    points = roofline.points(model.graph, result.layers, result.identity.clock_hz) if model is not None and known else {}
+    points = (
+        roofline.points(model.graph, result.layers, result.identity.clock_hz) if model is not None and known else {}
+    )
     profiler.show(result, console, layers, points)
     if layers and not known:
         console.print("no roofline: name the board's model with --run")
     if plot:
         how = "modelled" if result.modelled else "measured"
-        roofline.plot(points, f"{result.identity.model_name} on the {result.identity.board}, engine {result.identity.engine} ({how})", plot)
+        roofline.plot(
+            points,
+            f"{result.identity.model_name} on the {result.identity.board}, engine {result.identity.engine} ({how})",
+            plot,
+        )
     rows = [point.to_json() for point in points.values()]
     _write_json(json_file, {**result.to_json(), **({"roofline": rows} if rows else {})})
 
 
 @app.command()
-def monitor(port: OptionalPort = None, inferences: Annotated[int, typer.Option(min=0, help="stop after so many, 0: never")] = 0) -> None:
+def monitor(
+    port: OptionalPort = None, inferences: Annotated[int, typer.Option(min=0, help="stop after so many, 0: never")] = 0
+) -> None:
     """Live view of the board listening to its microphone; Ctrl-C ends it."""
     from host.link.client import connect
     from host.measure import monitor as view
@@ -154,8 +187,12 @@ def monitor(port: OptionalPort = None, inferences: Annotated[int, typer.Option(m
 
 
 @app.command()
-def infer(words: PortAndFile, layers: Annotated[bool, typer.Option("--layers", help="compare every layer with --run")] = False,
-          run: RunOption = None, json_file: Json = None) -> None:
+def infer(
+    words: PortAndFile,
+    layers: Annotated[bool, typer.Option("--layers", help="compare every layer with --run")] = False,
+    run: RunOption = None,
+    json_file: Json = None,
+) -> None:
     """One recording, or one int8 input (.npy, .bin), through the network on the board."""
     from host.link.client import connect
     from host.link.expected import REFERENCE, load_model
@@ -172,8 +209,12 @@ def infer(words: PortAndFile, layers: Annotated[bool, typer.Option("--layers", h
 
 
 @app.command()
-def stream(words: PortAndFile, run: RunOption = None, compare: Annotated[bool, typer.Option(help="with the host's own decisions")] = True,
-           json_file: Json = None) -> None:
+def stream(
+    words: PortAndFile,
+    run: RunOption = None,
+    compare: Annotated[bool, typer.Option(help="with the host's own decisions")] = True,
+    json_file: Json = None,
+) -> None:
     """Play a recording over the serial line into the board, as if it were its microphone."""
     from converter.audio.wav import read_wav
     from host.link.client import connect
@@ -203,12 +244,17 @@ def stream(words: PortAndFile, run: RunOption = None, compare: Annotated[bool, t
 
 
 @app.command()
-def trial(words: PortAndFiles, times: Annotated[int, typer.Option(min=1, max=100)] = 3, run: RunOption = None, json_file: Json = None,
-          table: Annotated[bool, typer.Option(help="one row per attempt")] = True) -> None:
+def trial(
+    words: PortAndFiles,
+    times: Annotated[int, typer.Option(min=1, max=100)] = 3,
+    run: RunOption = None,
+    json_file: Json = None,
+    table: Annotated[bool, typer.Option(help="one row per attempt")] = True,
+) -> None:
     """Play recordings into the board: expected word beside heard word, every score compared with the host's.
 
-    Over the serial line, each recording alone; or, with a firmware.elf in the place of PORT, as one sound in the microphone of a
-    virtual board.
+    Over the serial line, each recording alone; or, with a firmware.elf in the place of PORT, as one sound in the
+    microphone of a virtual board.
     """
     from host.link.client import connect
     from host.link.expected import REFERENCE, load_model
@@ -228,7 +274,10 @@ def trial(words: PortAndFiles, times: Annotated[int, typer.Option(min=1, max=100
     console.print(trials.summary(attempts, trials.is_smoke_test(run or REFERENCE)))
     _write_json(json_file, trials.to_json(attempts))
     if different := sum(attempt.different for attempt in attempts):
-        raise HostError(f"trial: {different} inferences differ from the host's in score or decision; `infer --layers` finds the layer")
+        raise HostError(
+            f"trial: {different} inferences differ from the host's in score or decision; `infer --layers` finds "
+            f"the layer"
+        )
 
 
 def _virtual_trial(elf: str, files: list[tuple[Path, Pcm]], model: Model) -> list[Attempt]:
@@ -244,10 +293,15 @@ def _virtual_trial(elf: str, files: list[tuple[Path, Pcm]], model: Model) -> lis
 
 
 @app.command()
-def compare(run: Annotated[Path, typer.Argument(help="run folder, .onnx or .tflite")],
-            port: Annotated[str | None, typer.Option(help="a board with this model")] = None,
-            profile_json: Annotated[Path | None, typer.Option("--profile", help="the board's `profile --json` instead of a port")] = None,
-            runs: Annotated[int, typer.Option(min=1)] = 1000, json_file: Json = None) -> None:
+def compare(
+    run: Annotated[Path, typer.Argument(help="run folder, .onnx or .tflite")],
+    port: Annotated[str | None, typer.Option(help="a board with this model")] = None,
+    profile_json: Annotated[
+        Path | None, typer.Option("--profile", help="the board's `profile --json` instead of a port")
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1)] = 1000,
+    json_file: Json = None,
+) -> None:
     """Inference time on this machine's CPU and GPU beside the board's, with slowdown factors."""
     from host.measure import compare as comparison
 
@@ -266,9 +320,12 @@ def bench(json_file: Annotated[Path, typer.Option("--json", help="flat keys")] =
 
 @app.command()
 def packed(
-    out: Annotated[Path, typer.Option(help="folder for images and figures; what is there is not measured again")] = Path("build/packed"),
+    out: Annotated[
+        Path, typer.Option(help="folder for images and figures; what is there is not measured again")
+    ] = Path("build/packed"),
 ) -> None:
-    """What few bits and zeros save on the board, as a Markdown table: flash, RAM, cycles of the reference model cut down."""
+    """What few bits and zeros save on the board, as a Markdown table: flash, RAM, cycles of the reference model cut
+    down."""
     from host.measure import packed_study as costs
 
     with console.status("") as status:
@@ -277,21 +334,32 @@ def packed(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="run folder, or the folder of a sweep")],
-           out: Annotated[Path | None, typer.Option(help="the HTML file (default: RUN/report.html)")] = None,
-           profile_json: Annotated[Path | None, typer.Option("--profile", help="of `profile --json`")] = None,
-           trial_json: Annotated[Path | None, typer.Option("--trial", help="of `trial --json`")] = None,
-           compare_json: Annotated[Path | None, typer.Option("--compare", help="of `compare --json`")] = None,
-           ladder_json: Annotated[Path | None, typer.Option("--ladder", help="of `converter verify --json`")] = None) -> None:
-    """One self-contained HTML file about a run (accuracy, stages, layers, sizes, trial, ladder) or a sweep (charts, Pareto front)."""
+def report(
+    run: Annotated[Path, typer.Argument(help="run folder, or the folder of a sweep")],
+    out: Annotated[Path | None, typer.Option(help="the HTML file (default: RUN/report.html)")] = None,
+    profile_json: Annotated[Path | None, typer.Option("--profile", help="of `profile --json`")] = None,
+    trial_json: Annotated[Path | None, typer.Option("--trial", help="of `trial --json`")] = None,
+    compare_json: Annotated[Path | None, typer.Option("--compare", help="of `compare --json`")] = None,
+    ladder_json: Annotated[Path | None, typer.Option("--ladder", help="of `converter verify --json`")] = None,
+) -> None:
+    """One self-contained HTML file about a run (accuracy, stages, layers, sizes, trial, ladder) or a sweep (charts,
+    Pareto front)."""
     from host.report import run_page as reporting
     from host.report import sweep_data as pareto
 
     if pareto.is_sweep(run):
         from host.report.sweep_page import write_sweep_report
 
-        if given := [name for name, value in (("--profile", profile_json), ("--trial", trial_json), ("--compare", compare_json),
-                                              ("--ladder", ladder_json)) if value]:
+        if given := [
+            name
+            for name, value in (
+                ("--profile", profile_json),
+                ("--trial", trial_json),
+                ("--compare", compare_json),
+                ("--ladder", ladder_json),
+            )
+            if value
+        ]:
             raise HostError(f"{given[0]}: belongs to a run, {run} is a sweep; leave it out")
         console.print(str(write_sweep_report(run, out)))
         return

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Run = Annotated[Path, typer.Argument(help="a run folder")]
-Data = Annotated[str, typer.Option(help="a folder shaped like Speech Commands, `speech_commands` (downloaded), or `synthetic`")]
+Data = Annotated[
+    str, typer.Option(help="a folder shaped like Speech Commands, `speech_commands` (downloaded), or `synthetic`")
+]
 OtherData = Annotated[str | None, typer.Option("--data", help="recordings, if not those the run was trained on")]
 Clips = Annotated[Path | None, typer.Option(help="use only the clips this list names")]
 Bits = Annotated[int, typer.Option(help="width of weights and hidden activations, 2..8")]
@@ -31,16 +33,23 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="epochs, if not the usua
 
 
 @app.command()
-def train(out: Annotated[Path, typer.Option(help="the run folder to make")], data: Data = "synthetic",
-          words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,no",
-          model: Annotated[str, typer.Option(help="tinyconv, tinyconv_stream or dscnn")] = "tinyconv", epochs: Epochs = None,
-          seed: Annotated[int, typer.Option(min=0)] = 0, clips: Clips = None,
-          teacher: Annotated[Path | None, typer.Option(help="a trained run of the same words to learn from")] = None) -> None:
+def train(
+    out: Annotated[Path, typer.Option(help="the run folder to make")],
+    data: Data = "synthetic",
+    words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,no",
+    model: Annotated[str, typer.Option(help="tinyconv, tinyconv_stream or dscnn")] = "tinyconv",
+    epochs: Epochs = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    clips: Clips = None,
+    teacher: Annotated[Path | None, typer.Option(help="a trained run of the same words to learn from")] = None,
+) -> None:
     """Train a float network; an interrupted run continues when started again."""
     from trainer.run import steps as runs
 
     spec = KwsSpec.of_words([w.strip() for w in words.split(",") if w.strip()])
-    source = runs.Source(_absolute(data), str(clips.resolve()) if clips else None, str(teacher.resolve()) if teacher else None)
+    source = runs.Source(
+        _absolute(data), str(clips.resolve()) if clips else None, str(teacher.resolve()) if teacher else None
+    )
     settings = runs.default_settings(source, model, epochs, seed)
     with _progress() as progress:
         artifact = runs.train_run(out, source, spec, model, settings, progress)
@@ -54,12 +63,21 @@ def qat(run: Run, bits: Bits = 8, epochs: Epochs = None, data: OtherData = None)
 
 
 @app.command()
-def quantize(run: Run, out: Annotated[Path, typer.Option(help="the run folder to make")],
-             method: Annotated[str, typer.Option(help="ptq (calibration only) or qat (fine-tuning)")] = "qat", bits: Bits = 8,
-             weights: Annotated[str, typer.Option(help="scales of convolution weights: per-channel or per-tensor")] = "per-channel",
-             scheme: Annotated[str, typer.Option(help="symmetric, asymmetric (activations) or asymmetric-weights")] = "asymmetric",
-             calibration: Annotated[str, typer.Option(help="first step sizes: minmax, percentile or mse")] = "mse", epochs: Epochs = None,
-             data: OtherData = None) -> None:
+def quantize(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="the run folder to make")],
+    method: Annotated[str, typer.Option(help="ptq (calibration only) or qat (fine-tuning)")] = "qat",
+    bits: Bits = 8,
+    weights: Annotated[
+        str, typer.Option(help="scales of convolution weights: per-channel or per-tensor")
+    ] = "per-channel",
+    scheme: Annotated[
+        str, typer.Option(help="symmetric, asymmetric (activations) or asymmetric-weights")
+    ] = "asymmetric",
+    calibration: Annotated[str, typer.Option(help="first step sizes: minmax, percentile or mse")] = "mse",
+    epochs: Epochs = None,
+    data: OtherData = None,
+) -> None:
     """Quantize weights and hidden activations to 2..8 bits; features and logits keep 8."""
     from trainer.network.quant_options import QuantOptions
     from trainer.studies.images import is_image_run, quantize_images
@@ -73,8 +91,17 @@ def quantize(run: Run, out: Annotated[Path, typer.Option(help="the run folder to
     _say_pictures(made, "qat", f"{bits}-bit")
 
 
-def _quantize(run: Path, out: Path, method: str, bits: int, weights: str, scheme: str, calibration: str, epochs: int | None,
-              data: str | None) -> None:
+def _quantize(
+    run: Path,
+    out: Path,
+    method: str,
+    bits: int,
+    weights: str,
+    scheme: str,
+    calibration: str,
+    epochs: int | None,
+    data: str | None,
+) -> None:
     from trainer.network.quant_options import QuantOptions
     from trainer.run.quantize import quantize_run
 
@@ -85,11 +112,15 @@ def _quantize(run: Path, out: Path, method: str, bits: int, weights: str, scheme
 
 
 @app.command()
-def prune(run: Run, out: Annotated[Path, typer.Option(help="the run folder to make")],
-          kind: Annotated[str, typer.Option(help="structured (channels go) or unstructured (weights become zero)")],
-          amount: Annotated[float, typer.Option(help="share of the channels or weights, between 0 and 1")],
-          norm: Annotated[str, typer.Option(help="what ranks them: l1, l2 or linf")] = "l1",
-          finetune: Annotated[int, typer.Option(min=0, help="epochs of fine-tuning")] = 0, data: OtherData = None) -> None:
+def prune(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="the run folder to make")],
+    kind: Annotated[str, typer.Option(help="structured (channels go) or unstructured (weights become zero)")],
+    amount: Annotated[float, typer.Option(help="share of the channels or weights, between 0 and 1")],
+    norm: Annotated[str, typer.Option(help="what ranks them: l1, l2 or linf")] = "l1",
+    finetune: Annotated[int, typer.Option(min=0, help="epochs of fine-tuning")] = 0,
+    data: OtherData = None,
+) -> None:
     """Take channels out of a float network, or set weights to zero; quantize and export OUT next."""
     from trainer.run.prune import PruneOptions, prune_run
     from trainer.studies.images import is_image_run, prune_images
@@ -107,10 +138,13 @@ def prune(run: Run, out: Annotated[Path, typer.Option(help="the run folder to ma
 
 
 @app.command()
-def images(data: Annotated[Path, typer.Option(help="a folder with MNIST's idx files or CIFAR-10's binary files")],
-           out: Annotated[Path, typer.Option(help="the run folder to make")],
-           model: Annotated[str, typer.Option(help="mnist_cnn or conv4")] = "mnist_cnn",
-           epochs: Annotated[int, typer.Option(min=1)] = 5, seed: Annotated[int, typer.Option(min=0)] = 0) -> None:
+def images(
+    data: Annotated[Path, typer.Option(help="a folder with MNIST's idx files or CIFAR-10's binary files")],
+    out: Annotated[Path, typer.Option(help="the run folder to make")],
+    model: Annotated[str, typer.Option(help="mnist_cnn or conv4")] = "mnist_cnn",
+    epochs: Annotated[int, typer.Option(min=1)] = 5,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
     """Train an image CNN with Adam; `prune` and `quantize` take the run."""
     from trainer.studies.images import ImageSettings, train_images
 
@@ -120,9 +154,13 @@ def images(data: Annotated[Path, typer.Option(help="a folder with MNIST's idx fi
 
 
 @app.command()
-def study(name: Annotated[str, typer.Argument(help="bits, pruning or images")],
-          runs: Annotated[list[Path], typer.Argument(help="trained float runs that differ in their seed; for images: one image run")],
-          out: Annotated[Path, typer.Option(help="the folder to make; finished points in it are kept")] = Path("build/study")) -> None:
+def study(
+    name: Annotated[str, typer.Argument(help="bits, pruning or images")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="trained float runs that differ in their seed; for images: one image run")
+    ],
+    out: Annotated[Path, typer.Option(help="the folder to make; finished points in it are kept")] = Path("build/study"),
+) -> None:
     """Measure every way to quantize or prune these runs, on their test split, as tables in OUT/NAME.md."""
     from trainer.studies.compression import study as make
     from trainer.studies.images_tables import images_study
@@ -132,10 +170,13 @@ def study(name: Annotated[str, typer.Argument(help="bits, pruning or images")],
 
 
 @app.command()
-def minifloat(runs: Annotated[list[Path], typer.Argument(help="trained float runs")],
-              formats: Annotated[str, typer.Option(help="formats with commas between, if not the usual ones")] = "",
-              data: OtherData = None) -> None:
-    """Accuracy with weights and activations as floats of 3 to 8 bits, beside integers as wide; a study, no engine runs them."""
+def minifloat(
+    runs: Annotated[list[Path], typer.Argument(help="trained float runs")],
+    formats: Annotated[str, typer.Option(help="formats with commas between, if not the usual ones")] = "",
+    data: OtherData = None,
+) -> None:
+    """Accuracy with weights and activations as floats of 3 to 8 bits, beside integers as wide; a study, no engine runs
+    them."""
     from trainer.studies.minifloat import FORMATS, minifloat_study, table
 
     chosen = tuple(f.strip() for f in formats.split(",") if f.strip()) or FORMATS
@@ -165,8 +206,10 @@ def evaluate(run: Run, data: OtherData = None) -> None:
 
 
 @app.command()
-def select(runs: Annotated[list[Path], typer.Argument(help="exported runs that differ in their seed")],
-           out: Annotated[Path, typer.Option(help="where the best on validation is copied to")]) -> None:
+def select(
+    runs: Annotated[list[Path], typer.Argument(help="exported runs that differ in their seed")],
+    out: Annotated[Path, typer.Option(help="where the best on validation is copied to")],
+) -> None:
     """Keep the run that does best on validation; print mean and spread of all."""
     from trainer.run import evaluate as evaluation
     from trainer.run.steps import select_run
@@ -176,9 +219,13 @@ def select(runs: Annotated[list[Path], typer.Argument(help="exported runs that d
 
 
 @app.command()
-def synthesize(out: Annotated[Path, typer.Option(help="the data folder to make")], words: str = "yes,no",
-               speakers: int = 260, others: Annotated[int, typer.Option(min=1, max=20, help="other words per speaker")] = 3,
-               seed: Annotated[int, typer.Option(min=0)] = 0) -> None:
+def synthesize(
+    out: Annotated[Path, typer.Option(help="the data folder to make")],
+    words: str = "yes,no",
+    speakers: int = 260,
+    others: Annotated[int, typer.Option(min=1, max=20, help="other words per speaker")] = 3,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
     """Make a data folder of synthetic speech with espeak-ng."""
     from trainer.data.synthetic import SyntheticSettings
     from trainer.data.synthetic import synthesize as make
@@ -190,8 +237,12 @@ def synthesize(out: Annotated[Path, typer.Option(help="the data folder to make")
 
 
 @app.command()
-def clips(run: Run, out: Annotated[Path, typer.Option(help="the folder to make: OUT/<label>/<name>.wav")],
-          per_class: Annotated[int, typer.Option(min=1)] = 3, data: OtherData = None) -> None:
+def clips(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="the folder to make: OUT/<label>/<name>.wav")],
+    per_class: Annotated[int, typer.Option(min=1)] = 3,
+    data: OtherData = None,
+) -> None:
     """Write test clips as WAV files for trials on a board: the first of every class in SHA-256 order of their names."""
     from trainer.run.clips import write_test_clips
 
@@ -201,8 +252,10 @@ def clips(run: Run, out: Annotated[Path, typer.Option(help="the folder to make: 
 
 
 @app.command()
-def download(out: Annotated[Path, typer.Option(help="data folder to make")] = Path("build/data/speech_commands_v0.02"),
-             keep: Annotated[bool, typer.Option(help="keep the archive")] = False) -> None:
+def download(
+    out: Annotated[Path, typer.Option(help="data folder to make")] = Path("build/data/speech_commands_v0.02"),
+    keep: Annotated[bool, typer.Option(help="keep the archive")] = False,
+) -> None:
     """Download Speech Commands v0.02 (2.4 GB), check it and unpack it; an interrupted download continues."""
     from trainer.data.download import SPEECH_COMMANDS, fetch
 
@@ -212,9 +265,14 @@ def download(out: Annotated[Path, typer.Option(help="data folder to make")] = Pa
 
 
 @app.command()
-def features(recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC files, or a word's folder: its loudest and quietest clip")],
-             out: Annotated[Path, typer.Option(help="the picture to write")] = Path("build/features.png")) -> None:
-    """Show what the network sees, and draw wave, spectrum, spectrogram, mel, MFCC and the deployed features side by side."""
+def features(
+    recordings: Annotated[
+        list[Path], typer.Argument(help="WAV or FLAC files, or a word's folder: its loudest and quietest clip")
+    ],
+    out: Annotated[Path, typer.Option(help="the picture to write")] = Path("build/features.png"),
+) -> None:
+    """Show what the network sees, and draw wave, spectrum, spectrogram, mel, MFCC and the deployed features side by
+    side."""
     from trainer.studies.feature_pictures import plot_features, show_features
 
     plot_features(recordings, out)
@@ -223,8 +281,10 @@ def features(recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC 
 
 
 @app.command()
-def audio(recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC files, or folders of them")],
-          out: Annotated[Path, typer.Option(help="the folder to write 16 kHz mono 16 bit WAVs to")]) -> None:
+def audio(
+    recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC files, or folders of them")],
+    out: Annotated[Path, typer.Option(help="the folder to write 16 kHz mono 16 bit WAVs to")],
+) -> None:
     """Convert recordings of a higher rate, of more channels or of other samples to what the board hears."""
     from trainer.data.recordings import convert_recording
 
@@ -234,13 +294,24 @@ def audio(recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC fil
 
 
 @app.command()
-def sweep(out: Annotated[Path, typer.Option(help="the sweep's folder; started again, it goes on where it was")], data: Data = "synthetic",
-          words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,stop",
-          grid: Annotated[list[str] | None, typer.Option(
-              help="axes as 'bits=2,4,8 method=ptq,qat seed=0' (also model, kind, amount, norm, finetune); again for more points")] = None,
-          teacher: Annotated[Path | None, typer.Option(help="a trained run of the same words to learn from")] = None, epochs: Epochs = None,
-          ray: Annotated[str | None, typer.Option(help="a Ray cluster's address, or local; otherwise the cores here")] = None,
-          again: Annotated[str | None, typer.Option(help="make finished points again: board (convert, build, run) or all")] = None) -> None:
+def sweep(
+    out: Annotated[Path, typer.Option(help="the sweep's folder; started again, it goes on where it was")],
+    data: Data = "synthetic",
+    words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,stop",
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="axes as 'bits=2,4,8 method=ptq,qat seed=0' (also model, kind, amount, norm, finetune); again for "
+            "more points"
+        ),
+    ] = None,
+    teacher: Annotated[Path | None, typer.Option(help="a trained run of the same words to learn from")] = None,
+    epochs: Epochs = None,
+    ray: Annotated[str | None, typer.Option(help="a Ray cluster's address, or local; otherwise the cores here")] = None,
+    again: Annotated[
+        str | None, typer.Option(help="make finished points again: board (convert, build, run) or all")
+    ] = None,
+) -> None:
     """Train, compress, build and run every point of a grid on the virtual board; finished points are kept."""
     from trainer.run.steps import Source
     from trainer.sweep import run as sweeping
@@ -256,11 +327,18 @@ def sweep(out: Annotated[Path, typer.Option(help="the sweep's folder; started ag
 
 
 @app.command()
-def approx(study: Annotated[str, typer.Argument(help="precision, speed, svd, digits, log, board or all")],
-           out: Annotated[Path, typer.Option(help="the folder to write STUDY.json, STUDY.png and approx.html to")] = Path("build/approx"),
-           data: Annotated[Path | None, typer.Option(help="svd, digits: a folder with MNIST's idx files (default: scikit-learn's)")] = None,
-           trained: Annotated[Path | None, typer.Option("--run", help="board: an exported run folder")] = None) -> None:
-    """Study approximate kernels: error, speed against torch, low-rank factors, logarithmic numbers, and what the board makes of them."""
+def approx(
+    study: Annotated[str, typer.Argument(help="precision, speed, svd, digits, log, board or all")],
+    out: Annotated[Path, typer.Option(help="the folder to write STUDY.json, STUDY.png and approx.html to")] = Path(
+        "build/approx"
+    ),
+    data: Annotated[
+        Path | None, typer.Option(help="svd, digits: a folder with MNIST's idx files (default: scikit-learn's)")
+    ] = None,
+    trained: Annotated[Path | None, typer.Option("--run", help="board: an exported run folder")] = None,
+) -> None:
+    """Study approximate kernels: error, speed against torch, low-rank factors, logarithmic numbers, and what the board
+    makes of them."""
     from trainer.approx.studies import run
 
     with _progress() as progress:
@@ -269,12 +347,15 @@ def approx(study: Annotated[str, typer.Argument(help="precision, speed, svd, dig
 
 
 @app.command()
-def roofline(action: Annotated[str, typer.Argument(help="chips, models, measure or plot")],
-             out: Annotated[Path, typer.Option(help="the folder of the figures and pictures")] = Path("build/roofline"),
-             minutes: Annotated[float, typer.Option(min=0.01, help="of measure; what would take too long is left out")] = 14) -> None:
+def roofline(
+    action: Annotated[str, typer.Argument(help="chips, models, measure or plot")],
+    out: Annotated[Path, typer.Option(help="the folder of the figures and pictures")] = Path("build/roofline"),
+    minutes: Annotated[float, typer.Option(min=0.01, help="of measure; what would take too long is left out")] = 14,
+) -> None:
     """Rooflines: chips by data sheet, networks counted, this machine measured (resumable), and the plots of all of it.
 
-    The plots show the Nano 33 BLE's layers too where OUT has board_NAME.json, written by `python -m host profile ELF --layers --json`.
+    The plots show the Nano 33 BLE's layers too where OUT has board_NAME.json, written by `python -m host profile ELF
+    --layers --json`.
     """
     from trainer.roofline.command import run
 
@@ -283,16 +364,21 @@ def roofline(action: Annotated[str, typer.Argument(help="chips, models, measure 
 
 
 @app.command()
-def tvm(what: Annotated[str, typer.Argument(help="conv1d, gemm, conv2d or depthwise; firmware: a run's engine tvm; table: everything")],
-        run: Annotated[Path, typer.Argument(help="the run that firmware compiles")] = Path("reference"),
-        target: Annotated[str, typer.Option(help="cpu, cuda or cortex-m4 (int8 on the virtual board)")] = "cpu",
-        method: Annotated[str, typer.Option(help="original, manual or auto")] = "manual",
-        size: Annotated[str, typer.Option(help="sizes with commas between, if not the usual ones")] = "",
-        trials: Annotated[int, typer.Option(help="candidates that auto measures, at most 128")] = 128,
-        replay: Annotated[bool, typer.Option(help="take auto's schedule from the log where it is in there")] = True,
-        generator: Annotated[str, typer.Option(help="of firmware: llvm or c")] = "llvm",
-        out: Annotated[Path, typer.Option(help="for IR, sources and firmware; of table: the file")] = Path("build/tvm")) -> None:
-    """Schedules compiled by Apache TVM: by hand or searched, for this CPU, a GPU, the Cortex-M4; each beside torch, numpy or our engine."""
+def tvm(
+    what: Annotated[
+        str, typer.Argument(help="conv1d, gemm, conv2d or depthwise; firmware: a run's engine tvm; table: everything")
+    ],
+    run: Annotated[Path, typer.Argument(help="the run that firmware compiles")] = Path("reference"),
+    target: Annotated[str, typer.Option(help="cpu, cuda or cortex-m4 (int8 on the virtual board)")] = "cpu",
+    method: Annotated[str, typer.Option(help="original, manual or auto")] = "manual",
+    size: Annotated[str, typer.Option(help="sizes with commas between, if not the usual ones")] = "",
+    trials: Annotated[int, typer.Option(help="candidates that auto measures, at most 128")] = 128,
+    replay: Annotated[bool, typer.Option(help="take auto's schedule from the log where it is in there")] = True,
+    generator: Annotated[str, typer.Option(help="of firmware: llvm or c")] = "llvm",
+    out: Annotated[Path, typer.Option(help="for IR, sources and firmware; of table: the file")] = Path("build/tvm"),
+) -> None:
+    """Schedules compiled by Apache TVM: by hand or searched, for this CPU, a GPU, the Cortex-M4; each beside torch,
+    numpy or our engine."""
     from trainer.tvm.command import run_command
 
     for line in run_command(what, run, target, method, size, trials, replay, generator, out):
@@ -314,21 +400,31 @@ def _progress() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TimeElapsedColumn(),
-                  TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as progress:
         yield progress
 
 
 def _say(artifact: ModelArtifact, stage: str, title: str) -> None:
     found = artifact.results[stage]
     what = "smoke test on synthetic speech, validation" if artifact.is_smoke_test else "validation accuracy"
-    typer.echo(f"{artifact.path}: {title} {what} {100 * found['validation_accuracy']:.1f} % (n = {found['validation_n']})")
+    typer.echo(
+        f"{artifact.path}: {title} {what} {100 * found['validation_accuracy']:.1f} % (n = {found['validation_n']})"
+    )
 
 
 def _say_pictures(run: ImageRun, stage: str, title: str) -> None:
     found = run.results[stage]
-    typer.echo(f"{run.path}: {title} accuracy on the test pictures {found['accuracy']:.2f} % (n = {found['n']}); "
-               f"{run.results['parameters']} parameters, {run.results['nonzero']} of them not zero; {run.title}")
+    typer.echo(
+        f"{run.path}: {title} accuracy on the test pictures {found['accuracy']:.2f} % (n = {found['n']}); "
+        f"{run.results['parameters']} parameters, {run.results['nonzero']} of them not zero; {run.title}"
+    )
 
 
 def main() -> None:

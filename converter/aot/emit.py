@@ -62,7 +62,8 @@ void model_aot_run(model_aot_observer after_layer); // after_layer may be NULL
 
 
 def render_aot(graph: Graph, simd: bool = True, hop_frames: int | None = None) -> dict[str, str]:
-    """model_aot.c and model_aot.h; the same graph always gives the same bytes. simd=False takes the portable kernels only.
+    """model_aot.c and model_aot.h; the same graph always gives the same bytes. simd=False takes the portable kernels
+    only.
 
     With hop_frames the engine also streams by such hops where the model can; where not, the header says why.
     """
@@ -80,8 +81,11 @@ def render_aot(graph: Graph, simd: bool = True, hop_frames: int | None = None) -
     return {"model_aot.h": PROVENANCE + header, "model_aot.c": PROVENANCE + _source(graph, kernels, plan, stream)}
 
 
-def _planned(graph: Graph, kernels: list[Kernel | None], stream: StreamPlan | None) -> tuple[list[Kernel | None], list[int], ArenaPlan]:
-    """(kernels, scratch bytes, arena); tables of unpacked weights are scratch, or have places of their own where that takes no more RAM."""
+def _planned(
+    graph: Graph, kernels: list[Kernel | None], stream: StreamPlan | None
+) -> tuple[list[Kernel | None], list[int], ArenaPlan]:
+    """(kernels, scratch bytes, arena); tables of unpacked weights are scratch, or have places of their own where that
+    takes no more RAM."""
     kept = {index: kept.bytes for index, kept in stream.kept.items()} if stream else {}
     scratches = [kernel.scratch_bytes if kernel else 0 for kernel in kernels]
     plan = plan_arena(graph, scratches, kept)
@@ -111,7 +115,11 @@ def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream:
     if any(table_of(kernel) for kernel in kernels):  # tables point into the arena
         parts.append(ARENA)
     kernels = keep_sums(stream, kernels) if stream else kernels
-    parts += [layer_data(i, layer, kernel) for i, (layer, kernel) in enumerate(zip(graph.layers, kernels, strict=True)) if kernel]
+    parts += [
+        layer_data(i, layer, kernel)
+        for i, (layer, kernel) in enumerate(zip(graph.layers, kernels, strict=True))
+        if kernel
+    ]
     parts.append(_entry_points(graph, kernels, plan))
     if stream:
         parts.append(stream_source(stream, kernels, plan))
@@ -138,7 +146,10 @@ def _table(name: str, value: Value) -> list[str]:
         return [f"static const _Alignas(4) {kind} {name}[{value.size}] = {{\n{wrapped(_literals(value))}\n}};\n"]
     if isinstance(value, Unpacked):
         room = f"static _Alignas(4) {value.kind} {name}[{4 * value.words // (1 if value.kind == 'int8_t' else 4)}];\n"
-        return [*_table(f"{name.removesuffix('_weights')}_packed", value.packed), *([room] if value.offset is None else [])]
+        return [
+            *_table(f"{name.removesuffix('_weights')}_packed", value.packed),
+            *([room] if value.offset is None else []),
+        ]
     if isinstance(value, Sums):
         return [f"static int32_t {name}[{value.words}];\n"]
     if isinstance(value, Code):
@@ -160,7 +171,9 @@ def _entry_points(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan) -
     if once:
         inside = "\n".join(f"    {line}" for line in [*once, "    unpacked = 1;"])
         steps.insert(0, f"    static int unpacked;\n    if (!unpacked) {{\n{inside}\n    }}\n")
-    return ("" if any(table_of(kernel) for kernel in kernels) else f"{ARENA}\n") + f"""\
+    return (
+        ("" if any(table_of(kernel) for kernel in kernels) else f"{ARENA}\n")
+        + f"""\
 int8_t *model_aot_input(void)
 {{
     return AT({plan.tensor_offsets[graph.input]});
@@ -175,6 +188,7 @@ void model_aot_run(model_aot_observer after_layer)
 {{
 {"".join(steps)}}}
 """
+    )
 
 
 def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan) -> str:
@@ -184,7 +198,9 @@ def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan) -> 
     if kernel:
         scratch = f"AT({plan.scratch_offsets[number]})" if kernel.scratch_bytes else "0"
         operands = [f"AT({plan.tensor_offsets[layer.input]})"]
-        operands += [f"AT({plan.tensor_offsets[layer.input2]})", output] if isinstance(layer, Add) else [output, scratch]
+        operands += (
+            [f"AT({plan.tensor_offsets[layer.input2]})", output] if isinstance(layer, Add) else [output, scratch]
+        )
         lines += [*unpack_call(number, kernel), f"    {kernel.function}(&layer{number}, {', '.join(operands)});"]
     lines.append("    if (after_layer) {")
     lines.append(f"        after_layer({number}, {string(layer.name)}, {output}, {graph.tensors[layer.output].size});")

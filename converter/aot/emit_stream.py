@@ -1,4 +1,5 @@
-"""The streaming half of the AOT engine: a StreamPlan as C, every part of a layer one more const struct over the same tables."""
+"""The streaming half of the AOT engine: a StreamPlan as C, every part of a layer one more const struct over the same
+tables."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ HEADER = """\
 void model_aot_stream_start(void); // model_aot_run(NULL) that also lays down what the hops keep; the arena is theirs until the next run
 // The next MODEL_AOT_STREAM_HOP_BYTES of input. The observer is given the last rows of each layer's output, those that were kept or made.
 void model_aot_stream_run(const int8_t *rows, model_aot_observer after_layer);
-"""
+"""  # noqa: E501
 
 
 def stream_header(plan: StreamPlan | None, why: str) -> str:
@@ -64,8 +65,12 @@ def keep_sums(plan: StreamPlan, kernels: list[Kernel | None]) -> list[Kernel | N
     for number, step in enumerate(plan.layers):
         kernel, part = kernels[number], step.parts[-1] if step.parts else None
         if part and part.carry and kernel and carries(kernel, part):
-            words = part.carry.rows * codegen_fir.sums_words(*(_number(kernel, name) for name in ("out_w", "out_c", "tail")))
-            found[number] = replace(kernel, fields={**kernel.fields, "sums": Sums(words), "moved": part.out_rows[0] + part.carry.moved})
+            words = part.carry.rows * codegen_fir.sums_words(
+                *(_number(kernel, name) for name in ("out_w", "out_c", "tail"))
+            )
+            found[number] = replace(
+                kernel, fields={**kernel.fields, "sums": Sums(words), "moved": part.out_rows[0] + part.carry.moved}
+            )
     return found
 
 
@@ -112,8 +117,10 @@ class _Writer:
             found = part_kernel(kernel, part, carries(kernel, part)).fields
             fields = [f".{name} = {initialiser(f'layer{number}_{name}', value)}" for name, value in found.items()]
             start, stop = part.out_rows
-            yield (f"// {number}: rows {start} to {stop - 1}\n"
-                   f"static const {kernel.struct} layer{number}_part{index} = {{\n{wrapped(fields, '    ')}\n}};\n")
+            yield (
+                f"// {number}: rows {start} to {stop - 1}\n"
+                f"static const {kernel.struct} layer{number}_part{index} = {{\n{wrapped(fields, '    ')}\n}};\n"
+            )
 
     def row_bytes(self, index: int) -> int:
         shape = self.plan.graph.tensors[index].shape
@@ -133,19 +140,30 @@ class _Writer:
     def start(self) -> Iterator[str]:
         """model_aot_stream_start and, where only the last rows of a tensor are kept, the observer that copies them."""
         copies = {index: kept for index, kept in self.plan.kept.items() if kept.partial}
-        made_by = {layer.output: number for number, layer in enumerate(self.plan.graph.layers) if not isinstance(layer, Reshape)}
+        made_by = {
+            layer.output: number
+            for number, layer in enumerate(self.plan.graph.layers)
+            if not isinstance(layer, Reshape)
+        }
         cases = "".join(
             f"    if (layer == {made_by[index]}) {{\n        {self.copy(index, kept, 'output')}\n    }}\n"
-            for index, kept in copies.items() if index in made_by)
+            for index, kept in copies.items()
+            if index in made_by
+        )
         if cases:
-            yield ("static void keep_rows(int layer, const char *name, const int8_t *output, uint32_t bytes)\n"
-                   f"{{\n    (void)name;\n    (void)bytes;\n{cases}}}\n")
+            yield (
+                "static void keep_rows(int layer, const char *name, const int8_t *output, uint32_t bytes)\n"
+                f"{{\n    (void)name;\n    (void)bytes;\n{cases}}}\n"
+            )
         kept_input = copies.get(self.plan.graph.input)
         first = f"    {self.copy(self.plan.graph.input, kept_input, 'model_aot_input()')}\n" if kept_input else ""
         yield f"void model_aot_stream_start(void)\n{{\n{first}    model_aot_run({'keep_rows' if cases else '0'});\n}}\n"
 
     def copy(self, index: int, kept: Kept, source: str) -> str:
-        return f"nn_move_s8({self.place(index, kept.first, kept.row_bytes)}, {source} + {kept.first * kept.row_bytes}, {kept.bytes});"
+        return (
+            f"nn_move_s8({self.place(index, kept.first, kept.row_bytes)}, {source} + "
+            f"{kept.first * kept.row_bytes}, {kept.bytes});"
+        )
 
     def run(self) -> str:
         graph = self.plan.graph
@@ -169,12 +187,22 @@ class _Writer:
         kernel = self.kernels[number]
         lines = unpack_call(number, kernel)
         if kernel is not None and step.parts is None:
-            lines.append(self.call(number, f"layer{number}", kernel, layer, [self.whole(i) for i in (*layer_inputs(layer), layer.output)]))
+            lines.append(
+                self.call(
+                    number,
+                    f"layer{number}",
+                    kernel,
+                    layer,
+                    [self.whole(i) for i in (*layer_inputs(layer), layer.output)],
+                )
+            )
         elif kernel is not None and step.parts is not None:
             lines += self.move(layer.output)
             for index, part in enumerate(step.parts):
                 in_rows = part.carry.in_rows if part.carry and carries(kernel, part) else part.in_rows
-                rows: list[tuple[int, Range]] = [(i, in_rows) for i in layer_inputs(layer)] + [(layer.output, part.out_rows)]
+                rows: list[tuple[int, Range]] = [(i, in_rows) for i in layer_inputs(layer)] + [
+                    (layer.output, part.out_rows)
+                ]
                 places = [self.place(i, start, self.row_bytes(i)) for i, (start, _) in rows]
                 lines.append(self.call(number, f"layer{number}_part{index}", kernel, layer, places))
         if isinstance(layer, Reshape) and not step.why and self.owner[layer.output] not in self.plan.kept:

@@ -1,6 +1,8 @@
-"""From a layer of the Graph to the const data of its C kernel (firmware/lib/nn/nn.h): all that can be known before run time.
+"""From a layer of the Graph to the const data of its C kernel (firmware/lib/nn/nn.h): all that can be known before run
+time.
 
-What comes back is plain data; converter/aot/emit.py prints it as C and the tests hand it to the compiled kernels as it is.
+What comes back is plain data; converter/aot/emit.py prints it as C and the tests hand it to the compiled kernels as it
+is.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ class Channels:
 
 @dataclass(frozen=True, eq=False)
 class Unpacked:
-    """A table of `words` words, of C type `kind`, that nn_unpack makes in RAM: at this offset of the arena, or in a place of its own."""
+    """A table of `words` words, of C type `kind`, that nn_unpack makes in RAM: at this offset of the arena, or in a
+    place of its own."""
 
     packed: Int32
     kind: str
@@ -95,7 +98,9 @@ def lower_layer(graph: Graph, layer: Layer, simd: bool = True) -> Kernel | None:
                 return _conv(layer, layer.weights_1hwc.transpose(3, 1, 2, 0), x.shape, y.shape, x.quant, y.quant, simd)
             return _depthwise(layer, x.shape, y.shape, x.quant, y.quant, simd)
         case FullyConnected():
-            return _dense(layer, x.size, x.quant, y.quant, codegen_packed.value_range(graph, layer.input) if simd else None)
+            return _dense(
+                layer, x.size, x.quant, y.quant, codegen_packed.value_range(graph, layer.input) if simd else None
+            )
         case AveragePool2D():
             suffix = "_simd" if simd and layer.window_hw[0] * layer.window_hw[1] <= POOL_SIMD_TAPS else ""
             return _pool(f"nn_average_pool_s8{suffix}", layer, x.shape, y.shape, y.quant)
@@ -118,7 +123,9 @@ def pack_conv_weights(weights_ohwi: Int8) -> Int8:
     channels, rows = weights_ohwi.shape[:2]
     taps = weights_ohwi.reshape(channels, rows, -1)
     row = taps.shape[2]
-    order = [k for group in range(0, row - row % 4, 4) for k in (group, group + 2, group + 1, group + 3)] + list(range(row - row % 4, row))
+    order = [k for group in range(0, row - row % 4, 4) for k in (group, group + 2, group + 1, group + 3)] + list(
+        range(row - row % 4, row)
+    )
     padded = np.zeros((channels + channels % 2, rows, row + row % 2), np.int8)
     padded[:channels, :, :row] = taps[:, :, order]
     pairs = padded.reshape(-1, 2, rows * (row + row % 2))  # [pair of channels, a or b, taps]
@@ -130,7 +137,7 @@ def pack_row_weights(weights_ohwi: Int8) -> Int8:
     channels, rows = weights_ohwi.shape[:2]
     taps = weights_ohwi.reshape(channels, rows, -1)
     padded = np.zeros((channels, rows, -(-taps.shape[2] // 4) * 4), np.int8)
-    padded[:, :, :taps.shape[2]] = taps
+    padded[:, :, : taps.shape[2]] = taps
     return np.ascontiguousarray(padded.reshape(-1, 4)[:, [0, 2, 1, 3]]).reshape(-1)
 
 
@@ -167,7 +174,9 @@ def _channels(bias: NDArray[np.int64], multipliers: tuple[quant.Int, quant.Int])
     return Channels(bias.astype(np.int32), multipliers[0].astype(np.int32), multipliers[1].astype(np.int32))
 
 
-def _output(activation: Activation, y: QuantParams, largest_sums: NDArray[np.int64], channels: Channels) -> dict[str, int]:
+def _output(
+    activation: Activation, y: QuantParams, largest_sums: NDArray[np.int64], channels: Channels
+) -> dict[str, int]:
     low, high = quant.activation_range(activation, y)
     bounded = int(largest_sums.max()) < 1 << 30 and int(channels.shift.max()) < 0
     return {"out_zero": y.zero_point, "act_min": low, "act_max": high, "bounded": int(bounded)}
@@ -181,18 +190,32 @@ def _largest_sums(weights_on: NDArray[np.int64], bias: NDArray[np.int64], x: Qua
 
 
 def _window_fields(
-    x: tuple[int, ...], y: tuple[int, ...], window_hw: tuple[int, int], layer: Conv2D | DepthwiseConv2D | AveragePool2D | MaxPool2D
+    x: tuple[int, ...],
+    y: tuple[int, ...],
+    window_hw: tuple[int, int],
+    layer: Conv2D | DepthwiseConv2D | AveragePool2D | MaxPool2D,
 ) -> dict[str, int]:
     pads = [pad_before(x[1 + i], window_hw[i], layer.stride_hw[i], layer.padding) for i in (0, 1)]
     return {
-        "in_h": x[1], "in_w": x[2], "out_h": y[1], "out_w": y[2],
-        "stride_h": layer.stride_hw[0], "stride_w": layer.stride_hw[1], "pad_top": pads[0], "pad_left": pads[1],
+        "in_h": x[1],
+        "in_w": x[2],
+        "out_h": y[1],
+        "out_w": y[2],
+        "stride_h": layer.stride_hw[0],
+        "stride_w": layer.stride_hw[1],
+        "pad_top": pads[0],
+        "pad_left": pads[1],
     }
 
 
 def _conv(
-    layer: Conv2D | DepthwiseConv2D, weights_ohwi: Int8, x_shape: tuple[int, ...], y_shape: tuple[int, ...],
-    x: QuantParams, y: QuantParams, simd: bool,
+    layer: Conv2D | DepthwiseConv2D,
+    weights_ohwi: Int8,
+    x_shape: tuple[int, ...],
+    y_shape: tuple[int, ...],
+    x: QuantParams,
+    y: QuantParams,
+    simd: bool,
 ) -> Kernel:
     out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
     bias = layer.bias.astype(np.int64)
@@ -208,14 +231,22 @@ def _conv(
     if fir is not None:
         return fir
     if simd and codegen_winograd.fits((kernel_h, kernel_w), layer.stride_hw, in_c, (y_shape[2], out_c), output):
-        scaled = codegen_point.rounding(channels.multiplier, channels.shift, output, largest, wanted=0)  # whose scaling is the least
+        scaled = codegen_point.rounding(
+            channels.multiplier, channels.shift, output, largest, wanted=0
+        )  # whose scaling is the least
         kernel = _winograd(weights_ohwi, window, channels, scaled, x.zero_point, largest) if scaled else None
         if kernel:
             return kernel
-    function, weights, scratch = _conv_form(weights_ohwi, y_shape[2], layer.stride_hw[1]) if simd else _portable_conv(weights_ohwi)
+    function, weights, scratch = (
+        _conv_form(weights_ohwi, y_shape[2], layer.stride_hw[1]) if simd else _portable_conv(weights_ohwi)
+    )
     fields: dict[str, Value] = {
         **window,
-        "in_c": in_c, "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": x.zero_point,
+        "in_c": in_c,
+        "out_c": out_c,
+        "kernel_h": kernel_h,
+        "kernel_w": kernel_w,
+        "in_zero": x.zero_point,
         "output": output,
         "weights": weights,
         "channels": channels,
@@ -226,22 +257,37 @@ def _conv(
 
 def _conv_code(output: dict[str, int]) -> Value:
     """The assembly for three pixels, which rounds in one way only."""
-    return AsmCode("nn_conv_code", (asm_conv.routine(output["out_zero"] == -128),)) if codegen_point.full_range(output) else 0
+    return (
+        AsmCode("nn_conv_code", (asm_conv.routine(output["out_zero"] == -128),))
+        if codegen_point.full_range(output)
+        else 0
+    )
 
 
-def _pointwise(weights_oi: Int8, window: dict[str, int], channels: Channels, scaled: codegen_point.Scaled, in_zero: int) -> Kernel:
+def _pointwise(
+    weights_oi: Int8, window: dict[str, int], channels: Channels, scaled: codegen_point.Scaled, in_zero: int
+) -> Kernel:
     out_c, in_c = weights_oi.shape
     fields: dict[str, Value] = {
         **{name: value for name, value in window.items() if name != "pad_left"},
-        "in_c": in_c, "out_c": out_c, "out_zero": scaled.rounding.out_zero, "shift": scaled.rounding.shift,
+        "in_c": in_c,
+        "out_c": out_c,
+        "out_zero": scaled.rounding.out_zero,
+        "shift": scaled.rounding.shift,
         "weights": codegen_point.pack_pointwise(weights_oi, channels.bias.astype(np.int64), in_zero, scaled),
         "code": codegen_point.pointwise_code(in_c, out_c, window["stride_w"], scaled),
     }
     return Kernel("nn_pointwise_s8", "nn_pointwise_layer", fields)
 
 
-def _winograd(weights_ohwi: Int8, window: dict[str, int], channels: Channels, scaled: codegen_point.Scaled, in_zero: int,
-              largest: NDArray[np.int64]) -> Kernel | None:
+def _winograd(
+    weights_ohwi: Int8,
+    window: dict[str, int],
+    channels: Channels,
+    scaled: codegen_point.Scaled,
+    in_zero: int,
+    largest: NDArray[np.int64],
+) -> Kernel | None:
     out_c, _, _, in_c = weights_ohwi.shape
     weights = codegen_winograd.pack(weights_ohwi, channels.bias.astype(np.int64), in_zero, largest, scaled)
     scratch = codegen_winograd.scratch_bytes(in_c, window["out_w"], out_c)
@@ -249,17 +295,25 @@ def _winograd(weights_ohwi: Int8, window: dict[str, int], channels: Channels, sc
         return None
     fields: dict[str, Value] = {
         **{name: value for name, value in window.items() if not name.startswith("stride")},
-        "in_c": in_c, "out_c": out_c, "in_zero": in_zero, "out_zero": scaled.rounding.out_zero, "shift": scaled.rounding.shift,
+        "in_c": in_c,
+        "out_c": out_c,
+        "in_zero": in_zero,
+        "out_zero": scaled.rounding.out_zero,
+        "shift": scaled.rounding.shift,
         "weights": weights,
         "code": codegen_winograd.code(in_c, window["out_w"], out_c, scaled),
     }
     return Kernel("nn_winograd_s8", "nn_winograd_layer", fields, scratch)
 
 
-def _conv_fir(weights_ohwi: Int8, window: dict[str, int], channels: Channels, output: dict[str, int], x: QuantParams) -> Kernel | None:
+def _conv_fir(
+    weights_ohwi: Int8, window: dict[str, int], channels: Channels, output: dict[str, int], x: QuantParams
+) -> Kernel | None:
     """nn_conv_fir_s8 where it takes the layer."""
     out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
-    shape = FirWindow(kernel_h, kernel_w, window["in_w"], in_c, window["out_w"], out_c, window["stride_h"], window["pad_left"])
+    shape = FirWindow(
+        kernel_h, kernel_w, window["in_w"], in_c, window["out_w"], out_c, window["stride_h"], window["pad_left"]
+    )
     if not codegen_fir.fits(shape, window["stride_w"], weights_ohwi, x, output):
         return None
     relu = codegen_fir.relu_bits(output)
@@ -269,12 +323,22 @@ def _conv_fir(weights_ohwi: Int8, window: dict[str, int], channels: Channels, ou
         return None
     fields: dict[str, Value] = {
         **{name: value for name, value in window.items() if name != "stride_w"},
-        "in_c": in_c, "out_c": out_c, "kernel_h": kernel_h, "in_zero": x.zero_point,
-        "taps": shape.taps, "tail": shape.tail, "row_words": shape.row_words, "shift": scaled.shift, "relu": relu,
+        "in_c": in_c,
+        "out_c": out_c,
+        "kernel_h": kernel_h,
+        "in_zero": x.zero_point,
+        "taps": shape.taps,
+        "tail": shape.tail,
+        "row_words": shape.row_words,
+        "shift": scaled.shift,
+        "relu": relu,
         "weights": codegen_fir.pack_weights(weights_ohwi, shape.tail),
         "channels": codegen_fir.constants(scaled),
         "code": codegen_fir.code(shape, scaled.shift, relu),
-        "sums": 0, "carried": 0, "moved": 0, "fresh": 0,
+        "sums": 0,
+        "carried": 0,
+        "moved": 0,
+        "fresh": 0,
     }
     return Kernel("nn_conv_fir_s8", "nn_conv_fir_layer", fields, shape.scratch_bytes)
 
@@ -298,7 +362,12 @@ def _portable_conv(weights_ohwi: Int8) -> tuple[str, Int8, int]:
 
 
 def _depthwise(
-    layer: DepthwiseConv2D, x_shape: tuple[int, ...], y_shape: tuple[int, ...], x: QuantParams, y: QuantParams, simd: bool
+    layer: DepthwiseConv2D,
+    x_shape: tuple[int, ...],
+    y_shape: tuple[int, ...],
+    x: QuantParams,
+    y: QuantParams,
+    simd: bool,
 ) -> Kernel:
     _, kernel_h, kernel_w, out_c = layer.weights_1hwc.shape
     bias = layer.bias.astype(np.int64)
@@ -311,12 +380,20 @@ def _depthwise(
     rows = codegen_point.depthwise_rows((kernel_h, kernel_w), layer.stride_hw, out_hwc, PLANE_SCRATCH_LIMIT)
     scaled = codegen_point.rounding(channels.multiplier, channels.shift, output, largest)
     if plain and rows and scaled:
-        return _depthwise3(layer, window, rows, codegen_point.pack_depthwise(layer.weights_1hwc, bias, scaled), scaled, x.zero_point)
+        return _depthwise3(
+            layer, window, rows, codegen_point.pack_depthwise(layer.weights_1hwc, bias, scaled), scaled, x.zero_point
+        )
     fields: dict[str, Value] = {
         **window,
-        "in_c": x_shape[3], "out_c": out_c, "kernel_h": kernel_h, "kernel_w": kernel_w, "in_zero": x.zero_point,
+        "in_c": x_shape[3],
+        "out_c": out_c,
+        "kernel_h": kernel_h,
+        "kernel_w": kernel_w,
+        "in_zero": x.zero_point,
         "output": output,
-        "weights": pack_depthwise_weights(layer.weights_1hwc) if plain else np.ascontiguousarray(layer.weights_1hwc).reshape(-1),
+        "weights": pack_depthwise_weights(layer.weights_1hwc)
+        if plain
+        else np.ascontiguousarray(layer.weights_1hwc).reshape(-1),
         "channels": channels,
         "code": 0,
     }
@@ -324,29 +401,46 @@ def _depthwise(
 
 
 def _depthwise3(
-    layer: DepthwiseConv2D, window: dict[str, int], rows: int, weights: Int32, scaled: codegen_point.Scaled, in_zero: int,
+    layer: DepthwiseConv2D,
+    window: dict[str, int],
+    rows: int,
+    weights: Int32,
+    scaled: codegen_point.Scaled,
+    in_zero: int,
 ) -> Kernel:
     channels, out_w = layer.weights_1hwc.shape[3], window["out_w"]
     fields: dict[str, Value] = {
         **window,
-        "channels": channels, "in_zero": in_zero, "out_zero": scaled.rounding.out_zero, "shift": scaled.rounding.shift, "rows": rows,
+        "channels": channels,
+        "in_zero": in_zero,
+        "out_zero": scaled.rounding.out_zero,
+        "shift": scaled.rounding.shift,
+        "rows": rows,
         "weights": weights,
         "code": codegen_point.depthwise_code(rows, window, channels, scaled),
     }
-    return Kernel("nn_depthwise3_s8", "nn_depthwise3_layer", fields, codegen_point.depthwise_scratch(rows, layer.stride_hw, out_w))
+    return Kernel(
+        "nn_depthwise3_s8", "nn_depthwise3_layer", fields, codegen_point.depthwise_scratch(rows, layer.stride_hw, out_w)
+    )
 
 
-def _dense(layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, x_range: tuple[int, int] | None) -> Kernel:
+def _dense(
+    layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, x_range: tuple[int, int] | None
+) -> Kernel:
     """x_range: what the inputs can be; None takes the portable kernel."""
     out_n, in_n = layer.weights_oi.shape
     if in_size % in_n:
-        raise ConvertError(f"{layer.name}: FULLY_CONNECTED takes {in_n} inputs a row, got {in_size} values; reshape the input")
+        raise ConvertError(
+            f"{layer.name}: FULLY_CONNECTED takes {in_n} inputs a row, got {in_size} values; reshape the input"
+        )
     weights = layer.weights_oi.astype(np.int64)
     bias = layer.bias.astype(np.int64)
     multipliers = quant.fully_connected_multipliers(x, layer.weight_quant, y, out_n)
     channels = _channels(bias - x.zero_point * weights.sum(axis=1), multipliers)
     fields: dict[str, Value] = {
-        "rows": in_size // in_n, "in_n": in_n, "out_n": out_n,
+        "rows": in_size // in_n,
+        "in_n": in_n,
+        "out_n": out_n,
         "output": _output(layer.activation, y, _largest_sums(weights, bias, x), channels),
         "weights": np.ascontiguousarray(layer.weights_oi).reshape(-1),
         "channels": channels,
@@ -357,17 +451,43 @@ def _dense(layer: FullyConnected, in_size: int, x: QuantParams, y: QuantParams, 
     shape = codegen_packed.choose_dense(layer.weights_oi, x_range).shape
     if isinstance(shape, PackedShape):
         centred = _channels(bias + (shape.base - x.zero_point) * weights.sum(axis=1), multipliers)
-        return Kernel("nn_dense_packed_s8", "nn_dense_packed_layer", {
-            **fields, "bits": shape.bits, "offset": shape.offset, "base": shape.base, "channels": centred,
-            "weights": codegen_packed.pack_dense(layer.weights_oi, shape), "code": DenseCode(shape)})
+        return Kernel(
+            "nn_dense_packed_s8",
+            "nn_dense_packed_layer",
+            {
+                **fields,
+                "bits": shape.bits,
+                "offset": shape.offset,
+                "base": shape.base,
+                "channels": centred,
+                "weights": codegen_packed.pack_dense(layer.weights_oi, shape),
+                "code": DenseCode(shape),
+            },
+        )
     if isinstance(shape, SparseShape):
         entries, groups = codegen_packed.pack_sparse(layer.weights_oi, shape)
-        return Kernel("nn_dense_sparse_s8", "nn_dense_sparse_layer", {
-            **fields, "distance_bits": shape.distance_bits, "bits": shape.bits, "weights": entries, "groups": groups,
-            "code": DenseCode(shape)})
+        return Kernel(
+            "nn_dense_sparse_s8",
+            "nn_dense_sparse_layer",
+            {
+                **fields,
+                "distance_bits": shape.distance_bits,
+                "bits": shape.bits,
+                "weights": entries,
+                "groups": groups,
+                "code": DenseCode(shape),
+            },
+        )
     if int(weights.min()) > -128:
-        return Kernel("nn_dense_pairs_s8_simd", "nn_dense_layer", {
-            **fields, "weights": pack_dense_pairs(layer.weights_oi), "code": AsmCode("nn_dense_code", (asm_dense.routine(),))})
+        return Kernel(
+            "nn_dense_pairs_s8_simd",
+            "nn_dense_layer",
+            {
+                **fields,
+                "weights": pack_dense_pairs(layer.weights_oi),
+                "code": AsmCode("nn_dense_code", (asm_dense.routine(),)),
+            },
+        )
     return Kernel("nn_dense_s8_simd", "nn_dense_layer", {**fields, "weights": pack_dense_weights(layer.weights_oi)})
 
 
@@ -377,7 +497,11 @@ def _pool(
     low, high = quant.activation_range(layer.activation, y)
     fields: dict[str, Value] = {
         **_window_fields(x_shape, y_shape, layer.window_hw, layer),
-        "channels": x_shape[3], "window_h": layer.window_hw[0], "window_w": layer.window_hw[1], "act_min": low, "act_max": high,
+        "channels": x_shape[3],
+        "window_h": layer.window_hw[0],
+        "window_w": layer.window_hw[1],
+        "act_min": low,
+        "act_max": high,
     }
     return Kernel(function, "nn_pool_layer", fields)
 
@@ -386,9 +510,18 @@ def _add(layer: Add, count: int, a: QuantParams, b: QuantParams, y: QuantParams,
     low, high = quant.activation_range(layer.activation, y)
     (mult_a, shift_a), (mult_b, shift_b), (mult_out, shift_out) = quant.add_multipliers(a, b, y)
     fields: dict[str, Value] = {
-        "count": count, "zero_a": a.zero_point, "multiplier_a": mult_a, "shift_a": shift_a,
-        "zero_b": b.zero_point, "multiplier_b": mult_b, "shift_b": shift_b,
-        "multiplier_out": mult_out, "shift_out": shift_out, "out_zero": y.zero_point, "act_min": low, "act_max": high,
+        "count": count,
+        "zero_a": a.zero_point,
+        "multiplier_a": mult_a,
+        "shift_a": shift_a,
+        "zero_b": b.zero_point,
+        "multiplier_b": mult_b,
+        "shift_b": shift_b,
+        "multiplier_out": mult_out,
+        "shift_out": shift_out,
+        "out_zero": y.zero_point,
+        "act_min": low,
+        "act_max": high,
     }
     return Kernel("nn_add_s8_simd" if simd and shift_out <= 0 else "nn_add_s8", "nn_add_layer", fields)
 
@@ -400,7 +533,10 @@ def _softmax(layer: Softmax, x_shape: tuple[int, ...], x: QuantParams) -> Kernel
     table = quant.exp_of_negative(quant.high_mul(differences << max(left_shift, 0), mantissa))
     depth = x_shape[-1]
     fields: dict[str, Value] = {
-        "rows": int(np.prod(x_shape)) // depth, "depth": depth, "table_length": length, "exp_table": table.astype(np.int32),
+        "rows": int(np.prod(x_shape)) // depth,
+        "depth": depth,
+        "table_length": length,
+        "exp_table": table.astype(np.int32),
     }
     return Kernel("nn_softmax_s8", "nn_softmax_layer", fields)
 
@@ -410,7 +546,9 @@ def _pad(layer: Pad, x_shape: tuple[int, ...], y_shape: tuple[int, ...], y: Quan
         raise ConvertError(f"{layer.name}: PAD of {len(x_shape)} axes, the C kernel takes at most 4; reshape the input")
     missing = (1,) * (4 - len(x_shape))
     fields: dict[str, Value] = {
-        "in_shape": missing + tuple(x_shape), "out_shape": missing + tuple(y_shape),
-        "before": (0,) * len(missing) + tuple(before for before, _ in layer.pads), "value": y.zero_point,
+        "in_shape": missing + tuple(x_shape),
+        "out_shape": missing + tuple(y_shape),
+        "before": (0,) * len(missing) + tuple(before for before, _ in layer.pads),
+        "value": y.zero_point,
     }
     return Kernel("nn_pad_s8", "nn_pad_layer", fields)

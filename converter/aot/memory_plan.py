@@ -1,7 +1,7 @@
 """Where each activation and scratch buffer lies in the one arena that the generated C keeps in RAM.
 
-Buffers are placed greedily by size at the lowest free place (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural
-Net Inference", 2020). Where that misses the lower bound, other orders are tried, always the same ones.
+Buffers are placed greedily by size at the lowest free place (Pisarchyk and Lee, "Efficient Memory Management for Deep
+Neural Net Inference", 2020). Where that misses the lower bound, other orders are tried, always the same ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Buffer:
 
 @dataclass(frozen=True)
 class ArenaPlan:
-    """Byte offsets into the arena: by tensor (reshaped tensors share one), by layer's scratch, and by tensor kept from run to run."""
+    """Byte offsets into the arena: by tensor (reshaped tensors share one), by layer's scratch, and by tensor kept from
+    run to run."""
 
     tensor_offsets: dict[int, int]
     scratch_offsets: dict[int, int]
@@ -39,10 +40,14 @@ class ArenaPlan:
     kept_offsets: dict[int, int]
 
 
-def plan_arena(graph: Graph, scratch_bytes: Sequence[int] = (), kept_bytes: Mapping[int, int] | None = None) -> ArenaPlan:
-    """Offsets such that nothing overlaps what is still needed; scratch_bytes[i] is what layer i wants beside its tensors.
+def plan_arena(
+    graph: Graph, scratch_bytes: Sequence[int] = (), kept_bytes: Mapping[int, int] | None = None
+) -> ArenaPlan:
+    """Offsets such that nothing overlaps what is still needed; scratch_bytes[i] is what layer i wants beside its
+    tensors.
 
-    kept_bytes[t] bytes of tensor t outlive the run: a tensor kept whole is never overwritten by another, of others a copy is kept.
+    kept_bytes[t] bytes of tensor t outlive the run: a tensor kept whole is never overwritten by another, of others a
+    copy is kept.
     """
     owner_of = owners(graph)
     kept = dict(kept_bytes or {})
@@ -55,11 +60,11 @@ def plan_arena(graph: Graph, scratch_bytes: Sequence[int] = (), kept_bytes: Mapp
     buffers = [*tensors.values(), *copies.values(), *scratches.values()]
     bound = _lower_bound(buffers)
     offsets = _best_offsets(buffers, bound)
-    by_owner = dict(zip(tensors, offsets[:len(tensors)], strict=True))
-    copied = dict(zip(copies, offsets[len(tensors):len(tensors) + len(copies)], strict=True))
+    by_owner = dict(zip(tensors, offsets[: len(tensors)], strict=True))
+    copied = dict(zip(copies, offsets[len(tensors) : len(tensors) + len(copies)], strict=True))
     return ArenaPlan(
         tensor_offsets={index: by_owner[owner] for index, owner in owner_of.items()},
-        scratch_offsets=dict(zip(scratches, offsets[len(tensors) + len(copies):], strict=True)),
+        scratch_offsets=dict(zip(scratches, offsets[len(tensors) + len(copies) :], strict=True)),
         arena_bytes=_end(buffers, offsets),
         lower_bound=bound,
         kept_offsets={**{t: by_owner[t] for t in whole}, **copied},

@@ -11,15 +11,22 @@ from converter.tflite.one_channel import graph_in_tflite
 from converter.tflite.writer import fits_int4, operator_name, weights_of
 
 RESOLVER_CALLS = {
-    "ADD": "AddAdd", "AVERAGE_POOL_2D": "AddAveragePool2D", "CONV_2D": "AddConv2D", "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
-    "FULLY_CONNECTED": "AddFullyConnected", "MAX_POOL_2D": "AddMaxPool2D", "PAD": "AddPad", "RESHAPE": "AddReshape",
+    "ADD": "AddAdd",
+    "AVERAGE_POOL_2D": "AddAveragePool2D",
+    "CONV_2D": "AddConv2D",
+    "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
+    "FULLY_CONNECTED": "AddFullyConnected",
+    "MAX_POOL_2D": "AddMaxPool2D",
+    "PAD": "AddPad",
+    "RESHAPE": "AddReshape",
     "SOFTMAX": "AddSoftmax",
 }
 ARENA_FIXED_BYTES, ARENA_LAYER_BYTES, ARENA_CHANNEL_BYTES = 3072, 512, 16
 
 
 def render_kws_header(graph: Graph, name: str, detector: DetectorSpec | None = None, int4: bool = False) -> str:
-    """kws_model.h; the spec comes from graph.spec_json, and without one there is no front end. int4: the .tflite has such weights."""
+    """kws_model.h; the spec comes from graph.spec_json, and without one there is no front end. int4: the .tflite has
+    such weights."""
     spec = KwsSpec.from_json(graph.spec_json) if graph.spec_json else None
     lines = [PROVENANCE, "#ifndef KWS_MODEL_H", "#define KWS_MODEL_H", ""]
     lines += [f"#define KWS_{key} {value}" for key, value in _model_macros(graph, name, spec, int4).items()]
@@ -30,7 +37,8 @@ def render_kws_header(graph: Graph, name: str, detector: DetectorSpec | None = N
 
 
 def has_per_channel_dense(graph: Graph) -> bool:
-    """True when a dense layer has several weight scales: the Arduino library's TFLM (2024) would read only the first."""
+    """True when a dense layer has several weight scales: the Arduino library's TFLM (2024) would read only the
+    first."""
     return any(isinstance(layer, FullyConnected) and len(layer.weight_quant.scales) > 1 for layer in graph.layers)
 
 
@@ -39,12 +47,20 @@ def _model_macros(graph: Graph, name: str, spec: KwsSpec | None, int4: bool) -> 
     operators = sorted({operator_name(layer) for layer in graph_in_tflite(graph).layers})
     calls = " ".join(f"(r).{RESOLVER_CALLS[operator]}();" for operator in operators)
     return {
-        "MODEL_ID": _string(graph.model_id), "SPEC_ID": _string(spec.spec_id if spec else "none"), "MODEL_NAME": _string(name),
-        "INPUT_BYTES": x.size, "OUTPUT_BYTES": y.size,
-        "INPUT_SCALE": _float(x.quant.scale), "INPUT_ZERO_POINT": _int(x.quant.zero_point),
-        "OUTPUT_SCALE": _float(y.quant.scale), "OUTPUT_ZERO_POINT": _int(y.quant.zero_point),
-        "LAYERS": len(graph.layers), "TFLM_OPS": len(operators), "TFLM_ADD_OPS(r)": f"do {{ {calls} }} while (0)",
-        "TFLM_ARENA_BYTES": tflm_arena_bytes(graph, int4), "TFLM_NEEDS_PER_CHANNEL_DENSE": int(has_per_channel_dense(graph)),
+        "MODEL_ID": _string(graph.model_id),
+        "SPEC_ID": _string(spec.spec_id if spec else "none"),
+        "MODEL_NAME": _string(name),
+        "INPUT_BYTES": x.size,
+        "OUTPUT_BYTES": y.size,
+        "INPUT_SCALE": _float(x.quant.scale),
+        "INPUT_ZERO_POINT": _int(x.quant.zero_point),
+        "OUTPUT_SCALE": _float(y.quant.scale),
+        "OUTPUT_ZERO_POINT": _int(y.quant.zero_point),
+        "LAYERS": len(graph.layers),
+        "TFLM_OPS": len(operators),
+        "TFLM_ADD_OPS(r)": f"do {{ {calls} }} while (0)",
+        "TFLM_ARENA_BYTES": tflm_arena_bytes(graph, int4),
+        "TFLM_NEEDS_PER_CHANNEL_DENSE": int(has_per_channel_dense(graph)),
         "HAS_FRONTEND": int(spec is not None),
     }
 
@@ -52,20 +68,30 @@ def _model_macros(graph: Graph, name: str, spec: KwsSpec | None, int4: bool) -> 
 def _spec_macros(spec: KwsSpec, detector: DetectorSpec) -> dict[str, str | int]:
     features = spec.features
     return {
-        "LABELS": len(spec.labels), "LABEL_NAMES": "{" + ", ".join(map(_string, spec.labels)) + "}",
-        "SAMPLE_RATE_HZ": features.sample_rate_hz, "WINDOW_SAMPLES": features.window_samples, "STEP_SAMPLES": features.step_samples,
-        "CLIP_SAMPLES": features.clip_samples, "FRAMES": features.frames, "CHANNELS": features.channels,
-        "DETECT_HOP_FRAMES": detector.hop_frames, "DETECT_AVERAGE_COUNT": detector.average_count,
-        "DETECT_THRESHOLD": detector.threshold, "DETECT_SUPPRESS_FRAMES": detector.suppress_frames,
+        "LABELS": len(spec.labels),
+        "LABEL_NAMES": "{" + ", ".join(map(_string, spec.labels)) + "}",
+        "SAMPLE_RATE_HZ": features.sample_rate_hz,
+        "WINDOW_SAMPLES": features.window_samples,
+        "STEP_SAMPLES": features.step_samples,
+        "CLIP_SAMPLES": features.clip_samples,
+        "FRAMES": features.frames,
+        "CHANNELS": features.channels,
+        "DETECT_HOP_FRAMES": detector.hop_frames,
+        "DETECT_AVERAGE_COUNT": detector.average_count,
+        "DETECT_THRESHOLD": detector.threshold,
+        "DETECT_SUPPRESS_FRAMES": detector.suppress_frames,
     }
 
 
 def tflm_arena_bytes(graph: Graph, int4: bool = False) -> int:
-    """A generous arena for TensorFlow Lite Micro with CMSIS-NN: live activations and a quarter more, scratch, records per layer.
+    """A generous arena for TensorFlow Lite Micro with CMSIS-NN: live activations and a quarter more, scratch, records
+    per layer.
 
     int4: also room for a layer's weights unpacked.
     """
-    channels = sum(len(layer.bias) for layer in graph.layers if isinstance(layer, (Conv2D, DepthwiseConv2D, FullyConnected)))
+    channels = sum(
+        len(layer.bias) for layer in graph.layers if isinstance(layer, (Conv2D, DepthwiseConv2D, FullyConnected))
+    )
     scratch: int = max(map(_scratch_bytes, graph_in_tflite(graph).layers), default=0)
     records = ARENA_FIXED_BYTES + ARENA_LAYER_BYTES * len(graph.layers) + ARENA_CHANNEL_BYTES * channels
     packed = [weights.size for layer in graph.layers if fits_int4(layer) and (weights := weights_of(layer)) is not None]
@@ -89,7 +115,11 @@ def peak_activation_bytes(graph: Graph) -> int:
             last_use[index] = max(last_use.get(index, step), step)
     first_use = {graph.input: -1} | {layer.output: step for step, layer in enumerate(graph.layers)}
     return max(
-        sum(graph.tensors[index].size for index, first in first_use.items() if first <= step <= last_use.get(index, first))
+        sum(
+            graph.tensors[index].size
+            for index, first in first_use.items()
+            if first <= step <= last_use.get(index, first)
+        )
         for step in range(len(graph.layers))
     )
 

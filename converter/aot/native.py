@@ -1,4 +1,5 @@
-"""The generated engine (model_aot.c) compiled for this machine, so that its layers can be compared with the reference."""
+"""The generated engine (model_aot.c) compiled for this machine, so that its layers can be compared with the
+reference."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ FLAGS = ("-std=gnu11", "-O1", "-fPIC", "-shared")
 
 
 class NativeModel:
-    """One model in a shared library built under `folder`; simd=True takes the SMLAD kernels, whose instructions are emulated here."""
+    """One model in a shared library built under `folder`; simd=True takes the SMLAD kernels, whose instructions are
+    emulated here."""
 
     def __init__(self, graph: Graph, folder: Path, simd: bool, hop_frames: int | None = None) -> None:
         self.graph = graph

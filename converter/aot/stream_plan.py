@@ -1,8 +1,9 @@
 """Streaming: which rows of which layer stay as they are from one hop to the next, and which must be computed again.
 
-Between two inferences the window moves by hop_frames rows. A row of a layer's output whose whole receptive field has only moved along
-is the row `shift` below it of the inference before. Computed again are the rows that see new frames, and under SAME padding those
-that see the moving edges. Rows are positions along axis 1 (time); what lies behind the first layer without them runs on the whole map.
+Between two inferences the window moves by hop_frames rows. A row of a layer's output whose whole receptive field has
+only moved along is the row `shift` below it of the inference before. Computed again are the rows that see new frames,
+and under SAME padding those that see the moving edges. Rows are positions along axis 1 (time); what lies behind the
+first layer without them runs on the whole map.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Kept:
-    """A tensor that lives on between hops: its rows from `first` on, of which `moved` come from `shift` rows further down."""
+    """A tensor that lives on between hops: its rows from `first` on, of which `moved` come from `shift` rows further
+    down."""
 
     first: int
     rows: int
@@ -73,8 +75,9 @@ class Kept:
 
 @dataclass(frozen=True)
 class Carry:
-    """How a kernel that keeps its int32 sums makes a part: its first `rows` rows go on from the sums that the rows `moved` further down had
-    after the hop before, and add what input row `fresh` and those behind it give; only in_rows are read."""
+    """How a kernel that keeps its int32 sums makes a part: its first `rows` rows go on from the sums that the rows
+    `moved` further down had after the hop before, and add what input row `fresh` and those behind it give; only in_rows
+    are read."""
 
     rows: int
     moved: int
@@ -85,7 +88,8 @@ class Carry:
 
 @dataclass(frozen=True)
 class Part:
-    """One call of a layer's kernel per hop: these rows of the output from these of the input, pad_top rows of padding above them."""
+    """One call of a layer's kernel per hop: these rows of the output from these of the input, pad_top rows of padding
+    above them."""
 
     out_rows: Range
     in_rows: Range
@@ -103,7 +107,8 @@ class LayerPlan:
 
 @dataclass(frozen=True, eq=False)
 class StreamPlan:
-    """What one hop does: move the kept rows, take in hop_frames rows of hop_bytes bytes in all, then run `layers` in order."""
+    """What one hop does: move the kept rows, take in hop_frames rows of hop_bytes bytes in all, then run `layers` in
+    order."""
 
     graph: Graph
     hop_frames: int
@@ -147,22 +152,37 @@ def plan_stream(graph: Graph, hop_frames: int) -> StreamPlan:
         whys.append(found if isinstance(found, str) else "")
     if all(why or isinstance(layer, Reshape) for why, layer in zip(whys, graph.layers, strict=True)):
         why = next((why for why in whys if why), "the model has no layers")
-        raise ConvertError(f"{why}; no rows can be kept between hops of {hop_frames} frames, so the model runs on whole windows")
+        raise ConvertError(
+            f"{why}; no rows can be kept between hops of {hop_frames} frames, so the model runs on whole windows"
+        )
     plan = _needed(graph, hop_frames, timelines, whys)
     if plan.kept_bytes > KEPT_LIMIT_BYTES:
-        raise ConvertError(f"{graph.layers[-1].name}: streaming would keep {plan.kept_bytes} bytes between hops, "
-                           f"at most {KEPT_LIMIT_BYTES}; pad the model's layers in time with VALID, or let it run on whole windows")
+        raise ConvertError(
+            f"{graph.layers[-1].name}: streaming would keep {plan.kept_bytes} bytes between hops, "
+            f"at most {KEPT_LIMIT_BYTES}; pad the model's layers in time with VALID, or let it run on whole windows"
+        )
     return plan
 
 
 def _input_timeline(graph: Graph, hop_frames: int) -> Timeline:
     x = graph.tensors[graph.input]
-    rows = KwsSpec.from_json(graph.spec_json).features.frames if graph.spec_json else x.shape[1] if len(x.shape) == 4 else 0
+    rows = (
+        KwsSpec.from_json(graph.spec_json).features.frames
+        if graph.spec_json
+        else x.shape[1]
+        if len(x.shape) == 4
+        else 0
+    )
     if rows < 2 or x.size % rows:
-        raise ConvertError(f"{x.name}: an input of shape {x.shape} has no rows in time, so the model cannot stream; "
-                           "make it [1, frames, ...]")
+        raise ConvertError(
+            f"{x.name}: an input of shape {x.shape} has no rows in time, so the model cannot stream; "
+            "make it [1, frames, ...]"
+        )
     if not 1 <= hop_frames < rows:
-        raise ConvertError(f"{x.name}: a hop must be 1 to {rows - 1} of the window's {rows} frames, got {hop_frames}; choose a shorter hop")
+        raise ConvertError(
+            f"{x.name}: a hop must be 1 to {rows - 1} of the window's {rows} frames, got {hop_frames}; choose a "
+            f"shorter hop"
+        )
     return Timeline(rows, hop_frames, (0, rows - hop_frames))
 
 
@@ -182,10 +202,15 @@ def _follow(graph: Graph, layer: Layer, timelines: dict[int, Timeline]) -> Outco
     if len({line.shift for line in inputs}) > 1:
         return f"{layer.name}: its inputs move by {inputs[0].shift} and {inputs[1].shift} rows a hop"
     if inputs[0].shift % reach.stride:
-        return f"{layer.name}: its input moves by {inputs[0].shift} rows a hop, not a multiple of its time stride {reach.stride}"
+        return (
+            f"{layer.name}: its input moves by {inputs[0].shift} rows a hop, not a multiple of its time stride "
+            f"{reach.stride}"
+        )
     same = max(line.same[0] for line in inputs), min(line.same[1] for line in inputs)
     found = _moved_rows(graph.tensors[layer.output].shape[1], reach, inputs[0].rows, inputs[0].shift, same)
-    return found if found.same[0] < found.same[1] else f"{layer.name}: every row of its output sees an edge or a new frame"
+    return (
+        found if found.same[0] < found.same[1] else f"{layer.name}: every row of its output sees an edge or a new frame"
+    )
 
 
 def _reach(graph: Graph, layer: Layer) -> _Reach | None:
@@ -210,6 +235,7 @@ def _reach(graph: Graph, layer: Layer) -> _Reach | None:
 
 def _moved_rows(out_rows: int, reach: _Reach, in_rows: int, shift: int, same: Range) -> Timeline:
     """The longest run of output rows none of whose taps is a new or changed row or becomes padding."""
+
     def tap_moved(row: int) -> bool:
         return row + shift < 0 or row >= in_rows or same[0] <= row < same[1]
 
@@ -247,7 +273,9 @@ def _needed(graph: Graph, hop_frames: int, timelines: dict[int, Timeline], whys:
             moved = max(first, line.same[0]), line.same[1]
             kept[index] = Kept(first, line.rows, graph.tensors[index].size // line.rows, line.shift, moved)
     rows = timelines[graph.input].rows
-    return StreamPlan(graph, hop_frames, hop_frames * graph.tensors[graph.input].size // rows, kept, tuple(reversed(layers)))
+    return StreamPlan(
+        graph, hop_frames, hop_frames * graph.tensors[graph.input].size // rows, kept, tuple(reversed(layers))
+    )
 
 
 def _parts(graph: Graph, layer: Layer, line: Timeline, in_line: Timeline, first: int) -> Iterator[Part]:
@@ -266,9 +294,11 @@ def _parts(graph: Graph, layer: Layer, line: Timeline, in_line: Timeline, first:
 
 
 def _carry(part: Part, reach: _Reach, line: Timeline, in_line: Timeline) -> Carry | None:
-    """Of rows at the lower edge the taps at kept input rows are those of the row `shift` below in the hop before, which had them too.
+    """Of rows at the lower edge the taps at kept input rows are those of the row `shift` below in the hop before, which
+    had them too.
 
-    Only behind an input whose rows all move along until the new ones: a row that was changed would be in the sums as it was.
+    Only behind an input whose rows all move along until the new ones: a row that was changed would be in the sums as it
+    was.
     """
     (start, stop), moved, fresh = part.out_rows, line.shift, in_line.same[1]
     rows = stop - moved - start
@@ -286,13 +316,13 @@ def run_stream(plan: StreamPlan, frames: Int8, start: Int8 | None = None) -> Int
     """
     graph, x = plan.graph, plan.graph.tensors[plan.graph.input]
     window = np.full(x.shape, x.quant.zero_point, np.int8) if start is None else start.reshape(x.shape)
-    hops = frames.reshape(-1)[:frames.size // plan.hop_bytes * plan.hop_bytes].reshape(-1, plan.hop_bytes)
+    hops = frames.reshape(-1)[: frames.size // plan.hop_bytes * plan.hop_bytes].reshape(-1, plan.hop_bytes)
     tensors = reference.run(graph, window)
     last = {index: tensors[index].reshape(1, kept.rows, kept.row_bytes) for index, kept in plan.kept.items()}
     sums = {layer.output: reference.conv_sums(graph, layer, tensors[layer.input]) for layer, _ in _carrying(plan)}
     outputs = [np.empty((0, *graph.tensors[graph.output].shape[1:]), np.int8)]
     for at in range(0, len(hops), CHUNK):
-        outputs.append(_run_hops(plan, hops[at:at + CHUNK], last, sums, np.random.default_rng(at)))
+        outputs.append(_run_hops(plan, hops[at : at + CHUNK], last, sums, np.random.default_rng(at)))
     return np.concatenate(outputs)
 
 
@@ -307,19 +337,24 @@ def _from_sums(graph: Graph, layer: Conv2D, part: Part, x: Int8, last: dict[int,
     """The part's output rows of some hops, made as its Carry says; `last` holds the sums of the hop before."""
     carry, (start, stop), found = part.carry, part.out_rows, list[Int]()
     assert carry is not None
-    seen, new = np.full_like(x, graph.tensors[layer.input].quant.zero_point), np.full_like(x, graph.tensors[layer.input].quant.zero_point)
-    seen[:, slice(*carry.in_rows)], new[:, carry.fresh:] = x[:, slice(*carry.in_rows)], x[:, carry.fresh:]
+    seen, new = (
+        np.full_like(x, graph.tensors[layer.input].quant.zero_point),
+        np.full_like(x, graph.tensors[layer.input].quant.zero_point),
+    )
+    seen[:, slice(*carry.in_rows)], new[:, carry.fresh :] = x[:, slice(*carry.in_rows)], x[:, carry.fresh :]
     whole, added = reference.conv_sums(graph, layer, seen), reference.conv_sums(graph, layer, new)
     for index in range(len(x)):
-        sums = whole[index:index + 1].copy()
-        before = last[layer.output][:, start + carry.moved:start + carry.moved + carry.rows]
-        sums[:, start:start + carry.rows] = before + added[index:index + 1, start:start + carry.rows]
+        sums = whole[index : index + 1].copy()
+        before = last[layer.output][:, start + carry.moved : start + carry.moved + carry.rows]
+        sums[:, start : start + carry.rows] = before + added[index : index + 1, start : start + carry.rows]
         last[layer.output] = sums
         found.append(sums[:, start:stop])
     return reference.conv_from_sums(graph, layer, np.concatenate(found))
 
 
-def _run_hops(plan: StreamPlan, hops: Int8, last: dict[int, Int8], sums: dict[int, Int], noise: np.random.Generator) -> Int8:
+def _run_hops(
+    plan: StreamPlan, hops: Int8, last: dict[int, Int8], sums: dict[int, Int], noise: np.random.Generator
+) -> Int8:
     """Some hops at once, layer by layer; `last` and `sums`, what is kept of the hop before, are brought up to date."""
     graph, owner = plan.graph, owners(plan.graph)
     tensors: dict[int, Int8] = {}
@@ -334,21 +369,24 @@ def _run_hops(plan: StreamPlan, hops: Int8, last: dict[int, Int8], sums: dict[in
             before = last[index][0]
             for hop in state:
                 low, high = kept.moved
-                hop[low:high] = before[low + kept.shift:high + kept.shift]
+                hop[low:high] = before[low + kept.shift : high + kept.shift]
                 before = hop.copy()
-                before[:kept.first] = noise.integers(-128, 128, before[:kept.first].shape)
+                before[: kept.first] = noise.integers(-128, 128, before[: kept.first].shape)
             last[index] = before[None]
         tensors[index] = state.reshape(len(hops), rows, -1)
 
     rows = plan.graph.tensors[graph.input].size * plan.hop_frames // plan.hop_bytes
     new = np.zeros((len(hops), rows, plan.hop_bytes // plan.hop_frames), np.int8)
-    new[:, rows - plan.hop_frames:] = hops.reshape(len(hops), plan.hop_frames, -1)
+    new[:, rows - plan.hop_frames :] = hops.reshape(len(hops), plan.hop_frames, -1)
     settle(graph.input, new, [(rows - plan.hop_frames, rows)])
     for layer, step in zip(graph.layers, plan.layers, strict=True):
         if isinstance(layer, Reshape):
             continue
         shapes = [graph.tensors[index].shape[1:] for index in layer_inputs(layer)]
-        inputs = [tensors[owner[index]].reshape(len(hops), *shape) for index, shape in zip(layer_inputs(layer), shapes, strict=True)]
+        inputs = [
+            tensors[owner[index]].reshape(len(hops), *shape)
+            for index, shape in zip(layer_inputs(layer), shapes, strict=True)
+        ]
         y = reference.run_layer_batch(graph, layer, inputs)
         if step.parts is None:
             tensors[layer.output] = y
@@ -356,5 +394,9 @@ def _run_hops(plan: StreamPlan, hops: Int8, last: dict[int, Int8], sums: dict[in
             if layer.output in sums and isinstance(layer, Conv2D):
                 part = step.parts[-1]
                 y[:, slice(*part.out_rows)] = _from_sums(graph, layer, part, inputs[0], sums)
-            settle(layer.output, y.reshape(len(hops), graph.tensors[layer.output].shape[1], -1), [part.out_rows for part in step.parts])
+            settle(
+                layer.output,
+                y.reshape(len(hops), graph.tensors[layer.output].shape[1], -1),
+                [part.out_rows for part in step.parts],
+            )
     return tensors[owner[graph.output]].reshape(len(hops), *graph.tensors[graph.output].shape[1:])

@@ -1,8 +1,9 @@
 """The TFLM micro front end at the deployed settings: PCM in, uint16 channel values out. No torch.
 
-The oracle is the C code inside the package pymicro-features, called by ctypes: that package's own Python class is compiled
-for a 10 ms step with state per frame, so picking every second of its frames is wrong. Where the wheel is missing, our own C front
-end (firmware/lib/frontend, proven equal) is compiled with the machine's C compiler and takes its place.
+The oracle is the C code inside the package pymicro-features, called by ctypes: that package's own Python class is
+compiled for a 10 ms step with state per frame, so picking every second of its frames is wrong. Where the wheel is
+missing, our own C front end (firmware/lib/frontend, proven equal) is compiled with the machine's C compiler and takes
+its place.
 """
 
 from __future__ import annotations
@@ -33,18 +34,30 @@ class _WindowConfig(ctypes.Structure):
 
 
 class _FilterbankConfig(ctypes.Structure):
-    _fields_ = (("channels", ctypes.c_int), ("upper_hz", ctypes.c_float), ("lower_hz", ctypes.c_float), ("unused", ctypes.c_int))
+    _fields_ = (
+        ("channels", ctypes.c_int),
+        ("upper_hz", ctypes.c_float),
+        ("lower_hz", ctypes.c_float),
+        ("unused", ctypes.c_int),
+    )
 
 
 class _NoiseConfig(ctypes.Structure):
     _fields_ = (
-        ("smoothing_bits", ctypes.c_int), ("even_smoothing", ctypes.c_float),
-        ("odd_smoothing", ctypes.c_float), ("min_signal_remaining", ctypes.c_float),
+        ("smoothing_bits", ctypes.c_int),
+        ("even_smoothing", ctypes.c_float),
+        ("odd_smoothing", ctypes.c_float),
+        ("min_signal_remaining", ctypes.c_float),
     )
 
 
 class _PcanConfig(ctypes.Structure):
-    _fields_ = (("enable", ctypes.c_int), ("strength", ctypes.c_float), ("offset", ctypes.c_float), ("gain_bits", ctypes.c_int))
+    _fields_ = (
+        ("enable", ctypes.c_int),
+        ("strength", ctypes.c_float),
+        ("offset", ctypes.c_float),
+        ("gain_bits", ctypes.c_int),
+    )
 
 
 class _LogConfig(ctypes.Structure):
@@ -55,8 +68,11 @@ class FrontendConfig(ctypes.Structure):
     """struct FrontendConfig of the wheel."""
 
     _fields_ = (
-        ("window", _WindowConfig), ("filterbank", _FilterbankConfig), ("noise", _NoiseConfig),
-        ("pcan", _PcanConfig), ("log", _LogConfig),
+        ("window", _WindowConfig),
+        ("filterbank", _FilterbankConfig),
+        ("noise", _NoiseConfig),
+        ("pcan", _PcanConfig),
+        ("log", _LogConfig),
     )
 
 
@@ -65,37 +81,59 @@ _I16, _U32, _SIZE = ctypes.POINTER(ctypes.c_int16), ctypes.POINTER(ctypes.c_uint
 
 class _WindowState(ctypes.Structure):
     _fields_ = (
-        ("size", _SIZE), ("coefficients", _I16), ("step", _SIZE), ("input", _I16), ("input_used", _SIZE),
-        ("output", _I16), ("max_abs_output", ctypes.c_int16),
+        ("size", _SIZE),
+        ("coefficients", _I16),
+        ("step", _SIZE),
+        ("input", _I16),
+        ("input_used", _SIZE),
+        ("output", _I16),
+        ("max_abs_output", ctypes.c_int16),
     )
 
 
 class _FftState(ctypes.Structure):
     _fields_ = (
-        ("input", _I16), ("output", _I16), ("fft_size", _SIZE), ("input_size", _SIZE),
-        ("scratch", ctypes.c_void_p), ("scratch_size", _SIZE),
+        ("input", _I16),
+        ("output", _I16),
+        ("fft_size", _SIZE),
+        ("input_size", _SIZE),
+        ("scratch", ctypes.c_void_p),
+        ("scratch_size", _SIZE),
     )
 
 
 class _FilterbankState(ctypes.Structure):
     _fields_ = (
-        ("channels", ctypes.c_int), ("start_index", ctypes.c_int), ("end_index", ctypes.c_int),
-        ("frequency_starts", _I16), ("weight_starts", _I16), ("widths", _I16),
-        ("weights", _I16), ("unweights", _I16), ("work", ctypes.POINTER(ctypes.c_uint64)),
+        ("channels", ctypes.c_int),
+        ("start_index", ctypes.c_int),
+        ("end_index", ctypes.c_int),
+        ("frequency_starts", _I16),
+        ("weight_starts", _I16),
+        ("widths", _I16),
+        ("weights", _I16),
+        ("unweights", _I16),
+        ("work", ctypes.POINTER(ctypes.c_uint64)),
     )
 
 
 class _NoiseState(ctypes.Structure):
     _fields_ = (
-        ("smoothing_bits", ctypes.c_int), ("even_smoothing", ctypes.c_uint16), ("odd_smoothing", ctypes.c_uint16),
-        ("min_signal_remaining", ctypes.c_uint16), ("channels", ctypes.c_int), ("estimate", _U32),
+        ("smoothing_bits", ctypes.c_int),
+        ("even_smoothing", ctypes.c_uint16),
+        ("odd_smoothing", ctypes.c_uint16),
+        ("min_signal_remaining", ctypes.c_uint16),
+        ("channels", ctypes.c_int),
+        ("estimate", _U32),
     )
 
 
 class _PcanState(ctypes.Structure):
     _fields_ = (
-        ("enable", ctypes.c_int), ("noise_estimate", _U32), ("channels", ctypes.c_int),
-        ("gain_lut", _I16), ("snr_shift", ctypes.c_int32),
+        ("enable", ctypes.c_int),
+        ("noise_estimate", _U32),
+        ("channels", ctypes.c_int),
+        ("gain_lut", _I16),
+        ("snr_shift", ctypes.c_int32),
     )
 
 
@@ -103,8 +141,12 @@ class FrontendState(ctypes.Structure):
     """struct FrontendState of the wheel; its tables are what converter.audio.tables computes in Python."""
 
     _fields_ = (
-        ("window", _WindowState), ("fft", _FftState), ("filterbank", _FilterbankState),
-        ("noise", _NoiseState), ("pcan", _PcanState), ("log", _LogConfig),
+        ("window", _WindowState),
+        ("fft", _FftState),
+        ("filterbank", _FilterbankState),
+        ("noise", _NoiseState),
+        ("pcan", _PcanState),
+        ("log", _LogConfig),
     )
 
 
@@ -122,7 +164,8 @@ class Engine(Protocol):
 
 @lru_cache(maxsize=1)
 def load_wheel() -> ctypes.CDLL | None:
-    """The wheel's extension with its C functions typed, or None where it is missing, of another version or does not export them."""
+    """The wheel's extension with its C functions typed, or None where it is missing, of another version or does not
+    export them."""
     try:
         if importlib.metadata.version(WHEEL) != WHEEL_VERSION:
             return None
@@ -130,10 +173,17 @@ def load_wheel() -> ctypes.CDLL | None:
         if found is None or found.origin is None:
             return None
         library = ctypes.CDLL(found.origin)
-        library.FrontendPopulateState.argtypes = [ctypes.POINTER(FrontendConfig), ctypes.POINTER(FrontendState), ctypes.c_int]
+        library.FrontendPopulateState.argtypes = [
+            ctypes.POINTER(FrontendConfig),
+            ctypes.POINTER(FrontendState),
+            ctypes.c_int,
+        ]
         library.FrontendPopulateState.restype = ctypes.c_int
         library.FrontendProcessSamples.argtypes = [
-            ctypes.POINTER(FrontendState), ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t),
+            ctypes.POINTER(FrontendState),
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            ctypes.POINTER(ctypes.c_size_t),
         ]
         library.FrontendProcessSamples.restype = _Output
         library.FrontendReset.argtypes = library.FrontendFreeStateContents.argtypes = [ctypes.POINTER(FrontendState)]
@@ -157,8 +207,9 @@ def wheel_config(spec: FeatureSpec) -> FrontendConfig:
 def pin_tables(state: FrontendState, tables: FrontendTables) -> int:
     """Overwrite the state's window, mel weights and gains with `tables`; returns how many values that changed.
 
-    The wheel computes them at run time with the math library of the machine, and log1pf differs between C libraries (two weights of
-    the deployed features). Nothing changes on glibc 2.36 (measured); elsewhere this keeps features equal on every machine.
+    The wheel computes them at run time with the math library of the machine, and log1pf differs between C libraries
+    (two weights of the deployed features). Nothing changes on glibc 2.36 (measured); elsewhere this keeps features
+    equal on every machine.
     """
     changed = _overwrite(state.window.coefficients, 0, tables.window)
     for bits, gain in enumerate(tables.gain):
@@ -168,7 +219,7 @@ def pin_tables(state: FrontendState, tables: FrontendTables) -> int:
     for triangle, width in enumerate(tables.widths):
         padding = first - bank.frequency_starts[triangle]
         for side, target in enumerate((bank.weights, bank.unweights)):
-            values = tuple(pair[side] for pair in tables.weights[used:used + width])
+            values = tuple(pair[side] for pair in tables.weights[used : used + width])
             changed += _overwrite(target, bank.weight_starts[triangle] + padding, values)
         first, used = first + width, used + width
     return changed
@@ -188,8 +239,12 @@ class WheelEngine:
         self.spec, self.library, self.state = spec, library, FrontendState()
         self._read = ctypes.c_size_t()
         tables = compute_tables(spec)  # first: it refuses in one sentence what the C would only print or crash on
-        if not library.FrontendPopulateState(ctypes.byref(wheel_config(spec)), ctypes.byref(self.state), spec.sample_rate_hz):
-            raise ConvertError(f"MicroFrontend: {WHEEL} must accept the settings, got {spec}; choose a band within the spectrum")
+        if not library.FrontendPopulateState(
+            ctypes.byref(wheel_config(spec)), ctypes.byref(self.state), spec.sample_rate_hz
+        ):
+            raise ConvertError(
+                f"MicroFrontend: {WHEEL} must accept the settings, got {spec}; choose a band within the spectrum"
+            )
         if pinned:
             pin_tables(self.state, tables)
 
@@ -214,17 +269,22 @@ class WheelEngine:
 
 
 def open_engine(spec: FeatureSpec) -> Engine:
-    """The oracle where the wheel is installed, else our own C compiled here; raises ConvertError when neither can be had."""
+    """The oracle where the wheel is installed, else our own C compiled here; raises ConvertError when neither can be
+    had."""
     library = load_wheel()
     if library is not None:
         return WheelEngine(spec, library)
     if find_compiler() is None:
-        raise ConvertError(f"MicroFrontend: needs the package {WHEEL}=={WHEEL_VERSION} or a C compiler, found neither; install one of them")
+        raise ConvertError(
+            f"MicroFrontend: needs the package {WHEEL}=={WHEEL_VERSION} or a C compiler, found neither; install "
+            f"one of them"
+        )
     return NativeEngine(spec)
 
 
 class MicroFrontend:
-    """A continuous front end: window w covers the samples [w * step_samples, w * step_samples + window_samples) since the reset.
+    """A continuous front end: window w covers the samples [w * step_samples, w * step_samples + window_samples) since
+    the reset.
 
     >>> front_end = MicroFrontend()
     >>> [front_end.process(np.zeros(n, np.int16)).shape for n in (479, 1, 640)]
@@ -240,10 +300,13 @@ class MicroFrontend:
         self._engine.reset()
 
     def process(self, pcm: npt.ArrayLike) -> Uint16:
-        """Raw uint16 [windows that became full, channels]; chunks may have any length, the rest is kept for the next call."""
+        """Raw uint16 [windows that became full, channels]; chunks may have any length, the rest is kept for the next
+        call."""
         samples: npt.NDArray[Any] = np.asarray(pcm)
         if samples.dtype != np.int16 or samples.ndim != 1:
-            raise ConvertError(f"MicroFrontend: PCM must be int16 of one dimension, got {samples.dtype} {list(samples.shape)}")
+            raise ConvertError(
+                f"MicroFrontend: PCM must be int16 of one dimension, got {samples.dtype} {list(samples.shape)}"
+            )
         return self._engine.process(np.ascontiguousarray(samples))
 
     def features(self, pcm: npt.ArrayLike) -> Int8:

@@ -1,8 +1,9 @@
-"""float32 log1p as the C libraries compute it that TFLM meets (newlib on a board, glibc before 2.41), bit for bit, on every machine.
+"""float32 log1p as the C libraries compute it that TFLM meets (newlib on a board, glibc before 2.41), bit for bit, on
+every machine.
 
-A correctly rounded log1p is not good enough: it moves two mel weights of the deployed features by one unit. Method: 1 + x is split into
-2^k * (1 + f) with f in [sqrt(1/2) - 1, sqrt(2) - 1]; with s = f / (2 + f), log(1 + f) = f - f^2/2 + s * (f^2/2 + R(s^2)),
-R being the degree-7 minimax polynomial of that classic reduction; each operation rounds to float32.
+A correctly rounded log1p is not good enough: it moves two mel weights of the deployed features by one unit. Method: 1 +
+x is split into 2^k * (1 + f) with f in [sqrt(1/2) - 1, sqrt(2) - 1]; with s = f / (2 + f), log(1 + f) = f - f^2/2 + s *
+(f^2/2 + R(s^2)), R being the degree-7 minimax polynomial of that classic reduction; each operation rounds to float32.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import numpy as np
 
 _F = np.float32
 _LN2_HIGH, _LN2_LOW = _F(np.uint32(0x3F317180).view(np.float32)), _F(np.uint32(0x3717F7D1).view(np.float32))
-_POLYNOMIAL = np.array([0x3F2AAAAB, 0x3ECCCCCD, 0x3E924925, 0x3E638E29, 0x3E3A3325, 0x3E1CD04F, 0x3E178897], np.uint32).view(np.float32)
+_POLYNOMIAL = np.array(
+    [0x3F2AAAAB, 0x3ECCCCCD, 0x3E924925, 0x3E638E29, 0x3E3A3325, 0x3E1CD04F, 0x3E178897], np.uint32
+).view(np.float32)
 _UNREDUCED_BELOW = _F(np.uint32(0x3ED413D7).view(np.float32))  # sqrt(2) - 1
-_HALVED_FROM = 0x3504F7                                        # fraction bits of sqrt(2)
+_HALVED_FROM = 0x3504F7  # fraction bits of sqrt(2)
 
 
 def log1pf(x: np.float32) -> np.float32:

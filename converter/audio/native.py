@@ -1,6 +1,8 @@
-"""Our own C front end as a front end for Python: firmware/lib/frontend compiled with this machine's C compiler, loaded by ctypes.
+"""Our own C front end as a front end for Python: firmware/lib/frontend compiled with this machine's C compiler, loaded
+by ctypes.
 
-It stands in for the oracle where the package pymicro-features has no wheel, and the tests compare it with the oracle elsewhere.
+It stands in for the oracle where the package pymicro-features has no wheel, and the tests compare it with the oracle
+elsewhere.
 """
 
 from __future__ import annotations
@@ -30,14 +32,21 @@ Uint16 = npt.NDArray[np.uint16]
 
 def find_compiler() -> str | None:
     """The C compiler of this machine: $CC, cc, gcc or clang."""
-    return next((found for name in (os.environ.get("CC", ""), "cc", "gcc", "clang") if name and (found := shutil.which(name))), None)
+    return next(
+        (found for name in (os.environ.get("CC", ""), "cc", "gcc", "clang") if name and (found := shutil.which(name))),
+        None,
+    )
 
 
 def build(spec: FeatureSpec, out: Path, flags: tuple[str, ...] = (), extra_sources: tuple[Path, ...] = ()) -> Path:
-    """Compile the C front end with the tables of spec to the file `out`; raises ConvertError with the compiler's first error line."""
+    """Compile the C front end with the tables of spec to the file `out`; raises ConvertError with the compiler's first
+    error line."""
     compiler = find_compiler()
     if compiler is None:
-        raise ConvertError("C front end: needs a C compiler, found none of cc, gcc, clang; install one (Debian: apt install gcc libc6-dev)")
+        raise ConvertError(
+            "C front end: needs a C compiler, found none of cc, gcc, clang; install one (Debian: apt install gcc "
+            "libc6-dev)"
+        )
     sources = [str(source) for source in (*sorted(SOURCES.glob("*.c")), *extra_sources)]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "frontend_tables.h").write_text(render(spec))
@@ -45,8 +54,14 @@ def build(spec: FeatureSpec, out: Path, flags: tuple[str, ...] = (), extra_sourc
         command = [compiler, *FLAGS, *flags, f"-I{folder}", f"-I{SOURCES}", *sources, "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no message"]
-            raise ConvertError(f"C front end: {Path(compiler).name} must compile it, got `{errors[0].strip()}`; set CC to another")
+            errors = (
+                [line for line in done.stderr.splitlines() if "error" in line]
+                or done.stderr.splitlines()
+                or ["no message"]
+            )
+            raise ConvertError(
+                f"C front end: {Path(compiler).name} must compile it, got `{errors[0].strip()}`; set CC to another"
+            )
         write_atomic(out, made.read_bytes())
     out.chmod(0o755)
     return out
@@ -63,7 +78,9 @@ def build_cached(spec: FeatureSpec) -> Path:
         return out if out.is_file() else build(spec, out, ("-shared", "-fPIC"))
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ConvertError(f"{cache}: must be writable for the compiled front end, got `{reason}`; set XDG_CACHE_HOME") from None
+        raise ConvertError(
+            f"{cache}: must be writable for the compiled front end, got `{reason}`; set XDG_CACHE_HOME"
+        ) from None
 
 
 class NativeEngine:

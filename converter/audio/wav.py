@@ -1,4 +1,5 @@
-"""WAV and FLAC recordings as the board hears them: 16 kHz, mono, 16 bit integers. Anything else is refused in one sentence, never changed.
+"""WAV and FLAC recordings as the board hears them: 16 kHz, mono, 16 bit integers. Anything else is refused in one
+sentence, never changed.
 
 Opening and checking is shared with trainer.audio, which converts other recordings when it is told to.
 """
@@ -23,12 +24,17 @@ MAX_SECONDS = 3600
 _STREAMED, _BLOCK = 0xFFFFFFFF, 1 << 16
 
 
-def read_wav(path: Path | str, sample_rate_hz: int = 16000, min_samples: int = 1, max_seconds: float = MAX_SECONDS) -> Int16:
+def read_wav(
+    path: Path | str, sample_rate_hz: int = 16000, min_samples: int = 1, max_seconds: float = MAX_SECONDS
+) -> Int16:
     """int16 [n] of a recording that already is sample_rate_hz, mono, 16 bit; raises ConvertError for anything else."""
     with open_recording(path, max_seconds) as recording:
         found = f"{recording.samplerate} Hz, {channels_in_words(recording.channels)}, {recording.subtype}"
         if (recording.samplerate, recording.channels, recording.subtype) != (sample_rate_hz, 1, "PCM_16"):
-            raise ConvertError(f"{path}: must be {sample_rate_hz} Hz, mono, PCM_16, got {found}; convert it with `python -m trainer audio`")
+            raise ConvertError(
+                f"{path}: must be {sample_rate_hz} Hz, mono, PCM_16, got {found}; convert it with `python -m trainer "
+                f"audio`"
+            )
         pcm: Int16 = read_samples(recording, "int16")
     check_length(path, pcm, recording.frames, min_samples, sample_rate_hz)
     return pcm
@@ -46,10 +52,14 @@ def channels_in_words(channels: int) -> str:
     return {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
 
 
-def check_length(path: Path | str, samples: npt.NDArray[Any], announced: int, min_samples: int, sample_rate_hz: int) -> None:
+def check_length(
+    path: Path | str, samples: npt.NDArray[Any], announced: int, min_samples: int, sample_rate_hz: int
+) -> None:
     """Raises ConvertError when fewer samples came than the header announced or the caller needs."""
     if len(samples) < announced:
-        raise ConvertError(f"{path}: cut off, {announced} samples are announced, got {len(samples)}; copy or record it again")
+        raise ConvertError(
+            f"{path}: cut off, {announced} samples are announced, got {len(samples)}; copy or record it again"
+        )
     if len(samples) < min_samples:
         needed = f"{min_samples} samples ({1000 * min_samples / sample_rate_hz:g} ms)"
         raise ConvertError(f"{path}: too short, needs at least {needed}, got {len(samples)}; record it again")
@@ -60,7 +70,10 @@ def open_recording(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterat
     """The opened recording, its header checked; raises ConvertError, also for what goes wrong while it is read."""
     file = Path(path)
     if not file.is_file():
-        raise ConvertError(f"{path}: must be a recording, got {'a folder' if file.is_dir() else 'no such file'}; name a WAV or FLAC file")
+        raise ConvertError(
+            f"{path}: must be a recording, got {'a folder' if file.is_dir() else 'no such file'}; name a WAV or "
+            f"FLAC file"
+        )
     if file.suffix.lower() not in SUFFIXES:
         raise ConvertError(f"{path}: must be a .wav or .flac file, got `{file.suffix}`; export it again as WAV")
     try:
@@ -96,12 +109,16 @@ def _check_riff(path: Path) -> None:
         for name, length in _chunks(file, size):
             if name == b"data":
                 if length != _STREAMED and file.tell() + length > size:
-                    raise ConvertError(f"{path}: cut off, {length} bytes of samples are announced, got {size - file.tell()}; copy it again")
+                    raise ConvertError(
+                        f"{path}: cut off, {length} bytes of samples are announced, got {size - file.tell()}; copy it "
+                        f"again"
+                    )
                 return
 
 
 def _chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
-    """Name and length of each chunk, the file standing at its first byte; at most a thousand, so that a damaged file ends."""
+    """Name and length of each chunk, the file standing at its first byte; at most a thousand, so that a damaged file
+    ends."""
     position = 12
     for _ in range(1000):
         file.seek(position)

@@ -27,7 +27,16 @@ from converter.graph import (
     pad_before,
 )
 from converter.onnx_qdq.qdq import Walk, dequantize, quantize
-from converter.onnx_qdq.values import NO_PADS, Attributes, Constant, Pending, QuantConstant, Quantized, Value, stored_shape
+from converter.onnx_qdq.values import (
+    NO_PADS,
+    Attributes,
+    Constant,
+    Pending,
+    QuantConstant,
+    Quantized,
+    Value,
+    stored_shape,
+)
 
 BIAS_SCALE_TOLERANCE = 1e-5
 Pads = tuple[int, int, int, int]  # top, bottom, left, right
@@ -37,7 +46,9 @@ HW = tuple[int, int]
 def _weights(walk: Walk, name: str, node: onnx.NodeProto, rank: int) -> QuantConstant:
     found = walk.value(name, node, 1)
     if not isinstance(found, QuantConstant) or not found.dequantized or found.array.dtype != np.int8:
-        raise ConvertError(f"{name}: its weights must be int8 behind a DequantizeLinear; only int8 models are supported")
+        raise ConvertError(
+            f"{name}: its weights must be int8 behind a DequantizeLinear; only int8 models are supported"
+        )
     if found.array.ndim != rank:
         raise ConvertError(f"{name}: its weights must have {rank} dimensions, got {found.array.shape}")
     return found
@@ -48,12 +59,16 @@ def _bias(name: str, found: Value, x: QuantParams, weights: QuantParams, channel
     if not isinstance(found, QuantConstant) or not found.dequantized or found.array.dtype != np.int32:
         raise ConvertError(f"{name}: its bias must be int32 behind a DequantizeLinear; only int8 models are supported")
     if found.array.size != channels or len(found.quant.scales) not in (1, channels) or any(found.quant.zero_points):
-        raise ConvertError(f"{name}: its bias must be {channels} values with zero point 0, got shape {found.array.shape}")
+        raise ConvertError(
+            f"{name}: its bias must be {channels} values with zero point 0, got shape {found.array.shape}"
+        )
     given = np.broadcast_to(np.array(found.quant.scales), channels)
     wanted = np.broadcast_to(np.array(weights.scales) * x.scale, channels)
     if not np.all(np.abs(given - wanted) <= BIAS_SCALE_TOLERANCE * wanted):
         worst = int(np.argmax(np.abs(given / wanted - 1)))
-        raise ConvertError(f"{name}: bias scale {worst} must be input x weight scale {wanted[worst]:.9g}, got {given[worst]:.9g}")
+        raise ConvertError(
+            f"{name}: bias scale {worst} must be input x weight scale {wanted[worst]:.9g}, got {given[worst]:.9g}"
+        )
     return np.asarray(found.array, np.int32).reshape(channels)
 
 
@@ -90,7 +105,9 @@ def _same_pads(size_hw: HW, window_hw: HW, stride_hw: HW) -> Pads:
     return found[0], found[1], found[2], found[3]
 
 
-def _settle_pads(walk: Walk, name: str, x: Quantized, pads: Pads, window_hw: HW, stride_hw: HW) -> tuple[Quantized, Padding]:
+def _settle_pads(
+    walk: Walk, name: str, x: Quantized, pads: Pads, window_hw: HW, stride_hw: HW
+) -> tuple[Quantized, Padding]:
     """The input with its zeros expressed as SAME or VALID where TensorFlow Lite can, else as a PAD layer."""
     size_hw = (x.shape[2], x.shape[3])
     if pads == NO_PADS:
@@ -124,9 +141,13 @@ def _conv(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -
     stored = stored_shape(shape, "nchw")
     if group == 1:
         ohwi: Int8 = np.ascontiguousarray(values.transpose(0, 2, 3, 1))
-        return Pending(Conv2D(name, x.base, -1, ohwi, weights.quant, bias, stride_hw, padding, "NONE"), shape, "nchw", stored)
+        return Pending(
+            Conv2D(name, x.base, -1, ohwi, weights.quant, bias, stride_hw, padding, "NONE"), shape, "nchw", stored
+        )
     if group != x.shape[1] or depth != 1 or channels % group:
-        raise ConvertError(f"{name}: grouped convolution is supported only as depthwise, got {group} groups of {depth} channels")
+        raise ConvertError(
+            f"{name}: grouped convolution is supported only as depthwise, got {group} groups of {depth} channels"
+        )
     quant = replace(weights.quant, axis=None if weights.quant.axis is None else 3)
     hwc: Int8 = np.ascontiguousarray(values.transpose(1, 2, 3, 0))
     layer = DepthwiseConv2D(name, x.base, -1, hwc, quant, bias, channels // group, stride_hw, padding, "NONE")
@@ -151,7 +172,11 @@ def _dense(walk: Walk, name: str, x: Quantized, weights_oi: Int8, quant: QuantPa
 
 
 def _gemm(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -> Value:
-    plain = (attributes.real("alpha", 1.0), attributes.real("beta", 1.0), attributes.integer("transA", 0)) == (1.0, 1.0, 0)
+    plain = (attributes.real("alpha", 1.0), attributes.real("beta", 1.0), attributes.integer("transA", 0)) == (
+        1.0,
+        1.0,
+        0,
+    )
     if not plain:
         raise ConvertError(f"{name}: alpha and beta must be 1 and transA 0; fold them into the weights")
     weights = _weights(walk, name, node, 2)
@@ -160,10 +185,14 @@ def _gemm(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -
     return _oriented(walk, name, node, weights, is_oi, bias)
 
 
-def _oriented(walk: Walk, name: str, node: onnx.NodeProto, weights: QuantConstant, is_oi: bool, bias: Value | None) -> Pending:
+def _oriented(
+    walk: Walk, name: str, node: onnx.NodeProto, weights: QuantConstant, is_oi: bool, bias: Value | None
+) -> Pending:
     out_axis = 0 if is_oi else 1
     if weights.quant.axis not in (None, out_axis):
-        raise ConvertError(f"{name}: weight scales must lie along the outputs (axis {out_axis}), got axis {weights.quant.axis}")
+        raise ConvertError(
+            f"{name}: weight scales must lie along the outputs (axis {out_axis}), got axis {weights.quant.axis}"
+        )
     values = weights.array.astype(np.int8)
     quant = replace(weights.quant, axis=None if weights.quant.axis is None else 0)
     return _dense(walk, name, walk.activation(name, node), values if is_oi else values.T, quant, bias)
@@ -176,7 +205,11 @@ def _matmul(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes)
 def _add(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -> Value:
     left, right = walk.value(name, node, 0), walk.value(name, node, 1)
     for product, bias in ((left, right), (right, left)):
-        if isinstance(product, Pending) and isinstance(product.layer, FullyConnected) and isinstance(bias, QuantConstant):
+        if (
+            isinstance(product, Pending)
+            and isinstance(product.layer, FullyConnected)
+            and isinstance(bias, QuantConstant)
+        ):
             dense = product.layer
             if dense.activation != "NONE" or dense.bias.any():
                 raise ConvertError(f"{name}: {dense.name} has a bias already")
@@ -201,11 +234,15 @@ def _pool(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -
     if counts_zeros and pads != NO_PADS:
         x, pads = walk.settle(name, replace(x, pads_tblr=pads)), NO_PADS
     if pads not in (NO_PADS, _same_pads((x.shape[2], x.shape[3]), window_hw, stride_hw)):
-        raise ConvertError(f"{name}: its pads (top, bottom, left, right) = {pads} are neither none nor TensorFlow Lite's SAME")
+        raise ConvertError(
+            f"{name}: its pads (top, bottom, left, right) = {pads} are neither none nor TensorFlow Lite's SAME"
+        )
     padding: Padding = "VALID" if pads == NO_PADS else "SAME"
     shape = _windowed_shape(x, x.shape[1], window_hw, stride_hw, padding)
     kind = MaxPool2D if is_max else AveragePool2D
-    return Pending(kind(name, x.base, -1, window_hw, stride_hw, padding, "NONE"), shape, "nchw", stored_shape(shape, "nchw"))
+    return Pending(
+        kind(name, x.base, -1, window_hw, stride_hw, padding, "NONE"), shape, "nchw", stored_shape(shape, "nchw")
+    )
 
 
 def _global_pool(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -> Value:
@@ -218,7 +255,9 @@ def _global_pool(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attrib
 
 def _reduce_mean(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -> Value:
     given = walk.array(name, node, 1)
-    axes = attributes.integers("axes", ()) if given is None else tuple(int(axis) for axis in np.atleast_1d(given).ravel())
+    axes = (
+        attributes.integers("axes", ()) if given is None else tuple(int(axis) for axis in np.atleast_1d(given).ravel())
+    )
     if sorted(axis % 4 for axis in axes) != [2, 3]:
         raise ConvertError(f"{name}: ReduceMean is supported over height and width (axes 2, 3), got {axes}")
     pending = _global_pool(walk, name, node, attributes)
@@ -238,8 +277,10 @@ def _relu(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -
 
 def _clip(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -> Value:
     low, high = walk.array(name, node, 1), walk.array(name, node, 2)
-    bounds = (float(low.item()) if low is not None and low.size == 1 else attributes.real("min", -math.inf),
-              float(high.item()) if high is not None and high.size == 1 else attributes.real("max", math.inf))
+    bounds = (
+        float(low.item()) if low is not None and low.size == 1 else attributes.real("min", -math.inf),
+        float(high.item()) if high is not None and high.size == 1 else attributes.real("max", math.inf),
+    )
     found = walk.value(name, node, 0)
     if bounds not in ((0.0, 6.0), (0.0, math.inf)) or not isinstance(found, Pending):
         raise ConvertError(f"{name}: Clip is supported right behind a layer as 0..6 or 0 and above, got {bounds}")
@@ -270,7 +311,7 @@ def _flatten(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes
     x = walk.activation(name, node)
     axis = attributes.integer("axis", 1)
     split = axis if axis >= 0 else axis + len(x.shape)
-    return view(walk, name, x, (math.prod(x.shape[:max(split, 0)]), math.prod(x.shape[max(split, 0):])))
+    return view(walk, name, x, (math.prod(x.shape[: max(split, 0)]), math.prod(x.shape[max(split, 0) :])))
 
 
 def _reshape(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -> Value:
@@ -287,9 +328,13 @@ def _reshape(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes
 
 def _squeeze(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -> Value:
     x, given = walk.activation(name, node), walk.array(name, node, 1)
-    axes = attributes.integers("axes", ()) if given is None else tuple(int(axis) for axis in np.atleast_1d(given).ravel())
+    axes = (
+        attributes.integers("axes", ()) if given is None else tuple(int(axis) for axis in np.atleast_1d(given).ravel())
+    )
     if node.op_type == "Squeeze":
-        gone = {axis % len(x.shape) for axis in axes} or {axis for axis, size in enumerate(x.shape) if size == 1 and axis > 0}
+        gone = {axis % len(x.shape) for axis in axes} or {
+            axis for axis, size in enumerate(x.shape) if size == 1 and axis > 0
+        }
         if any(x.shape[axis] != 1 for axis in gone):
             raise ConvertError(f"{name}: can only squeeze axes of size 1, got axes {axes} of {x.shape}")
         return view(walk, name, x, tuple(size for axis, size in enumerate(x.shape) if axis not in gone))
@@ -310,7 +355,10 @@ def view(walk: Walk, name: str, x: Quantized, shape: tuple[int, ...]) -> Quantiz
     is_linear = x.layout == "plain" or x.shape[1] == 1 or x.shape[2] * x.shape[3] == 1
     if not is_linear:
         if math.prod(shape[:-1]) != 1:
-            raise ConvertError(f"{name}: can only flatten the feature map {x.shape} to one row, got {shape}; transpose it to NHWC first")
+            raise ConvertError(
+                f"{name}: can only flatten the feature map {x.shape} to one row, got {shape}; transpose it to NHWC "
+                f"first"
+            )
         return replace(x, shape=shape, layout="plain", chw=(x.shape[1], x.shape[2], x.shape[3]))
     if x.chw is not None and len(shape) == 4:
         raise ConvertError(f"{name}: cannot reshape a flattened feature map to {shape}; transpose it to NHWC first")
@@ -336,14 +384,23 @@ def _transpose(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attribut
 
 
 def _pad(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -> Value:
-    x, given, value, axes = walk.activation(name, node), walk.array(name, node, 1), walk.array(name, node, 2), walk.array(name, node, 3)
+    x, given, value, axes = (
+        walk.activation(name, node),
+        walk.array(name, node, 1),
+        walk.array(name, node, 2),
+        walk.array(name, node, 3),
+    )
     rank = len(x.shape)
-    if attributes.text("mode", "constant") != "constant" or (value is not None and (value.size != 1 or float(value.item()) != 0.0)):
+    if attributes.text("mode", "constant") != "constant" or (
+        value is not None and (value.size != 1 or float(value.item()) != 0.0)
+    ):
         raise ConvertError(f"{name}: only padding with zeros is supported")
     chosen = list(range(rank)) if axes is None else [int(axis) % rank for axis in np.atleast_1d(axes).ravel()]
     sides = [] if given is None else [int(side) for side in np.atleast_1d(given).ravel()]
     if len(sides) != 2 * len(chosen) or min(sides, default=-1) < 0 or max(sides) > 4096:
-        raise ConvertError(f"{name}: pads must be constant, 0 or more, two for each of {len(chosen)} axes, got {sides[:16]}")
+        raise ConvertError(
+            f"{name}: pads must be constant, 0 or more, two for each of {len(chosen)} axes, got {sides[:16]}"
+        )
     before, after = [0] * rank, [0] * rank
     for index, axis in enumerate(chosen):
         before[axis], after[axis] = sides[index], sides[index + len(chosen)]
@@ -362,9 +419,28 @@ def _padded(walk: Walk, name: str, x: Quantized, before: list[int], after: list[
 
 
 LAYERS: dict[str, Callable[[Walk, str, onnx.NodeProto, Attributes], Value]] = {
-    "QuantizeLinear": quantize, "DequantizeLinear": dequantize, "Constant": _constant, "Identity": _same_value, "Dropout": _same_value,
-    "Conv": _conv, "Gemm": _gemm, "MatMul": _matmul, "Add": _add, "Relu": _relu, "Clip": _clip, "Softmax": _softmax, "Pad": _pad,
-    "AveragePool": _pool, "MaxPool": _pool, "GlobalAveragePool": _global_pool, "GlobalMaxPool": _global_pool, "ReduceMean": _reduce_mean,
-    "Flatten": _flatten, "Reshape": _reshape, "Squeeze": _squeeze, "Unsqueeze": _squeeze, "Transpose": _transpose,
+    "QuantizeLinear": quantize,
+    "DequantizeLinear": dequantize,
+    "Constant": _constant,
+    "Identity": _same_value,
+    "Dropout": _same_value,
+    "Conv": _conv,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "Add": _add,
+    "Relu": _relu,
+    "Clip": _clip,
+    "Softmax": _softmax,
+    "Pad": _pad,
+    "AveragePool": _pool,
+    "MaxPool": _pool,
+    "GlobalAveragePool": _global_pool,
+    "GlobalMaxPool": _global_pool,
+    "ReduceMean": _reduce_mean,
+    "Flatten": _flatten,
+    "Reshape": _reshape,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _squeeze,
+    "Transpose": _transpose,
 }
 SUPPORTED = ", ".join(sorted(LAYERS))

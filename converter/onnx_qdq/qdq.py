@@ -1,4 +1,5 @@
-"""The walk over an ONNX graph: what each value is, the Graph built so far, and the QuantizeLinear / DequantizeLinear nodes."""
+"""The walk over an ONNX graph: what each value is, the Graph built so far, and the QuantizeLinear / DequantizeLinear
+nodes."""
 
 from __future__ import annotations
 
@@ -39,10 +40,14 @@ class Walk:
     def input_value(self, graph: onnx.GraphProto) -> None:
         inputs = [info for info in graph.input if info.name not in self.values]
         if len(inputs) != 1 or len(graph.output) != 1:
-            raise ConvertError(f"the model must have one input and one output, got {len(inputs)} and {len(graph.output)}")
+            raise ConvertError(
+                f"the model must have one input and one output, got {len(inputs)} and {len(graph.output)}"
+            )
         info = inputs[0]
         dims = info.type.tensor_type.shape.dim
-        shape = tuple(int(d.dim_value) if d.HasField("dim_value") else 1 if axis == 0 else -1 for axis, d in enumerate(dims))
+        shape = tuple(
+            int(d.dim_value) if d.HasField("dim_value") else 1 if axis == 0 else -1 for axis, d in enumerate(dims)
+        )
         if not shape or any(size < 1 for size in shape):
             raise ConvertError(f"{info.name[:200]}: the input's shape is dynamic; export the model with fixed sizes")
         self.values[info.name] = Real(info.name, shape, info.type.tensor_type.elem_type == onnx.TensorProto.INT8)
@@ -51,7 +56,9 @@ class Walk:
         name = model.graph.output[0].name
         found = self.values.get(name)
         if not isinstance(found, Quantized):
-            raise ConvertError(f"{name[:200]}: the output must come from a QuantizeLinear/DequantizeLinear pair; export an int8 model")
+            raise ConvertError(
+                f"{name[:200]}: the output must come from a QuantizeLinear/DequantizeLinear pair; export an int8 model"
+            )
         output = self.settle(name, found).base
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         spec_json = metadata.get("kws_spec", "")
@@ -61,13 +68,18 @@ class Walk:
             except SpecError as error:
                 raise ConvertError(f"metadata kws_spec: {error}") from None
             if metadata.get("spec_id") != spec_id:
-                raise ConvertError(f"metadata spec_id is {metadata.get('spec_id')}, kws_spec hashes to {spec_id}; export the model again")
+                raise ConvertError(
+                    f"metadata spec_id is {metadata.get('spec_id')}, kws_spec hashes to {spec_id}; export the model "
+                    f"again"
+                )
         return Graph(tuple(self.tensors), tuple(self.layers), 0, output, spec_json)
 
     def value(self, name: str, node: onnx.NodeProto, index: int) -> Value:
         key = node.input[index] if index < len(node.input) else ""
         if key not in self.values:
-            raise ConvertError(f"{name}: input {index} ({key[:200] or 'missing'}) is not computed by any node before it")
+            raise ConvertError(
+                f"{name}: input {index} ({key[:200] or 'missing'}) is not computed by any node before it"
+            )
         return self.values[key]
 
     def array(self, name: str, node: onnx.NodeProto, index: int) -> Array | None:
@@ -83,11 +95,15 @@ class Walk:
         """An operand on its int8 grid, seen as real numbers."""
         found = self.value(name, node, index)
         if isinstance(found, Pending) and isinstance(found.layer, MaxPool2D) and found.layer.activation == "NONE":
-            return replace(self.close(node.input[index], found, self.tensors[found.layer.input].quant), dequantized=True)
+            return replace(
+                self.close(node.input[index], found, self.tensors[found.layer.input].quant), dequantized=True
+            )
         if isinstance(found, Quantized) and found.dequantized:
             return found
         raise ConvertError(
-            f"{name}: input {node.input[index][:200]} is float, not behind QuantizeLinear/DequantizeLinear; only int8 models are supported")
+            f"{name}: input {node.input[index][:200]} is float, not behind QuantizeLinear/DequantizeLinear; only "
+            f"int8 models are supported"
+        )
 
     def quant_of(self, value: Quantized) -> QuantParams:
         return self.tensors[value.base].quant
@@ -110,7 +126,9 @@ class Walk:
 
     def _settle(self, name: str, value: Quantized) -> Quantized:
         if value.chw is not None:
-            raise ConvertError(f"{name}: reads a feature map {value.chw} flattened in NCHW order; only a dense layer may")
+            raise ConvertError(
+                f"{name}: reads a feature map {value.chw} flattened in NCHW order; only a dense layer may"
+            )
         quant, base, shape = self.quant_of(value), value.base, stored_shape(value.shape, value.layout)
         if self.tensors[base].shape != shape:
             self.layers.append(Reshape(f"{name}/reshape", base, self._add(f"{name}/reshape", shape, quant)))
@@ -125,13 +143,17 @@ class Walk:
         return replace(value, base=len(self.tensors) - 1, shape=onnx_shape, pads_tblr=NO_PADS)
 
 
-def _grid(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes, wanted: str, default_axis: int = 1) -> QuantParams:
+def _grid(
+    walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes, wanted: str, default_axis: int = 1
+) -> QuantParams:
     """The scales of a Q or DQ node, its zero point of the wanted integer type."""
     scale, zero_point = walk.array(name, node, 1), walk.array(name, node, 2)
     if scale is None:
         raise ConvertError(f"{name}: has no scale; export the model again")
     output_type = attributes.integer("output_dtype", 0)
-    got = zero_point.dtype.name if zero_point is not None else wanted if output_type == onnx.TensorProto.INT8 else "uint8"
+    got = (
+        zero_point.dtype.name if zero_point is not None else wanted if output_type == onnx.TensorProto.INT8 else "uint8"
+    )
     if node.op_type == "DequantizeLinear" and zero_point is None:
         got = wanted
     if got != wanted:
@@ -152,7 +174,9 @@ def quantize(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes
         return walk.close(node.output[0], found, quant)
     if isinstance(found, Quantized) and found.dequantized:
         if walk.quant_of(found) != quant:
-            raise ConvertError(f"{name}: changes the scale of an activation that no layer computes; give it the scale of its input")
+            raise ConvertError(
+                f"{name}: changes the scale of an activation that no layer computes; give it the scale of its input"
+            )
         return replace(found, dequantized=False)
     raise ConvertError(f"{name}: its input {node.input[0][:200]} is quantized already")
 
@@ -169,7 +193,9 @@ def _input(walk: Walk, name: str, found: Real, quant: QuantParams, tensor_name: 
 def _quantized_constant(name: str, array: Array, quant: QuantParams) -> QuantConstant:
     """Float weights put on their grid as ONNX defines it: halves to even, saturated."""
     if array.dtype != np.float32 or (len(quant.scales) > 1 and not _axis_fits(array, quant)):
-        raise ConvertError(f"{name}: cannot quantize a constant of {array.dtype} {array.shape} with {len(quant.scales)} scales")
+        raise ConvertError(
+            f"{name}: cannot quantize a constant of {array.dtype} {array.shape} with {len(quant.scales)} scales"
+        )
     shape = [1] * array.ndim
     if quant.axis is not None:
         shape[quant.axis] = len(quant.scales)
@@ -191,7 +217,9 @@ def dequantize(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attribut
             raise ConvertError(f"{name}: a constant must be int8 (weights) or int32 (bias), got {kind}")
         quant = _grid(walk, name, node, attributes, kind)
         if quant.axis is not None and not _axis_fits(found.array, quant):
-            raise ConvertError(f"{name}: {len(quant.scales)} scales along axis {quant.axis} do not fit shape {found.array.shape}")
+            raise ConvertError(
+                f"{name}: {len(quant.scales)} scales along axis {quant.axis} do not fit shape {found.array.shape}"
+            )
         axis = quant.axis if quant.axis is None or quant.axis >= 0 else quant.axis + found.array.ndim
         return QuantConstant(found.array, replace(quant, axis=axis), dequantized=True)
     quant = _grid(walk, name, node, attributes, "int8")

@@ -1,4 +1,5 @@
-"""What an ONNX value can be while a QDQ graph is walked, and how its numbers are read; nothing here knows an operator."""
+"""What an ONNX value can be while a QDQ graph is walked, and how its numbers are read; nothing here knows an
+operator."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ class QuantConstant:
 
 @dataclass(frozen=True)
 class Quantized:
-    """An activation on its int8 grid: a view of tensor `base` with an ONNX shape, maybe with zeros still to be put round it.
+    """An activation on its int8 grid: a view of tensor `base` with an ONNX shape, maybe with zeros still to be put
+    round it.
 
     chw is the (C, H, W) whose NCHW order was flattened; the dense layer that follows permutes its weights by it.
     """
@@ -71,7 +73,9 @@ class Pending:
 
     def fused(self, activation: Activation, name: str) -> Pending:
         if isinstance(self.layer, (Reshape, Softmax, Pad)) or self.layer.activation != "NONE":
-            raise ConvertError(f"{name}: cannot be fused with {self.layer.name}; one activation may follow a layer that sums or pools")
+            raise ConvertError(
+                f"{name}: cannot be fused with {self.layer.name}; one activation may follow a layer that sums or pools"
+            )
         return replace(self, layer=replace(self.layer, activation=activation))
 
 
@@ -137,7 +141,9 @@ class Attributes:
 def quant_params(name: str, scale: Array, zero_point: Array | None, axis: int | None) -> QuantParams:
     """Scales and zero points of a Q or DQ node, bit for bit."""
     if scale.dtype != np.float32 or scale.ndim > 1 or scale.size == 0:
-        raise ConvertError(f"{name}: scales are one float32 or a list of them, got {scale.dtype} of shape {scale.shape}")
+        raise ConvertError(
+            f"{name}: scales are one float32 or a list of them, got {scale.dtype} of shape {scale.shape}"
+        )
     scales = tuple(float(value) for value in np.atleast_1d(scale))
     if not all(math.isfinite(value) and value > 0 for value in scales):
         raise ConvertError(f"{name}: scales are positive and finite, got {min(scales)}")
@@ -146,5 +152,7 @@ def quant_params(name: str, scale: Array, zero_point: Array | None, axis: int | 
     elif zero_point.size == len(scales) and zero_point.dtype.kind in "iu":
         zero_points = tuple(int(value) for value in np.atleast_1d(zero_point))
     else:
-        raise ConvertError(f"{name}: needs as many integer zero points as scales, got {zero_point.dtype} of shape {zero_point.shape}")
+        raise ConvertError(
+            f"{name}: needs as many integer zero points as scales, got {zero_point.dtype} of shape {zero_point.shape}"
+        )
     return QuantParams(scales, zero_points, axis if len(scales) > 1 else None)

@@ -25,7 +25,7 @@ extern const unsigned int kws_model_data_bytes;
 
 def render_c_array(model: bytes) -> dict[str, str]:
     """model_data.c and model_data.h of a .tflite's bytes."""
-    rows = [model[start:start + BYTES_PER_LINE] for start in range(0, len(model), BYTES_PER_LINE)]
+    rows = [model[start : start + BYTES_PER_LINE] for start in range(0, len(model), BYTES_PER_LINE)]
     body = "\n".join("    " + ", ".join(map(str, row)) + "," for row in rows)
     source = (
         f'{PROVENANCE}\n#include "model_data.h"\n\n'

@@ -24,7 +24,11 @@ class Tflm:
             raise Unavailable(f"the package tflite-micro is not installed ({error})") from None
         self._graph = graph
         data = write_tflite(graph) if model is None else model
-        config = runtime.InterpreterConfig.kPreserveAllTensors if keep_all else runtime.InterpreterConfig.kAllocationRecording
+        config = (
+            runtime.InterpreterConfig.kPreserveAllTensors
+            if keep_all
+            else runtime.InterpreterConfig.kAllocationRecording
+        )
         arena_bytes = (1 << 20) + 2 * sum(tensor.size for tensor in graph.tensors) + 10 * len(data)
         try:
             self._interpreter = runtime.Interpreter.from_bytes(data, arena_size=arena_bytes, intrepreter_config=config)
@@ -32,7 +36,9 @@ class Tflm:
             raise ConvertError(f"TensorFlow Lite Micro refuses the model: {error}") from None
 
     def output(self, x_int8: Int8) -> Int8:
-        self._interpreter.set_input(np.ascontiguousarray(x_int8.reshape(self._graph.tensors[self._graph.input].shape)), 0)
+        self._interpreter.set_input(
+            np.ascontiguousarray(x_int8.reshape(self._graph.tensors[self._graph.input].shape)), 0
+        )
         self._interpreter.invoke()
         result: Int8 = np.array(self._interpreter.get_output(0), np.int8)
         return result
@@ -41,7 +47,9 @@ class Tflm:
         """Every activation, in the graph's numbering; only for a model that write_tflite made, with keep_all."""
         self.output(x_int8)
         raw = [self._interpreter.GetTensor(index, 0)["tensor_data"] for index in range(len(self._graph.tensors))]
-        return [np.array(data, np.int8).reshape(tensor.shape) for data, tensor in zip(raw, self._graph.tensors, strict=True)]
+        return [
+            np.array(data, np.int8).reshape(tensor.shape) for data, tensor in zip(raw, self._graph.tensors, strict=True)
+        ]
 
 
 class TfliteRuntime:
@@ -55,11 +63,14 @@ class TfliteRuntime:
         resolver = interpreter.OpResolverType.BUILTIN_REF
         try:
             self._interpreter = interpreter.Interpreter(
-                model_content=write_tflite(graph) if model is None else model, experimental_op_resolver_type=resolver)
+                model_content=write_tflite(graph) if model is None else model, experimental_op_resolver_type=resolver
+            )
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise Unavailable(f"tflite-runtime {installed('tflite-runtime')} cannot run this model ({reason})") from None
+            raise Unavailable(
+                f"tflite-runtime {installed('tflite-runtime')} cannot run this model ({reason})"
+            ) from None
         self._shape = graph.tensors[graph.input].shape
 
     def output(self, x_int8: Int8) -> Int8:

@@ -1,6 +1,8 @@
-"""Does a dense layer give the same with older TensorFlow Lite, which rounds the product of its scales to float32? Exactly, for all sums.
+"""Does a dense layer give the same with older TensorFlow Lite, which rounds the product of its scales to float32?
+Exactly, for all sums.
 
-tflite-runtime 2.14 and the Arduino library of 2024 do so; the package tflite-micro of 2026, our reference, keeps the product in double.
+tflite-runtime 2.14 and the Arduino library of 2024 do so; the package tflite-micro of 2026, our reference, keeps the
+product in double.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ Int = NDArray[np.int64]
 
 
 def sums_that_part(graph: Graph, layer: FullyConnected) -> list[int]:
-    """Every int8 output that some int32 sum reaches under one rule but not under the other; empty means equal for every input.
+    """Every int8 output that some int32 sum reaches under one rule but not under the other; empty means equal for every
+    input.
 
     Both rules rise with the sum, so they are equal when each output begins at the same least sum.
     """

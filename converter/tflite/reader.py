@@ -1,4 +1,5 @@
-"""A .tflite file -> Graph: any int8 model of the supported operators, whoever made it. Untrusted bytes give one ConvertError."""
+"""A .tflite file -> Graph: any int8 model of the supported operators, whoever made it. Untrusted bytes give one
+ConvertError."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ from converter.tflite.schema import Table
 
 
 def read_tflite(data: bytes) -> Graph:
-    """The checked Graph of a .tflite's bytes; tensors are numbered input first, then in order of the layers that write them."""
+    """The checked Graph of a .tflite's bytes; tensors are numbered input first, then in order of the layers that write
+    them."""
     model = Table.root(data)
     version = model.number(schema.Model.VERSION, "I", 0)
     if version != schema.SCHEMA_VERSION:
@@ -72,16 +74,22 @@ class _Reader:
         if len(inputs) != 1 or len(outputs) != 1:
             raise ConvertError(f"the model must have one input and one output, got {len(inputs)} and {len(outputs)}")
         self._activation("input", inputs[0])
-        layers = [self._layer(index, table) for index, table in enumerate(self.subgraph.tables(schema.SubGraph.OPERATORS))]
+        layers = [
+            self._layer(index, table) for index, table in enumerate(self.subgraph.tables(schema.SubGraph.OPERATORS))
+        ]
         if outputs[0] not in self.numbers:
             raise ConvertError("no operator writes the model's output")
-        graph = Graph(tuple(self.tensors), tuple(layers), self.numbers[inputs[0]], self.numbers[outputs[0]], self._spec_json())
+        graph = Graph(
+            tuple(self.tensors), tuple(layers), self.numbers[inputs[0]], self.numbers[outputs[0]], self._spec_json()
+        )
         return check_spec(check(graph))
 
     def _spec_json(self) -> str:
         for entry in self.model.tables(schema.Model.METADATA):
             if entry.text(schema.Metadata.NAME) == schema.SPEC_METADATA:
-                return self._buffer(schema.SPEC_METADATA, entry.number(schema.Metadata.BUFFER, "I", 0)).decode("utf-8", "replace")
+                return self._buffer(schema.SPEC_METADATA, entry.number(schema.Metadata.BUFFER, "I", 0)).decode(
+                    "utf-8", "replace"
+                )
         return ""
 
     def _buffer(self, where: str, index: int) -> bytes:
@@ -113,7 +121,9 @@ class _Reader:
         found = self._type(where, index)
         if found != wanted:
             want, got = schema.TYPE_NAMES[wanted], schema.TYPE_NAMES.get(found, f"type {found}")
-            raise ConvertError(f"{where}: tensor {self._name(index)} must be {want}, got {got}; quantize the model to int8")
+            raise ConvertError(
+                f"{where}: tensor {self._name(index)} must be {want}, got {got}; quantize the model to int8"
+            )
 
     def _activation(self, where: str, index: int) -> int:
         """The graph's number of an int8 activation, new or known."""
@@ -134,19 +144,31 @@ class _Reader:
         """The graph's number of an operand that an earlier operator, or the input, provides."""
         if index not in self.numbers:
             self._require_type(where, index, schema.INT8)
-            raise ConvertError(f"{where}: operand {self._name(index)} is a constant or not yet computed; fold it or order the operators")
+            raise ConvertError(
+                f"{where}: operand {self._name(index)} is a constant or not yet computed; fold it or order the "
+                f"operators"
+            )
         return self.numbers[index]
 
-    def _constant(self, where: str, index: int, kind: int, dtype: str) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    def _constant(
+        self, where: str, index: int, kind: int, dtype: str
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
         self._require_type(where, index, kind)
         table = self._table(where, index)
         shape = table.numbers(schema.TensorTable.SHAPE, "i")
         data = self._buffer(where, table.number(schema.TensorTable.BUFFER, "I", 0))
         count = math.prod(shape)
-        fits = len(shape) <= 5 and all(0 < size <= MAX_ELEMENTS for size in shape) and len(data) == count * np.dtype(dtype).itemsize
+        fits = (
+            len(shape) <= 5
+            and all(0 < size <= MAX_ELEMENTS for size in shape)
+            and len(data) == count * np.dtype(dtype).itemsize
+        )
         if not fits:
             name = self._name(index)
-            raise ConvertError(f"{where}: constant {name} of shape {shape} holds {len(data)} bytes; sparse or external data is not read")
+            raise ConvertError(
+                f"{where}: constant {name} of shape {shape} holds {len(data)} bytes; sparse or external data is not "
+                f"read"
+            )
         return np.frombuffer(data, dtype).reshape(shape)
 
     def _int4(self, where: str, index: int) -> Int8:
@@ -155,7 +177,9 @@ class _Reader:
         data = self._buffer(where, self._table(where, index).number(schema.TensorTable.BUFFER, "I", 0))
         count = math.prod(shape)
         if len(shape) > 5 or not all(0 < size <= MAX_ELEMENTS for size in shape) or len(data) != (count + 1) // 2:
-            raise ConvertError(f"{where}: int4 constant {self._name(index)} of shape {shape} holds {len(data)} bytes, not half as many")
+            raise ConvertError(
+                f"{where}: int4 constant {self._name(index)} of shape {shape} holds {len(data)} bytes, not half as many"
+            )
         packed = np.frombuffer(data, np.uint8)
         halves = np.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[:count].astype(np.int8)
         values: Int8 = ((halves ^ 8) - 8).reshape(shape)
@@ -183,10 +207,14 @@ class _Reader:
         if index >= len(self.codes):
             raise ConvertError(f"{where}: operator code {index} does not exist, the file has {len(self.codes)}")
         code = self.codes[index]
-        number = max(code.number(schema.OperatorCode.OLD_BUILTIN, "b", 0), code.number(schema.OperatorCode.BUILTIN, "i", 0))
+        number = max(
+            code.number(schema.OperatorCode.OLD_BUILTIN, "b", 0), code.number(schema.OperatorCode.BUILTIN, "i", 0)
+        )
         if number not in schema.KIND_NAMES:
             name = code.text(schema.OperatorCode.CUSTOM) or schema.OTHER_NAMES.get(number, f"operator number {number}")
-            raise ConvertError(f"{where}: {name} is not supported; the supported operators are {', '.join(sorted(schema.KINDS))}")
+            raise ConvertError(
+                f"{where}: {name} is not supported; the supported operators are {', '.join(sorted(schema.KINDS))}"
+            )
         return schema.KIND_NAMES[number]
 
     def _layer(self, position: int, table: Table) -> Layer:
@@ -197,7 +225,9 @@ class _Reader:
         inputs = table.numbers(schema.Operator.INPUTS, "i")
         least = {"ADD": 2, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "PAD": 2}.get(kind, 1)
         if len(inputs) < least or len(outputs) != 1:
-            raise ConvertError(f"{name}: {kind} needs {least} inputs and one output, got {len(inputs)} and {len(outputs)}")
+            raise ConvertError(
+                f"{name}: {kind} needs {least} inputs and one output, got {len(inputs)} and {len(outputs)}"
+            )
         if outputs[0] in self.numbers:
             raise ConvertError(f"{name}: two operators write the same tensor; give each its own")
         x = self._known(name, inputs[0])
@@ -224,7 +254,10 @@ class _Reader:
         if kind == "DEPTHWISE_CONV_2D":
             return self._depthwise(name, x, y, inputs, options)
         shared = _window_options(name, options, schema.PoolOptions.ACTIVATION)
-        window_hw = (options.number(schema.PoolOptions.WINDOW_H, "i", 0), options.number(schema.PoolOptions.WINDOW_W, "i", 0))
+        window_hw = (
+            options.number(schema.PoolOptions.WINDOW_H, "i", 0),
+            options.number(schema.PoolOptions.WINDOW_W, "i", 0),
+        )
         pool = AveragePool2D if kind == "AVERAGE_POOL_2D" else MaxPool2D
         return pool(name, x, y, window_hw, shared.stride_hw, shared.padding, shared.activation)
 
@@ -242,7 +275,9 @@ class _Reader:
         bias = self._bias(name, inputs, weights.shape[-1])
         in_channels = self.tensors[x].shape[-1]
         multiplier = weights.shape[-1] // in_channels  # TFLite derives it from the shapes, too
-        layer = DepthwiseConv2D(name, x, y, weights, params, bias, multiplier, shared.stride_hw, shared.padding, shared.activation)
+        layer = DepthwiseConv2D(
+            name, x, y, weights, params, bias, multiplier, shared.stride_hw, shared.padding, shared.activation
+        )
         return in_graph(layer)
 
     def _fully_connected(self, name: str, x: int, y: int, inputs: list[int], options: Table) -> FullyConnected:
@@ -250,7 +285,9 @@ class _Reader:
             raise ConvertError(f"{name}: shuffled FULLY_CONNECTED weights are not supported; export plain int8 weights")
         weights, params = self._weights(name, inputs[1], axis=0)
         bias = self._bias(name, inputs, weights.shape[0])
-        return FullyConnected(name, x, y, weights, params, bias, _fused(name, options, schema.FullyConnectedOptions.ACTIVATION))
+        return FullyConnected(
+            name, x, y, weights, params, bias, _fused(name, options, schema.FullyConnectedOptions.ACTIVATION)
+        )
 
     def _pads(self, name: str, index: int) -> tuple[tuple[int, int], ...]:
         is_wide = self._type(name, index) == schema.INT64
@@ -272,7 +309,10 @@ def _window_options(name: str, options: Table, activation_field: int) -> _Option
     padding = options.number(schema.ConvOptions.PADDING, "b", 0)
     if padding not in (0, 1):
         raise ConvertError(f"{name}: the padding must be SAME or VALID, got number {padding}")
-    stride_hw = (options.number(schema.ConvOptions.STRIDE_H, "i", 0), options.number(schema.ConvOptions.STRIDE_W, "i", 0))
+    stride_hw = (
+        options.number(schema.ConvOptions.STRIDE_H, "i", 0),
+        options.number(schema.ConvOptions.STRIDE_W, "i", 0),
+    )
     return _Options(stride_hw, "VALID" if padding else "SAME", _fused(name, options, activation_field))
 
 

@@ -1,6 +1,7 @@
 """The facts of the .tflite file format that this project needs, and a bounded reader of its tables.
 
-Field numbers count the fields of each table of the TensorFlow Lite schema from 0 (its version 3); flatbuffers layout: flatbuffers.dev.
+Field numbers count the fields of each table of the TensorFlow Lite schema from 0 (its version 3); flatbuffers layout:
+flatbuffers.dev.
 """
 
 from __future__ import annotations
@@ -72,8 +73,19 @@ class ReshapeOptions:
 
 
 FLOAT32, INT32, INT64, INT8, INT4 = 0, 2, 4, 9, 17
-TYPE_NAMES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool", 7: "int16", 9: "int8", 10: "float64",
-              17: "int4"}
+TYPE_NAMES = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    5: "string",
+    6: "bool",
+    7: "int16",
+    9: "int8",
+    10: "float64",
+    17: "int4",
+}
 PADDINGS = ("SAME", "VALID")
 ACTIVATIONS: dict[int, Activation] = {0: "NONE", 1: "RELU", 3: "RELU6"}
 ACTIVATION_NUMBERS = {name: number for number, name in ACTIVATIONS.items()}
@@ -89,17 +101,41 @@ class OperatorKind:
 
 
 KINDS = {
-    "ADD": OperatorKind(0, 11, 2), "AVERAGE_POOL_2D": OperatorKind(1, 5, 2), "CONV_2D": OperatorKind(3, 1, 3),
-    "DEPTHWISE_CONV_2D": OperatorKind(4, 2, 3), "FULLY_CONNECTED": OperatorKind(9, 8, 4), "MAX_POOL_2D": OperatorKind(17, 5, 2),
-    "RESHAPE": OperatorKind(22, 17, 1), "SOFTMAX": OperatorKind(25, 9, 2), "PAD": OperatorKind(34, 22, 2),
+    "ADD": OperatorKind(0, 11, 2),
+    "AVERAGE_POOL_2D": OperatorKind(1, 5, 2),
+    "CONV_2D": OperatorKind(3, 1, 3),
+    "DEPTHWISE_CONV_2D": OperatorKind(4, 2, 3),
+    "FULLY_CONNECTED": OperatorKind(9, 8, 4),
+    "MAX_POOL_2D": OperatorKind(17, 5, 2),
+    "RESHAPE": OperatorKind(22, 17, 1),
+    "SOFTMAX": OperatorKind(25, 9, 2),
+    "PAD": OperatorKind(34, 22, 2),
 }
 INT4_VERSIONS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 7, "FULLY_CONNECTED": 10}  # of operators with int4 weights
 KIND_NAMES = {kind.number: name for name, kind in KINDS.items()}
 # Named only so that an error can name them.
 OTHER_NAMES = {
-    2: "CONCATENATION", 6: "DEQUANTIZE", 14: "LOGISTIC", 16: "LSTM", 18: "MUL", 19: "RELU", 21: "RELU6", 28: "TANH", 32: "CUSTOM",
-    39: "TRANSPOSE", 40: "MEAN", 41: "SUB", 43: "SQUEEZE", 45: "STRIDED_SLICE", 49: "SPLIT", 60: "PADV2", 67: "TRANSPOSE_CONV",
-    70: "EXPAND_DIMS", 83: "PACK", 114: "QUANTIZE", 117: "HARD_SWISH",
+    2: "CONCATENATION",
+    6: "DEQUANTIZE",
+    14: "LOGISTIC",
+    16: "LSTM",
+    18: "MUL",
+    19: "RELU",
+    21: "RELU6",
+    28: "TANH",
+    32: "CUSTOM",
+    39: "TRANSPOSE",
+    40: "MEAN",
+    41: "SUB",
+    43: "SQUEEZE",
+    45: "STRIDED_SLICE",
+    49: "SPLIT",
+    60: "PADV2",
+    67: "TRANSPOSE_CONV",
+    70: "EXPAND_DIMS",
+    83: "PACK",
+    114: "QUANTIZE",
+    117: "HARD_SWISH",
 }
 
 
@@ -119,7 +155,9 @@ class Table:
 
     def _number(self, form: str, position: int) -> int:
         if position < 0 or position + struct.calcsize(form) > len(self._data):
-            raise ConvertError(f"damaged .tflite: an offset points to byte {position} of {len(self._data)}; export it again")
+            raise ConvertError(
+                f"damaged .tflite: an offset points to byte {position} of {len(self._data)}; export it again"
+            )
         value: int = struct.unpack_from(form, self._data, position)[0]
         return value
 
@@ -148,7 +186,9 @@ class Table:
         start = position + self._number("<I", position)
         length = self._number("<I", start)
         if start + 4 + length * item_bytes > len(self._data):
-            raise ConvertError(f"damaged .tflite: a list of {length} items at byte {start} passes the end of the file; export it again")
+            raise ConvertError(
+                f"damaged .tflite: a list of {length} items at byte {start} passes the end of the file; export it again"
+            )
         return start + 4, length
 
     def numbers(self, field: int, form: str) -> list[int]:
@@ -160,7 +200,7 @@ class Table:
 
     def bytes(self, field: int) -> bytes:
         start, length = self._vector(field, 1)
-        return self._data[start:start + length]
+        return self._data[start : start + length]
 
     def text(self, field: int) -> str:
         """A name, fit for one line of an error message."""

@@ -1,9 +1,10 @@
 """Graph -> the bytes of a .tflite: scales bit for bit, constants 16-byte aligned, equal graphs give equal bytes.
 
-Tensor i of the file is tensor i of the graph; constants follow. Operator i is layer i in the form that one_channel.py gives it.
-The metadata entry `kws_spec` carries the spec. Weights of 4 bits or fewer may be written as type INT4, two to a byte, the first in the
-lower half: TensorFlow Lite Micro reads them, but outside of its newest CMSIS-NN kernels it unpacks them into the arena and computes with
-its slow reference kernels, so int8 is what is written unless int4 is asked for.
+Tensor i of the file is tensor i of the graph; constants follow. Operator i is layer i in the form that one_channel.py
+gives it. The metadata entry `kws_spec` carries the spec. Weights of 4 bits or fewer may be written as type INT4, two to
+a byte, the first in the lower half: TensorFlow Lite Micro reads them, but outside of its newest CMSIS-NN kernels it
+unpacks them into the arena and computes with its slow reference kernels, so int8 is what is written unless int4 is
+asked for.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def weight_bits(layer: Layer) -> int:
 
 def fits_int4(layer: Layer) -> bool:
     """Whether TensorFlow Lite Micro takes the layer's weights as int4: a dense layer may have one scale only."""
-    return 0 < weight_bits(layer) <= 4 and not (isinstance(layer, FullyConnected) and len(layer.weight_quant.scales) > 1)
+    return 0 < weight_bits(layer) <= 4 and not (
+        isinstance(layer, FullyConnected) and len(layer.weight_quant.scales) > 1
+    )
 
 
 def operator_name(layer: Layer) -> str:
@@ -96,7 +99,8 @@ def operator_name(layer: Layer) -> str:
 
 
 def operator_version(layer: Layer, int4: bool = False) -> int:
-    """The least operator version whose kernel computes the layer as this project does; int4: on int4 weights where they fit."""
+    """The least operator version whose kernel computes the layer as this project does; int4: on int4 weights where they
+    fit."""
     if isinstance(layer, FullyConnected) and len(layer.weight_quant.scales) > 1:
         return PER_CHANNEL_DENSE_VERSION
     if int4 and fits_int4(layer):
@@ -141,8 +145,12 @@ class _Writer:
             metadata = [self._metadata(schema.SPEC_METADATA, len(payloads))]
             payloads.append(graph.spec_json.encode())
         buffers = self._offsets([self._buffer(payload) for payload in payloads])
-        codes = sorted({(schema.KINDS[operator_name(layer)].number, operator_version(layer, self.int4)) for layer in graph.layers})
-        operators = [self._operator(layer, operands, codes) for layer, operands in zip(graph.layers, inputs, strict=True)]
+        codes = sorted(
+            {(schema.KINDS[operator_name(layer)].number, operator_version(layer, self.int4)) for layer in graph.layers}
+        )
+        operators = [
+            self._operator(layer, operands, codes) for layer, operands in zip(graph.layers, inputs, strict=True)
+        ]
         subgraph = self._subgraph(self._offsets(self._tensors()), self._offsets(operators))
         fields = {
             schema.Model.OPERATOR_CODES: self._offsets([self._code(*code) for code in codes]),
@@ -172,7 +180,7 @@ class _Writer:
         b = self.builder
         b.StartVector(item_bytes, len(data) // item_bytes, alignment)
         b.head = b.head - len(data)
-        b.Bytes[b.head:b.head + len(data)] = data
+        b.Bytes[b.head : b.head + len(data)] = data
         return int(b.EndVector())
 
     def _ints(self, values: Sequence[int]) -> int:
@@ -266,7 +274,9 @@ class _Writer:
             schema.Operator.OPTIONS: options,
         }
         self.builder.StartObject(5)
-        self.builder.PrependUint32Slot(schema.Operator.OPCODE_INDEX, codes.index((kind.number, operator_version(layer, self.int4))), 0)
+        self.builder.PrependUint32Slot(
+            schema.Operator.OPCODE_INDEX, codes.index((kind.number, operator_version(layer, self.int4))), 0
+        )
         self.builder.PrependUint8Slot(schema.Operator.OPTIONS_TYPE, kind.options, 0)
         self._end_offsets(fields)
         return int(self.builder.EndObject())
@@ -285,7 +295,9 @@ class _Writer:
                 self._fused(schema.DepthwiseOptions.ACTIVATION, layer)
             case FullyConnected():
                 self._fused(schema.FullyConnectedOptions.ACTIVATION, layer)
-                b.PrependBoolSlot(schema.FullyConnectedOptions.KEEP_NUM_DIMS, len(self.graph.tensors[layer.output].shape) != 2, False)
+                b.PrependBoolSlot(
+                    schema.FullyConnectedOptions.KEEP_NUM_DIMS, len(self.graph.tensors[layer.output].shape) != 2, False
+                )
             case AveragePool2D() | MaxPool2D():
                 self._window(layer.padding, layer.stride_hw)
                 b.PrependInt32Slot(schema.PoolOptions.WINDOW_W, layer.window_hw[1], 0)
@@ -308,7 +320,9 @@ class _Writer:
         self.builder.PrependInt32Slot(schema.ConvOptions.STRIDE_W, stride_hw[1], 0)
         self.builder.PrependInt32Slot(schema.ConvOptions.STRIDE_H, stride_hw[0], 0)
 
-    def _fused(self, field_number: int, layer: Conv2D | DepthwiseConv2D | FullyConnected | AveragePool2D | MaxPool2D | Add) -> None:
+    def _fused(
+        self, field_number: int, layer: Conv2D | DepthwiseConv2D | FullyConnected | AveragePool2D | MaxPool2D | Add
+    ) -> None:
         self.builder.PrependInt8Slot(field_number, schema.ACTIVATION_NUMBERS[layer.activation], 0)
 
 

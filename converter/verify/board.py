@@ -1,4 +1,5 @@
-"""The rung of the virtual board: the real firmware image, spoken to through its serial port by the host's own commands."""
+"""The rung of the virtual board: the real firmware image, spoken to through its serial port by the host's own
+commands."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = """
 import sys
 from pathlib import Path
-from host.emulator.build import build_firmware
+from host.firmware_build import build_firmware
 print(build_firmware(*map(Path, sys.argv[1:])))
 """
 PROMPT = "serial port: "
@@ -43,24 +44,37 @@ def board(given: Climb) -> Rung:
         for number, file in enumerate(_input_files(given)):
             answer = _infer(port, file, model, given.folder / f"answer{number}.json")
             if answer.get("features_equal") is not None:
-                _count(tally, bool(answer["features_equal"]), f"{file.name}: the board's features differ from the host's")
+                _count(
+                    tally, bool(answer["features_equal"]), f"{file.name}: the board's features differ from the host's"
+                )
             for pair in answer["comparisons"]:
                 layer, own = pair["board"], pair["host_crc32"]
                 if layer["crc32"] is not None:
-                    told = f"layer {layer['name']} of {file.name}: CRC-32 {layer['crc32']:08x} on the board, {own:08x} in the reference"
+                    told = (
+                        f"layer {layer['name']} of {file.name}: CRC-32 {layer['crc32']:08x} on the board, {own:08x} in "
+                        f"the "
+                        f"reference"
+                    )
                     _count(tally, layer["crc32"] == own, told)
     return tally.rung()
 
 
 def listening(given: Climb) -> Rung:
-    """Clips one after another over the serial line into the listening board: every score and decision against the host's."""
+    """Clips one after another over the serial line into the listening board: every score and decision against the
+    host's."""
     if not given.graph.spec_json:
         raise Unavailable("the model carries no spec, so it cannot listen")
     elf, recording, answer = _image(given), given.folder / "stream.wav", given.folder / "stream.json"
-    clips = given.pcm[:STREAM_CLIPS].reshape(-1) if len(given.pcm) else np.concatenate([pcm for _, pcm in generated(16000)])[:64000]
+    clips = (
+        given.pcm[:STREAM_CLIPS].reshape(-1)
+        if len(given.pcm)
+        else np.concatenate([pcm for _, pcm in generated(16000)])[:64000]
+    )
     _write_wav(recording, clips)
     with _running(elf) as port:
-        done = _python(["-m", "host", "stream", port, str(recording), "--run", str(_model(given).resolve()), "--json", str(answer)])
+        done = _python(
+            ["-m", "host", "stream", port, str(recording), "--run", str(_model(given).resolve()), "--json", str(answer)]
+        )
     if not answer.is_file():
         raise ConvertError(f"board: {_last_line(done.stderr)}")
     found = json.loads(answer.read_text())
@@ -68,7 +82,9 @@ def listening(given: Climb) -> Rung:
     if not found["compared"] or not checked:
         raise ConvertError("board: it made no inference while listening")
     unit = f"inferences while listening to {len(clips) / 16000:.0f} s"
-    return Rung("", DIFFERENT if different else EQUAL, checked, unit, different, _last_line(done.stderr) if different else "")
+    return Rung(
+        "", DIFFERENT if different else EQUAL, checked, unit, different, _last_line(done.stderr) if different else ""
+    )
 
 
 def _write_wav(file: Path, pcm: NDArray[np.int16]) -> None:
@@ -87,7 +103,8 @@ def _count(tally: Tally, equal: bool, told: str) -> None:
 
 
 def _image(given: Climb) -> Path:
-    """The image named by --elf, else one with this model's AOT engine, built once by the host's builder in a process of its own."""
+    """The image named by --elf, else one with this model's AOT engine, built once by the host's builder in a process of
+    its own."""
     built = given.folder / "build" / "emulator" / "firmware.elf"
     if given.elf or built.is_file():
         return given.elf or built
@@ -127,12 +144,16 @@ def _input_files(given: Climb) -> list[Path]:
 def _running(elf: Path) -> Iterator[str]:
     """A virtual board in its own process; yields its port."""
     command = [sys.executable, "-m", "host", "emulate", str(elf.resolve()), "--port", "tcp:0"]
-    process = subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     try:
         first = process.stdout.readline()
         if not first.startswith(PROMPT):
-            raise ConvertError(f"{elf.name}: the virtual board did not start: {_last_line(process.communicate(timeout=30)[1])}")
+            raise ConvertError(
+                f"{elf.name}: the virtual board did not start: {_last_line(process.communicate(timeout=30)[1])}"
+            )
         yield first.removeprefix(PROMPT).strip()
     finally:
         process.terminate()
@@ -140,7 +161,9 @@ def _running(elf: Path) -> Iterator[str]:
 
 
 def _infer(port: str, file: Path, model: Path, answer: Path) -> dict[str, Any]:
-    done = _python(["-m", "host", "infer", port, str(file), "--layers", "--run", str(model.resolve()), "--json", str(answer)])
+    done = _python(
+        ["-m", "host", "infer", port, str(file), "--layers", "--run", str(model.resolve()), "--json", str(answer)]
+    )
     if not answer.is_file():  # a difference is written down too, and then the exit code is 1
         raise ConvertError(f"board: {_last_line(done.stderr)}")
     found: dict[str, Any] = json.loads(answer.read_text())
@@ -149,8 +172,15 @@ def _infer(port: str, file: Path, model: Path, answer: Path) -> dict[str, Any]:
 
 def _python(words: list[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run([sys.executable, *words], cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False,
-                              timeout=TIMEOUT_S)
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=ROOT,
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
     except subprocess.TimeoutExpired:
         raise ConvertError(f"board: no answer within {TIMEOUT_S} s; try `python -m host emulate` by hand") from None
 

@@ -46,7 +46,8 @@ class Rung:
 
 @dataclass(frozen=True, eq=False)
 class Climb:
-    """What every rung is given: the model, recorded clips (of vectors.npz first) and their features, noise, a folder to work in."""
+    """What every rung is given: the model, recorded clips (of vectors.npz first) and their features, noise, a folder to
+    work in."""
 
     source: conversion.Source
     vectors: dict[str, NDArray[Any]]
@@ -95,7 +96,9 @@ class Tally:
         self.first = f"{where}, index {index}: {names[0]} {a[index]}, {names[1]} {b[index]}"
 
     def rung(self) -> Rung:
-        return Rung(self.claim, DIFFERENT if self.differences else EQUAL, self.checked, self.unit, self.differences, self.first)
+        return Rung(
+            self.claim, DIFFERENT if self.differences else EQUAL, self.checked, self.unit, self.differences, self.first
+        )
 
 
 @dataclass(frozen=True)
@@ -109,15 +112,20 @@ class Ladder:
         return any(rung.status == DIFFERENT for rung in self.rungs)
 
 
-def climb(path: Path, max_inputs: int, elf: Path | None = None, audio: Path | None = None,
-          tell: Callable[[str], None] = lambda _: None) -> Ladder:
+def climb(
+    path: Path,
+    max_inputs: int,
+    elf: Path | None = None,
+    audio: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Ladder:
     """All rungs for a run folder or a single model; `tell` hears each claim as it starts.
 
     Recorded inputs are those of RUN/vectors.npz, then recordings under the folder `audio`, at most max_inputs together.
     """
     from converter.verify import board as verify_board
     from converter.verify import frontend as verify_frontend
-    from converter.verify import stream as verify_stream  #  
+    from converter.verify import stream as verify_stream  #
 
     tell("inputs")
     with prepared(path, max_inputs, elf, audio) as given:
@@ -151,7 +159,10 @@ def prepared(path: Path, max_inputs: int, elf: Path | None = None, audio: Path |
     shape = source.graph.tensors[source.graph.input].shape[1:]
     vectors = _vectors(source)
     vectors = {name: values[:max_inputs] for name, values in vectors.items()}
-    pcm, features = vectors.get("pcm", np.zeros((0, 0), np.int16)), vectors.get("features", np.zeros((0, *shape), np.int8))
+    pcm, features = (
+        vectors.get("pcm", np.zeros((0, 0), np.int16)),
+        vectors.get("features", np.zeros((0, *shape), np.int8)),
+    )
     if audio is not None:
         from converter.verify.frontend import recordings
 
@@ -173,7 +184,13 @@ def _vectors(source: conversion.Source) -> dict[str, NDArray[Any]]:
         raise ConvertError(f"{file}: damaged; export the run again") from None
     features, pcm, size = found.get("features"), found.get("pcm"), source.graph.tensors[source.graph.input].size
     counts = {values.shape[0] if values.ndim else 0 for values in found.values()}
-    known = features is not None and pcm is not None and features.dtype == np.int8 and pcm.dtype == np.int16 and pcm.ndim == 2
+    known = (
+        features is not None
+        and pcm is not None
+        and features.dtype == np.int8
+        and pcm.dtype == np.int16
+        and pcm.ndim == 2
+    )
     if not known or features is None or len(counts) != 1 or not len(features) or features[0].size != size:
         raise ConvertError(f"{file}: does not hold inputs of this model ({size} int8 each); export the run again")
     return found
@@ -187,8 +204,16 @@ def identities(given: Climb) -> Rung:
     _same(tally, "model_id after writing and reading the .tflite", ("model", ".tflite"), graph.model_id, again.model_id)
     if any(map(fits_int4, graph.layers)):
         packed = read_tflite(write_tflite(graph, int4=True))
-        _same(tally, "model_id after writing and reading int4 weights", ("model", ".tflite"), graph.model_id, packed.model_id)
-    _same(tally, "kws_spec after writing and reading the .tflite", ("model", ".tflite"), graph.spec_json, again.spec_json)
+        _same(
+            tally,
+            "model_id after writing and reading int4 weights",
+            ("model", ".tflite"),
+            graph.model_id,
+            packed.model_id,
+        )
+    _same(
+        tally, "kws_spec after writing and reading the .tflite", ("model", ".tflite"), graph.spec_json, again.spec_json
+    )
     if artifact is None:
         return tally.rung()
     _same(tally, "spec_id", ("model.onnx", "artifact.json"), given.source.spec_id, artifact.spec.spec_id)
@@ -197,8 +222,12 @@ def identities(given: Climb) -> Rung:
     for name, data in conversion.render(given.source, int4).items():
         file = artifact.firmware / name
         if file.is_file():
-            tally.compare(f"{file.parent.name}/{name}", ("convert writes", "the file has"), np.frombuffer(data, np.uint8),
-                          np.frombuffer(file.read_bytes(), np.uint8))
+            tally.compare(
+                f"{file.parent.name}/{name}",
+                ("convert writes", "the file has"),
+                np.frombuffer(data, np.uint8),
+                np.frombuffer(file.read_bytes(), np.uint8),
+            )
     return tally.rung()
 
 
@@ -227,7 +256,12 @@ def tflm(given: Climb, int4: bool = False) -> Rung:
     for row, x in enumerate(given.inputs):
         theirs = engine.tensors(x)
         for layer in given.graph.layers:
-            tally.compare(f"layer {layer.name}, input {row}", ("reference", "TFLM"), wanted[layer.output][row], theirs[layer.output])
+            tally.compare(
+                f"layer {layer.name}, input {row}",
+                ("reference", "TFLM"),
+                wanted[layer.output][row],
+                theirs[layer.output],
+            )
     return tally.rung()
 
 
@@ -241,16 +275,22 @@ def tflite_runtime(given: Climb) -> Rung:
     if older_rule_agrees(given.graph):
         return rung
     if rung.status == EQUAL:
-        return replace(rung, detail="on these inputs; some sum of a dense layer would round otherwise in older TensorFlow Lite")
-    why = "like the Arduino library this runtime rounds a dense layer's scale to float32 (converter/tflite/legacy_rounding.py); train again"
+        return replace(
+            rung, detail="on these inputs; some sum of a dense layer would round otherwise in older TensorFlow Lite"
+        )
+    why = (
+        "like the Arduino library this runtime rounds a dense layer's scale to float32 "
+        "(converter/tflite/legacy_rounding.py); train again"
+    )
     return replace(rung, detail=f"{rung.detail}; {why}")
 
 
 def fake_quant(given: Climb) -> Rung:
-    """Same argmax but where the fake-quant's top two lie within 1 LSB; logits within 1 LSB; the share of exact rows is stated.
+    """Same argmax but where the fake-quant's top two lie within 1 LSB; logits within 1 LSB; the share of exact rows is
+    stated.
 
-    With fewer than 8 bits a step of a hidden activation is many LSB of the logits: there each layer, given the fake-quant's own inputs,
-    must come within one step of its outputs.
+    With fewer than 8 bits a step of a hidden activation is many LSB of the logits: there each layer, given the
+    fake-quant's own inputs, must come within one step of its outputs.
     """
     if "logits" not in given.vectors:
         raise Unavailable("no RUN/vectors.npz with fake-quant outputs; `python -m trainer export RUN` writes it")
@@ -269,12 +309,19 @@ def fake_quant(given: Climb) -> Rung:
     few_bits = any(0 < weight_bits(layer) < 8 for layer in graph.layers)
     wrong = _steps_apart(given) > 1 if few_bits else (distance > 1) | (moved & ~close)
     rows = len(ours)
-    layers = [f"{graph.tensors[i].name} {_exact_share(given.vectors[key], ours_all[i]):.4%}" for i, key in _layer_keys(given)]
-    detail = (f"logits exact in {int((distance == 0).sum())} of {rows} rows, at most {int(distance.max())} LSB apart; "
-              f"{int(moved.sum())} argmax moved, {int((moved & close).sum())} of them with the top two within 1 LSB; "
-              f"equal values per layer: {', '.join(layers) or 'not recorded'}")
+    layers = [
+        f"{graph.tensors[i].name} {_exact_share(given.vectors[key], ours_all[i]):.4%}" for i, key in _layer_keys(given)
+    ]
+    detail = (
+        f"logits exact in {int((distance == 0).sum())} of {rows} rows, at most {int(distance.max())} LSB apart; "
+        f"{int(moved.sum())} argmax moved, {int((moved & close).sum())} of them with the top two within 1 LSB; "
+        f"equal values per layer: {', '.join(layers) or 'not recorded'}"
+    )
     if few_bits:
-        detail = f"few bits, so each layer is given the fake-quant's inputs and must come within one step; end to end: {detail}"
+        detail = (
+            f"few bits, so each layer is given the fake-quant's inputs and must come within one step; end to "
+            f"end: {detail}"
+        )
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         detail = f"input {row}: int8 logits {ours[row].tolist()}, fake-quant {theirs[row].tolist()}; {detail}"
@@ -282,7 +329,8 @@ def fake_quant(given: Climb) -> Rung:
 
 
 def _steps_apart(given: Climb) -> NDArray[np.int64]:
-    """Per recorded input the largest distance between a layer's outputs and the fake-quant's, both from the fake-quant's inputs."""
+    """Per recorded input the largest distance between a layer's outputs and the fake-quant's, both from the
+    fake-quant's inputs."""
     graph, found = given.graph, np.zeros(len(given.vectors["features"]), np.int64)
     recorded = {graph.input: given.vectors["features"], **{i: given.vectors[key] for i, key in _layer_keys(given)}}
     for layer in graph.layers:
@@ -290,8 +338,12 @@ def _steps_apart(given: Climb) -> NDArray[np.int64]:
         if isinstance(layer, Reshape) and x is not None:
             recorded.setdefault(layer.output, x)
         elif x is not None and layer.output in recorded and weight_bits(layer):
-            ours = reference.run_layer_batch(graph, layer, [x.reshape(len(found), *graph.tensors[layer.input].shape[1:])])
-            steps = np.abs(ours.reshape(len(found), -1).astype(np.int64) - recorded[layer.output].reshape(len(found), -1))
+            ours = reference.run_layer_batch(
+                graph, layer, [x.reshape(len(found), *graph.tensors[layer.input].shape[1:])]
+            )
+            steps = np.abs(
+                ours.reshape(len(found), -1).astype(np.int64) - recorded[layer.output].reshape(len(found), -1)
+            )
             found = np.maximum(found, steps.max(axis=1))
     return found
 

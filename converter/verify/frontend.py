@@ -20,15 +20,23 @@ GENERATED_SECONDS = 4
 
 
 def front_end(given: Climb) -> Rung:
-    """Raw values from reset for every clip, all clips in one stream, and generated sounds; the portable form and the DSP form."""
+    """Raw values from reset for every clip, all clips in one stream, and generated sounds; the portable form and the
+    DSP form."""
     spec = _feature_spec(given.graph)
     library = load_wheel()
     if library is None:
         raise Unavailable(f"the package {WHEEL}=={WHEEL_VERSION} is not installed")
     if find_compiler() is None:
         raise Unavailable("no C compiler (cc, gcc, clang) is installed")
-    forms = [(name, NativeEngine(spec, build(spec, given.folder / f"frontend_{name}.so", ("-shared", "-fPIC", f"-DFRONTEND_SIMD={simd}"))))
-             for simd, name in enumerate(("portable", "DSP"))]
+    forms = [
+        (
+            name,
+            NativeEngine(
+                spec, build(spec, given.folder / f"frontend_{name}.so", ("-shared", "-fPIC", f"-DFRONTEND_SIMD={simd}"))
+            ),
+        )
+        for simd, name in enumerate(("portable", "DSP"))
+    ]
     theirs = WheelEngine(spec, library)
     streams = [(f"clip {index}", pcm) for index, pcm in enumerate(given.pcm)]
     if len(given.pcm):
@@ -50,25 +58,32 @@ def front_end(given: Climb) -> Rung:
     return tally.rung()
 
 
-def recordings(graph: Graph, folder: Path, max_inputs: int, pcm: NDArray[np.int16], features: Int8) -> tuple[NDArray[np.int16], Int8]:
-    """(pcm, features) with recordings under `folder` behind them: in SHA-256 order of the file name, cut or padded to one clip."""
+def recordings(
+    graph: Graph, folder: Path, max_inputs: int, pcm: NDArray[np.int16], features: Int8
+) -> tuple[NDArray[np.int16], Int8]:
+    """(pcm, features) with recordings under `folder` behind them: in SHA-256 order of the file name, cut or padded to
+    one clip."""
     if not graph.spec_json:
-        raise ConvertError(f"{folder}: the model carries no spec, so recordings cannot be turned into its inputs; leave --audio out")
+        raise ConvertError(
+            f"{folder}: the model carries no spec, so recordings cannot be turned into its inputs; leave --audio out"
+        )
     spec = _feature_spec(graph)
     files = sorted((file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES), key=_name_order)
     if not files:
         raise ConvertError(f"{folder}: holds no .wav or .flac; name a folder of recordings")
     front_end, clips, rows = MicroFrontend(spec), [], []
-    for file in files[:max_inputs - len(pcm)]:
-        clip = read_wav(file, spec.sample_rate_hz)[:spec.clip_samples]
+    for file in files[: max_inputs - len(pcm)]:
+        clip = read_wav(file, spec.sample_rate_hz)[: spec.clip_samples]
         clips.append(np.concatenate([clip, np.zeros(spec.clip_samples - len(clip), np.int16)]))
         front_end.reset()
         rows.append(front_end.features(clips[-1]))
     if not clips:
         return pcm, features
     shape = (-1, spec.frames, spec.channels)
-    return (np.concatenate([pcm.reshape(-1, spec.clip_samples), np.stack(clips)]),
-            np.concatenate([features.reshape(shape), np.stack(rows).reshape(shape)]))
+    return (
+        np.concatenate([pcm.reshape(-1, spec.clip_samples), np.stack(clips)]),
+        np.concatenate([features.reshape(shape), np.stack(rows).reshape(shape)]),
+    )
 
 
 def _name_order(file: Path) -> str:

@@ -25,8 +25,8 @@ def streaming(given: Climb) -> Rung:
     except ConvertError as error:
         raise Unavailable(str(error)) from None
     rows = graph.tensors[graph.input].size * hop // plan.hop_bytes
-    frames = given.inputs.reshape(-1, plan.hop_bytes // hop)[:MAX_FRAMES + rows]
-    frames = frames[:rows + (len(frames) - rows) // hop * hop]
+    frames = given.inputs.reshape(-1, plan.hop_bytes // hop)[: MAX_FRAMES + rows]
+    frames = frames[: rows + (len(frames) - rows) // hop * hop]
     tally = Tally("", f"hops and layers at hops of {hop} frames over {len(frames) - rows} frames")
     model = NativeModel(graph, given.folder / "stream", simd=True, hop_frames=hop)
     first = frames[:rows].reshape(graph.tensors[graph.input].shape)
@@ -34,17 +34,21 @@ def streaming(given: Climb) -> Rung:
     simulated = run_stream(plan, frames[rows:], first)
     ends = np.arange(rows + hop, len(frames) + 1, hop)
     for at in range(0, len(ends), CHUNK):
-        windows = np.stack([frames[end - rows:end] for end in ends[at:at + CHUNK]])
+        windows = np.stack([frames[end - rows : end] for end in ends[at : at + CHUNK]])
         wanted = reference.run_batch_all(graph, windows.reshape(-1, *graph.tensors[graph.input].shape[1:]))
-        for index, end in enumerate(ends[at:at + CHUNK]):
+        for index, end in enumerate(ends[at : at + CHUNK]):
             where = f"hop {at + index}"
-            tally.compare(f"{where}, output", ("simulation", "reference"), simulated[at + index], wanted[graph.output][index])
-            _layers(tally, given, where, model.stream_layers(frames[end - hop:end]), [tensor[index] for tensor in wanted])
+            tally.compare(
+                f"{where}, output", ("simulation", "reference"), simulated[at + index], wanted[graph.output][index]
+            )
+            _layers(
+                tally, given, where, model.stream_layers(frames[end - hop : end]), [tensor[index] for tensor in wanted]
+            )
     return tally.rung()
 
 
 def _layers(tally: Tally, given: Climb, where: str, seen: list[tuple[int, Int8]], wanted: list[Int8]) -> None:
     for number, rows in seen:
         layer = given.graph.layers[number]
-        last = np.ravel(wanted[layer.output])[-rows.size:]
+        last = np.ravel(wanted[layer.output])[-rows.size :]
         tally.compare(f"{where}, layer {layer.name}, last {rows.size} values", ("C", "reference"), rows, last)

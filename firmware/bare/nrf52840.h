@@ -95,7 +95,7 @@
 #define NVIC_IPR(irq) (*(volatile uint8_t *)(0xE000E400 + (irq)))
 #define SCB_ICSR REG(0xE000ED04)
 #define SCB_AIRCR REG(0xE000ED0C)
-#define SCB_SHPR(exception) (*(volatile uint8_t *)(0xE000ED18 + (exception)-4))
+#define SCB_SHPR(exception) (*(volatile uint8_t *)(0xE000ED18 + (exception) - 4))
 #define SYST_CSR REG(0xE000E010)
 #define SYST_RVR REG(0xE000E014)
 #define SYST_CVR REG(0xE000E018)

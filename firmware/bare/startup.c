@@ -1,4 +1,5 @@
-// Reset and vector table of the bare-metal nRF52840: FPU on, .data copied, .bss cleared, stack painted, constructors, main.
+// Reset and vector table of the bare-metal nRF52840: FPU on, .data copied, .bss cleared, stack painted, constructors,
+// main.
 #include <stdint.h>
 
 #include "startup.h"
@@ -45,40 +46,84 @@ HANDLER(UARTE1_IRQHandler);
 typedef void (*vector)(void);
 
 __attribute__((section(".vectors"), used)) static const vector vectors[16 + 48] = {
-    (vector)stack_top, bare_reset, NMI_Handler, HardFault_Handler, MemManage_Handler, BusFault_Handler, UsageFault_Handler,
-    [11] = SVC_Handler, [12] = DebugMon_Handler, [14] = PendSV_Handler, [15] = SysTick_Handler,
-    [16 + 0] = POWER_CLOCK_IRQHandler, [16 + 1] = bare_unhandled, [16 + 2] = UARTE0_UART0_IRQHandler, [16 + 3] = bare_unhandled,
-    [16 + 4] = bare_unhandled, [16 + 5] = bare_unhandled, [16 + 6] = GPIOTE_IRQHandler, [16 + 7] = bare_unhandled,
-    [16 + 8] = TIMER0_IRQHandler, [16 + 9] = TIMER1_IRQHandler, [16 + 10] = TIMER2_IRQHandler, [16 + 11] = RTC0_IRQHandler,
-    [16 + 12] = bare_unhandled, [16 + 13] = RNG_IRQHandler, [16 + 14] = bare_unhandled, [16 + 15] = bare_unhandled,
-    [16 + 16] = WDT_IRQHandler, [16 + 17] = RTC1_IRQHandler, [16 + 18] = bare_unhandled, [16 + 19] = bare_unhandled,
-    [16 + 20] = SWI0_EGU0_IRQHandler, [16 + 21] = SWI1_EGU1_IRQHandler, [16 + 22] = bare_unhandled, [16 + 23] = bare_unhandled,
-    [16 + 24] = bare_unhandled, [16 + 25] = bare_unhandled, [16 + 26] = TIMER3_IRQHandler, [16 + 27] = TIMER4_IRQHandler,
-    [16 + 28] = bare_unhandled, [16 + 29] = PDM_IRQHandler, [16 + 30] = bare_unhandled, [16 + 31] = bare_unhandled,
-    [16 + 32] = bare_unhandled, [16 + 33] = bare_unhandled, [16 + 34] = bare_unhandled, [16 + 35] = bare_unhandled,
-    [16 + 36] = RTC2_IRQHandler, [16 + 37] = bare_unhandled, [16 + 38] = bare_unhandled, [16 + 39] = bare_unhandled,
-    [16 + 40] = UARTE1_IRQHandler, [16 + 41] = bare_unhandled, [16 + 42] = bare_unhandled, [16 + 43] = bare_unhandled,
-    [16 + 44] = bare_unhandled, [16 + 45] = bare_unhandled, [16 + 46] = bare_unhandled, [16 + 47] = bare_unhandled,
+    (vector)stack_top,
+    bare_reset,
+    NMI_Handler,
+    HardFault_Handler,
+    MemManage_Handler,
+    BusFault_Handler,
+    UsageFault_Handler,
+    [11] = SVC_Handler,
+    [12] = DebugMon_Handler,
+    [14] = PendSV_Handler,
+    [15] = SysTick_Handler,
+    [16 + 0] = POWER_CLOCK_IRQHandler,
+    [16 + 1] = bare_unhandled,
+    [16 + 2] = UARTE0_UART0_IRQHandler,
+    [16 + 3] = bare_unhandled,
+    [16 + 4] = bare_unhandled,
+    [16 + 5] = bare_unhandled,
+    [16 + 6] = GPIOTE_IRQHandler,
+    [16 + 7] = bare_unhandled,
+    [16 + 8] = TIMER0_IRQHandler,
+    [16 + 9] = TIMER1_IRQHandler,
+    [16 + 10] = TIMER2_IRQHandler,
+    [16 + 11] = RTC0_IRQHandler,
+    [16 + 12] = bare_unhandled,
+    [16 + 13] = RNG_IRQHandler,
+    [16 + 14] = bare_unhandled,
+    [16 + 15] = bare_unhandled,
+    [16 + 16] = WDT_IRQHandler,
+    [16 + 17] = RTC1_IRQHandler,
+    [16 + 18] = bare_unhandled,
+    [16 + 19] = bare_unhandled,
+    [16 + 20] = SWI0_EGU0_IRQHandler,
+    [16 + 21] = SWI1_EGU1_IRQHandler,
+    [16 + 22] = bare_unhandled,
+    [16 + 23] = bare_unhandled,
+    [16 + 24] = bare_unhandled,
+    [16 + 25] = bare_unhandled,
+    [16 + 26] = TIMER3_IRQHandler,
+    [16 + 27] = TIMER4_IRQHandler,
+    [16 + 28] = bare_unhandled,
+    [16 + 29] = PDM_IRQHandler,
+    [16 + 30] = bare_unhandled,
+    [16 + 31] = bare_unhandled,
+    [16 + 32] = bare_unhandled,
+    [16 + 33] = bare_unhandled,
+    [16 + 34] = bare_unhandled,
+    [16 + 35] = bare_unhandled,
+    [16 + 36] = RTC2_IRQHandler,
+    [16 + 37] = bare_unhandled,
+    [16 + 38] = bare_unhandled,
+    [16 + 39] = bare_unhandled,
+    [16 + 40] = UARTE1_IRQHandler,
+    [16 + 41] = bare_unhandled,
+    [16 + 42] = bare_unhandled,
+    [16 + 43] = bare_unhandled,
+    [16 + 44] = bare_unhandled,
+    [16 + 45] = bare_unhandled,
+    [16 + 46] = bare_unhandled,
+    [16 + 47] = bare_unhandled,
 };
 
 // Uses no stack of its own: the paint covers everything below the stack pointer.
 __attribute__((naked, used)) void bare_reset(void) {
-    __asm__ volatile(
-        "ldr r0, =0xE000ED88\n"  // CPACR: the FPU for everybody
-        "ldr r1, [r0]\n"
-        "orr r1, r1, #0xF00000\n"
-        "str r1, [r0]\n"
-        "dsb\n"
-        "isb\n"
-        "ldr r0, =stack_bottom\n"
-        "ldr r2, =0x5AFE57AC\n"  // STACK_PAINT
-        "mov r3, sp\n"
-        "1: cmp r0, r3\n"
-        "it lo\n"
-        "strlo r2, [r0], #4\n"
-        "blo 1b\n"
-        "b bare_main\n"
-        ".ltorg\n");
+    __asm__ volatile("ldr r0, =0xE000ED88\n"  // CPACR: the FPU for everybody
+                     "ldr r1, [r0]\n"
+                     "orr r1, r1, #0xF00000\n"
+                     "str r1, [r0]\n"
+                     "dsb\n"
+                     "isb\n"
+                     "ldr r0, =stack_bottom\n"
+                     "ldr r2, =0x5AFE57AC\n"  // STACK_PAINT
+                     "mov r3, sp\n"
+                     "1: cmp r0, r3\n"
+                     "it lo\n"
+                     "strlo r2, [r0], #4\n"
+                     "blo 1b\n"
+                     "b bare_main\n"
+                     ".ltorg\n");
 }
 
 __attribute__((used)) void bare_main(void) {

@@ -1,6 +1,7 @@
 """Extra script of each PlatformIO environment: compile the generated model of $KWS_MODEL (default: firmware/generated).
 
-The option custom_engine says which generated source is wanted: aot or tflm. model_tvm.S is there where TVM's LLVM compiled layers.
+The option custom_engine says which generated source is wanted: aot or tflm. model_tvm.S is there where TVM's LLVM
+compiled layers.
 """
 
 import os
@@ -13,10 +14,15 @@ folder = abspath(os.environ.get("KWS_MODEL") or join(env.subst("$PROJECT_DIR"), 
 source = {"aot": "model_aot.c", "tflm": "model_data.c"}[env.GetProjectOption("custom_engine")]
 missing = [name for name in (source, "kws_model.h") if not isfile(join(folder, name))]
 if missing:
-    print(f"{folder}: no {' and no '.join(missing)}; make them with `python -m converter convert MODEL --out DIR` and set KWS_MODEL=DIR")
+    print(
+        f"{folder}: no {' and no '.join(missing)}; make them with `python -m converter convert MODEL --out "
+        f"DIR` and set KWS_MODEL=DIR"
+    )
     env.Exit(1)
 kernels = join("$PROJECT_DIR", "firmware", "lib", "nn")
 env.Append(CPPPATH=[folder, kernels])
-env.BuildSources(join("$BUILD_DIR", "model"), folder, f"-<*> +<{source}>" + (" +<model_tvm.S>" if source == "model_aot.c" else ""))
+env.BuildSources(
+    join("$BUILD_DIR", "model"), folder, f"-<*> +<{source}>" + (" +<model_tvm.S>" if source == "model_aot.c" else "")
+)
 if source == "model_aot.c":  # the library finder does not look into the generated source
     env.BuildSources(join("$BUILD_DIR", "nn"), kernels)

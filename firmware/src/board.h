@@ -11,11 +11,11 @@ extern "C" {
 void board_init(void);  // clocks, instruction cache (NVMC ICACHECNF), cycle counter, serial 115200 8N1, LEDs
 const char *board_name(void);
 uint32_t board_clock_hz(void);
-uint32_t board_millis(void);  // as Arduino's millis()
-uint32_t board_cycles(void);  // DWT CYCCNT; wraps after 67 s at 64 MHz
+uint32_t board_millis(void);           // as Arduino's millis()
+uint32_t board_cycles(void);           // DWT CYCCNT; wraps after 67 s at 64 MHz
 void board_instruction_cache(int on);  // the flash's cache (NVMC ICACHECNF); board_init leaves it on
 
-int board_serial_read(void);  // the next byte, or -1 when none waits
+int board_serial_read(void);                                 // the next byte, or -1 when none waits
 void board_serial_write(const char *bytes, uint32_t count);  // blocks until all is queued
 
 const char *board_mic_start(void);  // NULL, or one sentence why there is no microphone
@@ -24,7 +24,7 @@ uint32_t board_mic_read(int16_t *pcm, uint32_t max_samples);  // 16 kHz mono; ho
 uint32_t board_mic_dropped(void);  // samples lost since board_mic_start because nobody read them
 
 void board_led(uint8_t red, uint8_t green, uint8_t blue);  // 0 off, 255 on
-void board_idle(void);  // sleeps until an interrupt
+void board_idle(void);                                     // sleeps until an interrupt
 
 uint32_t board_flash_bytes(void);             // image size
 uint32_t board_static_ram_bytes(void);        // .data + .bss

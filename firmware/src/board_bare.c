@@ -15,10 +15,11 @@ extern uint8_t image_start[], image_end[], data_start[], data_end[], bss_start[]
 
 static volatile uint32_t milliseconds;
 
-// The receiver fills rx_ring chunk by chunk on its own; TIMER4 counts its bytes (PPI channel 0), so no interrupt is needed per byte.
+// The receiver fills rx_ring chunk by chunk on its own; TIMER4 counts its bytes (PPI channel 0), so no interrupt is
+// needed per byte.
 static uint8_t rx_ring[RX_RING];
-static volatile uint32_t rx_chunk;   // the chunk after the one being filled
-static uint32_t rx_known, rx_taken;  // bytes counted when last asked, bytes read
+static volatile uint32_t rx_chunk;    // the chunk after the one being filled
+static uint32_t rx_known, rx_taken;   // bytes counted when last asked, bytes read
 static uint8_t tx_buffer[TX_BUFFER];  // EasyDMA reads RAM only
 static volatile uint32_t tx_busy;
 
@@ -68,7 +69,7 @@ static void serial_start(void) {
     UARTE(UARTE0, UARTE_BAUDRATE) = 0x01D60000;  // 115200
     UARTE(UARTE0, UARTE_ENABLE) = 8;
     UARTE(UARTE0, UARTE_SHORTS) = 1u << 5;  // ENDRX starts the next buffer at once
-    TIMER(TIMER4, TIMER_MODE) = 2;      // counts
+    TIMER(TIMER4, TIMER_MODE) = 2;          // counts
     TIMER(TIMER4, TIMER_BITMODE) = 3;
     TIMER(TIMER4, TIMER_START) = 1;
     PPI_CH_EEP(0) = UARTE0 + UARTE_RXDRDY;
@@ -118,12 +119,14 @@ int board_serial_read(void) {
         TIMER(TIMER4, TIMER_CAPTURE0) = 1;
         rx_known = TIMER(TIMER4, TIMER_CC0);
         if (rx_taken == rx_known) return -1;
-        if (rx_known - rx_taken > RX_RING - RX_CHUNK) rx_taken = rx_known - (RX_RING - RX_CHUNK);  // read too late: the oldest are gone
+        if (rx_known - rx_taken > RX_RING - RX_CHUNK)
+            rx_taken = rx_known - (RX_RING - RX_CHUNK);  // read too late: the oldest are gone
     }
     return rx_ring[rx_taken++ % RX_RING];
 }
 
-static void serial_wait(void) {  // masked while it looks, so that the interrupt cannot slip in before the sleep; WFI wakes all the same
+static void serial_wait(
+    void) {  // masked while it looks, so that the interrupt cannot slip in before the sleep; WFI wakes all the same
     uint32_t masked = interrupts_off();
     while (tx_busy) {
         board_idle();
@@ -152,8 +155,10 @@ void PDM_IRQHandler(void) {
         PDM(PDM_END) = 0;
         const int16_t *pcm = mic_buffer[mic_next];  // buffers take turns: the next to hand out is the one just filled
         for (uint32_t i = 0; i < MIC_BUFFER; i++) {
-            if (mic_written - mic_taken < MIC_RING) mic_ring[mic_written++ % MIC_RING] = pcm[i];
-            else mic_lost++;
+            if (mic_written - mic_taken < MIC_RING)
+                mic_ring[mic_written++ % MIC_RING] = pcm[i];
+            else
+                mic_lost++;
         }
     }
     if (PDM(PDM_STARTED)) {
@@ -164,7 +169,8 @@ void PDM_IRQHandler(void) {
     (void)PDM(PDM_STARTED);
 }
 
-// A data line that nobody drives is held low by the pull-down and decodes to a constant far from zero; a microphone never does.
+// A data line that nobody drives is held low by the pull-down and decodes to a constant far from zero; a microphone
+// never does.
 static int microphone_is_missing(void) {
     const uint32_t settle = 16;
     while (mic_written < MIC_BUFFER) board_idle();
@@ -219,8 +225,10 @@ uint32_t board_mic_read(int16_t *pcm, uint32_t max_samples) {
 uint32_t board_mic_dropped(void) { return mic_lost; }
 
 static void led(uint32_t pin, uint8_t level) {
-    if (level >= 128) P0_OUTCLR = 1u << pin;
-    else P0_OUTSET = 1u << pin;
+    if (level >= 128)
+        P0_OUTCLR = 1u << pin;
+    else
+        P0_OUTSET = 1u << pin;
 }
 
 void board_led(uint8_t red, uint8_t green, uint8_t blue) {

@@ -14,12 +14,12 @@ extern "C" const char __Vectors[], __exidx_end[], __data_start__[], __data_end__
 namespace {
 
 constexpr uint32_t kBaud = 115200;
-constexpr uint32_t kRingSamples = 8192;     // 512 ms: longer than the slowest inference
-constexpr uint32_t kBlockBytes = 512;       // the PDM library's default buffer: 256 samples
-constexpr uint32_t kClearedBlocks = 3;      // the library hands out its zeroed buffers before the first recorded one
+constexpr uint32_t kRingSamples = 8192;  // 512 ms: longer than the slowest inference
+constexpr uint32_t kBlockBytes = 512;    // the PDM library's default buffer: 256 samples
+constexpr uint32_t kClearedBlocks = 3;   // the library hands out its zeroed buffers before the first recorded one
 constexpr int kGain0dB = 0x28;
-constexpr uint32_t kSettleSamples = 16;     // of the PDM's filter
-constexpr uint32_t kMicTestMillis = 200;    // for the first recorded block: 16 ms each
+constexpr uint32_t kSettleSamples = 16;   // of the PDM's filter
+constexpr uint32_t kMicTestMillis = 200;  // for the first recorded block: 16 ms each
 
 enum Port { kBothPorts, kUart, kUsb };
 Port reply_port = kBothPorts;  // replies go where the last byte came from; to both until somebody speaks
@@ -50,7 +50,8 @@ void take_block() {
     ring_head = head;
 }
 
-// A data line that nobody drives is held low by the pull-down and decodes to a constant far from zero; a microphone never does.
+// A data line that nobody drives is held low by the pull-down and decodes to a constant far from zero; a microphone
+// never does.
 bool microphone_is_missing() {
     const uint32_t start = millis();
     while (ring_count() == 0 && millis() - start < kMicTestMillis) board_idle();

@@ -1,4 +1,5 @@
-// The answers to the serial commands that time or inspect the pipeline of main.cpp. docs/protocol.md describes each record.
+// The answers to the serial commands that time or inspect the pipeline of main.cpp. docs/protocol.md describes each
+// record.
 #include <string.h>
 
 #include "board.h"
@@ -60,7 +61,8 @@ static void identity() {
     reply_open("labels");
     for (const char *label : labels) reply_field_clean(label);
     reply_close();
-    const uint32_t audio[] = {KWS_SAMPLE_RATE_HZ, KWS_WINDOW_SAMPLES, KWS_STEP_SAMPLES, KWS_CLIP_SAMPLES, KWS_FRAMES, KWS_CHANNELS};
+    const uint32_t audio[] = {KWS_SAMPLE_RATE_HZ, KWS_WINDOW_SAMPLES, KWS_STEP_SAMPLES,
+                              KWS_CLIP_SAMPLES,   KWS_FRAMES,         KWS_CHANNELS};
     reply_open("audio");
     for (uint32_t value : audio) reply_field_u32(value);
     reply_close();
@@ -202,8 +204,8 @@ static const char *windows(uint32_t count) {
     return error;
 }
 
-// One run does what listening does per inference: KWS_HOP_FRAMES slices of features, an inference, a decision. Where the engine streams,
-// the inference is made in both ways, by streaming first.
+// One run does what listening does per inference: KWS_HOP_FRAMES slices of features, an inference, a decision. Where
+// the engine streams, the inference is made in both ways, by streaming first.
 static const char *runs(uint32_t count) {
     uint32_t at;
     const char *error = start_timing(&at);
@@ -232,8 +234,8 @@ static const char *runs(uint32_t count) {
         stage_begin();
         (void)decide();
         stage_end(&post);
-        const uint32_t record[] = {run, KWS_HOP_FRAMES, first.cycles, pre.cycles, infer.cycles, post.cycles,
-                                   first.ms, pre.ms, infer.ms, post.ms};
+        const uint32_t record[] = {run,         KWS_HOP_FRAMES, first.cycles, pre.cycles, infer.cycles,
+                                   post.cycles, first.ms,       pre.ms,       infer.ms,   post.ms};
         reply_open("run");
         for (uint32_t value : record) reply_field_u32(value);
         if (streams) {
@@ -245,9 +247,7 @@ static const char *runs(uint32_t count) {
     return nullptr;
 }
 
-static const char *listen_and_report(uint32_t inferences) {
-    return listen(inferences, true);
-}
+static const char *listen_and_report(uint32_t inferences) { return listen(inferences, true); }
 #else
 // Without a front end a run is one inference on the loaded input.
 static const char *runs(uint32_t count) {

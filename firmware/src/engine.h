@@ -16,10 +16,11 @@ const int8_t *engine_output(void);  // KWS_OUTPUT_BYTES; valid until the next en
 const char *engine_invoke(void);
 uint32_t engine_arena_bytes(void);  // activations and scratch in RAM
 
-// Streaming: while the window moves on by whole hops, an engine may keep most of what it computed. engine_stream_next gives what
-// engine_invoke would give on the moved window, bit for bit; any other inference ends it until the next engine_stream_start.
-uint32_t engine_stream_frames(void);     // rows of input in a hop; 0: this engine or model only runs whole windows
-const char *engine_stream_start(void);   // engine_invoke, and what the hops after it need is kept
+// Streaming: while the window moves on by whole hops, an engine may keep most of what it computed. engine_stream_next
+// gives what engine_invoke would give on the moved window, bit for bit; any other inference ends it until the next
+// engine_stream_start.
+uint32_t engine_stream_frames(void);    // rows of input in a hop; 0: this engine or model only runs whole windows
+const char *engine_stream_start(void);  // engine_invoke, and what the hops after it need is kept
 const char *engine_stream_next(const int8_t *frames);
 
 // The same inference with one record per layer; has_crc is 0 where the engine cannot see a layer's output.

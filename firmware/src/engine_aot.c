@@ -14,50 +14,32 @@ _Static_assert(KWS_LAYERS == MODEL_AOT_LAYERS, "kws_model.h and model_aot.h come
 #define MODEL_AOT_ENGINE "aot"
 #endif
 
-const char *engine_name(void)
-{
-    return MODEL_AOT_ENGINE;
-}
+const char *engine_name(void) { return MODEL_AOT_ENGINE; }
 
-const char *engine_init(void)
-{
-    return NULL;
-}
+const char *engine_init(void) { return NULL; }
 
-int8_t *engine_input(void)
-{
-    return model_aot_input();
-}
+int8_t *engine_input(void) { return model_aot_input(); }
 
-const int8_t *engine_output(void)
-{
-    return model_aot_output();
-}
+const int8_t *engine_output(void) { return model_aot_output(); }
 
 static int streaming;  // the arena holds what the next hop needs
 
-const char *engine_invoke(void)
-{
+const char *engine_invoke(void) {
     streaming = 0;
     model_aot_run(NULL);
     return NULL;
 }
 
 #if MODEL_AOT_STREAMS
-uint32_t engine_stream_frames(void)
-{
-    return MODEL_AOT_STREAM_HOP_FRAMES;
-}
+uint32_t engine_stream_frames(void) { return MODEL_AOT_STREAM_HOP_FRAMES; }
 
-const char *engine_stream_start(void)
-{
+const char *engine_stream_start(void) {
     model_aot_stream_start();
     streaming = 1;
     return NULL;
 }
 
-const char *engine_stream_next(const int8_t *frames)
-{
+const char *engine_stream_next(const int8_t *frames) {
     if (!streaming) {
         return "aot: a stream begins with a whole window";
     }
@@ -65,31 +47,20 @@ const char *engine_stream_next(const int8_t *frames)
     return NULL;
 }
 #else
-uint32_t engine_stream_frames(void)
-{
-    return 0;
-}
+uint32_t engine_stream_frames(void) { return 0; }
 
-const char *engine_stream_start(void)
-{
-    return engine_invoke();
-}
+const char *engine_stream_start(void) { return engine_invoke(); }
 
-const char *engine_stream_next(const int8_t *frames)
-{
+const char *engine_stream_next(const int8_t *frames) {
     (void)frames;
     return "aot: this model runs whole windows only; model_aot.h says why";
 }
 #endif
 
-uint32_t engine_arena_bytes(void)
-{
-    return MODEL_AOT_ARENA_BYTES;
-}
+uint32_t engine_arena_bytes(void) { return MODEL_AOT_ARENA_BYTES; }
 
 // CRC-32 (IEEE), four bits at a time.
-static uint32_t crc32_of(const int8_t *bytes, uint32_t count)
-{
+static uint32_t crc32_of(const int8_t *bytes, uint32_t count) {
     static const uint32_t nibbles[16] = {
         0x00000000u, 0x1DB71064u, 0x3B6E20C8u, 0x26D930ACu, 0x76DC4190u, 0x6B6B51F4u, 0x4DB26158u, 0x5005713Cu,
         0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu, 0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu,
@@ -111,8 +82,7 @@ static struct {
     uint32_t started;
 } trace;
 
-static void record_layer(int layer, const char *name, const int8_t *output, uint32_t bytes)
-{
+static void record_layer(int layer, const char *name, const int8_t *output, uint32_t bytes) {
     const uint32_t cycles = board_cycles() - trace.started;
     if (layer < trace.room) {
         engine_layer_record *record = &trace.records[layer];
@@ -125,8 +95,7 @@ static void record_layer(int layer, const char *name, const int8_t *output, uint
     trace.started = board_cycles();
 }
 
-const char *engine_invoke_traced(engine_layer_record *records, int max_records, int *count)
-{
+const char *engine_invoke_traced(engine_layer_record *records, int max_records, int *count) {
     trace.records = records;
     trace.room = max_records;
     trace.count = 0;

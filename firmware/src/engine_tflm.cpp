@@ -1,5 +1,5 @@
-// engine.h on TensorFlow Lite Micro. Built and run with the Arduino library Chirale_TensorFLowLite 2.0.0 (commit 46da2f9, gnu++14) and
-// with tflite-micro of August 2026 (commit 90b983c, which wants C++17).
+// engine.h on TensorFlow Lite Micro. Built and run with the Arduino library Chirale_TensorFLowLite 2.0.0 (commit
+// 46da2f9, gnu++14) and with tflite-micro of August 2026 (commit 90b983c, which wants C++17).
 #include <new>
 #include <stdio.h>
 #include <type_traits>
@@ -14,8 +14,10 @@
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
-#if defined(KWS_TFLM_NEEDS_PER_CHANNEL_DENSE) && KWS_TFLM_NEEDS_PER_CHANNEL_DENSE && !defined(KWS_TFLM_HAS_PER_CHANNEL_DENSE)
-#error "This model's dense layer has several weight scales; the Arduino library of 2024 reads only the first. Use the AOT engine."
+#if defined(KWS_TFLM_NEEDS_PER_CHANNEL_DENSE) && KWS_TFLM_NEEDS_PER_CHANNEL_DENSE && \
+    !defined(KWS_TFLM_HAS_PER_CHANNEL_DENSE)
+#error \
+    "This model's dense layer has several weight scales; the Arduino library of 2024 reads only the first. Use the AOT engine."
 #endif
 
 namespace {
@@ -51,12 +53,14 @@ void record_output(engine_layer_record *record, TfLiteContext *context, TfLiteNo
     if (node->outputs->size != 1) return;
     const TfLiteEvalTensor *output = context->GetEvalTensor(context, node->outputs->data[0]);
     size_t bytes = 0;
-    if (!output || output->type != kTfLiteInt8 || tflite::TfLiteEvalTensorByteLength(output, &bytes) != kTfLiteOk) return;
+    if (!output || output->type != kTfLiteInt8 || tflite::TfLiteEvalTensorByteLength(output, &bytes) != kTfLiteOk)
+        return;
     record->crc32 = crc32(output->data.uint8, bytes);
     record->has_crc = 1;
 }
 
-// Runs a kernel. A layer's output is whole only until the arena reuses its place, so its CRC is taken here, after the clock was read.
+// Runs a kernel. A layer's output is whole only until the arena reuses its place, so its CRC is taken here, after the
+// clock was read.
 TfLiteStatus observe(int slot, TfLiteContext *context, TfLiteNode *node) {
     const uint32_t start = board_cycles();
     const TfLiteStatus status = kernels[slot](context, node);
@@ -72,13 +76,11 @@ TfLiteStatus observe(int slot, TfLiteContext *context, TfLiteNode *node) {
 }
 
 // A kernel is a plain function without a place for a slot number, hence one function per slot.
-template <size_t slot>
-TfLiteStatus observe_slot(TfLiteContext *context, TfLiteNode *node) {
+template <size_t slot> TfLiteStatus observe_slot(TfLiteContext *context, TfLiteNode *node) {
     return observe(static_cast<int>(slot), context, node);
 }
 
-template <size_t... slot>
-Invoke observer(int wanted, std::index_sequence<slot...>) {
+template <size_t... slot> Invoke observer(int wanted, std::index_sequence<slot...>) {
     static const Invoke table[] = {observe_slot<slot>...};
     return table[wanted];
 }
@@ -114,17 +116,18 @@ unsigned nano(float value) { return static_cast<unsigned>(value * 1e9f); }  // t
 
 const char *check_tensor(const char *which, const TfLiteTensor *tensor, size_t bytes, float scale, int zero_point) {
     if (!tensor || tensor->type != kTfLiteInt8) {
-        snprintf(error, sizeof error, "tflm: the model's %s must be int8, got type %d; convert a quantized model", which,
-                 tensor ? tensor->type : -1);
+        snprintf(error, sizeof error, "tflm: the model's %s must be int8, got type %d; convert a quantized model",
+                 which, tensor ? tensor->type : -1);
         return error;
     }
     const int got_zero_point = static_cast<int>(tensor->params.zero_point);
     if (tensor->bytes == bytes && tensor->params.scale == scale && got_zero_point == zero_point) return nullptr;
     snprintf(error, sizeof error,
-             "tflm: model_data.c is not the model of kws_model.h: its %s has %u bytes, scale %ue-9, zero point %d, want %u, %ue-9, %d; "
+             "tflm: model_data.c is not the model of kws_model.h: its %s has %u bytes, scale %ue-9, zero point %d, "
+             "want %u, %ue-9, %d; "
              "convert again",
-             which, static_cast<unsigned>(tensor->bytes), nano(tensor->params.scale), got_zero_point, static_cast<unsigned>(bytes),
-             nano(scale), zero_point);
+             which, static_cast<unsigned>(tensor->bytes), nano(tensor->params.scale), got_zero_point,
+             static_cast<unsigned>(bytes), nano(scale), zero_point);
     return error;
 }
 
@@ -134,7 +137,8 @@ const char *allocate(const tflite::Model *model) {
     interpreter = new (interpreter_storage) tflite::MicroInterpreter(model, *resolver, arena, sizeof arena);
     if (interpreter->AllocateTensors() == kTfLiteOk) return nullptr;
     interpreter = nullptr;
-    snprintf(error, sizeof error, "tflm: AllocateTensors failed in an arena of %u bytes; raise KWS_TFLM_ARENA_BYTES or add the operator",
+    snprintf(error, sizeof error,
+             "tflm: AllocateTensors failed in an arena of %u bytes; raise KWS_TFLM_ARENA_BYTES or add the operator",
              static_cast<unsigned>(sizeof arena));
     return error;
 }
@@ -149,13 +153,17 @@ const char *engine_init(void) {
     if (interpreter) return nullptr;
     const tflite::Model *model = tflite::GetModel(kws_model_data);
     if (model->version() != TFLITE_SCHEMA_VERSION) {
-        snprintf(error, sizeof error, "tflm: the model has schema version %u, this library reads %d; convert the model again",
+        snprintf(error, sizeof error,
+                 "tflm: the model has schema version %u, this library reads %d; convert the model again",
                  static_cast<unsigned>(model->version()), TFLITE_SCHEMA_VERSION);
         return error;
     }
     const char *fault = allocate(model);
-    if (!fault) fault = check_tensor("input", interpreter->input(0), KWS_INPUT_BYTES, KWS_INPUT_SCALE, KWS_INPUT_ZERO_POINT);
-    if (!fault) fault = check_tensor("output", interpreter->output(0), KWS_OUTPUT_BYTES, KWS_OUTPUT_SCALE, KWS_OUTPUT_ZERO_POINT);
+    if (!fault)
+        fault = check_tensor("input", interpreter->input(0), KWS_INPUT_BYTES, KWS_INPUT_SCALE, KWS_INPUT_ZERO_POINT);
+    if (!fault)
+        fault =
+            check_tensor("output", interpreter->output(0), KWS_OUTPUT_BYTES, KWS_OUTPUT_SCALE, KWS_OUTPUT_ZERO_POINT);
     if (fault) interpreter = nullptr;
     return fault;
 }
@@ -164,7 +172,9 @@ int8_t *engine_input(void) { return interpreter->input(0)->data.int8; }
 const int8_t *engine_output(void) { return interpreter->output(0)->data.int8; }
 
 const char *engine_invoke(void) {
-    return interpreter->Invoke() == kTfLiteOk ? nullptr : "tflm: Invoke failed; the library's log on USB Serial names the operator";
+    return interpreter->Invoke() == kTfLiteOk
+               ? nullptr
+               : "tflm: Invoke failed; the library's log on USB Serial names the operator";
 }
 
 uint32_t engine_stream_frames(void) { return 0; }

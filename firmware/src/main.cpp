@@ -32,7 +32,8 @@ const char *infer_window(const int8_t *input) {
 #include "frontend.h"
 
 #ifndef KWS_LISTEN_AT_BOOT
-#define KWS_LISTEN_AT_BOOT 1  // without a computer the LED shows the words heard; any command that needs the network ends it
+#define KWS_LISTEN_AT_BOOT \
+    1  // without a computer the LED shows the words heard; any command that needs the network ends it
 #endif
 #define LED_FRAMES 50  // how long a word stays on the LED
 
@@ -53,13 +54,14 @@ static bool engine_streaming;                    // the engine knows the window 
 static uint32_t led_frames;                      // for how long the LED still shows a word
 
 static enum { IDLE, MICROPHONE, SERIAL_AUDIO } source = IDLE;
-static bool reporting;            // a record per inference
-static uint32_t wanted;           // inferences to go, 0: no end
+static bool reporting;   // a record per inference
+static uint32_t wanted;  // inferences to go, 0: no end
 static uint32_t inferences, frames, hop;
-static stage pre;                 // spent on features since the last inference
+static stage pre;  // spent on features since the last inference
 
 void listening_reset() {
-    const detector_spec spec = {KWS_LABELS, KWS_HOP_FRAMES, KWS_AVERAGE_COUNT, KWS_DETECT_THRESHOLD, KWS_DETECT_SUPPRESS_FRAMES};
+    const detector_spec spec = {KWS_LABELS, KWS_HOP_FRAMES, KWS_AVERAGE_COUNT, KWS_DETECT_THRESHOLD,
+                                KWS_DETECT_SUPPRESS_FRAMES};
     frontend_reset(&front_end);
     detector_reset(&words, &spec, word_scores);
     memset(window, KWS_INPUT_ZERO_POINT, sizeof window);  // digital silence
@@ -77,11 +79,10 @@ int hear_step(const int16_t *pcm) {
     return 1;
 }
 
-const int8_t *heard_frame(uint32_t age) {
-    return window[(oldest + KWS_FRAMES - 1 - age) % KWS_FRAMES];
-}
+const int8_t *heard_frame(uint32_t age) { return window[(oldest + KWS_FRAMES - 1 - age) % KWS_FRAMES]; }
 
-// Where the engine streams it is given the new frames only, else, or when it has not seen the window before, the whole window.
+// Where the engine streams it is given the new frames only, else, or when it has not seen the window before, the whole
+// window.
 const char *infer_heard() {
     int8_t rows[KWS_HOP_FRAMES * KWS_CHANNELS];
     if (!engine_streaming || new_frames != KWS_HOP_FRAMES) return infer_heard_window();
@@ -102,7 +103,8 @@ const char *infer_heard_window() {
 }
 
 int decide() {
-    static const uint8_t colours[][3] = {{0, 255, 0}, {255, 0, 0}, {0, 0, 255}, {255, 255, 0}, {0, 255, 255}, {255, 0, 255}};
+    static const uint8_t colours[][3] = {{0, 255, 0},   {255, 0, 0},   {0, 0, 255},
+                                         {255, 255, 0}, {0, 255, 255}, {255, 0, 255}};
     const int label = detector_step(&words, engine_output());
     if (label != DETECTOR_NOTHING) {
         const uint8_t *colour = colours[(label - DETECTOR_FIRST_WORD) % 6];

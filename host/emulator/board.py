@@ -18,7 +18,15 @@ from host.emulator.cpu.nvic import SVCALL, Nvic
 from host.emulator.cpu.stepping import back_to_step, step_through
 from host.emulator.cpu.system_space import CCR, CPACR, SCR, SLEEPONEXIT
 from host.emulator.cycles.blocks import Blocks
-from host.emulator.cycles.counter import ATTENTION_FLASH, ATTENTION_FLOATS, STOP_GUARD, STOP_MISS, STOP_NONE, STOP_SUSPECT, make_counter
+from host.emulator.cycles.counter import (
+    ATTENTION_FLASH,
+    ATTENTION_FLOATS,
+    STOP_GUARD,
+    STOP_MISS,
+    STOP_NONE,
+    STOP_SUSPECT,
+    make_counter,
+)
 from host.emulator.cycles.guards import DIV_0_TRP, UNALIGN_TRP
 from host.emulator.errors import BoardError, BoardFault
 from host.emulator.image.elf import FLASH_BYTES, Image
@@ -35,7 +43,8 @@ _SVC_INTERRUPT, _PREFETCH_ABORT_INTERRUPT, _BKPT_INTERRUPT, _EXC_RETURN_INTERRUP
 
 
 class VirtualBoard:
-    """A Nano 33 BLE Sense with this image in its flash. pcm: int16 samples for the microphone, None for a board without one.
+    """A Nano 33 BLE Sense with this image in its flash. pcm: int16 samples for the microphone, None for a board without
+    one.
 
     Time is in cycles of 64 MHz. The board does nothing until run() is called.
     """
@@ -55,7 +64,9 @@ class VirtualBoard:
         self.trouble: BoardFault | None = None  # the fault whose handler runs
         self.survived: list[str] = []  # faults that the program's own handlers came back from
         self.pins: dict[str, int] = {}
-        self.pace: Callable[[int], int] | None = None  # given the cycles of a sleep, waits for the host and says how many have passed
+        self.pace: Callable[[int], int] | None = (
+            None  # given the cycles of a sleep, waits for the host and says how many have passed
+        )
         self.poll: Callable[[], None] | None = None  # called now and then while the core runs
         self._in_mmio = self._reset_wanted = self._sleeping = self._once_more = False
         self._until_event = False  # asleep by WFE
@@ -78,9 +89,13 @@ class VirtualBoard:
             uc.mem_write(address, data)
         for address, size, read, write in self.chip.regions():
             if address == PERIPHERALS:
-                self.counter.map_events(address, size, self.chip.bus.flags,
-                                        lambda uc, offset, width, _, read=read: self._mmio_read(uc, offset, width, read),
-                                        lambda uc, offset, width, value, _, write=write: self._mmio_write(uc, offset, width, value, write))
+                self.counter.map_events(
+                    address,
+                    size,
+                    self.chip.bus.flags,
+                    lambda uc, offset, width, _, read=read: self._mmio_read(uc, offset, width, read),
+                    lambda uc, offset, width, value, _, write=write: self._mmio_write(uc, offset, width, value, write),
+                )
             else:
                 uc.mmio_map(address, size, self._mmio_read, read, self._mmio_write, write)
         for address, data in self.chip.constants():
@@ -189,7 +204,8 @@ class VirtualBoard:
         state.attention = state.attention & ~ATTENTION_FLASH | (ATTENTION_FLASH if on else 0)
 
     def on_float(self, address: int) -> None:
-        """A floating point instruction is about to run: it is not allowed, or the interrupted program's registers are saved first."""
+        """A floating point instruction is about to run: it is not allowed, or the interrupted program's registers are
+        saved first."""
         if not self.fpu_on:
             self.counter.state.miss_address, self.counter.state.stop_reason = address, STOP_GUARD
             self.uc.emu_stop()
@@ -198,7 +214,8 @@ class VirtualBoard:
             self._charge(core.FLOAT_CYCLES)
             self._watch_floats()
 
-    # --- running ---------------------------------------------------------------------------------------------------------
+    # --- running
+    # ---------------------------------------------------------------------------------------------------------
 
     @property
     def seconds(self) -> float:
@@ -255,7 +272,10 @@ class VirtualBoard:
             return
         due = self.schedule.next_time()
         if due is None and end == _FOREVER and (self.pace is None or not self.chip.console.ever_received):
-            raise BoardError(f"the program sleeps for ever at {self.image.name_at(self.cpu.pc)}: no interrupt is left that could wake it")
+            raise BoardError(
+                f"the program sleeps for ever at {self.image.name_at(self.cpu.pc)}: no interrupt is left that could "
+                f"wake it"
+            )
         now = self.schedule.now()
         step = min(due if due is not None else now + CLOCK_HZ // 100, end) - now
         if step > 0:
@@ -279,7 +299,8 @@ class VirtualBoard:
         state.uncached += cycles
 
     def enter(self, number: int, return_address: int) -> None:
-        """Stack, and take the exception; a better one that comes while the frame is written is taken first (late arrival, B1.5.11)."""
+        """Stack, and take the exception; a better one that comes while the frame is written is taken first (late
+        arrival, B1.5.11)."""
         self.counter.settle(return_address)
         code = self.cpu.push(return_address)
         cycles = core.ENTRY_CYCLES
@@ -376,7 +397,8 @@ class VirtualBoard:
             self._wait_or_fault(pc, error)
 
     def _leave(self, code: int) -> None:
-        """Exception return; when another exception waits it follows without a frame in between (tail-chaining, B1.5.12)."""
+        """Exception return; when another exception waits it follows without a frame in between (tail-chaining,
+        B1.5.12)."""
         self.nvic.event = True
         try:
             self.cpu.end_handler(code)
@@ -391,7 +413,9 @@ class VirtualBoard:
                 return
             loaded = self.cpu.pop(code)
         except core.InvalidReturn as wrong:
-            faults.take_fault(self, faults.invalid_return(str(wrong), wrong.in_handler), code if wrong.in_handler else None)
+            faults.take_fault(
+                self, faults.invalid_return(str(wrong), wrong.in_handler), code if wrong.in_handler else None
+            )
             return
         self._charge(core.RETURN_CYCLES + (core.FLOAT_CYCLES if loaded else 0))
         if not code & 0x10:
@@ -425,7 +449,8 @@ class VirtualBoard:
     def fault(self, what: str) -> BoardFault:
         return faults.describe_fault(self, what)
 
-    # --- the outside -----------------------------------------------------------------------------------------------------
+    # --- the outside
+    # -----------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
         """Bytes from the host to the board's serial port."""

@@ -19,10 +19,29 @@ if TYPE_CHECKING:
 
 PERIPHERALS, _PERIPHERALS_BYTES = 0x40000000, FLAG_WORDS * 4
 _GPIO, _SYSTEM = 0x50000000, 0xE0000000
-_UNMODELLED = {0x40001: "RADIO", 0x40003: "SPI0/TWI0", 0x40004: "SPI1/TWI1", 0x40005: "NFCT", 0x40007: "SAADC",
-               0x4000E: "ECB", 0x4000F: "CCM/AAR", 0x40012: "QDEC", 0x40013: "COMP", 0x40014: "EGU0", 0x40015: "EGU1", 0x40016: "EGU2",
-               0x40017: "EGU3", 0x40018: "EGU4", 0x40019: "EGU5", 0x40020: "MWU",
-               0x40023: "SPI2", 0x40025: "I2S", 0x40026: "FPU", 0x40029: "QSPI", 0x4002F: "SPIM3"}
+_UNMODELLED = {
+    0x40001: "RADIO",
+    0x40003: "SPI0/TWI0",
+    0x40004: "SPI1/TWI1",
+    0x40005: "NFCT",
+    0x40007: "SAADC",
+    0x4000E: "ECB",
+    0x4000F: "CCM/AAR",
+    0x40012: "QDEC",
+    0x40013: "COMP",
+    0x40014: "EGU0",
+    0x40015: "EGU1",
+    0x40016: "EGU2",
+    0x40017: "EGU3",
+    0x40018: "EGU4",
+    0x40019: "EGU5",
+    0x40020: "MWU",
+    0x40023: "SPI2",
+    0x40025: "I2S",
+    0x40026: "FPU",
+    0x40029: "QSPI",
+    0x4002F: "SPIM3",
+}
 RESET_BY_WATCHDOG, RESET_BY_PROGRAM = 1 << 1, 1 << 2  # bits of RESETREAS
 LED_PINS = {"red": 24, "green": 16, "blue": 6}  # P0, active low
 OTHER_LEDS = {"orange (pin 13)": (0, 13), "power": (1, 9)}  # port and pin, active high
@@ -41,8 +60,13 @@ class Nrf52840:
         self.power = PowerClock(bus, 0x40000000, 0, "POWER/CLOCK")
         self.uarts = [Uarte(bus, 0x40002000, 2, "UARTE0"), Uarte(bus, 0x40028000, 40, "UARTE1")]
         self.gpiote = Gpiote(bus)
-        for base, irq, name in ((0x40008000, 8, "TIMER0"), (0x40009000, 9, "TIMER1"), (0x4000A000, 10, "TIMER2"),
-                                (0x4001A000, 26, "TIMER3"), (0x4001B000, 27, "TIMER4")):
+        for base, irq, name in (
+            (0x40008000, 8, "TIMER0"),
+            (0x40009000, 9, "TIMER1"),
+            (0x4000A000, 10, "TIMER2"),
+            (0x4001A000, 26, "TIMER3"),
+            (0x4001B000, 27, "TIMER4"),
+        ):
             Timer(bus, base, irq, name)
         for base, irq, name in ((0x4000B000, 11, "RTC0"), (0x40011000, 17, "RTC1"), (0x40024000, 36, "RTC2")):
             Rtc(bus, base, irq, name)
@@ -50,11 +74,22 @@ class Nrf52840:
         Temp(bus)
         Watchdog(bus, lambda: board.request_reset(RESET_BY_WATCHDOG))
         Ppi(bus)
-        for base, name in ((0x4001C000, "PWM0"), (0x40021000, "PWM1"), (0x40022000, "PWM2"), (0x4002D000, "PWM3"), (0x40027000, "USBD")):
+        for base, name in (
+            (0x4001C000, "PWM0"),
+            (0x40021000, "PWM1"),
+            (0x40022000, "PWM2"),
+            (0x4002D000, "PWM3"),
+            (0x40027000, "USBD"),
+        ):
             Idle(bus, base, None, name)
         self.microphone = Pdm(bus, pcm)
-        self.nvmc = Nvmc(bus, board.set_cache, lambda address, size: board.uc.mem_write(address, b"\xff" * size), board.stall,
-                         board.watch_stores)
+        self.nvmc = Nvmc(
+            bus,
+            board.set_cache,
+            lambda address, size: board.uc.mem_write(address, b"\xff" * size),
+            board.stall,
+            board.watch_stores,
+        )
         self.ports = [Gpio(bus, 0x50000000, "P0", self._on_pins), Gpio(bus, 0x50000300, "P1", self._on_pins)]
         self.gpiote.ports = self.ports
 
@@ -73,7 +108,10 @@ class Nrf52840:
         return {name: bool(port.direction >> pin & 1) and not port.out >> pin & 1 for name, pin in LED_PINS.items()}
 
     def other_leds(self) -> dict[str, bool]:
-        return {name: bool(self.ports[port].out & self.ports[port].direction & 1 << pin) for name, (port, pin) in OTHER_LEDS.items()}
+        return {
+            name: bool(self.ports[port].out & self.ports[port].direction & 1 << pin)
+            for name, (port, pin) in OTHER_LEDS.items()
+        }
 
     def _on_pins(self, port: str, levels: int) -> None:
         self._board.pins[port] = levels
@@ -88,8 +126,12 @@ class Nrf52840:
         yield PERIPHERALS, _PERIPHERALS_BYTES, self._reader(PERIPHERALS), self._writer(PERIPHERALS)
         yield _GPIO, 0x1000, self._reader(_GPIO), self._writer(_GPIO)
         system = self.system
-        yield (_SYSTEM, 0x100000, lambda offset, size: system.read(_SYSTEM + offset, size),
-               lambda offset, size, value: system.write(_SYSTEM + offset, size, value))
+        yield (
+            _SYSTEM,
+            0x100000,
+            lambda offset, size: system.read(_SYSTEM + offset, size),
+            lambda offset, size, value: system.write(_SYSTEM + offset, size, value),
+        )
 
     def _find(self, address: int) -> Peripheral:
         base = address & ~0xFFF
@@ -105,6 +147,7 @@ class Nrf52840:
             address = start + offset & ~3
             peripheral = self._find(address)
             return peripheral.read(address - peripheral.base) >> 8 * (offset & 3) & (1 << 8 * size) - 1
+
         return read
 
     def _writer(self, start: int) -> Callable[[int, int, int], None]:
@@ -115,13 +158,30 @@ class Nrf52840:
                 shift, mask = 8 * (offset & 3), (1 << 8 * size) - 1
                 value = peripheral.read(address - peripheral.base) & ~(mask << shift) | (value & mask) << shift
             peripheral.write(address - peripheral.base, value)
+
         return write
 
     @staticmethod
     def constants() -> Iterator[tuple[int, bytes]]:
         """Factory and user information: the chip's identity, reset on pin 18, NFC pins as GPIO."""
-        factory = _page({0x010: 4096, 0x014: 256, 0x060: 0x33333333, 0x064: 0x52840000, 0x0A0: 1, 0x0A4: 0x12345678, 0x0A8: 0x9ABC,
-                         0x100: 0x52840, 0x104: 0x41414430, 0x108: 0x2004, 0x10C: 256, 0x110: 1024, 0x130: 8, 0x134: 3})
+        factory = _page(
+            {
+                0x010: 4096,
+                0x014: 256,
+                0x060: 0x33333333,
+                0x064: 0x52840000,
+                0x0A0: 1,
+                0x0A4: 0x12345678,
+                0x0A8: 0x9ABC,
+                0x100: 0x52840,
+                0x104: 0x41414430,
+                0x108: 0x2004,
+                0x10C: 256,
+                0x110: 1024,
+                0x130: 8,
+                0x134: 3,
+            }
+        )
         yield 0x10000000, factory
         yield UICR, _page({0x200: 18, 0x204: 18, 0x208: 0xFFFFFFFF, 0x20C: 0xFFFFFFFE})
         yield 0xF0000000, bytes(0xFE0) + struct.pack("<4I", 8, 0, 0x30, 0) + bytes(16)
@@ -130,5 +190,5 @@ class Nrf52840:
 def _page(words: dict[int, int]) -> bytes:
     page = bytearray(b"\xff" * PAGE)
     for offset, value in words.items():
-        page[offset:offset + 4] = struct.pack("<I", value)
+        page[offset : offset + 4] = struct.pack("<I", value)
     return bytes(page)

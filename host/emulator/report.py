@@ -41,7 +41,13 @@ class Report:
         return (self.cycles_awake + self.cycles_asleep) / CLOCK_HZ
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "seconds": self.seconds, "cpu_load": self.cpu_load, "clock_hz": CLOCK_HZ, "kind": "modelled"}
+        return {
+            **asdict(self),
+            "seconds": self.seconds,
+            "cpu_load": self.cpu_load,
+            "clock_hz": CLOCK_HZ,
+            "kind": "modelled",
+        }
 
 
 def make_report(board: VirtualBoard) -> Report:
@@ -56,11 +62,21 @@ def make_report(board: VirtualBoard) -> Report:
         counted += record.executed * cost.cached + record.taken * cost.taken_cached
     outside = int(state.cached) - counted  # exception entry and return
     return Report(
-        instructions=int(state.instructions), cycles_cached=int(state.cached), cycles_uncached=int(state.uncached),
-        cycles_low=low + outside, cycles_high=high + outside, cycles_awake=int(state.active), cycles_asleep=board.schedule.asleep,
-        exceptions=board.exceptions, resets=board.resets, cache_on=bool(state.cache_on),
-        serial_overruns=sum(uart.overruns for uart in board.chip.uarts), microphone_samples=board.chip.microphone.delivered,
-        unmodelled=list(board.unmodelled), survived_faults=list(board.survived))
+        instructions=int(state.instructions),
+        cycles_cached=int(state.cached),
+        cycles_uncached=int(state.uncached),
+        cycles_low=low + outside,
+        cycles_high=high + outside,
+        cycles_awake=int(state.active),
+        cycles_asleep=board.schedule.asleep,
+        exceptions=board.exceptions,
+        resets=board.resets,
+        cache_on=bool(state.cache_on),
+        serial_overruns=sum(uart.overruns for uart in board.chip.uarts),
+        microphone_samples=board.chip.microphone.delivered,
+        unmodelled=list(board.unmodelled),
+        survived_faults=list(board.survived),
+    )
 
 
 def function_profile(board: VirtualBoard) -> dict[str, int]:
@@ -69,5 +85,7 @@ def function_profile(board: VirtualBoard) -> dict[str, int]:
     for record in board.counter.records():
         symbol = board.image.symbol_at(record.address)
         name = symbol.name if symbol else "?"
-        found[name] = found.get(name, 0) + record.executed * record.cost.cached + record.taken * record.cost.taken_cached
+        found[name] = (
+            found.get(name, 0) + record.executed * record.cost.cached + record.taken * record.cost.taken_cached
+        )
     return dict(sorted(found.items(), key=lambda item: -item[1]))

@@ -37,7 +37,9 @@ class Schedule:
         self._queue: list[tuple[int, int, Event]] = []
         self._awake_queue: list[tuple[int, int, Event]] = []
         self._count = 0
-        self.on_change: Callable[[int], None] = _ignore  # told the awake() value by which the new event wants to be looked at
+        self.on_change: Callable[[int], None] = (
+            _ignore  # told the awake() value by which the new event wants to be looked at
+        )
 
     def now(self) -> int:
         return self.awake() + self.asleep
@@ -79,7 +81,9 @@ class Schedule:
     def run_due(self, awake: int) -> None:
         """Call everything that is due, in order of time. awake: what awake() says now."""
         wall_queue, awake_queue = self._queue, self._awake_queue
-        if not ((wall_queue and wall_queue[0][0] <= awake + self.asleep) or (awake_queue and awake_queue[0][0] <= awake)):
+        if not (
+            (wall_queue and wall_queue[0][0] <= awake + self.asleep) or (awake_queue and awake_queue[0][0] <= awake)
+        ):
             return
         while True:
             wall, core = self._first(self._queue), self._first(self._awake_queue)

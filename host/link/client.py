@@ -61,7 +61,9 @@ def find_port() -> str:
         raise HostError(f"several boards are plugged in ({', '.join(boards)}); name the PORT")
     if any(port.pid in USB_BOOTLOADER for port in ports):
         raise HostError("the board waits in its bootloader; press its reset button once, or upload the firmware")
-    raise HostError("no Nano 33 BLE found by its USB id; plug it in or name the PORT (/dev/ttyACM0, COM3, socket://host:port)")
+    raise HostError(
+        "no Nano 33 BLE found by its USB id; plug it in or name the PORT (/dev/ttyACM0, COM3, socket://host:port)"
+    )
 
 
 def _open(port: str) -> serial.SerialBase:
@@ -80,11 +82,16 @@ def _why_not(port: str, error: Exception) -> str:
     if "exclusively lock" in text or "Access is denied" in text or "busy" in text.lower():
         return f"{port}: the port is in use by another program; close it (serial monitor, another run)"
     if "Permission denied" in text or "Errno 13" in text:
-        return f"{port}: no permission; add yourself to the port's group (Debian: sudo usermod -aG dialout $USER, then log in again)"
+        return (
+            f"{port}: no permission; add yourself to the port's group (Debian: sudo usermod -aG dialout $USER, "
+            f"then log in again)"
+        )
     if "No such file" in text or "FileNotFoundError" in text or "could not find" in text.lower():
         return f"{port}: no such port; `python -m host ports` lists what is plugged in"
     if "refused" in text:
-        return f"{port}: nobody listens there; start the virtual board first (python -m host emulate ELF --port tcp:PORT)"
+        return (
+            f"{port}: nobody listens there; start the virtual board first (python -m host emulate ELF --port tcp:PORT)"
+        )
     return f"{port}: cannot be opened ({text.splitlines()[0] if text else type(error).__name__})"
 
 
@@ -115,7 +122,9 @@ class Board:
     def __enter__(self) -> Board:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -133,18 +142,28 @@ class Board:
             self._link.write(text.encode("ascii"))
             self._link.flush()
         except (serial.SerialException, OSError) as error:
-            raise HostError(f"{self.port}: the board disappeared while sending ({_first(error)}); plug it in and run again") from None
+            raise HostError(
+                f"{self.port}: the board disappeared while sending ({_first(error)}); plug it in and run again"
+            ) from None
 
     def _raw_line(self, deadline: float, waiting_for: str) -> bytes:
         while b"\n" not in self._buffer:
             if len(self._buffer) > MAX_LINE:
-                raise HostError(f"{self.port}: {len(self._buffer)} bytes without an end of line; check port and speed (115200 8N1)")
+                raise HostError(
+                    f"{self.port}: {len(self._buffer)} bytes without an end of line; check port and speed (115200 8N1)"
+                )
             if time.monotonic() > deadline:
-                raise HostError(f"{self.port}: no answer to {waiting_for} within {self.timeout_s:g} s; is this project's firmware on it?")
+                raise HostError(
+                    f"{self.port}: no answer to {waiting_for} within {self.timeout_s:g} s; is this project's firmware "
+                    f"on "
+                    f"it?"
+                )
             try:
                 self._buffer += self._link.read(max(1, min(self._link.in_waiting, 4096)))
             except (serial.SerialException, OSError) as error:
-                raise HostError(f"{self.port}: the board disappeared during {waiting_for} ({_first(error)}); run again") from None
+                raise HostError(
+                    f"{self.port}: the board disappeared during {waiting_for} ({_first(error)}); run again"
+                ) from None
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer[:] = rest
         return line.rstrip(b"\r")
@@ -192,7 +211,10 @@ class Board:
         records = []
         for line in self.lines(command):
             if not isinstance(line, Record):
-                raise HostError(f"{self.port}: unexpected {str(line)[:80]} in the reply to {command[:40]}%; flash this project's firmware")
+                raise HostError(
+                    f"{self.port}: unexpected {str(line)[:80]} in the reply to {command[:40]}%; flash this project's "
+                    f"firmware"
+                )
             records.append(line)
         return records
 
@@ -206,7 +228,7 @@ class Board:
         list(self.lines(f"db load {len(data)}"))
         done = False
         for at in range(0, len(data), DB_BYTES_PER_LINE):
-            reply = list(self.lines(f"db {data[at:at + DB_BYTES_PER_LINE].hex()}"))
+            reply = list(self.lines(f"db {data[at : at + DB_BYTES_PER_LINE].hex()}"))
             done = Mark("load-done") in reply
         self._check_loaded(done)
 
@@ -217,7 +239,7 @@ class Board:
         list(self.lines(f"pcm load {len(pcm)} {zlib.crc32(data):08x}"))
         done = False
         for at in range(0, len(data), 2 * AUDIO_SAMPLES):
-            reply = list(self.lines(f"pcm {base64.b64encode(data[at:at + 2 * AUDIO_SAMPLES]).decode()}"))
+            reply = list(self.lines(f"pcm {base64.b64encode(data[at : at + 2 * AUDIO_SAMPLES]).decode()}"))
             done = Mark("load-done") in reply
         self._check_loaded(done)
 
@@ -227,7 +249,9 @@ class Board:
 
     def _need_front_end(self) -> None:
         if self.identity.audio is None:
-            raise HostError(f"{self.port}: the model on the board ({self.identity.model_name}) has no front end; use `infer`")
+            raise HostError(
+                f"{self.port}: the model on the board ({self.identity.model_name}) has no front end; use `infer`"
+            )
 
     def infer(self, count: int = 1, warmup: int = 0) -> Inference:
         laps: list[int] = []
@@ -241,8 +265,10 @@ class Board:
                 except ValueError:
                     raise HostError(f"{self.port}: m-results holds no numbers: {str(line.fields)[:80]}") from None
         if len(laps) != 2 or len(results) != self.identity.output_bytes:
-            raise HostError(f"{self.port}: infer%: {len(laps)} times and {len(results)} results came, wanted 2 and "
-                            f"{self.identity.output_bytes}; run again")
+            raise HostError(
+                f"{self.port}: infer%: {len(laps)} times and {len(results)} results came, wanted 2 and "
+                f"{self.identity.output_bytes}; run again"
+            )
         return Inference(count, laps[1] - laps[0], results)
 
     def layers(self) -> tuple[list[LayerRun], tuple[int, ...]]:
@@ -262,16 +288,22 @@ class Board:
         """Features of the loaded clip."""
         records = self._records("features")
         if not records or records[-1].key != "features" or any(record.key != "slice" for record in records[:-1]):
-            raise HostError(f"{self.port}: features%: wants slices and one features record; flash this project's firmware")
+            raise HostError(
+                f"{self.port}: features%: wants slices and one features record; flash this project's firmware"
+            )
         found = Features.of(records[-1], [Slice.of(record) for record in records[:-1]])
         if zlib.crc32(found.data) != found.crc32:
-            raise HostError(f"{self.port}: features%: the CRC differs from the slices received; a line was damaged, run again")
+            raise HostError(
+                f"{self.port}: features%: the CRC differs from the slices received; a line was damaged, run again"
+            )
         return found
 
     def memory(self) -> Memory:
         records = self._records("memory")
         if [record.key for record in records] != ["memory"]:
-            raise HostError(f"{self.port}: memory%: wants one memory record, got {len(records)}; flash this project's firmware")
+            raise HostError(
+                f"{self.port}: memory%: wants one memory record, got {len(records)}; flash this project's firmware"
+            )
         return Memory.of(records[0])
 
     def cache(self, on: bool) -> None:
@@ -286,12 +318,16 @@ class Board:
         """Time of a whole window's features, `count` times."""
         return self._numbered("window", count, Window.of, None)
 
-    def _numbered(self, key: str, count: int, read: Callable[[Record], Timed], progress: Callable[[Timed], None] | None) -> list[Timed]:
+    def _numbered(
+        self, key: str, count: int, read: Callable[[Record], Timed], progress: Callable[[Timed], None] | None
+    ) -> list[Timed]:
         """The records of `KEYs COUNT`, every one of them."""
         found: list[Timed] = []
         for line in self.lines(f"{key}s {count}"):
             if not isinstance(line, Record) or line.key != key:
-                raise HostError(f"{self.port}: unexpected {str(line)[:80]} in the reply to {key}s%; flash this project's firmware")
+                raise HostError(
+                    f"{self.port}: unexpected {str(line)[:80]} in the reply to {key}s%; flash this project's firmware"
+                )
             found.append(read(line))
             if found[-1].index != len(found) - 1:
                 raise HostError(f"{self.port}: {key}s%: record {len(found) - 1} was lost; run again")
@@ -315,7 +351,8 @@ class Board:
                 yield self._heard(line, "audio%")
 
     def listen(self, inferences: int = 0) -> Generator[Heard, None, None]:
-        """The microphone, one record per inference; 0 goes on until the caller stops. HostError without a microphone."""
+        """The microphone, one record per inference; 0 goes on until the caller stops. HostError without a
+        microphone."""
         self._need_front_end()
         list(self.lines(f"listen {inferences}"))
         running = True
@@ -352,7 +389,7 @@ def _audio_commands(pcm: Pcm) -> Iterator[str]:
     """`audio` lines, and `quiet` for digital silence, which is most of the traffic of a word with a pause behind it."""
     quiet = 0
     for at in range(0, len(pcm), AUDIO_SAMPLES):
-        part = pcm[at:at + AUDIO_SAMPLES]
+        part = pcm[at : at + AUDIO_SAMPLES]
         if quiet and (part.any() or quiet + len(part) > QUIET_SAMPLES):
             yield f"quiet {quiet}"
             quiet = 0

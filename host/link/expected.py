@@ -47,7 +47,9 @@ def require_same(board: Identity, model: Model) -> None:
             "flash that model or name the run folder of the board's with --run"
         )
     if board.spec_id != model.spec_id:
-        raise HostError(f"the board answers for spec {board.spec_id}, {model.path} has {model.spec_id}; flash that model again")
+        raise HostError(
+            f"the board answers for spec {board.spec_id}, {model.path} has {model.spec_id}; flash that model again"
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def listen(model: Model, board: Identity, pcm: Pcm) -> list[Decision]:
     ends = list(range(board.detector.hop_frames, len(frames) + 1, board.detector.hop_frames))
     if not ends:
         return []
-    windows = np.stack([padded[end:end + features.frames] for end in ends])
+    windows = np.stack([padded[end : end + features.frames] for end in ends])
     shape = model.graph.tensors[model.graph.input].shape
     scores = reference.run_batch(model.graph, windows.reshape(len(ends), *shape[1:])).reshape(len(ends), -1)
     detector = Detector(board.detector, len(model.spec.labels))

@@ -86,7 +86,10 @@ def parse_line(raw: bytes) -> Line:
     if found := _MARK.fullmatch(text):
         return Mark(found[1], None if found[2] is None else int(found[2]))
     if text.startswith(("m-", "e-")):
-        raise HostError(f"the board sent {_shown(raw)}, which is no record of the protocol; reset it or flash this project's firmware")
+        raise HostError(
+            f"the board sent {_shown(raw)}, which is no record of the protocol; reset it or flash this project's "
+            f"firmware"
+        )
     return Text(text)
 
 
@@ -165,14 +168,24 @@ class Identity:
         by_key = {record.key: record for record in records}
         missing = {"id", "firmware", "network"} - by_key.keys()
         if missing or len(by_key) != len(records):
-            raise HostError(f"id%: the reply lacks or repeats {', '.join(sorted(missing)) or 'a record'}; flash this project's firmware")
+            raise HostError(
+                f"id%: the reply lacks or repeats {', '.join(sorted(missing)) or 'a record'}; flash this project's "
+                f"firmware"
+            )
         ids, firmware, network = _Fields(by_key["id"], 3), _Fields(by_key["firmware"], 5), _Fields(by_key["network"], 3)
         spec_id, model_id, model_name = ids.text(), ids.text(), ids.text()
         version, protocol, engine, board, clock_hz = (
-            firmware.text(), firmware.number(), firmware.text(), firmware.text(), firmware.number(1_000_000, 10**9),
+            firmware.text(),
+            firmware.number(),
+            firmware.text(),
+            firmware.text(),
+            firmware.number(1_000_000, 10**9),
         )
         if protocol != PROTOCOL_VERSION:
-            raise HostError(f"the board speaks protocol {protocol}, this host {PROTOCOL_VERSION}; flash the firmware of this version")
+            raise HostError(
+                f"the board speaks protocol {protocol}, this host {PROTOCOL_VERSION}; flash the firmware of this "
+                f"version"
+            )
         sizes = network.number(1), network.number(1), network.number(1)
         if "labels" not in by_key:
             return Identity(spec_id, model_id, model_name, version, engine, board, clock_hz, *sizes)
@@ -189,7 +202,9 @@ class Identity:
         if len(labels) != sizes[1]:
             raise HostError(f"id%: {len(labels)} labels for {sizes[1]} scores; flash this project's firmware")
         numbers = [audio.number(1) for _ in range(6)]
-        return Identity(spec_id, model_id, model_name, version, engine, board, clock_hz, *sizes, labels, Audio(*numbers), detector)
+        return Identity(
+            spec_id, model_id, model_name, version, engine, board, clock_hz, *sizes, labels, Audio(*numbers), detector
+        )
 
 
 @dataclass(frozen=True)
@@ -254,7 +269,9 @@ class Features:
     def of(record: Record, slices: Sequence[Slice]) -> Features:
         fields = _Fields(record, 4)
         size, crc32 = fields.number(), int.from_bytes(fields.hex(8), "big")
-        if size != sum(len(part.features) for part in slices) or [part.index for part in slices] != list(range(len(slices))):
+        if size != sum(len(part.features) for part in slices) or [part.index for part in slices] != list(
+            range(len(slices))
+        ):
             raise fields.error("the slices before it do not add up to it")
         return Features(crc32, fields.number(), fields.number(), tuple(slices))
 
@@ -319,4 +336,16 @@ class Heard:
         fields = _Fields(record, 11)
         index, frame, *times = (fields.number() for _ in range(8))
         scores, word, lost = signed(fields.hex(2 * labels)), fields.number(-1, labels - 1), fields.number()
-        return Heard(index, frame, times[0], times[1], times[2], times[3], times[4], times[5], scores, None if word < 0 else word, lost)
+        return Heard(
+            index,
+            frame,
+            times[0],
+            times[1],
+            times[2],
+            times[3],
+            times[4],
+            times[5],
+            scores,
+            None if word < 0 else word,
+            lost,
+        )

@@ -45,7 +45,11 @@ class Timing:
 def compare(run: Path, port: str | None = None, profile_json: Path | None = None, runs: int = 1000) -> list[Timing]:
     """PyTorch (CPU, GPU) and tflite-runtime on this machine, then the board if a port or its profile is given."""
     model = load_model(run)
-    timings = _torch(run, runs) if run.is_dir() else [Timing("PyTorch", "cpu", (), "not available: needs a run folder with its checkpoint")]
+    timings = (
+        _torch(run, runs)
+        if run.is_dir()
+        else [Timing("PyTorch", "cpu", (), "not available: needs a run folder with its checkpoint")]
+    )
     timings.append(tflite_timing(model.graph, runs))
     if port is not None:
         timings.append(_board(port, run))
@@ -76,8 +80,15 @@ def _torch(run: Path, runs: int) -> list[Timing]:
     except subprocess.TimeoutExpired:
         return [Timing("PyTorch", "cpu", (), f"not available: no answer within {TORCH_TIMEOUT_S} s")]
     if done.returncode:
-        return [Timing("PyTorch", "cpu", (), f"not available: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")]
-    found = [Timing(item["engine"], item["device"], tuple(item["us"]), "warmed up, synchronised") for item in json.loads(done.stdout)]
+        return [
+            Timing(
+                "PyTorch", "cpu", (), f"not available: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+            )
+        ]
+    found = [
+        Timing(item["engine"], item["device"], tuple(item["us"]), "warmed up, synchronised")
+        for item in json.loads(done.stdout)
+    ]
     if all(timing.device != "gpu" for timing in found):
         found.append(Timing("PyTorch", "gpu", (), "not available: no GPU here"))
     return found
@@ -94,7 +105,9 @@ def tflite_timing(graph: Graph, runs: int) -> Timing:
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         return Timing("tflite-runtime", "cpu", (), f"not available: {' '.join(str(error).split())[:100]}")
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.zeros(graph.tensors[graph.input].shape, np.int8))
+    interpreter.set_tensor(
+        interpreter.get_input_details()[0]["index"], np.zeros(graph.tensors[graph.input].shape, np.int8)
+    )
     return Timing("tflite-runtime, CPU, int8, 1 thread", "cpu", measure(interpreter.invoke, runs), "warmed up")
 
 
@@ -114,7 +127,9 @@ def _from_profile(path: Path, model_id: str) -> Timing:
         timing = _board_timing(raw)
         measured = raw["identity"]["model_id"]
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-        raise HostError(f"{path}: no profile of this project ({error}); make it with `python -m host profile --json`") from None
+        raise HostError(
+            f"{path}: no profile of this project ({error}); make it with `python -m host profile --json`"
+        ) from None
     if measured != model_id:
         raise HostError(f"{path}: of model {measured}, this run is {model_id}; profile the board with this model on it")
     return timing
@@ -130,7 +145,9 @@ def _board_timing(raw: dict[str, Any]) -> Timing:
 def table(timings: Sequence[Timing]) -> Table:
     """Median times and how many times slower the board is than each."""
     board = next((timing.median_us for timing in timings if timing.device == "board"), None)
-    shown = Table(title=f"one inference ({platform.machine()}, {platform.system()})", box=box.SIMPLE_HEAD, title_justify="left")
+    shown = Table(
+        title=f"one inference ({platform.machine()}, {platform.system()})", box=box.SIMPLE_HEAD, title_justify="left"
+    )
     for heading in ("engine", "median\nus", "min\nus", "n", "board is\nslower by"):
         shown.add_column(heading, justify="left" if heading == "engine" else "right", no_wrap=heading != "engine")
     for t in timings:

@@ -7,19 +7,31 @@ from pathlib import Path
 
 from host.emulator.image.elf import SizedSymbol, load_elf, sized_symbols
 
-ENGINE, FRONT_END, SKETCH, OTHER = "engine", "front end", "protocol, detector, sketch", "start-up, board, C library, padding"
+ENGINE, FRONT_END, SKETCH, OTHER = (
+    "engine",
+    "front end",
+    "protocol, detector, sketch",
+    "start-up, board, C library, padding",
+)
 _SHARED = ("memcpy", "memmove", "memset")  # of the C library; the engine needs them, so it pays for them
-_BY_NAME = ((ENGINE, ("nn_", "model_aot", "engine_")), (FRONT_END, ("frontend_",)),
-            (SKETCH, ("protocol_", "reply_", "text_", "load_", "detector_", "commands_", "run_")))
-_BY_FILE = ((ENGINE, ("nn_", "model_aot", "engine_")), (FRONT_END, ("frontend",)),
-            (SKETCH, ("protocol", "detector", "commands", "main.cpp")))
+_BY_NAME = (
+    (ENGINE, ("nn_", "model_aot", "engine_")),
+    (FRONT_END, ("frontend_",)),
+    (SKETCH, ("protocol_", "reply_", "text_", "load_", "detector_", "commands_", "run_")),
+)
+_BY_FILE = (
+    (ENGINE, ("nn_", "model_aot", "engine_")),
+    (FRONT_END, ("frontend",)),
+    (SKETCH, ("protocol", "detector", "commands", "main.cpp")),
+)
 _FRONT_END_STATE = "_ZL9front_end"  # a static variable of main.cpp
 _SKETCH_GLOBALS = ("setup", "loop", "step", "step_samples", "model_input", "model_output")
 
 
 @dataclass(frozen=True)
 class PartSize:
-    """Bytes of a part: flash holds what the image stores (code run from RAM too), ram what has its address there, without stack."""
+    """Bytes of a part: flash holds what the image stores (code run from RAM too), ram what has its address there,
+    without stack."""
 
     part: str
     flash: int
@@ -31,14 +43,20 @@ def part_of(symbol: SizedSymbol) -> str:
 
     >>> part_of(SizedSymbol("arena", "model_aot.c", 0x20004000, 6920, False)), part_of(SizedSymbol("nn_pad", "", 0x100, 40, True))
     ('engine', 'engine')
-    """
+    """  # noqa: E501
     if symbol.name in _SHARED:
         return ENGINE
     if symbol.name == _FRONT_END_STATE:
         return FRONT_END
-    if symbol.name in _SKETCH_GLOBALS or (symbol.name.startswith("_Z") and not symbol.file):  # what is C++ here is the sketch
+    if symbol.name in _SKETCH_GLOBALS or (
+        symbol.name.startswith("_Z") and not symbol.file
+    ):  # what is C++ here is the sketch
         return SKETCH
-    found = [part for part, starts in (_BY_FILE if symbol.file else _BY_NAME) if (symbol.file or symbol.name).startswith(starts)]
+    found = [
+        part
+        for part, starts in (_BY_FILE if symbol.file else _BY_NAME)
+        if (symbol.file or symbol.name).startswith(starts)
+    ]
     return found[0] if found else OTHER
 
 
@@ -50,8 +68,14 @@ def part_sizes(elf: Path) -> list[PartSize]:
     data = elf.read_bytes()
     image = load_elf(elf, data)
     symbols = sized_symbols(data)
-    parts = [PartSize(part, sum(s.size for s in symbols if s.in_image and part_of(s) == part),
-                      sum(s.size for s in symbols if s.in_ram and part_of(s) == part)) for part in (ENGINE, FRONT_END, SKETCH)]
+    parts = [
+        PartSize(
+            part,
+            sum(s.size for s in symbols if s.in_image and part_of(s) == part),
+            sum(s.size for s in symbols if s.in_ram and part_of(s) == part),
+        )
+        for part in (ENGINE, FRONT_END, SKETCH)
+    ]
     flash = sum(len(segment) for _, segment in image.segments)
     ram = image.objects["bss_end"].address - image.objects["data_start"].address
     return [*parts, PartSize(OTHER, flash - sum(p.flash for p in parts), ram - sum(p.ram for p in parts))]

@@ -63,9 +63,13 @@ def read_input(path: Path, size: int) -> Int8:
         try:
             values = np.load(path, allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
-            raise HostError(f"{path}: no readable .npy ({str(error).splitlines()[0]}); save an int8 array with numpy.save") from None
+            raise HostError(
+                f"{path}: no readable .npy ({str(error).splitlines()[0]}); save an int8 array with numpy.save"
+            ) from None
         if not isinstance(values, np.ndarray) or values.dtype != np.int8:
-            raise HostError(f"{path}: must hold int8, got {getattr(values, 'dtype', type(values).__name__)}; quantize it first")
+            raise HostError(
+                f"{path}: must hold int8, got {getattr(values, 'dtype', type(values).__name__)}; quantize it first"
+            )
         data: Int8 = values.reshape(-1)
     else:
         data = np.frombuffer(path.read_bytes(), np.int8)
@@ -86,7 +90,7 @@ def infer(board: Board, path: Path, model: Model | None = None) -> Answer:
     else:
         if identity.audio is None:
             raise HostError(f"{path}: the model on the board has no front end; give its int8 input as .npy or .bin")
-        pcm = read_wav(path)[:identity.audio.clip_samples]
+        pcm = read_wav(path)[: identity.audio.clip_samples]
         board.load_pcm(pcm)
         found = board.features()
         values = np.frombuffer(found.data, np.int8)
@@ -104,7 +108,9 @@ def infer(board: Board, path: Path, model: Model | None = None) -> Answer:
 def compare_layers(model: Model, values: Int8, layers: list[LayerRun]) -> tuple[Comparison, ...]:
     """CRC of every layer's output on the host beside the board's."""
     if len(layers) != len(model.graph.layers):
-        raise HostError(f"the board traced {len(layers)} layers, {model.path} has {len(model.graph.layers)}; flash that model again")
+        raise HostError(
+            f"the board traced {len(layers)} layers, {model.path} has {len(model.graph.layers)}; flash that model again"
+        )
     tensors = reference.run(model.graph, values.reshape(model.graph.tensors[model.graph.input].shape))
     own = [zlib.crc32(tensors[layer.output].tobytes()) for layer in model.graph.layers]
     return tuple(Comparison(board, host) for board, host in zip(layers, own, strict=True))
@@ -120,7 +126,9 @@ def layer_table(answer: Answer, clock_hz: int) -> Table:
         seen = "not visible" if layer.crc32 is None else f"{layer.crc32:08x}"
         host = "" if pair is None else f"{pair.host_crc32:08x}"
         equal = "" if pair is None else {True: "yes", False: "NO", None: "not seen"}[pair.equal]
-        table.add_row(str(layer.index), layer.name, f"{layer.cycles:,}", f"{layer.cycles * 1e6 / clock_hz:.1f}", seen, host, equal)
+        table.add_row(
+            str(layer.index), layer.name, f"{layer.cycles:,}", f"{layer.cycles * 1e6 / clock_hz:.1f}", seen, host, equal
+        )
     return table
 
 
@@ -145,6 +153,9 @@ def first_difference(answer: Answer) -> str:
         return "the board's features differ from the host's"
     for pair in answer.comparisons:
         if pair.equal is False:
-            return (f"layer {pair.board.index} ({pair.board.name}) is the first that differs: CRC-32 {pair.board.crc32:08x} on the board, "
-                    f"{pair.host_crc32:08x} on the host")
+            return (
+                f"layer {pair.board.index} ({pair.board.name}) is the first that differs: CRC-32 "
+                f"{pair.board.crc32:08x} on the board, "
+                f"{pair.host_crc32:08x} on the host"
+            )
     return "no difference"

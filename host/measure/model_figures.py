@@ -1,4 +1,5 @@
-"""A run folder onto a virtual board: converted, built, its test clips run with every layer compared; sizes, cycles, modelled energy."""
+"""A run folder onto a virtual board: converted, built, its test clips run with every layer compared; sizes, cycles,
+modelled energy."""
 
 from __future__ import annotations
 
@@ -29,9 +30,11 @@ HOST_RUNS = 300
 
 
 def deploy(run: Path, inputs: int, progress: Callable[[int], None] | None = None) -> Json:
-    """RUN/firmware, RUN/build/emulator/firmware.elf, and all figures of the model on the board; `differences` counts unequal inferences.
+    """RUN/firmware, RUN/build/emulator/firmware.elf, and all figures of the model on the board; `differences` counts
+    unequal inferences.
 
-    An inference is different when a layer's CRC or a score is not the integer reference's. Raises HostError, BoardError, ConvertError.
+    An inference is different when a layer's CRC or a score is not the integer reference's. Raises HostError,
+    BoardError, ConvertError.
     """
     features = clip_features(run, inputs)
     write_all(render(load(run)), run / "firmware")
@@ -48,12 +51,25 @@ def deploy(run: Path, inputs: int, progress: Callable[[int], None] | None = None
     cycles, uncached = (_fewest(stages, board.identity.clock_hz) for stages in (found.stages, found.uncached))
     engine = next(part for part in part_sizes(elf) if part.part == ENGINE)
     host = tflite_timing(model.graph, HOST_RUNS)
-    return {"model_id": model.graph.model_id, "inputs": len(features), "layers": len(model.graph.layers), "differences": different,
-            "cycles": cycles["inference"], "cycles_uncached": uncached["inference"], "cycles_stream_hop": cycles.get("inference (stream)"),
-            "board_ms": 1000 * cycles["inference"] / board.identity.clock_hz, "energy_uj": modelled_energy_uj(cycles["inference"]),
-            "engine_flash_bytes": engine.flash, "engine_ram_bytes": engine.ram, "flash_bytes": found.memory.flash,
-            "ram_bytes": found.memory.static_ram + found.memory.stack_high_water, "arena_bytes": found.memory.arena,
-            "host_us": host.median_us, "host_engine": f"{host.engine}: {host.note}", **counts(model.graph)}
+    return {
+        "model_id": model.graph.model_id,
+        "inputs": len(features),
+        "layers": len(model.graph.layers),
+        "differences": different,
+        "cycles": cycles["inference"],
+        "cycles_uncached": uncached["inference"],
+        "cycles_stream_hop": cycles.get("inference (stream)"),
+        "board_ms": 1000 * cycles["inference"] / board.identity.clock_hz,
+        "energy_uj": modelled_energy_uj(cycles["inference"]),
+        "engine_flash_bytes": engine.flash,
+        "engine_ram_bytes": engine.ram,
+        "flash_bytes": found.memory.flash,
+        "ram_bytes": found.memory.static_ram + found.memory.stack_high_water,
+        "arena_bytes": found.memory.arena,
+        "host_us": host.median_us,
+        "host_engine": f"{host.engine}: {host.note}",
+        **counts(model.graph),
+    }
 
 
 def _fewest(stages: Sequence[Stage], clock_hz: int) -> dict[str, int]:
@@ -68,7 +84,9 @@ def clip_features(run: Path, count: int) -> Int8:
         with np.load(file, allow_pickle=False) as arrays:
             features: Int8 = arrays["features"]
     except (OSError, KeyError, ValueError) as error:
-        raise HostError(f"{file}: holds no test features ({type(error).__name__}); run `python -m trainer export {run}` again") from None
+        raise HostError(
+            f"{file}: holds no test features ({type(error).__name__}); run `python -m trainer export {run}` again"
+        ) from None
     return features[:count]
 
 
@@ -80,7 +98,8 @@ def same_on_board(board: Board, model: Model, values: Int8) -> bool:
 
 
 def counts(graph: Graph) -> Json:
-    """Parameters, multiply-adds and operations of the graph, and those that are left when products with a zero weight are not counted."""
+    """Parameters, multiply-adds and operations of the graph, and those that are left when products with a zero weight
+    are not counted."""
     size = model_size(graph)
     nonzero = macs = 0
     for layer in graph.layers:
@@ -97,13 +116,21 @@ def counts(graph: Graph) -> Json:
         used = int(np.count_nonzero(weights))
         nonzero += used + int(np.count_nonzero(layer.bias))
         macs += used * y.size // len(layer.bias)
-    return {"parameters": size.parameters, "macs": size.macs, "operations": size.operations, "nonzero": nonzero,
-            "operations_nonzero": size.operations - 2 * (size.macs - macs)}
+    return {
+        "parameters": size.parameters,
+        "macs": size.macs,
+        "operations": size.operations,
+        "nonzero": nonzero,
+        "operations_nonzero": size.operations - 2 * (size.macs - macs),
+    }
 
 
 def summary(found: Json) -> str:
     """One line of the figures."""
-    return (f"{found['inputs']} test clips, {found['differences']} differ from the host; {found['cycles']:,.0f} cycles an inference "
-            f"({found['board_ms']:.2f} ms, modelled), {found['energy_uj']:.1f} uJ (modelled energy); "
-            f"engine {found['engine_flash_bytes']:,} B of flash and {found['engine_ram_bytes']:,} B of RAM, "
-            f"whole image {found['flash_bytes']:,} B and {found['ram_bytes']:,} B")
+    return (
+        f"{found['inputs']} test clips, {found['differences']} differ from the host; {found['cycles']:,.0f} "
+        f"cycles an inference "
+        f"({found['board_ms']:.2f} ms, modelled), {found['energy_uj']:.1f} uJ (modelled energy); "
+        f"engine {found['engine_flash_bytes']:,} B of flash and {found['engine_ram_bytes']:,} B of RAM, "
+        f"whole image {found['flash_bytes']:,} B and {found['ram_bytes']:,} B"
+    )

@@ -49,7 +49,12 @@ class View:
             cycles = (self._last.pre_cycles, self._last.infer_cycles, self._last.post_cycles)
             us = [count * 1e6 / self.identity.clock_hz for count in cycles]
             how = " (modelled)" if self.modelled else ""
-            lines.append(Text(f"pre {us[0]:.0f} us, inference {us[1]:.0f} us, post {us[2]:.0f} us{how}; inference {self._last.index}"))
+            lines.append(
+                Text(
+                    f"pre {us[0]:.0f} us, inference {us[1]:.0f} us, post {us[2]:.0f} us{how}; inference "
+                    f"{self._last.index}"
+                )
+            )
             if self.lost:
                 lines.append(Text(f"{self.lost} samples of audio lost", style="red"))
         lines += [Text(word, style="bold") for word in self.words[-WORDS_SHOWN:]]

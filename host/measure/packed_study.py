@@ -1,4 +1,5 @@
-"""What few bits and zeros save on the board: the reference model with its weights cut, built and run at each width and sparsity.
+"""What few bits and zeros save on the board: the reference model with its weights cut, built and run at each width and
+sparsity.
 
 Costs only: cutting the weights of a finished network says nothing about accuracy, which docs/compression.md measures.
 """
@@ -35,7 +36,8 @@ RUNS, INPUTS = 3, 3
 
 @dataclass(frozen=True)
 class Point:
-    """Figures of one network: bytes of the engine with its model, cycles of a window and of a 40 ms hop, per layer form, bytes, cycles."""
+    """Figures of one network: bytes of the engine with its model, cycles of a window and of a 40 ms hop, per layer
+    form, bytes, cycles."""
 
     model_id: str
     bits: int
@@ -53,11 +55,16 @@ class Point:
 
 
 def cut(graph: Graph, bits: int, sparsity: float) -> Graph:
-    """The same TinyConv with `bits` bits of weights and hidden activations; of the dense layer the smallest share of weights is zero."""
+    """The same TinyConv with `bits` bits of weights and hidden activations; of the dense layer the smallest share of
+    weights is zero."""
     hidden = 1 << bits
 
     def stretched(quant: QuantParams, factor: float) -> QuantParams:
-        return replace(quant, scales=tuple(float(np.float32(scale * factor)) for scale in quant.scales)) if factor != 1 else quant
+        return (
+            replace(quant, scales=tuple(float(np.float32(scale * factor)) for scale in quant.scales))
+            if factor != 1
+            else quant
+        )
 
     def layer_of(layer: Layer) -> Layer:
         if isinstance(layer, Conv2D):
@@ -69,13 +76,18 @@ def cut(graph: Graph, bits: int, sparsity: float) -> Graph:
         return layer
 
     between = {layer.output for layer in graph.layers[:-2]}  # all that dense layer and softmax do not write
-    tensors = [replace(t, quant=replace(stretched(t.quant, 255 / (hidden - 1)), zero_points=(128 - hidden,))) if i in between else t
-               for i, t in enumerate(graph.tensors)]
+    tensors = [
+        replace(t, quant=replace(stretched(t.quant, 255 / (hidden - 1)), zero_points=(128 - hidden,)))
+        if i in between
+        else t
+        for i, t in enumerate(graph.tensors)
+    ]
     return replace(graph, tensors=tuple(tensors), layers=tuple(map(layer_of, graph.layers)))
 
 
 def _few(weights: Int8, bits: int) -> tuple[Int8, float]:
-    """(weights of so many bits, the step in old ones): of 40 steps the one of least squared error, as `trainer quantize` chooses them."""
+    """(weights of so many bits, the step in old ones): of 40 steps the one of least squared error, as `trainer
+    quantize` chooses them."""
     if bits == 8:
         return weights, 1.0
     top = (1 << (bits - 1)) - 1
@@ -90,14 +102,15 @@ def _few(weights: Int8, bits: int) -> tuple[Int8, float]:
 
 
 def _strongest(weights: Int8, sparsity: float) -> Int8:
-    order = np.argsort(np.abs(weights.astype(np.int64)).ravel(), kind="stable")[:round(sparsity * weights.size)]
+    order = np.argsort(np.abs(weights.astype(np.int64)).ravel(), kind="stable")[: round(sparsity * weights.size)]
     kept = weights.copy().ravel()
     kept[order] = 0
     return kept.reshape(weights.shape)
 
 
 def measure(graph: Graph, bits: int, sparsity: float, folder: Path) -> Point:
-    """Build the network's image, run it on a virtual board, and compare every layer with the reference; HostError where one differs."""
+    """Build the network's image, run it on a virtual board, and compare every layer with the reference; HostError where
+    one differs."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "model.tflite"
     file.write_bytes(write_tflite(graph))
@@ -107,19 +120,37 @@ def measure(graph: Graph, bits: int, sparsity: float, folder: Path) -> Point:
     rng = np.random.default_rng(1)
     with connect(str(elf)) as board:
         for _ in range(INPUTS):
-            if not same_on_board(board, model, rng.integers(-128, 128, graph.tensors[graph.input].shape).astype(np.int8)):
+            if not same_on_board(
+                board, model, rng.integers(-128, 128, graph.tensors[graph.input].shape).astype(np.int8)
+            ):
                 raise HostError(f"{folder.name}: a layer on the board differs from the reference")
         found = profile(board, RUNS)
         clock_mhz = board.identity.clock_hz / 1e6
-    window, uncached, hop = (round(stage.min_us * clock_mhz) for stage in (
-        found.stage("inference"), next(s for s in found.uncached if s.name == "inference"), found.stage("inference (stream)")))
+    window, uncached, hop = (
+        round(stage.min_us * clock_mhz)
+        for stage in (
+            found.stage("inference"),
+            next(s for s in found.uncached if s.name == "inference"),
+            found.stage("inference (stream)"),
+        )
+    )
     kept = [stored(kernel) for kernel in engine_kernels(graph) if kernel]
     engine = next(part for part in part_sizes(elf) if part.part == ENGINE)
     return Point(
-        model_id=graph.model_id, bits=bits, sparsity=sparsity, forms=[form for form, _ in kept], constants=[size for _, size in kept],
-        engine_flash=engine.flash, engine_ram=engine.ram, image_flash=found.memory.flash, window_cycles=window,
-        window_cycles_uncached=uncached, hop_cycles=hop, layer_cycles=[layer.cycles for layer in found.layers],
-        int4_tflite=len(write_tflite(graph, int4=True)))
+        model_id=graph.model_id,
+        bits=bits,
+        sparsity=sparsity,
+        forms=[form for form, _ in kept],
+        constants=[size for _, size in kept],
+        engine_flash=engine.flash,
+        engine_ram=engine.ram,
+        image_flash=found.memory.flash,
+        window_cycles=window,
+        window_cycles_uncached=uncached,
+        hop_cycles=hop,
+        layer_cycles=[layer.cycles for layer in found.layers],
+        int4_tflite=len(write_tflite(graph, int4=True)),
+    )
 
 
 def plan() -> list[tuple[int, float]]:
@@ -144,10 +175,16 @@ def points(out: Path, tell: Callable[[str], None] = lambda _: None) -> Iterator[
 
 def markdown(found: list[Point]) -> str:
     """The table of docs/packed.md."""
-    lines = ["| bits | zeros in the dense layer | convolution, dense stored as | their constants, B | engine with model: flash, B | RAM, B "
-             "| window, cycles | uncached | 40 ms hop | dense layer alone | int4 .tflite, B |", "|" + "---|" * 11]
+    lines = [
+        "| bits | zeros in the dense layer | convolution, dense stored as | their constants, B | engine with "
+        "model: flash, B | RAM, B "
+        "| window, cycles | uncached | 40 ms hop | dense layer alone | int4 .tflite, B |",
+        "|" + "---|" * 11,
+    ]
     for p in found:
-        lines.append(f"| {p.bits} | {p.sparsity:.0%} | {', '.join(p.forms[:2])} | {p.constants[0]:,} + {p.constants[1]:,} "
-                     f"| {p.engine_flash:,} | {p.engine_ram:,} | {p.window_cycles:,} | {p.window_cycles_uncached:,} "
-                     f"| {p.hop_cycles:,} | {p.layer_cycles[-2]:,} | {p.int4_tflite:,} |")
+        lines.append(
+            f"| {p.bits} | {p.sparsity:.0%} | {', '.join(p.forms[:2])} | {p.constants[0]:,} + {p.constants[1]:,} "
+            f"| {p.engine_flash:,} | {p.engine_ram:,} | {p.window_cycles:,} | {p.window_cycles_uncached:,} "
+            f"| {p.hop_cycles:,} | {p.layer_cycles[-2]:,} | {p.int4_tflite:,} |"
+        )
     return "\n".join(lines) + "\n"

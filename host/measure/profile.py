@@ -45,12 +45,15 @@ class Stage:
         """
         us = [count * 1e6 / clock_hz for count in cycles]
         mean_cycles = sum(cycles) / len(cycles)
-        return Stage(name, work, len(us), min(us), max(us), sum(us) / len(us), min(ms), max(ms), sum(ms) / len(ms), mean_cycles)
+        return Stage(
+            name, work, len(us), min(us), max(us), sum(us) / len(us), min(ms), max(ms), sum(ms) / len(ms), mean_cycles
+        )
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What a board said about its own speed and size. modelled: the cycles come from the virtual board's cycle model."""
+    """What a board said about its own speed and size. modelled: the cycles come from the virtual board's cycle
+    model."""
 
     port: str
     identity: Identity
@@ -74,11 +77,13 @@ def made_up_audio(samples: int) -> Pcm:
     return np.asarray(6000 * np.sin(2 * np.pi * (300 + 900 * t) * t) + rng.normal(0, 600, samples)).astype(np.int16)
 
 
-def profile(board: Board, runs: int = 1000, pcm: Pcm | None = None, progress: Callable[[Run], None] | None = None) -> Profile:
+def profile(
+    board: Board, runs: int = 1000, pcm: Pcm | None = None, progress: Callable[[Run], None] | None = None
+) -> Profile:
     """Stage times over `runs` runs (and fewer with the cache off), layers of one traced inference, memory use."""
     audio = board.identity.audio
     if audio is not None:
-        board.load_pcm(made_up_audio(audio.clip_samples) if pcm is None else pcm[:audio.clip_samples])
+        board.load_pcm(made_up_audio(audio.clip_samples) if pcm is None else pcm[: audio.clip_samples])
     else:
         board.load_input(bytes(board.identity.input_bytes))
     stages = _stages(board, runs, progress)
@@ -98,33 +103,72 @@ def _stages(board: Board, runs: int, progress: Callable[[Run], None] | None) -> 
     stages = []
     if identity.audio is not None:
         windows = board.windows(min(runs, WINDOW_RUNS))
-        stages.append(Stage.of("pre (window)", f"{windows[0].slices} slices", [w.cycles for w in windows], [w.ms for w in windows], clock))
+        stages.append(
+            Stage.of(
+                "pre (window)",
+                f"{windows[0].slices} slices",
+                [w.cycles for w in windows],
+                [w.ms for w in windows],
+                clock,
+            )
+        )
     found = board.runs(runs, progress)
     hop = found[0].slices
     if hop:
-        stages.append(Stage.of("pre (slice)", "1 slice", [r.slice_cycles for r in found], [r.slice_ms for r in found], clock))
-        stages.append(Stage.of("pre", f"{hop} slices, one hop", [r.pre_cycles for r in found], [r.pre_ms for r in found], clock))
-    stages.append(Stage.of("inference", identity.model_name, [r.infer_cycles for r in found], [r.infer_ms for r in found], clock))
+        stages.append(
+            Stage.of("pre (slice)", "1 slice", [r.slice_cycles for r in found], [r.slice_ms for r in found], clock)
+        )
+        stages.append(
+            Stage.of("pre", f"{hop} slices, one hop", [r.pre_cycles for r in found], [r.pre_ms for r in found], clock)
+        )
+    stages.append(
+        Stage.of("inference", identity.model_name, [r.infer_cycles for r in found], [r.infer_ms for r in found], clock)
+    )
     hops = [(r.stream_cycles, r.stream_ms) for r in found if r.stream_cycles is not None and r.stream_ms is not None]
     if hops:
-        stages.append(Stage.of("inference (stream)", "the same, one hop", [cycles for cycles, _ in hops], [ms for _, ms in hops], clock))
+        stages.append(
+            Stage.of(
+                "inference (stream)", "the same, one hop", [cycles for cycles, _ in hops], [ms for _, ms in hops], clock
+            )
+        )
     if hop:
-        stages.append(Stage.of("post", "average, decide, LED", [r.post_cycles for r in found], [r.post_ms for r in found], clock))
+        stages.append(
+            Stage.of("post", "average, decide, LED", [r.post_cycles for r in found], [r.post_ms for r in found], clock)
+        )
     return tuple(stages)
 
 
 def stage_table(result: Profile) -> Table:
     """One row per stage; fits in 80 columns."""
     how = "modelled: virtual board" if result.modelled else "measured"
-    table = Table(title=f"{result.identity.board}, engine {result.identity.engine}, {result.identity.clock_hz / 1e6:g} MHz ({how})",
-                  box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=f"{result.identity.board}, engine {result.identity.engine}, {result.identity.clock_hz / 1e6:g} MHz "
+        f"({how})",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for heading in ("stage", "n", "min\nus", "max\nus", "mean\nus", "min\nms", "max\nms", "mean\nms", "uncached\nus"):
         table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
     for s, without in zip(result.stages, result.uncached, strict=True):
-        table.add_row(s.name, str(s.n), _us(s.min_us), _us(s.max_us), _us(s.mean_us), str(s.min_ms), str(s.max_ms),
-                      f"{s.mean_ms:.2f}", _us(without.mean_us))
+        table.add_row(
+            s.name,
+            str(s.n),
+            _us(s.min_us),
+            _us(s.max_us),
+            _us(s.mean_us),
+            str(s.min_ms),
+            str(s.max_ms),
+            f"{s.mean_ms:.2f}",
+            _us(without.mean_us),
+        )
     works = "; ".join(f"{stage.name}: {stage.work}" for stage in result.stages)
-    table.caption = f"us by the cycle counter, ms by millis(). Uncached: mean, instruction cache off, n = {result.uncached[-1].n}. {works}."
+    table.caption = (
+        f"us by the cycle counter, ms by millis(). Uncached: mean, instruction cache off, n = "
+        f"{result.uncached[-1].n}. {works}."
+    )
     return table
 
 
@@ -134,22 +178,38 @@ def _us(value: float) -> str:
 
 def layer_table(result: Profile, points: dict[int, Point] | None = None) -> Table:
     """Cycles per layer of one traced inference; with points, where each stands under the board's roofline."""
-    table = Table(title=f"layers of {result.identity.model_name}", box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left",
-                  padding=0 if points else (0, 1))
-    for heading in ("#", "layer", "cycles", "us", "CRC-32", *(("oper-\nations", "bytes", "op/B", "MOP/s", "of\nroof") if points else ())):
+    table = Table(
+        title=f"layers of {result.identity.model_name}",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        padding=0 if points else (0, 1),
+    )
+    for heading in (
+        "#",
+        "layer",
+        "cycles",
+        "us",
+        "CRC-32",
+        *(("oper-\nations", "bytes", "op/B", "MOP/s", "of\nroof") if points else ()),
+    ):
         table.add_column(heading, justify="left" if heading == "layer" else "right", no_wrap=True)
     for layer in result.layers:
         crc = "not visible" if layer.crc32 is None else f"{layer.crc32:08x}"
         under = _under_roof((points or {}).get(layer.index))
         name = short(layer.name)[:13] if points else layer.name
-        table.add_row(str(layer.index), name, f"{layer.cycles:,}", _us(layer.cycles * 1e6 / result.identity.clock_hz), crc, *under)
+        table.add_row(
+            str(layer.index), name, f"{layer.cycles:,}", _us(layer.cycles * 1e6 / result.identity.clock_hz), crc, *under
+        )
     if points:
         every = whole(list(points.values()))
         table.add_section()
         table.add_row("", "all", f"{every.cycles:,}", _us(every.cycles * 1e6 / every.clock_hz), "", *_under_roof(every))
-        table.caption = (f"Roof: the lower of {COMPUTE[0].per_cycle * every.clock_hz / 1e6:.0f} MOP/s ({COMPUTE[0].name}) and "
-                         f"{SRAM.per_cycle * every.clock_hz / 1e6:.0f} MB/s ({SRAM.name}); all operations at the roof take "
-                         f"{every.operations / every.roof_mops:,.0f} us: {every.bound} bound.")
+        table.caption = (
+            f"Roof: the lower of {COMPUTE[0].per_cycle * every.clock_hz / 1e6:.0f} MOP/s ({COMPUTE[0].name}) and "
+            f"{SRAM.per_cycle * every.clock_hz / 1e6:.0f} MB/s ({SRAM.name}); all operations at the roof take "
+            f"{every.operations / every.roof_mops:,.0f} us: {every.bound} bound."
+        )
     return table
 
 
@@ -169,5 +229,8 @@ def show(result: Profile, console: Console, layers: bool, points: dict[int, Poin
 
 
 def memory_line(memory: Memory) -> str:
-    return (f"flash {memory.flash:,} B, static RAM {memory.static_ram:,} B (activations and scratch {memory.arena:,} B of it), "
-            f"deepest stack {memory.stack_high_water:,} B")
+    return (
+        f"flash {memory.flash:,} B, static RAM {memory.static_ram:,} B (activations and scratch "
+        f"{memory.arena:,} B of it), "
+        f"deepest stack {memory.stack_high_water:,} B"
+    )

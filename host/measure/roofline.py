@@ -29,7 +29,9 @@ COMPUTE = (
     Ceiling("SMLAD: 2 MAC a cycle", 4, "Cortex-M4 Technical Reference Manual (DDI 0439), 3.3.1: SMLAD, 1 cycle"),
     Ceiling("MLA: 1 MAC a cycle", 2, "Cortex-M4 Technical Reference Manual (DDI 0439), 3.3.1: MLA, 1 cycle"),
 )
-SRAM = Ceiling("SRAM: 4 bytes a cycle", 4, "nRF52840 Product Specification, memory: 32-bit AHB to the RAM, at the core's 64 MHz")
+SRAM = Ceiling(
+    "SRAM: 4 bytes a cycle", 4, "nRF52840 Product Specification, memory: 32-bit AHB to the RAM, at the core's 64 MHz"
+)
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,17 @@ class Point:
         return "memory" if self.intensity * SRAM.per_cycle < COMPUTE[0].per_cycle else "compute"
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "operations": self.operations, "bytes": self.bytes, "cycles": self.cycles, "intensity": self.intensity,
-                "mops": self.mops, "roof_mops": self.roof_mops, "share_of_roof": self.share_of_roof, "bound": self.bound}
+        return {
+            "name": self.name,
+            "operations": self.operations,
+            "bytes": self.bytes,
+            "cycles": self.cycles,
+            "intensity": self.intensity,
+            "mops": self.mops,
+            "roof_mops": self.roof_mops,
+            "share_of_roof": self.share_of_roof,
+            "bound": self.bound,
+        }
 
 
 def roof_mops(intensity: float, clock_hz: int) -> float:
@@ -83,7 +94,9 @@ def roof_mops(intensity: float, clock_hz: int) -> float:
 def points(graph: Graph, runs: Sequence[LayerRun], clock_hz: int) -> dict[int, Point]:
     """Index of a layer on the board -> its point; layers without operations (RESHAPE, PAD, SOFTMAX) have none."""
     if len(runs) != len(graph.layers):
-        raise HostError(f"the board traced {len(runs)} layers, the model has {len(graph.layers)}; flash that model again")
+        raise HostError(
+            f"the board traced {len(runs)} layers, the model has {len(graph.layers)}; flash that model again"
+        )
     found = {}
     for run, layer, size in zip(runs, graph.layers, model_size(graph).layers, strict=True):
         if size.operations and run.cycles:
@@ -94,11 +107,18 @@ def points(graph: Graph, runs: Sequence[LayerRun], clock_hz: int) -> dict[int, P
 
 def whole(found: Sequence[Point]) -> Point:
     """All layers, one after the other, as one point."""
-    return Point("all", sum(p.operations for p in found), sum(p.bytes for p in found), sum(p.cycles for p in found), found[0].clock_hz)
+    return Point(
+        "all",
+        sum(p.operations for p in found),
+        sum(p.bytes for p in found),
+        sum(p.cycles for p in found),
+        found[0].clock_hz,
+    )
 
 
 def plot(found: dict[int, Point], title: str, file: Path) -> None:
-    """A PNG on log axes: roof, lower ceiling, a numbered mark per layer (those that coincide share mark and label) and their names."""
+    """A PNG on log axes: roof, lower ceiling, a numbered mark per layer (those that coincide share mark and label) and
+    their names."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -111,20 +131,43 @@ def plot(found: dict[int, Point], title: str, file: Path) -> None:
     right = max(8.0, *(p.intensity * 3 for p in found.values()))
     clock = next(iter(found.values())).clock_hz
     bottom = min(roof_mops(left, clock), *(p.mops for p in found.values())) / 2
-    axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(bottom, 2 * COMPUTE[0].per_cycle * clock / 1e6), title=title,
-             xlabel="operations per byte (weights, input and output once)", ylabel="MOP/s")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlim=(left, right),
+        ylim=(bottom, 2 * COMPUTE[0].per_cycle * clock / 1e6),
+        title=title,
+        xlabel="operations per byte (weights, input and output once)",
+        ylabel="MOP/s",
+    )
     _plain_ticks(axes)
     for color, group in enumerate(groups(found)):
         for index in group:
             point = found[index]
-            axes.plot(point.intensity, point.mops, "o", color=f"C{color % 10}",
-                      label=f"{index}  {short(point.name)}: {point.mops:.0f} MOP/s, {100 * point.share_of_roof:.0f} %")
+            axes.plot(
+                point.intensity,
+                point.mops,
+                "o",
+                color=f"C{color % 10}",
+                label=f"{index}  {short(point.name)}: {point.mops:.0f} MOP/s, {100 * point.share_of_roof:.0f} %",
+            )
         first = found[group[0]]
         close_above = any(1.01 < other.mops / first.mops < 1.2 for other in found.values())
-        axes.annotate(", ".join(map(str, group)), (first.intensity, first.mops), (7, -10 if close_above else -3),
-                      textcoords="offset points", fontsize=9)
-    figure.legend(*_in_order(axes), loc="outside right upper", fontsize=8, title="layer, speed, share of its roof", title_fontsize=8,
-                  frameon=False)
+        axes.annotate(
+            ", ".join(map(str, group)),
+            (first.intensity, first.mops),
+            (7, -10 if close_above else -3),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    figure.legend(
+        *_in_order(axes),
+        loc="outside right upper",
+        fontsize=8,
+        title="layer, speed, share of its roof",
+        title_fontsize=8,
+        frameon=False,
+    )
     _draw_roof(axes, (left, right), clock, list(found.values()), canvas)
     picture = io.BytesIO()
     canvas.print_png(picture, metadata={"Software": None})
@@ -151,20 +194,41 @@ def _draw_roof(axes: Any, x_range: tuple[float, float], clock_hz: int, found: li
     left, right = x_range
     ridge = COMPUTE[0].per_cycle / SRAM.per_cycle
     axes.plot([left, ridge, right], [roof_mops(x, clock_hz) for x in (left, ridge, right)], color="black", linewidth=2)
-    axes.plot([COMPUTE[1].per_cycle / SRAM.per_cycle, right], [COMPUTE[1].per_cycle * clock_hz / 1e6] * 2, color="grey", linestyle="--")
+    axes.plot(
+        [COMPUTE[1].per_cycle / SRAM.per_cycle, right],
+        [COMPUTE[1].per_cycle * clock_hz / 1e6] * 2,
+        color="grey",
+        linestyle="--",
+    )
     for ceiling in COMPUTE:
         mops = ceiling.per_cycle * clock_hz / 1e6
         near = [p.intensity for p in found if 0.8 < p.mops / mops < 1.4]
         at_left = not near or min(near) > (ridge * right) ** 0.5  # the text keeps out of the marks' way
-        axes.annotate(f"{ceiling.name}, {mops:.0f} MOP/s", (ridge if at_left else right, mops), (8 if at_left else -6, 4),
-                      textcoords="offset points", ha="left" if at_left else "right", fontsize=8)
+        axes.annotate(
+            f"{ceiling.name}, {mops:.0f} MOP/s",
+            (ridge if at_left else right, mops),
+            (8 if at_left else -6, 4),
+            textcoords="offset points",
+            ha="left" if at_left else "right",
+            fontsize=8,
+        )
     canvas.draw()  # settles the layout, and with it the slope on paper
     middle = (left * ridge) ** 0.5
-    (x0, y0), (x1, y1) = axes.transData.transform([(left, roof_mops(left, clock_hz)), (ridge, roof_mops(ridge, clock_hz))])
+    (x0, y0), (x1, y1) = axes.transData.transform(
+        [(left, roof_mops(left, clock_hz)), (ridge, roof_mops(ridge, clock_hz))]
+    )
     angle = math.atan2(y1 - y0, x1 - x0)
-    axes.annotate(f"SRAM, {SRAM.per_cycle * clock_hz / 1e6:.0f} MB/s", (middle, roof_mops(middle, clock_hz)),
-                  (-12 * math.sin(angle), 12 * math.cos(angle)), textcoords="offset points", ha="center", va="center",
-                  rotation=math.degrees(angle), rotation_mode="anchor", fontsize=8)
+    axes.annotate(
+        f"SRAM, {SRAM.per_cycle * clock_hz / 1e6:.0f} MB/s",
+        (middle, roof_mops(middle, clock_hz)),
+        (-12 * math.sin(angle), 12 * math.cos(angle)),
+        textcoords="offset points",
+        ha="center",
+        va="center",
+        rotation=math.degrees(angle),
+        rotation_mode="anchor",
+        fontsize=8,
+    )
 
 
 def short(name: str) -> str:

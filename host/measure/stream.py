@@ -36,7 +36,9 @@ class Streamed:
         return pairs + abs(len(self.heard) - len(self.host)) if self.host else 0
 
 
-def stream(board: Board, pcm: Pcm, model: Model | None = None, progress: Callable[[Heard], None] | None = None) -> Streamed:
+def stream(
+    board: Board, pcm: Pcm, model: Model | None = None, progress: Callable[[Heard], None] | None = None
+) -> Streamed:
     """Plays audio into the board from a fresh state."""
     found = []
     for heard in board.stream(pcm):
@@ -60,5 +62,10 @@ def summary(result: Streamed) -> str:
 
 
 def to_json(result: Streamed) -> dict[str, Any]:
-    return {"labels": result.labels, "words": result.words, "heard": [asdict(item) for item in result.heard],
-            "compared": bool(result.host), "different": result.different}
+    return {
+        "labels": result.labels,
+        "words": result.words,
+        "heard": [asdict(item) for item in result.heard],
+        "compared": bool(result.host),
+        "different": result.different,
+    }

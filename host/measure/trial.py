@@ -28,7 +28,8 @@ _QUIET_FOLDERS = ("_silence_", "_background_noise_", SILENCE)
 
 @dataclass(frozen=True)
 class Attempt:
-    """One recording heard once. score is the best mean score (0..1) the heard word, or the best of all words, reached."""
+    """One recording heard once. score is the best mean score (0..1) the heard word, or the best of all words,
+    reached."""
 
     file: Path
     expected: str
@@ -64,7 +65,9 @@ def recordings(paths: Sequence[Path]) -> list[tuple[Path, Pcm]]:
     """Files as they are, folders by the recordings in them, all read and checked; HostError where there are none."""
     found: list[Path] = []
     for path in paths:
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        inside = (
+            sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        )
         if not inside:
             raise HostError(f"{path}: no WAV or FLAC recordings in this folder")
         found += inside
@@ -73,9 +76,15 @@ def recordings(paths: Sequence[Path]) -> list[tuple[Path, Pcm]]:
     return [(file, read_wav(file)) for file in found]
 
 
-def trial(board: Board, files: Sequence[tuple[Path, Pcm]], model: Model, times: int = 1,
-          progress: Callable[[Attempt], None] | None = None) -> list[Attempt]:
-    """Every recording `times` times, each from a fresh state, silence after it; scores and decisions compared with the host's."""
+def trial(
+    board: Board,
+    files: Sequence[tuple[Path, Pcm]],
+    model: Model,
+    times: int = 1,
+    progress: Callable[[Attempt], None] | None = None,
+) -> list[Attempt]:
+    """Every recording `times` times, each from a fresh state, silence after it; scores and decisions compared with the
+    host's."""
     require_same(board.identity, model)
     attempts = []
     for file, pcm in (item for item in files for _ in range(times)):
@@ -86,9 +95,15 @@ def trial(board: Board, files: Sequence[tuple[Path, Pcm]], model: Model, times: 
     return attempts
 
 
-def trial_by_microphone(board: Board, files: Sequence[tuple[Path, Pcm]], model: Model, gap_samples: int,
-                        progress: Callable[[Heard], None] | None = None) -> list[Attempt]:
-    """The recordings as the microphone of a virtual board plays them: one continuous sound, `gap_samples` of silence round each."""
+def trial_by_microphone(
+    board: Board,
+    files: Sequence[tuple[Path, Pcm]],
+    model: Model,
+    gap_samples: int,
+    progress: Callable[[Heard], None] | None = None,
+) -> list[Attempt]:
+    """The recordings as the microphone of a virtual board plays them: one continuous sound, `gap_samples` of silence
+    round each."""
     require_same(board.identity, model)
     step = model.spec.features.step_samples if model.spec else 1
     gap = np.zeros(gap_samples, np.int16)
@@ -101,12 +116,17 @@ def trial_by_microphone(board: Board, files: Sequence[tuple[Path, Pcm]], model: 
             progress(item)
     lost = heard[-1].lost if heard else 0
     if lost or len(heard) != len(expected):
-        raise HostError(f"{board.port}: {lost} samples of audio were lost, {len(heard)} of {len(expected)} inferences came; run again")
+        raise HostError(
+            f"{board.port}: {lost} samples of audio were lost, {len(heard)} of {len(expected)} inferences came; "
+            f"run again"
+        )
     attempts, start = [], gap_samples
     for file, clip in files:
         end = start + len(clip) + gap_samples
         inside = [i for i, item in enumerate(heard) if start <= item.frame * step < end]
-        part = Streamed(model.spec.labels if model.spec else (), tuple(heard[i] for i in inside), tuple(expected[i] for i in inside))
+        part = Streamed(
+            model.spec.labels if model.spec else (), tuple(heard[i] for i in inside), tuple(expected[i] for i in inside)
+        )
         attempts.append(_judge(file, part, board))
         start = end
     return attempts
@@ -121,8 +141,14 @@ def _judge(file: Path, streamed: Streamed, board: Board) -> Attempt:
     ends = np.cumsum(np.concatenate([np.zeros((average, scores.shape[1]), np.int64), scores]), axis=0)
     means = (ends[average:] - ends[:-average]) / (255 * average)
     of_words = means[:, words[:1]] if words else means[:, 2:]
-    return Attempt(file, expected_label(file, streamed.labels), heard, float(of_words.max()) if of_words.size else 0.0,
-                   len(streamed.heard), streamed.different)
+    return Attempt(
+        file,
+        expected_label(file, streamed.labels),
+        heard,
+        float(of_words.max()) if of_words.size else 0.0,
+        len(streamed.heard),
+        streamed.different,
+    )
 
 
 def trial_table(attempts: Sequence[Attempt]) -> Table:
@@ -131,8 +157,14 @@ def trial_table(attempts: Sequence[Attempt]) -> Table:
     for heading in ("recording", "expected", "heard", "score", "right", "same as host"):
         table.add_column(heading, justify="right" if heading == "score" else "left")
     for a in attempts:
-        table.add_row("/".join(a.file.parts[-2:]), a.expected, a.heard, f"{a.score:.2f}", "yes" if a.right else "NO",
-                      "yes" if a.different == 0 else f"NO ({a.different} of {a.inferences})")
+        table.add_row(
+            "/".join(a.file.parts[-2:]),
+            a.expected,
+            a.heard,
+            f"{a.score:.2f}",
+            "yes" if a.right else "NO",
+            "yes" if a.different == 0 else f"NO ({a.different} of {a.inferences})",
+        )
     return table
 
 
@@ -150,11 +182,28 @@ def summary(attempts: Sequence[Attempt], smoke_test: bool = False) -> str:
     right, different = sum(a.right for a in attempts), sum(a.different for a in attempts)
     total = sum(a.inferences for a in attempts)
     what = "smoke test on synthetic speech: " if smoke_test else ""
-    return (f"{what}{right} of {len(attempts)} right ({', '.join(per_class)}); "
-            f"{different} of {total} inferences differ from the host's in score or decision")
+    return (
+        f"{what}{right} of {len(attempts)} right ({', '.join(per_class)}); "
+        f"{different} of {total} inferences differ from the host's in score or decision"
+    )
 
 
 def to_json(attempts: Sequence[Attempt]) -> dict[str, Any]:
-    rows = [{"file": "/".join(a.file.parts[-2:]), "expected": a.expected, "heard": a.heard, "score": round(a.score, 4), "right": a.right,
-             "inferences": a.inferences, "different": a.different} for a in attempts]
-    return {"attempts": rows, "right": sum(a.right for a in attempts), "n": len(attempts), "different": sum(a.different for a in attempts)}
+    rows = [
+        {
+            "file": "/".join(a.file.parts[-2:]),
+            "expected": a.expected,
+            "heard": a.heard,
+            "score": round(a.score, 4),
+            "right": a.right,
+            "inferences": a.inferences,
+            "different": a.different,
+        }
+        for a in attempts
+    ]
+    return {
+        "attempts": rows,
+        "right": sum(a.right for a in attempts),
+        "n": len(attempts),
+        "different": sum(a.different for a in attempts),
+    }

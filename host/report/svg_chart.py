@@ -14,7 +14,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of a chart; `tip` is what hovering shows, shape is circle, square or triangle; spread: a bar from least to most."""
+    """A point of a chart; `tip` is what hovering shows, shape is circle, square or triangle; spread: a bar from least
+    to most."""
 
     x: float
     y: float
@@ -25,7 +26,8 @@ class Dot:
 
 @dataclass(frozen=True)
 class Series:
-    """Dots of one colour; joined by a line in their order if `line`; cliff: the index of the dot before the largest drop."""
+    """Dots of one colour; joined by a line in their order if `line`; cliff: the index of the dot before the largest
+    drop."""
 
     name: str
     colour: str
@@ -46,7 +48,9 @@ class Scale:
     log: bool = False
 
     def at(self, value: float) -> float:
-        low, high, v = (math.log10(x) for x in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        low, high, v = (
+            (math.log10(x) for x in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        )
         return self.start + (self.end - self.start) * (v - low) / (high - low)
 
     def ticks(self) -> list[float]:
@@ -71,8 +75,16 @@ def _round(value: float) -> float:
     return int(found) if found == int(found) else found
 
 
-def chart(series: Sequence[Series], x_label: str, y_label: str, log_x: bool = False, floor: float | None = None,
-          level: tuple[str, float] | None = None, front: Sequence[tuple[float, float]] = (), identity: str = "") -> str:
+def chart(
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    floor: float | None = None,
+    level: tuple[str, float] | None = None,
+    front: Sequence[tuple[float, float]] = (),
+    identity: str = "",
+) -> str:
     """An <svg> with its legend. Dots under `floor` lie on it, hollow; `level` is a dashed line; `front` a staircase."""
     xs = [d.x for s in series for d in s.dots]
     ys = [v for s in series for d in s.dots for v in (d.y, *(d.spread or ()))] + ([level[1]] if level else [])
@@ -89,7 +101,10 @@ def chart(series: Sequence[Series], x_label: str, y_label: str, log_x: bool = Fa
         parts.append(_front(front, x, y))
     parts += [_line(s, x, y, bottom) for s in series if s.line]
     parts += [_dot(d, s.colour, x, y, bottom) for s in series for d in s.dots]
-    drawn = f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' width={WIDTH} role=img id='{html.escape(identity)}'>{''.join(parts)}</svg>"
+    drawn = (
+        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' width={WIDTH} role=img "
+        f"id='{html.escape(identity)}'>{''.join(parts)}</svg>"
+    )
     return f"<figure>{drawn}{_legend(series, level[0] if level else '')}</figure>\n"
 
 
@@ -104,14 +119,22 @@ def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
 def _axes(x: Scale, y: Scale, x_label: str, y_label: str) -> str:
     parts = [f"<path d='M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}' class=axis />"]
     for value in x.ticks():
-        parts.append(f"<path d='M{x.at(value):.1f} {HEIGHT - BOTTOM}v4' class=axis /><text x={x.at(value):.1f} y={HEIGHT - BOTTOM + 17} "
-                     f"text-anchor=middle>{_short(value)}</text>")
+        parts.append(
+            f"<path d='M{x.at(value):.1f} {HEIGHT - BOTTOM}v4' class=axis /><text x={x.at(value):.1f} "
+            f"y={HEIGHT - BOTTOM + 17} "
+            f"text-anchor=middle>{_short(value)}</text>"
+        )
     for value in y.ticks():
-        parts.append(f"<path d='M{LEFT} {y.at(value):.1f}H{WIDTH - RIGHT}' class=grid /><text x={LEFT - 6} y={y.at(value) + 4:.1f} "
-                     f"text-anchor=end>{_short(value)}</text>")
-    parts.append(f"<text x={(LEFT + WIDTH - RIGHT) / 2} y={HEIGHT - 8} text-anchor=middle>{html.escape(x_label)}</text>"
-                 f"<text transform='translate(13 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)' text-anchor=middle>"
-                 f"{html.escape(y_label)}</text>")
+        parts.append(
+            f"<path d='M{LEFT} {y.at(value):.1f}H{WIDTH - RIGHT}' class=grid /><text x={LEFT - 6} "
+            f"y={y.at(value) + 4:.1f} "
+            f"text-anchor=end>{_short(value)}</text>"
+        )
+    parts.append(
+        f"<text x={(LEFT + WIDTH - RIGHT) / 2} y={HEIGHT - 8} text-anchor=middle>{html.escape(x_label)}</text>"
+        f"<text transform='translate(13 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)' text-anchor=middle>"
+        f"{html.escape(y_label)}</text>"
+    )
     return "".join(parts)
 
 
@@ -141,9 +164,12 @@ def _line(series: Series, x: Scale, y: Scale, bottom: float) -> str:
     path = "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in places)
     found = f"<path d='{path}' fill=none stroke='{series.colour}' stroke-width=1.5 />" if len(places) > 1 else ""
     if series.cliff is not None:
-        (ax, ay), (bx, by) = places[series.cliff:series.cliff + 2]
-        found += (f"<path d='M{ax:.1f} {ay:.1f}L{bx:.1f} {by:.1f}' class=cliff stroke='{series.colour}'/>"
-                  f"<text class=mark x={(ax + bx) / 2 + 9:.1f} y={(ay + by) / 2 + 4:.1f} fill='{series.colour}'>{series.mark}</text>")
+        (ax, ay), (bx, by) = places[series.cliff : series.cliff + 2]
+        found += (
+            f"<path d='M{ax:.1f} {ay:.1f}L{bx:.1f} {by:.1f}' class=cliff stroke='{series.colour}'/>"
+            f"<text class=mark x={(ax + bx) / 2 + 9:.1f} y={(ay + by) / 2 + 4:.1f} "
+            f"fill='{series.colour}'>{series.mark}</text>"
+        )
     return found
 
 
@@ -153,7 +179,10 @@ def _dot(dot: Dot, colour: str, x: Scale, y: Scale, bottom: float) -> str:
     if dot.spread:
         low, high = (y.at(max(v, bottom)) for v in dot.spread)
         bar = f"<path d='M{px - 4:.1f} {low:.1f}h8m-4 0V{high:.1f}m-4 0h8' stroke='{colour}' fill=none />"
-    look = f"fill='{'none' if below else colour}' stroke='{colour}' class=dot tabindex=0 data-tip='{html.escape(dot.tip, quote=True)}'"
+    look = (
+        f"fill='{'none' if below else colour}' stroke='{colour}' class=dot tabindex=0 "
+        f"data-tip='{html.escape(dot.tip, quote=True)}'"
+    )
     if dot.shape == "square":
         return f"{bar}<rect x={px - 4.5:.1f} y={py - 4.5:.1f} width=9 height=9 {look} />"
     if dot.shape == "triangle":
@@ -162,6 +191,8 @@ def _dot(dot: Dot, colour: str, x: Scale, y: Scale, bottom: float) -> str:
 
 
 def _legend(series: Sequence[Series], dashed: str) -> str:
-    items = "".join(f"<span><i style='background:{s.colour}'></i>{html.escape(s.name)}</span>" for s in series if s.name)
+    items = "".join(
+        f"<span><i style='background:{s.colour}'></i>{html.escape(s.name)}</span>" for s in series if s.name
+    )
     items += f"<span>- - {html.escape(dashed)}</span>" if dashed else ""
     return f"<figcaption class=legend>{items}</figcaption>"

@@ -61,7 +61,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep folder as read. broken: (point, sentence); waiting: points without a result; float_accuracy: model to its seeds' figures."""
+    """A sweep folder as read. broken: (point, sentence); waiting: points without a result; float_accuracy: model to its
+    seeds' figures."""
 
     folder: Path
     words: tuple[str, ...]
@@ -94,7 +95,8 @@ class Mean:
 
 @dataclass(frozen=True)
 class Curve:
-    """Pruning of one kind by growing amount, the unpruned network first. cliff: the index before the largest drop of accuracy.
+    """Pruning of one kind by growing amount, the unpruned network first. cliff: the index before the largest drop of
+    accuracy.
 
     A largest drop of no more than LEAST_CLIFF points is none.
     """
@@ -138,15 +140,38 @@ def load_sweep(folder: Path) -> Sweep:
             floats.setdefault(own["model"], []).append(own["accuracy"])
         return Sweep(folder, tuple(facts["words"]), facts["smoke_test"], tuple(rows), tuple(broken), waiting, floats)
     except (KeyError, TypeError) as error:
-        raise HostError(f"{folder}: no sweep of this version ({error}); run `python -m trainer sweep --again board` on it") from None
+        raise HostError(
+            f"{folder}: no sweep of this version ({error}); run `python -m trainer sweep --again board` on it"
+        ) from None
 
 
 def _row(point: Json, found: Json) -> Row:
     t, b = found["train"], found["board"]
-    return Row(point["model"], point["seed"], point["kind"], point["amount"], point["finetune"], point["method"], point["bits"],
-               t["accuracy"], t["n"], b["nonzero"], b["operations_nonzero"], b["host_us"], b["board_ms"], b["cycles"], b["cycles_uncached"],
-               b["cycles_stream_hop"], b["energy_uj"], b["engine_flash_bytes"], b["engine_ram_bytes"], b["flash_bytes"], b["ram_bytes"],
-               b["inputs"], tuple(found["commands"]))
+    return Row(
+        point["model"],
+        point["seed"],
+        point["kind"],
+        point["amount"],
+        point["finetune"],
+        point["method"],
+        point["bits"],
+        t["accuracy"],
+        t["n"],
+        b["nonzero"],
+        b["operations_nonzero"],
+        b["host_us"],
+        b["board_ms"],
+        b["cycles"],
+        b["cycles_uncached"],
+        b["cycles_stream_hop"],
+        b["energy_uj"],
+        b["engine_flash_bytes"],
+        b["engine_ram_bytes"],
+        b["flash_bytes"],
+        b["ram_bytes"],
+        b["inputs"],
+        tuple(found["commands"]),
+    )
 
 
 def read_json(file: Path, fix: str = "run the sweep again, finished points are kept") -> Json:
@@ -169,7 +194,8 @@ def means(rows: Sequence[Row]) -> list[Mean]:
 
 
 def curves(rows: Sequence[Row]) -> list[Curve]:
-    """Pruning curves: equal model, kind, fine-tuning, method and bits, at least two amounts; seeds that all its amounts have."""
+    """Pruning curves: equal model, kind, fine-tuning, method and bits, at least two amounts; seeds that all its amounts
+    have."""
     groups: dict[tuple[str, str, int, str, int], list[Row]] = {}
     for r in rows:
         if r.kind != NONE:
@@ -177,7 +203,9 @@ def curves(rows: Sequence[Row]) -> list[Curve]:
     found = []
     for (model, kind, finetune, method, bits), group in groups.items():
         seeds = set.intersection(*({r.seed for r in m.rows} for m in means(group)))
-        whole = [r for r in rows if (r.model, r.kind, r.method, r.bits) == (model, NONE, method, bits) and r.seed in seeds]
+        whole = [
+            r for r in rows if (r.model, r.kind, r.method, r.bits) == (model, NONE, method, bits) and r.seed in seeds
+        ]
         parts = sorted(means([r for r in [*whole, *group] if r.seed in seeds]), key=lambda m: m.rows[0].amount)
         if len({r.amount for r in group}) >= 2 and parts:
             tuned = f"{finetune} epochs fine-tuned" if finetune else "not fine-tuned"

@@ -45,7 +45,9 @@ def test_random_warm_ups_fit_and_reproduce() -> None:
     heard = [one for one in drawn if one is not None]
     assert 140 < len(heard) < 198
     assert all(one.dtype == np.int16 and 320 <= len(one) <= 48000 and len(one) % 320 == 0 for one in heard)
-    assert [None if one is None else one.tobytes() for one in drawn] == [None if one is None else one.tobytes() for one in again]
+    assert [None if one is None else one.tobytes() for one in drawn] == [
+        None if one is None else one.tobytes() for one in again
+    ]
     levels = [float(np.abs(one.astype(float)).mean()) for one in heard]
     assert min(levels) < 30 and max(levels) > 1500
     assert clip_features(np.resize(clips(), (200, 16000)), warm_up=drawn).shape == (200, 49, 40)
@@ -57,7 +59,7 @@ def test_windows_of_a_stream() -> None:
     windows = stream_windows(features, hop_frames=3)
     assert len(windows) == 1 + (len(features) - 49) // 3
     for index, window in enumerate(windows):
-        assert np.array_equal(window, features[3 * index:3 * index + 49])
+        assert np.array_equal(window, features[3 * index : 3 * index + 49])
     assert stream_windows(features[:48]).shape == (0, 49, 40)
 
 

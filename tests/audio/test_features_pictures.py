@@ -81,8 +81,14 @@ def test_refusals(words: Path, tmp_path: Path) -> None:
     write_wav(tmp_path / "short.wav", np.zeros(479, np.int16))
     write_wav(tmp_path / "long.wav", np.zeros(16000 * 31, np.int16))
     many, missing = [words / "yes"] * 5, [tmp_path / "none.wav"]
-    for given, rule in (([tmp_path / "nothing"], "must hold"), ([tmp_path / "short.wav"], "too short"), (many, "1 to 8 recordings"),
-                        ([tmp_path / "long.wav"], "at most 30 s"), (missing, "no such file"), ([], "1 to 8 recordings")):
+    for given, rule in (
+        ([tmp_path / "nothing"], "must hold"),
+        ([tmp_path / "short.wav"], "too short"),
+        (many, "1 to 8 recordings"),
+        ([tmp_path / "long.wav"], "at most 30 s"),
+        (missing, "no such file"),
+        ([], "1 to 8 recordings"),
+    ):
         with pytest.raises(TrainerError, match=rule):
             plot_features(given, tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
@@ -94,7 +100,9 @@ def test_commands(words: Path, tmp_path: Path) -> None:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
     done = trainer("features", words / "yes", "--out", tmp_path / "f.png")
-    assert done.returncode == 0 and (tmp_path / "f.png").is_file() and done.stdout.rstrip().endswith("f.png"), done.stderr
+    assert done.returncode == 0 and (tmp_path / "f.png").is_file() and done.stdout.rstrip().endswith("f.png"), (
+        done.stderr
+    )
     done = trainer("audio", words, "--out", tmp_path / "converted")
     assert done.returncode == 0 and len(done.stdout.split()) == 6
     broken = tmp_path / "broken.wav"

@@ -1,4 +1,5 @@
-"""The first rung of the ladder: our C front end equals TFLM's micro front end on continuous streams, value for value."""
+"""The first rung of the ladder: our C front end equals TFLM's micro front end on continuous streams, value for
+value."""
 
 from __future__ import annotations
 
@@ -31,8 +32,18 @@ OTHER_SPECS = {
     "8 kHz": FeatureSpec(sample_rate_hz=8000, upper_hz=3800.0, channels=24),
     "channels without a bin": FeatureSpec(window_ms=25, step_ms=10, channels=80),
     "no overlap, other noise and gain": FeatureSpec(
-        window_ms=30, step_ms=30, channels=17, lower_hz=0.0, even_smoothing=0.1, odd_smoothing=0.3, min_signal_remaining=0.2,
-        pcan_strength=0.5, pcan_offset=10.0, log_scale_shift=5, smoothing_bits=8),
+        window_ms=30,
+        step_ms=30,
+        channels=17,
+        lower_hz=0.0,
+        even_smoothing=0.1,
+        odd_smoothing=0.3,
+        min_signal_remaining=0.2,
+        pcan_strength=0.5,
+        pcan_offset=10.0,
+        log_scale_shift=5,
+        smoothing_bits=8,
+    ),
 }
 PATHS = ("-DFRONTEND_SIMD=0", "-DFRONTEND_SIMD=1")  # portable, and the DSP instructions in C
 needs_cc = pytest.mark.skipif(find_compiler() is None, reason="no C compiler on this machine")
@@ -64,7 +75,9 @@ def test_tables_equal_those_inside_the_oracle(wheel: ctypes.CDLL) -> None:
     libm_log1pf.restype, libm_log1pf.argtypes = ctypes.c_float, [ctypes.c_float]
     hertz = np.arange(8000, dtype=np.float32) / np.float32(700)
     if any(np.float32(libm_log1pf(x)) != log1pf(x) for x in hertz):
-        pytest.skip("no comparable oracle: this machine's C library has another log1pf, so the wheel's tables differ by design")
+        pytest.skip(
+            "no comparable oracle: this machine's C library has another log1pf, so the wheel's tables differ by design"
+        )
     for spec in (SPEC, *OTHER_SPECS.values()):
         assert pin_tables(WheelEngine(spec, wheel, pinned=False).state, compute_tables(spec)) == 0
     broken = WheelEngine(SPEC, wheel, pinned=False)
@@ -77,7 +90,8 @@ def test_fft_and_log_tables_equal_those_inside_the_oracle(wheel: ctypes.CDLL) ->
     tables, engine = compute_tables(SPEC), WheelEngine(SPEC, wheel)
     state = engine.state  # freed with its engine
     scratch = ctypes.string_at(state.fft.scratch, state.fft.scratch_size)
-    # Its layout: three pointers; size, direction, 64 factors (int); 256 twiddles; 256 points of scratch; 128 twiddles of the real split.
+    # Its layout: three pointers; size, direction, 64 factors (int); 256 twiddles; 256 points of scratch; 128 twiddles
+    # of the real split.
     circle = np.frombuffer(scratch, np.int16, 512, 24 + 4 * 66).reshape(256, 2)
     split = np.frombuffer(scratch, np.int16, 256, 24 + 4 * 66 + 4 * 512).reshape(128, 2)
     assert split.tolist() == [list(pair) for pair in tables.fft_split]
@@ -85,12 +99,17 @@ def test_fft_and_log_tables_equal_those_inside_the_oracle(wheel: ctypes.CDLL) ->
     assert circle[used].tolist() == [list(pair) for pair in tables.fft_twiddles]
     assert list((ctypes.c_uint16 * 129).in_dll(wheel, "kLogLut")) == list(tables.log)
     noise = state.noise
-    assert (noise.even_smoothing, noise.odd_smoothing, noise.min_signal_remaining) == (*tables.smoothing, tables.min_signal_remaining)
+    assert (noise.even_smoothing, noise.odd_smoothing, noise.min_signal_remaining) == (
+        *tables.smoothing,
+        tables.min_signal_remaining,
+    )
     assert (state.filterbank.start_index, state.pcan.snr_shift) == (tables.first_bin, tables.snr_shift)
 
 
 @pytest.mark.parametrize(("name", "pcm"), list(signals()), ids=lambda value: value if isinstance(value, str) else "")
-def test_c_equals_the_oracle_on_generated_streams(wheel: ctypes.CDLL, native_library: Path, name: str, pcm: Int16) -> None:
+def test_c_equals_the_oracle_on_generated_streams(
+    wheel: ctypes.CDLL, native_library: Path, name: str, pcm: Int16
+) -> None:
     assert differences(NativeEngine(SPEC, native_library), WheelEngine(SPEC, wheel), pcm) == 0, name
 
 
@@ -105,7 +124,9 @@ def test_c_equals_the_oracle_at_other_settings(wheel: ctypes.CDLL, tmp_path: Pat
         assert differences(native, oracle, pcm) == 0, name
 
 
-def test_c_equals_the_oracle_on_ten_minutes_of_recordings(wheel: ctypes.CDLL, native_library: Path, speech_commands: Path) -> None:
+def test_c_equals_the_oracle_on_ten_minutes_of_recordings(
+    wheel: ctypes.CDLL, native_library: Path, speech_commands: Path
+) -> None:
     soundfile = pytest.importorskip("soundfile")
     words = [sorted(folder.glob("*.*"))[:60] for folder in sorted(speech_commands.iterdir()) if folder.is_dir()]
     native, oracle, samples, wrong = NativeEngine(SPEC, native_library), WheelEngine(SPEC, wheel), 0, 0
@@ -120,7 +141,9 @@ def test_c_equals_the_oracle_on_ten_minutes_of_recordings(wheel: ctypes.CDLL, na
 def test_later_stages_equal_the_oracles_on_any_32_bit_values(wheel: ctypes.CDLL, native_library: Path) -> None:
     ours, engine, rng = ctypes.CDLL(str(native_library)), WheelEngine(SPEC, wheel), np.random.default_rng(5)
     for _ in range(300):
-        values = (rng.integers(0, 2**32, 80, dtype=np.uint64) >> rng.integers(0, 33, 80).astype(np.uint64)).astype(np.uint32)
+        values = (rng.integers(0, 2**32, 80, dtype=np.uint64) >> rng.integers(0, 33, 80).astype(np.uint64)).astype(
+            np.uint32
+        )
         signal, noise, raw = values[:40].copy(), values[40:].copy(), np.empty(40, np.uint16)
         expected = signal.copy()
         ctypes.memmove(engine.state.noise.estimate, noise.ctypes.data, 160)
@@ -141,21 +164,29 @@ def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.skip("no C compiler on this machine")
     (folder / "frontend_tables.h").write_text(render(SPEC))
     command = [compiler, "-std=gnu11", "-O2", "-shared", "-fPIC", request.param, f"-I{folder}", f"-I{SOURCES}"]
-    subprocess.run([*command, "-o", str(folder / "probe.so"), str(HERE / "support" / "frontend" / "probe.c")], check=True)
+    subprocess.run(
+        [*command, "-o", str(folder / "probe.so"), str(HERE / "support" / "frontend" / "probe.c")], check=True
+    )
     return ctypes.CDLL(str(folder / "probe.so"))
 
 
 def wrapping_windows() -> Iterator[Int16]:
-    """480 samples each; most make sums leave 16 bits inside the transform, which a signal behind a window hardly does."""
+    """480 samples each; most make sums leave 16 bits inside the transform, which a signal behind a window hardly
+    does."""
     rng, points = np.random.default_rng(9), np.arange(240)
     extremes = np.array([-32768, -32767, -1, 0, 32767], np.int16)
     for _ in range(1200):
         yield rng.integers(-32768, 32768, 480).astype(np.int16)
         yield rng.choice(extremes, 480)
-        for turns in (rng.integers(256), 32 * rng.integers(8)):  # a rotating pointer stretched to the edge of the 16 bit square
+        for turns in (
+            rng.integers(256),
+            32 * rng.integers(8),
+        ):  # a rotating pointer stretched to the edge of the 16 bit square
             angle = 2 * np.pi * (turns * points / 256 + rng.integers(8) / 8)
             pairs = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-            yield whole((pairs / np.abs(pairs).max(axis=1, keepdims=True) * 32768 * rng.choice([1.0, 0.9, 0.75])).ravel())
+            yield whole(
+                (pairs / np.abs(pairs).max(axis=1, keepdims=True) * 32768 * rng.choice([1.0, 0.9, 0.75])).ravel()
+            )
 
 
 def test_transform_equals_the_oracles_on_any_16_bit_values(wheel: ctypes.CDLL, probe: ctypes.CDLL) -> None:
@@ -164,14 +195,20 @@ def test_transform_equals_the_oracles_on_any_16_bit_values(wheel: ctypes.CDLL, p
     last = first + len(compute_tables(SPEC).weights)
     for samples in wrapping_windows():
         wheel.FftCompute(ctypes.byref(engine.state.fft), ctypes.c_void_p(samples.ctypes.data), 0)
-        wheel.FilterbankConvertFftComplexToEnergy(ctypes.byref(bank), engine.state.fft.output, ctypes.c_void_p(expected.ctypes.data))
+        wheel.FilterbankConvertFftComplexToEnergy(
+            ctypes.byref(bank), engine.state.fft.output, ctypes.c_void_p(expected.ctypes.data)
+        )
         probe.probe_energies(ctypes.c_void_p(samples.ctypes.data), ctypes.c_void_p(found.ctypes.data))
         assert np.array_equal(found[first:last], expected[first:last])
 
 
 def test_square_root_equals_the_oracles(wheel: ctypes.CDLL, probe: ctypes.CDLL) -> None:
     rng = np.random.default_rng(6)
-    roots = [*range(70), *(2**bits + near for bits in range(6, 33) for near in (-2, -1, 0, 1)), *rng.integers(0, 2**32, 4000).tolist()]
+    roots = [
+        *range(70),
+        *(2**bits + near for bits in range(6, 33) for near in (-2, -1, 0, 1)),
+        *rng.integers(0, 2**32, 4000).tolist(),
+    ]
     squares = [root * root + near for root in roots for near in (-1, 0, 1, root, root + 1)]
     edges = [0, 1, 2**32 - 1, 2**32, 2**32 + 1, 2**63 - 1, 2**63, 2**64 - 1]
     anything = (rng.integers(0, 2**64, 20000, dtype=np.uint64) >> rng.integers(0, 64, 20000, dtype=np.uint64)).tolist()
@@ -183,9 +220,11 @@ def test_square_root_equals_the_oracles(wheel: ctypes.CDLL, probe: ctypes.CDLL) 
     wheel.FilterbankSqrt.restype = ctypes.POINTER(ctypes.c_uint32)
     expected = []
     for start in range(0, len(values), 40):
-        chunk = values[start:start + 40]
+        chunk = values[start : start + 40]
         ctypes.memmove(ctypes.addressof(engine.state.filterbank.work.contents) + 8, chunk.ctypes.data, 320)
-        expected.append(np.ctypeslib.as_array(wheel.FilterbankSqrt(ctypes.byref(engine.state.filterbank), 0), (40,)).copy())
+        expected.append(
+            np.ctypeslib.as_array(wheel.FilterbankSqrt(ctypes.byref(engine.state.filterbank), 0), (40,)).copy()
+        )
     assert (found != np.concatenate(expected)).sum() == 0
 
 
@@ -216,7 +255,9 @@ def test_int8_rule_of_c_and_python_for_every_raw_value(native_library: Path) -> 
     found = np.empty(len(raw), np.int8)
     library = ctypes.CDLL(str(native_library))
     for start in range(0, len(raw), 40):
-        library.frontend_quantize(ctypes.c_void_p(raw.ctypes.data + 2 * start), ctypes.c_void_p(found.ctypes.data + start))
+        library.frontend_quantize(
+            ctypes.c_void_p(raw.ctypes.data + 2 * start), ctypes.c_void_p(found.ctypes.data + start)
+        )
     by_hand = [min(127, max(-128, (int(value) * 256 + 333) // 666 - 128)) for value in raw]
     assert found.tolist() == by_hand == quantize_features(raw).tolist()
 
@@ -229,7 +270,9 @@ def long_stream() -> Int16:
 
 def raw_and_features(output: bytes, frames: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int8]]:
     assert len(output) == frames * 40 * 3
-    return np.frombuffer(output, np.uint16, frames * 40).reshape(-1, 40), np.frombuffer(output, np.int8, offset=frames * 80).reshape(-1, 40)
+    return np.frombuffer(output, np.uint16, frames * 40).reshape(-1, 40), np.frombuffer(
+        output, np.int8, offset=frames * 80
+    ).reshape(-1, 40)
 
 
 @needs_cc
@@ -263,11 +306,19 @@ def test_tables_header_is_reproducible_and_integer_only() -> None:
     assert text != render(FeatureSpec(channels=32))
 
 
-@pytest.mark.parametrize("wrong", [
-    FeatureSpec(upper_hz=8000.0), FeatureSpec(lower_hz=7600.0), FeatureSpec(step_ms=40), FeatureSpec(window_ms=1, step_ms=1),
-    FeatureSpec(window_ms=600, step_ms=20), FeatureSpec(sample_rate_hz=16500, window_ms=34),
-    FeatureSpec(pcan_gain_bits=10), FeatureSpec(smoothing_bits=0),
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        FeatureSpec(upper_hz=8000.0),
+        FeatureSpec(lower_hz=7600.0),
+        FeatureSpec(step_ms=40),
+        FeatureSpec(window_ms=1, step_ms=1),
+        FeatureSpec(window_ms=600, step_ms=20),
+        FeatureSpec(sample_rate_hz=16500, window_ms=34),
+        FeatureSpec(pcan_gain_bits=10),
+        FeatureSpec(smoothing_bits=0),
+    ],
+)
 def test_settings_that_cannot_be_built_are_refused_in_one_sentence(wrong: FeatureSpec) -> None:
     with pytest.raises(ConvertError) as caught:
         MicroFrontend(wrong)

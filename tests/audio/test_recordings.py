@@ -41,11 +41,21 @@ def test_long_recordings_are_read_whole(tmp_path: Path) -> None:
     assert np.array_equal(read_pcm(write(tmp_path / "long.flac", pcm)), pcm)
 
 
-@pytest.mark.parametrize(("rate", "channels", "subtype", "found"), [
-    (8000, 1, "PCM_16", "8000 Hz, mono, PCM_16"), (44100, 1, "PCM_16", "44100 Hz"), (16000, 2, "PCM_16", "stereo"),
-    (16000, 1, "FLOAT", "FLOAT"), (16000, 1, "PCM_24", "PCM_24"), (16000, 1, "PCM_U8", "PCM_U8"), (16000, 9, "PCM_16", "9 channels"),
-])
-def test_another_format_is_refused_with_what_was_found(tmp_path: Path, rate: int, channels: int, subtype: str, found: str) -> None:
+@pytest.mark.parametrize(
+    ("rate", "channels", "subtype", "found"),
+    [
+        (8000, 1, "PCM_16", "8000 Hz, mono, PCM_16"),
+        (44100, 1, "PCM_16", "44100 Hz"),
+        (16000, 2, "PCM_16", "stereo"),
+        (16000, 1, "FLOAT", "FLOAT"),
+        (16000, 1, "PCM_24", "PCM_24"),
+        (16000, 1, "PCM_U8", "PCM_U8"),
+        (16000, 9, "PCM_16", "9 channels"),
+    ],
+)
+def test_another_format_is_refused_with_what_was_found(
+    tmp_path: Path, rate: int, channels: int, subtype: str, found: str
+) -> None:
     file = write(tmp_path / "other.wav", np.zeros((rate, channels)), rate, subtype)
     with pytest.raises(TrainerError) as caught:
         read_pcm(file)
@@ -62,11 +72,16 @@ def _nan(file: Path) -> None:
 
 
 BROKEN: dict[str, Callable[[Path], object]] = {
-    "empty file": lambda file: file.write_bytes(b""), "text": lambda file: file.write_text("not audio, but some text\n" * 40),
+    "empty file": lambda file: file.write_bytes(b""),
+    "text": lambda file: file.write_text("not audio, but some text\n" * 40),
     "header only": lambda file: file.write_bytes(b"RIFF\x24\x00\x00\x00WAVEfmt "),
     "no samples": lambda file: write(file, np.zeros(0, np.int16)),
-    "cut off": _cut_off, "a folder": lambda file: file.mkdir(), "missing": lambda file: None, "NaN": _nan,
-    "8 kHz": lambda file: write(file, np.zeros(8000, np.int16), 8000), "an AIFF": lambda file: write(file, golden_pcm(1600), form="AIFF"),
+    "cut off": _cut_off,
+    "a folder": lambda file: file.mkdir(),
+    "missing": lambda file: None,
+    "NaN": _nan,
+    "8 kHz": lambda file: write(file, np.zeros(8000, np.int16), 8000),
+    "an AIFF": lambda file: write(file, golden_pcm(1600), form="AIFF"),
     "nine channels": lambda file: write(file, np.zeros((1600, 9), np.int16)),
     "too long": lambda file: write(file, np.zeros(16000 * 12, np.int16)),
 }
@@ -177,7 +192,10 @@ def test_torchaudio_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 def test_torchaudio_loads_from_several_threads_at_once() -> None:
-    code = ("from concurrent.futures import ThreadPoolExecutor\nfrom trainer.data.torchaudio_cpu import load\n"
-            "with ThreadPoolExecutor(8) as pool: print(all(hasattr(m, 'transforms') for m in pool.map(lambda _: load(), range(8))))")
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor\nfrom trainer.data.torchaudio_cpu import load\n"
+        "with ThreadPoolExecutor(8) as pool: print(all(hasattr(m, 'transforms') for m in pool.map(lambda _: "
+        "load(), range(8))))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "True", done.stderr

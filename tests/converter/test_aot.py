@@ -35,7 +35,9 @@ class Engine:
         self.graph = graph
         for name, text in render_aot(graph, simd).items():
             (folder / name).write_text(text)
-        self.library = ctypes.CDLL(str(compile_shared(folder / "model.so", [folder / "model_aot.c", *kernels], include=[folder])))
+        self.library = ctypes.CDLL(
+            str(compile_shared(folder / "model.so", [folder / "model_aot.c", *kernels], include=[folder]))
+        )
         self.library.model_aot_input.restype = ctypes.c_void_p
         self.library.model_aot_output.restype = ctypes.c_void_p
 
@@ -71,7 +73,9 @@ def assert_equals_reference(engine: Engine) -> None:
         for number, _, got in seen:
             expected = want[graph.layers[number].output].reshape(-1)
             differing = np.flatnonzero(got != expected)
-            assert not differing.size, f"{graph.layers[number].name}: {differing.size} of {got.size} differ, first at {differing[0]}"
+            assert not differing.size, (
+                f"{graph.layers[number].name}: {differing.size} of {got.size} differ, first at {differing[0]}"
+            )
         assert np.array_equal(engine.output(x), want[graph.output].reshape(-1))
 
 
@@ -132,7 +136,7 @@ def test_names_from_elsewhere_cannot_break_the_source(kernels: list[Path], tmp_p
     net.layers[0] = FullyConnected(evil, 0, 1, dense.weights_oi, dense.weight_quant, dense.bias, "NONE")
     engine = Engine(net.graph(logits), tmp_path, kernels)
     assert_equals_reference(engine)
-    (_, name, _), = engine.layers(inputs_of(engine.graph)[0])
+    ((_, name, _),) = engine.layers(inputs_of(engine.graph)[0])
     assert name.startswith("a") and name.endswith("%s")
 
 
@@ -143,12 +147,16 @@ def test_what_cannot_be_lowered_is_named() -> None:
         render_aot(net.graph(y))
     net = Net(np.random.default_rng(0), (1, 8))
     y = net.dense(0, 3)
-    broken = Graph((net.tensors[0].__class__("in", (1, 9), net.tensors[0].quant), net.tensors[1]), tuple(net.layers), 0, y)
+    broken = Graph(
+        (net.tensors[0].__class__("in", (1, 9), net.tensors[0].quant), net.tensors[1]), tuple(net.layers), 0, y
+    )
     with pytest.raises(ConvertError, match=f"dense{y}: FULLY_CONNECTED takes 8 inputs"):
         render_aot(broken)
 
 
-# -- arena --------------------------------------------------------------------------------------------------------------
+# -- arena
+# --------------------------------------------------------------------------------------------------------------
+
 
 def _check_plan(graph: Graph, scratch: list[int]) -> tuple[int, int]:
     """No byte is written while something else still needs it, found by playing the layers through on a byte map."""
@@ -160,14 +168,14 @@ def _check_plan(graph: Graph, scratch: list[int]) -> tuple[int, int]:
     owner[where[graph.input]] = graph.input
     for i, layer in enumerate(graph.layers):
         if i in plan.scratch_offsets:
-            owner[plan.scratch_offsets[i]:plan.scratch_offsets[i] + scratch[i]] = -2
+            owner[plan.scratch_offsets[i] : plan.scratch_offsets[i] + scratch[i]] = -2
         alias[layer.output] = alias[layer.input] if isinstance(layer, Reshape) else layer.output
         if not isinstance(layer, Reshape):
             owner[where[layer.output]] = layer.output
         for index in layer_inputs(layer):
             assert (owner[where[index]] == alias[index]).all(), f"{layer.name} reads what is overwritten"
         if i in plan.scratch_offsets:
-            assert (owner[plan.scratch_offsets[i]:plan.scratch_offsets[i] + scratch[i]] == -2).all()
+            assert (owner[plan.scratch_offsets[i] : plan.scratch_offsets[i] + scratch[i]] == -2).all()
     assert (owner[where[graph.output]] == alias[graph.output]).all()
     assert plan.arena_bytes >= plan.lower_bound
     return plan.arena_bytes, plan.lower_bound
@@ -195,7 +203,8 @@ def test_arena_of_mlperf_models_is_the_lower_bound(mlperf_tiny: Path, model: str
 
 
 def test_arena_of_random_lifetimes_stays_near_the_lower_bound() -> None:
-    """Residual additions of every reach over tensors of many sizes: worse than any network here; the excess is bounded."""
+    """Residual additions of every reach over tensors of many sizes: worse than any network here; the excess is
+    bounded."""
     worst = 0.0
     for seed in range(40):
         rng = np.random.default_rng([9, seed])
@@ -221,20 +230,34 @@ def test_reshapes_cost_nothing() -> None:
     assert plan.arena_bytes == 64 + 4
 
 
-# -- engine.h over the generated code -----------------------------------------------------------------------------------
+# -- engine.h over the generated code
+# -----------------------------------------------------------------------------------
+
 
 class Record(ctypes.Structure):
-    _fields_ = (("name", ctypes.c_char_p), ("cycles", ctypes.c_uint32), ("crc32", ctypes.c_uint32), ("has_crc", ctypes.c_uint8))
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("cycles", ctypes.c_uint32),
+        ("crc32", ctypes.c_uint32),
+        ("has_crc", ctypes.c_uint8),
+    )
 
 
-CLOCK = "#include <stdint.h>\nuint32_t board_cycles(void);\nuint32_t board_cycles(void) { static uint32_t now; return now += 100; }\n"
+CLOCK = (
+    "#include <stdint.h>\nuint32_t board_cycles(void);\nuint32_t board_cycles(void) { static uint32_t "
+    "now; return now += 100; }\n"
+)
 
 
 def test_engine_traces_each_layer(kernels: list[Path], tmp_path: Path) -> None:
     graph = branched(2)
     for name, text in render_aot(graph).items():
         (tmp_path / name).write_text(text)
-    sizes = {"INPUT_BYTES": graph.tensors[graph.input].size, "OUTPUT_BYTES": graph.tensors[graph.output].size, "LAYERS": len(graph.layers)}
+    sizes = {
+        "INPUT_BYTES": graph.tensors[graph.input].size,
+        "OUTPUT_BYTES": graph.tensors[graph.output].size,
+        "LAYERS": len(graph.layers),
+    }
     (tmp_path / "kws_model.h").write_text("".join(f"#define KWS_{name} {value}\n" for name, value in sizes.items()))
     (tmp_path / "clock.c").write_text(CLOCK)
     src = ROOT / "firmware" / "src"

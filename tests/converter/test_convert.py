@@ -38,7 +38,9 @@ def run(tmp_path: Path) -> Path:
 
 
 def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "converter", *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "converter", *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 def macros(header: str) -> dict[str, str]:
@@ -59,7 +61,12 @@ def test_convert_a_run_folder_writes_every_file_reproducibly(run: Path, tmp_path
     graph = read_onnx((run / "model.onnx").read_bytes())
     assert found["MODEL_ID"] == f'"{graph.model_id}"' and found["SPEC_ID"] == f'"{SPEC.spec_id}"'
     assert found["DETECT_THRESHOLD"] == "150" and found["LABEL_NAMES"] == '{"silence", "unknown", "yes", "stop"}'
-    assert (found["INPUT_BYTES"], found["FRAMES"], found["CHANNELS"], found["HAS_FRONTEND"]) == ("1960", "49", "40", "1")
+    assert (found["INPUT_BYTES"], found["FRAMES"], found["CHANNELS"], found["HAS_FRONTEND"]) == (
+        "1960",
+        "49",
+        "40",
+        "1",
+    )
     assert read_tflite(written["model.tflite"]).model_id == graph.model_id
 
 
@@ -80,8 +87,17 @@ def test_generated_c_holds_the_tflite_bytes_and_float_literals_read_back(run: Pa
     (tmp_path / "main.c").write_text(
         '#include <stdint.h>\n#include <stdio.h>\n#include "kws_model.h"\n#include "model_data.h"\n'
         "int main(void) { const float scales[2] = {KWS_INPUT_SCALE, KWS_OUTPUT_SCALE}; fwrite(scales, 4, 2, stdout);\n"
-        " fwrite(kws_model_data, 1, kws_model_data_bytes, stdout); return (int)((uintptr_t)kws_model_data % 16); }\n")
-    build = ["gcc", "-Wall", "-Wextra", "-Werror", f"-I{run / 'firmware'}", str(tmp_path / "main.c"), str(run / "firmware/model_data.c")]
+        " fwrite(kws_model_data, 1, kws_model_data_bytes, stdout); return (int)((uintptr_t)kws_model_data % 16); }\n"
+    )
+    build = [
+        "gcc",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        f"-I{run / 'firmware'}",
+        str(tmp_path / "main.c"),
+        str(run / "firmware/model_data.c"),
+    ]
     subprocess.run([*build, "-o", str(tmp_path / "main")], check=True)
     output = subprocess.run([str(tmp_path / "main")], check=True, capture_output=True).stdout
     assert output[8:] == (run / "firmware" / "model.tflite").read_bytes()
@@ -98,7 +114,8 @@ def test_float_literals_name_one_float32(value: float) -> None:
 
 
 def test_size_of_tinyconv_is_the_course_works(run: Path) -> None:
-    """Rows A3 and A4 of the requirements: 16,652 parameters, 336,000 MAC, 676,004 operations, 65.05 KiB of fp32 weights."""
+    """Rows A3 and A4 of the requirements: 16,652 parameters, 336,000 MAC, 676,004 operations, 65.05 KiB of fp32
+    weights."""
     table = command("size", run, "--json", run / "size.json").stdout
     found = json.loads((run / "size.json").read_text())
     assert (found["parameters"], found["macs"], found["operations"]) == (16_652, 336_000, 676_004)
@@ -125,8 +142,13 @@ def test_errors_are_one_sentence_and_leave_nothing_behind(run: Path, tmp_path: P
     (tmp_path / "model.txt").write_text("hello")
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out"
-    for words in (("broken.tflite", "--out", out), ("cut.onnx", "--out", out), ("model.txt", "--out", out), ("absent.onnx", "--out", out),
-                  ("empty", "--out", out)):
+    for words in (
+        ("broken.tflite", "--out", out),
+        ("cut.onnx", "--out", out),
+        ("model.txt", "--out", out),
+        ("absent.onnx", "--out", out),
+        ("empty", "--out", out),
+    ):
         done = command("convert", tmp_path / words[0], *words[1:])
         assert done.returncode == 1 and not done.stdout
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr

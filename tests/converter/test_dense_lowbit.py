@@ -1,4 +1,5 @@
-"""Dense layers of 4 and 2 bits and sparse ones: portable C, then the assembly in QEMU and on the virtual board, against the reference."""
+"""Dense layers of 4 and 2 bits and sparse ones: portable C, then the assembly in QEMU and on the virtual board, against
+the reference."""
 
 from __future__ import annotations
 
@@ -46,7 +47,10 @@ def forced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Forced]:
 
 def dense(weights: Int8, zero_point: int = -5) -> Graph:
     outputs, inputs = weights.shape
-    tensors = (Tensor("x", (1, inputs), QuantParams((0.1,), (zero_point,))), Tensor("y", (1, outputs), QuantParams((0.1,), (3,))))
+    tensors = (
+        Tensor("x", (1, inputs), QuantParams((0.1,), (zero_point,))),
+        Tensor("y", (1, outputs), QuantParams((0.1,), (3,))),
+    )
     bias = np.arange(outputs, dtype=np.int32) * 100 - 200
     scale = float(np.float32(1 / (inputs * max(1, int(np.abs(weights.astype(int)).max())))))
     return Graph(tensors, (FullyConnected("dense", 0, 1, weights, QuantParams((scale,), (0,)), bias, "NONE"),), 0, 1)
@@ -56,11 +60,17 @@ def behind_relu(weights: Int8, zero_point: int) -> Graph:
     """A dense layer whose inputs lie in zero_point..127, as those of a network of few bits do."""
     outputs, inputs = weights.shape
     hidden, out = QuantParams((0.1,), (zero_point,)), QuantParams((float(np.float32(0.01 * inputs**0.5)),), (3,))
-    tensors = (Tensor("x", (1, 1, inputs, 1), QuantParams((0.1,), (-5,))), Tensor("h", (1, 1, inputs, 1), hidden),
-               Tensor("f", (1, inputs), hidden), Tensor("y", (1, outputs), out))
+    tensors = (
+        Tensor("x", (1, 1, inputs, 1), QuantParams((0.1,), (-5,))),
+        Tensor("h", (1, 1, inputs, 1), hidden),
+        Tensor("f", (1, inputs), hidden),
+        Tensor("y", (1, outputs), out),
+    )
     one = np.full((1, 1, 1, 1), 90, np.int8)
     conv = Conv2D("conv", 0, 1, one, QuantParams((0.011,), (0,)), np.array([7], np.int32), (1, 1), "SAME", "RELU")
-    last = FullyConnected("dense", 2, 3, weights, QuantParams((0.01,), (0,)), np.arange(outputs, dtype=np.int32) * 100, "NONE")
+    last = FullyConnected(
+        "dense", 2, 3, weights, QuantParams((0.01,), (0,)), np.arange(outputs, dtype=np.int32) * 100, "NONE"
+    )
     return Graph(tensors, (conv, Reshape("flat", 1, 2), last), 0, 3)
 
 
@@ -89,7 +99,11 @@ def test_portable_form_equals_the_reference(library: ctypes.CDLL, forced: Forced
                 kernel = lower_layer(graph, graph.layers[0])
                 assert kernel is not None and kernel.function in ("nn_dense_packed_s8", "nn_dense_sparse_s8")
                 want = reference.run(graph, x)[1]
-                assert np.array_equal(run_kernel(library, kernel, [x], want.shape, length % 4), want), (length, outputs, kind)
+                assert np.array_equal(run_kernel(library, kernel, [x], want.shape, length % 4), want), (
+                    length,
+                    outputs,
+                    kind,
+                )
 
 
 def image_cases(forced: Forced) -> list[tuple[Graph, Int8]]:
@@ -122,7 +136,9 @@ def test_board_equals_the_reference_in_the_cycles_modelled(tmp_path: Path, bits:
     check_on_board(weights, zero_point, f"int{bits}", tmp_path)
 
 
-@pytest.mark.parametrize("sparsity, top, name", [(0.6, 127, "sparse4+8"), (0.95, 127, "sparse8+8"), (0.8, 7, "sparse4+4")])
+@pytest.mark.parametrize(
+    "sparsity, top, name", [(0.6, 127, "sparse4+8"), (0.95, 127, "sparse8+8"), (0.8, 7, "sparse4+4")]
+)
 def test_sparse_layer_on_the_board(tmp_path: Path, sparsity: float, top: int, name: str) -> None:
     rng = np.random.default_rng(9)
     weights = rng.integers(-top, top + 1, (4, 4000)) * (rng.random((4, 4000)) > sparsity)
@@ -167,7 +183,7 @@ def test_packing_as_nn_packed_h_states_it() -> None:
     four = codegen_packed.pack_dense(weights.astype(np.int8), PackedShape(4, 0, 8, 1)).view(np.uint32).reshape(2, 8, 2)
     two = codegen_packed.pack_dense(weights.astype(np.int8), PackedShape(2, 0, 2, 1)).view(np.uint32).reshape(2, 8)
     for block, group, i in np.ndindex(2, 8, 4):
-        a, b, c, d = wide[4 * block:4 * block + 4, 4 * group + i]
+        a, b, c, d = wide[4 * block : 4 * block + 4, 4 * group + i]
         half = int(four[block, group, i % 2] >> np.uint32(16 * (i // 2))) & 0xFFFF
         assert half == (a + 8) + 16 * (b + 8) + 256 * (c + 8) + 4096 * (d % 16)
         for p, lower, upper in ((i % 2, a, b), (2 + i % 2, c, d)):
@@ -188,7 +204,9 @@ def test_sparse_entries_give_the_weights_back() -> None:
         for row, count in zip(weights, groups, strict=True):
             found, at = np.zeros(900, np.int64), 0
             for _ in range(count):
-                distances, values = (numbers([next(data) for _ in range(bits // 4)], bits) for bits in (shape.distance_bits, shape.bits))
+                distances, values = (
+                    numbers([next(data) for _ in range(bits // 4)], bits) for bits in (shape.distance_bits, shape.bits)
+                )
                 for distance, value in zip(distances, values, strict=True):
                     at += distance
                     found[at] += value - (value >> (shape.bits - 1) << shape.bits)
@@ -205,7 +223,11 @@ def numbers(words: list[int], bits: int) -> list[int]:
 def test_no_tensor_leaves_its_range(seed: int) -> None:
     for graph in (branched(seed), tinyconv_like(seed)):
         for draw in range(3):
-            x = np.random.default_rng([seed, draw]).integers(-128, 128, graph.tensors[graph.input].shape).astype(np.int8)
+            x = (
+                np.random.default_rng([seed, draw])
+                .integers(-128, 128, graph.tensors[graph.input].shape)
+                .astype(np.int8)
+            )
             for index, tensor in enumerate(reference.run(graph, x)):
                 low, high = value_range(graph, index)
                 assert low <= tensor.min() and tensor.max() <= high

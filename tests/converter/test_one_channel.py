@@ -1,4 +1,5 @@
-"""Convolutions of one input channel: the file holds the faster operator, the Graph always a Conv2D, and the numbers are the same."""
+"""Convolutions of one input channel: the file holds the faster operator, the Graph always a Conv2D, and the numbers are
+the same."""
 
 from __future__ import annotations
 
@@ -19,14 +20,22 @@ from converter.tflite.reader import read_tflite
 from converter.tflite.writer import _Writer, write_tflite
 
 WINDOWS: tuple[tuple[tuple[int, int], tuple[int, int], Padding, Activation], ...] = (
-    ((10, 8), (2, 2), "SAME", "RELU"), ((3, 1), (1, 1), "VALID", "NONE"), ((1, 2), (1, 3), "SAME", "RELU6"),
+    ((10, 8), (2, 2), "SAME", "RELU"),
+    ((3, 1), (1, 1), "VALID", "NONE"),
+    ((1, 2), (1, 3), "SAME", "RELU6"),
     ((1, 1), (1, 1), "SAME", "NONE"),
 )
 OUTPUTS = (1, 3, 4, 8, 12, 16)
 
 
-def one_conv(channels: int, window_hw: tuple[int, int], stride_hw: tuple[int, int], padding: Padding, activation: Activation,
-             per_channel: bool) -> Graph:
+def one_conv(
+    channels: int,
+    window_hw: tuple[int, int],
+    stride_hw: tuple[int, int],
+    padding: Padding,
+    activation: Activation,
+    per_channel: bool,
+) -> Graph:
     rng = np.random.default_rng([channels, *window_hw])
     shape = (1, 13, 11, 1)
     out_hw = [output_size(n, k, s, padding) for n, k, s in zip(shape[1:3], window_hw, stride_hw, strict=True)]
@@ -36,7 +45,10 @@ def one_conv(channels: int, window_hw: tuple[int, int], stride_hw: tuple[int, in
     bias = rng.integers(-900, 900, channels).astype(np.int32)
     layer = Conv2D("conv", 0, 1, weights, quant, bias, stride_hw, padding, activation)
     out_scale = float(np.float32(0.02 * np.sqrt(window_hw[0] * window_hw[1])))
-    x, y = Tensor("x", shape, QuantParams((0.03125,), (-7,))), Tensor("y", (1, *out_hw, channels), QuantParams((out_scale,), (11,)))
+    x, y = (
+        Tensor("x", shape, QuantParams((0.03125,), (-7,))),
+        Tensor("y", (1, *out_hw, channels), QuantParams((out_scale,), (11,))),
+    )
     return check(Graph((x, y), (layer,), 0, 1))
 
 
@@ -46,7 +58,9 @@ def one_depthwise(graph: Graph) -> Graph:
     assert isinstance(conv, Conv2D)
     quant = replace(conv.weight_quant, axis=None if conv.weight_quant.axis is None else 3)
     weights = np.ascontiguousarray(conv.weights_ohwi.transpose(3, 1, 2, 0))
-    layer = DepthwiseConv2D("conv", 0, 1, weights, quant, conv.bias, len(conv.bias), conv.stride_hw, conv.padding, conv.activation)
+    layer = DepthwiseConv2D(
+        "conv", 0, 1, weights, quant, conv.bias, len(conv.bias), conv.stride_hw, conv.padding, conv.activation
+    )
     return check(replace(graph, layers=(layer,)))
 
 

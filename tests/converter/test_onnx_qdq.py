@@ -1,4 +1,5 @@
-"""The ONNX reader: every way an exporter may write a network gives the same numbers as onnxruntime's float evaluation."""
+"""The ONNX reader: every way an exporter may write a network gives the same numbers as onnxruntime's float
+evaluation."""
 
 from __future__ import annotations
 
@@ -26,10 +27,13 @@ def kinds(graph: Graph) -> list[str]:
 
 
 def check_against_onnx(q: Qdq, output: str, exact: float = 0.98) -> Graph:
-    """The reference's int8 output equals onnxruntime's float evaluation put on the same grid, but for a rounding here and there."""
+    """The reference's int8 output equals onnxruntime's float evaluation put on the same grid, but for a rounding here
+    and there."""
     graph = read_onnx(q.file(output))
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # each node as ONNX defines it, in float
+    options.graph_optimization_level = (
+        onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    )  # each node as ONNX defines it, in float
     session = onnxruntime.InferenceSession(q.file(output), options, providers=["CPUExecutionProvider"])
     rng, tensor = np.random.default_rng(7), graph.tensors[graph.input]
     quant = graph.tensors[graph.output].quant
@@ -103,7 +107,9 @@ def test_convolution_then_dense_in_every_style(style: str, trans_b: bool, axis: 
 def test_flattened_nchw_equals_nhwc_dense_with_permuted_weights() -> None:
     def build(style: str) -> Graph:
         q = Qdq((1, 1, 12, 9), seed=3)
-        x = flat(q, q.qdq(q.conv(q.input(), "conv", (6, 1, 4, 3), strides=[2, 2]), "conv", zero_point=0), style, (6, 5, 4))
+        x = flat(
+            q, q.qdq(q.conv(q.input(), "conv", (6, 1, 4, 3), strides=[2, 2]), "conv", zero_point=0), style, (6, 5, 4)
+        )
         q.scales[x] = q.scales["conv_real"]
         output = q.qdq(q.gemm(x, "dense", (4, 120)), "logits", 2.0, 5)
         if style == "nhwc":
@@ -151,7 +157,9 @@ def test_pools_residual_add_and_matmul() -> None:
     side = q.qdq(q.conv(x, "b", (3, 3, 1, 1)), "b", 0.04, -3)
     x = q.qdq(q.node("Relu", [q.node("Add", [x, side], "sum")], "relu"), "sum", 0.07, -128)
     x = q.node("MaxPool", [x], "max", kernel_shape=[2, 2], strides=[2, 2])  # no Q/DQ behind it: still on the grid
-    x = q.qdq(q.node("AveragePool", [x], "mean", kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1]), "mean", 0.07, -128)
+    x = q.qdq(
+        q.node("AveragePool", [x], "mean", kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1]), "mean", 0.07, -128
+    )
     x = flat(q, x, "flatten", (3, 6, 6))
     weights, scales = q.weights("dense_weights", (108, 5), axis=1)
     product = q.node("MatMul", [x, weights], "dense")
@@ -287,7 +295,7 @@ def test_damaged_files_are_refused() -> None:
     for number in range(1500):
         mutant = bytearray(data)
         if number % 3 == 0:
-            mutant = mutant[:int(rng.integers(0, len(data)))]
+            mutant = mutant[: int(rng.integers(0, len(data)))]
         else:
             for _ in range(int(rng.integers(1, 6))):
                 mutant[int(rng.integers(len(mutant)))] = int(rng.integers(256))

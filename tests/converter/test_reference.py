@@ -1,4 +1,5 @@
-"""The committed model: its generated code is what convert writes, and it equals TensorFlow Lite Micro on a thousand recordings."""
+"""The committed model: its generated code is what convert writes, and it equals TensorFlow Lite Micro on a thousand
+recordings."""
 
 from __future__ import annotations
 

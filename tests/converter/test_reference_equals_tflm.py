@@ -87,13 +87,16 @@ def test_one_scale_dense_takes_the_scale_product_in_double_as_tflm_does() -> Non
 
 
 def _one_dense(s_in: float, s_weight: float, s_out: float, zero_point: int) -> tuple[Graph, FullyConnected]:
-    layer = FullyConnected("d", 0, 1, np.ones((1, 1), np.int8), QuantParams((s_weight,), (0,)), np.zeros(1, np.int32), "NONE")
+    layer = FullyConnected(
+        "d", 0, 1, np.ones((1, 1), np.int8), QuantParams((s_weight,), (0,)), np.zeros(1, np.int32), "NONE"
+    )
     x, y = Tensor("x", (1, 1), QuantParams((s_in,), (0,))), Tensor("y", (1, 1), QuantParams((s_out,), (zero_point,)))
     return Graph((x, y), (layer,), 0, 1), layer
 
 
 def test_older_dense_rule_is_decided_exactly() -> None:
-    """Against the sums round every half: an output is named if and only if some sum there rounds to it under one rule alone."""
+    """Against the sums round every half: an output is named if and only if some sum there rounds to it under one rule
+    alone."""
     rng = np.random.default_rng(2)
     named = 0
     for _ in range(30):
@@ -103,9 +106,13 @@ def test_older_dense_rule_is_decided_exactly() -> None:
         found = set(sums_that_part(graph, layer))
         for value in range(-127, 128):
             sums = round((value - 0.5 - 3) / exact) + np.arange(-60, 61, dtype=np.int64)
-            rules = [quant.multiply_by_quantized_multiplier(sums, *quant.quantize_multiplier(real)) + 3 >= value
-                     for real in (exact, float(np.float32(s_in) * np.float32(s_weight)) / 0.5)]
+            rules = [
+                quant.multiply_by_quantized_multiplier(sums, *quant.quantize_multiplier(real)) + 3 >= value
+                for real in (exact, float(np.float32(s_in) * np.float32(s_weight)) / 0.5)
+            ]
             assert (value in found) == bool((rules[0] != rules[1]).any()), value
         named += len(found)
     assert named > 0
-    assert sums_that_part(*_one_dense(float(np.float32(0.0123)), 2.0**-9, 0.37, -5)) == [], "a power of two leaves no rounding"
+    assert sums_that_part(*_one_dense(float(np.float32(0.0123)), 2.0**-9, 0.37, -5)) == [], (
+        "a power of two leaves no rounding"
+    )

@@ -1,4 +1,5 @@
-"""The generated streaming engine on this machine: every layer's kept and new rows equal the whole window's, hop after hop."""
+"""The generated streaming engine on this machine: every layer's kept and new rows equal the whole window's, hop after
+hop."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_every_layer_equals_the_whole_window_on_noise(kernels: list[Path], tmp_path: Path, name: str) -> None:
     graph, hop = GRAPHS[name]
     engine = StreamEngine(graph, hop, tmp_path, kernels, simd=name != "ds_cnn")
-    assert first_difference(engine, noise_frames(graph, 60 * hop), noise_frames(graph, graph.tensors[0].shape[1], 9)) == ""
+    assert (
+        first_difference(engine, noise_frames(graph, 60 * hop), noise_frames(graph, graph.tensors[0].shape[1], 9)) == ""
+    )
 
 
 @pytest.mark.parametrize("name", ["tinyconv", "ds_cnn valid", "residual"])
@@ -78,19 +81,22 @@ int main(void)
 
 @pytest.mark.parametrize("name", ["tinyconv", "tinyconv, hop 4", "ds_cnn", "valid"])
 def test_hops_on_the_board(kernels: list[Path], tmp_path: Path, name: str) -> None:
-    """The board's machine code gives every layer of every hop as the engine on this machine does, which the tests above compare."""
+    """The board's machine code gives every layer of every hop as the engine on this machine does, which the tests above
+    compare."""
     graph, hop = GRAPHS[name]
     engine = StreamEngine(graph, hop, tmp_path, kernels)
     start, frames = noise_frames(graph, graph.tensors[0].shape[1], 9), noise_frames(graph, 6 * hop)
     engine.start(start)
     want, value = list[int](), 0
     for index in range(6):
-        for _, output in engine.step(frames[index * hop:(index + 1) * hop]):
+        for _, output in engine.step(frames[index * hop : (index + 1) * hop]):
             for byte in output.view(np.uint8).tolist():
                 value = (value * 33 + byte) & 0xFFFFFFFF
         want.append(value)
     numbers = {"start": start, "frames": frames}
-    (tmp_path / "program.c").write_text(PROGRAM % {key: ",".join(map(str, x.reshape(-1).tolist())) for key, x in numbers.items()})
+    (tmp_path / "program.c").write_text(
+        PROGRAM % {key: ",".join(map(str, x.reshape(-1).tolist())) for key, x in numbers.items()}
+    )
     sources = [tmp_path / "program.c", tmp_path / "model_aot.c", BARE / "results.c", *SOURCES]
     elf = build(tmp_path, *map(str, sources), board_layer=True, flags=[f"-I{path}" for path in (tmp_path, NN, BARE)])
     assert results_of(run_to_finish(elf)) == want
@@ -107,7 +113,9 @@ def test_the_arena_holds_what_is_kept_and_never_overlaps() -> None:
     for name, (graph, hop) in GRAPHS.items():
         plan = plan_stream(graph, hop)
         arena = plan_arena(graph, (), {index: kept.bytes for index, kept in plan.kept.items()})
-        spans = [(arena.kept_offsets[index], arena.kept_offsets[index] + kept.bytes) for index, kept in plan.kept.items()]
+        spans = [
+            (arena.kept_offsets[index], arena.kept_offsets[index] + kept.bytes) for index, kept in plan.kept.items()
+        ]
         steps = zip(graph.layers, plan.layers, strict=True)
         written = [layer.output for layer, step in steps if step.parts is None or layer.output not in plan.kept]
         for index in written:
@@ -121,7 +129,10 @@ def test_text_without_streaming_says_so_and_changes_nothing_else() -> None:
     graph = tinyconv_like(0)
     plain, short = render_aot(graph), render_aot(graph, hop_frames=1)
     assert "#define MODEL_AOT_STREAMS 0" in plain["model_aot.h"] and "model_aot_stream" not in plain["model_aot.c"]
-    assert "// No streaming: conv1: its input moves by 1 rows a hop, not a multiple of its time stride 2" in short["model_aot.h"]
+    assert (
+        "// No streaming: conv1: its input moves by 1 rows a hop, not a multiple of its time stride 2"
+        in short["model_aot.h"]
+    )
     assert plain["model_aot.c"] == short["model_aot.c"]
     streamed = render_aot(graph, hop_frames=2)
     assert "#define MODEL_AOT_STREAMS 1" in streamed["model_aot.h"] and streamed == render_aot(graph, hop_frames=2)

@@ -1,4 +1,5 @@
-"""Streaming plans, simulated in numpy with noise in every row that a plan does not keep, equal the whole window at every hop."""
+"""Streaming plans, simulated in numpy with noise in every row that a plan does not keep, equal the whole window at
+every hop."""
 
 from __future__ import annotations
 
@@ -39,7 +40,10 @@ def test_random_graphs_stream_or_say_why() -> None:
                 assert re.search(r"stride|mixes|edge|without rows", str(error)) and "whole windows" in str(error)
                 continue
             frames = noise_frames(graph, 40 * hop, seed)
-            assert np.array_equal(run_stream(plan, frames), reference.run_batch(graph, windows(graph, frames, hop))), (seed, hop)
+            assert np.array_equal(run_stream(plan, frames), reference.run_batch(graph, windows(graph, frames, hop))), (
+                seed,
+                hop,
+            )
             streamed += 1
     assert streamed >= 30
 
@@ -55,7 +59,8 @@ def test_starts_from_any_window_and_drops_the_rest_of_a_hop() -> None:
 def test_plan_of_tinyconv() -> None:
     """SAME: two rows see the upper edge, three the lower one, one is new; 1880 + 3040 bytes move.
 
-    Of rows 21 to 24 the first three go on from the sums of rows 22 to 24 of the hop before; the last begins anew at input row 44.
+    Of rows 21 to 24 the first three go on from the sums of rows 22 to 24 of the hop before; the last begins anew at
+    input row 44.
     """
     plan = plan_stream(tinyconv_like(0), 2)
     assert plan.layers[0].parts == (Part((0, 2), (0, 8), 4), Part((21, 25), (38, 49), 0, Carry(3, 1, 47, (44, 49), 6)))
@@ -65,14 +70,18 @@ def test_plan_of_tinyconv() -> None:
 
 def test_plan_without_padding_computes_only_new_rows() -> None:
     plan = plan_stream(valid_in_time(), 2)
-    assert [layer.parts for layer in plan.layers[:3]] == [(Part((19, 20), (38, 48), 0),), (Part((17, 18), (17, 20), 0),),
-                                                          (Part((17, 18), (17, 18), 0),)]
+    assert [layer.parts for layer in plan.layers[:3]] == [
+        (Part((19, 20), (38, 48), 0),),
+        (Part((17, 18), (17, 20), 0),),
+        (Part((17, 18), (17, 18), 0),),
+    ]
     assert plan.kept[0].first == 38 and plan.kept[1].first == 17, "of maps in between only what the new row reads"
     assert 2 not in plan.kept, "a 1x1 convolution reads new rows only"
 
 
 def _spoilt(plan: StreamPlan) -> list[StreamPlan]:
-    """Plans that keep one row too many, at either end, compute one row too few, or go on from sums that are not the row's."""
+    """Plans that keep one row too many, at either end, compute one row too few, or go on from sums that are not the
+    row's."""
     kept = plan.kept[1]
     low, high = kept.moved
     parts = plan.layers[0].parts
@@ -81,11 +90,14 @@ def _spoilt(plan: StreamPlan) -> list[StreamPlan]:
     later = replace(plan.layers[0], parts=(parts[0], replace(parts[1], out_rows=(22, 25), carry=None)))
     carry = parts[1].carry
     assert carry is not None
-    ends = [replace(parts[1], carry=replace(carry, fresh=46)), replace(parts[1], carry=replace(carry, fresh=48)),
-            replace(parts[1], carry=replace(carry, rows=2)), replace(parts[1], carry=replace(carry, in_rows=(45, 49)))]
+    ends = [
+        replace(parts[1], carry=replace(carry, fresh=46)),
+        replace(parts[1], carry=replace(carry, fresh=48)),
+        replace(parts[1], carry=replace(carry, rows=2)),
+        replace(parts[1], carry=replace(carry, in_rows=(45, 49))),
+    ]
     return [
         *(replace(plan, layers=(replace(plan.layers[0], parts=(parts[0], end)), *plan.layers[1:])) for end in ends),
-
         replace(plan, kept={**plan.kept, 1: replace(kept, moved=(low - 1, high))}, layers=(fewer, *plan.layers[1:])),
         replace(plan, kept={**plan.kept, 1: replace(kept, moved=(low, high + 1))}, layers=(later, *plan.layers[1:])),
         replace(plan, layers=(fewer, *plan.layers[1:])),
@@ -108,8 +120,12 @@ def test_a_wrong_plan_does_not_pass() -> None:
 
 
 def test_what_cannot_stream_says_why() -> None:
-    for hop, says in ((1, "conv1: its input moves by 1 rows a hop, not a multiple of its time stride 2"), (0, "got 0"),
-                      (49, "1 to 48 of the window's 49"), (48, "every row of its output sees an edge or a new frame")):
+    for hop, says in (
+        (1, "conv1: its input moves by 1 rows a hop, not a multiple of its time stride 2"),
+        (0, "got 0"),
+        (49, "1 to 48 of the window's 49"),
+        (48, "every row of its output sees an edge or a new frame"),
+    ):
         with pytest.raises(ConvertError, match=re.escape(says)):
             plan_stream(tinyconv_like(0), hop)
     net = Net(np.random.default_rng(0), (1, 49, 40, 1))
@@ -128,16 +144,20 @@ def test_a_flat_input_is_rows_by_its_spec() -> None:
     net.layers.append(Reshape("rows", 0, x))
     y = net.conv(x, 4, (10, 8), (2, 2), "SAME", "RELU")
     graph = replace(net.graph(net.dense(net.flatten(y), 4)), spec_json=KwsSpec.of_words(["yes"]).to_json())
-    frames = noise_frames(replace(graph, tensors=(replace(graph.tensors[0], shape=(1, 49, 40)), *graph.tensors[1:])), 80)
+    frames = noise_frames(
+        replace(graph, tensors=(replace(graph.tensors[0], shape=(1, 49, 40)), *graph.tensors[1:])), 80
+    )
     padded = np.concatenate([np.full((49, 40), graph.tensors[0].quant.zero_point, np.int8), frames])
-    whole = np.stack([padded[end:end + 49].reshape(-1) for end in range(2, 81, 2)])
+    whole = np.stack([padded[end : end + 49].reshape(-1) for end in range(2, 81, 2)])
     assert np.array_equal(run_stream(plan_stream(graph, 2), frames), reference.run_batch(graph, whole))
 
 
 @pytest.mark.parametrize("name", ["reference", "ds_cnn valid"])
 def test_streams_equal_whole_windows_on_recordings(speech_commands: Path, name: str) -> None:
     graph, frames = models()[name], recording(speech_commands, 20)
-    assert np.array_equal(run_stream(plan_stream(graph, 2), frames), reference.run_batch(graph, windows(graph, frames, 2)))
+    assert np.array_equal(
+        run_stream(plan_stream(graph, 2), frames), reference.run_batch(graph, windows(graph, frames, 2))
+    )
 
 
 @pytest.mark.slow

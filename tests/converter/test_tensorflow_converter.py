@@ -1,4 +1,5 @@
-"""The independent check: TensorFlow's own converter, given the same network with fake_quant nodes, makes the same int8 model."""
+"""The independent check: TensorFlow's own converter, given the same network with fake_quant nodes, makes the same int8
+model."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def by_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("tensorflow is not installed (extra `tf`)")
     out = tmp_path_factory.mktemp("tensorflow")
     worker = Path(__file__).resolve().parents[1] / "support" / "tensorflow_worker.py"
-    done = subprocess.run([sys.executable, str(worker), str(out)], capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(
+        [sys.executable, str(worker), str(out)], capture_output=True, text=True, check=False, timeout=600
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return out
 
@@ -60,7 +63,12 @@ def test_tensorflows_converter_makes_the_same_int8_model(by_tensorflow: Path, na
 def test_tensorflows_interpreter_loads_what_we_write(by_tensorflow: Path, name: str) -> None:
     graph = NETS[name]()
     with np.load(by_tensorflow / f"{name}.npz") as said:
-        assert (float(said["scale"]), int(said["zero_point"])) == (graph.tensors[0].quant.scale, graph.tensors[0].quant.zero_point)
+        assert (float(said["scale"]), int(said["zero_point"])) == (
+            graph.tensors[0].quant.scale,
+            graph.tensors[0].quant.zero_point,
+        )
         theirs = said["outputs"].astype(int)
     ours = reference.run_batch(graph, inputs_of(graph, 5)).reshape(theirs.shape)
-    assert np.abs(theirs - ours).max() <= 1, "TensorFlow's current kernels round otherwise than TFLM, by one step here at most"
+    assert np.abs(theirs - ours).max() <= 1, (
+        "TensorFlow's current kernels round otherwise than TFLM, by one step here at most"
+    )

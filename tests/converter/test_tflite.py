@@ -27,7 +27,8 @@ def mlperf(folder: Path, name: str) -> bytes:
 
 @pytest.mark.parametrize("name", INT8_MODELS)
 def test_mlperf_models_equal_tflm_layer_by_layer(mlperf_tiny: Path, name: str) -> None:
-    """Through our reader and our writer, every tensor of 20 noise inputs; and the model file as it came, outputs only."""
+    """Through our reader and our writer, every tensor of 20 noise inputs; and the model file as it came, outputs
+    only."""
     data = mlperf(mlperf_tiny, name)
     graph = read_tflite(data)
     written = write_tflite(graph)
@@ -83,13 +84,15 @@ def _mutants(data: bytes, count: int, seed: int) -> list[bytes]:
     for number in range(count):
         mutant = bytearray(data)
         if number % 3 == 0:
-            mutant = mutant[:int(rng.integers(0, len(data)))]
+            mutant = mutant[: int(rng.integers(0, len(data)))]
         elif number % 3 == 1:
             for _ in range(int(rng.integers(1, 8))):
                 mutant[int(rng.integers(len(mutant)))] = int(rng.integers(256))
         else:
             position = int(rng.integers(0, len(mutant) - 4))
-            mutant[position:position + 4] = struct.pack("<I", int(rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, len(data)])))
+            mutant[position : position + 4] = struct.pack(
+                "<I", int(rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, len(data)]))
+            )
         found.append(bytes(mutant))
     return found
 
@@ -118,13 +121,20 @@ def test_shapes_without_dimensions_are_refused(index: int) -> None:
     for table in tables:
         position, _ = table._vector(schema.TensorTable.SHAPE, 4)
         with pytest.raises(ConvertError):
-            read_tflite(data[:position - 4] + bytes(4) + data[position:])
+            read_tflite(data[: position - 4] + bytes(4) + data[position:])
 
 
 def test_foreign_bytes_are_refused() -> None:
     rng = np.random.default_rng(1)
     header = struct.pack("<I", 8) + schema.IDENTIFIER
-    for junk in (b"", b"TFL3", header, header + b"\xff" * 40, b"\0" * 64, header + bytes(rng.integers(0, 256, 4000, dtype=np.uint8))):
+    for junk in (
+        b"",
+        b"TFL3",
+        header,
+        header + b"\xff" * 40,
+        b"\0" * 64,
+        header + bytes(rng.integers(0, 256, 4000, dtype=np.uint8)),
+    ):
         with pytest.raises(ConvertError):
             read_tflite(junk)
 
@@ -152,7 +162,11 @@ def test_constants_lie_on_16_bytes_and_scales_are_kept_bit_for_bit() -> None:
     for buffer in model.tables(schema.Model.BUFFERS)[1:]:
         start, length = buffer._vector(0, 1)
         assert length and start % 16 == 0
-    first = model.tables(schema.Model.SUBGRAPHS)[0].tables(schema.SubGraph.TENSORS)[0].table(schema.TensorTable.QUANTIZATION)
+    first = (
+        model.tables(schema.Model.SUBGRAPHS)[0]
+        .tables(schema.SubGraph.TENSORS)[0]
+        .table(schema.TensorTable.QUANTIZATION)
+    )
     assert first and first.reals(schema.Quantization.SCALE) == [graph.tensors[0].quant.scale]
     assert flatbuffers.util.BufferHasIdentifier(data, 0, schema.IDENTIFIER)
 
@@ -175,7 +189,8 @@ def test_spec_travels_in_the_file_and_a_spec_of_another_model_is_refused() -> No
 
 
 def test_tflite_runtime_runs_what_we_write() -> None:
-    """Every kind of random layer loads there; per-channel dense needs a newer version and must be refused, not miscomputed."""
+    """Every kind of random layer loads there; per-channel dense needs a newer version and must be refused, not
+    miscomputed."""
     ran = 0
     for index in range(60):
         graph = random_graph(index)
@@ -200,4 +215,5 @@ def test_add_operands_keep_their_order() -> None:
     for graph in adds[:10]:
         again = read_tflite(write_tflite(graph))
         assert [(a.input, a.input2) for a in again.layers if isinstance(a, Add)] == [
-            (a.input, a.input2) for a in graph.layers if isinstance(a, Add)]
+            (a.input, a.input2) for a in graph.layers if isinstance(a, Add)
+        ]

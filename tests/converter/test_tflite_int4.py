@@ -71,7 +71,7 @@ def test_reference_equals_tflm_on_int4_weights() -> None:
 def test_damaged_int4_constant_is_one_sentence() -> None:
     data = bytearray(write_tflite(in_few_bits(tinyconv_like(0)), int4=True))
     at = data.index((8000).to_bytes(4, "little"))  # the length of the dense layer's buffer
-    data[at:at + 4] = (7999).to_bytes(4, "little")
+    data[at : at + 4] = (7999).to_bytes(4, "little")
     with pytest.raises(ConvertError, match=r"int4 constant .* holds 7999 bytes"):
         read_tflite(bytes(data))
 

@@ -1,4 +1,5 @@
-"""converter verify: it climbs what is here, says what is not, and names the first difference when an engine is made wrong."""
+"""converter verify: it climbs what is here, says what is not, and names the first difference when an engine is made
+wrong."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ CLIPS = 6
 def vectors(model: bytes) -> dict[str, Any]:
     """What `trainer export` writes, with onnxruntime in the place of PyTorch: float evaluation of the Q/DQ nodes."""
     rng = np.random.default_rng(11)
-    pcm = np.clip(rng.normal(0, 1, (CLIPS, 16000)) * np.geomspace(10, 8000, CLIPS)[:, None], -32768, 32767).astype(np.int16)
+    pcm = np.clip(rng.normal(0, 1, (CLIPS, 16000)) * np.geomspace(10, 8000, CLIPS)[:, None], -32768, 32767).astype(
+        np.int16
+    )
     front_end = MicroFrontend(SPEC.features)
     features = []
     for clip in pcm:
@@ -55,8 +58,14 @@ def vectors(model: bytes) -> dict[str, Any]:
     answers = [session.run(["logits_real", "conv_q"], {"x": r.reshape(1, 1, 49, 40)}) for r in real]
     conv = np.concatenate([np.asarray(answer[1]).transpose(0, 2, 3, 1) for answer in answers])
     logits = np.concatenate([np.asarray(answer[0]) for answer in answers])
-    return {"pcm": pcm, "features": np.stack(features), "labels": np.zeros(CLIPS, np.int64), "logits": logits, "layer:conv_q": conv,
-            "names": np.array([f"clip{i}" for i in range(CLIPS)])}
+    return {
+        "pcm": pcm,
+        "features": np.stack(features),
+        "labels": np.zeros(CLIPS, np.int64),
+        "logits": logits,
+        "layer:conv_q": conv,
+        "names": np.array([f"clip{i}" for i in range(CLIPS)]),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +106,17 @@ def test_every_rung_that_is_here_is_equal(run: Path) -> None:
     ladder = verify.climb(run, 1000, tell=heard.append)
     assert heard == ["inputs", *(rung.claim for rung in ladder.rungs)] and len(heard) == 11
     for rung in ladder.rungs:
-        assert rung.status in (verify.EQUAL, verify.WITHIN) or (rung.status == verify.ABSENT and rung.detail and not rung.checked), rung
+        assert rung.status in (verify.EQUAL, verify.WITHIN) or (
+            rung.status == verify.ABSENT and rung.detail and not rung.checked
+        ), rung
     native = by_claim(ladder, "portable C")
     if shutil.which("gcc"):
         assert native.checked == 3 * (CLIPS + verify.NOISE_INPUTS) and "6 recorded, 50 noise" in native.unit
         stream = by_claim(ladder, "streaming")
         hops = ((CLIPS + verify.NOISE_INPUTS) * 49 - 49) // 2
-        assert stream.status == verify.EQUAL and stream.checked == hops * (1 + 3) and f"{2 * hops} frames" in stream.unit
+        assert (
+            stream.status == verify.EQUAL and stream.checked == hops * (1 + 3) and f"{2 * hops} frames" in stream.unit
+        )
     assert by_claim(ladder, "ids").checked == 3 + 7
     fake = by_claim(ladder, "PyTorch")
     assert fake.status == verify.WITHIN and fake.checked == CLIPS
@@ -128,7 +141,10 @@ def test_the_command_writes_the_ladder_and_exits_1_on_a_difference(run: Path, qu
 def test_an_image_that_does_not_run_is_one_sentence(run: Path, content: bytes | None) -> None:
     if content is not None:
         (run / "firmware.elf").write_bytes(content)
-    with pytest.raises(ConvertError, match=r"firmware\.elf") as error, verify.prepared(run, 2, run / "firmware.elf") as given:
+    with (
+        pytest.raises(ConvertError, match=r"firmware\.elf") as error,
+        verify.prepared(run, 2, run / "firmware.elf") as given,
+    ):
         verify_board.board(given)
     assert "Traceback" not in str(error.value)
 
@@ -229,7 +245,9 @@ def test_recordings_of_a_folder_join_the_inputs(run: Path, tmp_path: Path) -> No
     folder.mkdir(parents=True)
     rng = np.random.default_rng(5)
     for index, count in enumerate((16000, 9000, 40000)):  # a clip, a shorter one, a longer one
-        soundfile.write(folder / f"{index}.{'flac' if index else 'wav'}", rng.integers(-9000, 9000, count).astype(np.int16), 16000)
+        soundfile.write(
+            folder / f"{index}.{'flac' if index else 'wav'}", rng.integers(-9000, 9000, count).astype(np.int16), 16000
+        )
     with verify.prepared(run, 1000, audio=folder.parent) as given:
         assert len(given.recorded) == len(given.pcm) == CLIPS + 3 and given.pcm.shape[1] == 16000
         if load_wheel() and find_compiler():

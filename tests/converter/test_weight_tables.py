@@ -1,4 +1,5 @@
-"""Convolutions of few bits: their tables packed and unpacked, whole engines on this machine and on the virtual board."""
+"""Convolutions of few bits: their tables packed and unpacked, whole engines on this machine and on the virtual
+board."""
 
 from __future__ import annotations
 
@@ -32,8 +33,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 def hidden_bits(graph: Graph, bits: int) -> Graph:
     """The same network with activations of so many bits behind the first convolution, as training makes them."""
     top = 1 << bits
-    tensors = [replace(t, quant=QuantParams((float(np.float32(t.quant.scale * 256 / top)),), (128 - top,))) if i == 1 else t
-               for i, t in enumerate(graph.tensors)]
+    tensors = [
+        replace(t, quant=QuantParams((float(np.float32(t.quant.scale * 256 / top)),), (128 - top,))) if i == 1 else t
+        for i, t in enumerate(graph.tensors)
+    ]
     return replace(graph, tensors=tuple(tensors))
 
 
@@ -70,7 +73,10 @@ def test_tables_come_back(library: ctypes.CDLL) -> None:
 
 
 def packed_tables(graph: Graph) -> int:
-    return sum(table_of(kernel) is not None for kernel in unpack_kernels(graph, [lower_layer(graph, layer) for layer in graph.layers]))
+    return sum(
+        table_of(kernel) is not None
+        for kernel in unpack_kernels(graph, [lower_layer(graph, layer) for layer in graph.layers])
+    )
 
 
 @pytest.mark.parametrize("bits", [2, 4])
@@ -78,15 +84,17 @@ def test_tinyconv_of_few_bits_streams_and_equals_the_reference(tmp_path: Path, b
     graph = in_few_bits(hidden_bits(load(ROOT / "reference").graph, bits), bits)
     assert packed_tables(graph) == 1
     text = render_aot(graph, hop_frames=2)["model_aot.c"]
-    assert text.count("nn_unpack(layer0_packed") == 1 and "static int unpacked;" in text  # a place of its own: no more RAM than scratch
+    assert (
+        text.count("nn_unpack(layer0_packed") == 1 and "static int unpacked;" in text
+    )  # a place of its own: no more RAM than scratch
     model = NativeModel(graph, tmp_path, simd=True, hop_frames=2)
     check(graph, model)
     rows = np.random.default_rng(bits).integers(-128, 128, (49 + 40, 40)).astype(np.int8)
     model.stream_start(rows[:49].reshape(1, 49, 40, 1))
     for end in range(49 + 2, len(rows) + 1, 2):
-        wanted = reference.run(graph, rows[end - 49:end].reshape(1, 49, 40, 1))
-        for layer, got in model.stream_layers(rows[end - 2:end]):
-            assert np.array_equal(got, np.ravel(wanted[graph.layers[layer].output])[-got.size:]), (end, layer)
+        wanted = reference.run(graph, rows[end - 49 : end].reshape(1, 49, 40, 1))
+        for layer, got in model.stream_layers(rows[end - 2 : end]):
+            assert np.array_equal(got, np.ravel(wanted[graph.layers[layer].output])[-got.size :]), (end, layer)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -121,7 +129,8 @@ def test_eight_bit_networks_are_left_alone() -> None:
 
 
 def test_fake_quant_of_few_bits_is_compared_layer_by_layer(tmp_path: Path) -> None:
-    """A hidden step that float arithmetic rounds the other way moves the logits by many LSB; what is judged is each layer by itself."""
+    """A hidden step that float arithmetic rounds the other way moves the logits by many LSB; what is judged is each
+    layer by itself."""
     source = load(ROOT / "reference")
     graph = in_few_bits(hidden_bits(source.graph, 2), 2)
     x = np.random.default_rng(8).integers(-128, 128, (6, 49, 40, 1)).astype(np.int8)
@@ -133,8 +142,12 @@ def test_fake_quant_of_few_bits_is_compared_layer_by_layer(tmp_path: Path) -> No
 
     def rung(fake: Int8, hidden_values: Int8) -> verify.Rung:
         quant = graph.tensors[dense.output].quant
-        vectors = {"features": x.reshape(6, 49, 40), "logits": (fake.astype(np.float32) - quant.zero_point) * np.float32(quant.scale),
-                   f"layer:{graph.tensors[1].name}": hidden_values, f"layer:{graph.tensors[dense.output].name}": fake}
+        vectors = {
+            "features": x.reshape(6, 49, 40),
+            "logits": (fake.astype(np.float32) - quant.zero_point) * np.float32(quant.scale),
+            f"layer:{graph.tensors[1].name}": hidden_values,
+            f"layer:{graph.tensors[dense.output].name}": fake,
+        }
         pcm = np.zeros((0, 0), np.int16)
         return verify.fake_quant(verify.Climb(replace(source, graph=graph), vectors, pcm, x, x, tmp_path))
 

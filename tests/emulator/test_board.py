@@ -1,4 +1,5 @@
-"""The virtual board from outside: serial line, microphone, clocks, faults told in one sentence, images it refuses, its command."""
+"""The virtual board from outside: serial line, microphone, clocks, faults told in one sentence, images it refuses, its
+command."""
 
 from __future__ import annotations
 
@@ -84,7 +85,9 @@ def test_microphone_delivers_each_sample_once(microphone: Path) -> None:
     board = run_to_finish(microphone, pcm=pcm)
     where = board.image.objects["heard"].address
     heard = np.frombuffer(bytes(board.memory.span(where, 64_000) or b""), np.int16)
-    np.testing.assert_array_equal(heard, np.concatenate([pcm, np.zeros(2000, np.int16)]))  # silence follows the recording
+    np.testing.assert_array_equal(
+        heard, np.concatenate([pcm, np.zeros(2000, np.int16)])
+    )  # silence follows the recording
     trouble, dropped, *_ = results_of(board)
     assert (trouble, dropped) == (0, 0)
     assert 2.1 <= board.seconds <= 2.125  # 32,000 samples at exactly 16 kHz, then 100 ms, and the start
@@ -100,7 +103,9 @@ def test_a_board_without_microphone_says_so(microphone: Path) -> None:
 def test_milliseconds_and_cycles_agree(microphone: Path) -> None:
     board = run_to_finish(microphone)
     _, _, cycles, stack, flash, ram = results_of(board)
-    assert abs(cycles - 6_400_000) < 200  # 100 ms awake; where in its loop the program notices the last millisecond is open
+    assert (
+        abs(cycles - 6_400_000) < 200
+    )  # 100 ms awake; where in its loop the program notices the last millisecond is open
     assert 100 < stack < 2048
     assert 1000 < flash < 10_000
     assert ram > 64_000
@@ -113,7 +118,9 @@ def test_sleep_is_counted_apart(echo: Path) -> None:
     report = board.report()
     assert report.cycles_awake + report.cycles_asleep >= 64_000_000
     assert report.cpu_load < 0.01
-    assert report.cycles_cached < report.cycles_awake < report.cycles_uncached  # the program switched the cache on after its start
+    assert (
+        report.cycles_cached < report.cycles_awake < report.cycles_uncached
+    )  # the program switched the cache on after its start
 
 
 FAULTS = [
@@ -125,7 +132,11 @@ FAULTS = [
     (6, "jump to an even address, which means ARM state, at 0x00000200", "caller"),
     (7, "BKPT instruction at breakpoint+0x0", "caller"),
     (10, "at bare_unhandled+0x0 (pc 0x00000100) in the handler of interrupt 20", "unhandled"),
-    (11, "UARTE0: EasyDMA from 0x00000100, 4 bytes: only RAM can be transferred at dma_from_flash", "last instructions"),
+    (
+        11,
+        "UARTE0: EasyDMA from 0x00000100, 4 bytes: only RAM can be transferred at dma_from_flash",
+        "last instructions",
+    ),
     (12, "EXC_RETURN 0xfffffff9 outside an exception handler", "caller"),
     (14, "floating point instruction while the FPU is off (CPACR) at float_off+0x", "caller"),
     (13, "the program keeps resetting the board (100 resets)", "last instructions"),
@@ -137,7 +148,9 @@ def _faulty(folder: Path, number: int) -> Path:
 
 
 @pytest.mark.parametrize(("number", "sentence", "also"), FAULTS)
-def test_a_fault_is_one_sentence_with_the_place_and_who_called(tmp_path: Path, number: int, sentence: str, also: str) -> None:
+def test_a_fault_is_one_sentence_with_the_place_and_who_called(
+    tmp_path: Path, number: int, sentence: str, also: str
+) -> None:
     board = VirtualBoard(_faulty(tmp_path, number))
     with pytest.raises(BoardError) as told:
         board.run(1.0)
@@ -169,7 +182,7 @@ def _damaged(folder: Path, elf: Path, change: object) -> Path:
 def _move_to(data: bytearray, address: int) -> None:
     """Another load address in each program header."""
     for index in range(data[44]):
-        data[52 + 32 * index + 12:52 + 32 * index + 16] = address.to_bytes(4, "little")
+        data[52 + 32 * index + 12 : 52 + 32 * index + 16] = address.to_bytes(4, "little")
 
 
 BAD_IMAGES = [
@@ -195,9 +208,11 @@ def test_damaged_images_never_do_worse_than_a_sentence(tmp_path: Path, echo: Pat
     rng = random.Random(3)
     refused = 0
     for _ in range(150):
+
         def spoil(data: bytearray) -> None:
             for _ in range(rng.randrange(1, 6)):
                 data[rng.randrange(0, 0x200 if rng.random() < 0.7 else len(data))] = rng.randrange(256)
+
         try:
             VirtualBoard(_damaged(tmp_path, echo, spoil), native=False).run(0.0005)
         except BoardError:
@@ -237,8 +252,14 @@ def test_launch_hands_on_the_boards_own_sentence(tmp_path: Path) -> None:
 
 def test_launch_tells_at_its_end_that_the_program_has_faulted(tmp_path: Path) -> None:
     elf = _faulty(tmp_path, 1)
-    with pytest.raises(BoardError, match="read of 0x30000000, where there is nothing, at read_nowhere"), launch(elf) as address:
-        with serial.serial_for_url(address, timeout=10) as line, pytest.raises(serial.SerialException):  # the line is cut
+    with (
+        pytest.raises(BoardError, match="read of 0x30000000, where there is nothing, at read_nowhere"),
+        launch(elf) as address,
+    ):
+        with (
+            serial.serial_for_url(address, timeout=10) as line,
+            pytest.raises(serial.SerialException),
+        ):  # the line is cut
             line.read(1)
         time.sleep(1.0)
 

@@ -1,4 +1,5 @@
-"""Building the firmware for the virtual board: without any network, side by side, byte for byte; failures in one sentence."""
+"""Building the firmware for the virtual board: without any network, side by side, byte for byte; failures in one
+sentence."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def test_two_builds_side_by_side_without_network_are_the_same_image_and_boot(tmp
 
 
 def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BoardError, match=r"no model_aot.c and no kws_model.h; make them with `python -m converter convert"):
+    with pytest.raises(
+        BoardError, match=r"no model_aot.c and no kws_model.h; make them with `python -m converter convert"
+    ):
         build_firmware(tmp_path, tmp_path / "out")
 
 

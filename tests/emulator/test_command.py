@@ -41,7 +41,7 @@ def _converted(elf: Path, kind: str, out: Path) -> Path:
 def _flash(image: object) -> bytes:
     whole = bytearray(b"\xff" * 0x100000)
     for address, data in image.segments:  # type: ignore[attr-defined]
-        whole[address:address + len(data)] = data
+        whole[address : address + len(data)] = data
     return bytes(whole)
 
 
@@ -49,7 +49,10 @@ def _flash(image: object) -> bytes:
 def test_elf_hex_and_bin_are_the_same_image(tmp_path: Path, at: int) -> None:
     elf = build(tmp_path, "echo.c", board_layer=True, flags=[f"-Wl,--section-start=.text={at:#x}"])
     whole = _flash(load_image(elf))
-    as_hex, as_bin = _converted(elf, "ihex", tmp_path / "firmware.hex"), _converted(elf, "binary", tmp_path / "firmware.bin")
+    as_hex, as_bin = (
+        _converted(elf, "ihex", tmp_path / "firmware.hex"),
+        _converted(elf, "binary", tmp_path / "firmware.bin"),
+    )
     assert _flash(load_image(as_hex)) == whole
     assert _flash(load_image(as_bin)) == whole
     assert load_image(as_bin).vector_address == at
@@ -69,7 +72,11 @@ BAD = [
     ("a.hex", b":00000009F7\n", "record type 9"),
     ("a.bin", b"", "too short for a vector table"),
     ("a.bin", bytes(4096), "no vector table of the nRF52840"),
-    ("a.bin", (0x20040000).to_bytes(4, "little") + (0x08000101).to_bytes(4, "little") + bytes(100), "it is for another chip"),
+    (
+        "a.bin",
+        (0x20040000).to_bytes(4, "little") + (0x08000101).to_bytes(4, "little") + bytes(100),
+        "it is for another chip",
+    ),
     ("a.bin", (0x20040000).to_bytes(4, "little") + (0x101).to_bytes(4, "little") + bytes(60), "truncated"),
     ("a.elf", b"nothing", "give the firmware.elf, .hex or .bin"),
 ]
@@ -110,8 +117,22 @@ def test_timeline_says_what_was_played_shown_and_sent(tmp_path: Path, microphone
     folder.mkdir()
     wavs = [str(_recording(folder / f"{name}.wav", 1000)) for name in ("one", "two")]
     figures = tmp_path / "run.json"
-    command = [sys.executable, "-m", "host", "emulate", str(microphone), *wavs, "--port", "none", "--gap", "0.25", "--until", "2.5",
-               "--json", str(figures)]
+    command = [
+        sys.executable,
+        "-m",
+        "host",
+        "emulate",
+        str(microphone),
+        *wavs,
+        "--port",
+        "none",
+        "--gap",
+        "0.25",
+        "--until",
+        "2.5",
+        "--json",
+        str(figures),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert "\x1b" not in done.stdout and done.stdout.splitlines()[0] == "serial port: none"
     found = json.loads(figures.read_text())
@@ -124,7 +145,8 @@ def test_timeline_says_what_was_played_shown_and_sent(tmp_path: Path, microphone
 
 
 def test_a_host_that_speaks_makes_the_recording_begin_anew(microphone: Path) -> None:
-    """Without one a stopped microphone goes on where it was; the timeline tells each playing, the report counts all samples."""
+    """Without one a stopped microphone goes on where it was; the timeline tells each playing, the report counts all
+    samples."""
     board = VirtualBoard(microphone, np.arange(8000).astype(np.int16))
     pdm = board.chip.microphone
     timeline = Timeline(board, [(1000, "one")])
@@ -149,7 +171,9 @@ def test_a_host_that_speaks_makes_the_recording_begin_anew(microphone: Path) -> 
 def test_words_have_the_firmwares_names_and_colours_are_one_moment(microphone: Path) -> None:
     board = VirtualBoard(microphone)
     timeline = Timeline(board, [])
-    timeline.serial(b"m-labels-[silence,yes]\r\nm-heard-[1,2,3,4,5,6,7,8,8080,1,0]\r\nm-heard-[1,2,3,4,5,6,7,8,8080,-1,0]\r\nhal")
+    timeline.serial(
+        b"m-labels-[silence,yes]\r\nm-heard-[1,2,3,4,5,6,7,8,8080,1,0]\r\nm-heard-[1,2,3,4,5,6,7,8,8080,-1,0]\r\nhal"
+    )
     timeline.serial(b"f \xff\r\n")
     told = [(one.kind, one.text) for one in timeline.moments]
     assert told == [("serial", "m-labels-[silence,yes]"), ("word", "yes"), ("serial", "half \ufffd")]
@@ -185,8 +209,17 @@ def test_a_text_can_be_sent_without_a_port(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[:3] == ["serial port: none", "hello", "abc"]
 
 
-@pytest.mark.parametrize(("control", "hertz"), [(0x08000000, 1_000_000), (0x08400000, 32e6 / 31), (0x08800000, 32e6 / 30),
-                                                (0x09800000, 32e6 / 26), (0x0A000000, 1_280_000), (0x0A800000, 32e6 / 24)])
+@pytest.mark.parametrize(
+    ("control", "hertz"),
+    [
+        (0x08000000, 1_000_000),
+        (0x08400000, 32e6 / 31),
+        (0x08800000, 32e6 / 30),
+        (0x09800000, 32e6 / 26),
+        (0x0A000000, 1_280_000),
+        (0x0A800000, 32e6 / 24),
+    ],
+)
 def test_microphone_clock_is_the_product_specifications(microphone: Path, control: int, hertz: float) -> None:
     pdm = VirtualBoard(microphone).chip.microphone
     pdm.write(0x504, control)
@@ -199,7 +232,11 @@ def test_an_endless_loop_ends_at_its_limit_and_says_where(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "host", "emulate", str(elf), "--port", "none", "--until", "0.05"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("stopped at endless+0x") and "; last instructions: " in last and last.endswith(("]", "endless", "#1")), last
+    assert (
+        last.startswith("stopped at endless+0x")
+        and "; last instructions: " in last
+        and last.endswith(("]", "endless", "#1"))
+    ), last
     assert "CPU load 100.0 %" in done.stdout
 
 
@@ -210,7 +247,9 @@ def test_any_image_named_by_the_environment_runs_and_tells_its_time(tmp_path: Pa
         pytest.skip("KWS_ELF names no firmware image to run")
     noise = np.random.default_rng(1).integers(-3000, 3000, 48000).astype(np.int16)
     board = VirtualBoard(given, noise)
-    assert board.run(5.0, lambda: b"m-ready" in bytes(board.chip.console.board_to_host)), "no m-ready within 5 s of board time"
+    assert board.run(5.0, lambda: b"m-ready" in bytes(board.chip.console.board_to_host)), (
+        "no m-ready within 5 s of board time"
+    )
     board.take_output()
     board.send(b"listen 3%")
     assert board.run(20.0, lambda: b"m-listened" in bytes(board.chip.console.board_to_host)), board.take_output()

@@ -1,4 +1,5 @@
-"""The cycle model: hand-computed blocks, the decoder against an independent one, executed totals, native counter against Python's."""
+"""The cycle model: hand-computed blocks, the decoder against an independent one, executed totals, native counter
+against Python's."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def assemble(folder: Path, text: str) -> bytes:
     return raw.read_bytes()
 
 
-# (block, reported cycles, low, high, instructions); taken branches at the end add 2 (low 1, high 3) unless they may fall through
+# (block, reported cycles, low, high, instructions); taken branches at the end add 2 (low 1, high 3) unless they may
+# fall through
 BLOCKS = [
     ("adds r0, r1, r2; muls r0, r3; mla r0, r1, r2, r3; smlad r0, r1, r2, r3; smlald r0, r1, r2, r3", 5, 5, 5, 5),
     ("ldr r0, [r1]", 2, 1, 2, 1),
@@ -62,12 +64,16 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize(("text", "cached", "low", "high", "count"), BLOCKS)
-def test_block_costs_as_counted_by_hand(tmp_path: Path, text: str, cached: int, low: int, high: int, count: int) -> None:
+def test_block_costs_as_counted_by_hand(
+    tmp_path: Path, text: str, cached: int, low: int, high: int, count: int
+) -> None:
     cost = block_cost(assemble(tmp_path, text), 0x1000)
     assert (cost.cached, cost.low, cost.high, cost.instructions) == (cached, low, high, count)
 
 
-@pytest.mark.parametrize(("text", "cached"), [("cmp r0, r1; bne .-2", 2), ("cbz r0, .+20", 1), ("it eq; bxeq lr", 2), ("beq.w .+2000", 1)])
+@pytest.mark.parametrize(
+    ("text", "cached"), [("cmp r0, r1; bne .-2", 2), ("cbz r0, .+20", 1), ("it eq; bxeq lr", 2), ("beq.w .+2000", 1)]
+)
 def test_a_branch_that_may_fall_through_pays_its_refill_only_when_taken(tmp_path: Path, text: str, cached: int) -> None:
     cost = block_cost(assemble(tmp_path, text), 0x1000)
     assert (cost.cached, cost.conditional, cost.taken_cached) == (cached, True, 2)
@@ -99,9 +105,9 @@ def test_decoder_agrees_with_capstone_on_a_whole_image(tmp_path: Path) -> None:
     engine.detail = True
     seen = 0
     for function in image.functions:
-        body = code[function.address - base:function.address - base + function.size]
+        body = code[function.address - base : function.address - base + function.size]
         theirs = list(engine.disasm(body, function.address))
-        ours = decode(body[:sum(one.size for one in theirs)], function.address)
+        ours = decode(body[: sum(one.size for one in theirs)], function.address)
         assert [one.size for one in ours] == [one.size for one in theirs], function.name
         for mine, other in zip(ours, theirs, strict=True):
             name = other.mnemonic.split(".")[0]
@@ -132,10 +138,15 @@ def test_native_and_python_counters_agree_in_every_figure(exceptions: Path, tmp_
 def test_totals_are_the_sum_of_blocks_branches_and_exceptions(exceptions: Path) -> None:
     board = run_to_finish(exceptions)
     report = board.report()
-    blocks = sum(record.executed * record.cost.cached + record.taken * record.cost.taken_cached for record in board.counter.records())
+    blocks = sum(
+        record.executed * record.cost.cached + record.taken * record.cost.taken_cached
+        for record in board.counter.records()
+    )
     instructions = sum(record.executed * record.cost.instructions for record in board.counter.records())
     overhead = report.cycles_cached - blocks
     assert report.instructions == instructions
-    assert 18 * report.exceptions <= overhead <= 24 * report.exceptions  # 12 in and 12 out, 6 where two follow each other
+    assert (
+        18 * report.exceptions <= overhead <= 24 * report.exceptions
+    )  # 12 in and 12 out, 6 where two follow each other
     assert report.cycles_low <= report.cycles_cached <= report.cycles_high
     assert report.cycles_cached <= report.cycles_uncached

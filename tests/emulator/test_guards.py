@@ -1,4 +1,5 @@
-"""What Unicorn does not notice and the virtual board must: unaligned accesses, trap bits, faults and whose handler takes them."""
+"""What Unicorn does not notice and the virtual board must: unaligned accesses, trap bits, faults and whose handler
+takes them."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ REGISTERS = [*range(arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R0 + 13), arm.UC_ARM_REG_S
 
 @pytest.mark.parametrize(("name", "count"), [("traps.c", 538), ("scenes.c", 799)])
 def test_faults_groups_orders_and_late_frames_as_on_qemu(tmp_path: Path, name: str, count: int) -> None:
-    """traps: unaligned LDRD, LDM, VLDR..., in IT blocks too, escalation, NOCP, jumps. scenes: PRIGROUP, tail-chaining, lazy FP, INVPC."""
+    """traps: unaligned LDRD, LDM, VLDR..., in IT blocks too, escalation, NOCP, jumps. scenes: PRIGROUP, tail-chaining,
+    lazy FP, INVPC."""
     needs_qemu()
     qemu = run_on_qemu(build(tmp_path / "qemu", name, "results.c", flags=["-DUNDER_QEMU"]))
     elf = build(tmp_path / "board", name, "results.c")
@@ -42,13 +44,23 @@ def test_trap_bits_trap_while_they_are_set(tmp_path: Path, native: bool | None) 
         return [0xE0 + where, *[0x100, 1 << 30] * times, moved]
 
     without = [0x000003, *(word for where in range(4) for word in touched(where, 0, 3))]
-    with_bits = [*[0x200, 1 << 30] * 2, 0x636303, *touched(0, 1, 3), *touched(1, 10, 0), *touched(2, 7, 0), *touched(3, 9, 0)]
+    with_bits = [
+        *[0x200, 1 << 30] * 2,
+        0x636303,
+        *touched(0, 1, 3),
+        *touched(1, 10, 0),
+        *touched(2, 7, 0),
+        *touched(3, 9, 0),
+    ]
     found = results_of(run_to_finish(build(tmp_path, "trap_bits.c", "results.c"), native=native))
     assert found == [0xD0, *without, 0xD1, *with_bits, 0xD2, *without]
 
 
 def _random_registers(uc: Any, rng: random.Random) -> list[int]:
-    values = [rng.randrange(1 << 32) if rng.random() < 0.3 else RAM_START + RAM_BYTES // 2 + rng.randrange(4096) for _ in REGISTERS]
+    values = [
+        rng.randrange(1 << 32) if rng.random() < 0.3 else RAM_START + RAM_BYTES // 2 + rng.randrange(4096)
+        for _ in REGISTERS
+    ]
     values[13] &= ~3
     for register, value in zip(REGISTERS, values, strict=True):
         uc.reg_write(register, value)
@@ -64,11 +76,38 @@ def test_what_is_said_of_registers_is_what_the_instructions_do(tmp_path: Path) -
     uc.mem_map(RAM_START, RAM_BYTES)
     rng = random.Random(5)
     known = 0
-    found = {(first, second) for one in image.functions for _, first, second in halves_of(code[one.address - base:][:one.size], 0)}
-    extra = {(0xEB01, 0x0242), (0xEB01, 0x0282), (0xEBA3, 0x0142), (0xF1A2, 0x0303), (0xF502, 0x7381), (0xF6A4, 0x2301), (0xF243, 0x0107),
-             (0xF2C3, 0x0107), (0xF851, 0x2B03), (0xF841, 0x2D05), (0xE8B1, 0x000C), (0xE9F1, 0x2301), (0xECB1, 0x0A02), (0xEC53, 0x2B10),
-             (0x1C51, 0), (0x0051, 0), (0x0091, 0), (0x4619, 0), (0x4419, 0), (0xA902, 0), (0xA102, 0), (0x3903, 0), (0xB251, 0),
-             (0xF3EF, 0x8109), (0xE8C1, 0x2F53)}
+    found = {
+        (first, second)
+        for one in image.functions
+        for _, first, second in halves_of(code[one.address - base :][: one.size], 0)
+    }
+    extra = {
+        (0xEB01, 0x0242),
+        (0xEB01, 0x0282),
+        (0xEBA3, 0x0142),
+        (0xF1A2, 0x0303),
+        (0xF502, 0x7381),
+        (0xF6A4, 0x2301),
+        (0xF243, 0x0107),
+        (0xF2C3, 0x0107),
+        (0xF851, 0x2B03),
+        (0xF841, 0x2D05),
+        (0xE8B1, 0x000C),
+        (0xE9F1, 0x2301),
+        (0xECB1, 0x0A02),
+        (0xEC53, 0x2B10),
+        (0x1C51, 0),
+        (0x0051, 0),
+        (0x0091, 0),
+        (0x4619, 0),
+        (0x4419, 0),
+        (0xA902, 0),
+        (0xA102, 0),
+        (0x3903, 0),
+        (0xB251, 0),
+        (0xF3EF, 0x8109),
+        (0xE8C1, 0x2F53),
+    }
     for first, second in sorted(found | extra):
         raw = first.to_bytes(2, "little") + (second.to_bytes(2, "little") if first >= 0xE800 else b"")
         one = decode(raw, 0x1000)[0]
@@ -104,10 +143,14 @@ def _faulty(folder: Path, number: int) -> VirtualBoard:
     return VirtualBoard(build(folder, "faults.c", flags=[f"-DFAULT={number}"]))
 
 
-@pytest.mark.parametrize(("number", "place", "last"), [
-    (15, "unaligned access at unaligned_pair+0x2", "ldrd r2, r3, [r0]"),
-    (16, "unaligned access at unaligned_exclusive+0x2", "strex r1, r2, [r0]"),
-    (17, "division by zero, which CCR.DIV_0_TRP traps, at trapped_division+0x", "udiv r1, r0, r0")])
+@pytest.mark.parametrize(
+    ("number", "place", "last"),
+    [
+        (15, "unaligned access at unaligned_pair+0x2", "ldrd r2, r3, [r0]"),
+        (16, "unaligned access at unaligned_exclusive+0x2", "strex r1, r2, [r0]"),
+        (17, "division by zero, which CCR.DIV_0_TRP traps, at trapped_division+0x", "udiv r1, r0, r0"),
+    ],
+)
 def test_a_program_without_handlers_hears_where_it_was(tmp_path: Path, number: int, place: str, last: str) -> None:
     with pytest.raises(BoardError) as told:
         _faulty(tmp_path, number).run(1.0)
@@ -115,8 +158,10 @@ def test_a_program_without_handlers_hears_where_it_was(tmp_path: Path, number: i
     assert str(told.value).endswith(last) and "last instructions: " in str(told.value)
 
 
-@pytest.mark.parametrize(("number", "sentence"), [(3, "stack overflow (the stack pointer is 0x1fff"),
-                                                  (15, "unaligned access at unaligned_pair")])
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [(3, "stack overflow (the stack pointer is 0x1fff"), (15, "unaligned access at unaligned_pair")],
+)
 def test_the_command_ends_with_one_sentence_and_1(tmp_path: Path, number: int, sentence: str) -> None:
     elf = build(tmp_path, "faults.c", flags=[f"-DFAULT={number}"])
     command = [sys.executable, "-m", "host", "emulate", str(elf), "--port", "none", "--until", "1"]

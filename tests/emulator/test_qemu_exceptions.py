@@ -1,4 +1,5 @@
-"""Small programs of ours on the virtual board: exception rules and instructions as on QEMU's Cortex-M4, the chip's parts by the book."""
+"""Small programs of ours on the virtual board: exception rules and instructions as on QEMU's Cortex-M4, the chip's
+parts by the book."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ def _on_both(folder: Path, *names: str) -> tuple[list[int], list[int]]:
 
 
 def test_exceptions_as_on_qemu(tmp_path: Path) -> None:
-    """Preemption, following, equal priorities, PRIMASK, BASEPRI, BASEPRI_MAX, FAULTMASK, PendSV, SVC on both stacks, FP frames, WFI, IT."""
+    """Preemption, following, equal priorities, PRIMASK, BASEPRI, BASEPRI_MAX, FAULTMASK, PendSV, SVC on both stacks, FP
+    frames, WFI, IT."""
     ours, qemu = _on_both(tmp_path, "exceptions.c", "results.c")
     assert ours == qemu
     assert len(ours) == 107
@@ -34,7 +36,22 @@ def test_random_instruction_streams_as_on_qemu(tmp_path: Path, seed: int) -> Non
 
 def test_peripherals_by_the_product_specification(tmp_path: Path) -> None:
     board = run_to_finish(build(tmp_path, "peripherals.c", "results.c"))
-    (timer, rtc, rtc_count, counted, uncached, cached, in_ram, slept_us, awake, randoms, flash, erased, part, reset_pin) = results_of(board)
+    (
+        timer,
+        rtc,
+        rtc_count,
+        counted,
+        uncached,
+        cached,
+        in_ram,
+        slept_us,
+        awake,
+        randoms,
+        flash,
+        erased,
+        part,
+        reset_pin,
+    ) = results_of(board)
     assert 80_000 <= timer <= 80_020  # ten interrupts of 500 us at 16 MHz, and the last wake-up
     assert 800_781 <= rtc <= 800_800 and rtc_count == 1640
     assert counted == 100  # 1005 us, one PPI event each 10 us
@@ -61,14 +78,27 @@ def test_resets_watchdog_interconnect_and_pins(tmp_path: Path) -> None:
 
 
 def test_flash_is_written_and_erased_by_the_product_specification(tmp_path: Path) -> None:
-    """Refused: read only, while erasing, bytes, halves, unaligned words, FICR. Words go from ones to zeros and take 41 us each."""
+    """Refused: read only, while erasing, bytes, halves, unaligned words, FICR. Words go from ones to zeros and take 41
+    us each."""
     for native in (None, False):
         found = results_of(run_to_finish(build(tmp_path, "flash.c", "results.c"), native=native))
         page, erased = 0xFE000, 0xFFFFFFFF
         refused = [word for where in (page, page, page, page, page + 2, 0x10000100) for word in (0x8200, where)]
         assert found[:13] == [*refused, erased]
         assert found[13:16] == [41, 0xFFFF00F0, 0x0F0F00F0]
-        assert found[16:27] == [7 * 41, 1, 2, 3, 1, 2, erased, 3, erased, 0, erased]  # STM, STRD, STR, and one in an IT block
+        assert found[16:27] == [
+            7 * 41,
+            1,
+            2,
+            3,
+            1,
+            2,
+            erased,
+            3,
+            erased,
+            0,
+            erased,
+        ]  # STM, STRD, STR, and one in an IT block
         assert found[27:29] == [1, 0x12345678]  # from RAM the core goes on meanwhile
         assert found[29:32] == [85, 1, erased]
         assert found[32:35] == [7, erased, 85]  # four partial erases of 17 ms are not enough, five are
@@ -76,7 +106,8 @@ def test_flash_is_written_and_erased_by_the_product_specification(tmp_path: Path
 
 
 def test_what_ends_a_sleep(tmp_path: Path) -> None:
-    """WFE: an interrupt, an event, with SEVONPEND a masked or disabled one; SLEEPONEXIT until a handler takes it away; late arrivals."""
+    """WFE: an interrupt, an event, with SEVONPEND a masked or disabled one; SLEEPONEXIT until a handler takes it away;
+    late arrivals."""
     board = run_to_finish(build(tmp_path, "sleep.c", "results.c"))
     woken, ticks, at_once, masked, still, disabled, same, slept, handled, odd, both = results_of(board)
     assert (woken, ticks) == (100, 1) and at_once - woken <= 1

@@ -19,9 +19,26 @@ TRACE = re.compile(r"^Trace .*\[[0-9a-f]+/([0-9a-f]+)/", re.MULTILINE)
 
 
 def counts_of_qemu(elf: Path, log: Path) -> Counter[int]:
-    """How often each address was executed: -singlestep makes every instruction a block, -d exec,nochain logs every block."""
-    command = [QEMU, "-M", "mps2-an386", "-nographic", "-semihosting", "-monitor", "none", "-serial", "none",
-               "-singlestep", "-d", "exec,nochain", "-D", str(log), "-kernel", str(elf)]
+    """How often each address was executed: -singlestep makes every instruction a block, -d exec,nochain logs every
+    block."""
+    command = [
+        QEMU,
+        "-M",
+        "mps2-an386",
+        "-nographic",
+        "-semihosting",
+        "-monitor",
+        "none",
+        "-serial",
+        "none",
+        "-singlestep",
+        "-d",
+        "exec,nochain",
+        "-D",
+        str(log),
+        "-kernel",
+        str(elf),
+    ]
     subprocess.run(command, capture_output=True, timeout=120, check=True)
     return Counter(int(address, 16) for address in TRACE.findall(log.read_text()))
 
@@ -39,7 +56,8 @@ def counts_of(board: VirtualBoard) -> Counter[int]:
 
 
 def test_every_instruction_runs_as_often_as_on_qemu(tmp_path: Path) -> None:
-    """Start-up and one TinyConv inference with all its assembly; only finish(), which tells the two boards apart, is left out."""
+    """Start-up and one TinyConv inference with all its assembly; only finish(), which tells the two boards apart, is
+    left out."""
     needs_qemu()
     for name, text in render_aot(tinyconv_like(0)).items():
         (tmp_path / name).write_text(text)
@@ -49,7 +67,11 @@ def test_every_instruction_runs_as_often_as_on_qemu(tmp_path: Path) -> None:
     end = next(function for function in board.image.functions if function.name == "finish")
 
     def counted(counts: Counter[int]) -> dict[int, int]:
-        return {address: count for address, count in counts.items() if count and not end.address <= address < end.address + end.size}
+        return {
+            address: count
+            for address, count in counts.items()
+            if count and not end.address <= address < end.address + end.size
+        }
 
     ours, qemu = counted(counts_of(board)), counted(counts_of_qemu(elf, tmp_path / "exec.log"))
     assert ours == qemu

@@ -1,4 +1,5 @@
-"""A board that answers nothing or nonsense, resets, disappears, or is in use: one sentence each, no traceback, no hang."""
+"""A board that answers nothing or nonsense, resets, disappears, or is in use: one sentence each, no traceback, no
+hang."""
 
 from __future__ import annotations
 
@@ -18,8 +19,10 @@ from host.link.client import Board, find_port
 from host.link.protocol import MAX_LINE, HostError
 
 NAME = b"m-name-dut-[board]\r\nm-ready\r\n"
-ID = (b"m-id-[aaaaaaaaaaaa,bbbbbbbbbbbb,tiny]\r\nm-firmware-[0.1.0,1,aot,board,64000000]\r\nm-network-[8,4,2]\r\n"
-      b"m-labels-[silence,unknown,yes,stop]\r\nm-audio-[16000,480,320,16000,49,40]\r\nm-detector-[2,8,180,50]\r\nm-ready\r\n")
+ID = (
+    b"m-id-[aaaaaaaaaaaa,bbbbbbbbbbbb,tiny]\r\nm-firmware-[0.1.0,1,aot,board,64000000]\r\nm-network-[8,4,2]\r\n"
+    b"m-labels-[silence,unknown,yes,stop]\r\nm-audio-[16000,480,320,16000,49,40]\r\nm-detector-[2,8,180,50]\r\nm-ready\r\n"
+)
 BOOT = b"m-timestamp-mode-performance\r\nm-lap-us-5\r\nm-init-done\r\nm-ready\r\n"
 
 
@@ -73,7 +76,13 @@ Start = Callable[[Callable[[bytes], bytes | None]], str]
 
 def polite(replies: dict[bytes, bytes | None]) -> Callable[[bytes], bytes | None]:
     """Answers name and id as a board does, and the rest from `replies` by the command's first word."""
-    known: dict[bytes, bytes | None] = {b"": b"m-ready\r\n", b"stop": b"m-ready\r\n", b"name": NAME, b"id": ID, **replies}
+    known: dict[bytes, bytes | None] = {
+        b"": b"m-ready\r\n",
+        b"stop": b"m-ready\r\n",
+        b"name": NAME,
+        b"id": ID,
+        **replies,
+    }
     return lambda command: known.get(command.split(b" ")[0], b"e-[Unknown command: x]\r\nm-ready\r\n")
 
 
@@ -103,29 +112,40 @@ def test_boot_lines_before_the_name_are_no_reset(peer: Start) -> None:
         assert board.identity.model_id == "bbbbbbbbbbbb"
 
 
-@pytest.mark.parametrize(("reply", "says"), [
-    (BOOT, "the board reset during memory%"),
-    (None, "the board disappeared during memory%"),
-    (b"m-memory-[1,2,3]\r\nm-ready\r\n", "wants 4 fields, got 3"),
-    (b"m-memory-[1,2,3,x]\r\nm-ready\r\n", "'x' is no number"),
-    (b"m-memory-[1,2,3,4\r\nm-ready\r\n", "no record of the protocol"),
-    (b"m-memory-[1,2,\xff,4]\r\nm-ready\r\n", "no line of text"),
-    (b"m-" + b"x" * 2 * MAX_LINE + b"\r\nm-ready\r\n", "end of line"),
-    (b"m-ready\r\n", "wants one memory record, got 0"),
-    (b"m-memory-[1,2,3,4]\r\nm-memory-[1,2,3,4]\r\nm-ready\r\n", "got 2"),
-    (b"hello\r\nm-ready\r\n", "unexpected Text"),
-    (b"e-[broken]\r\nm-ready\r\n", "answers memory% with: broken"),
-    (b"m-" + b"x" * 9000 + b"\r\nm-ready\r\n", "unexpected Mark"),
-    (b"m-memory-[1,2,3,4]\r\n", "no answer to memory% within"),
-])
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (BOOT, "the board reset during memory%"),
+        (None, "the board disappeared during memory%"),
+        (b"m-memory-[1,2,3]\r\nm-ready\r\n", "wants 4 fields, got 3"),
+        (b"m-memory-[1,2,3,x]\r\nm-ready\r\n", "'x' is no number"),
+        (b"m-memory-[1,2,3,4\r\nm-ready\r\n", "no record of the protocol"),
+        (b"m-memory-[1,2,\xff,4]\r\nm-ready\r\n", "no line of text"),
+        (b"m-" + b"x" * 2 * MAX_LINE + b"\r\nm-ready\r\n", "end of line"),
+        (b"m-ready\r\n", "wants one memory record, got 0"),
+        (b"m-memory-[1,2,3,4]\r\nm-memory-[1,2,3,4]\r\nm-ready\r\n", "got 2"),
+        (b"hello\r\nm-ready\r\n", "unexpected Text"),
+        (b"e-[broken]\r\nm-ready\r\n", "answers memory% with: broken"),
+        (b"m-" + b"x" * 9000 + b"\r\nm-ready\r\n", "unexpected Mark"),
+        (b"m-memory-[1,2,3,4]\r\n", "no answer to memory% within"),
+    ],
+)
 def test_bad_replies(peer: Start, reply: bytes | None, says: str) -> None:
     with Board(peer(polite({b"memory": reply})), timeout_s=1) as board:
         assert says in refused(board.memory)
 
 
-@pytest.mark.parametrize("change", [(b"m-firmware-[0.1.0,1", b"m-firmware-[0.1.0,2"), (b"m-network-[8,4,2]\r\n", b""),
-                                    (b"m-detector-[2,8", b"m-detector-[0,8"), (b"unknown,", b""), (b"49,40]", b"49]"),
-                                    (b"m-id-[", b"m-id-[x,")])
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b"m-firmware-[0.1.0,1", b"m-firmware-[0.1.0,2"),
+        (b"m-network-[8,4,2]\r\n", b""),
+        (b"m-detector-[2,8", b"m-detector-[0,8"),
+        (b"unknown,", b""),
+        (b"49,40]", b"49]"),
+        (b"m-id-[", b"m-id-[x,"),
+    ],
+)
 def test_bad_identities(peer: Start, change: tuple[bytes, bytes]) -> None:
     assert refused(lambda: Board(peer(polite({b"id": ID.replace(*change)})), timeout_s=1))
 
@@ -164,7 +184,7 @@ def test_random_replies_fixed_seed(peer: Start) -> None:
         reply = bytearray(good)
         for _time in range(generator.randrange(4)):
             where = generator.randrange(len(reply))
-            reply[where:where + generator.randrange(3)] = generator.randbytes(generator.randrange(3))
+            reply[where : where + generator.randrange(3)] = generator.randbytes(generator.randrange(3))
         return bytes(reply) + b"\r\nm-ready\r\n"  # even a damaged end is followed by a whole one
 
     base = polite({})
@@ -186,8 +206,14 @@ def test_nobody_listens() -> None:
     assert "nobody listens there" in refused(lambda: Board(f"socket://127.0.0.1:{port}"))
 
 
-@pytest.mark.parametrize(("port", "says"), [("/dev/no-such-port", "no such port"), ("nonsense://x", "cannot be opened"),
-                                            ("socket://127.0.0.1:x", "cannot be opened")])
+@pytest.mark.parametrize(
+    ("port", "says"),
+    [
+        ("/dev/no-such-port", "no such port"),
+        ("nonsense://x", "cannot be opened"),
+        ("socket://127.0.0.1:x", "cannot be opened"),
+    ],
+)
 def test_wrong_ports(port: str, says: str) -> None:
     assert says in refused(lambda: Board(port))
 
@@ -231,15 +257,20 @@ def _usb(device: str, vid: int | None, pid: int | None) -> ListPortInfo:
     return info
 
 
-@pytest.mark.parametrize(("ports", "found"), [
-    ([("/dev/ttyS0", None, None), ("/dev/ttyACM0", 0x2341, 0x805A)], "/dev/ttyACM0"),
-    ([("COM7", 0x2341, 0x025A)], "COM7"),
-    ([("/dev/ttyACM0", 0x2341, 0x005A)], "bootloader"),
-    ([("/dev/ttyACM0", 0x2341, 0x805A), ("/dev/ttyACM1", 0x2341, 0x805A)], "several boards"),
-    ([("/dev/ttyUSB0", 0x0403, 0x6001)], "no Nano 33 BLE found"),
-    ([], "no Nano 33 BLE found"),
-])
-def test_board_is_found_by_usb_id(monkeypatch: pytest.MonkeyPatch, ports: list[tuple[str, int, int]], found: str) -> None:
+@pytest.mark.parametrize(
+    ("ports", "found"),
+    [
+        ([("/dev/ttyS0", None, None), ("/dev/ttyACM0", 0x2341, 0x805A)], "/dev/ttyACM0"),
+        ([("COM7", 0x2341, 0x025A)], "COM7"),
+        ([("/dev/ttyACM0", 0x2341, 0x005A)], "bootloader"),
+        ([("/dev/ttyACM0", 0x2341, 0x805A), ("/dev/ttyACM1", 0x2341, 0x805A)], "several boards"),
+        ([("/dev/ttyUSB0", 0x0403, 0x6001)], "no Nano 33 BLE found"),
+        ([], "no Nano 33 BLE found"),
+    ],
+)
+def test_board_is_found_by_usb_id(
+    monkeypatch: pytest.MonkeyPatch, ports: list[tuple[str, int, int]], found: str
+) -> None:
     monkeypatch.setattr(list_ports, "comports", lambda: [_usb(*port) for port in ports])
     if found.startswith(("/", "COM")):
         assert find_port() == found

@@ -1,4 +1,5 @@
-"""The host's commands against the real sketch (compiled for this machine): figures, equality, refusals in one sentence."""
+"""The host's commands against the real sketch (compiled for this machine): figures, equality, refusals in one
+sentence."""
 
 from __future__ import annotations
 
@@ -63,8 +64,14 @@ def test_profile(cli: Cli, port: str, tmp_path: Path) -> None:
     result = cli("profile", port, "--runs", 7, "--layers", "--json", tmp_path / "p.json")
     assert result.code == 0, result.err
     found = json.loads((tmp_path / "p.json").read_text())
-    assert [stage["name"] for stage in found["stages"]] == ["pre (window)", "pre (slice)", "pre", "inference", "inference (stream)",
-                                                                  "post"]
+    assert [stage["name"] for stage in found["stages"]] == [
+        "pre (window)",
+        "pre (slice)",
+        "pre",
+        "inference",
+        "inference (stream)",
+        "post",
+    ]
     assert [stage["n"] for stage in found["stages"]] == [7] * 6
     assert all(stage["min_us"] <= stage["mean_us"] <= stage["max_us"] for stage in found["stages"])
     assert found["modelled"] is True and found["identity"]["model_id"] == tinyconv().model_id
@@ -111,7 +118,9 @@ def test_infer_int8_inputs_equal_the_reference(port: str, model: Path, tmp_path:
             assert answer.results == pytest.approx((expected.astype(int) + 128) / 256, abs=0.0005)
 
 
-def test_a_layer_that_differs_is_named(cli: Cli, port: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_that_differs_is_named(
+    cli: Cli, port: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = reference.run
 
     def damaged(graph: object, x: object) -> list[NDArray[np.int8]]:
@@ -137,7 +146,7 @@ def test_stream_equals_the_host(cli: Cli, port: str, model: Path, tmp_path: Path
 @pytest.mark.parametrize("samples", [1, 319, 320, 640, 959, 16000, 16161, 20000, 48000])
 def test_streams_of_any_length_equal_the_host(port: str, model: Path, samples: int) -> None:
     pcm = sound(3.0, 9)[:samples]
-    pcm[6400:samples // 2] = 0  # digital silence travels as a count
+    pcm[6400 : samples // 2] = 0  # digital silence travels as a count
     with Board(port) as board:
         heard = [Decision.of(item) for item in board.stream(pcm)]
         assert heard == listen(load_model(model), board.identity, pcm)
@@ -177,11 +186,30 @@ def test_no_microphone(cli: Cli, port: str) -> None:
 def test_trial(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
     for index, label in enumerate(("yes", "stop", "_silence_", "no")):
         wav(tmp_path / label / "a.wav", sound(1.0, index))
-    result = cli("trial", port, *(tmp_path / label for label in ("yes", "stop", "_silence_")), tmp_path / "no" / "a.wav",
-                 "--times", 2, "--run", model, "--json", tmp_path / "t.json")
+    result = cli(
+        "trial",
+        port,
+        *(tmp_path / label for label in ("yes", "stop", "_silence_")),
+        tmp_path / "no" / "a.wav",
+        "--times",
+        2,
+        "--run",
+        model,
+        "--json",
+        tmp_path / "t.json",
+    )
     assert result.code == 0, result.err
     found = json.loads((tmp_path / "t.json").read_text())
-    assert [row["expected"] for row in found["attempts"]] == ["yes", "yes", "stop", "stop", "silence", "silence", "unknown", "unknown"]
+    assert [row["expected"] for row in found["attempts"]] == [
+        "yes",
+        "yes",
+        "stop",
+        "stop",
+        "silence",
+        "silence",
+        "unknown",
+        "unknown",
+    ]
     assert found["n"] == 8 and found["different"] == 0
     pairs = list(zip(found["attempts"][::2], found["attempts"][1::2], strict=True))
     assert all(first == second for first, second in pairs), "each attempt starts from a fresh state"
@@ -205,9 +233,13 @@ def test_foreign_model_has_no_front_end(cli: Cli, foreign_program: Path, folder:
     (folder / "foreign.tflite").write_bytes(write_tflite(tinyconv(2, None)))
     np.save(tmp_path / "x.npy", np.zeros((49, 40), np.int8))
     recording = wav(tmp_path / "a.wav", sound(1.0))
-    for arguments, says in ((("infer", "x.npy", "--layers", "--run", folder / "foreign.tflite"), ""), (("profile", "--runs", 3), ""),
-                            (("stream", recording, "--no-compare"), "has no front end"), (("infer", recording), "has no front end"),
-                            (("monitor",), "has no front end")):
+    for arguments, says in (
+        (("infer", "x.npy", "--layers", "--run", folder / "foreign.tflite"), ""),
+        (("profile", "--runs", 3), ""),
+        (("stream", recording, "--no-compare"), "has no front end"),
+        (("infer", recording), "has no front end"),
+        (("monitor",), "has no front end"),
+    ):
         with running(foreign_program) as url:
             words = [tmp_path / word if word == "x.npy" else word for word in arguments]
             result = cli(words[0], url, *words[1:])
@@ -217,13 +249,18 @@ def test_foreign_model_has_no_front_end(cli: Cli, foreign_program: Path, folder:
                 assert result.code == 0, result.err
 
 
-@pytest.mark.parametrize(("make", "says"), [
-    (lambda f: wav(f / "x.wav", sound(1.0), 8000), "16000 Hz"),
-    (lambda f: wav(f / "x.wav", np.stack([sound(1.0)] * 2, 1)), "mono"),
-    (lambda f: wav(f / "x.wav", sound(1.0), subtype="FLOAT"), "PCM_16"),
-    (lambda f: f / "missing.wav", "no such file"),
-])
-def test_bad_recordings(cli: Cli, port: str, model: Path, tmp_path: Path, make: Callable[[Path], Path], says: str) -> None:
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda f: wav(f / "x.wav", sound(1.0), 8000), "16000 Hz"),
+        (lambda f: wav(f / "x.wav", np.stack([sound(1.0)] * 2, 1)), "mono"),
+        (lambda f: wav(f / "x.wav", sound(1.0), subtype="FLOAT"), "PCM_16"),
+        (lambda f: f / "missing.wav", "no such file"),
+    ],
+)
+def test_bad_recordings(
+    cli: Cli, port: str, model: Path, tmp_path: Path, make: Callable[[Path], Path], says: str
+) -> None:
     file = make(tmp_path)
     for command in ("infer", "stream", "trial"):
         assert says in refusal(cli(command, port, file, "--run", model))
@@ -234,8 +271,13 @@ def test_bad_inputs(cli: Cli, port: str, tmp_path: Path) -> None:
     np.save(tmp_path / "short.npy", np.zeros(1959, np.int8))
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY broken")
     (tmp_path / "empty.bin").write_bytes(b"")
-    for name, says in (("float.npy", "must hold int8, got float32"), ("short.npy", "wants 1960 bytes, got 1959"),
-                       ("broken.npy", "no readable .npy"), ("empty.bin", "wants 1960 bytes, got 0"), ("none.npy", "no such file")):
+    for name, says in (
+        ("float.npy", "must hold int8, got float32"),
+        ("short.npy", "wants 1960 bytes, got 1959"),
+        ("broken.npy", "no readable .npy"),
+        ("empty.bin", "wants 1960 bytes, got 0"),
+        ("none.npy", "no such file"),
+    ):
         assert says in refusal(cli("infer", port, tmp_path / name))
     assert "a port alone" in refusal(cli("infer", port))
 
@@ -263,7 +305,9 @@ def test_compare(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
 def test_compare_refuses_another_models_profile(cli: Cli, port: str, folder: Path, tmp_path: Path) -> None:
     (folder / "other.tflite").write_bytes(write_tflite(tinyconv(9)))
     assert cli("profile", port, "--runs", 2, "--json", tmp_path / "p.json").code == 0
-    assert "profile the board with this model" in refusal(cli("compare", folder / "other.tflite", "--profile", tmp_path / "p.json"))
+    assert "profile the board with this model" in refusal(
+        cli("compare", folder / "other.tflite", "--profile", tmp_path / "p.json")
+    )
     (tmp_path / "broken.json").write_text("{}")
     assert "no profile" in refusal(cli("compare", folder / "other.tflite", "--profile", tmp_path / "broken.json"))
 
@@ -275,12 +319,31 @@ def test_report(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
     wav(tmp_path / "yes" / "a.wav", sound(1.0))
     assert cli("profile", port, "--runs", 3, "--json", tmp_path / "p.json").code == 0
     with open(tmp_path / "t.json", "w") as file:
-        json.dump({"attempts": [{"file": "yes/a.wav", "expected": "yes", "heard": "-", "score": 0.5, "right": False, "inferences": 3,
-                                 "different": 0}], "right": 0, "n": 1, "different": 0}, file)
+        json.dump(
+            {
+                "attempts": [
+                    {
+                        "file": "yes/a.wav",
+                        "expected": "yes",
+                        "heard": "-",
+                        "score": 0.5,
+                        "right": False,
+                        "inferences": 3,
+                        "different": 0,
+                    }
+                ],
+                "right": 0,
+                "n": 1,
+                "different": 0,
+            },
+            file,
+        )
     result = cli("report", run, "--profile", tmp_path / "p.json", "--trial", tmp_path / "t.json")
     assert result.code == 0, result.err
     page = (run / "report.html").read_text()
-    assert "smoke test" in page and "modelled by the virtual board" in page and "0 of 1 right" in page and "<svg" in page
+    assert (
+        "smoke test" in page and "modelled by the virtual board" in page and "0 of 1 right" in page and "<svg" in page
+    )
     assert "http" not in page and "<script" not in page and "tinyconv &lt;b&gt;" in page and "tinyconv <b>" not in page
     assert "Not measured" in page
     (tmp_path / "bad.json").write_text("[1")
@@ -293,7 +356,8 @@ def test_missing_run_folder(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_slow_engine_listens_at_its_own_hop_and_from_power_up(folder: Path, model: Path, tmp_path: Path) -> None:
-    """Five frames a hop: the average spans the same time, the host follows; listening at power-up says nothing and ends by itself."""
+    """Five frames a hop: the average spans the same time, the host follows; listening at power-up says nothing and ends
+    by itself."""
     slow = build(folder / "slow_build", write_model(folder / "slow_model", tinyconv()), FAST, ("-DKWS_HOP_FRAMES=5",))
     pcm = sound(3.0, 4)
     (tmp_path / "mic.raw").write_bytes(pcm.tobytes())
@@ -309,7 +373,9 @@ def test_slow_engine_listens_at_its_own_hop_and_from_power_up(folder: Path, mode
         assert board.memory().flash == 100000
 
 
-@pytest.mark.parametrize("module", [board_module, detector_module, profiler_module, protocol_module, trial_module, commands])
+@pytest.mark.parametrize(
+    "module", [board_module, detector_module, profiler_module, protocol_module, trial_module, commands]
+)
 def test_examples(module: ModuleType) -> None:
     """The examples in the docstrings."""
     assert doctest.testmod(module).failed == 0
@@ -322,7 +388,9 @@ def test_host_decisions_do_not_depend_on_the_board() -> None:
     from host.link.protocol import Audio, Identity
 
     graph, pcm = tinyconv(), sound(1.5, 6)
-    identity = Identity("", "", "", "", "", "", 64_000_000, 1960, 4, 4, SPEC.labels, Audio(16000, 480, 320, 16000, 49, 40), DETECTOR)
+    identity = Identity(
+        "", "", "", "", "", "", 64_000_000, 1960, 4, 4, SPEC.labels, Audio(16000, 480, 320, 16000, 49, 40), DETECTOR
+    )
     frames = MicroFrontend(SPEC.features).features(pcm)
     window = np.full((49, 40), -128, np.int8)
     detector, expected = Detector(DETECTOR, 4), []

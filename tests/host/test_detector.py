@@ -1,4 +1,5 @@
-"""The detector three times over: firmware C, the host's twin, and the trainer's batch form, on the same random scores."""
+"""The detector three times over: firmware C, the host's twin, and the trainer's batch form, on the same random
+scores."""
 
 from __future__ import annotations
 
@@ -20,15 +21,23 @@ LABELS_MAX = 32
 
 class CSpec(ctypes.Structure):
     _fields_ = [
-        ("labels", ctypes.c_uint8), ("hop_frames", ctypes.c_uint8), ("average_count", ctypes.c_uint8), ("threshold", ctypes.c_uint8),
+        ("labels", ctypes.c_uint8),
+        ("hop_frames", ctypes.c_uint8),
+        ("average_count", ctypes.c_uint8),
+        ("threshold", ctypes.c_uint8),
         ("suppress_frames", ctypes.c_uint32),
     ]
 
 
 class CDetector(ctypes.Structure):
     _fields_ = [
-        ("spec", CSpec), ("scores", ctypes.c_void_p), ("sums", ctypes.c_uint32 * LABELS_MAX),
-        ("next", ctypes.c_uint8), ("heard_before", ctypes.c_uint8), ("frames_since", ctypes.c_uint32), ("guard", ctypes.c_uint8 * 16),
+        ("spec", CSpec),
+        ("scores", ctypes.c_void_p),
+        ("sums", ctypes.c_uint32 * LABELS_MAX),
+        ("next", ctypes.c_uint8),
+        ("heard_before", ctypes.c_uint8),
+        ("frames_since", ctypes.c_uint32),
+        ("guard", ctypes.c_uint8 * 16),
     ]
 
 
@@ -38,7 +47,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         pytest.skip("no gcc to compile the detector with")
     out = tmp_path_factory.mktemp("detector") / "detector.so"
     source = ROOT / "firmware" / "lib" / "detector" / "detector.c"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(out)], check=True)
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(out)], check=True
+    )
     return ctypes.CDLL(str(out))
 
 
@@ -63,7 +74,7 @@ def random_scores(rng: np.random.Generator, labels: int) -> NDArray[np.int8]:
     rows = rng.integers(-128, 128, (400, labels))
     for start in range(0, 400, 25):
         leader = int(rng.integers(0, labels))
-        rows[start:start + int(rng.integers(3, 25)), leader] = int(rng.integers(60, 128))
+        rows[start : start + int(rng.integers(3, 25)), leader] = int(rng.integers(60, 128))
     rows[100:120] = -128
     rows[200:220] = 127
     rows[300:320, :2] = 127
@@ -75,8 +86,12 @@ def test_c_equals_host_equals_trainer(library: ctypes.CDLL, seed: int) -> None:
     from trainer.run.detector_tuning import decisions
 
     rng = np.random.default_rng(seed)
-    spec = DetectorSpec(int(rng.integers(1, 51)), int(rng.integers(1, 65) if seed % 2 else rng.integers(1, 9)),
-                        int(rng.choice([0, 60, 100, 127, 180, 255])), int(rng.choice([0, 1, 2, 50, 4_000_000_000])))
+    spec = DetectorSpec(
+        int(rng.integers(1, 51)),
+        int(rng.integers(1, 65) if seed % 2 else rng.integers(1, 9)),
+        int(rng.choice([0, 60, 100, 127, 180, 255])),
+        int(rng.choice([0, 1, 2, 50, 4_000_000_000])),
+    )
     scores = random_scores(rng, int(rng.integers(3, LABELS_MAX + 1)) if seed % 3 else 4)
     twin = Detector(spec, scores.shape[1])
     host = [twin.step(row.tolist()) for row in scores]

@@ -47,7 +47,12 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wire(program: Path) -> Iterator[Wire]:
     with running(program) as url:
         wire = Wire(url)
-        assert [masked(line) for line in wire.reply()] == ["m-timestamp-mode-performance", "m-lap-us-T", "m-init-done", "m-ready"]
+        assert [masked(line) for line in wire.reply()] == [
+            "m-timestamp-mode-performance",
+            "m-lap-us-T",
+            "m-init-done",
+            "m-ready",
+        ]
         yield wire
         wire.socket.close()
 
@@ -63,9 +68,13 @@ def test_golden_transcript(wire: Wire) -> None:
 
 def test_host_reads_the_golden_transcript(wire: Wire) -> None:
     """The host's reader takes every line the board can send, and re-reads the same facts."""
-    replies: dict[str, list[Line]] = {command: [parse_line(line.encode()) for line in wire.ask(command)] for command in session()}
+    replies: dict[str, list[Line]] = {
+        command: [parse_line(line.encode()) for line in wire.ask(command)] for command in session()
+    }
     assert all(lines[-1] == Ready() for lines in replies.values())
-    prose = [line for command, lines in replies.items() for line in lines if isinstance(line, Text) and command != "help%"]
+    prose = [
+        line for command, lines in replies.items() for line in lines if isinstance(line, Text) and command != "help%"
+    ]
     assert prose == []
 
     def records(command: str) -> list[Record]:
@@ -76,16 +85,21 @@ def test_host_reads_the_golden_transcript(wire: Wire) -> None:
     assert len([LayerRun.of(r) for r in records("layers%") if r.key == "layer"]) == identity.layers == 4
     assert Memory.of(records("memory%")[0]).arena > 4000
     slices = [Slice.of(r) for r in records("features%")[:-1]]
-    assert zlib.crc32(Features.of(records("features%")[-1], slices).data) == Features.of(records("features%")[-1], slices).crc32
+    assert (
+        zlib.crc32(Features.of(records("features%")[-1], slices).data)
+        == Features.of(records("features%")[-1], slices).crc32
+    )
     assert [Run.of(r).index for r in records("runs 3%")] == [0, 1, 2]
-    heard = [Heard.of(r, 4) for command in session() if command.startswith(("audio", "quiet")) for r in records(command)]
+    heard = [
+        Heard.of(r, 4) for command in session() if command.startswith(("audio", "quiet")) for r in records(command)
+    ]
     assert [item.frame for item in heard] == list(range(2, 17, 2)) and {item.lost for item in heard} == {0}
 
 
 BAD = """
     infer 4294967297|runs 18446744073709551617|db load 99999999999999999999|infer 0x10|infer +1|infer 1.0|listen 1e3|db print -1|runs
     db load|db load 1 1|pcm load -1 0|pcm load 1 0x12|pcm load 1 |db zz|db 000|audio ====|audio AA=A|audio AAB=|audio A\x00AA
-    id id|stop now|infer1|\xff\xfe|infer \x7f"""
+    id id|stop now|infer1|\xff\xfe|infer \x7f"""  # noqa: E501
 
 
 @pytest.mark.parametrize("command", [command.strip(" ") + "%" for command in re.split(r"\||\n", BAD.strip())])
@@ -129,9 +143,12 @@ def test_clip_and_input_share_their_place(wire: Wire) -> None:
 
 
 def test_fuzz_c_side(wire: Wire) -> None:
-    """Random bytes and broken commands under sanitizers, fixed seed: the board answers each '%' with m-ready and lives."""
+    """Random bytes and broken commands under sanitizers, fixed seed: the board answers each '%' with m-ready and
+    lives."""
     generator = random.Random(20)
-    good = [command.encode() for command in session() if len(command) < 900 and not command.startswith(("runs", "listen"))]
+    good = [
+        command.encode() for command in session() if len(command) < 900 and not command.startswith(("runs", "listen"))
+    ]
     alphabet = b"0123456789abcdefgAZ+/= -%\r\n\x00\x7f\xff"
     for _ in range(60):
         batch = b""
@@ -143,9 +160,9 @@ def test_fuzz_c_side(wire: Wire) -> None:
                 if kind == 0:
                     piece[where:where] = generator.choices(alphabet, k=generator.choice((1, 3, 40)))
                 elif kind == 1:
-                    del piece[where:where + generator.choice((1, 5, 200))]
+                    del piece[where : where + generator.choice((1, 5, 200))]
                 else:
-                    piece[where:where + 1] = generator.randbytes(1)
+                    piece[where : where + 1] = generator.randbytes(1)
             batch += bytes(piece)
         batch += generator.randbytes(generator.choice((1, 30, 3000)))
         batch = re.sub(rb"(infer|runs|listen)[ ]*[0-9]{3,}", rb"\1 2", batch)  # long work is no malformed input
@@ -161,7 +178,10 @@ def text_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     if shutil.which("gcc") is None:
         pytest.skip("no gcc to compile the protocol with")
     out = tmp_path_factory.mktemp("text") / "text.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", str(FIRMWARE / "lib" / "protocol" / "protocol_text.c"), "-o", str(out)], check=True)
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-O2", str(FIRMWARE / "lib" / "protocol" / "protocol_text.c"), "-o", str(out)],
+        check=True,
+    )
     library = ctypes.CDLL(str(out))
     library.text_crc32.restype = ctypes.c_uint32
     library.text_crc32.argtypes = [ctypes.c_uint32, ctypes.c_char_p, ctypes.c_uint32]
@@ -174,7 +194,10 @@ def test_base64_hex_and_crc_equal_pythons(text_library: ctypes.CDLL) -> None:
     for size in range(1, 68):
         data = generator.randbytes(size)
         assert text_library.text_crc32(0, data, size) == zlib.crc32(data)
-        for encode, decode in ((base64.b64encode, text_library.text_base64_bytes), (bytes.hex, text_library.text_hex_bytes)):
+        for encode, decode in (
+            (base64.b64encode, text_library.text_base64_bytes),
+            (bytes.hex, text_library.text_hex_bytes),
+        ):
             text = encode(data)
             text = text if isinstance(text, bytes) else text.encode()
             room.raw = b"\xa5" * 80
@@ -201,9 +224,18 @@ def test_base64_refuses_what_python_would_spell_otherwise(text_library: ctypes.C
 
 def test_decimal_numbers(text_library: ctypes.CDLL) -> None:
     value = ctypes.c_uint32(77)
-    for text, low, high, expected in [(b"0", 0, 9, 0), (b"10", 0, 9, None), (b"4294967295", 0, 2**32 - 1, 2**32 - 1), (b"", 0, 9, None),
-                                      (b"4294967296", 0, 2**32 - 1, None), (b"00007", 0, 9, 7), (b" 1", 0, 9, None), (b"1-", 0, 9, None),
-                                      (b"42949672950", 0, 2**32 - 1, None), (b"3", 4, 9, None)]:
+    for text, low, high, expected in [
+        (b"0", 0, 9, 0),
+        (b"10", 0, 9, None),
+        (b"4294967295", 0, 2**32 - 1, 2**32 - 1),
+        (b"", 0, 9, None),
+        (b"4294967296", 0, 2**32 - 1, None),
+        (b"00007", 0, 9, 7),
+        (b" 1", 0, 9, None),
+        (b"1-", 0, 9, None),
+        (b"42949672950", 0, 2**32 - 1, None),
+        (b"3", 4, 9, None),
+    ]:
         value.value = 77
         found = text_library.text_u32(text, ctypes.c_uint32(low), ctypes.c_uint32(high), ctypes.byref(value))
         assert (found, value.value) == ((0, 77) if expected is None else (1, expected)), text
@@ -212,16 +244,32 @@ def test_decimal_numbers(text_library: ctypes.CDLL) -> None:
 def test_fuzz_host_side() -> None:
     """The host's reader gives a line or HostError for anything, fixed seed; no other exception."""
     generator = random.Random(21)
-    good = [b"m-ready", b"e-[no]", b"m-lap-us-12", b"m-id-[a,b,c]", b"m-firmware-[0.1.0,1,aot,x,64000000]", b"m-network-[1960,4,4]",
-            b"m-labels-[silence,unknown,yes,no]", b"m-audio-[16000,480,320,16000,49,40]", b"m-detector-[2,8,180,50]", b"m-memory-[1,2,3,4]",
-            b"m-layer-[0,conv,12,0123abcd]", b"m-slice-[0,1,00ff]", b"m-features-[2,00000000,1,1]", b"m-run-[0,2,1,1,1,1,0,0,0,0]",
-            b"m-heard-[0,2,1,1,1,0,0,0,00ff0180,-1,0]", b"m-buffer-00-ff"]
+    good = [
+        b"m-ready",
+        b"e-[no]",
+        b"m-lap-us-12",
+        b"m-id-[a,b,c]",
+        b"m-firmware-[0.1.0,1,aot,x,64000000]",
+        b"m-network-[1960,4,4]",
+        b"m-labels-[silence,unknown,yes,no]",
+        b"m-audio-[16000,480,320,16000,49,40]",
+        b"m-detector-[2,8,180,50]",
+        b"m-memory-[1,2,3,4]",
+        b"m-layer-[0,conv,12,0123abcd]",
+        b"m-slice-[0,1,00ff]",
+        b"m-features-[2,00000000,1,1]",
+        b"m-run-[0,2,1,1,1,1,0,0,0,0]",
+        b"m-heard-[0,2,1,1,1,0,0,0,00ff0180,-1,0]",
+        b"m-buffer-00-ff",
+    ]
     kinds: dict[str, int] = {}
     for _ in range(30000):
         line = bytearray(generator.choice(good))
         for _ in range(generator.choice((0, 1, 2, 6))):
             where = generator.randrange(len(line) + 1)
-            line[where:where + generator.randrange(3)] = generator.choices(b"m-[],0189afxyz \x00\xff", k=generator.randrange(4))
+            line[where : where + generator.randrange(3)] = generator.choices(
+                b"m-[],0189afxyz \x00\xff", k=generator.randrange(4)
+            )
         try:
             parsed = parse_line(bytes(line))
             kinds[type(parsed).__name__] = kinds.get(type(parsed).__name__, 0) + 1
@@ -240,8 +288,16 @@ def _read_all(record: Record) -> None:
         read(record)
 
 
-@pytest.mark.parametrize("line", [b"m-run-[0,2,1,1,1,1,0,0,0]", b"m-run-[0,2,1,1,1,1,0,0,0,-1]", b"m-run-[0,2,1,1,1,1,0,0,0,4294967296]",
-                                  b"m-run-[0,2,1,1,1,1,0,0,0,]", b"m-run-[0,2,1,1,1,1,0,0,0,1e3]"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"m-run-[0,2,1,1,1,1,0,0,0]",
+        b"m-run-[0,2,1,1,1,1,0,0,0,-1]",
+        b"m-run-[0,2,1,1,1,1,0,0,0,4294967296]",
+        b"m-run-[0,2,1,1,1,1,0,0,0,]",
+        b"m-run-[0,2,1,1,1,1,0,0,0,1e3]",
+    ],
+)
 def test_bad_run_records_are_refused(line: bytes) -> None:
     record = parse_line(line)
     assert isinstance(record, Record)
@@ -250,7 +306,17 @@ def test_bad_run_records_are_refused(line: bytes) -> None:
 
 
 def test_lines_that_are_none() -> None:
-    for line in (b"m-", b"m-[", b"e-no", b"m-lap-us-1x", b"m-run-[1]x", b"\x00", b"x" * (MAX_LINE + 1), "m-ä".encode(), b"m-run-[[1]]"):
+    for line in (
+        b"m-",
+        b"m-[",
+        b"e-no",
+        b"m-lap-us-1x",
+        b"m-run-[1]x",
+        b"\x00",
+        b"x" * (MAX_LINE + 1),
+        "m-ä".encode(),
+        b"m-run-[[1]]",
+    ):
         with pytest.raises(HostError):
             parse_line(line)
     assert parse_line(b"hello") == Text("hello")

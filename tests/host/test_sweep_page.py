@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host_cli import Cli, cli
+from host_cli import Cli
 
 from host.measure.energy import modelled_energy_uj
 from host.report.svg_chart import Dot, Scale, Series, chart
@@ -24,18 +24,39 @@ __all__ = ["cli"]  # the fixture
 ACCURACY = {("none", 0.0): 92.5, ("structured", 0.25): 91.0, ("structured", 0.5): 90.0, ("structured", 0.875): 70.0}
 
 
-def write_point(folder: Path, kind: str, amount: float, bits: int, method: str, accuracy: float, seed: int = 0) -> dict[str, Any]:
+def write_point(
+    folder: Path, kind: str, amount: float, bits: int, method: str, accuracy: float, seed: int = 0
+) -> dict[str, Any]:
     key = f"{kind}{amount:g}-{method}{bits}-s{seed}"
-    point = {"model": "tinyconv", "seed": seed, "kind": kind, "amount": amount, "norm": "l2", "finetune": 0, "method": method, "bits": bits}
+    point = {
+        "model": "tinyconv",
+        "seed": seed,
+        "kind": kind,
+        "amount": amount,
+        "norm": "l2",
+        "finetune": 0,
+        "method": method,
+        "bits": bits,
+    }
     parameters = round(16652 * (1 - amount))
     ms = 5.0 * (1 - amount) + bits / 100
-    board = {"nonzero": parameters, "operations_nonzero": 40 * parameters, "host_us": 130.0 * (1 - amount), "board_ms": ms,
-             "cycles": 64000 * ms, "cycles_uncached": 80000 * ms, "cycles_stream_hop": None, "energy_uj": modelled_energy_uj(64000 * ms),
-             "engine_flash_bytes": 9000 + parameters * bits // 8, "engine_ram_bytes": 9000, "flash_bytes": 50000, "ram_bytes": 40000,
-             "inputs": 50}
+    board = {
+        "nonzero": parameters,
+        "operations_nonzero": 40 * parameters,
+        "host_us": 130.0 * (1 - amount),
+        "board_ms": ms,
+        "cycles": 64000 * ms,
+        "cycles_uncached": 80000 * ms,
+        "cycles_stream_hop": None,
+        "energy_uj": modelled_energy_uj(64000 * ms),
+        "engine_flash_bytes": 9000 + parameters * bits // 8,
+        "engine_ram_bytes": 9000,
+        "flash_bytes": 50000,
+        "ram_bytes": 40000,
+        "inputs": 50,
+    }
     commands = ["python -m trainer train --out X", f"python -m trainer quantize X --bits {bits} --out 'Y & <Z>'"]
-    result = {"point": point, "commands": commands,
-              "train": {"accuracy": accuracy, "n": 983}, "board": board}
+    result = {"point": point, "commands": commands, "train": {"accuracy": accuracy, "n": 983}, "board": board}
     (folder / "points" / key).mkdir(parents=True)
     (folder / "points" / key / "result.json").write_text(json.dumps(result))
     return {**point, "key": key}
@@ -43,10 +64,17 @@ def write_point(folder: Path, kind: str, amount: float, bits: int, method: str, 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A sweep folder: pruning with a cliff after half of the channels, bits with both methods, one point broken, one not made."""
+    """A sweep folder: pruning with a cliff after half of the channels, bits with both methods, one point broken, one
+    not made."""
     points = [write_point(tmp_path, kind, amount, 8, "ptq", accuracy) for (kind, amount), accuracy in ACCURACY.items()]
-    points += [write_point(tmp_path, "none", 0.0, bits, method, 92.0 - (10 if bits == 2 and method == "ptq" else 0) + seed, seed)
-               for bits in (2, 4) for method in ("ptq", "qat") for seed in (0, 1)]
+    points += [
+        write_point(
+            tmp_path, "none", 0.0, bits, method, 92.0 - (10 if bits == 2 and method == "ptq" else 0) + seed, seed
+        )
+        for bits in (2, 4)
+        for method in ("ptq", "qat")
+        for seed in (0, 1)
+    ]
     points.append({**points[0], "seed": 7, "key": "broken"})
     (tmp_path / "points" / "broken").mkdir()
     (tmp_path / "points" / "broken" / "result.json").write_text(json.dumps({"error": "no luck <here>"}))
@@ -80,10 +108,19 @@ def test_the_front_is_what_nothing_beats(folder: Path) -> None:
     template = load_sweep(folder).rows[0]
     rng = random.Random(4)
     for _ in range(200):
-        rows = [replace(template, accuracy=float(rng.randint(80, 95)), board_ms=float(rng.randint(1, 9))) for _ in range(15)]
+        rows = [
+            replace(template, accuracy=float(rng.randint(80, 95)), board_ms=float(rng.randint(1, 9))) for _ in range(15)
+        ]
         found = front(rows, lambda r: r.board_ms)
-        beaten = [r for r in rows if any((o.accuracy >= r.accuracy and o.board_ms < r.board_ms) or
-                                         (o.accuracy > r.accuracy and o.board_ms <= r.board_ms) for o in rows)]
+        beaten = [
+            r
+            for r in rows
+            if any(
+                (o.accuracy >= r.accuracy and o.board_ms < r.board_ms)
+                or (o.accuracy > r.accuracy and o.board_ms <= r.board_ms)
+                for o in rows
+            )
+        ]
         assert values(found) == values(rows) - values(beaten)
         assert [r.board_ms for r in found] == sorted(r.board_ms for r in found)
 
@@ -93,7 +130,7 @@ def values(rows: list[Row]) -> set[tuple[float, float]]:
 
 
 def test_the_cliff_is_the_largest_drop_between_neighbours(folder: Path) -> None:
-    curve, = curves(load_sweep(folder).rows)
+    (curve,) = curves(load_sweep(folder).rows)
     assert [m.accuracy for m in curve.points] == [92.5, 91.0, 90.0, 70.0] and curve.cliff == 2
     assert cliff_text(curve) == "from 8,326 to 2,082 parameters: 90.00 to 70.00 %, 20.00 points"
 
@@ -102,16 +139,32 @@ def test_the_page_has_every_point_and_no_network(folder: Path) -> None:
     page = write_sweep_report(folder).read_text()
     elements = Elements(page).found
     assert {a["id"] for tag, a in elements if tag == "svg"} == {
-        "bits-tinyconv", "parameters-tinyconv", "operations-tinyconv", "host-tinyconv", "board-tinyconv", "pareto-time", "pareto-flash"}
+        "bits-tinyconv",
+        "parameters-tinyconv",
+        "operations-tinyconv",
+        "host-tinyconv",
+        "board-tinyconv",
+        "pareto-time",
+        "pareto-flash",
+    }
     tips = [a["data-tip"] or "" for _, a in elements if "dot" in (a.get("class") or "").split()]
-    assert len(tips) == 5 + 4 * 4 + 2 * 12, "bits: PTQ at 2, 4, 8 and QAT at 2, 4; four pruning charts of four; two Pareto charts of all"
+    assert len(tips) == 5 + 4 * 4 + 2 * 12, (
+        "bits: PTQ at 2, 4, 8 and QAT at 2, 4; four pruning charts of four; two Pareto charts of all"
+    )
     assert all("python -m trainer quantize X --bits" in tip and "'Y & <Z>'" in tip and "n = 983" in tip for tip in tips)
     assert not re.search(r"(https?:)?//\w|@import|url\(", page), "nothing is fetched"
     assert not [tag for tag, a in elements if tag in ("link", "iframe", "img") or "src" in a or "href" in a]
-    assert "mean of 2 seeds: 82.50 % (82.00 83.00)" in page and "no luck &lt;here&gt;" in page and "modelled energy" in page
+    assert (
+        "mean of 2 seeds: 82.50 % (82.00 83.00)" in page
+        and "no luck &lt;here&gt;" in page
+        and "modelled energy" in page
+    )
     assert "1 broken, 1 not made yet" in page
     table = (folder / "report.md").read_text()
-    assert len([line for line in table.splitlines() if line.startswith("| tinyconv")]) == 12 and "cliff of tinyconv" in table
+    assert (
+        len([line for line in table.splitlines() if line.startswith("| tinyconv")]) == 12
+        and "cliff of tinyconv" in table
+    )
 
 
 def test_the_command_knows_a_sweep(folder: Path, cli: Cli, tmp_path: Path) -> None:
@@ -125,7 +178,8 @@ def test_the_command_knows_a_sweep(folder: Path, cli: Cli, tmp_path: Path) -> No
 
 
 def test_in_a_browser_the_tip_shows_the_command(folder: Path) -> None:
-    """Headless Chromium runs the page: it draws every dot inside its chart, and hovering shows, leaving hides, clicking keeps the tip."""
+    """Headless Chromium runs the page: it draws every dot inside its chart, and hovering shows, leaving hides, clicking
+    keeps the tip."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium to open the page in")
@@ -143,14 +197,34 @@ def test_in_a_browser_the_tip_shows_the_command(folder: Path) -> None:
     dot.dispatchEvent(new MouseEvent('click', {bubbles: true})); dot.dispatchEvent(new Event('mouseleave')); seen.pinned = state();
     document.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'})); seen.closed = state();
     document.title = 'PROBE' + JSON.stringify(seen);
-    </script></html>"""
+    </script></html>"""  # noqa: E501
     (folder / "probe.html").write_text(page.read_text().replace("</html>", probe))
-    done = subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--proxy-server=127.0.0.1:9",
-                           f"--user-data-dir={folder / 'u'}", "--dump-dom", f"file://{folder / 'probe.html'}"],
-                          capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--proxy-server=127.0.0.1:9",
+            f"--user-data-dir={folder / 'u'}",
+            "--dump-dom",
+            f"file://{folder / 'probe.html'}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     told = re.search(r"<title>PROBE(.*?)</title>", done.stdout)
     assert told, done.stderr[-1000:]
-    assert json.loads(told[1]) == {"dots": 45, "outside": 0, "hover": True, "left": False, "pinned": True, "closed": False}
+    assert json.loads(told[1]) == {
+        "dots": 45,
+        "outside": 0,
+        "hover": True,
+        "left": False,
+        "pinned": True,
+        "closed": False,
+    }
 
 
 def test_a_chart_of_one_point_and_of_none() -> None:

@@ -1,4 +1,5 @@
-"""The kernels made by converter/asm_*.py: their rounding is TFLite's, and their assembly runs every shape on a Cortex-M4."""
+"""The kernels made by converter/asm_*.py: their rounding is TFLite's, and their assembly runs every shape on a
+Cortex-M4."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def round_scaled(found: Scaled, sums: NDArray[np.int64]) -> NDArray[np.int64]:
     assert (np.abs(scaled) < 1 << 62).all()
     zero = found.rounding.out_zero
     low = 0 if zero == -128 else zero
-    values: NDArray[np.int64] = np.clip(((scaled >> 32) + found.second[:, None]) >> found.rounding.shift, zero - low, 127 - low) + low
+    values: NDArray[np.int64] = (
+        np.clip(((scaled >> 32) + found.second[:, None]) >> found.rounding.shift, zero - low, 127 - low) + low
+    )
     return values
 
 
@@ -39,10 +42,18 @@ def test_one_shift_for_all_channels_rounds_as_tflite(zero: int) -> None:
     output = {"out_zero": zero, "act_min": zero, "act_max": 127, "bounded": 1}
     found = rounding(multipliers, shifts, output, largest)
     assert found is not None and found.rounding.shift > 0
-    sums = np.concatenate([rng.integers(-(1 << 21) + 1, 1 << 21, (64, 20_000)), rng.integers(-3000, 3000, (64, 20_000)),
-                           np.broadcast_to([0, 1, -1, (1 << 21) - 1, 1 - (1 << 21)], (64, 5))], axis=1)
+    sums = np.concatenate(
+        [
+            rng.integers(-(1 << 21) + 1, 1 << 21, (64, 20_000)),
+            rng.integers(-3000, 3000, (64, 20_000)),
+            np.broadcast_to([0, 1, -1, (1 << 21) - 1, 1 - (1 << 21)], (64, 5)),
+        ],
+        axis=1,
+    )
     channels = zip(sums, multipliers.tolist(), shifts.tolist(), strict=True)
-    want = np.stack([quant.multiply_by_quantized_multiplier(row, multiplier, shift) for row, multiplier, shift in channels])
+    want = np.stack(
+        [quant.multiply_by_quantized_multiplier(row, multiplier, shift) for row, multiplier, shift in channels]
+    )
     assert np.array_equal(round_scaled(found, sums), np.clip(want + zero, zero, 127))
 
 

@@ -1,4 +1,5 @@
-"""Generated engines on the virtual Nano 33 BLE, in its own machine code: every layer equals the reference, in the cycles stated."""
+"""Generated engines on the virtual Nano 33 BLE, in its own machine code: every layer equals the reference, in the
+cycles stated."""
 
 from __future__ import annotations
 

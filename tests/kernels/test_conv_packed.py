@@ -1,4 +1,5 @@
-"""Convolutions with four products in a multiplication: exact at the very edge of a field, for every shape, or another kernel is taken."""
+"""Convolutions with four products in a multiplication: exact at the very edge of a field, for every shape, or another
+kernel is taken."""
 
 from __future__ import annotations
 
@@ -19,8 +20,16 @@ FIELD_LIMIT = (1 << 20) - 1  # of a sum, in either direction
 Case = tuple[Graph, Int8]
 
 
-def case(weights: Int8, in_hw: tuple[int, int], x: int | None, x_zero: int = -128, y_zero: int = -128, padding: str = "SAME",
-         stride_h: int = 2, act: str = "NONE") -> Case:
+def case(
+    weights: Int8,
+    in_hw: tuple[int, int],
+    x: int | None,
+    x_zero: int = -128,
+    y_zero: int = -128,
+    padding: str = "SAME",
+    stride_h: int = 2,
+    act: str = "NONE",
+) -> Case:
     """A convolution of these weights (OHWI) on noise or on the value x everywhere, its outputs spread over int8."""
     channels, kernel_h, kernel_w, in_c = weights.shape
     rng = np.random.default_rng([31, *weights.shape, *in_hw])
@@ -30,8 +39,10 @@ def case(weights: Int8, in_hw: tuple[int, int], x: int | None, x_zero: int = -12
     bias = rng.integers(-30000, 30000, channels).astype(np.int32)
     layer = Conv2D("conv", 0, 1, weights, QuantParams(scales, (0,) * channels, 0), bias, stride, padding, act)  # type: ignore[arg-type]
     largest = np.abs(weights.astype(np.int64)).reshape(channels, -1).sum(axis=1).max() * 255
-    tensors = (Tensor("x", (1, *in_hw, in_c), QuantParams((0.05,), (x_zero,))),
-               Tensor("y", (1, *out_hw, channels), QuantParams((float(np.float32(0.01 * 0.05 * largest / 200)),), (y_zero,))))
+    tensors = (
+        Tensor("x", (1, *in_hw, in_c), QuantParams((0.05,), (x_zero,))),
+        Tensor("y", (1, *out_hw, channels), QuantParams((float(np.float32(0.01 * 0.05 * largest / 200)),), (y_zero,))),
+    )
     shape = tensors[0].shape
     values = rng.integers(-128, 128, shape) if x is None else np.full(shape, x)
     return Graph(tensors, (layer,), 0, 1), values.astype(np.int8)
@@ -41,7 +52,7 @@ def summing_to(total: int, shape: tuple[int, ...], sign: int) -> Int8:
     """Weights of one sign whose magnitudes sum to `total` in every output channel."""
     count = int(np.prod(shape[1:]))
     one = np.full(count, total // count)
-    one[:total % count] += 1
+    one[: total % count] += 1
     return np.broadcast_to(sign * one, (shape[0], count)).reshape(shape).astype(np.int8)
 
 
@@ -51,13 +62,18 @@ def edge_cases() -> list[Case]:
     found = []
     for sign in (1, -1):
         weights = summing_to(total, (4, 10, 8, 1), sign)
-        found += [case(weights, (20, 16), 127), case(weights, (20, 15), 127, y_zero=3), case(weights, (20, 14), -128, 127),
-                  case(weights, (20, 13), None)]
+        found += [
+            case(weights, (20, 16), 127),
+            case(weights, (20, 15), 127, y_zero=3),
+            case(weights, (20, 14), -128, 127),
+            case(weights, (20, 13), None),
+        ]
     return found
 
 
 def shape_cases() -> list[Case]:
-    """Every remainder of out_w, one to four groups of taps, both depths, rows in the padding above and below, no tail at all."""
+    """Every remainder of out_w, one to four groups of taps, both depths, rows in the padding above and below, no tail
+    at all."""
     found = []
     for number in range(64):
         rng = np.random.default_rng([32, number])
@@ -66,7 +82,11 @@ def shape_cases() -> list[Case]:
         in_hw = (int(rng.integers(1, 12)) + shape[1], shape[2] + int(rng.integers(0, 12)))
         weights = rng.integers(-127, 128, shape).astype(np.int8)
         padding = ("SAME", "VALID")[number // 2 % 2]
-        found.append(case(weights, in_hw, None, int(rng.integers(-128, 128)), (-128, 5, 127)[number % 3], padding, 1 + number % 3))
+        found.append(
+            case(
+                weights, in_hw, None, int(rng.integers(-128, 128)), (-128, 5, 127)[number % 3], padding, 1 + number % 3
+            )
+        )
         if number % 4 == 0:  # outputs of 2 to 7 bits
             found.append(case(weights, in_hw, None, 7, 128 - (1 << (2 + number // 4 % 6)), act="RELU"))
     return found
@@ -111,8 +131,17 @@ def test_rounding_equals_tflite_for_every_sum() -> None:
             scaled = (sums + (1 << 20) + rounding.offset[channel]) * rounding.scale[channel]
             assert np.abs(scaled).max() < 1 << 31
             product = ((scaled * rounding.multiplier[channel]) >> 32) + rounding.added[channel]
-            got = np.clip((product - (0 if zero == -128 else (scaled < 0) * rounding.scale[channel] // 2)) >> rounding.shift, -128, 127)
-            want = quant.multiply_by_quantized_multiplier(sums + bias[channel], int(multiplier[channel]), int(shift[channel])) + zero
+            got = np.clip(
+                (product - (0 if zero == -128 else (scaled < 0) * rounding.scale[channel] // 2)) >> rounding.shift,
+                -128,
+                127,
+            )
+            want = (
+                quant.multiply_by_quantized_multiplier(
+                    sums + bias[channel], int(multiplier[channel]), int(shift[channel])
+                )
+                + zero
+            )
             assert np.array_equal(got, np.clip(want, -128, 127)), (number, channel)
 
 
@@ -125,6 +154,7 @@ def test_multipliers_too_far_apart_take_another_kernel() -> None:
 
 
 def test_the_tail_has_only_taps_within_the_row() -> None:
-    """TinyConv: of the last output's late taps only k = 2, 3 meet inputs, columns 37 and 38; 6 and 7 lie in the padding."""
+    """TinyConv: of the last output's late taps only k = 2, 3 meet inputs, columns 37 and 38; 6 and 7 lie in the
+    padding."""
     window = codegen_fir.FirWindow(10, 8, 40, 1, 20, 8, 2, pad_before(40, 8, 2, "SAME"))
     assert (window.taps, window.triples, window.tail, window.row_words) == (2, 10, 1, 23)

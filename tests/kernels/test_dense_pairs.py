@@ -1,4 +1,5 @@
-"""The dense kernel with two outputs in a word of weights: every length round its steps, and sums as large as they can get."""
+"""The dense kernel with two outputs in a word of weights: every length round its steps, and sums as large as they can
+get."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 def dense(weights: Int8, zero_point: int, scale: float) -> Graph:
     outputs, inputs = weights.shape
-    tensors = (Tensor("x", (1, inputs), QuantParams((0.1,), (zero_point,))), Tensor("y", (1, outputs), QuantParams((0.1,), (3,))))
+    tensors = (
+        Tensor("x", (1, inputs), QuantParams((0.1,), (zero_point,))),
+        Tensor("y", (1, outputs), QuantParams((0.1,), (3,))),
+    )
     bias = np.arange(outputs, dtype=np.int32) * 1000 - 2000
     return Graph(tensors, (FullyConnected("dense", 0, 1, weights, QuantParams((scale,), (0,)), bias, "NONE"),), 0, 1)
 
@@ -32,7 +36,11 @@ def test_equals_the_reference(library: ctypes.CDLL, length: int) -> None:
     rng = np.random.default_rng(length)
     for outputs, kind in ((4, "noise"), (5, "noise"), (3, "least"), (4, "extremes")):
         noise = rng.integers(-127, 128, (outputs, length)).astype(np.int8)
-        weights = {"noise": noise, "least": np.full_like(noise, -127), "extremes": np.where(noise < 0, -127, 127).astype(np.int8)}[kind]
+        weights = {
+            "noise": noise,
+            "least": np.full_like(noise, -127),
+            "extremes": np.where(noise < 0, -127, 127).astype(np.int8),
+        }[kind]
         inputs = rng.integers(-128, 128, (1, length)).astype(np.int8)
         for x in (inputs, np.full_like(inputs, -128), np.full_like(inputs, 127)):
             graph = dense(weights, -5, 0.02 / length)

@@ -1,4 +1,5 @@
-"""The C kernels: portable == SIMD == numpy reference, on this machine and, with the real instructions, on a Cortex-M4 in QEMU."""
+"""The C kernels: portable == SIMD == numpy reference, on this machine and, with the real instructions, on a Cortex-M4
+in QEMU."""
 
 from __future__ import annotations
 
@@ -38,7 +39,17 @@ from converter.aot.lower import (
     pack_depthwise_weights,
     pack_row_weights,
 )
-from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Int8, Padding, QuantParams, Tensor, output_size
+from converter.graph import (
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Graph,
+    Int8,
+    Padding,
+    QuantParams,
+    Tensor,
+    output_size,
+)
 
 BATCHES = 6
 
@@ -71,29 +82,46 @@ def test_random_layers_reach_every_kernel() -> None:
     assert counts.pop("nn_pointwise_s8") >= 5  # more, and nn_depthwise3_s8, in test_generated_kernels_on_every_shape
     assert counts.pop("nn_dense_sparse_s8") == 1  # one output, which plain int8 pads to four; more in test_packed.py
     assert counts.pop("nn_dense_s8_simd") >= 5  # weights of -128; the fills below have them at every length
-    assert counts.pop("nn_conv_rows_s8_simd") + counts.pop("nn_conv_fir_s8") >= 5  # more in test_conv_rows_of_every_shape
+    assert (
+        counts.pop("nn_conv_rows_s8_simd") + counts.pop("nn_conv_fir_s8") >= 5
+    )  # more in test_conv_rows_of_every_shape
     assert min(counts.values()) >= 50, counts
     outputs = [kernel.fields.get("output") for index in range(LAYERS) for kernel in both_forms(random_graph(index))]
     bounded = Counter(output["bounded"] for output in outputs if isinstance(output, dict))
     assert min(bounded[0], bounded[1]) >= 30, bounded
 
 
-# -- every length, alignment and extreme of the inner loops -------------------------------------------------------------
+# -- every length, alignment and extreme of the inner loops
+# -------------------------------------------------------------
 
 
-def _graph(x_shape: tuple[int, ...], y_shape: tuple[int, ...], layer: Conv2D | DepthwiseConv2D | FullyConnected) -> Graph:
+def _graph(
+    x_shape: tuple[int, ...], y_shape: tuple[int, ...], layer: Conv2D | DepthwiseConv2D | FullyConnected
+) -> Graph:
     return Graph((Tensor("x", x_shape, X_QUANT), Tensor("y", y_shape, Y_QUANT)), (layer,), 0, 1)
 
 
 def _dense(length: int, channels: int, weights: Int8) -> Graph:
     bias = np.arange(channels, dtype=np.int32) * 1000
-    return _graph((1, length), (1, channels), FullyConnected("dense", 0, 1, weights, QuantParams((0.02,), (0,)), bias, "NONE"))
+    return _graph(
+        (1, length), (1, channels), FullyConnected("dense", 0, 1, weights, QuantParams((0.02,), (0,)), bias, "NONE")
+    )
 
 
 def _conv(length: int, weights: Int8) -> Graph:
     channels, height = weights.shape[0], 5
     out_h = output_size(height, weights.shape[1], 1, "SAME")
-    layer = Conv2D("conv", 0, 1, weights, QuantParams((0.02,), (0,)), np.arange(channels, dtype=np.int32) * 900, (1, 1), "SAME", "NONE")
+    layer = Conv2D(
+        "conv",
+        0,
+        1,
+        weights,
+        QuantParams((0.02,), (0,)),
+        np.arange(channels, dtype=np.int32) * 900,
+        (1, 1),
+        "SAME",
+        "NONE",
+    )
     return _graph((1, height, 1, length), (1, out_h, 1, channels), layer)
 
 
@@ -129,7 +157,9 @@ def _rows_case(depth: int, number: int) -> Case:
     channels, stride_hw = int(rng.integers(1, 9)) * (1 + number % 5 % 2), (int(rng.integers(1, 4)), 2 // depth)
     padding: Padding = "SAME" if rng.random() < 0.7 else "VALID"
     weights, bias = _noise((channels, *kernel_hw, depth), number), np.arange(channels, dtype=np.int32) * 999
-    layer = Conv2D("conv", 0, 1, weights, QuantParams((0.02,), (0,)), bias, stride_hw, padding, "RELU" if number % 2 else "NONE")
+    layer = Conv2D(
+        "conv", 0, 1, weights, QuantParams((0.02,), (0,)), bias, stride_hw, padding, "RELU" if number % 2 else "NONE"
+    )
     out_hw = [output_size(n, k, s, padding) for n, k, s in zip((height, width), kernel_hw, stride_hw, strict=True)]
     graph = _graph((1, height, width, depth), (1, *out_hw, channels), layer)
     if number % 4 < 2:  # a RELU as training gives it, and the same zero point without one
@@ -146,7 +176,11 @@ def test_conv_rows_of_every_shape(library: ctypes.CDLL, depth: int) -> None:
         graph, x = _rows_case(depth, number)
         want = reference.run(graph, x)[1]
         simd, portable = both_forms(graph)
-        assert portable.function == "nn_conv_s8" and simd.function in ("nn_conv_rows_s8_simd", "nn_conv_fir_s8", "nn_pointwise_s8")
+        assert portable.function == "nn_conv_s8" and simd.function in (
+            "nn_conv_rows_s8_simd",
+            "nn_conv_fir_s8",
+            "nn_pointwise_s8",
+        )
         for kernel in (simd, portable):
             got = run_kernel(library, kernel, [x], want.shape, number)
             assert np.array_equal(got, want), f"{kernel.function}: depth {depth}, number {number}"
@@ -169,8 +203,12 @@ def test_patches_of_every_shape(library: ctypes.CDLL) -> None:
     assert functions["nn_conv_s8_simd"] >= 150, functions
 
 
-@pytest.mark.parametrize(("case", "function", "count"), [(plane_case, "nn_depthwise3_s8", 220), (point_case, "nn_pointwise_s8", 256)])
-def test_generated_kernels_on_every_shape(library: ctypes.CDLL, case: Callable[[int], Case], function: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("case", "function", "count"), [(plane_case, "nn_depthwise3_s8", 220), (point_case, "nn_pointwise_s8", 256)]
+)
+def test_generated_kernels_on_every_shape(
+    library: ctypes.CDLL, case: Callable[[int], Case], function: str, count: int
+) -> None:
     """The portable twins of the assembly; the assembly itself runs below, on a Cortex-M4."""
     taken, forms = 0, set()
     for number in range(count):
@@ -186,18 +224,34 @@ def test_generated_kernels_on_every_shape(library: ctypes.CDLL, case: Callable[[
 
 @pytest.mark.parametrize("bias", [-(1 << 31), (1 << 31) - 1, -(1 << 30), (1 << 30) - 1, 1 << 30])
 def test_sums_that_leave_int32_wrap_alike(library: ctypes.CDLL, bias: int) -> None:
-    """No trained model does this, but a kernel must not depend on it: all forms add modulo 2**32, like the reference."""
+    """No trained model does this, but a kernel must not depend on it: all forms add modulo 2**32, like the
+    reference."""
     biases = np.full(8, bias, np.int32)
     weights = _noise((8, 3, 4, 2), 1)
     layers: list[tuple[tuple[int, ...], tuple[int, ...], Conv2D | DepthwiseConv2D | FullyConnected]] = [
-        ((1, 5, 6, 2), (1, 5, 6, 8), Conv2D("a", 0, 1, weights, QuantParams((0.02,), (0,)), biases, (1, 1), "SAME", "NONE")),
-        ((1, 5, 6, 8), (1, 5, 6, 8), DepthwiseConv2D("b", 0, 1, weights.reshape(1, 4, 6, 8), QuantParams((0.02,), (0,)), biases, 1, (1, 1),
-                                                     "SAME", "NONE")),
-        ((1, 24), (1, 8), FullyConnected("c", 0, 1, weights.reshape(8, 24), QuantParams((0.02,), (0,)), biases, "NONE")),
+        (
+            (1, 5, 6, 2),
+            (1, 5, 6, 8),
+            Conv2D("a", 0, 1, weights, QuantParams((0.02,), (0,)), biases, (1, 1), "SAME", "NONE"),
+        ),
+        (
+            (1, 5, 6, 8),
+            (1, 5, 6, 8),
+            DepthwiseConv2D(
+                "b", 0, 1, weights.reshape(1, 4, 6, 8), QuantParams((0.02,), (0,)), biases, 1, (1, 1), "SAME", "NONE"
+            ),
+        ),
+        (
+            (1, 24),
+            (1, 8),
+            FullyConnected("c", 0, 1, weights.reshape(8, 24), QuantParams((0.02,), (0,)), biases, "NONE"),
+        ),
     ]
     for x_shape, y_shape, layer in layers:
         graph = _graph(x_shape, y_shape, layer)
-        graph = dataclasses.replace(graph, tensors=(graph.tensors[0], Tensor("y", y_shape, QuantParams((2.0**13,), (3,)))))
+        graph = dataclasses.replace(
+            graph, tensors=(graph.tensors[0], Tensor("y", y_shape, QuantParams((2.0**13,), (3,))))
+        )
         x = _noise(x_shape, 2)
         want = reference.run(graph, x)[1]
         assert len(np.unique(want)) > (1 if abs(bias) > 1 << 30 else 0)
@@ -233,7 +287,9 @@ def _conv_square(weights: Int8) -> Graph:
 
 def test_packed_weights_lie_in_the_stated_order() -> None:
     weights = np.arange(1, 3 * 2 * 7 + 1, dtype=np.int8).reshape(3, 2, 1, 7)
-    packed = pack_conv_weights(weights).reshape(2, 2, 4, 2, 2)  # [pair of channels, row, pair of taps, tap, channel a or b]
+    packed = pack_conv_weights(weights).reshape(
+        2, 2, 4, 2, 2
+    )  # [pair of channels, row, pair of taps, tap, channel a or b]
     row = weights[0, 1, 0]
     assert packed[0, 1, :, :, 0].tolist() == [[row[0], row[2]], [row[1], row[3]], [row[4], row[5]], [row[6], 0]]
     assert (packed[1, :, :, :, 1] == 0).all()
@@ -242,18 +298,30 @@ def test_packed_weights_lie_in_the_stated_order() -> None:
     depthwise = pack_depthwise_weights(weights.reshape(1, 2, 3, 7)).reshape(2, 6, 4)
     assert depthwise[1, 5].tolist() == [*weights.reshape(6, 7)[5, 4:], 0]
     dense = pack_dense_weights(weights.reshape(6, 7)).reshape(2, 2, 4, 4)
-    assert dense[1, 1].tolist() == [[*weights.reshape(6, 7)[4, 4:], 0], [*weights.reshape(6, 7)[5, 4:], 0], [0] * 4, [0] * 4]
+    assert dense[1, 1].tolist() == [
+        [*weights.reshape(6, 7)[4, 4:], 0],
+        [*weights.reshape(6, 7)[5, 4:], 0],
+        [0] * 4,
+        [0] * 4,
+    ]
     for pack in (packed, rows, depthwise, dense):
         assert sorted(pack[pack != 0]) == sorted(weights.reshape(-1))
 
 
 def image_cases() -> list[Case]:
     """What the images run: random layers of all kinds, and the shapes that few of those have."""
-    return [*map(random_case, range(140)), *(_rows_case(depth, number) for number in range(24) for depth in (1, 2)),
-            *map(plane_case, range(60)), *map(patch_case, range(60)), *map(point_case, range(3, 128, 2))]
+    return [
+        *map(random_case, range(140)),
+        *(_rows_case(depth, number) for number in range(24) for depth in (1, 2)),
+        *map(plane_case, range(60)),
+        *map(patch_case, range(60)),
+        *map(point_case, range(3, 128, 2)),
+    ]
 
 
-# -- the compiled code itself -------------------------------------------------------------------------------------------
+# -- the compiled code itself
+# -------------------------------------------------------------------------------------------
+
 
 def test_no_undefined_behaviour_and_nothing_outside_the_buffers(tmp_path: Path) -> None:
     image = build_host_image(tmp_path, image_cases())
@@ -264,10 +332,21 @@ def test_no_undefined_behaviour_and_nothing_outside_the_buffers(tmp_path: Path) 
 def test_the_image_reports_a_wrong_byte(tmp_path: Path) -> None:
     source = image_source([random_case(0)], HOST_PORT)
     assert "*const want0 = want0_room" in source
-    spoilt = source.replace("static const int8_t *const want0 = want0_room", "static const int8_t spoilt[1 << 16] = {99};\n"
-                            "static const int8_t *const want0 = want0_room == 0 ? want0_room : spoilt")
+    spoilt = source.replace(
+        "static const int8_t *const want0 = want0_room",
+        "static const int8_t spoilt[1 << 16] = {99};\n"
+        "static const int8_t *const want0 = want0_room == 0 ? want0_room : spoilt",
+    )
     (tmp_path / "image.c").write_text(spoilt)
-    command = [compiler(), "-std=gnu11", f"-I{NN}", str(tmp_path / "image.c"), *map(str, SOURCES), "-o", str(tmp_path / "image")]
+    command = [
+        compiler(),
+        "-std=gnu11",
+        f"-I{NN}",
+        str(tmp_path / "image.c"),
+        *map(str, SOURCES),
+        "-o",
+        str(tmp_path / "image"),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     done = subprocess.run([str(tmp_path / "image")], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "layer 0 byte 0: got " in done.stdout and ", want 99" in done.stdout
@@ -310,7 +389,7 @@ uint32_t PROBE(void)
     }
     return hash;
 }
-"""
+"""  # noqa: E501
 
 
 def test_emulated_instructions_equal_the_real_ones(tmp_path: Path) -> None:
@@ -319,18 +398,43 @@ def test_emulated_instructions_equal_the_real_ones(tmp_path: Path) -> None:
     (tmp_path / "probe.c").write_text(PROBE)
     image = build_arm_image(tmp_path, [random_case(0)], "-O2")
     source = (tmp_path / "image.c").read_text()
-    source = source.replace("int main(void)\n{", "uint32_t probe_real(void);\nuint32_t probe_emulated(void);\nint main(void)\n{\n"
-                            '    say(probe_real() == probe_emulated() ? "same values\\n" : "other values\\n");', 1)
+    source = source.replace(
+        "int main(void)\n{",
+        "uint32_t probe_real(void);\nuint32_t probe_emulated(void);\nint main(void)\n{\n"
+        '    say(probe_real() == probe_emulated() ? "same values\\n" : "other values\\n");',
+        1,
+    )
     (tmp_path / "image.c").write_text(source)
     objects = []
     for name, flags in (("probe_real", []), ("probe_emulated", ["-DNN_EMULATE"])):
         objects.append(str(tmp_path / f"{name}.o"))
         command = [arm, *ARM_FLAGS, "-std=gnu11", "-O1", f"-DPROBE={name}", *flags, f"-I{NN}"]
         subprocess.run([*command, "-c", str(tmp_path / "probe.c"), "-o", objects[-1]], check=True)
-    subprocess.run([arm, *ARM_FLAGS, "-std=gnu11", "-O2", f"-I{NN}", "-nostartfiles", f"-T{tmp_path / 'image.ld'}", "-Wl,-n",
-                    str(tmp_path / "image.c"), *objects, *map(str, SOURCES), "-o", str(image)], check=True)
-    disassembled = subprocess.run(["arm-none-eabi-objdump", "-d", objects[0]], capture_output=True, text=True, check=True).stdout
-    assert all(word in disassembled for word in ("smlad", "smlabb", "smlatt", "sxtab16", "sxtb16", "pkhbt", "pkhtb", "smmulr", "ssat"))
+    subprocess.run(
+        [
+            arm,
+            *ARM_FLAGS,
+            "-std=gnu11",
+            "-O2",
+            f"-I{NN}",
+            "-nostartfiles",
+            f"-T{tmp_path / 'image.ld'}",
+            "-Wl,-n",
+            str(tmp_path / "image.c"),
+            *objects,
+            *map(str, SOURCES),
+            "-o",
+            str(image),
+        ],
+        check=True,
+    )
+    disassembled = subprocess.run(
+        ["arm-none-eabi-objdump", "-d", objects[0]], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(
+        word in disassembled
+        for word in ("smlad", "smlabb", "smlatt", "sxtab16", "sxtb16", "pkhbt", "pkhtb", "smmulr", "ssat")
+    )
     assert "same values" in run_qemu(image)
 
 
@@ -339,17 +443,42 @@ def test_arm_build_has_no_warning_no_float_and_no_allocation(tmp_path: Path, opt
     arm = compiler("arm-none-eabi-gcc")
     for source in SOURCES:
         target = tmp_path / f"{source.stem}.o"
-        command = [arm, "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=soft", *STRICT, "-Wconversion", "-Wno-sign-conversion", optimize]
-        done = subprocess.run([*command, "-c", str(source), "-o", str(target)], capture_output=True, text=True, check=False)
+        command = [
+            arm,
+            "-mcpu=cortex-m4",
+            "-mthumb",
+            "-mfloat-abi=soft",
+            *STRICT,
+            "-Wconversion",
+            "-Wno-sign-conversion",
+            optimize,
+        ]
+        done = subprocess.run(
+            [*command, "-c", str(source), "-o", str(target)], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
-        wanted = subprocess.run(["arm-none-eabi-nm", "-u", str(target)], capture_output=True, text=True, check=True).stdout.split()
+        wanted = subprocess.run(
+            ["arm-none-eabi-nm", "-u", str(target)], capture_output=True, text=True, check=True
+        ).stdout.split()
         foreign = {name for name in wanted if not name.startswith("nn_")} - {"U", "memcpy", "memset", "memmove"}
         assert not foreign, f"{source.name} needs {foreign}"  # soft floats would need __aeabi_f*
 
 
 def test_headers_serve_cpp14_projects(tmp_path: Path) -> None:
     probe = tmp_path / "probe.cpp"
-    probe.write_text('#include "nn.h"\n#include "nn_requant.h"\nint main() { return nn_scale(1000, 1 << 30, -2) - 125; }\n')
-    command = [compiler("g++"), "-std=gnu++14", "-Wall", "-Wextra", "-Werror", f"-I{NN}", str(probe), "-o", str(tmp_path / "probe")]
+    probe.write_text(
+        '#include "nn.h"\n#include "nn_requant.h"\nint main() { return nn_scale(1000, 1 << 30, -2) - 125; }\n'
+    )
+    command = [
+        compiler("g++"),
+        "-std=gnu++14",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        f"-I{NN}",
+        str(probe),
+        "-o",
+        str(tmp_path / "probe"),
+    ]
     subprocess.run(command, check=True)
     subprocess.run([str(tmp_path / "probe")], check=True)

@@ -11,9 +11,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-KEYS = {"tinyconv_window_cycles", "tinyconv_stream_hop_cycles", "frontend_slice_cycles", "listen_20ms_cycles", "flash_bytes", "ram_bytes",
-        "engine_flash_bytes", "engine_ram_bytes",
-        "features_times_real_time", "training_samples_per_second", "conversion_seconds", "emulator_instructions_per_second"}
+KEYS = {
+    "tinyconv_window_cycles",
+    "tinyconv_stream_hop_cycles",
+    "frontend_slice_cycles",
+    "listen_20ms_cycles",
+    "flash_bytes",
+    "ram_bytes",
+    "engine_flash_bytes",
+    "engine_ram_bytes",
+    "features_times_real_time",
+    "training_samples_per_second",
+    "conversion_seconds",
+    "emulator_instructions_per_second",
+}
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
-"""The host's commands against the real firmware image on the virtual board: the ARM build says what the host computes, bit for bit."""
+"""The host's commands against the real firmware image on the virtual board: the ARM build says what the host computes,
+bit for bit."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from host_cli import Cli, cli, refusal, sound, wav
+from host_cli import Cli, refusal, sound, wav
 from protocol_session import GOLDEN, Wire, transcript
 from sketch_on_host import tinyconv, write_model
 
@@ -78,13 +79,18 @@ def test_profile(cli: Cli, elf: Path, tmp_path: Path) -> None:
 
 
 def test_profile_draws_the_roofline(cli: Cli, elf: Path, model: Path, tmp_path: Path) -> None:
-    """A row per layer that does arithmetic, the roof's caption and a picture; without --run a foreign model has none of it."""
+    """A row per layer that does arithmetic, the roof's caption and a picture; without --run a foreign model has none of
+    it."""
     found, picture = tmp_path / "p.json", tmp_path / "roofline.png"
     result = cli("profile", elf, "--runs", 1, "--layers", "--run", model, "--plot", picture, "--json", found)
     assert result.code == 0, result.err
     profile = json.loads(found.read_text())
     conv, dense = profile["roofline"]
-    assert (conv["name"], conv["operations"], conv["bytes"]) == ("conv", 2 * 4000 * 80 + 4000, 640 + 4 * 8 + 1960 + 4000)
+    assert (conv["name"], conv["operations"], conv["bytes"]) == (
+        "conv",
+        2 * 4000 * 80 + 4000,
+        640 + 4 * 8 + 1960 + 4000,
+    )
     assert (dense["operations"], dense["bytes"]) == (2 * 16000 + 4, 16000 + 4 * 4 + 4000 + 4)
     cycles = {layer["name"]: layer["cycles"] for layer in profile["layers"]}
     for point in (conv, dense):
@@ -130,7 +136,8 @@ def test_microphone_equals_the_host(elf: Path, model: Path, tmp_path: Path) -> N
 
 
 def test_listening_from_power_up_costs_the_host_no_audio(elf_that_listens: Path, model: Path, tmp_path: Path) -> None:
-    """On an image that listens by itself, as the real board's does, each listening of a host begins where the recording does."""
+    """On an image that listens by itself, as the real board's does, each listening of a host begins where the recording
+    does."""
     pcm = sound(3.0, 4)
     with connect(str(elf_that_listens), [wav(tmp_path / "mic.wav", pcm)]) as board:
         expected = listen(load_model(model), board.identity, pcm)[:60]
@@ -150,7 +157,9 @@ def test_a_host_that_comes_late_hears_the_recording_from_its_beginning(elf_that_
         board.send(b"%listen 40%")
         board.run(2.5)
         lines = [line for line in board.take_output().split(b"\r\n") if line.startswith(b"m-heard")]
-        heard.append([Decision.of(Heard.of(record, 4)) for line in lines if isinstance(record := parse_line(line), Record)])
+        heard.append(
+            [Decision.of(Heard.of(record, 4)) for line in lines if isinstance(record := parse_line(line), Record)]
+        )
         assert board.report().microphone_samples > alone + 40 * 640, "the report counts all that the microphone gave"
     assert heard[0] == heard[1] and len(heard[0]) == 40
 
@@ -158,8 +167,17 @@ def test_a_host_that_comes_late_hears_the_recording_from_its_beginning(elf_that_
 def test_trial_by_microphone(cli: Cli, elf: Path, model: Path, tmp_path: Path) -> None:
     for index, label in enumerate(("yes", "stop", "_silence_")):
         wav(tmp_path / label / "a.wav", sound(1.0, index))
-    result = cli("trial", elf, *(tmp_path / label for label in ("yes", "stop", "_silence_")), "--times", 2, "--run", model,
-                 "--json", tmp_path / "t.json")
+    result = cli(
+        "trial",
+        elf,
+        *(tmp_path / label for label in ("yes", "stop", "_silence_")),
+        "--times",
+        2,
+        "--run",
+        model,
+        "--json",
+        tmp_path / "t.json",
+    )
     assert result.code == 0, result.err
     found = json.loads((tmp_path / "t.json").read_text())
     assert [row["expected"] for row in found["attempts"]] == ["yes", "stop", "silence"] * 2
@@ -192,13 +210,18 @@ def test_led_shows_the_word(elf: Path) -> None:
 
     board.send(b"%listen 140%")
     assert board.run(30.0, look)
-    words = [Heard.of(record, 4) for line in bytes(text).split(b"\r\n") if line.startswith(b"m-heard")
-             if isinstance(record := parse_line(line), Record)]
+    words = [
+        Heard.of(record, 4)
+        for line in bytes(text).split(b"\r\n")
+        if line.startswith(b"m-heard")
+        if isinstance(record := parse_line(line), Record)
+    ]
     colours = [{2: {"green"}, 3: {"red"}}[item.word] for item in words if item.word is not None]
     shown = [colour for _, colour in lit if colour]
     assert colours and lit[0][1] == set()
     assert [colour for index, colour in enumerate(colours) if index == 0 or colours[index - 1] != colour] == [
-        colour for index, colour in enumerate(shown) if index == 0 or shown[index - 1] != colour]
+        colour for index, colour in enumerate(shown) if index == 0 or shown[index - 1] != colour
+    ]
 
 
 def test_no_microphone(cli: Cli, elf: Path) -> None:

@@ -1,4 +1,5 @@
-"""Imports point one way: trainer and host may use converter, converter uses neither, and converter and host never torch."""
+"""Imports point one way: trainer and host may use converter, converter uses neither, and converter and host never
+torch."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ def imported(file: Path) -> list[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}:{node.lineno}: write the package's name"
             module = node.module or ""
-            submodules = [f"{module}.{name.name}" for name in node.names if _is_module(ROOT / module.replace(".", "/") / name.name)]
+            submodules = [
+                f"{module}.{name.name}"
+                for name in node.names
+                if _is_module(ROOT / module.replace(".", "/") / name.name)
+            ]
             found += [(node.lineno, name) for name in submodules or [module]]
     return found
 
@@ -52,8 +57,12 @@ def test_imports_point_one_way(package: str) -> None:
 @pytest.mark.parametrize("package", ["converter", "host"])
 def test_no_torch_beyond_the_trainer(package: str) -> None:
     """compare measures torch's speed in a process of its own; naming it anywhere else is wrong."""
-    wrong = [f"{file.relative_to(ROOT)}:{line}" for file in modules(package) for line, module in imported(file)
-             if module.split(".")[0] in ("torch", "torchaudio")]
+    wrong = [
+        f"{file.relative_to(ROOT)}:{line}"
+        for file in modules(package)
+        for line, module in imported(file)
+        if module.split(".")[0] in ("torch", "torchaudio")
+    ]
     assert not wrong, wrong
 
 
@@ -62,19 +71,27 @@ def test_the_contract_needs_the_standard_library_only(name: str) -> None:
     """What every package reads of a run: it must import in any environment."""
     own = {"converter.spec", "converter.run_folder"}
     for line, module in imported(ROOT / "converter" / f"{name}.py"):
-        assert module.split(".")[0] in sys.stdlib_module_names or module in own, f"converter/{name}.py:{line} imports {module}"
+        assert module.split(".")[0] in sys.stdlib_module_names or module in own, (
+            f"converter/{name}.py:{line} imports {module}"
+        )
 
 
 def _run_with_blocked(packages: tuple[str, ...], modules: list[str]) -> subprocess.CompletedProcess[str]:
-    code = (f"import sys\nfor name in {packages!r}: sys.modules[name] = None\n"
-            f"import importlib\nfor name in {modules!r}: importlib.import_module(name)\n")
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    code = (
+        f"import sys\nfor name in {packages!r}: sys.modules[name] = None\n"
+        f"import importlib\nfor name in {modules!r}: importlib.import_module(name)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 @pytest.mark.parametrize("package", ["converter", "host"])
 def test_every_module_imports_with_torch_blocked(package: str) -> None:
     names = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in modules(package)]
-    names = [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")] + [f"{package}.__main__"]
+    names = [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")] + [
+        f"{package}.__main__"
+    ]
     done = _run_with_blocked(("torch", "torchaudio", "tensorflow"), names)
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -1,4 +1,5 @@
-"""MLPerf Tiny's DS-CNN on the virtual board, driven as the benchmark's own runner does it, outputs equal to the reference."""
+"""MLPerf Tiny's DS-CNN on the virtual board, driven as the benchmark's own runner does it, outputs equal to the
+reference."""
 
 from __future__ import annotations
 
@@ -49,21 +50,30 @@ def test_runner_conversation(elf: Path, kws_model: Path, inputs: NDArray[np.int8
     with launch(elf) as url:
         wire = Wire(url)
         assert [re.sub("[0-9]+", "N", line) for line in wire.reply()] == [
-            "m-timestamp-mode-performance", "m-lap-us-N", "m-init-done", "m-ready"]
+            "m-timestamp-mode-performance",
+            "m-lap-us-N",
+            "m-init-done",
+            "m-ready",
+        ]
         assert any(re.match(r"^m-(name)-dut-\[([^]]+)]$", line) for line in wire.ask("name%"))
         matches = [re.match(r"^m-(model|profile)-\[([^]]+)]$", line) for line in wire.ask("profile%")]
         found = {match[1]: match[2] for match in matches if match}
         assert found == {"model": "kws01", "profile": "ULPMark for tinyML Firmware V0.0.1"}
         data = inputs[0].tobytes()
         wire.ask(f"db load {len(data)}%")
-        replies = [wire.ask(f"db {data[at:at + 31].hex()}%") for at in range(0, len(data), 31)]
+        replies = [wire.ask(f"db {data[at : at + 31].hex()}%") for at in range(0, len(data), 31)]
         assert replies[-1] == ["m-load-done", "m-ready"] and all(reply == ["m-ready"] for reply in replies[:-1])
         lines = wire.ask("infer 10 1%")
         wire.socket.close()
     laps = [int(match[1]) for line in lines if (match := re.match(r"^m-lap-us-([0-9]+)$", line))]
     results = [match[1] for line in lines if (match := re.match(r"^m-results-\[([^]]+)\]$", line))]
     assert [line for line in lines if not line.startswith(("m-lap", "m-results"))] == [
-        "m-warmup-start-1", "m-warmup-done", "m-infer-start-10", "m-infer-done", "m-ready"]
+        "m-warmup-start-1",
+        "m-warmup-done",
+        "m-infer-start-10",
+        "m-infer-done",
+        "m-ready",
+    ]
     assert len(laps) == 2 and 100_000 < laps[1] - laps[0] < 20_000_000
     output = reference.run(graph, inputs[0].reshape(1, 49, 10, 1))[graph.output].ravel()
     assert len(results) == 1 and results[0] == ",".join(f"{(int(value) + 128) / 256:.3f}" for value in output)

@@ -38,12 +38,22 @@ def test_a_grid_is_every_combination_once() -> None:
     assert len({p.key for p in points}) == len(points) and len({p.float_key for p in points}) == 2
 
 
-@pytest.mark.parametrize(("grid", "told"), [
-    ("bits=9", "bits lie in 2..8"), ("bits", "axis=values"), ("width=3", "axes are model, seed"), ("bits=4 bits=2", "comes twice"),
-    ("bits=few", "must hold numbers"), ("method=pruned", "method must be one of ptq, qat"), ("model=vgg", "model must be one of"),
-    ("amount=0.5", "kind is unstructured or structured"), ("kind=structured", "amount lies between"), ("finetune=3", "needs a kind"),
-    ("", "names no point"),
-])
+@pytest.mark.parametrize(
+    ("grid", "told"),
+    [
+        ("bits=9", "bits lie in 2..8"),
+        ("bits", "axis=values"),
+        ("width=3", "axes are model, seed"),
+        ("bits=4 bits=2", "comes twice"),
+        ("bits=few", "must hold numbers"),
+        ("method=pruned", "method must be one of ptq, qat"),
+        ("model=vgg", "model must be one of"),
+        ("amount=0.5", "kind is unstructured or structured"),
+        ("kind=structured", "amount lies between"),
+        ("finetune=3", "needs a kind"),
+        ("", "names no point"),
+    ],
+)
 def test_a_wrong_grid_is_one_sentence(grid: str, told: str) -> None:
     with pytest.raises(TrainerError, match=told):
         parse([grid])
@@ -80,7 +90,9 @@ def test_again_forgets_a_stage_or_all(tmp_path: Path) -> None:
         assert read_result(job.point_folder(point)).keys() == left
 
 
-def test_a_point_whose_float_network_is_gone_is_broken_not_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_point_whose_float_network_is_gone_is_broken_not_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     job = a_job(tmp_path)
     found = make_point(job, Point())
@@ -90,8 +102,22 @@ def test_a_point_whose_float_network_is_gone_is_broken_not_raised(tmp_path: Path
 
 
 def command(corpus: Path, out: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "trainer", "sweep", "--data", str(corpus), "--words", "yes,stop", "--epochs", "1", "--out", str(out),
-            *GRID, *more]
+    return [
+        sys.executable,
+        "-m",
+        "trainer",
+        "sweep",
+        "--data",
+        str(corpus),
+        "--words",
+        "yes,stop",
+        "--epochs",
+        "1",
+        "--out",
+        str(out),
+        *GRID,
+        *more,
+    ]
 
 
 def environment() -> dict[str, str]:
@@ -111,8 +137,16 @@ def corpus(tmp_path: Path) -> Path:
 
 def interrupt_after_a_training(arguments: list[str], out: Path) -> subprocess.CompletedProcess[str]:
     """Ctrl-C, as a terminal sends it to all processes, as soon as one point is trained and before all are done."""
-    process = subprocess.Popen(arguments, cwd=out.parent, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    process = subprocess.Popen(
+        arguments,
+        cwd=out.parent,
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.monotonic() + 240
     while not any("train" in found for found in results(out).values()):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
@@ -125,26 +159,42 @@ def interrupt_after_a_training(arguments: list[str], out: Path) -> subprocess.Co
 def test_interrupt_resume_and_a_broken_point(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     stopped = interrupt_after_a_training(command(corpus, out), out)
-    assert stopped.returncode == 130 and "start the same command again" in stopped.stderr and "Traceback" not in stopped.stderr
+    assert (
+        stopped.returncode == 130
+        and "start the same command again" in stopped.stderr
+        and "Traceback" not in stopped.stderr
+    )
     assert "2 points, 0 of them finished; 1 float networks to train" in stopped.stderr
     before = {key: found["train"] for key, found in results(out).items() if "train" in found}
     networks = {file: file.stat().st_mtime_ns for key in before for file in [out / "points" / key / "run" / "qat.pt"]}
-    networks[out / "float" / "tinyconv-s0" / "float.pt"] = (out / "float" / "tinyconv-s0" / "float.pt").stat().st_mtime_ns
-    done = subprocess.run(command(corpus, out), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    networks[out / "float" / "tinyconv-s0" / "float.pt"] = (
+        (out / "float" / "tinyconv-s0" / "float.pt").stat().st_mtime_ns
+    )
+    done = subprocess.run(
+        command(corpus, out), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1 and "1 points finished, 1 broken" in done.stderr and "Traceback" not in done.stderr
     assert "0 float networks to train" in done.stderr
     assert {file: file.stat().st_mtime_ns for file in networks} == networks, "what was trained is not trained again"
     found = results(out)
     assert all(found[key]["train"] == train for key, train in before.items())
     broken = [r for r in found.values() if "error" in r]
-    assert len(broken) == 1 and broken[0]["point"]["amount"] == 0.99 and "must take out 1 to 7 of 8 channels" in broken[0]["error"]
-    whole, = (r for r in found.values() if "error" not in r)
+    assert (
+        len(broken) == 1
+        and broken[0]["point"]["amount"] == 0.99
+        and "must take out 1 to 7 of 8 channels" in broken[0]["error"]
+    )
+    (whole,) = (r for r in found.values() if "error" not in r)
     board = whole["board"]
-    assert board["differences"] == 0 and board["inputs"] == 8 and board["cycles"] > 10_000 and board["parameters"] == 8328
+    assert (
+        board["differences"] == 0 and board["inputs"] == 8 and board["cycles"] > 10_000 and board["parameters"] == 8328
+    )
     assert board["energy_uj"] == pytest.approx(board["cycles"] / 64e6 * 3.3e-3 * 3.0 * 1e6)
     assert whole["train"]["n"] == 8 and any(line.startswith("python -m trainer quantize") for line in whole["commands"])
     files = {file: file.read_bytes() for file in out.glob("points/*/result.json")}
-    page = subprocess.run([sys.executable, "-m", "host", "report", str(out)], cwd=ROOT, capture_output=True, text=True, check=False)
+    page = subprocess.run(
+        [sys.executable, "-m", "host", "report", str(out)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert page.returncode == 0 and "must take out 1 to 7" in (out / "report.html").read_text()
     assert {file: file.read_bytes() for file in files} == files
 
@@ -155,14 +205,22 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same(corpus: Path, tmp_path: Path)
     pytest.importorskip("ray", reason="the optional package ray is not installed")
     from ray.cluster_utils import Cluster
 
-    local = subprocess.run(command(corpus, tmp_path / "here"), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    local = subprocess.run(
+        command(corpus, tmp_path / "here"), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
     assert "1 points finished, 1 broken" in local.stderr, local.stderr[-2000:]
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-        done = subprocess.run(command(corpus, tmp_path / "there", "--ray", cluster.address), cwd=tmp_path, env=environment(),
-                              capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command(corpus, tmp_path / "there", "--ray", cluster.address),
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     finally:
         cluster.shutdown()
     assert "1 points finished, 1 broken" in done.stderr and "on 2 workers" in done.stderr, done.stderr[-2000:]
@@ -172,10 +230,22 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same(corpus: Path, tmp_path: Path)
 def comparable(out: Path, exact: bool) -> list[Any]:
     """Results without times of this machine and folder names."""
     drop = ("seconds", "host_us", "host_engine")
-    ticks = ("cycles", "cycles_uncached", "cycles_stream_hop", "board_ms", "energy_uj")  # a timer interrupt more or less: 37 cycles
+    ticks = (
+        "cycles",
+        "cycles_uncached",
+        "cycles_stream_hop",
+        "board_ms",
+        "energy_uj",
+    )  # a timer interrupt more or less: 37 cycles
     found = []
     for key, r in results(out).items():
-        stages = {stage: {k: v if exact or k not in ticks else pytest.approx(v, rel=2e-3)
-                          for k, v in r.get(stage, {}).items() if k not in drop} for stage in ("train", "board")}
+        stages = {
+            stage: {
+                k: v if exact or k not in ticks else pytest.approx(v, rel=2e-3)
+                for k, v in r.get(stage, {}).items()
+                if k not in drop
+            }
+            for stage in ("train", "board")
+        }
         found.append((key, r["point"], r.get("error"), stages))
     return found

@@ -49,12 +49,20 @@ class Net:
         taps = int(np.prod(shape)) // channels
         scales = tuple(float(np.float32(s)) for s in self.rng.uniform(0.3, 1.0, channels) / 70 / taps**0.5)
         values = self.rng.integers(-127, 128, shape).astype(np.int8)
-        return values, QuantParams(scales, (0,) * channels, 0), self.rng.integers(-3000, 3000, channels).astype(np.int32)
+        return (
+            values,
+            QuantParams(scales, (0,) * channels, 0),
+            self.rng.integers(-3000, 3000, channels).astype(np.int32),
+        )
 
-    def conv(self, x: int, channels: int, kernel: tuple[int, int], stride: tuple[int, int], padding: Padding, act: Activation) -> int:
+    def conv(
+        self, x: int, channels: int, kernel: tuple[int, int], stride: tuple[int, int], padding: Padding, act: Activation
+    ) -> int:
         _, h, w, c = self.tensors[x].shape
         values, quant, bias = self.weights((channels, *kernel, c), channels)
-        y = self.add_tensor((1, output_size(h, kernel[0], stride[0], padding), output_size(w, kernel[1], stride[1], padding), channels))
+        y = self.add_tensor(
+            (1, output_size(h, kernel[0], stride[0], padding), output_size(w, kernel[1], stride[1], padding), channels)
+        )
         self.layers.append(Conv2D(f"conv{y}", x, y, values, quant, bias, stride, padding, act))
         return y
 
@@ -62,7 +70,9 @@ class Net:
         _, h, w, c = self.tensors[x].shape
         values, quant, bias = self.weights((1, *kernel, c * multiplier), c * multiplier)
         y = self.add_tensor((1, h, w, c * multiplier))
-        self.layers.append(DepthwiseConv2D(f"depthwise{y}", x, y, values, quant, bias, multiplier, (1, 1), "SAME", "RELU"))
+        self.layers.append(
+            DepthwiseConv2D(f"depthwise{y}", x, y, values, quant, bias, multiplier, (1, 1), "SAME", "RELU")
+        )
         return y
 
     def dense(self, x: int, channels: int) -> int:
@@ -108,12 +118,19 @@ def tinyconv_like(seed: int) -> Graph:
     rng = np.random.default_rng([7, seed])
     frames, bins, channels, kernel, stride, labels = 49, 40, 8, (10, 8), (2, 2), 4
     if seed:
-        frames, bins, channels, labels = (int(rng.integers(low, high)) for low, high in ((5, 60), (5, 50), (1, 17), (2, 13)))
-        kernel, stride = (int(rng.integers(1, 12)), int(rng.integers(1, 12))), (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+        frames, bins, channels, labels = (
+            int(rng.integers(low, high)) for low, high in ((5, 60), (5, 50), (1, 17), (2, 13))
+        )
+        kernel, stride = (
+            (int(rng.integers(1, 12)), int(rng.integers(1, 12))),
+            (int(rng.integers(1, 4)), int(rng.integers(1, 4))),
+        )
     net = Net(rng, (1, frames, bins, 1))
     hidden = net.conv(0, channels, kernel, stride, "SAME", "RELU")
     if seed % 2 == 0:  # as training gives it: a RELU's output starts at zero
-        net.tensors[hidden] = Tensor("hidden", net.tensors[hidden].shape, QuantParams(net.tensors[hidden].quant.scales, (-128,)))
+        net.tensors[hidden] = Tensor(
+            "hidden", net.tensors[hidden].shape, QuantParams(net.tensors[hidden].quant.scales, (-128,))
+        )
     return net.graph(net.softmax(net.dense(net.flatten(hidden), labels)))
 
 
@@ -142,6 +159,7 @@ def branched(seed: int) -> Graph:
 
 def in_few_bits(graph: Graph, bits: int = 4) -> Graph:
     """The same network with its weights cut to their upper bits."""
+
     def cut(values: Int8) -> Int8:
         return (values >> (8 - bits)).astype(np.int8)
 
@@ -150,9 +168,12 @@ def in_few_bits(graph: Graph, bits: int = 4) -> Graph:
             return replace(layer, weights_ohwi=cut(layer.weights_ohwi))
         if isinstance(layer, DepthwiseConv2D):
             return replace(layer, weights_1hwc=cut(layer.weights_1hwc))
-        if isinstance(layer, FullyConnected):  # with one scale, as ours have: TFLM refuses int4 dense layers with several
-            return replace(layer, weights_oi=cut(layer.weights_oi), weight_quant=QuantParams(layer.weight_quant.scales[:1], (0,)))
+        if isinstance(
+            layer, FullyConnected
+        ):  # with one scale, as ours have: TFLM refuses int4 dense layers with several
+            return replace(
+                layer, weights_oi=cut(layer.weights_oi), weight_quant=QuantParams(layer.weight_quant.scales[:1], (0,))
+            )
         return layer
 
     return replace(graph, layers=tuple(map(few, graph.layers)))
-

@@ -1,4 +1,5 @@
-"""Generated CUDA run on this machine's CPU: a block's threads are threads, __syncthreads is a barrier, blocks come one after another."""
+"""Generated CUDA run on this machine's CPU: a block's threads are threads, __syncthreads is a barrier, blocks come one
+after another."""
 
 from __future__ import annotations
 
@@ -54,8 +55,13 @@ template <class Kernel> static void launch(Index grid, Index block, Kernel kerne
 """
 
 
-def run(source: str, host: str, operands: tuple[NDArray[np.float32], NDArray[np.float32]], shape: tuple[int, ...],
-        folder: Path) -> NDArray[np.float32]:
+def run(
+    source: str,
+    host: str,
+    operands: tuple[NDArray[np.float32], NDArray[np.float32]],
+    shape: tuple[int, ...],
+    folder: Path,
+) -> NDArray[np.float32]:
     """The output of the kernels, launched as the host script says."""
     if shutil.which("g++") is None:
         pytest.skip("no g++ to compile the CUDA source for this machine")
@@ -63,8 +69,24 @@ def run(source: str, host: str, operands: tuple[NDArray[np.float32], NDArray[np.
     (folder / "cuda.h").write_text("")
     (folder / "kernels.cpp").write_text(SHIM + source + LAUNCH + _driver(host))
     library = folder / "kernels.so"
-    done = subprocess.run(["g++", "-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-pthread", f"-I{folder}", str(folder / "kernels.cpp"),
-                           "-o", str(library)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [
+            "g++",
+            "-std=c++20",
+            "-O1",
+            "-w",
+            "-shared",
+            "-fPIC",
+            "-pthread",
+            f"-I{folder}",
+            str(folder / "kernels.cpp"),
+            "-o",
+            str(library),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     out = np.full(shape, np.nan, np.float32)
     arrays = [np.ascontiguousarray(values) for values in (*operands, out)]
@@ -74,14 +96,22 @@ def run(source: str, host: str, operands: tuple[NDArray[np.float32], NDArray[np.
 
 def _driver(host: str) -> str:
     parameters = re.findall(r"(\w+) = T\.decl_buffer\(.*T\.tvm_struct_get\(\w+_handle", host)
-    views = dict(re.findall(r"(\w+) = (\w+)\.view\(", host) + re.findall(r"(\w+) = T\.decl_buffer\(.*data=(\w+)\.data\)", host))
+    views = dict(
+        re.findall(r"(\w+) = (\w+)\.view\(", host) + re.findall(r"(\w+) = T\.decl_buffer\(.*data=(\w+)\.data\)", host)
+    )
     lines = [f"static float {name}[{size}];" for name, size in re.findall(r"(\w+) = T\.alloc_buffer\(\((\d+),\)", host)]
     lines.append(f'extern "C" void run({", ".join(f"float *{name}" for name in parameters)})\n{{')
     for name, words, params in re.findall(r'T\.call_ffi_kernel\("(\w+)", (.*), launch_params=\[(.*?)\]', host):
         arguments = words.split(", ")
-        pointers = [views.get(word.removesuffix(".data"), word.removesuffix(".data")) for word in arguments if word.endswith(".data")]
-        extents = dict(zip(re.findall(r'"(\S+)"', params), arguments[len(pointers):], strict=True))
-        grid, block = (", ".join(extents.get(f"{kind}.{axis}", "1") for axis in "xyz") for kind in ("blockIdx", "threadIdx"))
+        pointers = [
+            views.get(word.removesuffix(".data"), word.removesuffix(".data"))
+            for word in arguments
+            if word.endswith(".data")
+        ]
+        extents = dict(zip(re.findall(r'"(\S+)"', params), arguments[len(pointers) :], strict=True))
+        grid, block = (
+            ", ".join(extents.get(f"{kind}.{axis}", "1") for axis in "xyz") for kind in ("blockIdx", "threadIdx")
+        )
         lines.append(f"    launch({{{grid}}}, {{{block}}}, [=] {{ {name}({', '.join(pointers)}); }});")
     assert len(lines) > 1 and len(parameters) == 3, host
     return "\n".join([*lines, "}"])

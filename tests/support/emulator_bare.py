@@ -49,6 +49,18 @@ def run_to_finish(elf: Path, seconds: float = 5.0, pcm: Any = None, native: bool
 
 def run_on_qemu(elf: Path) -> list[int]:
     """The numbers that a program built with -DUNDER_QEMU prints."""
-    command = [QEMU, "-M", "mps2-an386", "-nographic", "-semihosting", "-monitor", "none", "-serial", "none", "-kernel", str(elf)]
+    command = [
+        QEMU,
+        "-M",
+        "mps2-an386",
+        "-nographic",
+        "-semihosting",
+        "-monitor",
+        "none",
+        "-serial",
+        "none",
+        "-kernel",
+        str(elf),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return [int(word, 16) for word in (done.stdout + done.stderr).split()]

@@ -1,4 +1,5 @@
-"""Small int8 networks whose scales a fake_quant node can name exactly; what TensorFlow's converter is asked to make, too."""
+"""Small int8 networks whose scales a fake_quant node can name exactly; what TensorFlow's converter is asked to make,
+too."""
 
 from __future__ import annotations
 
@@ -53,11 +54,17 @@ class Net:
     def _relu_quant(self, reach: float) -> QuantParams:
         return QuantParams((_scale(self.rng, 0.9 * reach / 255, reach / 255),), (-128,))
 
-    def _weights(self, shape: tuple[int, ...], channels: int, axis: int | None, middle: float = 0.005) -> tuple[Any, QuantParams, Any]:
+    def _weights(
+        self, shape: tuple[int, ...], channels: int, axis: int | None, middle: float = 0.005
+    ) -> tuple[Any, QuantParams, Any]:
         count = 1 if axis is None else channels
         scales = tuple(_scale(self.rng, 0.6 * middle, 1.4 * middle) for _ in range(count))
         values = self.rng.integers(-127, 128, shape).astype(np.int8)
-        return values, QuantParams(scales, (0,) * count, axis), self.rng.integers(-4000, 4000, channels).astype(np.int32)
+        return (
+            values,
+            QuantParams(scales, (0,) * count, axis),
+            self.rng.integers(-4000, 4000, channels).astype(np.int32),
+        )
 
     def add_layer(self, layer: Layer) -> Net:
         self.layers.append(layer)
@@ -93,7 +100,9 @@ class Net:
     def classify(self, labels: int) -> Graph:
         depth = self.tensors[self.at].size
         parts = self._weights((labels, depth), labels, None, 8.0 / self._spread(depth))
-        logits = self._out((1, labels), QuantParams((_scale(self.rng, 0.05, 0.07),), (int(self.rng.integers(-20, 20)),)))
+        logits = self._out(
+            (1, labels), QuantParams((_scale(self.rng, 0.05, 0.07),), (int(self.rng.integers(-20, 20)),))
+        )
         self.add_layer(FullyConnected("logits", self.at, logits, *parts, "NONE"))
         self.add_layer(Softmax("scores", self.at, self._out((1, labels), SCORES)))
         return check(Graph(tuple(self.tensors), tuple(self.layers), 0, self.at))
@@ -109,7 +118,15 @@ def dscnn() -> Graph:
 
 
 def residual() -> Graph:
-    return Net((1, 16, 16, 3), 3).conv(8, (3, 3), 1).residual().pool(MaxPool2D, (2, 2)).residual().pool(AveragePool2D, (8, 8)).classify(10)
+    return (
+        Net((1, 16, 16, 3), 3)
+        .conv(8, (3, 3), 1)
+        .residual()
+        .pool(MaxPool2D, (2, 2))
+        .residual()
+        .pool(AveragePool2D, (8, 8))
+        .classify(10)
+    )
 
 
 NETS = {"tinyconv": tinyconv, "dscnn": dscnn, "residual": residual}

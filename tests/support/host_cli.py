@@ -65,4 +65,3 @@ def wav(path: Path, pcm: Pcm, rate: int = 16000, subtype: str = "PCM_16") -> Pat
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, pcm, rate, subtype=subtype)
     return path
-

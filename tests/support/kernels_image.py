@@ -1,6 +1,8 @@
-"""A C program of many layers with their inputs and expected outputs: run with sanitizers here and on a Cortex-M4 in QEMU.
+"""A C program of many layers with their inputs and expected outputs: run with sanitizers here and on a Cortex-M4 in
+QEMU.
 
-The layers' data is printed by the very functions that print model_aot.c. The program says which layer differs first, and where.
+The layers' data is printed by the very functions that print model_aot.c. The program says which layer differs first,
+and where.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ static int compare(int number, const int8_t *out, const int8_t *want, uint32_t b
     }
     return 0;
 }
-"""
+"""  # noqa: E501
 
 MAIN = """
 int main(void)
@@ -157,12 +159,17 @@ def image_source(cases: Sequence[Case], port: str) -> str:
         for kernel in _forms(graph):
             number = len(calls)
             out_bytes, scratch_bytes = max(out_bytes, tensors[-1].size), max(scratch_bytes, kernel.scratch_bytes)
-            parts += [layer_data(number, layer, kernel), *(_bytes(f"x{number}_{i}", x, number + i) for i, x in enumerate(inputs))]
+            parts += [
+                layer_data(number, layer, kernel),
+                *(_bytes(f"x{number}_{i}", x, number + i) for i, x in enumerate(inputs)),
+            ]
             parts.append(_bytes(f"want{number}", tensors[-1], 0))
             calls.append(_call(number, kernel, len(inputs), tensors[-1].size, isinstance(layer, Add)))
     includes = '#include <stdint.h>\n#include <string.h>\n#include "nn.h"\n#include "nn_packed.h"\n'
     driver = DRIVER % {"out_bytes": out_bytes, "scratch_bytes": scratch_bytes}
-    return "\n".join([includes, port, driver, *parts, MAIN % {"steps": "\n".join(calls), "layers": len(calls), "mark": MARK}])
+    return "\n".join(
+        [includes, port, driver, *parts, MAIN % {"steps": "\n".join(calls), "layers": len(calls), "mark": MARK}]
+    )
 
 
 def _forms(graph: Graph) -> list[Kernel]:
@@ -175,14 +182,18 @@ def _bytes(name: str, values: Int8, misalign: int) -> str:
     """The values at an address that is `misalign` mod 4 beyond a multiple of 4, nothing behind them."""
     shift = misalign % 4
     padded = [0] * shift + values.reshape(-1).tolist()
-    return (f"static const _Alignas(4) int8_t {name}_room[{len(padded)}] = {{\n{wrapped([str(v) for v in padded])}\n}};\n"
-            f"static const int8_t *const {name} = {name}_room + {shift};\n")
+    return (
+        f"static const _Alignas(4) int8_t {name}_room[{len(padded)}] = {{\n{wrapped([str(v) for v in padded])}\n}};\n"
+        f"static const int8_t *const {name} = {name}_room + {shift};\n"
+    )
 
 
 def _call(number: int, kernel: Kernel, inputs: int, out_bytes: int, is_add: bool) -> str:
     operands = ", ".join([f"x{number}_{i}" for i in range(inputs)] + ["out"] + ([] if is_add else ["scratch_room"]))
-    return (f"    out = prepare({number}, {out_bytes}u);\n    {kernel.function}(&layer{number}, {operands});\n"
-            f"    failures += compare({number}, out, want{number}, {out_bytes}u, {kernel.scratch_bytes}u);")
+    return (
+        f"    out = prepare({number}, {out_bytes}u);\n    {kernel.function}(&layer{number}, {operands});\n"
+        f"    failures += compare({number}, out, want{number}, {out_bytes}u, {kernel.scratch_bytes}u);"
+    )
 
 
 def build_host_image(folder: Path, cases: Sequence[Case]) -> Path:
@@ -190,8 +201,21 @@ def build_host_image(folder: Path, cases: Sequence[Case]) -> Path:
     source = folder / "image.c"
     source.write_text(image_source(cases, HOST_PORT))
     target = folder / "image"
-    _run([compiler(), *STRICT, "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{NN}",
-          str(source), *map(str, SOURCES), "-o", str(target)])
+    _run(
+        [
+            compiler(),
+            *STRICT,
+            "-g",
+            "-O1",
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=all",
+            f"-I{NN}",
+            str(source),
+            *map(str, SOURCES),
+            "-o",
+            str(target),
+        ]
+    )
     return target
 
 
@@ -200,19 +224,37 @@ def build_arm_image(folder: Path, cases: Sequence[Case], optimize: str) -> Path:
     source, linker, target = folder / "image.c", folder / "image.ld", folder / "image.elf"
     source.write_text(image_source(cases, ARM_PORT))
     linker.write_text(ARM_LINKER)
-    _run([compiler("arm-none-eabi-gcc"), *ARM_FLAGS, *STRICT, optimize, f"-I{NN}", "-nostartfiles", f"-T{linker}", "-Wl,-n",
-          str(source), *map(str, SOURCES), "-o", str(target)])
+    _run(
+        [
+            compiler("arm-none-eabi-gcc"),
+            *ARM_FLAGS,
+            *STRICT,
+            optimize,
+            f"-I{NN}",
+            "-nostartfiles",
+            f"-T{linker}",
+            "-Wl,-n",
+            str(source),
+            *map(str, SOURCES),
+            "-o",
+            str(target),
+        ]
+    )
     return target
 
 
 def run_qemu(elf: Path) -> str:
     """What the image said."""
     semihosting = ("-semihosting-config", "enable=on,target=native")
-    return _run([compiler("qemu-system-arm"), "-M", "mps2-an386", "-nographic", *semihosting, "-kernel", str(elf)], timeout=120)
+    return _run(
+        [compiler("qemu-system-arm"), "-M", "mps2-an386", "-nographic", *semihosting, "-kernel", str(elf)], timeout=120
+    )
 
 
 def _run(command: list[str], timeout: float = 300) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=timeout, stdin=subprocess.DEVNULL
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     return done.stdout + done.stderr
 
@@ -220,5 +262,5 @@ def _run(command: list[str], timeout: float = 300) -> str:
 def expected_outputs(index: int, row: int = 0, count: int = 3) -> tuple[list[Int8], Int8]:
     """Inputs of the last layer of random graph `index` and what it must give."""
     graph = random_graph(index)
-    tensors = reference.run(graph, random_inputs(graph, index, count)[row:row + 1])
+    tensors = reference.run(graph, random_inputs(graph, index, count)[row : row + 1])
     return [np.ascontiguousarray(tensors[i]) for i in layer_inputs(graph.layers[-1])], tensors[-1]

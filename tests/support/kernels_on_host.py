@@ -57,7 +57,9 @@ def struct_types() -> dict[str, Any]:
     """The structs of nn.h as ctypes ones, read from the header itself."""
     if len(_TYPES) == 1:
         text = re.sub(r"//[^\n]*", "", (NN / "nn.h").read_text() + (NN / "nn_packed.h").read_text())
-        for body, name in re.findall(r"typedef struct \{([^{}]*)\} (nn_(?:\w+_layer|channel|output));", text, re.DOTALL):
+        for body, name in re.findall(
+            r"typedef struct \{([^{}]*)\} (nn_(?:\w+_layer|channel|output));", text, re.DOTALL
+        ):
             members = [field for line in body.split(";") for field in _fields(line.strip())]
             _TYPES[name] = type(name, (ctypes.Structure,), {"_fields_": members})
     return _TYPES
@@ -92,7 +94,7 @@ def make_struct(kernel: Kernel) -> tuple[Any, list[Any]]:
         if isinstance(value, np.ndarray):
             room = np.zeros(value.nbytes + 8, np.uint8)
             start = -room.ctypes.data % 4
-            room[start:start + value.nbytes] = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+            room[start : start + value.nbytes] = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
             kept.append(room)
             setattr(struct, name, room.ctypes.data + start)
         elif isinstance(value, dict):
@@ -117,14 +119,16 @@ class Guarded:
 
     @property
     def bytes(self) -> NDArray[np.uint8]:
-        return self.room[self.start:self.start + self.size]
+        return self.room[self.start : self.start + self.size]
 
     def check(self) -> None:
-        assert (self.room[:self.start] == FILL).all(), "written in front of the buffer"
-        assert (self.room[self.start + self.size:] == FILL).all(), "written behind the buffer"
+        assert (self.room[: self.start] == FILL).all(), "written in front of the buffer"
+        assert (self.room[self.start + self.size :] == FILL).all(), "written behind the buffer"
 
 
-def run_kernel(library: ctypes.CDLL, kernel: Kernel, inputs: Sequence[Int8], out_shape: tuple[int, ...], misalign: int = 0) -> Int8:
+def run_kernel(
+    library: ctypes.CDLL, kernel: Kernel, inputs: Sequence[Int8], out_shape: tuple[int, ...], misalign: int = 0
+) -> Int8:
     """The kernel's output; guards round inputs, scratch and output are checked, inputs must be left as they are."""
     struct, kept = make_struct(kernel)
     rooms = [Guarded(x.size, (misalign + i) % 4) for i, x in enumerate(inputs)]

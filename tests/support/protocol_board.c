@@ -1,5 +1,6 @@
-// board.h on the test machine, for running the real sketch under sanitizers: the serial line is a TCP port of the loopback
-// interface, the microphone a file of raw 16 bit PCM (KWS_MIC), time a counter, so that a session repeats exactly.
+// board.h on the test machine, for running the real sketch under sanitizers: the serial line is a TCP port of the
+// loopback interface, the microphone a file of raw 16 bit PCM (KWS_MIC), time a counter, so that a session repeats
+// exactly.
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <poll.h>

@@ -1,4 +1,5 @@
-"""A conversation with a board that uses every command, good and bad: the same for the sketch on this machine and on the virtual board."""
+"""A conversation with a board that uses every command, good and bad: the same for the sketch on this machine and on the
+virtual board."""
 
 from __future__ import annotations
 
@@ -51,8 +52,10 @@ class Wire:
 def pcm_lines(seconds: float = 0.1) -> tuple[str, list[str]]:
     """`pcm load` and its lines for a fixed made-up sound."""
     generator = random.Random(5)
-    data = b"".join(generator.randint(-9000, 9000).to_bytes(2, "little", signed=True) for _ in range(int(16000 * seconds)))
-    lines = [f"pcm {base64.b64encode(data[at:at + 640]).decode()}%" for at in range(0, len(data), 640)]
+    data = b"".join(
+        generator.randint(-9000, 9000).to_bytes(2, "little", signed=True) for _ in range(int(16000 * seconds))
+    )
+    lines = [f"pcm {base64.b64encode(data[at : at + 640]).decode()}%" for at in range(0, len(data), 640)]
     return f"pcm load {len(data) // 2} {zlib.crc32(data):08x}%", lines
 
 
@@ -72,9 +75,10 @@ def session() -> list[str]:
         infer 1 1 1|infer 1000001|results|layers|features|runs 1|pcm|pcm load 9|pcm load 16001 0|pcm load 4 123456789|pcm AAAA|pcm load 2 0
         pcm AAA=|pcm AAAAAA==|pcm AAAA|pcm load 2 0|pcm AQACAA==|CLIP|features|infer 1 0|layers|windows 0|windows 2|runs 0|runs 3
         audio AAAA|stream|AUDIO|audio A|quiet 0|quiet 16001|quiet 1000|quiet 3000|listen 5|listen -1|stop|pcm load 320 0|stream|pcm AAAA
-        nonsense|NAME"""
+        nonsense|NAME"""  # noqa: E501
     pieces = {
-        "VALUES": [f"db {values[at:at + 400].hex()}%" for at in range(0, 1960, 400)], "CLIP": [load, *lines],
+        "VALUES": [f"db {values[at : at + 400].hex()}%" for at in range(0, 1960, 400)],
+        "CLIP": [load, *lines],
         "AUDIO": [line.replace("pcm", "audio") for line in lines],
     }
     commands = ["%"]
@@ -86,7 +90,11 @@ def session() -> list[str]:
 def transcript(wire: Wire) -> str:
     rows = []
     for command in session():
-        shown = command if len(command) <= 60 else f"{command[:40]}... {len(command)} characters, CRC-32 {zlib.crc32(command.encode()):08x}"
+        shown = (
+            command
+            if len(command) <= 60
+            else f"{command[:40]}... {len(command)} characters, CRC-32 {zlib.crc32(command.encode()):08x}"
+        )
         rows.append(f"> {shown!r}")
         rows += [f"< {masked(line)}" for line in wire.ask(command)]
     return "\n".join(rows) + "\n"

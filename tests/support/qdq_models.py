@@ -38,24 +38,32 @@ class Qdq:
         zero_point = int(self.rng.integers(-128, 128)) if zero_point is None else zero_point
         params = [self.constant(f"{name}_scale", np.float32(scale)), self.constant(f"{name}_zero", np.int8(zero_point))]
         self.nodes.append(helper.make_node("QuantizeLinear", [x, *params], [f"{name}_q"], name=f"{name}_quantize"))
-        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", *params], [f"{name}_real"], name=f"{name}_dequantize"))
+        self.nodes.append(
+            helper.make_node("DequantizeLinear", [f"{name}_q", *params], [f"{name}_real"], name=f"{name}_dequantize")
+        )
         self.scales[f"{name}_real"] = float(np.float32(scale))
         return f"{name}_real"
 
     def input(self, scale: float = 0.05, zero_point: int = 3) -> str:
         return self.qdq("x", "x", scale, zero_point)
 
-    def weights(self, name: str, shape: tuple[int, ...], axis: int | None = 0, as_float: bool = False) -> tuple[str, Array]:
+    def weights(
+        self, name: str, shape: tuple[int, ...], axis: int | None = 0, as_float: bool = False
+    ) -> tuple[str, Array]:
         """(name of the dequantized weights, their scales)."""
         count = 1 if axis is None else shape[axis]
         scales = self.rng.uniform(0.002, 0.02, count).astype(np.float32)
-        params = [self.constant(f"{name}_scale", scales if axis is not None else scales[0]),
-                  self.constant(f"{name}_zero", np.zeros(count, np.int8) if axis is not None else np.int8(0))]
+        params = [
+            self.constant(f"{name}_scale", scales if axis is not None else scales[0]),
+            self.constant(f"{name}_zero", np.zeros(count, np.int8) if axis is not None else np.int8(0)),
+        ]
         attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
         values = self.rng.integers(-127, 128, shape).astype(np.int8)
         source = self.constant(name, values)
         if as_float:
-            spread = scales.reshape([-1 if i == axis else 1 for i in range(len(shape))]) if axis is not None else scales[0]
+            spread = (
+                scales.reshape([-1 if i == axis else 1 for i in range(len(shape))]) if axis is not None else scales[0]
+            )
             source = f"{name}_int8"
             self.constant(f"{name}_float", (values * spread).astype(np.float32))
             self.nodes.append(helper.make_node("QuantizeLinear", [f"{name}_float", *params], [source], **attributes))
@@ -66,10 +74,20 @@ class Qdq:
         values = self.rng.integers(-3000, 3000, channels).astype(np.int32)
         product = (np.float32(self.scales[x]) * np.broadcast_to(scales, channels)).astype(np.float32)
         params = [self.constant(f"{name}_scale", product), self.constant(f"{name}_zero", np.zeros(channels, np.int32))]
-        self.nodes.append(helper.make_node("DequantizeLinear", [self.constant(name, values), *params], [f"{name}_real"], axis=0))
+        self.nodes.append(
+            helper.make_node("DequantizeLinear", [self.constant(name, values), *params], [f"{name}_real"], axis=0)
+        )
         return f"{name}_real"
 
-    def conv(self, x: str, name: str, shape_oihw: tuple[int, ...], axis: int | None = 0, as_float: bool = False, **attributes: Any) -> str:
+    def conv(
+        self,
+        x: str,
+        name: str,
+        shape_oihw: tuple[int, ...],
+        axis: int | None = 0,
+        as_float: bool = False,
+        **attributes: Any,
+    ) -> str:
         weights, scales = self.weights(f"{name}_weights", shape_oihw, axis, as_float)
         bias = self.bias(f"{name}_bias", x, scales, shape_oihw[0])
         return self.node("Conv", [x, weights, bias], name, **attributes)
@@ -77,7 +95,9 @@ class Qdq:
     def gemm(self, x: str, name: str, shape_oi: tuple[int, int], trans_b: bool = True, axis: int | None = 0) -> str:
         shape, out_axis = (shape_oi, 0) if trans_b else (shape_oi[::-1], 1)
         weights, scales = self.weights(f"{name}_weights", shape, None if axis is None else out_axis)
-        return self.node("Gemm", [x, weights, self.bias(f"{name}_bias", x, scales, shape_oi[0])], name, transB=int(trans_b))
+        return self.node(
+            "Gemm", [x, weights, self.bias(f"{name}_bias", x, scales, shape_oi[0])], name, transB=int(trans_b)
+        )
 
     def softmax(self, x: str) -> str:
         return self.qdq(self.node("Softmax", [x], "softmax", axis=-1), "scores", *SCORES)

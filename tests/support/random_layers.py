@@ -1,10 +1,10 @@
 """Seeded random int8 layers, written as one-layer Graphs: what every engine of this project is tried on.
 
-random_graph(i) is the same Graph for ever; random_inputs(graph, i) gives its inputs. Kernel 1-11, stride 1-3, SAME and VALID,
-1-65 channels, zero points and scales up to the limits of converter/check.py, no activation / RELU / RELU6, per tensor and per
-channel. Left out, because TensorFlow Lite Micro aborts or overflows int32 there: requantization factors above 2**16, sums that may
-leave int32, an ADD whose output scale is 2**19 times smaller than its inputs', softmax input scales below 2**-26, softmax over more
-than 511 classes.
+random_graph(i) is the same Graph for ever; random_inputs(graph, i) gives its inputs. Kernel 1-11, stride 1-3, SAME and
+VALID, 1-65 channels, zero points and scales up to the limits of converter/check.py, no activation / RELU / RELU6, per
+tensor and per channel. Left out, because TensorFlow Lite Micro aborts or overflows int32 there: requantization factors
+above 2**16, sums that may leave int32, an ADD whose output scale is 2**19 times smaller than its inputs', softmax input
+scales below 2**-26, softmax over more than 511 classes.
 """
 
 from __future__ import annotations
@@ -53,13 +53,16 @@ def random_graph(index: int) -> Graph:
 
 
 def random_inputs(graph: Graph, index: int, count: int = 3) -> Int8:
-    """[count, *input shape without its 1]: noise, then noise of extremes only, then -128 everywhere, then noise again."""
+    """[count, *input shape without its 1]: noise, then noise of extremes only, then -128 everywhere, then noise
+    again."""
     rng = np.random.default_rng([20241121, index])
     shape = graph.tensors[graph.input].shape[1:]
     rows = []
     for number in range(count):
         noise = rng.integers(-128, 128, shape)
-        rows.append(noise if number not in (1, 2) else np.where(noise < 0, -128, 127) if number == 1 else np.full(shape, -128))
+        rows.append(
+            noise if number not in (1, 2) else np.where(noise < 0, -128, 127) if number == 1 else np.full(shape, -128)
+        )
     stacked: Int8 = np.stack(rows).astype(np.int8)
     return stacked
 
@@ -144,9 +147,20 @@ def _conv(rng: Rng) -> Graph:
         raise ConvertError("too much work for a test")
     x_quant, weight_quant = _quant(rng), _weight_quant(rng, channels, 0)
     y_quant = _output_quant(rng, x_quant, weight_quant, terms)
-    layer = Conv2D("conv", 0, 1, _weight_values(rng, (channels, *window_hw, depth)), weight_quant, _bias(rng, channels, terms), stride_hw,
-                   padding, _activation(rng))
-    return _one_layer(Tensor("x", (1, height, width, depth), x_quant), Tensor("y", (1, *out_hw, channels), y_quant), layer)
+    layer = Conv2D(
+        "conv",
+        0,
+        1,
+        _weight_values(rng, (channels, *window_hw, depth)),
+        weight_quant,
+        _bias(rng, channels, terms),
+        stride_hw,
+        padding,
+        _activation(rng),
+    )
+    return _one_layer(
+        Tensor("x", (1, height, width, depth), x_quant), Tensor("y", (1, *out_hw, channels), y_quant), layer
+    )
 
 
 def _depthwise(rng: Rng) -> Graph:
@@ -161,9 +175,21 @@ def _depthwise(rng: Rng) -> Graph:
         raise ConvertError("too much work for a test")
     x_quant, weight_quant = _quant(rng), _weight_quant(rng, channels, 3)
     y_quant = _output_quant(rng, x_quant, weight_quant, terms)
-    layer = DepthwiseConv2D("depthwise", 0, 1, _weight_values(rng, (1, *window_hw, channels)), weight_quant, _bias(rng, channels, terms),
-                            multiplier, stride_hw, padding, _activation(rng))
-    return _one_layer(Tensor("x", (1, height, width, depth), x_quant), Tensor("y", (1, *out_hw, channels), y_quant), layer)
+    layer = DepthwiseConv2D(
+        "depthwise",
+        0,
+        1,
+        _weight_values(rng, (1, *window_hw, channels)),
+        weight_quant,
+        _bias(rng, channels, terms),
+        multiplier,
+        stride_hw,
+        padding,
+        _activation(rng),
+    )
+    return _one_layer(
+        Tensor("x", (1, height, width, depth), x_quant), Tensor("y", (1, *out_hw, channels), y_quant), layer
+    )
 
 
 def _fully_connected(rng: Rng) -> Graph:
@@ -196,8 +222,18 @@ def _add(rng: Rng) -> Graph:
     stretch = _log_uniform(rng, 0.3, 3.0) if rng.random() < 0.7 else _log_uniform(rng, 1e-6, 1e3)
     sum_quant = QuantParams((float(np.float32(widest * stretch)),), (_zero_point(rng),))
     weight_quant = QuantParams((float(np.float32(second.scale / x.quant.scale * _log_uniform(rng, 1e-3, 1.0))),), (0,))
-    side = DepthwiseConv2D("side", 0, 1, _weight_values(rng, (1, 1, 1, shape[3])), weight_quant, np.zeros(shape[3], np.int32), 1, (1, 1),
-                           "SAME", "NONE")
+    side = DepthwiseConv2D(
+        "side",
+        0,
+        1,
+        _weight_values(rng, (1, 1, 1, shape[3])),
+        weight_quant,
+        np.zeros(shape[3], np.int32),
+        1,
+        (1, 1),
+        "SAME",
+        "NONE",
+    )
     operands = (0, 1) if rng.random() < 0.5 else (1, 0)
     tensors = (x, Tensor("side_y", shape, second), Tensor("y", shape, sum_quant))
     return Graph(tensors, (side, Add("add", *operands, 2, _activation(rng))), 0, 2)
@@ -205,7 +241,11 @@ def _add(rng: Rng) -> Graph:
 
 def _softmax(rng: Rng) -> Graph:
     depth = _pick(rng, 1, 2, 3, 4, 12, 65, int(rng.integers(1, 300)), 511)
-    shape = (1, depth) if depth > 300 or rng.random() < 0.5 else (1, int(rng.integers(1, 5)), int(rng.integers(1, 5)), depth)
+    shape = (
+        (1, depth)
+        if depth > 300 or rng.random() < 0.5
+        else (1, int(rng.integers(1, 5)), int(rng.integers(1, 5)), depth)
+    )
     scale = _log_uniform(rng, 0.005, 0.5) if rng.random() < 0.6 else _log_uniform(rng, 2.0**-24, 1e4)
     beta = 1.0 if rng.random() < 0.7 else _log_uniform(rng, 0.5, 4.0)
     x = Tensor("x", shape, QuantParams((scale,), (_zero_point(rng),)))
@@ -222,6 +262,14 @@ def _pad(rng: Rng) -> Graph:
 
 
 _MAKERS: tuple[Callable[[Rng], Graph], ...] = (
-    _conv, _depthwise, _fully_connected, _conv, lambda rng: _pool(rng, AveragePool2D), _depthwise, _add, _softmax,
-    lambda rng: _pool(rng, MaxPool2D), _pad,
+    _conv,
+    _depthwise,
+    _fully_connected,
+    _conv,
+    lambda rng: _pool(rng, AveragePool2D),
+    _depthwise,
+    _add,
+    _softmax,
+    lambda rng: _pool(rng, MaxPool2D),
+    _pad,
 )

@@ -29,7 +29,14 @@ FILLS: dict[str, Fill] = {
 X_QUANT, Y_QUANT = QuantParams((0.05,), (127,)), QuantParams((3.7,), (-5,))
 
 
-OUTPUTS: tuple[tuple[int, Activation], ...] = ((-128, "RELU"), (-5, "NONE"), (0, "RELU"), (96, "RELU"), (-128, "NONE"), (124, "RELU"))
+OUTPUTS: tuple[tuple[int, Activation], ...] = (
+    (-128, "RELU"),
+    (-5, "NONE"),
+    (0, "RELU"),
+    (96, "RELU"),
+    (-128, "NONE"),
+    (124, "RELU"),
+)
 
 
 def plane_case(number: int) -> Case:
@@ -42,9 +49,14 @@ def plane_case(number: int) -> Case:
         height, width, channels = int(rng.integers(3, 6)), int(rng.integers(40, 60)), int(rng.integers(60, 69))
     stride_hw: tuple[int, int] = (1 + number // 2 % 2, 1 + number // 3 % 2)
     padding: Padding = "VALID" if number % 5 == 0 else "SAME"
-    weights, bias = FILLS[list(FILLS)[number % 3]]((1, 3, 3, channels), number), np.arange(channels, dtype=np.int32) * 999
+    weights, bias = (
+        FILLS[list(FILLS)[number % 3]]((1, 3, 3, channels), number),
+        np.arange(channels, dtype=np.int32) * 999,
+    )
     zero, activation = OUTPUTS[number // 3 % len(OUTPUTS)]
-    layer = DepthwiseConv2D("depthwise", 0, 1, weights, QuantParams((0.02,), (0,)), bias, 1, stride_hw, padding, activation)
+    layer = DepthwiseConv2D(
+        "depthwise", 0, 1, weights, QuantParams((0.02,), (0,)), bias, 1, stride_hw, padding, activation
+    )
     out_hw = [output_size(n, 3, s, layer.padding) for n, s in zip((height, width), stride_hw, strict=True)]
     y_quant = QuantParams((1.5,), (zero,))
     tensors = (Tensor("x", (1, height, width, channels), X_QUANT), Tensor("y", (1, *out_hw, channels), y_quant))
@@ -52,15 +64,23 @@ def plane_case(number: int) -> Case:
 
 
 def point_case(number: int) -> Case:
-    """A 1 x 1 convolution: every depth up to the limit, strides, few and many pixels, scales apart, all kinds of OUTPUTS."""
+    """A 1 x 1 convolution: every depth up to the limit, strides, few and many pixels, scales apart, all kinds of
+    OUTPUTS."""
     rng = np.random.default_rng([6, number])
     depth, channels = 1 + number % MAX_IN_C, 2 * int(rng.integers(1, 6))
     height, width, stride = int(rng.integers(1, 5)), int(rng.integers(1, 8)), 1 + number % 3 // 2
-    spread = (1.0, 0.05, 1e-4)[number % 3]  # what the shifts of the channels differ by: 0, a few, more than one shift for all can serve
+    spread = (1.0, 0.05, 1e-4)[
+        number % 3
+    ]  # what the shifts of the channels differ by: 0, a few, more than one shift for all can serve
     scales = tuple(float(np.float32(0.02 * spread ** (i / channels))) for i in range(channels))
-    weights, bias = FILLS[list(FILLS)[number % 3]]((channels, 1, 1, depth), number), np.arange(channels, dtype=np.int32) * 999
+    weights, bias = (
+        FILLS[list(FILLS)[number % 3]]((channels, 1, 1, depth), number),
+        np.arange(channels, dtype=np.int32) * 999,
+    )
     zero, activation = OUTPUTS[number // 2 % len(OUTPUTS)]
-    layer = Conv2D("conv", 0, 1, weights, QuantParams(scales, (0,) * channels, 0), bias, (stride, stride), "SAME", activation)
+    layer = Conv2D(
+        "conv", 0, 1, weights, QuantParams(scales, (0,) * channels, 0), bias, (stride, stride), "SAME", activation
+    )
     out_hw = [output_size(n, 1, stride, "SAME") for n in (height, width)]
     y_quant = QuantParams((float(np.float32(0.04 * np.sqrt(depth))),), (zero,))
     tensors = (Tensor("x", (1, height, width, depth), X_QUANT), Tensor("y", (1, *out_hw, channels), y_quant))
@@ -68,16 +88,19 @@ def point_case(number: int) -> Case:
 
 
 def patch_case(number: int) -> Case:
-    """A convolution by patches: every remainder of the unrolled loop, odd and even channels, the output's zero point -128 or not."""
+    """A convolution by patches: every remainder of the unrolled loop, odd and even channels, the output's zero point
+    -128 or not."""
     rng = np.random.default_rng([5, number])
     height, width, depth, channels = (int(rng.integers(low, high)) for low, high in ((1, 7), (1, 7), (1, 70), (1, 9)))
     channels += (number % 3 == 0) * (1 - channels % 2)  # 1 x 1 of even channels has a kernel of its own
     kernel_hw = [(1, 1), (min(height, 2), min(width, 3)), (min(height, 3), 1)][number % 3]
     stride, padding = 1 + number % 7 // 6, ("SAME", "VALID")[number % 2]
-    weights, bias = FILLS[list(FILLS)[number % 3]]((channels, *kernel_hw, depth), number), np.arange(channels, dtype=np.int32) * 999
+    weights, bias = (
+        FILLS[list(FILLS)[number % 3]]((channels, *kernel_hw, depth), number),
+        np.arange(channels, dtype=np.int32) * 999,
+    )
     layer = Conv2D("conv", 0, 1, weights, QuantParams((0.02,), (0,)), bias, (stride, stride), padding, "RELU")  # type: ignore[arg-type]
     out_hw = [output_size(n, k, stride, layer.padding) for n, k in zip((height, width), kernel_hw, strict=True)]
     y_quant = QuantParams((float(np.float32(0.04 * np.sqrt(weights[0].size))),), ((-128, -5)[number // 2 % 2],))
     tensors = (Tensor("x", (1, height, width, depth), X_QUANT), Tensor("y", (1, *out_hw, channels), y_quant))
     return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
-

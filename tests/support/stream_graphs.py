@@ -1,4 +1,5 @@
-"""Networks that stream in different ways, their windows over a stream of frames, and the generated engine that steps through it."""
+"""Networks that stream in different ways, their windows over a stream of frames, and the generated engine that steps
+through it."""
 
 from __future__ import annotations
 
@@ -55,26 +56,39 @@ def residual(seed: int = 0) -> Graph:
 
 
 GRAPHS: dict[str, tuple[Graph, int]] = {
-    "tinyconv": (tinyconv_like(0), 2), "tinyconv, hop 4": (tinyconv_like(0), 4),
-    "ds_cnn": (ds_cnn(), 2), "ds_cnn valid": (ds_cnn(1, "VALID"), 2),
-    "valid": (valid_in_time(), 2), "valid, hop 6": (valid_in_time(1), 6), "valid one layer": (valid_in_time(2, (10,)), 2),
-    "pointwise first": (valid_in_time(3, (1, 5, 4)), 2), "residual": (residual(), 4),
+    "tinyconv": (tinyconv_like(0), 2),
+    "tinyconv, hop 4": (tinyconv_like(0), 4),
+    "ds_cnn": (ds_cnn(), 2),
+    "ds_cnn valid": (ds_cnn(1, "VALID"), 2),
+    "valid": (valid_in_time(), 2),
+    "valid, hop 6": (valid_in_time(1), 6),
+    "valid one layer": (valid_in_time(2, (10,)), 2),
+    "pointwise first": (valid_in_time(3, (1, 5, 4)), 2),
+    "residual": (residual(), 4),
     **{f"tinyconv_like({seed})": (tinyconv_like(seed), hop) for seed, hop in ((1, 3), (3, 1), (5, 3), (8, 2), (10, 1))},
 }
 
 
 def noise_frames(graph: Graph, frames: int, seed: int = 0) -> Int8:
-    return np.random.default_rng([24, seed]).integers(-128, 128, (frames, *graph.tensors[graph.input].shape[2:])).astype(np.int8)
+    return (
+        np.random.default_rng([24, seed])
+        .integers(-128, 128, (frames, *graph.tensors[graph.input].shape[2:]))
+        .astype(np.int8)
+    )
 
 
 def windows(graph: Graph, frames: Int8, hop: int, start: Int8 | None = None) -> Int8:
     """The whole window after each hop: [hops, *input shape]."""
     x = graph.tensors[graph.input]
     rows = x.shape[1]
-    before = np.full((rows, *x.shape[2:]), x.quant.zero_point, np.int8) if start is None else start.reshape(rows, *x.shape[2:])
+    before = (
+        np.full((rows, *x.shape[2:]), x.quant.zero_point, np.int8)
+        if start is None
+        else start.reshape(rows, *x.shape[2:])
+    )
     padded = np.concatenate([before, frames.reshape(-1, *x.shape[2:])])
     ends = range(hop, len(frames) + 1, hop)
-    return np.stack([padded[end:end + rows] for end in ends]).reshape(len(ends), *x.shape[1:])
+    return np.stack([padded[end : end + rows] for end in ends]).reshape(len(ends), *x.shape[1:])
 
 
 class StreamEngine:
@@ -85,7 +99,9 @@ class StreamEngine:
         self.texts = render_aot(graph, simd, hop)
         for name, text in self.texts.items():
             (folder / name).write_text(text)
-        self.library = ctypes.CDLL(str(compile_shared(folder / "model.so", [folder / "model_aot.c", *kernels], include=[folder])))
+        self.library = ctypes.CDLL(
+            str(compile_shared(folder / "model.so", [folder / "model_aot.c", *kernels], include=[folder]))
+        )
         self.library.model_aot_input.restype = ctypes.c_void_p
         self.library.model_aot_output.restype = ctypes.c_void_p
 
@@ -95,7 +111,9 @@ class StreamEngine:
         return self.output()
 
     def output(self) -> Int8:
-        return np.frombuffer(ctypes.string_at(self.library.model_aot_output(), self.graph.tensors[self.graph.output].size), np.int8)
+        return np.frombuffer(
+            ctypes.string_at(self.library.model_aot_output(), self.graph.tensors[self.graph.output].size), np.int8
+        )
 
     def step(self, rows: Int8) -> list[tuple[int, Int8]]:
         """What the observer saw of each layer: the last rows of its output."""
@@ -109,26 +127,33 @@ class StreamEngine:
 
 
 def first_difference(engine: StreamEngine, frames: Int8, start: Int8) -> str:
-    """Steps through a stream and compares every layer after every hop with the numpy run of the whole window; "" when all is equal."""
+    """Steps through a stream and compares every layer after every hop with the numpy run of the whole window; "" when
+    all is equal."""
     graph, hop = engine.graph, engine.hop
     expected = reference.run_batch_all(graph, windows(graph, frames, hop, start))
     if not np.array_equal(engine.start(start), reference.run(graph, start)[graph.output].reshape(-1)):
         return "the first window"
     for index in range(len(frames) // hop):
-        for number, got in engine.step(frames[index * hop:(index + 1) * hop]):
+        for number, got in engine.step(frames[index * hop : (index + 1) * hop]):
             want = expected[graph.layers[number].output][index].reshape(-1)
-            if got.size == 0 or not np.array_equal(got, want[want.size - got.size:]):
+            if got.size == 0 or not np.array_equal(got, want[want.size - got.size :]):
                 return f"hop {index}, layer {graph.layers[number].name}: the last {got.size} values"
         if not np.array_equal(engine.output(), expected[graph.output][index].reshape(-1)):
             return f"hop {index}: the output"
     return ""
 
+
 ROOT = Path(__file__).resolve().parents[2]
+
 
 def recording(folder: Path, seconds: float) -> Int8:
     """Features of real recordings one after another, words in turn, the front end never reset."""
     pcm: list[NDArray[np.int16]] = []
-    words = [sorted(word.glob("*.*")) for word in sorted(folder.iterdir()) if word.is_dir() and word.name != "_background_noise_"]
+    words = [
+        sorted(word.glob("*.*"))
+        for word in sorted(folder.iterdir())
+        if word.is_dir() and word.name != "_background_noise_"
+    ]
     for file in (file for turn in zip_longest(*words) for file in turn if file):
         pcm.append(read_wav(file))
         if sum(map(len, pcm)) >= seconds * 16000:
@@ -139,6 +164,9 @@ def recording(folder: Path, seconds: float) -> Int8:
 def models() -> dict[str, Graph]:
     """The reference model and three shapes of others on its features."""
     own = convert.load(ROOT / "reference").graph
-    return {"reference": own, "tinyconv": tinyconv_like(0), "ds_cnn": ds_cnn(5, "SAME", 49, 40, 6),
-            "ds_cnn valid": ds_cnn(6, "VALID", 49, 40, 6)}
-
+    return {
+        "reference": own,
+        "tinyconv": tinyconv_like(0),
+        "ds_cnn": ds_cnn(5, "SAME", 49, 40, 6),
+        "ds_cnn valid": ds_cnn(6, "VALID", 49, 40, 6),
+    }

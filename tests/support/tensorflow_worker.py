@@ -1,7 +1,8 @@
 """Everything that needs TensorFlow, run as a program: it and tflite-runtime crash in one process.
 
-python tensorflow_worker.py OUT writes OUT/NET.tflite, made by TensorFlow's converter from fake_quant nodes, and OUT/NET.npz with
-what TensorFlow's interpreter says of the file that our writer wrote, for every network of fake_quant_nets.py.
+python tensorflow_worker.py OUT writes OUT/NET.tflite, made by TensorFlow's converter from fake_quant nodes, and
+OUT/NET.npz with what TensorFlow's interpreter says of the file that our writer wrote, for every network of
+fake_quant_nets.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import tensorflow as tf
 from fake_quant_nets import NETS, inputs_of
 
-from converter.graph import Add, AveragePool2D, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Layer, MaxPool2D, QuantParams, Softmax
+from converter.graph import (
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Graph,
+    Layer,
+    MaxPool2D,
+    QuantParams,
+    Softmax,
+)
 from converter.tflite.writer import write_tflite
 
 
@@ -44,10 +56,19 @@ def _float_layer(graph: Graph, layer: Layer, values: list[Any]) -> Any:
     if isinstance(layer, (Conv2D, DepthwiseConv2D, FullyConnected)):
         bias = layer.bias.astype(np.float32) * np.float32(x_scale) * np.array(layer.weight_quant.scales, np.float32)
         if isinstance(layer, Conv2D):
-            y = tf.nn.conv2d(x, _real_weights(layer.weights_ohwi.transpose(1, 2, 3, 0), layer.weight_quant), layer.stride_hw, layer.padding)
+            y = tf.nn.conv2d(
+                x,
+                _real_weights(layer.weights_ohwi.transpose(1, 2, 3, 0), layer.weight_quant),
+                layer.stride_hw,
+                layer.padding,
+            )
         elif isinstance(layer, DepthwiseConv2D):
-            y = tf.nn.depthwise_conv2d(x, _real_weights(layer.weights_1hwc[0][..., np.newaxis], layer.weight_quant),
-                                       (1, *layer.stride_hw, 1), layer.padding)
+            y = tf.nn.depthwise_conv2d(
+                x,
+                _real_weights(layer.weights_1hwc[0][..., np.newaxis], layer.weight_quant),
+                (1, *layer.stride_hw, 1),
+                layer.padding,
+            )
         else:
             y = tf.matmul(tf.reshape(x, (1, -1)), _real_weights(layer.weights_oi.T, layer.weight_quant))
         y = tf.nn.bias_add(y, bias)
@@ -79,7 +100,8 @@ def by_tensorflow(graph: Graph) -> bytes:
 
 
 def run_ours(graph: Graph) -> dict[str, Any]:
-    """Our file in TensorFlow's interpreter: the input's quantization as it reads it, and the outputs for a few inputs."""
+    """Our file in TensorFlow's interpreter: the input's quantization as it reads it, and the outputs for a few
+    inputs."""
     resolver = tf.lite.experimental.OpResolverType.BUILTIN_REF
     engine = tf.lite.Interpreter(model_content=write_tflite(graph), experimental_op_resolver_type=resolver)
     engine.allocate_tensors()
@@ -89,7 +111,11 @@ def run_ours(graph: Graph) -> dict[str, Any]:
         engine.set_tensor(source["index"], row[np.newaxis])
         engine.invoke()
         outputs.append(engine.get_tensor(result["index"]))
-    return {"scale": np.array(source["quantization"][0]), "zero_point": np.array(source["quantization"][1]), "outputs": np.stack(outputs)}
+    return {
+        "scale": np.array(source["quantization"][0]),
+        "zero_point": np.array(source["quantization"][1]),
+        "outputs": np.stack(outputs),
+    }
 
 
 def main(out: Path) -> None:

@@ -65,7 +65,7 @@ def trace(graph: Graph, x: Int8, folder: Path) -> tuple[list[tuple[int, int]], l
     numbers = results_of(run_to_finish(elf))
     pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
     assert len(pairs) == 2 * len(graph.layers)
-    return pairs[:len(graph.layers)], pairs[len(graph.layers):]
+    return pairs[: len(graph.layers)], pairs[len(graph.layers) :]
 
 
 def noise(graph: Graph) -> Int8:
@@ -79,7 +79,8 @@ def traced_cycles(graph: Graph, folder: Path) -> tuple[list[int], list[int]]:
     crcs = [zlib.crc32(want[layer.output].tobytes()) for layer in graph.layers]
     cached, uncached = trace(graph, x, folder)
     for found in (cached, uncached):
-        differing = [layer.name for layer, (_, crc), expected in zip(graph.layers, found, crcs, strict=True) if crc != expected]
+        differing = [
+            layer.name for layer, (_, crc), expected in zip(graph.layers, found, crcs, strict=True) if crc != expected
+        ]
         assert not differing
     return [cycles for cycles, _ in cached], [cycles for cycles, _ in uncached]
-

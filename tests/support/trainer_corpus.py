@@ -1,4 +1,5 @@
-"""A small data folder of generated sounds, shaped like Speech Commands: each word is a chirp of its own, each speaker a pitch."""
+"""A small data folder of generated sounds, shaped like Speech Commands: each word is a chirp of its own, each speaker a
+pitch."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def say(word: str, number: int) -> NDArray[np.int16]:
     tone = np.sin(2 * np.pi * (start_hz * time + slope * time**2)) * np.hanning(6000)
     clip = rng.normal(0, 0.001, RATE_HZ)
     at = int(rng.integers(2000, 8000))
-    clip[at:at + 6000] += rng.uniform(0.2, 0.6) * tone
+    clip[at : at + 6000] += rng.uniform(0.2, 0.6) * tone
     pcm: NDArray[np.int16] = np.rint(clip * 32767).astype(np.int16)
     return pcm
 
@@ -38,5 +39,8 @@ def make(folder: Path, words: tuple[str, ...] = ("yes", "stop", "other", "more")
             write_wav(folder / word / f"{speaker(number)}_nohash_0.wav", say(word, number))
     rng = np.random.default_rng(5)
     for name, level in (("hiss", 3000.0), ("murmur", 300.0)):
-        write_wav(folder / "_background_noise_" / f"{name}.wav", rng.normal(0, level, 12 * RATE_HZ).clip(-32768, 32767).astype(np.int16))
+        write_wav(
+            folder / "_background_noise_" / f"{name}.wav",
+            rng.normal(0, level, 12 * RATE_HZ).clip(-32768, 32767).astype(np.int16),
+        )
     return folder

@@ -57,7 +57,8 @@ def quantized(model: str, options: QuantOptions) -> QuantNetwork:
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("model", ["tinyconv", "dscnn"])
 def test_low_bits_run_bit_exactly_in_the_8_bit_container(model: str, bits: int, tmp_path: Path) -> None:
-    """The integers stay in the b-bit range on every layer, and TFLM, tflite-runtime and the generated C agree with the reference."""
+    """The integers stay in the b-bit range on every layer, and TFLM, tflite-runtime and the generated C agree with the
+    reference."""
     file = tmp_path / "model.onnx"
     file.write_bytes(to_onnx(quantized(model, QuantOptions(bits, calibration="mse")), SPEC))
     graph = read_onnx(file.read_bytes())
@@ -87,7 +88,8 @@ def test_low_bits_run_bit_exactly_in_the_8_bit_container(model: str, bits: int, 
 
 @pytest.mark.parametrize("fixed_steps", [True, False])
 def test_a_channel_pruned_to_nothing_keeps_the_fast_convolution(fixed_steps: bool) -> None:
-    """Its bias alone is left; on a scale of nothing it would be so large that no kernel with bounded sums could take the layer."""
+    """Its bias alone is left; on a scale of nothing it would be so large that no kernel with bounded sums could take
+    the layer."""
     net = fold_norms(network("tinyconv"))
     conv = net.blocks["conv"]
     assert isinstance(conv, Conv)
@@ -105,7 +107,9 @@ def test_a_channel_pruned_to_nothing_keeps_the_fast_convolution(fixed_steps: boo
     assert "nn_conv_fir_s8" in render_aot(graph)["model_aot.c"]
 
 
-@pytest.mark.parametrize(("scheme", "bits", "zero"), [("asymmetric", 4, 112), ("symmetric", 4, 120), ("symmetric", 8, 0)])
+@pytest.mark.parametrize(
+    ("scheme", "bits", "zero"), [("asymmetric", 4, 112), ("symmetric", 4, 120), ("symmetric", 8, 0)]
+)
 def test_schemes_choose_the_zero_point(scheme: str, bits: int, zero: int) -> None:
     graph = read_onnx(to_onnx(quantized("tinyconv", QuantOptions(bits, "per-tensor", scheme)), SPEC))
     points = {t.name: t.quant.zero_point for t in graph.tensors}
@@ -144,7 +148,9 @@ def test_steps_are_learned_in_qat() -> None:
         loss = torch.nn.functional.cross_entropy(quant(x), y)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        assert losses or all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in quant.named_parameters() if "gain" in n)
+        assert losses or all(
+            p.grad is not None and p.grad.abs().sum() > 0 for n, p in quant.named_parameters() if "gain" in n
+        )
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
@@ -175,7 +181,8 @@ def test_pruned_tinyconv_is_a_smaller_graph(channels: int, norm: str) -> None:
 
 
 def test_pruned_dscnn_equals_the_network_without_these_channels() -> None:
-    """Channels that add nothing are the ones that go, with both layers that hold them and the next layer's inputs: same outputs."""
+    """Channels that add nothing are the ones that go, with both layers that hold them and the next layer's inputs: same
+    outputs."""
     net = network("dscnn")
     with torch.no_grad():
         for name, block in net.blocks.items():
@@ -216,7 +223,8 @@ def test_masks_survive_training_and_quantization(model: str, norm: str) -> None:
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 def test_no_layer_is_pruned_away(norm: str) -> None:
-    """At 99 % every layer keeps its largest weight, however small it is beside other layers' and however alike its weights are."""
+    """At 99 % every layer keeps its largest weight, however small it is beside other layers' and however alike its
+    weights are."""
     net = network("tinyconv")
     with torch.no_grad():
         conv = net.blocks["conv"]
@@ -230,25 +238,43 @@ def test_no_layer_is_pruned_away(norm: str) -> None:
 
 
 def test_l2_ranks_as_lamp_does() -> None:
-    """Against the published score: w^2 over the sum of the squares of the layer's weights that are at least as large."""
+    """Against the published score: w^2 over the sum of the squares of the layer's weights that are at least as
+    large."""
     net = network("tinyconv")
     layers = [b.weight.detach().double() for b in net.blocks.values() if isinstance(b, (Conv, Dense))]
-    scores = torch.stack([w**2 / (layer[layer.abs() >= w.abs()] ** 2).sum() for layer in layers for w in layer.flatten()[:200]])
+    scores = torch.stack(
+        [w**2 / (layer[layer.abs() >= w.abs()] ** 2).sum() for layer in layers for w in layer.flatten()[:200]]
+    )
     pruned = prune(net, "unstructured", 0.6, "l2")
     kept = torch.cat([b.weight.flatten()[:200] != 0 for b in pruned.blocks.values() if isinstance(b, (Conv, Dense))])
     assert 20 < int(kept.sum()) < 380 and float(scores[kept].min()) > float(scores[~kept].max())
 
 
-@pytest.mark.parametrize(("kind", "amount", "norm", "said"), [
-    ("filters", 0.5, "l1", "--kind"), ("structured", 0.5, "l3", "--norm"), ("structured", 1.0, "l1", "--amount"),
-    ("structured", 0.01, "l1", "1 to 7 of 8"), ("unstructured", 0.0, "l1", "--amount"), ("structured", 0.99, "l1", "1 to 7 of 8")])
+@pytest.mark.parametrize(
+    ("kind", "amount", "norm", "said"),
+    [
+        ("filters", 0.5, "l1", "--kind"),
+        ("structured", 0.5, "l3", "--norm"),
+        ("structured", 1.0, "l1", "--amount"),
+        ("structured", 0.01, "l1", "1 to 7 of 8"),
+        ("unstructured", 0.0, "l1", "--amount"),
+        ("structured", 0.99, "l1", "1 to 7 of 8"),
+    ],
+)
 def test_bad_pruning_is_one_sentence(kind: str, amount: float, norm: str, said: str) -> None:
     with pytest.raises(TrainerError, match=said):
         prune(network("tinyconv"), kind, amount, norm)
 
 
-@pytest.mark.parametrize(("given", "said"), [({"weights": "per-row"}, "--weights"), ({"scheme": "affine"}, "--scheme"),
-                                             ({"calibration": "kl"}, "--calibration"), ({"bits": 1}, "--bits")])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"weights": "per-row"}, "--weights"),
+        ({"scheme": "affine"}, "--scheme"),
+        ({"calibration": "kl"}, "--calibration"),
+        ({"bits": 1}, "--bits"),
+    ],
+)
 def test_bad_options_are_one_sentence(given: dict[str, str], said: str) -> None:
     with pytest.raises(TrainerError, match=f"{said}: must be"):
         QuantOptions(**given)  # type: ignore[arg-type]

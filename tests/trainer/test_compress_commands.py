@@ -48,14 +48,24 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-m", "trainer", *arguments], cwd=home, env=environment, capture_output=True, text=True,
-                          check=False, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", *arguments],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
 
 def test_pruned_then_quantized(home: Path) -> None:
-    """Half of the weights go, and stay gone through fine-tuning and 4-bit QAT; the float run itself is left as it was."""
+    """Half of the weights go, and stay gone through fine-tuning and 4-bit QAT; the float run itself is left as it
+    was."""
     before = {f.name: f.read_bytes() for f in (home / "run").iterdir()}
-    pruned = command(home, "prune", "run", "--kind", "unstructured", "--amount", "0.5", "--finetune", "1", "--out", "pruned")
+    pruned = command(
+        home, "prune", "run", "--kind", "unstructured", "--amount", "0.5", "--finetune", "1", "--out", "pruned"
+    )
     assert pruned.returncode == 0 and "16652 parameters" in pruned.stdout, pruned.stderr
     done = command(home, "quantize", "pruned", "--method", "qat", "--bits", "4", "--epochs", "1", "--out", "q4")
     assert done.returncode == 0 and "4-bit validation accuracy" in done.stdout, done.stderr
@@ -68,9 +78,16 @@ def test_pruned_then_quantized(home: Path) -> None:
     assert {f.name: f.read_bytes() for f in (home / "run").iterdir()} == before
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (("prune", "run", "--kind", "unstructured", "--amount", "1.5", "--out", "x"), "--amount: must lie between 0 and 1, got 1.5"),
-    (("quantize", "run", "--bits", "9", "--out", "x"), "--bits: must be in 2..8, got 9")])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("prune", "run", "--kind", "unstructured", "--amount", "1.5", "--out", "x"),
+            "--amount: must lie between 0 and 1, got 1.5",
+        ),
+        (("quantize", "run", "--bits", "9", "--out", "x"), "--bits: must be in 2..8, got 9"),
+    ],
+)
 def test_bad_input_is_one_sentence(home: Path, arguments: tuple[str, ...], said: str) -> None:
     done = command(home, *arguments)
     assert done.returncode == 1 and done.stderr.strip() == said and not done.stdout, done.stderr
@@ -78,10 +95,16 @@ def test_bad_input_is_one_sentence(home: Path, arguments: tuple[str, ...], said:
 
 
 def test_the_study_resumes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its table names every point with its figures; a second run makes none again; other points of the folder are left alone."""
-    points = (study.Point(PruneOptions("structured", 0.5)), study.Point(None, "ptq"),
-              study.Point(None, "ptq", QuantOptions(4, scheme="asymmetric-weights")))
-    monkeypatch.setitem(study.STUDIES, "small", lambda: [study.Table("Small", ("what", "a", "b", "c"), (("row", points),), sizes=True)])
+    """Its table names every point with its figures; a second run makes none again; other points of the folder are left
+    alone."""
+    points = (
+        study.Point(PruneOptions("structured", 0.5)),
+        study.Point(None, "ptq"),
+        study.Point(None, "ptq", QuantOptions(4, scheme="asymmetric-weights")),
+    )
+    monkeypatch.setitem(
+        study.STUDIES, "small", lambda: [study.Table("Small", ("what", "a", "b", "c"), (("row", points),), sizes=True)]
+    )
     monkeypatch.chdir(home)
     with Progress(disable=True) as progress:
         text = study.study("small", [Path("run")], home / "study", progress).read_text()
@@ -112,7 +135,11 @@ def test_a_float_network_teaches_where_no_teacher_did(home: Path, monkeypatch: p
             quantize_run(Path("run"), Path(f"t{bits}"), "qat", QuantOptions(bits), 1, None, progress)
     assert taught[0] is not None and taught[1] is None
     features = SPEC.features
-    pool = runs.pool_of(runs.Source.load(Path("run")), runs.Source.load(Path("run")).selection(SPEC, progress),
-                        runs.saved_settings(ModelArtifact.load("run")), progress)
+    pool = runs.pool_of(
+        runs.Source.load(Path("run")),
+        runs.Source.load(Path("run")).selection(SPEC, progress),
+        runs.saved_settings(ModelArtifact.load("run")),
+        progress,
+    )
     expected = predict(runs.load_float(ModelArtifact.load("run")), pool.silence, features)
     torch.testing.assert_close(torch.from_numpy(taught[0][2]), expected)

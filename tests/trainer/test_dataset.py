@@ -12,7 +12,17 @@ import trainer_corpus
 
 from converter.spec import FeatureSpec, KwsSpec
 from trainer.data import dataset as data
-from trainer.data.dataset import NOISE_REGION, SPLITS, clip_names, cut_start, extra_count, load, select, silence_cuts, which_set
+from trainer.data.dataset import (
+    NOISE_REGION,
+    SPLITS,
+    clip_names,
+    cut_start,
+    extra_count,
+    load,
+    select,
+    silence_cuts,
+    which_set,
+)
 from trainer.data.recordings import write_wav
 from trainer.errors import TrainerError
 
@@ -41,9 +51,15 @@ def test_split_of_known_names() -> None:
         assert [which_set(n) for n in (name, *others)] == [split] * 4, name
 
 
-KNOWN = {"bed/060cd039_nohash_0.wav": "validation", "bed/16db1582_nohash_0.wav": "validation", "zero/6a27a9bf_nohash_0.wav": "validation",
-         "backward/87070229_nohash_2.wav": "test", "bed/28497c5b_nohash_0.wav": "test", "zero/db24628d_nohash_3.wav": "test",
-         "yes/004ae714_nohash_0.wav": "train"}
+KNOWN = {
+    "bed/060cd039_nohash_0.wav": "validation",
+    "bed/16db1582_nohash_0.wav": "validation",
+    "zero/6a27a9bf_nohash_0.wav": "validation",
+    "backward/87070229_nohash_2.wav": "test",
+    "bed/28497c5b_nohash_0.wav": "test",
+    "zero/db24628d_nohash_3.wav": "test",
+    "yes/004ae714_nohash_0.wav": "train",
+}
 
 
 def test_counts_of_the_whole_set() -> None:
@@ -60,7 +76,9 @@ def test_selection_follows_the_rule(corpus: Path) -> None:
         known = [c for c in clips if c.label >= 2]
         spoken = [c for c in clips if not c.name.startswith("_")]
         assert all(which_set(c.name) == split for c in spoken)
-        assert len(known) == sum(which_set(c.name) == split for w in ("yes", "stop") for c in known if c.name.startswith(w))
+        assert len(known) == sum(
+            which_set(c.name) == split for w in ("yes", "stop") for c in known if c.name.startswith(w)
+        )
         assert sum(c.label == 0 for c in clips) == extra_count(len(known), 2)
         unknown = [c.name for c in (chosen.pool if split == "train" else clips) if split == "train" or c.label == 1]
         assert unknown == data.in_sha256_order(unknown) and unknown
@@ -72,8 +90,14 @@ def test_selection_follows_the_rule(corpus: Path) -> None:
 
 def test_splits_share_no_speaker_and_no_noise(corpus: Path) -> None:
     chosen = select(corpus, SPEC)
-    speakers = [{c.name.split("/")[1].split("_")[0] for c in (*chosen.clips[s], *(chosen.pool if s == "train" else ()))
-                 if not c.name.startswith("_")} for s in SPLITS]
+    speakers = [
+        {
+            c.name.split("/")[1].split("_")[0]
+            for c in (*chosen.clips[s], *(chosen.pool if s == "train" else ()))
+            if not c.name.startswith("_")
+        }
+        for s in SPLITS
+    ]
     assert not (speakers[0] & speakers[1] or speakers[0] & speakers[2] or speakers[1] & speakers[2])
     length, clip = 12 * 16000, 16000
     for split in SPLITS:
@@ -151,8 +175,12 @@ def test_bad_folders_say_so(corpus: Path, tmp_path: Path) -> None:
 
 def test_bad_clips_files_say_so(corpus: Path, tmp_path: Path) -> None:
     unreadable = "not a readable list"
-    for name, content, expected in (("a.txt", b"yes/ffffffff_nohash_0\n", "1 of its 1 clips"), ("b.txt", b"\xff\xfe\xfd", unreadable),
-                                    ("c.txt.gz", b"\x1f\x8b nonsense", unreadable), ("d.txt.gz", gzip.compress(b"yes/")[:-9], unreadable)):
+    for name, content, expected in (
+        ("a.txt", b"yes/ffffffff_nohash_0\n", "1 of its 1 clips"),
+        ("b.txt", b"\xff\xfe\xfd", unreadable),
+        ("c.txt.gz", b"\x1f\x8b nonsense", unreadable),
+        ("d.txt.gz", gzip.compress(b"yes/")[:-9], unreadable),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(TrainerError) as error:
             select(corpus, SPEC, tmp_path / name)

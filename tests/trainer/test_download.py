@@ -27,7 +27,9 @@ class Server(ThreadingHTTPServer):
 
     def archive(self) -> Archive:
         port = self.server_address[1]
-        return Archive(f"http://127.0.0.1:{port}/speech.tar.gz", hashlib.sha256(self.content).hexdigest(), len(self.content))
+        return Archive(
+            f"http://127.0.0.1:{port}/speech.tar.gz", hashlib.sha256(self.content).hexdigest(), len(self.content)
+        )
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -41,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[:server.cut] if server.cut else body)
+        self.wfile.write(body[: server.cut] if server.cut else body)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -141,7 +143,7 @@ def test_hostile_archives(server: Server, tmp_path: Path) -> None:
 
 def test_damaged_archives(server: Server, tmp_path: Path) -> None:
     whole = server.content
-    for number, content in enumerate((whole[:len(whole) // 2], b"not an archive at all", packed({}))):
+    for number, content in enumerate((whole[: len(whole) // 2], b"not an archive at all", packed({}))):
         server.content = content
         assert "download" in refused(server.archive(), tmp_path / f"{number}" / "set")
 

@@ -125,9 +125,11 @@ def test_export_equals_onnxruntime(model: str) -> None:
 
 @pytest.mark.parametrize("model", ["tinyconv", "tinyconv_stream", "dscnn"])
 def test_fake_quant_equals_the_integers(model: str) -> None:
-    """Every layer of the fake-quantized network lies within one step of the integer reference, nearly all values are equal.
+    """Every layer of the fake-quantized network lies within one step of the integer reference, nearly all values are
+    equal.
 
-    Each integer layer is fed the fake-quantized output of the one before, so that one step does not grow through the layers.
+    Each integer layer is fed the fake-quantized output of the one before, so that one step does not grow through the
+    layers.
     """
     quant = quantized(model)
     graph = read_onnx(to_onnx(quant, SPEC))
@@ -138,7 +140,9 @@ def test_fake_quant_equals_the_integers(model: str) -> None:
     checked = 0
     for layer in graph.layers:
         shape = graph.tensors[layer.input].shape
-        found = np.concatenate([reference.run_layer(graph, layer, [row.reshape(shape)]) for row in tensors[layer.input]])
+        found = np.concatenate(
+            [reference.run_layer(graph, layer, [row.reshape(shape)]) for row in tensors[layer.input]]
+        )
         name = f"layer:{graph.tensors[layer.output].name}"
         if name in data:
             expected = data[name].reshape(found.shape)
@@ -173,7 +177,14 @@ def test_export_is_reproducible_and_names_no_machine() -> None:
     facts = {p.key: p.value for p in model.metadata_props}
     assert facts == {"kws_spec": SPEC.to_json(), "spec_id": SPEC.spec_id}
     assert b"/trainer/" not in data and b".py" not in data
-    assert {n.op_type for n in model.graph.node} >= {"QuantizeLinear", "DequantizeLinear", "Conv", "Relu", "Gemm", "Softmax"}
+    assert {n.op_type for n in model.graph.node} >= {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Conv",
+        "Relu",
+        "Gemm",
+        "Softmax",
+    }
     assert len({n.name for n in model.graph.node}) == len(model.graph.node)
 
 

@@ -72,7 +72,9 @@ def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fitted(
-    sets: tuple[TrainingPool, Labelled], checkpoint: Path, settings: TrainSettings,
+    sets: tuple[TrainingPool, Labelled],
+    checkpoint: Path,
+    settings: TrainSettings,
 ) -> tuple[dict[str, torch.Tensor], list[train.Epoch]]:
     torch.manual_seed(settings.seed)
     network = build(Architecture.of("tinyconv", 4, SPEC.features, settings.dropout))
@@ -91,7 +93,9 @@ def test_training_learns_and_repeats(sets: tuple[TrainingPool, Labelled], tmp_pa
 
 
 def test_interrupted_training_gives_the_same_result(
-    sets: tuple[TrainingPool, Labelled], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    sets: tuple[TrainingPool, Labelled],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped in the middle of epoch 3 and started again: weights and history as without the interruption."""
     whole, history = fitted(sets, tmp_path / "whole.pt", SMALL)
@@ -148,7 +152,9 @@ def test_augmentation_keeps_its_rules() -> None:
 def test_schedule_rises_and_falls() -> None:
     values = [schedule(e, 100) for e in np.arange(0, 100, 0.5)]
     top = int(np.argmax(values))
-    assert 8 <= top <= 12 and values[:top] == sorted(values[:top]) and values[top:] == sorted(values[top:], reverse=True)
+    assert (
+        8 <= top <= 12 and values[:top] == sorted(values[:top]) and values[top:] == sorted(values[top:], reverse=True)
+    )
     assert values[-1] < 0.02
 
 
@@ -157,11 +163,15 @@ def test_decisions_equal_the_hosts_detector() -> None:
     rng = np.random.default_rng(1)
     total = 0
     for _ in range(60):
-        spec = DetectorSpec(int(rng.integers(1, 5)), int(rng.integers(1, 9)), int(rng.integers(60, 200)), int(rng.integers(0, 30)))
+        spec = DetectorSpec(
+            int(rng.integers(1, 5)), int(rng.integers(1, 9)), int(rng.integers(60, 200)), int(rng.integers(0, 30))
+        )
         scores = rng.integers(-128, 128, (200, 4)).astype(np.int8)
         scores[rng.random(200) < 0.3, 2] = 127
         one = Detector(spec, 4)
-        expected = [(i, heard) for i, row in enumerate(scores) if (heard := one.step([int(v) for v in row])) is not None]
+        expected = [
+            (i, heard) for i, row in enumerate(scores) if (heard := one.step([int(v) for v in row])) is not None
+        ]
         assert decisions(scores, spec) == expected
         total += len(expected)
     assert total > 300
@@ -176,8 +186,19 @@ def test_trial_counts_right_answers() -> None:
 
 def test_run_folder_is_complete(finished: Path) -> None:
     artifact = ModelArtifact.load(finished)
-    assert artifact.results["qat"]["bits"] == 8 and artifact.results["parameters"] == 16652 and not artifact.is_smoke_test
-    for name in ("float.pt", "qat.pt", "model.onnx", "vectors.npz", "curves_float.png", "curves_qat.json", "confusion.png", "clips.txt.gz"):
+    assert (
+        artifact.results["qat"]["bits"] == 8 and artifact.results["parameters"] == 16652 and not artifact.is_smoke_test
+    )
+    for name in (
+        "float.pt",
+        "qat.pt",
+        "model.onnx",
+        "vectors.npz",
+        "curves_float.png",
+        "curves_qat.json",
+        "confusion.png",
+        "clips.txt.gz",
+    ):
         assert (finished / name).stat().st_size > 100, name
     assert not list(finished.glob(".*")) and not (finished / "training.pt").exists()
     assert str(finished) not in (finished / "artifact.json").read_text()
@@ -201,7 +222,9 @@ def test_evaluation_counts_every_clip(finished: Path) -> None:
     assert change["net_loss_points"] == pytest.approx(-after, abs=0.02)
 
 
-def test_other_recordings_leave_the_artifact_alone(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_recordings_leave_the_artifact_alone(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     before = (finished / "artifact.json").read_bytes()
     other = trainer_corpus.make(tmp_path / "other", speakers=44)
@@ -242,7 +265,9 @@ def test_stream_features_begin_as_from_a_reset(sets: tuple[TrainingPool, Labelle
     assert same[np.random.default_rng(0).permutation(len(same))[0]] and sum(same) < len(same) / 2
 
 
-def test_quantized_training_repeats(finished: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantized_training_repeats(
+    finished: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Again from the same float checkpoint in another folder: the same weights, ranges and detector."""
     monkeypatch.chdir(tmp_path)
     for name in ("artifact.json", "float.pt"):
@@ -262,32 +287,47 @@ def test_other_bits_are_trained_but_every_width_is_checked(finished: Path, corpu
 
 def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    return subprocess.run([sys.executable, "-m", "trainer", *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True,
-                          check=False, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
 
 def test_commands_from_recordings_to_onnx(corpus: Path, tmp_path: Path) -> None:
     done = command("train", "--data", corpus, "--words", "yes,stop", "--out", "run", "--epochs", 1, cwd=tmp_path)
     assert done.returncode == 0 and "validation accuracy" in done.stdout and "n = " in done.stdout, done.stderr
-    for step in (("qat", "run", "--epochs", 1), ("export", "run"), ("evaluate", "run"), ("select", "run", "--out", "best")):
+    for step in (
+        ("qat", "run", "--epochs", 1),
+        ("export", "run"),
+        ("evaluate", "run"),
+        ("select", "run", "--out", "best"),
+    ):
         done = command(*step, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert "kept by validation: seed 0" in done.stdout
     assert (tmp_path / "best" / "model.onnx").read_bytes() == (tmp_path / "run" / "model.onnx").read_bytes()
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [
-    (("train", "--data", "nowhere", "--out", "run"), "no such data folder"),
-    (("train", "--data", "CORPUS", "--words", "banana", "--out", "run"), "no clips of the word 'banana'"),
-    (("train", "--data", "CORPUS", "--words", "yes,yes", "--out", "run"), "must differ"),
-    (("train", "--data", "CORPUS", "--words", ",", "--out", "run"), "at least one word"),
-    (("train", "--data", "CORPUS", "--words", "yes", "--model", "vgg", "--out", "run"), "tinyconv_stream, dscnn"),
-    (("train", "--data", "speech_commands", "--out", "run"), "trainer download"),
-    (("train", "--data", "BROKEN", "--words", "yes,stop", "--out", "run"), "broken_nohash_0.wav"),
-    (("qat", "nowhere"), "no artifact.json"),
-    (("export", "nowhere"), "no artifact.json"),
-    (("synthesize", "--out", "CORPUS"), "not a synthetic corpus"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("train", "--data", "nowhere", "--out", "run"), "no such data folder"),
+        (("train", "--data", "CORPUS", "--words", "banana", "--out", "run"), "no clips of the word 'banana'"),
+        (("train", "--data", "CORPUS", "--words", "yes,yes", "--out", "run"), "must differ"),
+        (("train", "--data", "CORPUS", "--words", ",", "--out", "run"), "at least one word"),
+        (("train", "--data", "CORPUS", "--words", "yes", "--model", "vgg", "--out", "run"), "tinyconv_stream, dscnn"),
+        (("train", "--data", "speech_commands", "--out", "run"), "trainer download"),
+        (("train", "--data", "BROKEN", "--words", "yes,stop", "--out", "run"), "broken_nohash_0.wav"),
+        (("qat", "nowhere"), "no artifact.json"),
+        (("export", "nowhere"), "no artifact.json"),
+        (("synthesize", "--out", "CORPUS"), "not a synthetic corpus"),
+    ],
+)
 def test_bad_input_is_one_sentence(arguments: tuple[str, ...], expected: str, corpus: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     if "BROKEN" in arguments:
@@ -295,7 +335,9 @@ def test_bad_input_is_one_sentence(arguments: tuple[str, ...], expected: str, co
         (broken / "yes" / "broken_nohash_0.wav").write_bytes(b"RIFF\x00\x00")
     places = {"CORPUS": str(corpus), "BROKEN": str(broken)}
     done = command(*(places.get(a, a) for a in arguments), cwd=tmp_path)
-    said = [line for line in done.stderr.splitlines() if line.strip() and "-:--:--" not in line and "━" not in line]  # less progress bars
+    said = [
+        line for line in done.stderr.splitlines() if line.strip() and "-:--:--" not in line and "━" not in line
+    ]  # less progress bars
     assert done.returncode == 1 and len(said) == 1 and expected in said[0], done.stderr
     assert not (tmp_path / "run" / "artifact.json").exists()
 

@@ -1,4 +1,5 @@
-"""Synthetic speech: the same bytes each time, continued when interrupted, shaped so that the splits have every class."""
+"""Synthetic speech: the same bytes each time, continued when interrupted, shaped so that the splits have every
+class."""
 
 from __future__ import annotations
 
@@ -85,11 +86,16 @@ def test_what_is_trained_on_a_synthetic_folder_is_a_smoke_test(made: Path, tmp_p
     assert not runs.Source(str(tmp_path)).synthetic
 
 
-@pytest.mark.parametrize(("settings", "expected"), [
-    (SyntheticSettings(()), "one or more different words"), (SyntheticSettings(("yes", "yes")), "different words"),
-    (SyntheticSettings(("../x",)), "a word starts with"), (SyntheticSettings(("-v",)), "a word starts with"),
-    (SyntheticSettings(("yes",), speakers=3), "--speakers"),
-])
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (SyntheticSettings(()), "one or more different words"),
+        (SyntheticSettings(("yes", "yes")), "different words"),
+        (SyntheticSettings(("../x",)), "a word starts with"),
+        (SyntheticSettings(("-v",)), "a word starts with"),
+        (SyntheticSettings(("yes",), speakers=3), "--speakers"),
+    ],
+)
 def test_unusable_settings(settings: SyntheticSettings, expected: str, tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match=expected):
         make(settings, tmp_path / "x")

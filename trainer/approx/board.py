@@ -1,6 +1,7 @@
 """What the board makes of a dense layer in two low-rank factors: cycles, flash and accuracy of real int8 networks.
 
-The factors are two dense layers of an ordinary int8 graph, so every engine runs them and `converter verify` proves them equal.
+The factors are two dense layers of an ordinary int8 graph, so every engine runs them and `converter verify` proves them
+equal.
 """
 
 from __future__ import annotations
@@ -34,18 +35,22 @@ def low_rank(graph: Graph, rank: int, calibration: Int8) -> Graph:
     """The graph with its largest dense layer W as two, `rank` numbers between them.
 
     The columns of P [outputs, rank] are the strongest principal axes of the layer's outputs over the calibration inputs
-    [n, ...]; the factors are P and P^T W, which loses the least output energy of all pairs of this rank. Before a softmax the
-    mean over the outputs is taken away first: that changes no score and saves one rank.
-    Scales: of the weights by their largest, of activations by the range that the calibration inputs reach.
+    [n, ...]; the factors are P and P^T W, which loses the least output energy of all pairs of this rank. Before a
+    softmax the mean over the outputs is taken away first: that changes no score and saves one rank. Scales: of the
+    weights by their largest, of activations by the range that the calibration inputs reach.
     """
     at = _largest_dense(graph)
     layer = _dense(graph, at)
     outputs, inputs = layer.weights_oi.shape
     if layer.activation != "NONE" or not 1 <= rank <= min(outputs, inputs):
-        raise TrainerError(f"approx board: {layer.name} of {outputs}x{inputs} has no activation and a rank of 1 to "
-                           f"{min(outputs, inputs)}, got {layer.activation} and rank {rank}; choose another")
+        raise TrainerError(
+            f"approx board: {layer.name} of {outputs}x{inputs} has no activation and a rank of 1 to "
+            f"{min(outputs, inputs)}, got {layer.activation} and rank {rank}; choose another"
+        )
     x = graph.tensors[layer.input]
-    a = (run_batch_all(graph, calibration)[layer.input].reshape(-1, inputs).astype(np.float64) - x.quant.zero_point) * x.quant.scale
+    a = (
+        run_batch_all(graph, calibration)[layer.input].reshape(-1, inputs).astype(np.float64) - x.quant.zero_point
+    ) * x.quant.scale
     weights = layer.weights_oi * np.array(layer.weight_quant.scales)[:, None]
     bias = layer.bias * x.quant.scale * np.array(layer.weight_quant.scales)
     if at + 1 < len(graph.layers) and isinstance(graph.layers[at + 1], Softmax):
@@ -64,7 +69,7 @@ def low_rank(graph: Graph, rank: int, calibration: Int8) -> Graph:
     second = _quantized(layer, f"{layer.name}_up", index, layer.output, up, rest, middle.quant.scale)
     tensors = [*graph.tensors, middle]
     tensors[layer.output] = output
-    return replace(graph, tensors=tuple(tensors), layers=(*graph.layers[:at], first, second, *graph.layers[at + 1:]))
+    return replace(graph, tensors=tuple(tensors), layers=(*graph.layers[:at], first, second, *graph.layers[at + 1 :]))
 
 
 def _largest_dense(graph: Graph) -> int:
@@ -80,10 +85,19 @@ def _dense(graph: Graph, i: int) -> FullyConnected:
     return layer
 
 
-def _quantized(like: FullyConnected, name: str, source: int, target: int, weights: Float, bias: Float, in_scale: float) -> FullyConnected:
+def _quantized(
+    like: FullyConnected, name: str, source: int, target: int, weights: Float, bias: Float, in_scale: float
+) -> FullyConnected:
     scale = float(np.float32(np.abs(weights).max() / 127))
-    return replace(like, name=name, input=source, output=target, weights_oi=np.round(weights / scale).astype(np.int8),
-                   weight_quant=QuantParams((scale,), (0,)), bias=np.round(bias / (in_scale * scale)).astype(np.int32))
+    return replace(
+        like,
+        name=name,
+        input=source,
+        output=target,
+        weights_oi=np.round(weights / scale).astype(np.int8),
+        weight_quant=QuantParams((scale,), (0,)),
+        bias=np.round(bias / (in_scale * scale)).astype(np.int32),
+    )
 
 
 def _activation(values: Float) -> QuantParams:
@@ -106,7 +120,9 @@ def study(run: Path, out: Path, progress: Progress) -> list[dict[str, Any]]:
     records = []
     for rank in range(outputs):  # at full rank there are only more multiplications
         changed = low_rank(graph, rank, calibration.features[..., None]) if rank else graph
-        records.append({"rank": rank, "smoke_test": source.synthetic, **_measured(changed, test, out / f"board_rank{rank}")})
+        records.append(
+            {"rank": rank, "smoke_test": source.synthetic, **_measured(changed, test, out / f"board_rank{rank}")}
+        )
         progress.advance(task)
     return records
 
@@ -115,22 +131,52 @@ def _measured(graph: Graph, test: Labelled, folder: Path) -> dict[str, Any]:
     """Accuracy of the integer reference; the ladder of equality and the cycles from the commands that a user has."""
     model, figures, ladder = folder / "model.tflite", folder / "profile.json", folder / "ladder.json"
     write_atomic(model, write_tflite(graph))
-    for arguments in (["converter", "convert", model, "--out", folder / "firmware"], ["host", "build", folder],
-                      ["converter", "verify", model, "--inputs", VERIFIED_INPUTS, "--elf", folder / "build/emulator/firmware.elf",
-                       "--json", ladder],
-                      ["host", "profile", folder / "build/emulator/firmware.elf", "--layers", "--runs", PROFILE_RUNS, "--run", model,
-                       "--json", figures]):
-        done = subprocess.run([sys.executable, "-m", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False)
+    for arguments in (
+        ["converter", "convert", model, "--out", folder / "firmware"],
+        ["host", "build", folder],
+        [
+            "converter",
+            "verify",
+            model,
+            "--inputs",
+            VERIFIED_INPUTS,
+            "--elf",
+            folder / "build/emulator/firmware.elf",
+            "--json",
+            ladder,
+        ],
+        [
+            "host",
+            "profile",
+            folder / "build/emulator/firmware.elf",
+            "--layers",
+            "--runs",
+            PROFILE_RUNS,
+            "--run",
+            model,
+            "--json",
+            figures,
+        ],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
         if done.returncode:
-            raise TrainerError(f"{folder}: `python -m {' '.join(map(str, arguments))}` failed: {done.stderr.strip()[-500:]}")
+            raise TrainerError(
+                f"{folder}: `python -m {' '.join(map(str, arguments))}` failed: {done.stderr.strip()[-500:]}"
+            )
     measured = json.loads(figures.read_text())
     cycles = {stage["name"]: round(stage["mean_cycles"]) for stage in measured["stages"]}
     dense = [layer for layer in graph.layers if isinstance(layer, FullyConnected)]
     dense_names = {layer_name(graph.tensors[d.output].name) for d in dense}
     scores = run_batch(graph, np.ascontiguousarray(test.features)[..., None]).reshape(len(test.labels), -1)
-    return {"accuracy": float((scores.argmax(axis=1) == test.labels).mean()), "test_n": len(test.labels),
-            "dense_multiplications": sum(d.weights_oi.size for d in dense),
-            "dense_cycles": sum(row["cycles"] for row in measured["layers"] if row["name"] in dense_names),
-            "window_cycles": cycles["inference"], "hop_cycles": cycles.get("inference (stream)"),
-            "image_flash": measured["memory"]["flash"],
-            "differences": sum(rung["differences"] for rung in json.loads(ladder.read_text())["rungs"])}
+    return {
+        "accuracy": float((scores.argmax(axis=1) == test.labels).mean()),
+        "test_n": len(test.labels),
+        "dense_multiplications": sum(d.weights_oi.size for d in dense),
+        "dense_cycles": sum(row["cycles"] for row in measured["layers"] if row["name"] in dense_names),
+        "window_cycles": cycles["inference"],
+        "hop_cycles": cycles.get("inference (stream)"),
+        "image_flash": measured["memory"]["flash"],
+        "differences": sum(rung["differences"] for rung in json.loads(ladder.read_text())["rungs"]),
+    }

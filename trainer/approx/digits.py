@@ -1,4 +1,5 @@
-"""Handwritten digits, a perceptron that reads them, and what a low-rank factored layer does to its size, accuracy and speed."""
+"""Handwritten digits, a perceptron that reads them, and what a low-rank factored layer does to its size, accuracy and
+speed."""
 
 from __future__ import annotations
 
@@ -19,11 +20,14 @@ from trainer.studies.images import read_idx
 
 HIDDEN, CLASSES, BATCH = (512, 128), 10, 64
 RANKS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-Digits = tuple[Tensor, Tensor, Tensor, Tensor]  # train pictures [n, pixels] in 0..1, train labels, test pictures, test labels
+Digits = tuple[
+    Tensor, Tensor, Tensor, Tensor
+]  # train pictures [n, pixels] in 0..1, train labels, test pictures, test labels
 
 
 def load_digits(data: Path | None) -> Digits:
-    """MNIST from its idx files, gzipped or not; where the 60,000 training pictures are missing, 8,000 of the 10,000 test ones train.
+    """MNIST from its idx files, gzipped or not; where the 60,000 training pictures are missing, 8,000 of the 10,000
+    test ones train.
 
     Without a folder: the 1,797 real 8 x 8 digits that scikit-learn brings along, 1,438 of them train.
     """
@@ -41,8 +45,10 @@ def _small_digits() -> Digits:
     try:
         from sklearn import datasets
     except ImportError:
-        raise TrainerError("digits: without --data they come from scikit-learn, which is not installed; pip install scikit-learn, "
-                           "or name a folder with MNIST's idx files with --data") from None
+        raise TrainerError(
+            "digits: without --data they come from scikit-learn, which is not installed; pip install scikit-learn, "
+            "or name a folder with MNIST's idx files with --data"
+        ) from None
     found = datasets.load_digits()
     train, test = _split((found.images * 255 / 16).round().astype(np.uint8), found.target.astype(np.uint8))
     return *_tensors(*train), *_tensors(*test)
@@ -60,7 +66,10 @@ def _split(pictures: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> tu
 
 def _tensors(pictures: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
     if len(pictures) != len(labels):
-        raise TrainerError(f"digits: pictures and labels come in pairs, got {len(pictures)} and {len(labels)}; download the files again")
+        raise TrainerError(
+            f"digits: pictures and labels come in pairs, got {len(pictures)} and {len(labels)}; download the "
+            f"files again"
+        )
     return torch.tensor(pictures.reshape(len(pictures), -1)).float() / 255, torch.tensor(labels).long()
 
 
@@ -94,7 +103,8 @@ def factored(net: nn.Sequential, rank: int) -> nn.Sequential:
 
 
 def study(digits: Digits, epochs: int = 8, rounds: int = 200) -> list[dict[str, Any]]:
-    """One record per rank and one (rank 0) for the network as trained: parameters, test accuracy, microseconds for 64 pictures."""
+    """One record per rank and one (rank 0) for the network as trained: parameters, test accuracy, microseconds for 64
+    pictures."""
     train_x, train_y, test_x, test_y = digits
     net = train_perceptron(train_x, train_y, epochs)
     ranks = [rank for rank in RANKS if rank <= min(HIDDEN[0], train_x.shape[1])]
@@ -104,7 +114,14 @@ def study(digits: Digits, epochs: int = 8, rounds: int = 200) -> list[dict[str, 
     records = []
     for rank, each, spent in zip([0, *ranks], nets, seconds, strict=True):
         right = int((each(test_x).argmax(1) == test_y).sum())
-        records.append({"rank": rank, "inputs": train_x.shape[1],
-                        "parameters": sum(p.numel() for p in each.parameters()), "accuracy": right / len(test_y),
-                        "test_n": len(test_y), "microseconds": 1e6 * spent})
+        records.append(
+            {
+                "rank": rank,
+                "inputs": train_x.shape[1],
+                "parameters": sum(p.numel() for p in each.parameters()),
+                "accuracy": right / len(test_y),
+                "test_n": len(test_y),
+                "microseconds": 1e6 * spent,
+            }
+        )
     return records

@@ -20,13 +20,19 @@ BATCH, FRACTIONS = 64, tuple(i / 32 for i in (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 
 
 
 def inputs(data: Path | None) -> dict[str, Tensor]:
-    """Five matrices by name: a photograph, N(0,1) numbers, digits (data: see load_digits), activations and a weight of a net they train."""
+    """Five matrices by name: a photograph, N(0,1) numbers, digits (data: see load_digits), activations and a weight of
+    a net they train."""
     train_x, train_y, test_x, _ = load_digits(data)
     net = train_perceptron(train_x, train_y)
     first = net[0]
     assert isinstance(first, nn.Linear)
-    found = {"image": _photograph(), "random": torch.randn(512, 512, generator=torch.Generator().manual_seed(0)),
-             "digits": test_x[:1024], "layer activations": net[:2](test_x[:1024]), "layer weight": first.weight.detach()}
+    found = {
+        "image": _photograph(),
+        "random": torch.randn(512, 512, generator=torch.Generator().manual_seed(0)),
+        "digits": test_x[:1024],
+        "layer activations": net[:2](test_x[:1024]),
+        "layer weight": first.weight.detach(),
+    }
     return {name: matrix.double() for name, matrix in found.items()}
 
 
@@ -38,7 +44,9 @@ def _photograph() -> Tensor:
         file = str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
         pixels = torch.tensor(image.imread(file).copy())
     except FileNotFoundError as error:
-        raise TrainerError(f"svd study: the photograph is matplotlib's sample, got {error}; reinstall matplotlib") from None
+        raise TrainerError(
+            f"svd study: the photograph is matplotlib's sample, got {error}; reinstall matplotlib"
+        ) from None
     return pixels.double().mean(-1) / 255
 
 
@@ -49,21 +57,41 @@ def accuracy_study(matrices: dict[str, Tensor]) -> list[dict[str, Any]]:
         energy = torch.linalg.svdvals(matrix).square()
         for rank in sorted({max(1, round(fraction * len(energy))) for fraction in FRACTIONS}):
             error = float((energy[rank:].sum() / energy.sum()).sqrt())
-            records.append({"input": name, "shape": list(matrix.shape), "rank": rank, "full_rank": len(energy), "relative_error": error})
+            records.append(
+                {
+                    "input": name,
+                    "shape": list(matrix.shape),
+                    "rank": rank,
+                    "full_rank": len(energy),
+                    "relative_error": error,
+                }
+            )
     return records
 
 
 def speed_study(rounds: int = 60) -> list[dict[str, Any]]:
-    """Speed-up over torch's product of W and x [., 64] by rank: in multiplications and in time, factors kept apart, fp32, one thread."""
+    """Speed-up over torch's product of W and x [., 64] by rank: in multiplications and in time, factors kept apart,
+    fp32, one thread."""
     records = []
     for name, (m, k) in SHAPES.items():
         generator = torch.Generator().manual_seed(0)
         w, x = torch.randn(m, k, generator=generator), torch.randn(k, BATCH, generator=generator)
         factors = [factor(w, rank) for rank in RANKS[name]]
-        whole, *parts = fastest_seconds([lambda w=w, x=x: w @ x, *(lambda f=f, x=x: chain([*f, x]) for f in factors)], rounds)  # type: ignore[misc]
+        whole, *parts = fastest_seconds(
+            [lambda w=w, x=x: w @ x, *(lambda f=f, x=x: chain([*f, x]) for f in factors)], rounds
+        )  # type: ignore[misc]
         for rank, spent in zip(RANKS[name], parts, strict=True):
-            records.append({"shape": name, "batch": BATCH, "rank": rank, "multiplications_ratio": m * k / (rank * (m + k)),
-                            "time_ratio": whole / spent, "whole_microseconds": 1e6 * whole, "factored_microseconds": 1e6 * spent})
+            records.append(
+                {
+                    "shape": name,
+                    "batch": BATCH,
+                    "rank": rank,
+                    "multiplications_ratio": m * k / (rank * (m + k)),
+                    "time_ratio": whole / spent,
+                    "whole_microseconds": 1e6 * whole,
+                    "factored_microseconds": 1e6 * spent,
+                }
+            )
     return records
 
 

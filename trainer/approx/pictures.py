@@ -51,7 +51,9 @@ def plot(title: str, panels: Sequence[Panel]) -> bytes:
         if panel.log_y:
             axes.set_yscale("log")
         if panel.names:
-            axes.set_xticks(range(len(panel.lines[0].x)), [str(x) for x in panel.lines[0].x], rotation=35, ha="right", fontsize=8)
+            axes.set_xticks(
+                range(len(panel.lines[0].x)), [str(x) for x in panel.lines[0].x], rotation=35, ha="right", fontsize=8
+            )
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     made = io.BytesIO()

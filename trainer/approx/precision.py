@@ -1,7 +1,8 @@
 """Reconstruction error of each transform of a convolution or a matrix product against the precision it is computed in.
 
-Every product and every sum is rounded to the named type, terms one after the other; the truth is the exact layer of operands already
-rounded to that type, so only arithmetic is judged. int8 is the exception: there rounding the operands is the method, and is judged too.
+Every product and every sum is rounded to the named type, terms one after the other; the truth is the exact layer of
+operands already rounded to that type, so only arithmetic is judged. int8 is the exception: there rounding the operands
+is the method, and is judged too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ BATCH, SIDE, OUT = 4, 26, 2  # pictures 26 x 26: 24 x 24 outputs, whole tiles of
 
 
 def draw(distribution: str, channels: int, seed: int) -> tuple[Tensor, Tensor]:
-    """x [4, channels, 26, 26] and k [2, channels, 3, 3] in fp64: x N(0,1), its ReLU, or uniform in [-1, 1]; k N(0,1)."""
+    """x [4, channels, 26, 26] and k [2, channels, 3, 3] in fp64: x N(0,1), its ReLU, or uniform in [-1, 1]; k
+    N(0,1)."""
     generator = torch.Generator().manual_seed(seed)
     x = _operand(distribution, (BATCH, channels, SIDE, SIDE), generator)
     return x, torch.randn((OUT, channels, 3, 3), generator=generator, dtype=torch.float64)
@@ -35,7 +37,9 @@ def draw(distribution: str, channels: int, seed: int) -> tuple[Tensor, Tensor]:
 def draw_matrices(distribution: str, seed: int) -> tuple[Tensor, Tensor]:
     """a [32, 256] of the distribution and b [256, 32] of N(0,1), in fp64."""
     generator = torch.Generator().manual_seed(seed)
-    return _operand(distribution, (32, 256), generator), torch.randn((256, 32), generator=generator, dtype=torch.float64)
+    return _operand(distribution, (32, 256), generator), torch.randn(
+        (256, 32), generator=generator, dtype=torch.float64
+    )
 
 
 def _operand(distribution: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -53,8 +57,15 @@ def study(channels: tuple[int, ...] = CHANNELS, seeds: int = 4) -> list[dict[str
             layers = [draw(distribution, count, seed) for seed in range(seeds)]
             for precision in PRECISIONS:
                 for transform in TRANSFORMS:
-                    records.append({"transform": transform, "precision": precision, "input": distribution, "channels": count,
-                                    "relative_rms": relative_rms(layers, transform, precision)})
+                    records.append(
+                        {
+                            "transform": transform,
+                            "precision": precision,
+                            "input": distribution,
+                            "channels": count,
+                            "relative_rms": relative_rms(layers, transform, precision),
+                        }
+                    )
     return records
 
 
@@ -72,7 +83,8 @@ def relative_rms(layers: list[tuple[Tensor, Tensor]], transform: str, precision:
 
 
 def product_study(seeds: int = 2) -> list[dict[str, Any]]:
-    """One record per way to multiply matrices [32, 256] and [256, 32], precision and distribution: relative RMS error over all seeds."""
+    """One record per way to multiply matrices [32, 256] and [256, 32], precision and distribution: relative RMS error
+    over all seeds."""
     records = []
     for distribution in INPUTS:
         pairs = [draw_matrices(distribution, seed) for seed in range(seeds)]
@@ -85,12 +97,20 @@ def product_study(seeds: int = 2) -> list[dict[str, Any]]:
                     high, low = exact_sum([(a[:, None, i], b[None, i]) for i in range(a.shape[1])])
                     error += float(((multiply(a, b, way, precision).double() - high) - low).square().sum())
                     truth += float(high.square().sum())
-                records.append({"transform": way, "precision": precision, "input": distribution, "relative_rms": (error / truth) ** 0.5})
+                records.append(
+                    {
+                        "transform": way,
+                        "precision": precision,
+                        "input": distribution,
+                        "relative_rms": (error / truth) ** 0.5,
+                    }
+                )
     return records
 
 
 def multiply(a: Tensor, b: Tensor, way: str, precision: str) -> Tensor:
-    """a b in the precision; svd keeps the factors of a apart, log multiplies by adding exponents (its sums are exact integers)."""
+    """a b in the precision; svd keeps the factors of a apart, log multiplies by adding exponents (its sums are exact
+    integers)."""
     if way == "log 32":
         return log_matmul(quantize(a) if precision == "int8" else a, quantize(b) if precision == "int8" else b, 32)
     if precision == "int8":
@@ -113,12 +133,17 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 def _conv_terms(x: Tensor, k: Tensor) -> list[tuple[Tensor, Tensor]]:
     h, w = x.shape[2] - 2, x.shape[3] - 2
-    return [(x[:, None, c, row:row + h, column:column + w], k[:, c, row, column][:, None, None])
-            for c in range(x.shape[1]) for row in range(3) for column in range(3)]
+    return [
+        (x[:, None, c, row : row + h, column : column + w], k[:, c, row, column][:, None, None])
+        for c in range(x.shape[1])
+        for row in range(3)
+        for column in range(3)
+    ]
 
 
 def exact_sum(terms: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The sum of products as high + low, both fp64, good to about 1e-30: errors of products and sums are kept (Dekker, 1971)."""
+    """The sum of products as high + low, both fp64, good to about 1e-30: errors of products and sums are kept (Dekker,
+    1971)."""
     high = low = torch.zeros((), dtype=torch.float64)
     for left, right in terms:
         a, b = left.double(), right.double()
@@ -139,7 +164,8 @@ def _halves(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def convolve(x: Tensor, k: Tensor, transform: str) -> Tensor:
-    """The convolution with each operation rounded to x's type; im2col sums the same terms in the same order as direct."""
+    """The convolution with each operation rounded to x's type; im2col sums the same terms in the same order as
+    direct."""
     if transform == "direct":
         return _direct(x, k)
     if transform == "fft":
@@ -183,7 +209,8 @@ def _channel_sum(u: Tensor, v: Tensor) -> Tensor:
 
 
 def convolve_int8(x: Tensor, k: Tensor, transform: str) -> Tensor:
-    """int8 operands, per tensor and symmetric; Winograd and the FFT round the transformed operands to int8 again, the way back is exact."""
+    """int8 operands, per tensor and symmetric; Winograd and the FFT round the transformed operands to int8 again, the
+    way back is exact."""
     x, k = quantize(x), quantize(k)
     if transform == "direct":
         return functional.conv2d(x, k)  # sums of products of 8 bit integers times one scale: exact in fp64
@@ -191,7 +218,7 @@ def convolve_int8(x: Tensor, k: Tensor, transform: str) -> Tensor:
         size = x.shape[2:]
         xs, ks = (torch.view_as_complex(quantize(torch.view_as_real(torch.fft.rfft2(t, s=size)))) for t in (x, k))
         y: Tensor = torch.fft.irfft2(torch.einsum("nchw,ochw->nohw", xs, ks.conj()), s=size)
-        return y[:, :, :size[0] - 2, :size[1] - 2]
+        return y[:, :, : size[0] - 2, : size[1] - 2]
     form = F2 if transform == "winograd" else F4
     u, v = quantize(apply_both(form.g, k)), quantize(apply_both(form.bt, tiles_of(x, form)))
     return join_tiles(apply_both(form.at, _channel_sum(u, v)), x.shape[2] - 2, x.shape[3] - 2)
@@ -215,7 +242,7 @@ def _fft(x: Tensor, k: Tensor) -> Tensor:
         real, imaginary = real + (a * p + b * q), imaginary + (b * p - a * q)
     scale = torch.tensor(1 / size, dtype=x.dtype)  # a power of two, on the way in, so that fp16 does not overflow
     y, _ = _fft2(real * scale, -imaginary * scale)
-    return (y * scale)[:, :, :x.shape[2] - 2, :x.shape[3] - 2]
+    return (y * scale)[:, :, : x.shape[2] - 2, : x.shape[3] - 2]
 
 
 def _fft2(real: Tensor, imaginary: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,8 @@ FAST = ("torch", "im2col", "winograd", "winograd4", "fft")
 
 
 def multiplications(method: str, inputs: int, outputs: int, side: int, kernel: int) -> float:
-    """Products of numbers per picture; transforms by constants are left out, as the literature counts (Lavin and Gray, 2015)."""
+    """Products of numbers per picture; transforms by constants are left out, as the literature counts (Lavin and Gray,
+    2015)."""
     positions = (side - kernel + 1) ** 2
     if method.startswith("winograd"):
         m = 2 if method == "winograd" else 4
@@ -38,12 +39,23 @@ def study(rounds: int = 20) -> list[dict[str, Any]]:
     records = []
     for name, (n, inputs, outputs, side, kernel) in LAYERS.items():
         generator = torch.Generator().manual_seed(0)
-        x, k = torch.randn(n, inputs, side, side, generator=generator), torch.randn(outputs, inputs, kernel, kernel, generator=generator)
+        x, k = (
+            torch.randn(n, inputs, side, side, generator=generator),
+            torch.randn(outputs, inputs, kernel, kernel, generator=generator),
+        )
         methods = [m for m in FAST if kernel == 3 or not m.startswith("winograd")]
         calls = [lambda m=m, x=x, k=k: conv2d(x, k, method=m) for m in methods]
         seconds = dict(zip(methods, fastest_seconds(calls, rounds), strict=True))
         direct = multiplications("torch", inputs, outputs, side, kernel)
-        records += [{"layer": name, "method": m, "microseconds": 1e6 * seconds[m], "times_torch": seconds[m] / seconds["torch"],
-                     "times_im2col": seconds[m] / seconds["im2col"],
-                     "fewer_multiplications": direct / multiplications(m, inputs, outputs, side, kernel)} for m in methods]
+        records += [
+            {
+                "layer": name,
+                "method": m,
+                "microseconds": 1e6 * seconds[m],
+                "times_torch": seconds[m] / seconds["torch"],
+                "times_im2col": seconds[m] / seconds["im2col"],
+                "fewer_multiplications": direct / multiplications(m, inputs, outputs, side, kernel),
+            }
+            for m in methods
+        ]
     return records

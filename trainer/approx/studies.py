@@ -1,4 +1,5 @@
-"""The studies as files: OUT/<study>.json with every record, OUT/<study>.png with the plots, OUT/approx.html with all that are there."""
+"""The studies as files: OUT/<study>.json with every record, OUT/<study>.png with the plots, OUT/approx.html with all
+that are there."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ TERMS, SEEDS = 256, 3
 def run(study: str, out: Path, data: Path | None, trained: Path | None, progress: Progress) -> list[Path]:
     """Make one study or, by the name all, each of them, and the page.
 
-    data is a folder with MNIST's idx files (None: scikit-learn's small digits), trained a run folder for the study of the board;
-    without one, `all` leaves that study out.
+    data is a folder with MNIST's idx files (None: scikit-learn's small digits), trained a run folder for the study of
+    the board; without one, `all` leaves that study out.
     """
     if study not in (*STUDIES, "all"):
         raise TrainerError(f"approx: the study is one of {', '.join(STUDIES)} or all, got {study!r}; name one of these")
@@ -35,10 +36,15 @@ def run(study: str, out: Path, data: Path | None, trained: Path | None, progress
     chosen = [name for name in STUDIES if trained or name != "board"] if study == "all" else [study]
     for name in chosen:
         result, picture = _board(trained, out, progress) if name == "board" else _make(name, data)
-        for file, content in ((f"{name}.json", json.dumps(result, indent=1).encode() + b"\n"), (f"{name}.png", picture)):
+        for file, content in (
+            (f"{name}.json", json.dumps(result, indent=1).encode() + b"\n"),
+            (f"{name}.png", picture),
+        ):
             write_atomic(out / file, content)
             made.append(out / file)
-    present = {name: json.loads((out / f"{name}.json").read_text()) for name in STUDIES if (out / f"{name}.json").is_file()}
+    present = {
+        name: json.loads((out / f"{name}.json").read_text()) for name in STUDIES if (out / f"{name}.json").is_file()
+    }
     write_atomic(out / "approx.html", render(present).encode())
     return [*made, out / "approx.html"]
 
@@ -61,39 +67,92 @@ def _lines(records: Records, by: str, x: str, y: str) -> tuple[Line, ...]:
 
 def _precision() -> tuple[dict[str, Any], bytes]:
     records = precision.study()
-    panels = [Panel(f"{count} channel{'s' * (count > 1)}, N(0,1)", "precision", "relative RMS error",
-                    _lines([r for r in records if r["channels"] == count and r["input"] == "normal"],
-                           "transform", "precision", "relative_rms"),
-                    log_y=True) for count in precision.CHANNELS]
+    panels = [
+        Panel(
+            f"{count} channel{'s' * (count > 1)}, N(0,1)",
+            "precision",
+            "relative RMS error",
+            _lines(
+                [r for r in records if r["channels"] == count and r["input"] == "normal"],
+                "transform",
+                "precision",
+                "relative_rms",
+            ),
+            log_y=True,
+        )
+        for count in precision.CHANNELS
+    ]
     products = precision.product_study()
-    panels.append(Panel("matrices, 256 terms, N(0,1)", "precision", "relative RMS error",
-                        _lines([r for r in products if r["input"] == "normal"], "transform", "precision", "relative_rms"), log_y=True))
-    return {"convolution": records, "product": products}, plot("Reconstruction error against precision: 3x3 convolution, product", panels)
+    panels.append(
+        Panel(
+            "matrices, 256 terms, N(0,1)",
+            "precision",
+            "relative RMS error",
+            _lines([r for r in products if r["input"] == "normal"], "transform", "precision", "relative_rms"),
+            log_y=True,
+        )
+    )
+    return {"convolution": records, "product": products}, plot(
+        "Reconstruction error against precision: 3x3 convolution, product", panels
+    )
 
 
 def _speed() -> tuple[dict[str, Any], bytes]:
     records = speed.study()
-    panels = [Panel("time beside torch's own kernel", "", "times as long as torch (fp32, one thread)",
-                    _lines(records, "method", "layer", "times_torch"), log_y=True, names=True),
-              Panel("multiplications saved", "", "times fewer than direct, transforms left out",
-                    _lines(records, "method", "layer", "fewer_multiplications"), log_y=True, names=True)]
+    panels = [
+        Panel(
+            "time beside torch's own kernel",
+            "",
+            "times as long as torch (fp32, one thread)",
+            _lines(records, "method", "layer", "times_torch"),
+            log_y=True,
+            names=True,
+        ),
+        Panel(
+            "multiplications saved",
+            "",
+            "times fewer than direct, transforms left out",
+            _lines(records, "method", "layer", "fewer_multiplications"),
+            log_y=True,
+            names=True,
+        ),
+    ]
     return {"records": records}, plot("2-D convolution: what the fewer multiplications are worth", panels)
 
 
 def _board(trained: Path | None, out: Path, progress: Progress) -> tuple[dict[str, Any], bytes]:
     if trained is None:
-        raise TrainerError("approx board: the study needs a trained network, got none; name an exported run folder with --run")
+        raise TrainerError(
+            "approx board: the study needs a trained network, got none; name an exported run folder with --run"
+        )
     records = board.study(trained, out, progress)
     whole, parts = records[0], records[1:]
     word = "smoke test" if whole["smoke_test"] else "accuracy"
     ranks = [str(r["rank"]) for r in parts]
     percent = f"{word} in %, n = {whole['test_n']}"
-    panels = [Panel("dense layer alone", "rank", "cycles (modelled)",
-                    (Line("two factors", ranks, [r["dense_cycles"] for r in parts]),), level=(whole["dense_cycles"], "as it is")),
-              Panel("whole window", "rank", "cycles (modelled)",
-                    (Line("two factors", ranks, [r["window_cycles"] for r in parts]),), level=(whole["window_cycles"], "as it is")),
-              Panel("test split", "rank", percent, (Line("two factors", ranks, [100 * r["accuracy"] for r in parts]),),
-                    level=(100 * whole["accuracy"], "as it is"))]
+    panels = [
+        Panel(
+            "dense layer alone",
+            "rank",
+            "cycles (modelled)",
+            (Line("two factors", ranks, [r["dense_cycles"] for r in parts]),),
+            level=(whole["dense_cycles"], "as it is"),
+        ),
+        Panel(
+            "whole window",
+            "rank",
+            "cycles (modelled)",
+            (Line("two factors", ranks, [r["window_cycles"] for r in parts]),),
+            level=(whole["window_cycles"], "as it is"),
+        ),
+        Panel(
+            "test split",
+            "rank",
+            percent,
+            (Line("two factors", ranks, [100 * r["accuracy"] for r in parts]),),
+            level=(100 * whole["accuracy"], "as it is"),
+        ),
+    ]
     return {"records": records}, plot("Low-rank dense layer, int8, on the virtual Nano 33 BLE", panels)
 
 
@@ -102,18 +161,37 @@ def _svd(data: Path | None) -> tuple[dict[str, Any], bytes]:
     crossing = {shape: lowrank.break_even(speed, shape) for shape in lowrank.SHAPES}
     for record in accuracy:
         record["fraction"] = record["rank"] / record["full_rank"]
-    panels = [Panel("what is lost", "rank / full rank", "relative Frobenius error",
-                    _lines(accuracy, "input", "fraction", "relative_error"))]
+    panels = [
+        Panel(
+            "what is lost",
+            "rank / full rank",
+            "relative Frobenius error",
+            _lines(accuracy, "input", "fraction", "relative_error"),
+        )
+    ]
     for shape in lowrank.SHAPES:
         rows = [r for r in speed if r["shape"] == shape]
         ranks = [r["rank"] for r in rows]
         at = crossing[shape]
         title = f"{shape}, batch {lowrank.BATCH}: " + (f"even at rank {at:.3g}" if at else "no crossing")
-        lines = (Line("by multiplications", ranks, [r["multiplications_ratio"] for r in rows]),
-                 Line("by time", ranks, [r["time_ratio"] for r in rows]))
-        panels.append(Panel(title, "rank", "times as fast as the whole matrix", lines, log_x=True, log_y=max(ranks) > 4,
-                            level=(1.0, "no gain")))
-    return {"accuracy": accuracy, "speed": speed, "break_even_rank": crossing}, plot("Truncated singular value factors, kept apart", panels)
+        lines = (
+            Line("by multiplications", ranks, [r["multiplications_ratio"] for r in rows]),
+            Line("by time", ranks, [r["time_ratio"] for r in rows]),
+        )
+        panels.append(
+            Panel(
+                title,
+                "rank",
+                "times as fast as the whole matrix",
+                lines,
+                log_x=True,
+                log_y=max(ranks) > 4,
+                level=(1.0, "no gain"),
+            )
+        )
+    return {"accuracy": accuracy, "speed": speed, "break_even_rank": crossing}, plot(
+        "Truncated singular value factors, kept apart", panels
+    )
 
 
 def _digits(data: Path | None) -> tuple[dict[str, Any], bytes]:
@@ -123,25 +201,53 @@ def _digits(data: Path | None) -> tuple[dict[str, Any], bytes]:
     accuracy, spent = [100 * r["accuracy"] for r in parts], [r["microseconds"] for r in parts]
     as_trained, time_level = (100 * whole["accuracy"], "as trained"), (whole["microseconds"], "as trained")
     percent, micro = f"accuracy in %, n = {whole['test_n']}", f"microseconds for {digits.BATCH} pictures"
-    panels = [Panel("compression and accuracy", "times fewer parameters", percent,
-                    (Line("factored", smaller, accuracy),), level=as_trained),
-              Panel("compression and runtime", "times fewer parameters", micro, (Line("factored", smaller, spent),), level=time_level),
-              Panel("runtime and accuracy", micro, percent, (Line("factored", spent, accuracy),), level=as_trained)]
+    panels = [
+        Panel(
+            "compression and accuracy",
+            "times fewer parameters",
+            percent,
+            (Line("factored", smaller, accuracy),),
+            level=as_trained,
+        ),
+        Panel(
+            "compression and runtime",
+            "times fewer parameters",
+            micro,
+            (Line("factored", smaller, spent),),
+            level=time_level,
+        ),
+        Panel("runtime and accuracy", micro, percent, (Line("factored", spent, accuracy),), level=as_trained),
+    ]
     return {"records": records}, plot(f"{whole['inputs']}-512-128-10 perceptron, first layer factored", panels)
 
 
 def _log() -> tuple[dict[str, Any], bytes]:
-    records = [{"conversion": name, "base": base, "relative_rms": log_error(base, conversion, bits)}
-               for name, conversion, bits in _conversions() for base in BASES if base >= 1 << bits]
+    records = [
+        {"conversion": name, "base": base, "relative_rms": log_error(base, conversion, bits)}
+        for name, conversion, bits in _conversions()
+        for base in BASES
+        if base >= 1 << bits
+    ]
     lines = _lines(records, "conversion", "base", "relative_rms")
-    panel = Panel(f"{TERMS} products per sum, N(0,1)", "base: steps per octave", "relative RMS error", lines, log_x=True, log_y=True,
-                  level=(log_error(512, "mitchell", 0), "Mitchell's floor"))
+    panel = Panel(
+        f"{TERMS} products per sum, N(0,1)",
+        "base: steps per octave",
+        "relative RMS error",
+        lines,
+        log_x=True,
+        log_y=True,
+        level=(log_error(512, "mitchell", 0), "Mitchell's floor"),
+    )
     return {"records": records}, plot("Product of logarithmic numbers", [panel])
 
 
 def _conversions() -> Sequence[tuple[str, str, int]]:
-    return [("exact", "exact", 0), ("lut", "lut", 0), *((f"hybrid, {bits} sorted bits", "hybrid", bits) for bits in (1, 2, 3, 4)),
-            ("mitchell", "mitchell", 0)]
+    return [
+        ("exact", "exact", 0),
+        ("lut", "lut", 0),
+        *((f"hybrid, {bits} sorted bits", "hybrid", bits) for bits in (1, 2, 3, 4)),
+        ("mitchell", "mitchell", 0),
+    ]
 
 
 def log_error(base: int, conversion: str, sorted_bits: int) -> float:

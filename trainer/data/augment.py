@@ -1,7 +1,8 @@
-"""Selected clips to arrays of int8 features: augmented copies for training, plain ones for validation and test; cached on disk.
+"""Selected clips to arrays of int8 features: augmented copies for training, plain ones for validation and test; cached
+on disk.
 
-Augmentation (row A1): shift by up to 100 ms, background noise with probability 0.8 at a volume of 0 to 0.1. Besides, the
-front end is warmed up by what was heard before the clip, because a board never resets it while it listens.
+Augmentation (row A1): shift by up to 100 ms, background noise with probability 0.8 at a volume of 0 to 0.1. Besides,
+the front end is warmed up by what was heard before the clip, because a board never resets it while it listens.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class AugmentSettings:
     """How training copies differ from their recordings; every copy of every clip is made once and kept.
 
     Other words may be shifted further than the chosen ones, and partial_share * (number of other words) clips of chosen
-    words, shifted by 500 to 800 ms so that the most is cut off, join the unknown ones: a listening board meets cut words.
+    words, shifted by 500 to 800 ms so that the most is cut off, join the unknown ones: a listening board meets cut
+    words.
     """
 
     copies: int = 12
@@ -53,7 +55,8 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class Labelled:
-    """The clips of one split: features int8 [n, frames, channels] from a reset, labels, names, PCM int16 [n, clip_samples]."""
+    """The clips of one split: features int8 [n, frames, channels] from a reset, labels, names, PCM int16 [n,
+    clip_samples]."""
 
     features: Int8
     labels: Int64
@@ -63,9 +66,11 @@ class Labelled:
 
 @dataclass(frozen=True)
 class TrainingPool:
-    """int8 features of augmented copies: known and unknown [copies, n, frames, channels], silence [n, frames, channels].
+    """int8 features of augmented copies: known and unknown [copies, n, frames, channels], silence [n, frames,
+    channels].
 
-    `extra` unknown and `extra` silence clips are drawn from them in each epoch. `taught` holds a teacher's logits for all three.
+    `extra` unknown and `extra` silence clips are drawn from them in each epoch. `taught` holds a teacher's logits for
+    all three.
     """
 
     known: Int8
@@ -80,16 +85,22 @@ class TrainingPool:
         return len(self.labels) + min(self.extra, self.unknown.shape[1]) + self.extra
 
     def epoch(self, rng: np.random.Generator) -> tuple[Int8, Int64, Float32 | None]:
-        """One epoch in random order: every known clip once in a random copy, `extra` unknown ones, `extra` of silence."""
+        """One epoch in random order: every known clip once in a random copy, `extra` unknown ones, `extra` of
+        silence."""
         copies, known = self.known.shape[:2]
-        drawn = rng.permutation(self.unknown.shape[1])[:self.extra]
-        places: tuple[Any, ...] = ((rng.integers(copies, size=known), np.arange(known)), (rng.integers(copies, size=len(drawn)), drawn),
-                                   rng.integers(len(self.silence), size=self.extra))
+        drawn = rng.permutation(self.unknown.shape[1])[: self.extra]
+        places: tuple[Any, ...] = (
+            (rng.integers(copies, size=known), np.arange(known)),
+            (rng.integers(copies, size=len(drawn)), drawn),
+            rng.integers(len(self.silence), size=self.extra),
+        )
         labels = np.concatenate([self.labels, np.ones(len(drawn), np.int64), np.zeros(self.extra, np.int64)])
         order = rng.permutation(len(labels))
 
         def gather(sources: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-            parts: npt.NDArray[Any] = np.concatenate([source[place] for source, place in zip(sources, places, strict=True)])
+            parts: npt.NDArray[Any] = np.concatenate(
+                [source[place] for source, place in zip(sources, places, strict=True)]
+            )
             shuffled: npt.NDArray[Any] = parts[order]
             return shuffled
 
@@ -117,17 +128,27 @@ def training_pool(selection: Selection, settings: AugmentSettings, cache: Path, 
     """Augmented, warmed-up copies of the training clips."""
     known = [c for c in selection.clips["train"] if c.label >= 2]
     extra = extra_count(len(known), len(selection.spec.words))
-    key = {"clips": _contents((*known, *selection.pool)), "noise": [_digest(p) for p in selection.noises],
-           "spec": asdict(selection.spec.features), "augment": asdict(settings), "known": len(known)}
+    key = {
+        "clips": _contents((*known, *selection.pool)),
+        "noise": [_digest(p) for p in selection.noises],
+        "spec": asdict(selection.spec.features),
+        "augment": asdict(settings),
+        "known": len(known),
+    }
     arrays = _cached(cache, "train", key)
     if arrays is None:
         arrays = _augmented(selection, known, extra, settings, progress)
         _keep(cache, "train", key, arrays)
-    return TrainingPool(arrays["known"], np.array([c.label for c in known], np.int64), arrays["unknown"], arrays["silence"], extra)
+    return TrainingPool(
+        arrays["known"], np.array([c.label for c in known], np.int64), arrays["unknown"], arrays["silence"], extra
+    )
 
 
-def taught_by(teacher: Callable[[Int8], Float32], pool: TrainingPool, checkpoint: Path, cache: Path, progress: Progress) -> TrainingPool:
-    """The pool with a teacher's logits beside every clip; cached by the teacher's checkpoint and the pool's features."""
+def taught_by(
+    teacher: Callable[[Int8], Float32], pool: TrainingPool, checkpoint: Path, cache: Path, progress: Progress
+) -> TrainingPool:
+    """The pool with a teacher's logits beside every clip; cached by the teacher's checkpoint and the pool's
+    features."""
     parts = (pool.known, pool.unknown, pool.silence)
     key = [_digest(checkpoint), *(hashlib.sha256(part.tobytes()).hexdigest() for part in parts)]
     arrays = _cached(cache, "taught", key)
@@ -142,8 +163,9 @@ def taught_by(teacher: Callable[[Int8], Float32], pool: TrainingPool, checkpoint
     return replace(pool, taught=(arrays["0"], arrays["1"], arrays["2"]))
 
 
-def _augmented(selection: Selection, known: Sequence[Clip], extra: int, settings: AugmentSettings,
-               progress: Progress) -> dict[str, npt.NDArray[Any]]:
+def _augmented(
+    selection: Selection, known: Sequence[Clip], extra: int, settings: AugmentSettings, progress: Progress
+) -> dict[str, npt.NDArray[Any]]:
     spec = selection.spec.features
     silent = silence_cuts(selection.noises, "train", extra * settings.copies)
     total = (settings.copies + 1) * (len(known) + len(selection.pool)) + 2 * len(silent)
@@ -153,11 +175,14 @@ def _augmented(selection: Selection, known: Sequence[Clip], extra: int, settings
     copies = []
     for number in range(settings.copies):
         rng = np.random.default_rng([settings.seed, number])
-        cut = rng.permutation(len(known))[:int(settings.partial_share * len(selection.pool))]
-        shifts_ms = np.concatenate([
-            rng.uniform(-settings.shift_ms, settings.shift_ms, len(known)),
-            rng.uniform(-settings.unknown_shift_ms, settings.unknown_shift_ms, len(selection.pool)),
-            rng.uniform(500, 800, len(cut)) * rng.choice([-1, 1], len(cut))])
+        cut = rng.permutation(len(known))[: int(settings.partial_share * len(selection.pool))]
+        shifts_ms = np.concatenate(
+            [
+                rng.uniform(-settings.shift_ms, settings.shift_ms, len(known)),
+                rng.uniform(-settings.unknown_shift_ms, settings.unknown_shift_ms, len(selection.pool)),
+                rng.uniform(500, 800, len(cut)) * rng.choice([-1, 1], len(cut)),
+            ]
+        )
         heard = augment(np.concatenate([spoken, spoken[cut]]), shifts_ms, noises, settings, spec, rng)
         copies.append(_warm(heard, spoken, noises, settings, spec, rng))
         progress.advance(task, len(spoken))
@@ -166,27 +191,40 @@ def _augmented(selection: Selection, known: Sequence[Clip], extra: int, settings
     silence = _warm(quiet, spoken, noises, settings, spec, rng)
     progress.update(task, completed=total)
     every = np.stack(copies)
-    return {"known": every[:, :len(known)], "unknown": every[:, len(known):], "silence": silence}
+    return {"known": every[:, : len(known)], "unknown": every[:, len(known) :], "silence": silence}
 
 
-def _warm(pcm: Int16, speech: Int16, noises: list[Int16], settings: AugmentSettings, spec: FeatureSpec, rng: np.random.Generator) -> Int8:
+def _warm(
+    pcm: Int16,
+    speech: Int16,
+    noises: list[Int16],
+    settings: AugmentSettings,
+    spec: FeatureSpec,
+    rng: np.random.Generator,
+) -> Int8:
     before = random_warm_ups(len(pcm), rng, noises, speech, spec, settings.reset_share)
     return clip_features(pcm, spec, before)
 
 
-def augment(pcm: Int16, shifts_ms: npt.NDArray[np.float64], noises: Sequence[Int16], settings: AugmentSettings, spec: FeatureSpec,
-            rng: np.random.Generator) -> Int16:
+def augment(
+    pcm: Int16,
+    shifts_ms: npt.NDArray[np.float64],
+    noises: Sequence[Int16],
+    settings: AugmentSettings,
+    spec: FeatureSpec,
+    rng: np.random.Generator,
+) -> Int16:
     """Copies of clips int16 [n, clip_samples], each shifted by its own time, scaled and made noisy."""
     found = np.empty_like(pcm)
     for index, clip in enumerate(pcm):
         shift = int(shifts_ms[index] * spec.sample_rate_hz / 1000)
         heard = np.zeros(len(clip), np.float32)
-        heard[max(0, shift):len(clip) + min(0, shift)] = clip[max(0, -shift):len(clip) - max(0, shift)]
+        heard[max(0, shift) : len(clip) + min(0, shift)] = clip[max(0, -shift) : len(clip) - max(0, shift)]
         heard *= np.float32(10.0 ** (rng.uniform(*settings.gain_db) / 20))
         if rng.random() < settings.noise_probability:
             noise = noises[int(rng.integers(len(noises)))]
             start = int(rng.integers(0, len(noise) - len(clip) + 1))
-            heard += np.float32(rng.uniform(0, settings.noise_volume)) * noise[start:start + len(clip)]
+            heard += np.float32(rng.uniform(0, settings.noise_volume)) * noise[start : start + len(clip)]
         found[index] = np.clip(np.rint(heard), -32768, 32767).astype(np.int16)
     return found
 

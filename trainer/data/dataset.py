@@ -1,11 +1,10 @@
 """Which recordings belong to which class and split, and their PCM. Augmentation and features: trainer/data/augment.py.
 
 A data folder is shaped like Speech Commands: one folder of WAV or FLAC per word, `_background_noise_`, and perhaps
-`_silence_` with test clips. The rules below (row A1): every clip of a chosen word is used; to a split with k of them come
-ceil(k * p / 100) clips of other words (`unknown`) and as many of `silence`, p = 100 // (words + 1). Unknown clips of
-validation and test are the first in SHA-256 order of their names; training draws that many afresh each epoch from the
-first 4 times as many.
-Source of the split: Speech Commands' which_set() (Warden 2018, arXiv 1804.03209).
+`_silence_` with test clips. The rules below (row A1): every clip of a chosen word is used; to a split with k of them
+come ceil(k * p / 100) clips of other words (`unknown`) and as many of `silence`, p = 100 // (words + 1). Unknown clips
+of validation and test are the first in SHA-256 order of their names; training draws that many afresh each epoch from
+the first 4 times as many. Source of the split: Speech Commands' which_set() (Warden 2018, arXiv 1804.03209).
 """
 
 from __future__ import annotations
@@ -50,7 +49,8 @@ class Clip:
 
 @dataclass(frozen=True)
 class Selection:
-    """The clips of a task. `clips[split]` are all of them but training's unknown ones: those are `pool`, drawn from each epoch."""
+    """The clips of a task. `clips[split]` are all of them but training's unknown ones: those are `pool`, drawn from
+    each epoch."""
 
     folder: Path
     spec: KwsSpec
@@ -85,7 +85,8 @@ def which_set(name: str) -> Split:
 
 
 def extra_count(known: int, words: int) -> int:
-    """Unknown clips, and silence clips, that go with `known` clips of the chosen words: ceil(known * (100 // (words + 1)) / 100).
+    """Unknown clips, and silence clips, that go with `known` clips of the chosen words: ceil(known * (100 // (words +
+    1)) / 100).
 
     >>> [k + 2 * extra_count(k, 2) for k in (3228 + 3130, 397 + 406, 419 + 405)], extra_count(419 + 405, 2)
     ([10556, 1333, 1368], 272)
@@ -94,45 +95,61 @@ def extra_count(known: int, words: int) -> int:
 
 
 def select(folder: Path, spec: KwsSpec, clips_file: Path | None = None) -> Selection:
-    """The clips of a task from a data folder, or only those that `clips_file` names; raises TrainerError with one sentence."""
+    """The clips of a task from a data folder, or only those that `clips_file` names; raises TrainerError with one
+    sentence."""
     by_word = _list_words(folder)
     if clips_file is not None:
         by_word = _only(by_word, read_clip_names(clips_file), clips_file)
     for word in spec.words:
         if not by_word.get(word):
-            raise TrainerError(f"{folder}: no clips of the word '{word}'; it holds {', '.join(sorted(by_word)) or 'no word folders'}")
+            raise TrainerError(
+                f"{folder}: no clips of the word '{word}'; it holds {', '.join(sorted(by_word)) or 'no word folders'}"
+            )
     noises = _files(folder / NOISE_FOLDER)
     if not noises:
-        raise TrainerError(f"{folder / NOISE_FOLDER}: no noise recordings, from which the silence class is cut; put some WAV or FLAC there")
+        raise TrainerError(
+            f"{folder / NOISE_FOLDER}: no noise recordings, from which the silence class is cut; put some WAV or "
+            f"FLAC there"
+        )
     others = [name for word in sorted(by_word) if word not in spec.words for name in by_word[word]]
     found: dict[Split, tuple[Clip, ...]] = {}
     pool: tuple[Clip, ...] = ()
     for split in SPLITS:
-        known = [Clip(name, path, spec.labels.index(word)) for word in spec.words
-                 for name, path in by_word[word].items() if which_set(name) == split]
+        known = [
+            Clip(name, path, spec.labels.index(word))
+            for word in spec.words
+            for name, path in by_word[word].items()
+            if which_set(name) == split
+        ]
         if not known:
             raise TrainerError(f"{folder}: no {split} clips of {', '.join(spec.words)}; more speakers are needed")
         extra = extra_count(len(known), len(spec.words))
         paths = {name: by_word[name.split("/")[0]][name] for name in others if which_set(name) == split}
         unknown = [Clip(name, paths[name], 1) for name in in_sha256_order(paths)]
         if split == "train":
-            pool, unknown = tuple(unknown[:POOL_FACTOR * extra]), []
+            pool, unknown = tuple(unknown[: POOL_FACTOR * extra]), []
         silence = _silence(folder, noises, split, extra)
         found[split] = (*known, *unknown[:extra], *silence)
     if not pool:
-        raise TrainerError(f"{folder}: no clips of words other than {', '.join(spec.words)}, of which the class unknown is made")
+        raise TrainerError(
+            f"{folder}: no clips of words other than {', '.join(spec.words)}, of which the class unknown is made"
+        )
     return Selection(folder, spec, found, pool, noises)
 
 
 def _list_words(folder: Path) -> dict[str, dict[str, Path]]:
     if not folder.is_dir():
-        raise TrainerError(f"{folder}: no such data folder; name a folder shaped like Speech Commands, or use --data synthetic")
+        raise TrainerError(
+            f"{folder}: no such data folder; name a folder shaped like Speech Commands, or use --data synthetic"
+        )
     found = {}
     for word in sorted(folder.iterdir()):
         if word.is_dir() and not word.name.startswith(("_", ".")):
             found[word.name] = {f"{word.name}/{file.stem}": file for file in _files(word)}
     if not found:
-        raise TrainerError(f"{folder}: holds no word folders; a data folder has one folder of WAV or FLAC files per word")
+        raise TrainerError(
+            f"{folder}: holds no word folders; a data folder has one folder of WAV or FLAC files per word"
+        )
     return found
 
 
@@ -175,19 +192,23 @@ def _only(by_word: dict[str, dict[str, Path]], names: Sequence[str], file: Path)
         else:
             chosen.setdefault(word, {})[name] = path
     if missing:
-        raise TrainerError(f"{file}: {len(missing)} of its {len(names)} clips are not in the data folder, the first is {missing[0]}")
+        raise TrainerError(
+            f"{file}: {len(missing)} of its {len(names)} clips are not in the data folder, the first is {missing[0]}"
+        )
     return chosen
 
 
 def _silence(folder: Path, noises: Sequence[Path], split: Split, count: int) -> list[Clip]:
-    """Recorded silence of the test split first (SHA-256 order), then cuts of the split's own region of the noise files."""
+    """Recorded silence of the test split first (SHA-256 order), then cuts of the split's own region of the noise
+    files."""
     recorded = {f"{SILENCE_FOLDER}/{f.stem}": f for f in _files(folder / SILENCE_FOLDER)} if split == "test" else {}
     clips = [Clip(name, recorded[name], 0) for name in in_sha256_order(recorded)[:count]]
     return clips + silence_cuts(noises, split, count - len(clips))
 
 
 def silence_cuts(noises: Sequence[Path], split: Split, count: int) -> list[Clip]:
-    """Cuts of the noise files in turn; place (within the split's share of the file) and gain 0..1 come from a SHA-256 of the number.
+    """Cuts of the noise files in turn; place (within the split's share of the file) and gain 0..1 come from a SHA-256
+    of the number.
 
     The start is kept as a fraction in 2**-32 of the region until the file's length is known (cut_start).
     """
@@ -216,14 +237,14 @@ def load(clips: Sequence[Clip], split: Split, spec: FeatureSpec, progress: Progr
             if clip.path not in noise:
                 noise[clip.path] = load_noise(clip.path, spec)
             start = cut_start(clip.start, len(noise[clip.path]), spec.clip_samples, split)
-            cut = noise[clip.path][start:start + spec.clip_samples].astype(np.float64) * clip.gain
+            cut = noise[clip.path][start : start + spec.clip_samples].astype(np.float64) * clip.gain
             pcm[index] = np.rint(cut).astype(np.int16)
         else:
             one = read_pcm(clip.path, spec)
             if len(one) > spec.clip_samples:
                 length_ms = len(one) * 1000 // spec.sample_rate_hz
                 raise TrainerError(f"{clip.path}: a clip is at most {spec.clip_ms} ms long, got {length_ms} ms; cut it")
-            pcm[index, :len(one)] = one
+            pcm[index, : len(one)] = one
         if progress is not None and index % 64 == 63:
             progress(64)
     return pcm

@@ -1,4 +1,5 @@
-"""Download of Speech Commands v0.02: continues after an interruption, checks the SHA-256, unpacks into a new folder or not at all."""
+"""Download of Speech Commands v0.02: continues after an interruption, checks the SHA-256, unpacks into a new folder or
+not at all."""
 
 from __future__ import annotations
 
@@ -57,7 +58,10 @@ def fetch(archive: Archive, folder: Path, progress: Progress, keep: bool = False
 def _require_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < 3 * size:  # the archive, and what it unpacks to
-        raise TrainerError(f"{folder}: needs {3 * size / 1e9:.1f} GB of free space, has {free / 1e9:.1f} GB; name another folder by --out")
+        raise TrainerError(
+            f"{folder}: needs {3 * size / 1e9:.1f} GB of free space, has {free / 1e9:.1f} GB; name another "
+            f"folder by --out"
+        )
 
 
 def _download(archive: Archive, partial: Path, progress: Progress) -> None:
@@ -80,10 +84,15 @@ def _download(archive: Archive, partial: Path, progress: Progress) -> None:
                     out.write(block)
                     progress.advance(task, len(block))
     except (urllib.error.URLError, HTTPException, OSError) as error:
-        raise TrainerError(f"{archive.url}: download stopped ({error}); start the same command again to continue") from None
+        raise TrainerError(
+            f"{archive.url}: download stopped ({error}); start the same command again to continue"
+        ) from None
     found = partial.stat().st_size
     if found < archive.size:
-        raise TrainerError(f"{archive.url}: download stopped at {found} of {archive.size} bytes; start the same command again to continue")
+        raise TrainerError(
+            f"{archive.url}: download stopped at {found} of {archive.size} bytes; start the same command again "
+            f"to continue"
+        )
 
 
 def _check(archive: Archive, file: Path, progress: Progress) -> None:
@@ -95,7 +104,9 @@ def _check(archive: Archive, file: Path, progress: Progress) -> None:
             progress.advance(task, len(block))
     if digest.hexdigest() != archive.sha256:
         file.unlink()
-        raise TrainerError(f"{file}: SHA-256 must be {archive.sha256}, got {digest.hexdigest()}; it was removed, download it again")
+        raise TrainerError(
+            f"{file}: SHA-256 must be {archive.sha256}, got {digest.hexdigest()}; it was removed, download it again"
+        )
 
 
 def _unpack(file: Path, folder: Path, progress: Progress) -> None:
@@ -120,7 +131,9 @@ def _unpack(file: Path, folder: Path, progress: Progress) -> None:
 def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
-        raise TrainerError(f"{member.name}: a path in the archive must stay inside its folder; this is not Speech Commands")
+        raise TrainerError(
+            f"{member.name}: a path in the archive must stay inside its folder; this is not Speech Commands"
+        )
     target = folder.joinpath(*path.parts)
     if member.isdir():
         target.mkdir(parents=True, exist_ok=True)
@@ -131,6 +144,6 @@ def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> No
         with source, target.open("wb") as out:
             shutil.copyfileobj(source, out)
     else:
-        raise TrainerError(f"{member.name}: the archive may hold only files and folders, this is neither; this is not Speech Commands")
-
-
+        raise TrainerError(
+            f"{member.name}: the archive may hold only files and folders, this is neither; this is not Speech Commands"
+        )

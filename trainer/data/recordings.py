@@ -3,13 +3,13 @@
 | recording | read_pcm, board stream | convert_recording (`python -m trainer audio`) |
 |---|---|---|
 | WAV or FLAC, 16 kHz, mono, 16 bit | bit for bit | bit for bit |
-| higher rate, up to 8 channels, 8 / 24 / 32 bit or float | refused | mean of the channels, torchaudio's sinc resampling, rounded, clipped |
+| higher rate, up to 8 channels, 8 / 24 / 32 bit or float | refused | mean of channels, sinc resampling, rounded, clipped |
 | lower rate (8 kHz) | refused | refused: nothing above half its rate was recorded, yet 9 of 40 channels look there |
 | corrupt, empty, cut off, not audio, over-long, NaN | refused | refused |
 
-Training never converts silently, because a difference between how training and board clips were made is a difference the
-network learns. Errors are one sentence (TrainerError).
-"""
+Training never converts silently, because a difference between how training and board clips were made is a difference
+the network learns. Errors are one sentence (TrainerError).
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -32,22 +32,30 @@ Int16 = npt.NDArray[np.int16]
 Float64 = npt.NDArray[np.float64]
 
 
-def read_pcm(path: Path | str, spec: FeatureSpec | None = None, min_samples: int = 1, max_seconds: float = MAX_SECONDS) -> Int16:
-    """int16 [n] of a recording that already has the spec's rate, mono, 16 bit; raises TrainerError for anything else."""
+def read_pcm(
+    path: Path | str, spec: FeatureSpec | None = None, min_samples: int = 1, max_seconds: float = MAX_SECONDS
+) -> Int16:
+    """int16 [n] of a recording that already has the spec's rate, mono, 16 bit; raises TrainerError for anything
+    else."""
     try:
         return read_wav(path, (spec or FeatureSpec()).sample_rate_hz, min_samples, max_seconds)
     except ConvertError as error:
         raise TrainerError(str(error)) from None
 
 
-def convert_pcm(path: Path | str, spec: FeatureSpec | None = None, min_samples: int = 1, max_seconds: float = MAX_SECONDS) -> Int16:
-    """int16 [n] at the spec's rate of any WAV or FLAC of at least that rate; bit for bit where nothing needs to change."""
+def convert_pcm(
+    path: Path | str, spec: FeatureSpec | None = None, min_samples: int = 1, max_seconds: float = MAX_SECONDS
+) -> Int16:
+    """int16 [n] at the spec's rate of any WAV or FLAC of at least that rate; bit for bit where nothing needs to
+    change."""
     rate_hz = (spec or FeatureSpec()).sample_rate_hz
     try:
         with open_recording(path, max_seconds) as recording:
             found_hz = recording.samplerate
             if found_hz < rate_hz:
-                raise TrainerError(f"{path}: must be sampled at {rate_hz} Hz or more, got {found_hz} Hz; record it again")
+                raise TrainerError(
+                    f"{path}: must be sampled at {rate_hz} Hz or more, got {found_hz} Hz; record it again"
+                )
             exact = (found_hz, recording.channels, recording.subtype) == (rate_hz, 1, "PCM_16")
             samples = read_samples(recording, "int16" if exact else "float64", always_2d=not exact)
         check_length(path, samples, recording.frames, 1, found_hz)
@@ -77,7 +85,10 @@ def resample(signal: Float64, from_hz: int, to_hz: int, where: str = "resample")
 
     ratio = Fraction(from_hz, to_hz)
     if max(ratio.numerator, ratio.denominator) > 10000:
-        raise TrainerError(f"{where}: the rate must have a simple ratio to {to_hz} Hz, got {from_hz} Hz; export it at 16, 44.1 or 48 kHz")
+        raise TrainerError(
+            f"{where}: the rate must have a simple ratio to {to_hz} Hz, got {from_hz} Hz; export it at 16, 44.1 "
+            f"or 48 kHz"
+        )
     torchaudio: Any = torchaudio_cpu.load()
     transform = torchaudio.transforms.Resample(from_hz, to_hz, lowpass_filter_width=64, dtype=torch.float64)
     found: Float64 = transform(torch.from_numpy(np.ascontiguousarray(signal, np.float64))).numpy()
@@ -102,7 +113,8 @@ def write_wav(path: Path, pcm: Int16, sample_rate_hz: int = 16000) -> None:
 
 
 def convert_recording(source: Path, out: Path, spec: FeatureSpec | None = None) -> list[Path]:
-    """Write 16 kHz mono 16 bit WAVs of a recording, or of every recording below a folder, to the folder `out`; returns what was written."""
+    """Write 16 kHz mono 16 bit WAVs of a recording, or of every recording below a folder, to the folder `out`; returns
+    what was written."""
     spec = spec or FeatureSpec()
     if source.is_dir():
         files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
@@ -110,7 +122,9 @@ def convert_recording(source: Path, out: Path, spec: FeatureSpec | None = None) 
             raise TrainerError(f"{source}: must hold .wav or .flac files, got none; name another folder")
     else:
         files = [source]
-    targets = [out / (file.relative_to(source) if source.is_dir() else Path(file.name)).with_suffix(".wav") for file in files]
+    targets = [
+        out / (file.relative_to(source) if source.is_dir() else Path(file.name)).with_suffix(".wav") for file in files
+    ]
     for file, target in zip(files, targets, strict=True):
         if target.exists() and target.resolve() == file.resolve():
             raise TrainerError(f"{file}: must not be overwritten by its own conversion; choose another --out folder")

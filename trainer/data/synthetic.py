@@ -1,4 +1,5 @@
-"""Synthetic speech by espeak-ng as a Speech-Commands-shaped folder: many voices, pitches, speeds; own words; noise recordings.
+"""Synthetic speech by espeak-ng as a Speech-Commands-shaped folder: many voices, pitches, speeds; own words; noise
+recordings.
 
 A smoke test of the line without any data set, never an accuracy: synthetic voices are far easier than people.
 Equal settings give equal bytes on one version of espeak-ng. File names carry a speaker, so the official split applies.
@@ -27,10 +28,65 @@ from trainer.errors import TrainerError
 
 RATE_HZ, CLIP_SAMPLES = 16000, 16000
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-029")
-VARIANTS = ("", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "f5", "Andy", "Annie", "Alicia", "belinda", "linda",
-            "steph", "adam", "antonio", "max", "michel", "rob", "zac")
-OTHER_WORDS = ("backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "four", "go", "happy", "house", "left", "marvin", "nine",
-               "no", "off", "on", "one", "right", "seven", "six", "stop", "three", "tree", "two", "up", "wow", "yes", "zero")
+VARIANTS = (
+    "",
+    "m1",
+    "m2",
+    "m3",
+    "m4",
+    "m5",
+    "m6",
+    "m7",
+    "f1",
+    "f2",
+    "f3",
+    "f4",
+    "f5",
+    "Andy",
+    "Annie",
+    "Alicia",
+    "belinda",
+    "linda",
+    "steph",
+    "adam",
+    "antonio",
+    "max",
+    "michel",
+    "rob",
+    "zac",
+)
+OTHER_WORDS = (
+    "backward",
+    "bed",
+    "bird",
+    "cat",
+    "dog",
+    "down",
+    "eight",
+    "five",
+    "four",
+    "go",
+    "happy",
+    "house",
+    "left",
+    "marvin",
+    "nine",
+    "no",
+    "off",
+    "on",
+    "one",
+    "right",
+    "seven",
+    "six",
+    "stop",
+    "three",
+    "tree",
+    "two",
+    "up",
+    "wow",
+    "yes",
+    "zero",
+)
 NOISES = ("white", "pink", "brown", "hum", "clicks", "babble")
 MARKER = "synthetic.json"
 Float = npt.NDArray[np.float64]
@@ -39,7 +95,8 @@ Int16 = npt.NDArray[np.int16]
 
 @dataclass(frozen=True)
 class SyntheticSettings:
-    """Each speaker says every chosen word and `others` different words, once. `version` tells corpora of older code apart."""
+    """Each speaker says every chosen word and `others` different words, once. `version` tells corpora of older code
+    apart."""
 
     words: tuple[str, ...]
     speakers: int = 260
@@ -75,15 +132,25 @@ def plan(settings: SyntheticSettings) -> list[Utterance]:
         speaker = hashlib.sha256(f"speaker/{settings.seed}/{number}".encode()).hexdigest()[:8]
         accent, variant = ACCENTS[int(rng.integers(len(ACCENTS)))], VARIANTS[int(rng.integers(len(VARIANTS)))]
         pitch, speed = int(rng.integers(15, 86)), int(rng.integers(125, 211))
-        chosen = [others[i] for i in rng.permutation(len(others))[:settings.others]]
+        chosen = [others[i] for i in rng.permutation(len(others))[: settings.others]]
         for word in (*settings.words, *chosen):
-            found.append(Utterance(word, speaker, f"{accent}+{variant}" if variant else accent, pitch, speed,
-                                   float(rng.uniform(0.08, 0.8)), float(rng.uniform(0.35, 0.65))))
+            found.append(
+                Utterance(
+                    word,
+                    speaker,
+                    f"{accent}+{variant}" if variant else accent,
+                    pitch,
+                    speed,
+                    float(rng.uniform(0.08, 0.8)),
+                    float(rng.uniform(0.35, 0.65)),
+                )
+            )
     return found
 
 
 def synthesize(settings: SyntheticSettings, folder: Path, progress: Progress) -> Path:
-    """Make (or complete, or find finished) the corpus in `folder`; raises TrainerError when espeak-ng is missing or a word is unusable."""
+    """Make (or complete, or find finished) the corpus in `folder`; raises TrainerError when espeak-ng is missing or a
+    word is unusable."""
     _check(settings, folder)
     if _is_complete(folder):
         return folder
@@ -111,7 +178,9 @@ def synthesize(settings: SyntheticSettings, folder: Path, progress: Progress) ->
 def _check(settings: SyntheticSettings, folder: Path) -> None:
     for word in settings.words:
         if not re.fullmatch(r"[^\W_][\w' -]{0,30}", word):
-            raise TrainerError(f"--words: a word starts with a letter or digit and has at most 31 characters, got '{word}'")
+            raise TrainerError(
+                f"--words: a word starts with a letter or digit and has at most 31 characters, got '{word}'"
+            )
     if not settings.words or len(set(settings.words)) != len(settings.words):
         raise TrainerError(f"--words: needs one or more different words, got {','.join(settings.words) or 'none'}")
     if not 40 <= settings.speakers <= 20000:
@@ -144,12 +213,24 @@ def _is_complete(folder: Path) -> bool:
 
 def speak(program: str, utterance: Utterance) -> bytes:
     """What espeak-ng writes for an utterance: a WAV at its own rate."""
-    command = [program, "--stdout", "-v", utterance.voice, "-p", str(utterance.pitch), "-s", str(utterance.words_per_minute), "--",
-               utterance.word]
+    command = [
+        program,
+        "--stdout",
+        "-v",
+        utterance.voice,
+        "-p",
+        str(utterance.pitch),
+        "-s",
+        str(utterance.words_per_minute),
+        "--",
+        utterance.word,
+    ]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     if done.returncode != 0 or len(done.stdout) < 100:
         said = done.stderr.decode(errors="replace").strip()
-        raise TrainerError(f"espeak-ng: could not say '{utterance.word}' with voice {utterance.voice}: {said or 'no sound came back'}")
+        raise TrainerError(
+            f"espeak-ng: could not say '{utterance.word}' with voice {utterance.voice}: {said or 'no sound came back'}"
+        )
     data = bytearray(done.stdout)
     data[40:44] = (len(data) - 44).to_bytes(4, "little")  # a stream's header does not know its length
     data[4:8] = (len(data) - 8).to_bytes(4, "little")
@@ -164,30 +245,31 @@ def render(utterance: Utterance, wav: bytes) -> Int16:
     rng = np.random.default_rng(int(utterance.speaker, 16))
     clip = rng.normal(0.0, 2e-4, CLIP_SAMPLES)
     start = int(utterance.place * (CLIP_SAMPLES - len(spoken)))
-    clip[start:start + len(spoken)] += spoken
+    clip[start : start + len(spoken)] += spoken
     pcm: Int16 = np.clip(np.rint(clip * 32767), -32768, 32767).astype(np.int16)
     return pcm
 
 
 def _resample(sound: Float, rate_hz: int) -> Float:
-    """At 16 kHz, by cutting the spectrum of the whole sound: thousands of clips need no better and no slower (recordings.resample)."""
+    """At 16 kHz, by cutting the spectrum of the whole sound: thousands of clips need no better and no slower
+    (recordings.resample)."""
     padded = np.concatenate([sound, np.zeros(-len(sound) % (rate_hz // 50))])  # whole 20 ms, so that the ratio is exact
     count = len(padded) * RATE_HZ // rate_hz
     shaped = np.zeros(count // 2 + 1, np.complex128)
-    spectrum = np.fft.rfft(padded)[:len(shaped)]
-    shaped[:len(spectrum)] = spectrum
+    spectrum = np.fft.rfft(padded)[: len(shaped)]
+    shaped[: len(spectrum)] = spectrum
     return np.fft.irfft(shaped, count) * (count / len(padded))
 
 
 def _trim(sound: Float) -> Float:
     """The sound without quiet ends; if longer than a clip, its loudest second."""
     loud = np.flatnonzero(np.abs(sound) > 0.02 * np.abs(sound).max())
-    sound = sound[loud[0]:loud[-1] + 1] if len(loud) else sound
+    sound = sound[loud[0] : loud[-1] + 1] if len(loud) else sound
     if len(sound) <= CLIP_SAMPLES:
         return sound
     energy = np.concatenate([[0.0], np.cumsum(sound**2)])
     start = int(np.argmax(energy[CLIP_SAMPLES:] - energy[:-CLIP_SAMPLES]))
-    return sound[start:start + CLIP_SAMPLES]
+    return sound[start : start + CLIP_SAMPLES]
 
 
 def background(name: str, settings: SyntheticSettings, voices: list[Int16]) -> Int16:
@@ -199,17 +281,19 @@ def background(name: str, settings: SyntheticSettings, voices: list[Int16]) -> I
         sound = _coloured(rng.normal(size=count), exponent)
     elif name == "hum":
         time = np.arange(count) / RATE_HZ
-        sound = sum((np.sin(2 * np.pi * 50 * k * time + rng.uniform(0, 6.28)) / k for k in (1, 2, 3, 5, 7)), np.zeros(count))
+        sound = sum(
+            (np.sin(2 * np.pi * 50 * k * time + rng.uniform(0, 6.28)) / k for k in (1, 2, 3, 5, 7)), np.zeros(count)
+        )
         sound = sound + 0.1 * _coloured(rng.normal(size=count), 0.5)
     elif name == "clicks":
         sound = 0.02 * rng.normal(size=count)
         for start in rng.integers(0, count - 400, size=3 * settings.noise_s):
-            sound[start:start + 400] += rng.normal(size=400) * np.exp(-np.arange(400) / 60)
+            sound[start : start + 400] += rng.normal(size=400) * np.exp(-np.arange(400) / 60)
     else:
         sound = np.zeros(count)
         for _ in range(12 * settings.noise_s):
             voice, start = voices[int(rng.integers(len(voices)))], int(rng.integers(0, count - CLIP_SAMPLES))
-            sound[start:start + CLIP_SAMPLES] += voice[::-1] / 32768  # backwards: voices, but no words
+            sound[start : start + CLIP_SAMPLES] += voice[::-1] / 32768  # backwards: voices, but no words
     sound = sound / np.abs(sound).max() * {"clicks": 0.5, "babble": 0.6}.get(name, 0.9)
     pcm: Int16 = np.rint(sound * 32767).astype(np.int16)
     return pcm

@@ -1,10 +1,10 @@
 """Quantization-aware training: fake quantization with a straight-through estimator, laid out as the int8 pipeline runs.
 
-Weights: symmetric, one scale per output channel, one in all for a dense layer. Activations: asymmetric, one scale per tensor,
-ranges by moving average, zero always exact. Biases: int32 at input scale * weight scale. The input's scale and zero point come
-from FeatureSpec. Below 8 bits step sizes start from a calibration set and are learned with the weights.
-Source: TensorFlow Lite 8-bit quantization specification; Jacob et al. 2018 (arXiv 1712.05877); Esser et al. 2020, learned step
-size (arXiv 1902.08153).
+Weights: symmetric, one scale per output channel, one in all for a dense layer. Activations: asymmetric, one scale per
+tensor, ranges by moving average, zero always exact. Biases: int32 at input scale * weight scale. The input's scale and
+zero point come from FeatureSpec. Below 8 bits step sizes start from a calibration set and are learned with the weights.
+Source: TensorFlow Lite 8-bit quantization specification; Jacob et al. 2018 (arXiv 1712.05877); Esser et al. 2020,
+learned step size (arXiv 1902.08153).
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def integers(x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) 
 class ActivationRange(nn.Module):
     """The range of one tensor and the scale and zero point that follow; `frozen` stops the averaging.
 
-    A hidden tensor is never negative: its zero lies so that the largest of its levels is 127. The logits use all of int8,
-    with zero in the middle if symmetric. With fixed steps the range is set once and `gain`, the logarithm of a factor, is learned.
+    A hidden tensor is never negative: its zero lies so that the largest of its levels is 127. The logits use all of
+    int8, with zero in the middle if symmetric. With fixed steps the range is set once and `gain`, the logarithm of a
+    factor, is learned.
     """
 
     low: Tensor
@@ -81,7 +82,9 @@ class ActivationRange(nn.Module):
             scale, zero_point = torch.maximum(high, -low) / 127, torch.zeros(())
         else:
             scale = (high - low) / (self.q_high - self.q_low)
-            zero_point = torch.clamp(torch.round(self.q_low - low / scale.clamp(min=MIN_SCALE)), self.q_low, self.q_high)
+            zero_point = torch.clamp(
+                torch.round(self.q_low - low / scale.clamp(min=MIN_SCALE)), self.q_low, self.q_high
+            )
         return (scale if self.gain is None else scale * torch.exp(self.gain)).clamp(min=MIN_SCALE), zero_point
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,10 +128,14 @@ class QuantNetwork(nn.Module):
         self.network, self.options, self.features = network, options, features
         self.input_scale = float(torch.tensor(features.scale, dtype=torch.float32))
         layers = {name: block for name, block in network.blocks.items() if isinstance(block, (Conv, Dense))}
-        self.ranges = nn.ModuleDict({n: ActivationRange(options, isinstance(b, Conv) or b.relu) for n, b in layers.items()})
+        self.ranges = nn.ModuleDict(
+            {n: ActivationRange(options, isinstance(b, Conv) or b.relu) for n, b in layers.items()}
+        )
         self.steps = nn.ModuleDict()
         if options.fixed_steps and options.scheme != "asymmetric-weights":
-            self.steps.update({n: WeightSteps(len(b.bias) if self._per_channel(b.weight) else 1) for n, b in layers.items()})
+            self.steps.update(
+                {n: WeightSteps(len(b.bias) if self._per_channel(b.weight) else 1) for n, b in layers.items()}
+            )
 
     @property
     def bits(self) -> int:
@@ -140,7 +147,8 @@ class QuantNetwork(nn.Module):
             observer.frozen = frozen or observer.gain is not None
 
     def calibrate_steps(self, x_nchw: Tensor) -> None:
-        """Set all step sizes, layer after layer, each range from what the quantized layers before it give; needs fixed steps."""
+        """Set all step sizes, layer after layer, each range from what the quantized layers before it give; needs fixed
+        steps."""
         with torch.no_grad():
             scale, x = torch.tensor(self.input_scale), x_nchw
             for name, block in self.network.blocks.items():
@@ -160,13 +168,15 @@ class QuantNetwork(nn.Module):
                     x = self._pooled(name, block, x)
 
     def _per_channel(self, weight: Tensor) -> bool:
-        """A dense layer gets one scale for all its outputs: the TensorFlow Lite Micro of today's Arduino library reads only the first."""
+        """A dense layer gets one scale for all its outputs: the TensorFlow Lite Micro of today's Arduino library reads
+        only the first."""
         return self.options.weights == "per-channel" and weight.dim() > 2
 
     def weight_scale(self, name: str, input_scale: Tensor) -> Tensor:
         """One float32 scale per output channel; wide enough that the int32 bias cannot overflow.
 
-        A channel pruned to nothing takes the widest of the others': of its own there is none, and its bias would be huge on it.
+        A channel pruned to nothing takes the widest of the others': of its own there is none, and its bias would be
+        huge on it.
         """
         block = self.network.blocks[name]
         assert isinstance(block, (Conv, Dense))
@@ -187,8 +197,10 @@ class QuantNetwork(nn.Module):
     def constants(self, name: str, input_scale: Tensor) -> LayerConstants:
         """The integers of one layer as they are exported."""
         if self.options.scheme == "asymmetric-weights":
-            raise TrainerError("--scheme: the TensorFlow Lite format has symmetric weights only, got asymmetric-weights, which can be "
-                               "evaluated but not exported; use asymmetric or symmetric")
+            raise TrainerError(
+                "--scheme: the TensorFlow Lite format has symmetric weights only, got asymmetric-weights, which can be "
+                "evaluated but not exported; use asymmetric or symmetric"
+            )
         block = self.network.blocks[name]
         assert isinstance(block, (Conv, Dense))
         weight, bias, input_scale = block.weight.detach(), block.bias.detach(), input_scale.detach()
@@ -196,8 +208,11 @@ class QuantNetwork(nn.Module):
         shape = (-1,) + (1,) * (weight.dim() - 1)
         bias_scale = input_scale.float() * scale
         return LayerConstants(
-            weight=integers(weight.float(), scale.view(shape), torch.zeros(()), -top, top).to(torch.int8), weight_scale=scale,
-            bias=torch.round(bias.double() / bias_scale.double()).to(torch.int32), bias_scale=bias_scale)
+            weight=integers(weight.float(), scale.view(shape), torch.zeros(()), -top, top).to(torch.int8),
+            weight_scale=scale,
+            bias=torch.round(bias.double() / bias_scale.double()).to(torch.int32),
+            bias_scale=bias_scale,
+        )
 
     def _fake_weights(self, name: str, block: Conv | Dense, input_scale: Tensor) -> tuple[Tensor, Tensor]:
         scale = self.weight_scale(name, input_scale).to(block.weight.dtype)
@@ -266,5 +281,7 @@ class QuantNetwork(nn.Module):
             q = integers(value, scale, zero_point, -128, 127).to(torch.int8)
             found[name] = q.permute(0, 2, 3, 1).contiguous() if q.dim() == 4 else q
         scores = F.softmax(list(outputs.values())[-1], dim=1)
-        found["scores"] = integers(scores, torch.tensor(SCORE_SCALE), torch.tensor(float(SCORE_ZERO_POINT)), -128, 127).to(torch.int8)
+        found["scores"] = integers(
+            scores, torch.tensor(SCORE_SCALE), torch.tensor(float(SCORE_ZERO_POINT)), -128, 127
+        ).to(torch.int8)
         return found

@@ -1,4 +1,5 @@
-"""The networks: TinyConv, a small DS-CNN and two image CNNs, as a plain list of blocks that QAT, export and pruning walk through.
+"""The networks: TinyConv, a small DS-CNN and two image CNNs, as a plain list of blocks that QAT, export and pruning
+walk through.
 
 Tensors inside are NCHW; a Dense flattens NHWC, as the board stores activations, so its weights need no permutation.
 """
@@ -26,8 +27,8 @@ DEFAULT_WIDTH = {"tinyconv": 8, "tinyconv_stream": 8, "dscnn": 40, "mnist_cnn": 
 class Architecture:
     """Everything needed to build an untrained network.
 
-    `width` is the count of channels of its convolutions; later ones of an image CNN have twice as many. Its pictures have
-    `planes` planes of `frames` rows and `channels` columns.
+    `width` is the count of channels of its convolutions; later ones of an image CNN have twice as many. Its pictures
+    have `planes` planes of `frames` rows and `channels` columns.
     """
 
     model: str
@@ -53,14 +54,26 @@ class Architecture:
 
 
 class Conv(nn.Module):
-    """Zero padding (none for VALID), convolution (depthwise when groups = channels), batch norm if asked for, ReLU: NCHW to NCHW."""
+    """Zero padding (none for VALID), convolution (depthwise when groups = channels), batch norm if asked for, ReLU:
+    NCHW to NCHW."""
 
-    def __init__(self, sizes_hw: tuple[int, int], in_channels: int, out_channels: int, kernel_hw: tuple[int, int],
-                 stride_hw: tuple[int, int], depthwise: bool = False, norm: bool = False, padding: Padding = "SAME") -> None:
+    def __init__(
+        self,
+        sizes_hw: tuple[int, int],
+        in_channels: int,
+        out_channels: int,
+        kernel_hw: tuple[int, int],
+        stride_hw: tuple[int, int],
+        depthwise: bool = False,
+        norm: bool = False,
+        padding: Padding = "SAME",
+    ) -> None:
         super().__init__()
         self.stride_hw = stride_hw
         self.pads_tblr = same_pads(sizes_hw, kernel_hw, stride_hw) if padding == "SAME" else (0, 0, 0, 0)
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_hw, stride_hw, groups=in_channels if depthwise else 1, bias=True)
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_hw, stride_hw, groups=in_channels if depthwise else 1, bias=True
+        )
         self.norm = nn.BatchNorm2d(out_channels) if norm else None
 
     @property
@@ -132,10 +145,17 @@ class Network(nn.Module):
     @property
     def parameter_count(self) -> int:
         """Weights and biases as deployed, that is without batch norm."""
-        return sum(p.numel() for block in self.blocks.values() if isinstance(block, (Conv, Dense)) for p in (block.weight, block.bias))
+        return sum(
+            p.numel()
+            for block in self.blocks.values()
+            if isinstance(block, (Conv, Dense))
+            for p in (block.weight, block.bias)
+        )
 
 
-def same_pads(sizes_hw: tuple[int, int], kernel_hw: tuple[int, int], stride_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+def same_pads(
+    sizes_hw: tuple[int, int], kernel_hw: tuple[int, int], stride_hw: tuple[int, int]
+) -> tuple[int, int, int, int]:
     """TFLite's SAME padding as (top, bottom, left, right); the odd row goes below, the odd column to the right."""
     pads: list[int] = []
     for size, kernel, stride in zip(sizes_hw, kernel_hw, stride_hw, strict=True):
@@ -152,14 +172,21 @@ def flatten_nhwc(x: Tensor) -> Tensor:
 
 def build(architecture: Architecture) -> Network:
     """The untrained network of an architecture, from torch's current random state."""
-    builders = {"tinyconv": _tinyconv, "tinyconv_stream": _tinyconv, "dscnn": _dscnn, "mnist_cnn": _mnist_cnn, "conv4": _conv4}
+    builders = {
+        "tinyconv": _tinyconv,
+        "tinyconv_stream": _tinyconv,
+        "dscnn": _dscnn,
+        "mnist_cnn": _mnist_cnn,
+        "conv4": _conv4,
+    }
     return builders[architecture.model](architecture)
 
 
 def _tinyconv(a: Architecture) -> Network:
     """Convolution 10x8 stride 2 with `width` channels, then dense: 16,652 parameters for 8 channels and 4 labels.
 
-    tinyconv_stream does not pad, so that while listening each hop makes one new row and no edge is computed again: 11,532 parameters.
+    tinyconv_stream does not pad, so that while listening each hop makes one new row and no edge is computed again:
+    11,532 parameters.
     """
     size, kernel = (a.frames, a.channels), (10, 8)
     padding: Padding = "VALID" if a.model == "tinyconv_stream" else "SAME"
@@ -186,23 +213,45 @@ def _dscnn(a: Architecture) -> Network:
 
 
 def _mnist_cnn(a: Architecture) -> Network:
-    """Two unpadded 3x3 convolutions of 32 and 64 channels, pool, dense 128 and 10: 1,199,882 parameters on 28x28 digits."""
+    """Two unpadded 3x3 convolutions of 32 and 64 channels, pool, dense 128 and 10: 1,199,882 parameters on 28x28
+    digits."""
     size, w = (a.frames, a.channels), a.width
-    convs = Conv(size, a.planes, w, (3, 3), (1, 1), padding="VALID"), Conv(size, w, 2 * w, (3, 3), (1, 1), padding="VALID")
+    convs = (
+        Conv(size, a.planes, w, (3, 3), (1, 1), padding="VALID"),
+        Conv(size, w, 2 * w, (3, 3), (1, 1), padding="VALID"),
+    )
     flat = ((size[0] - 4) // 2) * ((size[1] - 4) // 2) * 2 * w
-    return Network(a, [("conv1", convs[0]), ("conv2", convs[1]), ("pool", MaxPool()),
-                       ("dense", Dense(flat, 128, a.dropout / 2, relu=True)), ("logits", Dense(128, a.labels, a.dropout))])
+    return Network(
+        a,
+        [
+            ("conv1", convs[0]),
+            ("conv2", convs[1]),
+            ("pool", MaxPool()),
+            ("dense", Dense(flat, 128, a.dropout / 2, relu=True)),
+            ("logits", Dense(128, a.labels, a.dropout)),
+        ],
+    )
 
 
 def _conv4(a: Architecture) -> Network:
-    """Four padded 3x3 convolutions of 32, 32, 64 and 64 channels, a pool after each two, dense 256, 128 and the labels."""
+    """Four padded 3x3 convolutions of 32, 32, 64 and 64 channels, a pool after each two, dense 256, 128 and the
+    labels."""
     size, w = (a.frames, a.channels), a.width
     half = size[0] // 2, size[1] // 2
-    return Network(a, [
-        ("conv1", Conv(size, a.planes, w, (3, 3), (1, 1))), ("conv2", Conv(size, w, w, (3, 3), (1, 1))), ("pool1", MaxPool()),
-        ("conv3", Conv(half, w, 2 * w, (3, 3), (1, 1))), ("conv4", Conv(half, 2 * w, 2 * w, (3, 3), (1, 1))), ("pool2", MaxPool()),
-        ("dense1", Dense((half[0] // 2) * (half[1] // 2) * 2 * w, 256, a.dropout / 2, relu=True)),
-        ("dense2", Dense(256, 128, a.dropout, relu=True)), ("logits", Dense(128, a.labels, a.dropout))])
+    return Network(
+        a,
+        [
+            ("conv1", Conv(size, a.planes, w, (3, 3), (1, 1))),
+            ("conv2", Conv(size, w, w, (3, 3), (1, 1))),
+            ("pool1", MaxPool()),
+            ("conv3", Conv(half, w, 2 * w, (3, 3), (1, 1))),
+            ("conv4", Conv(half, 2 * w, 2 * w, (3, 3), (1, 1))),
+            ("pool2", MaxPool()),
+            ("dense1", Dense((half[0] // 2) * (half[1] // 2) * 2 * w, 256, a.dropout / 2, relu=True)),
+            ("dense2", Dense(256, 128, a.dropout, relu=True)),
+            ("logits", Dense(128, a.labels, a.dropout)),
+        ],
+    )
 
 
 def _halved(size_hw: tuple[int, int]) -> tuple[int, int]:

@@ -73,10 +73,18 @@ class ExportNetwork(nn.Module):
         kernel, stride = block.conv.kernel_size, block.stride_hw
         height = (x.shape[2] + top + bottom - kernel[0]) // stride[0] + 1
         width = (x.shape[3] + left + right - kernel[1]) // stride[1] + 1
-        return F.relu(_op(
-            "Conv", (x, self._constant(name, "weight"), self._constant(name, "bias")), torch.float32,
-            (x.shape[0], block.conv.out_channels, height, width), pads=[top, left, bottom, right], strides=list(stride),
-            group=block.conv.groups, kernel_shape=list(kernel)))
+        return F.relu(
+            _op(
+                "Conv",
+                (x, self._constant(name, "weight"), self._constant(name, "bias")),
+                torch.float32,
+                (x.shape[0], block.conv.out_channels, height, width),
+                pads=[top, left, bottom, right],
+                strides=list(stride),
+                group=block.conv.groups,
+                kernel_shape=list(kernel),
+            )
+        )
 
     def _flat(self, x: Tensor) -> Tensor:
         if x.dim() == 2:
@@ -102,7 +110,8 @@ class ExportNetwork(nn.Module):
 
 
 def to_onnx(source: QuantNetwork, spec: KwsSpec | None) -> bytes:
-    """The serialized ONNX model, any width in int8 tensors: input `features` [1, 1, frames, channels], output `scores` [1, labels].
+    """The serialized ONNX model, any width in int8 tensors: input `features` [1, 1, frames, channels], output `scores`
+    [1, labels].
 
     Without a spec, that of an image CNN: the input has its planes.
     """
@@ -112,8 +121,16 @@ def to_onnx(source: QuantNetwork, spec: KwsSpec | None) -> bytes:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not there
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(module, (example,), dynamo=True, opset_version=OPSET, optimize=False, verbose=False,
-                                    input_names=["features"], output_names=["scores"])
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            optimize=False,
+            verbose=False,
+            input_names=["features"],
+            output_names=["scores"],
+        )
     assert program is not None
     model = program.model_proto
     _name_values(model.graph)
@@ -127,7 +144,8 @@ def to_onnx(source: QuantNetwork, spec: KwsSpec | None) -> bytes:
 
 
 def _name_values(graph: onnx.GraphProto) -> None:
-    """Name nodes BLOCK/Op (Q/DQ nodes as their value) and values after their block; the int8 output of a block becomes BLOCK_q.
+    """Name nodes BLOCK/Op (Q/DQ nodes as their value) and values after their block; the int8 output of a block becomes
+    BLOCK_q.
 
     A block ends with the QuantizeLinear whose scale is the initialiser BLOCK_scale.
     """
@@ -165,13 +183,20 @@ def _plain(model: onnx.ModelProto) -> None:
     model.producer_name, model.producer_version, model.doc_string = "nano33-kws", "", ""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
-    for item in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+    for item in (
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+    ):
         del item.metadata_props[:]
         item.doc_string = ""
 
 
-def vectors(source: QuantNetwork, pcm: NDArray[np.int16], features: NDArray[np.int8],
-            labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def vectors(
+    source: QuantNetwork, pcm: NDArray[np.int16], features: NDArray[np.int8], labels: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
     """What RUN/vectors.npz holds: the inputs, logits, and `layer:NAME_q` int8 (NHWC) for every layer."""
     source = source.eval()
     with torch.no_grad():

@@ -1,4 +1,5 @@
-"""Pruning of a float network: channels taken out of the graph (structured), or single weights set to zero (unstructured)."""
+"""Pruning of a float network: channels taken out of the graph (structured), or single weights set to zero
+(unstructured)."""
 
 from __future__ import annotations
 
@@ -30,15 +31,21 @@ def prune(network: Network, kind: str, amount: float, norm: str) -> Network:
 def without_channels(network: Network, amount: float, norm: str) -> Network:
     """Every convolution keeps its strongest channels, the next layer loses the inputs that came from the others.
 
-    A channel's strength is the norm of all weights that make it, batch norm folded in: those of a convolution and of the
-    depthwise ones behind it. All convolutions keep the same share, and none loses all.
+    A channel's strength is the norm of all weights that make it, batch norm folded in: those of a convolution and of
+    the depthwise ones behind it. All convolutions keep the same share, and none loses all.
     """
     width = network.architecture.width
     count = width - int(amount * width + 0.5)
     if not 1 <= count < width:
-        raise TrainerError(f"--amount: must take out 1 to {width - 1} of {width} channels, got {amount}, which takes out {width - count}")
+        raise TrainerError(
+            f"--amount: must take out 1 to {width - 1} of {width} channels, got {amount}, which takes out "
+            f"{width - count}"
+        )
     pruned = build(replace(network.architecture, width=count))
-    kept, flat = torch.arange(network.architecture.planes), False  # the channels of the features; are they those of a dense layer?
+    kept, flat = (
+        torch.arange(network.architecture.planes),
+        False,
+    )  # the channels of the features; are they those of a dense layer?
     for index, (name, block) in enumerate(network.blocks.items()):
         target = pruned.blocks[name]
         if isinstance(block, Conv):
@@ -52,7 +59,10 @@ def without_channels(network: Network, amount: float, norm: str) -> Network:
         elif isinstance(block, Dense):
             assert isinstance(target, Dense)
             places = target.weight.shape[1] // len(kept)
-            _copy(block.weight if flat else block.weight.view(len(block.weight), places, -1)[:, :, kept].flatten(1), target.weight)
+            _copy(
+                block.weight if flat else block.weight.view(len(block.weight), places, -1)[:, :, kept].flatten(1),
+                target.weight,
+            )
             _copy(block.bias, target.bias)
             flat = True
     return pruned.eval()
@@ -62,7 +72,7 @@ def _strongest(network: Network, index: int, count: int, norm: str) -> Tensor:
     """The `count` strongest output channels of the convolution at `index`, in their order."""
     blocks = list(fold_norms(network).blocks.values())
     parts = [blocks[index]]
-    for block in blocks[index + 1:]:
+    for block in blocks[index + 1 :]:
         if not (isinstance(block, Conv) and block.conv.groups > 1):
             break
         parts.append(block)
@@ -84,14 +94,14 @@ def _copy(source: Tensor, target: Tensor) -> None:
 def without_weights(network: Network, amount: float, norm: str) -> Network:
     """The `amount` weakest weights of all layers are zero.
 
-    A weight is weighed against the norm of those in its layer that are at least as large: no layer loses its largest, and small
-    layers are spared. With l2 that is LAMP (Lee et al. 2021, arXiv 2010.07611).
+    A weight is weighed against the norm of those in its layer that are at least as large: no layer loses its largest,
+    and small layers are spared. With l2 that is LAMP (Lee et al. 2021, arXiv 2010.07611).
     """
     pruned = copy.deepcopy(network)
     folded = fold_norms(network)
     ranks = {n: _share(b.weight.detach().abs(), norm) for n, b in folded.blocks.items() if isinstance(b, (Conv, Dense))}
     everything = torch.cat([r.flatten() for r in ranks.values()])
-    order = everything.argsort(stable=True)[:int(amount * len(everything) + 0.5)]
+    order = everything.argsort(stable=True)[: int(amount * len(everything) + 0.5)]
     keep = torch.ones(len(everything))
     keep[order] = 0.0
     for (name, rank), mask in zip(ranks.items(), torch.split(keep, [r.numel() for r in ranks.values()]), strict=True):
@@ -110,7 +120,9 @@ def _share(sizes: Tensor, norm: str) -> Tensor:
     """
     order = sizes.flatten().double().argsort(descending=True, stable=True)
     falling = sizes.flatten().double()[order]
-    norms = {"l1": falling.cumsum(0), "l2": falling.square().cumsum(0).sqrt(), "linf": falling[:1].expand_as(falling)}[norm]
+    norms = {"l1": falling.cumsum(0), "l2": falling.square().cumsum(0).sqrt(), "linf": falling[:1].expand_as(falling)}[
+        norm
+    ]
     shares = torch.empty_like(falling)
     shares[order] = falling / norms.clamp(min=1e-300)
     return shares.view_as(sizes)
@@ -136,15 +148,19 @@ class _Mask:
 def nonzero_count(network: Network) -> int:
     """Weights and biases as deployed that are not zero."""
     folded = fold_norms(network)
-    return sum(int((p != 0).sum()) for b in folded.blocks.values() if isinstance(b, (Conv, Dense)) for p in (b.weight, b.bias))
+    return sum(
+        int((p != 0).sum()) for b in folded.blocks.values() if isinstance(b, (Conv, Dense)) for p in (b.weight, b.bias)
+    )
 
 
 @dataclass(frozen=True)
 class StoredBytes:
-    """What a network's weights and biases take: all of them; the non-zero ones alone, which nobody can read back; and two real formats.
+    """What a network's weights and biases take: all of them; the non-zero ones alone, which nobody can read back; and
+    two real formats.
 
-    gaps: each non-zero weight with a byte that says how far it lies behind the one before in its row (a zero is stored where that
-    is further than 255), and two bytes per row for its count. bitmap: one bit per weight and the non-zero ones.
+    gaps: each non-zero weight with a byte that says how far it lies behind the one before in its row (a zero is stored
+    where that is further than 255), and two bytes per row for its count. bitmap: one bit per weight and the non-zero
+    ones.
     """
 
     dense: int

@@ -1,8 +1,8 @@
 """How a network is quantized, and the step sizes that a calibration set suggests.
 
-b bits are those of weights and hidden activations; the input features and the logits always have 8. Low-bit integers live in
-int8 tensors: weights in -(2^(b-1) - 1) .. 2^(b-1) - 1; a hidden activation, never negative, in 127 - (2^b - 1) .. 127 with zero
-at the low end, so that int8 saturation and a fused ReLU clamp it and no engine needs another operator.
+b bits are those of weights and hidden activations; the input features and the logits always have 8. Low-bit integers
+live in int8 tensors: weights in -(2^(b-1) - 1) .. 2^(b-1) - 1; a hidden activation, never negative, in 127 - (2^b - 1)
+.. 127 with zero at the low end, so that int8 saturation and a fused ReLU clamp it and no engine needs another operator.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ MIN_SCALE = 1e-8
 class QuantOptions:
     """Width, granularity, scheme and first ranges of a quantized network.
 
-    scheme: `asymmetric` spends all 2^b levels of a hidden activation at and above zero, `symmetric` keeps half of them for
-    negative values that never come; weights are symmetric in both. `asymmetric-weights` can be measured, not exported.
-    fixed_steps: step sizes come from calibration and are learned (LSQ), instead of following the weights and a moving average.
+    scheme: `asymmetric` spends all 2^b levels of a hidden activation at and above zero, `symmetric` keeps half of them
+    for negative values that never come; weights are symmetric in both. `asymmetric-weights` can be measured, not
+    exported. fixed_steps: step sizes come from calibration and are learned (LSQ), instead of following the weights and
+    a moving average.
     """
 
     bits: int = 8
@@ -42,8 +43,11 @@ class QuantOptions:
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
             raise TrainerError(f"--bits: must be in 2..8, got {self.bits}")
-        for option, value, known in (("weights", self.weights, WEIGHTS), ("scheme", self.scheme, SCHEMES),
-                                     ("calibration", self.calibration, CALIBRATIONS)):
+        for option, value, known in (
+            ("weights", self.weights, WEIGHTS),
+            ("scheme", self.scheme, SCHEMES),
+            ("calibration", self.calibration, CALIBRATIONS),
+        ):
             if value not in known:
                 raise TrainerError(f"--{option}: must be one of {', '.join(known)}, got {value}")
 
@@ -68,7 +72,7 @@ def activation_top(values: Tensor, levels: int, calibration: str) -> Tensor:
     """The value of the largest level of a hidden activation, from all values a calibration set gives."""
     flat = values.detach().float().reshape(1, -1)
     if flat.numel() > SEARCH_VALUES and calibration != "minmax":
-        flat = flat[:, ::flat.numel() // SEARCH_VALUES]
+        flat = flat[:, :: flat.numel() // SEARCH_VALUES]
     return _tops(flat, levels, calibration)[0]
 
 

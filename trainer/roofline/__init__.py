@@ -1,1 +1,2 @@
-"""Rooflines of chips and of this machine, with networks beneath them; a leaf that nothing imports but its own command."""
+"""Rooflines of chips and of this machine, with networks beneath them; a leaf that nothing imports but its own
+command."""

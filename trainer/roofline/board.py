@@ -33,7 +33,9 @@ class BoardModel:
     @property
     def whole(self) -> BoardLayer:
         """All layers, one after the other."""
-        operations, moved, cycles = (sum(getattr(layer, what) for layer in self.layers) for what in ("operations", "bytes", "cycles"))
+        operations, moved, cycles = (
+            sum(getattr(layer, what) for layer in self.layers) for what in ("operations", "bytes", "cycles")
+        )
         return BoardLayer("all", operations / moved, operations / cycles * self.clock_hz, operations, moved, cycles)
 
 
@@ -42,12 +44,24 @@ def load(file: Path) -> BoardModel:
     try:
         found = json.loads(file.read_text())
         clock_hz = int(found["identity"]["clock_hz"])
-        layers = tuple(BoardLayer(row["name"], row["operations"] / row["bytes"], row["operations"] / row["cycles"] * clock_hz,
-                                  int(row["operations"]), int(row["bytes"]), int(row["cycles"])) for row in found["roofline"])
+        layers = tuple(
+            BoardLayer(
+                row["name"],
+                row["operations"] / row["bytes"],
+                row["operations"] / row["cycles"] * clock_hz,
+                int(row["operations"]),
+                int(row["bytes"]),
+                int(row["cycles"]),
+            )
+            for row in found["roofline"]
+        )
         model = BoardModel(file.stem.removeprefix("board_"), bool(found["modelled"]), clock_hz, layers)
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise TrainerError(f"{file}: the board's layers are what `python -m host profile ELF --layers --json FILE` writes, got {error!r}; "
-                           "make that file (with --run for a model of your own)") from None
+        raise TrainerError(
+            f"{file}: the board's layers are what `python -m host profile ELF --layers --json FILE` writes, got "
+            f"{error!r}; "
+            "make that file (with --run for a model of your own)"
+        ) from None
     if not model.layers:
         raise TrainerError(f"{file}: the profile has no layer with arithmetic; profile another model")
     return model

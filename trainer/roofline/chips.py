@@ -60,8 +60,10 @@ def load(file: Path = FILE) -> tuple[Chip, ...]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, TrainerError):
             raise
-        raise TrainerError(f"{file}: chips are a JSON list of name, short, kind, memory, bandwidth, peaks, got {error!r}; "
-                           "compare with the chips of the package") from None
+        raise TrainerError(
+            f"{file}: chips are a JSON list of name, short, kind, memory, bandwidth, peaks, got {error!r}; "
+            "compare with the chips of the package"
+        ) from None
     shorts = [chip.short for chip in chips]
     if len(set(shorts)) != len(shorts):
         raise TrainerError(f"{file}: every chip has its own short name, got {sorted(shorts)}; rename one")
@@ -70,19 +72,29 @@ def load(file: Path = FILE) -> tuple[Chip, ...]:
 
 def _chip(file: Path, entry: dict[str, Any]) -> Chip:
     name = entry["name"]
-    chip = Chip(name, entry["short"], entry["kind"], entry["memory"], _figure(file, name, entry["bandwidth"]),
-                {dtype: _figure(file, name, figure) for dtype, figure in entry["peaks"].items()})
+    chip = Chip(
+        name,
+        entry["short"],
+        entry["kind"],
+        entry["memory"],
+        _figure(file, name, entry["bandwidth"]),
+        {dtype: _figure(file, name, figure) for dtype, figure in entry["peaks"].items()},
+    )
     if chip.kind not in KINDS:
         raise TrainerError(f"{file}: {name}: the kind is one of {', '.join(KINDS)}, got {chip.kind!r}; choose one")
     if not chip.peaks or not set(chip.peaks) <= set(BYTES):
-        raise TrainerError(f"{file}: {name}: peaks are of {', '.join(BYTES)}, got {', '.join(chip.peaks) or 'none'}; name one of these")
+        raise TrainerError(
+            f"{file}: {name}: peaks are of {', '.join(BYTES)}, got {', '.join(chip.peaks) or 'none'}; name one of these"
+        )
     return chip
 
 
 def _figure(file: Path, name: str, entry: dict[str, Any]) -> Figure:
     figure = Figure(float(entry["value"]), entry["derivation"].strip(), entry["source"].strip())
     if figure.value <= 0 or not figure.derivation or not figure.source:
-        raise TrainerError(f"{file}: {name}: a figure is positive and has derivation and source, got {entry}; fill in what is missing")
+        raise TrainerError(
+            f"{file}: {name}: a figure is positive and has derivation and source, got {entry}; fill in what is missing"
+        )
     return figure
 
 

@@ -41,7 +41,9 @@ class Times:
 
 
 def take(call: Callable[[], object], device: str, seconds: float) -> Times:
-    """Runs of the call, at least 3 and at most 50, about `seconds` long in all, after one as a warm-up (more when they are short)."""
+    """Runs of the call, at least 3 and at most 50, about `seconds` long in all, after one as a warm-up (more when they
+    are short)."""
+
     def once() -> float:
         start = time.perf_counter()
         call()
@@ -83,8 +85,15 @@ def free_bytes(device: str) -> int:
 def machine() -> dict[str, Any]:
     """What the figures belong to."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu, "torch": torch.__version__,
-            "vectors": torch.backends.cpu.get_cpu_capability(), "system": platform.system()}
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "torch": torch.__version__,
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "system": platform.system(),
+    }
 
 
 def load() -> float:

@@ -25,8 +25,14 @@ def run(action: str, out: Path, minutes: float, say: Callable[[str], None]) -> l
     if action == "chips":
         listed = chips.load()
         content = [{**asdict(chip), "ridges": {dtype: chip.ridge(dtype) for dtype in chip.peaks}} for chip in listed]
-        return _write(out, {"chips.json": _json(content), "chips.png": pictures.chip_rooflines(listed),
-                            "chips.md": page.markdown([page.chip_table(listed)], None).encode()})
+        return _write(
+            out,
+            {
+                "chips.json": _json(content),
+                "chips.png": pictures.chip_rooflines(listed),
+                "chips.md": page.markdown([page.chip_table(listed)], None).encode(),
+            },
+        )
     if action == "models":
         return _write(out, _of_models(models.count_all(say)))
     stored, loaded = measure.load(out / "measure.json"), [board.load(file) for file in sorted(out.glob("board_*.json"))]
@@ -46,26 +52,40 @@ def _write(out: Path, files: dict[str, bytes]) -> list[Path]:
 def _of_models(networks: dict[str, models.Network]) -> dict[str, bytes]:
     listed, found = chips.load(), list(networks.values())
     tables = [page.network_table(found), page.bound_table(listed, found)]
-    return {"models.json": _json([network.to_json() for network in found]), "models.png": pictures.network_bars(found),
-            "bound.png": pictures.bound_map(listed, found), "layers.png": pictures.layer_intensities(found, None),
-            "models.md": page.markdown(tables, None).encode()}
+    return {
+        "models.json": _json([network.to_json() for network in found]),
+        "models.png": pictures.network_bars(found),
+        "bound.png": pictures.bound_map(listed, found),
+        "layers.png": pictures.layer_intensities(found, None),
+        "models.md": page.markdown(tables, None).encode(),
+    }
 
 
-def _of_everything(networks: dict[str, models.Network], measurement: dict[str, Any], boards: list[board.BoardModel]) -> dict[str, bytes]:
+def _of_everything(
+    networks: dict[str, models.Network], measurement: dict[str, Any], boards: list[board.BoardModel]
+) -> dict[str, bytes]:
     """Every picture, the tables and the page, from a stored measurement."""
     listed, found, nano = chips.load(), list(networks.values()), chips.of("nRF52840")
     devices = sorted({key.split()[0] for key in measurement["points"]})
     here = [Measurement(device, measurement["points"]) for device in devices]
     roof = here[0].roof() if here else {}
-    drawn = {"chips.png": pictures.chip_rooflines(listed), "models.png": pictures.network_bars(found),
-             "networks_on_chips.png": pictures.networks_on_chips(listed, found, roof, boards),
-             "bound.png": pictures.bound_map(listed, found),
-             "layers.png": pictures.layer_intensities(found, roof["peak"] / roof["bandwidth"] if roof else None)}
+    drawn = {
+        "chips.png": pictures.chip_rooflines(listed),
+        "models.png": pictures.network_bars(found),
+        "networks_on_chips.png": pictures.networks_on_chips(listed, found, roof, boards),
+        "bound.png": pictures.bound_map(listed, found),
+        "layers.png": pictures.layer_intensities(found, roof["peak"] / roof["bandwidth"] if roof else None),
+    }
     tables = [page.network_table(found)]
     for one in here:
         drawn |= _of_device(one, networks)
-        tables += [page.machine_table(one), page.latency_table(one), page.achieved_table(one, networks),
-                   page.spearman_table(one, networks), page.training_table(one)]
+        tables += [
+            page.machine_table(one),
+            page.latency_table(one),
+            page.achieved_table(one, networks),
+            page.spearman_table(one, networks),
+            page.training_table(one),
+        ]
     if boards:
         drawn["board.png"] = measured.board_plot(nano, boards)
         tables += [page.board_table(nano, model) for model in boards]

@@ -34,7 +34,11 @@ def too_large(counted: Network, batch: int, device: str) -> str:
     """Why a batch does not fit into memory, or nothing."""
     needed = 4 * (counted.weights + batch * HELD * counted.largest)
     free = free_bytes(device)
-    return f"estimated {needed / 1e9:.1f} GB, more than 80 % of the free {free / 1e9:.1f} GB" if needed > 0.8 * free else ""
+    return (
+        f"estimated {needed / 1e9:.1f} GB, more than 80 % of the free {free / 1e9:.1f} GB"
+        if needed > 0.8 * free
+        else ""
+    )
 
 
 def too_slow(batch: int, known_batch: int, known_seconds: float, limit: float) -> str:
@@ -44,22 +48,34 @@ def too_slow(batch: int, known_batch: int, known_seconds: float, limit: float) -
     'estimated 80 s for 4 runs (batch 64 took 5 s), the limit is 30 s'
     """
     estimate = 4 * known_seconds * batch / known_batch
-    return f"estimated {estimate:.0f} s for 4 runs (batch {known_batch} took {known_seconds:.2g} s), the limit is {limit:g} s" \
-        if estimate > limit else ""
+    return (
+        f"estimated {estimate:.0f} s for 4 runs (batch {known_batch} took {known_seconds:.2g} s), the limit "
+        f"is {limit:g} s"
+        if estimate > limit
+        else ""
+    )
 
 
 def training(name: str, device: str, runs: int = 3) -> dict[str, Any]:
-    """Forward and backward of a training step, and the share of each kind of layer in both (one more step, profiled)."""
+    """Forward and backward of a training step, and the share of each kind of layer in both (one more step,
+    profiled)."""
     network, x = nets.build(name).to(device).train(), nets.pictures(name, TRAIN_BATCH, device)
     _step(network, x, device)
     taken = [_step(network, x, device) for _ in range(runs)]
     forward, backward = Times(tuple(f for f, _ in taken)), Times(tuple(b for _, b in taken))
     network.zero_grad(set_to_none=True)
     losses: list[Tensor] = []
-    shares = {"forward": _profiled(lambda: losses.append(_loss(network, x)), device),
-              "backward": _profiled(lambda: losses[0].backward(), device)}  # type: ignore[no-untyped-call]
-    return {"batch": TRAIN_BATCH, "forward": forward.to_json(), "backward": backward.to_json(),
-            "backward_over_forward": backward.median / forward.median, "kinds": shares}
+    shares = {
+        "forward": _profiled(lambda: losses.append(_loss(network, x)), device),
+        "backward": _profiled(lambda: losses[0].backward(), device),
+    }  # type: ignore[no-untyped-call]
+    return {
+        "batch": TRAIN_BATCH,
+        "forward": forward.to_json(),
+        "backward": backward.to_json(),
+        "backward_over_forward": backward.median / forward.median,
+        "kinds": shares,
+    }
 
 
 def _step(network: nn.Module, x: Tensor, device: str) -> tuple[float, float]:

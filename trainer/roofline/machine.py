@@ -12,12 +12,16 @@ from trainer.roofline.clock import Times, cpu_flags, free_bytes, take
 
 DTYPES = ("fp32", "bf16", "int8")
 STREAM = {"copy": 2, "scale": 2, "add": 3, "triad": 3}  # arrays that a pass reads or writes (McCalpin, STREAM, 1995)
-CPU_NEEDS = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "int8": {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}}
+CPU_NEEDS = {
+    "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "int8": {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"},
+}
 TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def peak(dtype: str, device: str, seconds: float, largest: int = 0) -> dict[str, Any]:
-    """The fastest of matrix products and a convolution, as operations a second; why not, where the hardware lacks the type."""
+    """The fastest of matrix products and a convolution, as operations a second; why not, where the hardware lacks the
+    type."""
     missing = _missing(dtype, device)
     if missing:
         return {"skipped": missing}
@@ -29,7 +33,10 @@ def peak(dtype: str, device: str, seconds: float, largest: int = 0) -> dict[str,
     if dtype != "int8":
         channels, rows = (256, 56) if largest >= 2048 else (32, 28)
         flops = 2.0 * 8 * channels * channels * 9 * rows * rows
-        ways[f"3x3 convolution of {channels} channels"] = flops, take(_convolution(dtype, channels, rows, device), device, seconds)
+        ways[f"3x3 convolution of {channels} channels"] = (
+            flops,
+            take(_convolution(dtype, channels, rows, device), device, seconds),
+        )
     rates = {name: flops / min(times.seconds) for name, (flops, times) in ways.items()}
     best = max(rates, key=lambda name: rates[name])
     return {"operations_per_second": rates[best], "way": best, "ways": rates, **ways[best][1].to_json()}
@@ -66,12 +73,16 @@ def _convolution(dtype: str, channels: int, rows: int, device: str) -> Callable[
 
 
 def stream(kernel: str, device: str, seconds: float, elements: int = 0) -> dict[str, Any]:
-    """Bytes a second of one STREAM kernel on arrays far larger than any cache; what a cache fetches before writing is not counted."""
+    """Bytes a second of one STREAM kernel on arrays far larger than any cache; what a cache fetches before writing is
+    not counted."""
     elements = elements or min(1 << (28 if device == "cuda" else 26), free_bytes(device) // 32)
     a, b, c = (torch.full((elements,), value, device=device) for value in (1.0, 2.0, 0.0))
     calls: dict[str, Callable[[], object]] = {
-        "copy": lambda: c.copy_(a), "scale": lambda: torch.mul(c, 3.0, out=b), "add": lambda: torch.add(a, b, out=c),
-        "triad": lambda: torch.add(b, c, alpha=3.0, out=a)}
+        "copy": lambda: c.copy_(a),
+        "scale": lambda: torch.mul(c, 3.0, out=b),
+        "add": lambda: torch.add(a, b, out=c),
+        "triad": lambda: torch.add(b, c, alpha=3.0, out=a),
+    }
     times = take(calls[kernel], device, seconds)
     return {"bytes_per_second": moved(kernel, elements) / min(times.seconds), "elements": elements, **times.to_json()}
 

@@ -1,4 +1,5 @@
-"""Everything that is measured on this machine, one point after another into OUT/measure.json; what is there already is not done again."""
+"""Everything that is measured on this machine, one point after another into OUT/measure.json; what is there already is
+not done again."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ Point = dict[str, Any]
 
 @dataclass
 class Store:
-    """The file of a measurement: machine, minutes allowed, its load when begun, seconds spent, points by key, whether it is finished."""
+    """The file of a measurement: machine, minutes allowed, its load when begun, seconds spent, points by key, whether
+    it is finished."""
 
     file: Path
     machine: dict[str, Any]
@@ -41,14 +43,23 @@ class Store:
         if found["finished"]:
             return Store(file, here, minutes, busy)
         if found["machine"] != here:
-            raise TrainerError(f"{file}: an unfinished measurement is continued on the machine it was begun on, got {here['cpu']}, "
-                               f"{here['threads']} threads, torch {here['torch']} after {found['machine']['cpu']}, "
-                               f"{found['machine']['threads']} threads, torch {found['machine']['torch']}; remove the file to begin anew")
+            raise TrainerError(
+                f"{file}: an unfinished measurement is continued on the machine it was begun on, got {here['cpu']}, "
+                f"{here['threads']} threads, torch {here['torch']} after {found['machine']['cpu']}, "
+                f"{found['machine']['threads']} threads, torch {found['machine']['torch']}; remove the file to begin "
+                f"anew"
+            )
         return Store(file, here, minutes, max(busy, found["load"]), found["spent"], False, found["points"])
 
     def save(self) -> None:
-        content = {"machine": self.machine, "minutes": self.minutes, "load": self.load, "spent": round(self.spent, 3),
-                   "finished": self.finished, "points": self.points}
+        content = {
+            "machine": self.machine,
+            "minutes": self.minutes,
+            "load": self.load,
+            "spent": round(self.spent, 3),
+            "finished": self.finished,
+            "points": self.points,
+        }
         write_atomic(self.file, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -58,16 +69,31 @@ def load(file: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(file.read_text())
         if not isinstance(found["points"], dict) or not isinstance(found["machine"], dict):
             raise TypeError("points and machine are objects")
-        found["finished"], found["spent"], found["load"] = bool(found["finished"]), float(found["spent"]), float(found["load"])
+        found["finished"], found["spent"], found["load"] = (
+            bool(found["finished"]),
+            float(found["spent"]),
+            float(found["load"]),
+        )
     except FileNotFoundError:
-        raise TrainerError(f"{file}: there is no measurement; make one with `trainer roofline measure --out {file.parent}`") from None
+        raise TrainerError(
+            f"{file}: there is no measurement; make one with `trainer roofline measure --out {file.parent}`"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainerError(f"{file}: this is not what `roofline measure` writes, got {error!r}; remove it and measure again") from None
+        raise TrainerError(
+            f"{file}: this is not what `roofline measure` writes, got {error!r}; remove it and measure again"
+        ) from None
     return found
 
 
-def run(out: Path, minutes: float, say: Callable[[str], None], networks: Sequence[str] = tuple(nets.NAMES),
-        batches: Sequence[int] = latency.BATCHES, largest: int = 0, elements: int = 0) -> Path:
+def run(
+    out: Path,
+    minutes: float,
+    say: Callable[[str], None],
+    networks: Sequence[str] = tuple(nets.NAMES),
+    batches: Sequence[int] = latency.BATCHES,
+    largest: int = 0,
+    elements: int = 0,
+) -> Path:
     """Measure what is missing, saving after every point; smaller `largest` matrices and `elements` are for tests."""
     store = Store.open(out / "measure.json", minutes)
     for device in clock.devices():
@@ -99,8 +125,9 @@ def _guarded(work: Callable[[], Point]) -> Point:
         return {"skipped": f"out of memory: {str(error).splitlines()[0]}"}
 
 
-def _points(device: str, store: Store, networks: Sequence[str], batches: Sequence[int], largest: int,
-            elements: int) -> Iterator[tuple[str, Callable[[], Point]]]:
+def _points(
+    device: str, store: Store, networks: Sequence[str], batches: Sequence[int], largest: int, elements: int
+) -> Iterator[tuple[str, Callable[[], Point]]]:
     """Keys and work, cheap ones first."""
     seconds = min(2.0, store.minutes * 4)
     for dtype in machine.DTYPES:
@@ -108,13 +135,15 @@ def _points(device: str, store: Store, networks: Sequence[str], batches: Sequenc
     for kernel in machine.STREAM:
         yield f"{device} stream {kernel}", lambda kernel=kernel: machine.stream(kernel, device, seconds, elements)  # type: ignore[misc]
     small = [batch for batch in batches if batch <= latency.TRAIN_BATCH]
-    for batch in (*small, None, *batches[len(small):]):  # training steps come before the large batches
+    for batch in (*small, None, *batches[len(small) :]):  # training steps come before the large batches
         for name in networks:
             if batch is None:
                 yield f"{device} training {name}", lambda name=name: _training(store, name, device)  # type: ignore[misc]
             else:
-                yield (inference_key(device, name, batch),
-                       lambda name=name, batch=batch: _inference(store, name, batch, device, seconds))  # type: ignore[misc]
+                yield (
+                    inference_key(device, name, batch),
+                    lambda name=name, batch=batch: _inference(store, name, batch, device, seconds),
+                )  # type: ignore[misc]
 
 
 def inference_key(device: str, name: str, batch: int) -> str:
@@ -168,8 +197,13 @@ def describe(point: Point) -> str:
     if "bytes_per_second" in point:
         return f"{point['bytes_per_second'] / 1e9:.1f} GB/s"
     if "backward" in point:
-        return f"forward {1000 * point['forward']['median']:.0f} ms, backward {1000 * point['backward']['median']:.0f} ms"
-    return f"{1000 * point['median']:.1f} ms, spread {100 * point['spread']:.0f} %, {point['pictures_per_second']:.1f} pictures/s"
+        return (
+            f"forward {1000 * point['forward']['median']:.0f} ms, backward {1000 * point['backward']['median']:.0f} ms"
+        )
+    return (
+        f"{1000 * point['median']:.1f} ms, spread {100 * point['spread']:.0f} %, "
+        f"{point['pictures_per_second']:.1f} pictures/s"
+    )
 
 
 def spearman(columns: dict[str, dict[str, float]]) -> dict[str, dict[str, tuple[float, int]]]:

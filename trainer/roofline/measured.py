@@ -1,4 +1,5 @@
-"""Plots of what was measured: this machine's roofline, latencies, throughput, rank correlations, training; and the board's roofline."""
+"""Plots of what was measured: this machine's roofline, latencies, throughput, rank correlations, training; and the
+board's roofline."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ class Measurement:
     def peaks(self) -> dict[str, float]:
         """Operations a second by data type."""
         found = {key.rpartition(" ")[2]: point for key, point in self._of("peak").items()}
-        return {dtype: point["operations_per_second"] for dtype, point in found.items() if "operations_per_second" in point}
+        return {
+            dtype: point["operations_per_second"] for dtype, point in found.items() if "operations_per_second" in point
+        }
 
     def bandwidths(self) -> dict[str, float]:
         """Bytes a second by STREAM kernel."""
@@ -44,7 +47,11 @@ class Measurement:
 
     def seconds(self, batch: int) -> dict[str, float]:
         """Latency by network where it was measured."""
-        return {name: point["median"] for (name, size), point in self.inference().items() if size == batch and "median" in point}
+        return {
+            name: point["median"]
+            for (name, size), point in self.inference().items()
+            if size == batch and "median" in point
+        }
 
     def batches(self) -> list[int]:
         return sorted({batch for (_, batch), point in self.inference().items() if "median" in point})
@@ -58,8 +65,10 @@ class Measurement:
 
 def ranks(found: Measurement, networks: Mapping[str, Network]) -> dict[str, dict[str, tuple[float, int]]]:
     """Spearman's coefficients of parameters, operations and the latencies of each batch."""
-    columns: dict[str, dict[str, float]] = {"parameters": {name: n.parameters for name, n in networks.items()},
-                                            "FLOPs": {name: n.flops for name, n in networks.items()}}
+    columns: dict[str, dict[str, float]] = {
+        "parameters": {name: n.parameters for name, n in networks.items()},
+        "FLOPs": {name: n.flops for name, n in networks.items()},
+    }
     columns |= {f"latency, batch {batch}": found.seconds(batch) for batch in found.batches()}
     return measure.spearman(columns)
 
@@ -72,8 +81,12 @@ def machine_roofline(found: Measurement, networks: Mapping[str, Network]) -> byt
     """Measured roofs, and every network where it got to, by batch."""
     made, axes = figure(1, 1, (12, 6.5))
     panel, roof, peaks = axes[0, 0], found.roof(), found.peaks()
-    points = [(name, batch, networks[name].intensity(batch), batch * networks[name].flops / found.seconds(batch)[name])
-              for batch in found.batches() for name in NAMES if name in found.seconds(batch)]
+    points = [
+        (name, batch, networks[name].intensity(batch), batch * networks[name].flops / found.seconds(batch)[name])
+        for batch in found.batches()
+        for name in NAMES
+        if name in found.seconds(batch)
+    ]
     left = min([*(x / 2 for _, _, x, _ in points), *(peak / roof["bandwidth"] / 4 for peak in peaks.values())])
     right = 2 * max([*(x for _, _, x, _ in points), *(peak / roof["bandwidth"] for peak in peaks.values())])
     for style, peak in zip(("-", "--", ":"), peaks.values(), strict=False):
@@ -83,33 +96,71 @@ def machine_roofline(found: Measurement, networks: Mapping[str, Network]) -> byt
         mine = [(x, y, batch) for other, batch, x, y in points if other == name]
         panel.plot([x for x, _, _ in mine], [y for _, y, _ in mine], "-", color=_color(number), linewidth=0.6)
         for x, y, batch in mine:
-            panel.plot(x, y, MARKS[number], color=_color(number), markersize=3 + 2 * found.batches().index(batch), linestyle="none")
+            panel.plot(
+                x,
+                y,
+                MARKS[number],
+                color=_color(number),
+                markersize=3 + 2 * found.batches().index(batch),
+                linestyle="none",
+            )
     low = min([y for _, _, _, y in points] + [left * roof["bandwidth"]]) / 2
-    panel.set(xscale="log", yscale="log", xlim=(left, right), ylim=(low, 2 * max(peaks.values())),
-              xlabel="operations per byte: weights, input and output of every layer once, fp32", ylabel="operations per second",
-              title=f"{found.device}: networks in fp32, larger marks for larger batches ({', '.join(map(str, found.batches()))})")
+    panel.set(
+        xscale="log",
+        yscale="log",
+        xlim=(left, right),
+        ylim=(low, 2 * max(peaks.values())),
+        xlabel="operations per byte: weights, input and output of every layer once, fp32",
+        ylabel="operations per second",
+        title=f"{found.device}: networks in fp32, larger marks for larger batches "
+        f"({', '.join(map(str, found.batches()))})",
+    )
     panel.grid(alpha=0.25)
-    end_labels(panel, [(right, peak, f"{dtype}, {units(peak, 'OP/s')}", "black") for dtype, peak in peaks.items()], size=8.5)
-    panel.annotate(units(roof["bandwidth"], "B/s"), (left, left * roof["bandwidth"]), (18, -6), textcoords="offset points", fontsize=8.5)
+    end_labels(
+        panel, [(right, peak, f"{dtype}, {units(peak, 'OP/s')}", "black") for dtype, peak in peaks.items()], size=8.5
+    )
+    panel.annotate(
+        units(roof["bandwidth"], "B/s"),
+        (left, left * roof["bandwidth"]),
+        (18, -6),
+        textcoords="offset points",
+        fontsize=8.5,
+    )
     _legend(made, [name for name in NAMES if any(name == other for other, _, _, _ in points)])
     return png(made)
 
 
 def latency_plot(found: Measurement, networks: Mapping[str, Network]) -> bytes:
-    """Latency against operations and against parameters, a row of panels per batch; marks and colours as in the other plots."""
+    """Latency against operations and against parameters, a row of panels per batch; marks and colours as in the other
+    plots."""
     batches = found.batches()
     made, axes = figure(len(batches), 2, (12, 3.4 * len(batches) + 0.8))
     for row, batch in zip(axes, batches, strict=True):
         seconds = found.seconds(batch)
-        sides = (("operations per picture, GFLOP", {name: network.flops / 1e9 for name, network in networks.items()}),
-                 ("parameters, millions", {name: network.parameters / 1e6 for name, network in networks.items()}))
+        sides = (
+            ("operations per picture, GFLOP", {name: network.flops / 1e9 for name, network in networks.items()}),
+            ("parameters, millions", {name: network.parameters / 1e6 for name, network in networks.items()}),
+        )
         for panel, (label, values) in zip(row, sides, strict=True):
             for number, name in enumerate(NAMES):
                 if name in seconds:
-                    panel.plot(values[name], 1000 * seconds[name], MARKS[number], color=_color(number), markersize=7, linestyle="none")
+                    panel.plot(
+                        values[name],
+                        1000 * seconds[name],
+                        MARKS[number],
+                        color=_color(number),
+                        markersize=7,
+                        linestyle="none",
+                    )
             times = [1000 * taken for taken in seconds.values()]
-            panel.set(xscale="log", yscale="log", xlabel=label, ylabel=f"ms for a batch of {batch}", ylim=(min(times) / 2, max(times) * 2),
-                      xlim=(min(values.values()) / 1.4, max(values.values()) * 1.4))
+            panel.set(
+                xscale="log",
+                yscale="log",
+                xlabel=label,
+                ylabel=f"ms for a batch of {batch}",
+                ylim=(min(times) / 2, max(times) * 2),
+                xlim=(min(values.values()) / 1.4, max(values.values()) * 1.4),
+            )
             plain_ticks(panel.xaxis)
             plain_ticks(panel.yaxis)
             panel.grid(alpha=0.25)
@@ -134,14 +185,24 @@ def throughput_plot(found: Measurement) -> bytes:
     panel, ends = axes[0, 0], []
     right = 1.15 * max(found.batches())
     for number, name in enumerate(NAMES):
-        points = [(batch, batch / found.seconds(batch)[name]) for batch in found.batches() if name in found.seconds(batch)]
+        points = [
+            (batch, batch / found.seconds(batch)[name]) for batch in found.batches() if name in found.seconds(batch)
+        ]
         if points:
             last, rate = points[-1]
-            panel.plot([x for x, _ in points], [y for _, y in points], marker=MARKS[number], color=_color(number), markersize=5)
+            panel.plot(
+                [x for x, _ in points], [y for _, y in points], marker=MARKS[number], color=_color(number), markersize=5
+            )
             panel.plot([last, right], [rate, rate], ":", color=_color(number), linewidth=0.7)
             ends.append((right, rate, f"{NAMES[name]}, {rate:.3g}/s at {last}", _color(number)))
     panel.set_xlim(0.87, right)
-    panel.set(xscale="log", yscale="log", xlabel="batch", ylabel="pictures per second", title=f"{found.device}: throughput in fp32")
+    panel.set(
+        xscale="log",
+        yscale="log",
+        xlabel="batch",
+        ylabel="pictures per second",
+        title=f"{found.device}: throughput in fp32",
+    )
     panel.set_xticks(found.batches(), [str(batch) for batch in found.batches()])
     panel.minorticks_off()
     plain_ticks(panel.yaxis)
@@ -160,8 +221,15 @@ def spearman_plot(found: Measurement, networks: Mapping[str, Network]) -> bytes:
     for y, a in enumerate(names):
         for x, b in enumerate(names):
             value, count = matrix[a][b]
-            panel.text(x, y, f"n = {count}" if math.isnan(value) else f"{value:.2f}\nn = {count}", ha="center", va="center", fontsize=8,
-                       color="white" if abs(value) > 0.7 else "black")
+            panel.text(
+                x,
+                y,
+                f"n = {count}" if math.isnan(value) else f"{value:.2f}\nn = {count}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if abs(value) > 0.7 else "black",
+            )
     panel.set_xticks(range(len(names)), names, rotation=30, ha="right")
     panel.set_yticks(range(len(names)), names)
     panel.set_title(f"{found.device}: Spearman's rank correlation")
@@ -186,12 +254,21 @@ def training_plot(found: Measurement) -> bytes:
             panel.barh(range(len(rows)), widths, left=starts, label=kind, color=f"C{number}", height=0.75)
     for y, ((name, way), length) in enumerate(zip(rows, lengths, strict=True)):
         ratio = f", {length:.2f} x forward" if way == "backward" else ""
-        panel.annotate(f"{1000 * steps[name][way]['median']:.0f} ms{ratio}", (length, y), (4, 0), textcoords="offset points", va="center",
-                       fontsize=8)
+        panel.annotate(
+            f"{1000 * steps[name][way]['median']:.0f} ms{ratio}",
+            (length, y),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
     panel.set_yticks(range(len(rows)), [f"{NAMES[name]}  {way}" for name, way in rows], fontsize=8)
     panel.invert_yaxis()
-    panel.set(xlabel="times the forward pass", xlim=(0, 1.25 * max(lengths)),
-              title=f"{found.device}: a training step in fp32, batch {next(iter(steps.values()))['batch']}, by kind of layer")
+    panel.set(
+        xlabel="times the forward pass",
+        xlim=(0, 1.25 * max(lengths)),
+        title=f"{found.device}: a training step in fp32, batch {next(iter(steps.values()))['batch']}, by kind of layer",
+    )
     panel.grid(axis="x", alpha=0.25)
     made.legend(fontsize=8, loc="outside lower center", ncols=9)
     return png(made)
@@ -204,8 +281,21 @@ def board_plot(chip: Chip, boards: Sequence[BoardModel]) -> bytes:
         left, right = 0.2, 300.0
         for dtype, style in (("int8", "-"), ("fp32", "--")):
             peak, ridge = chip.peaks[dtype].value, chip.ridge(dtype)
-            panel.plot([left, ridge, right], [chip.roof(dtype, x) for x in (left, ridge, right)], style, color="black", linewidth=1.3)
-            panel.annotate(f"{dtype}, {units(peak, 'OP/s')}", (right, peak), (-4, 4), textcoords="offset points", ha="right", fontsize=8)
+            panel.plot(
+                [left, ridge, right],
+                [chip.roof(dtype, x) for x in (left, ridge, right)],
+                style,
+                color="black",
+                linewidth=1.3,
+            )
+            panel.annotate(
+                f"{dtype}, {units(peak, 'OP/s')}",
+                (right, peak),
+                (-4, 4),
+                textcoords="offset points",
+                ha="right",
+                fontsize=8,
+            )
         merged: dict[tuple[int, int], list[int]] = {}
         for number, layer in enumerate(model.layers):
             place = (round(8 * math.log(layer.intensity)), round(8 * math.log(layer.operations_per_second)))
@@ -213,14 +303,32 @@ def board_plot(chip: Chip, boards: Sequence[BoardModel]) -> bytes:
         for color, numbers in enumerate(merged.values()):
             first = model.layers[numbers[0]]
             share = f"{100 * first.operations_per_second / chip.roof('int8', first.intensity):.0f} % of its roof"
-            panel.plot(first.intensity, first.operations_per_second, "o", color=f"C{color % 10}",
-                       label=f"{', '.join(map(str, numbers))}: {units(first.operations_per_second, 'OP/s')}, {share}")
+            panel.plot(
+                first.intensity,
+                first.operations_per_second,
+                "o",
+                color=f"C{color % 10}",
+                label=f"{', '.join(map(str, numbers))}: {units(first.operations_per_second, 'OP/s')}, {share}",
+            )
         whole = model.whole
-        panel.plot(whole.intensity, whole.operations_per_second, "*", color="black", markersize=11,
-                   label=f"all: {units(whole.operations_per_second, 'OP/s')}, {1000 * whole.cycles / model.clock_hz:.1f} ms, "
-                         f"{1000 * whole.operations / chip.roof('int8', whole.intensity):.1f} ms at the roof")
-        panel.set(xscale="log", yscale="log", xlim=(left, right), ylim=(5e6, 5e8), xlabel="operations per byte",
-                  ylabel="operations per second", title=f"{model.name} on the Nano 33 BLE, int8{', modelled' if model.modelled else ''}")
+        panel.plot(
+            whole.intensity,
+            whole.operations_per_second,
+            "*",
+            color="black",
+            markersize=11,
+            label=f"all: {units(whole.operations_per_second, 'OP/s')}, {1000 * whole.cycles / model.clock_hz:.1f} ms, "
+            f"{1000 * whole.operations / chip.roof('int8', whole.intensity):.1f} ms at the roof",
+        )
+        panel.set(
+            xscale="log",
+            yscale="log",
+            xlim=(left, right),
+            ylim=(5e6, 5e8),
+            xlabel="operations per byte",
+            ylabel="operations per second",
+            title=f"{model.name} on the Nano 33 BLE, int8{', modelled' if model.modelled else ''}",
+        )
         panel.grid(alpha=0.25)
         panel.legend(fontsize=8, loc="lower right", title="layers by number", title_fontsize=8)
     return png(made)

@@ -1,8 +1,9 @@
 """Operations and bytes of every layer of a network, counted on meta tensors: shapes only, no weights, no arithmetic.
 
-The rule: a layer is one operator as PyTorch runs it (convolution, batch norm, activation, addition, ...). It reads its inputs and its
-weights once and writes its outputs once; views cost nothing; nothing is fused. A multiply-accumulate is 2 operations, and only
-convolutions and matrix products have any (torch.utils.flop_counter). Weights are read once per batch.
+The rule: a layer is one operator as PyTorch runs it (convolution, batch norm, activation, addition, ...). It reads its
+inputs and its weights once and writes its outputs once; views cost nothing; nothing is fused. A multiply-accumulate is
+2 operations, and only convolutions and matrix products have any (torch.utils.flop_counter). Weights are read once per
+batch.
 """
 
 from __future__ import annotations
@@ -75,15 +76,24 @@ class Network:
         return batch * self.flops / self.traffic(batch, size)
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "parameters": self.parameters, "flops": self.flops, "weights": self.weights,
-                "activations": self.activations, "largest": self.largest, "layers": [asdict(layer) for layer in self.layers]}
+        return {
+            "name": self.name,
+            "parameters": self.parameters,
+            "flops": self.flops,
+            "weights": self.weights,
+            "activations": self.activations,
+            "largest": self.largest,
+            "layers": [asdict(layer) for layer in self.layers],
+        }
 
 
 def count_all(progress: Callable[[str], None] = lambda name: None) -> dict[str, Network]:
     """Every network of nets.NAMES by its torchvision name."""
     found = {}
     for name, title in nets.NAMES.items():
-        found[name] = count(nets.build(name, "meta"), torch.empty(1, 3, nets.side(name), nets.side(name), device="meta"), title)
+        found[name] = count(
+            nets.build(name, "meta"), torch.empty(1, 3, nets.side(name), nets.side(name), device="meta"), title
+        )
         progress(title)
     return found
 
@@ -114,7 +124,9 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         read = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        written = [t for t in tree_leaves(out) if isinstance(t, Tensor)][:1]  # not a pool's indices or a norm's saved statistics
+        written = [t for t in tree_leaves(out) if isinstance(t, Tensor)][
+            :1
+        ]  # not a pool's indices or a norm's saved statistics
         view = not func._schema.is_mutable and {_storage(t) for t in written} <= {_storage(t) for t in read}
         if read and written and not view:
             formula = flop_registry.get(func._overloadpacket)
@@ -145,8 +157,23 @@ def kind_of(operator: str) -> str:
     >>> kind_of("native_batch_norm_backward"), kind_of("mkldnn_convolution"), kind_of("threshold_backward")
     ('batch norm', 'convolution', 'activation')
     """
-    marks = {"batch norm": ("batch_norm",), "convolution": ("conv",), "pooling": ("pool", "mean"),
-             "activation": ("relu", "threshold", "hardtanh", "hardswish", "silu", "sigmoid", "dropout", "bernoulli", "clamp"),
-             "dense": ("addmm", "mm", "linear", "matmul"), "copy": ("cat", "copy", "clone", "contiguous", "slice", "fill", "zero"),
-             "element-wise": ("add", "mul", "sum", "div", "sub")}
+    marks = {
+        "batch norm": ("batch_norm",),
+        "convolution": ("conv",),
+        "pooling": ("pool", "mean"),
+        "activation": (
+            "relu",
+            "threshold",
+            "hardtanh",
+            "hardswish",
+            "silu",
+            "sigmoid",
+            "dropout",
+            "bernoulli",
+            "clamp",
+        ),
+        "dense": ("addmm", "mm", "linear", "matmul"),
+        "copy": ("cat", "copy", "clone", "contiguous", "slice", "fill", "zero"),
+        "element-wise": ("add", "mul", "sum", "div", "sub"),
+    }
     return next((kind for kind, words in marks.items() if any(word in operator for word in words)), "other")

@@ -1,4 +1,5 @@
-"""The convolutional networks, from torchvision without its compiled operators: beside CPU-only torch these cannot be loaded."""
+"""The convolutional networks, from torchvision without its compiled operators: beside CPU-only torch these cannot be
+loaded."""
 
 from __future__ import annotations
 
@@ -12,9 +13,19 @@ from torch import nn
 
 from trainer.errors import TrainerError
 
-NAMES = {"alexnet": "AlexNet", "vgg16": "VGG16", "resnet18": "ResNet18", "resnet50": "ResNet50", "mobilenet_v2": "MobileNetV2",
-         "mobilenet_v3_large": "MobileNetV3-L", "efficientnet_b0": "EfficientNet-B0", "densenet121": "DenseNet121",
-         "squeezenet1_0": "SqueezeNet1_0", "inception_v3": "InceptionV3", "shufflenet_v2_x1_0": "ShuffleNetV2"}
+NAMES = {
+    "alexnet": "AlexNet",
+    "vgg16": "VGG16",
+    "resnet18": "ResNet18",
+    "resnet50": "ResNet50",
+    "mobilenet_v2": "MobileNetV2",
+    "mobilenet_v3_large": "MobileNetV3-L",
+    "efficientnet_b0": "EfficientNet-B0",
+    "densenet121": "DenseNet121",
+    "squeezenet1_0": "SqueezeNet1_0",
+    "inception_v3": "InceptionV3",
+    "shufflenet_v2_x1_0": "ShuffleNetV2",
+}
 _kept: list[Any] = []  # an operator library lives as long as its object
 
 
@@ -41,14 +52,17 @@ def _models() -> ModuleType:
         with _without_operators():
             from torchvision import models
     except (ImportError, RuntimeError) as error:
-        raise TrainerError(f"roofline: the networks come from torchvision 0.28, got {error}; pip install torchvision==0.28.0") from None
+        raise TrainerError(
+            f"roofline: the networks come from torchvision 0.28, got {error}; pip install torchvision==0.28.0"
+        ) from None
     assert isinstance(models, ModuleType)
     return models
 
 
 @contextmanager
 def _without_operators() -> Iterator[None]:
-    """torchvision's import describes operators of its compiled part; where that is missing one is declared and the rest is skipped."""
+    """torchvision's import describes operators of its compiled part; where that is missing one is declared and the rest
+    is skipped."""
     if not hasattr(torch.ops.torchvision, "nms"):
         library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]

@@ -34,29 +34,77 @@ def chip_table(chips: Sequence[Chip]) -> Table:
     """A row per figure, with where it comes from."""
     rows: Rows = []
     for chip in chips:
-        figures = {f"{chip.memory} bandwidth": (chip.bandwidth, "B/s"), **{dtype: (peak, "OP/s") for dtype, peak in chip.peaks.items()}}
+        figures = {
+            f"{chip.memory} bandwidth": (chip.bandwidth, "B/s"),
+            **{dtype: (peak, "OP/s") for dtype, peak in chip.peaks.items()},
+        }
         for number, (what, (figure, unit)) in enumerate(figures.items()):
             ridge = f"{chip.ridge(what):.3g}" if what in chip.peaks else ""
-            rows.append([chip.name if number == 0 else "", chip.kind if number == 0 else "", what, units(figure.value, unit), ridge,
-                         figure.derivation, figure.source])
-    return Table("Chips by data sheet", "A multiply-accumulate is 2 operations; no figure counts sparsity.",
-                 ("chip", "kind", "figure", "per second", "ridge, op/B", "derivation", "source"), rows)
+            rows.append(
+                [
+                    chip.name if number == 0 else "",
+                    chip.kind if number == 0 else "",
+                    what,
+                    units(figure.value, unit),
+                    ridge,
+                    figure.derivation,
+                    figure.source,
+                ]
+            )
+    return Table(
+        "Chips by data sheet",
+        "A multiply-accumulate is 2 operations; no figure counts sparsity.",
+        ("chip", "kind", "figure", "per second", "ridge, op/B", "derivation", "source"),
+        rows,
+    )
 
 
 def network_table(found: Sequence[Network]) -> Table:
-    rows = [[n.name, f"{n.parameters:,}", f"{n.flops / 2e9:.3f}", f"{n.footprint() / 1e6:.1f}", f"{n.traffic() / 1e6:.1f}",
-             f"{n.intensity():.1f}", f"{n.intensity(64):.1f}", f"{n.intensity(1, 1):.1f}", str(sum(layer.flops > 0 for layer in n.layers))]
-            for n in found]
-    return Table("Networks", "fp32 unless said; memory: weights and the largest layer's input and output; traffic: every layer's weights, "
-                 "input and output once.", ("network", "parameters", "GMAC", "memory, MB", "traffic, MB", "op/B", "op/B, batch 64",
-                                            "op/B, int8", "layers that compute"), rows)
+    rows = [
+        [
+            n.name,
+            f"{n.parameters:,}",
+            f"{n.flops / 2e9:.3f}",
+            f"{n.footprint() / 1e6:.1f}",
+            f"{n.traffic() / 1e6:.1f}",
+            f"{n.intensity():.1f}",
+            f"{n.intensity(64):.1f}",
+            f"{n.intensity(1, 1):.1f}",
+            str(sum(layer.flops > 0 for layer in n.layers)),
+        ]
+        for n in found
+    ]
+    return Table(
+        "Networks",
+        "fp32 unless said; memory: weights and the largest layer's input and output; traffic: every layer's weights, "
+        "input and output once.",
+        (
+            "network",
+            "parameters",
+            "GMAC",
+            "memory, MB",
+            "traffic, MB",
+            "op/B",
+            "op/B, batch 64",
+            "op/B, int8",
+            "layers that compute",
+        ),
+        rows,
+    )
 
 
 def bound_table(chips: Sequence[Chip], found: Sequence[Network]) -> Table:
-    rows = [[f"{chip.short} {dtype}", *(chip.bound(dtype, n.intensity(1, BYTES[dtype])) for n in found)]
-            for chip in chips for dtype in chip.peaks]
-    return Table("Bound by memory or by arithmetic, batch 1", "By intensity and ridge alone; most networks would not fit into a "
-                 "microcontroller's memory.", ("chip", *(n.name for n in found)), rows)
+    rows = [
+        [f"{chip.short} {dtype}", *(chip.bound(dtype, n.intensity(1, BYTES[dtype])) for n in found)]
+        for chip in chips
+        for dtype in chip.peaks
+    ]
+    return Table(
+        "Bound by memory or by arithmetic, batch 1",
+        "By intensity and ridge alone; most networks would not fit into a microcontroller's memory.",
+        ("chip", *(n.name for n in found)),
+        rows,
+    )
 
 
 def machine_table(found: Measurement) -> Table:
@@ -64,12 +112,28 @@ def machine_table(found: Measurement) -> Table:
     for key, point in found.points.items():
         device, what, name = (*key.split(), "")[:3]
         if device == found.device and what in ("peak", "stream"):
-            rate = units(point["operations_per_second"], "OP/s") if "operations_per_second" in point else \
-                units(point["bytes_per_second"], "B/s") if "bytes_per_second" in point else f"left out: {point['skipped']}"
-            rows.append([f"{name} peak" if what == "peak" else f"STREAM {name}", rate, str(point.get("way", "")),
-                         f"{100 * point['spread']:.0f} %" if "spread" in point else "", str(point.get("runs", ""))])
-    return Table(f"{found.device}: what it can do", "The fastest run; spread: distance of the quartiles over the median.",
-                 ("what", "per second", "by", "spread", "runs"), rows)
+            rate = (
+                units(point["operations_per_second"], "OP/s")
+                if "operations_per_second" in point
+                else units(point["bytes_per_second"], "B/s")
+                if "bytes_per_second" in point
+                else f"left out: {point['skipped']}"
+            )
+            rows.append(
+                [
+                    f"{name} peak" if what == "peak" else f"STREAM {name}",
+                    rate,
+                    str(point.get("way", "")),
+                    f"{100 * point['spread']:.0f} %" if "spread" in point else "",
+                    str(point.get("runs", "")),
+                ]
+            )
+    return Table(
+        f"{found.device}: what it can do",
+        "The fastest run; spread: distance of the quartiles over the median.",
+        ("what", "per second", "by", "spread", "runs"),
+        rows,
+    )
 
 
 def latency_table(found: Measurement) -> Table:
@@ -80,11 +144,20 @@ def latency_table(found: Measurement) -> Table:
         row = [NAMES[name]]
         for batch in batches:
             point = points.get((name, batch), {"skipped": "not measured"})
-            row.append(f"{1000 * point['median']:.1f} ms ± {100 * point['spread']:.0f} %, {point['pictures_per_second']:.3g}/s, n = "
-                       f"{point['runs']}" if "median" in point else f"left out: {point['skipped']}")
+            row.append(
+                f"{1000 * point['median']:.1f} ms ± {100 * point['spread']:.0f} %, "
+                f"{point['pictures_per_second']:.3g}/s, n = "
+                f"{point['runs']}"
+                if "median" in point
+                else f"left out: {point['skipped']}"
+            )
         rows.append(row)
-    return Table(f"{found.device}: inference in fp32", "Median, spread (the quartiles' distance over the median), pictures a second, runs.",
-                 ("network", *(f"batch {batch}" for batch in batches)), rows)
+    return Table(
+        f"{found.device}: inference in fp32",
+        "Median, spread (the quartiles' distance over the median), pictures a second, runs.",
+        ("network", *(f"batch {batch}" for batch in batches)),
+        rows,
+    )
 
 
 def achieved_table(found: Measurement, networks: Mapping[str, Network]) -> Table:
@@ -92,50 +165,102 @@ def achieved_table(found: Measurement, networks: Mapping[str, Network]) -> Table
     for name in networks:
         for batch in found.batches():
             if roof and name in found.seconds(batch):
-                intensity, rate = networks[name].intensity(batch), batch * networks[name].flops / found.seconds(batch)[name]
+                intensity, rate = (
+                    networks[name].intensity(batch),
+                    batch * networks[name].flops / found.seconds(batch)[name],
+                )
                 limit = min(roof["peak"], intensity * roof["bandwidth"])
-                rows.append([NAMES[name], str(batch), f"{intensity:.1f}", units(rate, "FLOP/s"), units(limit, "FLOP/s"),
-                             f"{100 * rate / limit:.0f} %", "memory" if intensity * roof["bandwidth"] < roof["peak"] else "compute"])
-    return Table(f"{found.device}: reached under the roof", "Over 100 %: the libraries fuse layers or find them in a cache, so fewer bytes "
-                 "moved than the rule counts.", ("network", "batch", "op/B", "reached", "roof", "share", "bound"), rows)
+                rows.append(
+                    [
+                        NAMES[name],
+                        str(batch),
+                        f"{intensity:.1f}",
+                        units(rate, "FLOP/s"),
+                        units(limit, "FLOP/s"),
+                        f"{100 * rate / limit:.0f} %",
+                        "memory" if intensity * roof["bandwidth"] < roof["peak"] else "compute",
+                    ]
+                )
+    return Table(
+        f"{found.device}: reached under the roof",
+        "Over 100 %: the libraries fuse layers or find them in a cache, so fewer bytes moved than the rule counts.",
+        ("network", "batch", "op/B", "reached", "roof", "share", "bound"),
+        rows,
+    )
 
 
 def spearman_table(found: Measurement, networks: Mapping[str, Network]) -> Table:
     matrix = measured.ranks(found, networks)
-    rows = [[one, *("" if math.isnan(value) else f"{value:.2f} (n = {count})" for value, count in others.values())]
-            for one, others in matrix.items()]
+    rows = [
+        [one, *("" if math.isnan(value) else f"{value:.2f} (n = {count})" for value, count in others.values())]
+        for one, others in matrix.items()
+    ]
     return Table(f"{found.device}: Spearman's rank correlation", "n: networks measured in both.", ("", *matrix), rows)
 
 
 def training_table(found: Measurement) -> Table:
     rows = []
     for name, step in found.training().items():
-        row = [NAMES[name], f"{1000 * step['forward']['median']:.0f}", f"{1000 * step['backward']['median']:.0f}",
-               f"{step['backward_over_forward']:.2f}"]
+        row = [
+            NAMES[name],
+            f"{1000 * step['forward']['median']:.0f}",
+            f"{1000 * step['backward']['median']:.0f}",
+            f"{step['backward_over_forward']:.2f}",
+        ]
         for way in ("forward", "backward"):
             shares = sorted(step["kinds"][way].items(), key=lambda item: -item[1])
-            row.append(", ".join(f"{kind} {100 * share / sum(step['kinds'][way].values()):.0f} %" for kind, share in shares[:4]))
+            row.append(
+                ", ".join(
+                    f"{kind} {100 * share / sum(step['kinds'][way].values()):.0f} %" for kind, share in shares[:4]
+                )
+            )
         rows.append(row)
-    return Table(f"{found.device}: a training step in fp32", "Medians of 3 steps at batch 8; kinds by one more step under the profiler, "
-                 "depthwise convolutions among the convolutions.",
-                 ("network", "forward, ms", "backward, ms", "backward over forward", "forward goes to", "backward goes to"), rows)
+    return Table(
+        f"{found.device}: a training step in fp32",
+        "Medians of 3 steps at batch 8; kinds by one more step under the profiler, "
+        "depthwise convolutions among the convolutions.",
+        ("network", "forward, ms", "backward, ms", "backward over forward", "forward goes to", "backward goes to"),
+        rows,
+    )
 
 
 def board_table(chip: Chip, model: BoardModel) -> Table:
-    rows = [[str(number), layer.name.split(";")[0][-40:], f"{layer.operations:,}", f"{layer.bytes:,}", f"{layer.intensity:.1f}",
-             f"{layer.cycles:,}", units(layer.operations_per_second, "OP/s"),
-             f"{100 * layer.operations_per_second / chip.roof('int8', layer.intensity):.0f} %", chip.bound("int8", layer.intensity)]
-            for number, layer in [*enumerate(model.layers), ("", model.whole)]]
+    rows = [
+        [
+            str(number),
+            layer.name.split(";")[0][-40:],
+            f"{layer.operations:,}",
+            f"{layer.bytes:,}",
+            f"{layer.intensity:.1f}",
+            f"{layer.cycles:,}",
+            units(layer.operations_per_second, "OP/s"),
+            f"{100 * layer.operations_per_second / chip.roof('int8', layer.intensity):.0f} %",
+            chip.bound("int8", layer.intensity),
+        ]
+        for number, layer in [*enumerate(model.layers), ("", model.whole)]
+    ]
     how = "cycles of the virtual board's model" if model.modelled else "cycles measured"
-    return Table(f"{model.name} on the Nano 33 BLE", f"int8, {how}; at its roof all of it takes "
-                 f"{1000 * model.whole.operations / chip.roof('int8', model.whole.intensity):.2f} ms.",
-                 ("", "layer", "operations", "bytes", "op/B", "cycles", "speed", "of roof", "bound"), rows)
+    return Table(
+        f"{model.name} on the Nano 33 BLE",
+        f"int8, {how}; at its roof all of it takes "
+        f"{1000 * model.whole.operations / chip.roof('int8', model.whole.intensity):.2f} ms.",
+        ("", "layer", "operations", "bytes", "op/B", "cycles", "speed", "of roof", "bound"),
+        rows,
+    )
 
 
 def markdown(tables: Sequence[Table], measurement: Mapping[str, Any] | None) -> str:
     lines = ["<!-- written by `python -m trainer roofline plot` -->", "# Rooflines: tables", "", *_about(measurement)]
     for table in tables:
-        lines += ["", f"## {table.title}", "", table.note, "", "| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
+        lines += [
+            "",
+            f"## {table.title}",
+            "",
+            table.note,
+            "",
+            "| " + " | ".join(table.columns) + " |",
+            "|" + "---|" * len(table.columns),
+        ]
         lines += ["| " + " | ".join(row) + " |" for row in table.rows]
     return "\n".join(lines) + "\n"
 
@@ -148,23 +273,35 @@ def _about(measurement: Mapping[str, Any] | None) -> list[str]:
     noise = "OTHER PROGRAMS RAN in the minute before: where the spread is large, times are too long"
     quiet = "it was quiet" if busy < 0.5 * machine["cores"] else noise
     gpu = f", {machine['gpu']}" if machine["gpu"] else ", no GPU"
-    return [f"Measured on {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {machine['vectors']}{gpu}; "
-            f"PyTorch {machine['torch']}. Load average when it began: {busy:g}; {quiet}."]
+    return [
+        f"Measured on {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
+        f"{machine['vectors']}{gpu}; "
+        f"PyTorch {machine['torch']}. Load average when it began: {busy:g}; {quiet}."
+    ]
 
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1250px;padding:0 1em;color:#222}
 img{max-width:100%;display:block;margin:1em 0}table{border-collapse:collapse;font-size:12px;margin:1em 0;display:block;overflow-x:auto}
-th,td{border:1px solid #ddd;padding:3px 7px;text-align:left;vertical-align:top}th{background:#f3f3f3}"""
+th,td{border:1px solid #ddd;padding:3px 7px;text-align:left;vertical-align:top}th{background:#f3f3f3}"""  # noqa: E501
 
 
 def page(pictures: Mapping[str, bytes], tables: Sequence[Table], measurement: Mapping[str, Any] | None) -> str:
     """One file: pictures first, tables after."""
-    parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>Rooflines</title><style>{STYLE}</style><h1>Rooflines</h1>"]
+    parts = [
+        f"<!doctype html><html lang=en><meta "
+        f"charset=utf-8><title>Rooflines</title><style>{STYLE}</style><h1>Rooflines</h1>"
+    ]
     parts += [f"<p>{html.escape(line)}</p>" for line in _about(measurement)]
-    parts += [f'<img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-              for name, content in pictures.items()]
+    parts += [
+        f'<img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+        for name, content in pictures.items()
+    ]
     for table in tables:
         head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-        parts.append(f"<h2>{html.escape(table.title)}</h2><p>{html.escape(table.note)}</p><table><tr>{head}</tr>{body}</table>")
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+        )
+        parts.append(
+            f"<h2>{html.escape(table.title)}</h2><p>{html.escape(table.note)}</p><table><tr>{head}</tr>{body}</table>"
+        )
     return "\n".join(parts) + "</html>\n"

@@ -67,10 +67,26 @@ def end_labels(axes: Any, ends: Sequence[tuple[float, float, str, str]], gap: fl
     low, high = (math.log10(limit) for limit in axes.get_ylim())
     heights = spread_out([(math.log10(y) - low) / (high - low) for _, y, _, _ in ends], gap)
     for (_, y, text, color), height in zip(ends, heights, strict=True):
-        axes.annotate(text, (1, (math.log10(y) - low) / (high - low)), (1.03, height), xycoords="axes fraction",
-                      textcoords="axes fraction", va="center", fontsize=size, color=color, annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 0,
-                                  "relpos": (0, 0.5)})
+        axes.annotate(
+            text,
+            (1, (math.log10(y) - low) / (high - low)),
+            (1.03, height),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            fontsize=size,
+            color=color,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": color,
+                "linewidth": 0.5,
+                "alpha": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
+        )
 
 
 def plain_ticks(axis: Any) -> None:
@@ -106,14 +122,31 @@ def chip_rooflines(chips: Sequence[Chip]) -> bytes:
         for number, chip in enumerate(members):
             for dtype, peak in chip.peaks.items():
                 ridge = chip.ridge(dtype)
-                panel.plot([left, ridge, right], [chip.roof(dtype, x) for x in (left, ridge, right)], LINES[dtype], color=f"C{number % 10}")
+                panel.plot(
+                    [left, ridge, right],
+                    [chip.roof(dtype, x) for x in (left, ridge, right)],
+                    LINES[dtype],
+                    color=f"C{number % 10}",
+                )
                 panel.plot(ridge, peak.value, "o", markersize=3.5, color=f"C{number % 10}")
-                ends.append((right, peak.value, f"{chip.short} {dtype}, {units(peak.value, 'OP/s')}", f"C{number % 10}"))
-        panel.set(xscale="log", yscale="log", xlim=(left, right), title=kind, xlabel="operations per byte", ylabel="operations per second")
+                ends.append(
+                    (right, peak.value, f"{chip.short} {dtype}, {units(peak.value, 'OP/s')}", f"C{number % 10}")
+                )
+        panel.set(
+            xscale="log",
+            yscale="log",
+            xlim=(left, right),
+            title=kind,
+            xlabel="operations per byte",
+            ylabel="operations per second",
+        )
         panel.grid(alpha=0.25)
         end_labels(panel, ends)
     panels[-1].axis("off")
-    styles = "solid: fp32      dashed: fp16 or bf16      dotted: int8\n\ndot: the ridge, where memory and arithmetic balance\n\n"
+    styles = (
+        "solid: fp32      dashed: fp16 or bf16      dotted: int8\n\ndot: the ridge, where memory and "
+        "arithmetic balance\n\n"
+    )
     slopes = "\n".join(f"{chip.short}: {units(chip.bandwidth.value, 'B/s')}, {chip.memory}" for chip in chips)
     panels[-1].text(0.02, 1.0, f"{styles}Slopes:\n{slopes}", va="top", fontsize=8.5, transform=panels[-1].transAxes)
     made.suptitle("Rooflines by data sheet")
@@ -124,10 +157,16 @@ def network_bars(found: Sequence[Network]) -> bytes:
     """Parameters, operations, memory and intensity side by side."""
     made, axes = figure(2, 2, (12, 8))
     names = [network.name for network in found]
-    bars = (("parameters, millions", [n.parameters / 1e6 for n in found], "{:.1f}"),
-            ("operations per picture, GFLOP", [n.flops / 1e9 for n in found], "{:.2f}"),
-            ("memory, MB: weights and the largest layer's input and output", [n.footprint() / 1e6 for n in found], "{:.0f}"),
-            ("operations per byte read or written", [n.intensity() for n in found], "{:.1f}"))
+    bars = (
+        ("parameters, millions", [n.parameters / 1e6 for n in found], "{:.1f}"),
+        ("operations per picture, GFLOP", [n.flops / 1e9 for n in found], "{:.2f}"),
+        (
+            "memory, MB: weights and the largest layer's input and output",
+            [n.footprint() / 1e6 for n in found],
+            "{:.0f}",
+        ),
+        ("operations per byte read or written", [n.intensity() for n in found], "{:.1f}"),
+    )
     for panel, (title, values, form) in zip(axes.flatten(), bars, strict=True):
         panel.barh(names, values, color="C0", height=0.7)
         panel.set(xscale="log", xlim=(min(values) / 2, max(values) * 3))
@@ -135,7 +174,9 @@ def network_bars(found: Sequence[Network]) -> bytes:
         panel.invert_yaxis()
         panel.grid(axis="x", alpha=0.25)
         for row, value in enumerate(values):
-            panel.annotate(form.format(value), (value, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
+            panel.annotate(
+                form.format(value), (value, row), (4, 0), textcoords="offset points", va="center", fontsize=8
+            )
     made.suptitle("The networks at batch 1 in fp32; a multiply-accumulate is 2 operations", fontsize=11)
     return png(made)
 
@@ -153,17 +194,31 @@ def bound_map(chips: Sequence[Chip], found: Sequence[Network]) -> bytes:
     for y, row in enumerate(ratios):
         for x, ratio in enumerate(row):
             letter = "C" if ratio >= 1 else "M"
-            text = f"{letter} {ratio:.0f}" if ratio >= 10 else f"{letter} {ratio:.3g}" if 0.95 < ratio < 1.05 else f"{letter} {ratio:.2g}"
-            panel.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if abs(logs[y][x]) > 1.6 else "black")
+            text = (
+                f"{letter} {ratio:.0f}"
+                if ratio >= 10
+                else f"{letter} {ratio:.3g}"
+                if 0.95 < ratio < 1.05
+                else f"{letter} {ratio:.2g}"
+            )
+            panel.text(
+                x, y, text, ha="center", va="center", fontsize=7, color="white" if abs(logs[y][x]) > 1.6 else "black"
+            )
     panel.set_xticks(range(len(found)), [n.name for n in found], rotation=35, ha="left", fontsize=8)
     panel.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False)
     panel.set_yticks(range(len(rows)), [f"{chip.short} {dtype}" for chip, dtype in rows], fontsize=7.5)
-    panel.set_xlabel("M: memory-bound, C: compute-bound, batch 1; the number is the network's operations per byte over the chip's ridge")
+    panel.set_xlabel(
+        "M: memory-bound, C: compute-bound, batch 1; the number is the network's operations per byte over "
+        "the chip's ridge"
+    )
     return png(made)
 
 
-def networks_on_chips(chips: Sequence[Chip], found: Sequence[Network], here: Mapping[str, float], boards: Sequence[BoardModel]) -> bytes:
-    """Rooflines with every network at its intensity, this machine (peak, bandwidth) and the board's models with them."""
+def networks_on_chips(
+    chips: Sequence[Chip], found: Sequence[Network], here: Mapping[str, float], boards: Sequence[BoardModel]
+) -> bytes:
+    """Rooflines with every network at its intensity, this machine (peak, bandwidth) and the board's models with
+    them."""
     made, axes = figure(1, 1, (12, 7.5))
     panel = axes[0, 0]
     left, right = 0.5, 600.0
@@ -179,24 +234,48 @@ def networks_on_chips(chips: Sequence[Chip], found: Sequence[Network], here: Map
             heights = [min(peak, n.intensity() * bandwidth) for n in found]
             panel.plot([n.intensity() for n in found], heights, ".", color=color, markersize=7)
         ends.append((right, peak, f"{name}, {units(peak, 'OP/s')}", color))
-    panel.set(xscale="log", yscale="log", xlim=(left, right), ylim=(2e6, 2e15), ylabel="operations per second",
-              xlabel="operations per byte; networks: fp32 at batch 1, dots on the fp32 roofs")
+    panel.set(
+        xscale="log",
+        yscale="log",
+        xlim=(left, right),
+        ylim=(2e6, 2e15),
+        ylabel="operations per second",
+        xlabel="operations per byte; networks: fp32 at batch 1, dots on the fp32 roofs",
+    )
     panel.grid(alpha=0.2)
     end_labels(panel, ends, 0.035, 8)
     _names_on_top(panel, found, left, right)
     for mark, model in zip("*PXD", boards, strict=False):
-        panel.plot([layer.intensity for layer in model.layers], [layer.operations_per_second for layer in model.layers], mark, markersize=5,
-                   color="black", markerfacecolor="none", linestyle="none",
-                   label=f"layers of {model.name} on the Nano 33 BLE, int8{', modelled' if model.modelled else ''}")
+        panel.plot(
+            [layer.intensity for layer in model.layers],
+            [layer.operations_per_second for layer in model.layers],
+            mark,
+            markersize=5,
+            color="black",
+            markerfacecolor="none",
+            linestyle="none",
+            label=f"layers of {model.name} on the Nano 33 BLE, int8{', modelled' if model.modelled else ''}",
+        )
     if boards:
         panel.legend(loc="lower right", fontsize=8)
     return png(made)
 
 
 def _chosen(chips: Sequence[Chip]) -> list[tuple[Chip, str]]:
-    wanted = ("TPU v4 bf16", "H100 fp32", "T4 fp32", "EPYC 9654 fp32", "Jetson Nano fp32", "Apple M1 fp32", "STM32H743 fp32",
-              "nRF52840 fp32", "nRF52840 int8")
-    return [(chip, dtype) for name in wanted for chip in chips for dtype in chip.peaks if name == f"{chip.short} {dtype}"]
+    wanted = (
+        "TPU v4 bf16",
+        "H100 fp32",
+        "T4 fp32",
+        "EPYC 9654 fp32",
+        "Jetson Nano fp32",
+        "Apple M1 fp32",
+        "STM32H743 fp32",
+        "nRF52840 fp32",
+        "nRF52840 int8",
+    )
+    return [
+        (chip, dtype) for name in wanted for chip in chips for dtype in chip.peaks if name == f"{chip.short} {dtype}"
+    ]
 
 
 def _names_on_top(panel: Any, found: Sequence[Network], left: float, right: float) -> None:
@@ -205,22 +284,43 @@ def _names_on_top(panel: Any, found: Sequence[Network], left: float, right: floa
     for network, place in zip(found, places, strict=True):
         exact = math.log10(network.intensity() / left) / width
         panel.axvline(network.intensity(), color="grey", linewidth=0.6, alpha=0.5, zorder=0)
-        panel.annotate(network.name, (exact, 1), (place, 1.04), xycoords="axes fraction", textcoords="axes fraction", rotation=90,
-                       ha="center", va="bottom", fontsize=8, annotation_clip=False,
-                       arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0})
+        panel.annotate(
+            network.name,
+            (exact, 1),
+            (place, 1.04),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            rotation=90,
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
+        )
 
 
 def layer_intensities(found: Sequence[Network], ridge: float | None) -> bytes:
     """Operations per byte of every layer that computes, a column per network."""
     made, axes = figure(1, 1, (12, 5.5))
     panel = axes[0, 0]
-    for number, kind in enumerate(kind for kind in LAYER_KINDS if any(x.flops and x.kind == kind for n in found for x in n.layers)):
-        points = [(column + 0.22 * (number - 1), layer.intensity()) for column, n in enumerate(found) for layer in n.layers
-                  if layer.flops and layer.kind == kind]
+    for number, kind in enumerate(
+        kind for kind in LAYER_KINDS if any(x.flops and x.kind == kind for n in found for x in n.layers)
+    ):
+        points = [
+            (column + 0.22 * (number - 1), layer.intensity())
+            for column, n in enumerate(found)
+            for layer in n.layers
+            if layer.flops and layer.kind == kind
+        ]
         panel.plot([x for x, _ in points], [y for _, y in points], MARKS[number], markersize=4, alpha=0.45, label=kind)
     for column, network in enumerate(found):
-        panel.plot([column - 0.4, column + 0.4], [network.intensity()] * 2, color="black", linewidth=2,
-                   label="whole network, layers without operations too" if column == 0 else None)
+        panel.plot(
+            [column - 0.4, column + 0.4],
+            [network.intensity()] * 2,
+            color="black",
+            linewidth=2,
+            label="whole network, layers without operations too" if column == 0 else None,
+        )
     if ridge:
         panel.axhline(ridge, color="C3", linestyle="--", label=f"ridge of this machine, fp32: {ridge:.3g}")
     panel.set_xticks(range(len(found)), [n.name for n in found], rotation=20, ha="right")

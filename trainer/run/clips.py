@@ -16,7 +16,8 @@ from trainer.run.steps import CACHE, Source
 
 
 def write_test_clips(run: Path, out: Path, per_class: int, source: Source | None, progress: Progress) -> list[Path]:
-    """The first `per_class` test clips of every class in SHA-256 order of their names; all files or none. `out` must not exist yet."""
+    """The first `per_class` test clips of every class in SHA-256 order of their names; all files or none. `out` must
+    not exist yet."""
     if out.exists():
         raise TrainerError(f"{out}: exists already; remove it or name another folder")
     artifact = ModelArtifact.load(run)
@@ -29,7 +30,9 @@ def write_test_clips(run: Path, out: Path, per_class: int, source: Source | None
         chosen = [name for name in in_sha256_order(test.names) if test.labels[place[name]] == index][:per_class]
         if len(chosen) < per_class:
             shutil.rmtree(partial, ignore_errors=True)
-            raise TrainerError(f"--per-class {per_class}: the test split holds {len(chosen)} clips of '{label}'; ask for fewer")
+            raise TrainerError(
+                f"--per-class {per_class}: the test split holds {len(chosen)} clips of '{label}'; ask for fewer"
+            )
         for name in chosen:
             file = Path(label) / (name.replace("/", "_") + ".wav")
             (partial / label).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""The detector of DetectorSpec over a whole stream at once, and the choice of its average and threshold on validation data."""
+"""The detector of DetectorSpec over a whole stream at once, and the choice of its average and threshold on validation
+data."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ AVERAGES = (2, 3, 4, 6, 8)
 
 @dataclass(frozen=True)
 class Stream:
-    """Clips with pauses between them as one recording: scores int8 [k, labels] of each inference, and where the words lie."""
+    """Clips with pauses between them as one recording: scores int8 [k, labels] of each inference, and where the words
+    lie."""
 
     scores: Int8
     words: tuple[tuple[int, int, int], ...]  # (label, first frame, last frame in which hearing it counts)
@@ -65,9 +67,16 @@ def decisions(scores: Int8, spec: DetectorSpec) -> list[tuple[int, int]]:
     return found
 
 
-def make_stream(split: Labelled, noises: Sequence[Int16], score: Callable[[Int8], Int8], features: FeatureSpec, detector: DetectorSpec,
-                limit: int = 300) -> Stream:
-    """The first `limit` clips (evenly spread over the split) with a second of soft noise after each, through front end and model."""
+def make_stream(
+    split: Labelled,
+    noises: Sequence[Int16],
+    score: Callable[[Int8], Int8],
+    features: FeatureSpec,
+    detector: DetectorSpec,
+    limit: int = 300,
+) -> Stream:
+    """The first `limit` clips (evenly spread over the split) with a second of soft noise after each, through front end
+    and model."""
     chosen = np.unique(np.linspace(0, len(split.labels) - 1, min(limit, len(split.labels))).astype(int))
     rng = np.random.default_rng(0)
     chosen = chosen[rng.permutation(len(chosen))]
@@ -77,7 +86,7 @@ def make_stream(split: Labelled, noises: Sequence[Int16], score: Callable[[Int8]
     for place, index in enumerate(chosen):
         noise = noises[place % len(noises)]
         start = int(rng.integers(0, len(noise) - features.clip_samples))
-        gap = np.rint(noise[start:start + features.clip_samples] * GAP_GAIN).astype(np.int16)
+        gap = np.rint(noise[start : start + features.clip_samples] * GAP_GAIN).astype(np.int16)
         parts += [split.pcm[index], gap]
         if split.labels[index] >= 2:
             begin = 2 * place * frames_per_clip
@@ -104,14 +113,18 @@ def judge(stream: Stream, features: FeatureSpec, detector: DetectorSpec) -> Stre
 
 @dataclass(frozen=True)
 class Trial:
-    """Clips played alone, as a spoken-word trial does: scores int8 [clips, inferences, labels] and what each clip is."""
+    """Clips played alone, as a spoken-word trial does: scores int8 [clips, inferences, labels] and what each clip
+    is."""
 
     scores: Int8
     labels: Int64
 
 
-def make_trial(split: Labelled, score: Callable[[Int8], Int8], features: FeatureSpec, detector: DetectorSpec, per_class: int) -> Trial:
-    """The first `per_class` clips of each class in SHA-256 order of their names, each from a reset, a second of silence after it."""
+def make_trial(
+    split: Labelled, score: Callable[[Int8], Int8], features: FeatureSpec, detector: DetectorSpec, per_class: int
+) -> Trial:
+    """The first `per_class` clips of each class in SHA-256 order of their names, each from a reset, a second of silence
+    after it."""
     order = in_sha256_order(split.names)
     place = {name: index for index, name in enumerate(split.names)}
     chosen: list[int] = []
@@ -134,9 +147,11 @@ def judge_trial(trial: Trial, detector: DetectorSpec) -> int:
 
 
 def tune(stream: Stream, trial: Trial, features: FeatureSpec, detector: DetectorSpec) -> DetectorSpec:
-    """The average and threshold that do best on validation data: half by a continuous stream, half by clips played alone.
+    """The average and threshold that do best on validation data: half by a continuous stream, half by clips played
+    alone.
 
-    The stream counts (words heard - false accepts) / words, the trial the share of right clips; the middle of equal thresholds.
+    The stream counts (words heard - false accepts) / words, the trial the share of right clips; the middle of equal
+    thresholds.
     """
     worth: dict[DetectorSpec, float] = {}
     for count in AVERAGES:

@@ -47,25 +47,32 @@ def accuracy_of(matrix: Confusion) -> dict[str, Any]:
     """Accuracy in percent, n, and both per class, from a confusion matrix."""
     per_class = [round(100 * float(row[i]) / max(1, int(row.sum())), 2) for i, row in enumerate(matrix)]
     total = int(matrix.sum())
-    return {"accuracy": round(100 * float(np.trace(matrix)) / max(1, total), 2), "n": total, "per_class": per_class,
-            "per_class_n": [int(r.sum()) for r in matrix], "confusion": matrix.tolist()}
+    return {
+        "accuracy": round(100 * float(np.trace(matrix)) / max(1, total), 2),
+        "n": total,
+        "per_class": per_class,
+        "per_class_n": [int(r.sum()) for r in matrix],
+        "confusion": matrix.tolist(),
+    }
 
 
 def continuous_features(split: Labelled, spec: FeatureSpec) -> Int8:
-    """The split's features when all clips are one recording and the front end is never reset; clips in a fixed random order."""
+    """The split's features when all clips are one recording and the front end is never reset; clips in a fixed random
+    order."""
     order = np.random.default_rng(0).permutation(len(split.labels))
     frames = stream_features(split.pcm[order].reshape(-1), spec)
     per_clip = spec.clip_samples // spec.step_samples
     found = np.empty_like(split.features)
     for place, index in enumerate(order):
-        found[index] = frames[place * per_clip:place * per_clip + spec.frames]
+        found[index] = frames[place * per_clip : place * per_clip + spec.frames]
     return found
 
 
 def evaluate_run(run: Path, source: Source | None, progress: Progress) -> dict[str, Any]:
     """RUN/evaluation.json and RUN/confusion.png; the same facts, without matrices, go into artifact.json.
 
-    With recordings other than the run's own (`source`), only RUN/evaluation_other.json and confusion_other.png are written.
+    With recordings other than the run's own (`source`), only RUN/evaluation_other.json and confusion_other.png are
+    written.
     """
     torch.set_num_threads(THREADS)
     artifact = ModelArtifact.load(run)
@@ -73,22 +80,34 @@ def evaluate_run(run: Path, source: Source | None, progress: Progress) -> dict[s
     own = source is None
     source = source or Source.load(run)
     selection = source.selection(artifact.spec, progress)
-    result: dict[str, Any] = {"labels": list(artifact.spec.labels), "smoke_test": source.synthetic or artifact.is_smoke_test, "engines": {}}
+    result: dict[str, Any] = {
+        "labels": list(artifact.spec.labels),
+        "smoke_test": source.synthetic or artifact.is_smoke_test,
+        "engines": {},
+    }
     splits = {name: labelled(selection, name, CACHE, progress) for name in ("validation", "test")}
     task = progress.add_task("evaluating", total=4 * len(engines))
     predicted: dict[tuple[str, str], Int64] = {}
     for name, split in splits.items():
-        for state, features in (("reset", split.features), ("stream", continuous_features(split, artifact.spec.features))):
+        for state, features in (
+            ("reset", split.features),
+            ("stream", continuous_features(split, artifact.spec.features)),
+        ):
             for engine, scores in engines.items():
                 found = scores(features).argmax(axis=1)
                 result["engines"].setdefault(engine, {})[f"{name}_{state}"] = accuracy_of(
-                    confusion(split.labels, found, len(artifact.spec.labels)))
+                    confusion(split.labels, found, len(artifact.spec.labels))
+                )
                 if state == "reset":
                     predicted[engine, name] = found
                 progress.advance(task)
     if "int8" in engines:
-        result["float_to_int8"] = gained_lost(splits["test"].labels, predicted["float", "test"], predicted["int8", "test"])
-        result["listening"] = _listening(artifact, splits["test"], noise_backgrounds(selection, "test"), engines["int8"])
+        result["float_to_int8"] = gained_lost(
+            splits["test"].labels, predicted["float", "test"], predicted["int8", "test"]
+        )
+        result["listening"] = _listening(
+            artifact, splits["test"], noise_backgrounds(selection, "test"), engines["int8"]
+        )
     suffix = "" if own else "_other"
     write_atomic(run / f"evaluation{suffix}.json", (json.dumps(result, indent=1) + "\n").encode())
     _picture(run / f"confusion{suffix}.png", result)
@@ -97,15 +116,23 @@ def evaluate_run(run: Path, source: Source | None, progress: Progress) -> dict[s
     return result
 
 
-def _listening(artifact: ModelArtifact, test: Labelled, noises: Sequence[Int16], score: Callable[[Int8], Int8]) -> dict[str, Any]:
+def _listening(
+    artifact: ModelArtifact, test: Labelled, noises: Sequence[Int16], score: Callable[[Int8], Int8]
+) -> dict[str, Any]:
     """What the detector does on a stream of test clips, and on clips played alone."""
     settings = (artifact.spec.features, artifact.detector)
     stream = make_stream(test, noises, score, *settings)
     heard = judge(stream, *settings)
     trial = make_trial(test, score, *settings, per_class=25)
-    return {"words": heard.words, "heard": heard.heard, "false_accepts": heard.wrong, "seconds": round(stream.seconds),
-            "false_accepts_per_hour": round(heard.false_accepts_per_hour, 1), "miss_rate": round(heard.miss_rate, 4),
-            "trial": {"right": judge_trial(trial, artifact.detector), "n": len(trial.labels)}}
+    return {
+        "words": heard.words,
+        "heard": heard.heard,
+        "false_accepts": heard.wrong,
+        "seconds": round(stream.seconds),
+        "false_accepts_per_hour": round(heard.false_accepts_per_hour, 1),
+        "miss_rate": round(heard.miss_rate, 4),
+        "trial": {"right": judge_trial(trial, artifact.detector), "n": len(trial.labels)},
+    }
 
 
 def _engines(artifact: ModelArtifact) -> dict[str, Callable[[Int8], npt.NDArray[Any]]]:
@@ -132,13 +159,20 @@ def gained_lost(labels: Int64, before: Int64, after: Int64) -> dict[str, Any]:
     """
     gained = int(((before != labels) & (after == labels)).sum())
     lost = int(((before == labels) & (after != labels)).sum())
-    return {"gained": gained, "lost": lost, "net_loss_points": round(100 * (lost - gained) / len(labels), 2), "n": len(labels)}
+    return {
+        "gained": gained,
+        "lost": lost,
+        "net_loss_points": round(100 * (lost - gained) / len(labels), 2),
+        "n": len(labels),
+    }
 
 
 def _without_matrices(result: dict[str, Any]) -> dict[str, Any]:
     engines = {}
     for engine, splits in result["engines"].items():
-        engines[engine] = {split: {k: v for k, v in found.items() if k != "confusion"} for split, found in splits.items()}
+        engines[engine] = {
+            split: {k: v for k, v in found.items() if k != "confusion"} for split, found in splits.items()
+        }
     return {**result, "engines": engines}
 
 
@@ -167,10 +201,16 @@ def show(artifact: ModelArtifact, result: dict[str, Any], console: Console | Non
     console.print(grid)
     if "float_to_int8" in result:
         change, heard = result["float_to_int8"], result["listening"]
-        console.print(f"float to int8 on test: {change['gained']} clips gained, {change['lost']} lost, net loss "
-                      f"{change['net_loss_points']} points (n = {change['n']})")
-        console.print(f"listening to a stream of test clips: {heard['heard']} of {heard['words']} words heard, {heard['false_accepts']} "
-                      f"false accepts in {heard['seconds']} s; clip by clip {heard['trial']['right']} of {heard['trial']['n']} right")
+        console.print(
+            f"float to int8 on test: {change['gained']} clips gained, {change['lost']} lost, net loss "
+            f"{change['net_loss_points']} points (n = {change['n']})"
+        )
+        console.print(
+            f"listening to a stream of test clips: {heard['heard']} of {heard['words']} words heard, "
+            f"{heard['false_accepts']} "
+            f"false accepts in {heard['seconds']} s; clip by clip {heard['trial']['right']} of "
+            f"{heard['trial']['n']} right"
+        )
 
 
 def show_runs(best: ModelArtifact, every: Sequence[ModelArtifact], console: Console | None = None) -> None:
@@ -185,12 +225,18 @@ def show_runs(best: ModelArtifact, every: Sequence[ModelArtifact], console: Cons
         engines = artifact.results.get("evaluation", {}).get("engines", {})
         cells = [engines.get(e, {}).get("test_reset", {}) for e in ("float", "int8")]
         tests += [cells[1]["accuracy"]] if cells[1] else []
-        table.add_row(artifact.path.name, str(artifact.seed), f"{100 * artifact.results['qat']['validation_accuracy']:.2f}",
-                      *(f"{c['accuracy']:.2f} (n = {c['n']})" if c else "not evaluated" for c in cells))
+        table.add_row(
+            artifact.path.name,
+            str(artifact.seed),
+            f"{100 * artifact.results['qat']['validation_accuracy']:.2f}",
+            *(f"{c['accuracy']:.2f} (n = {c['n']})" if c else "not evaluated" for c in cells),
+        )
     console.print(table)
     if len(tests) > 1:
-        console.print(f"int8 test {word}: mean {np.mean(tests):.2f} %, from {min(tests):.2f} to {max(tests):.2f}, "
-                      f"standard deviation {np.std(tests, ddof=1):.2f}")
+        console.print(
+            f"int8 test {word}: mean {np.mean(tests):.2f} %, from {min(tests):.2f} to {max(tests):.2f}, "
+            f"standard deviation {np.std(tests, ddof=1):.2f}"
+        )
     console.print(f"kept by validation: seed {best.seed}, {best.path}")
 
 
@@ -202,7 +248,9 @@ def _picture(file: Path, result: dict[str, Any]) -> None:
 
     engines = result["engines"]
     word = "smoke test" if result["smoke_test"] else "test"
-    figure, axes = pyplot.subplots(1, len(engines), figsize=(4.2 * len(engines), 4), layout="constrained", squeeze=False)
+    figure, axes = pyplot.subplots(
+        1, len(engines), figsize=(4.2 * len(engines), 4), layout="constrained", squeeze=False
+    )
     for axis, (engine, splits) in zip(axes[0], engines.items(), strict=True):
         found = splits["test_reset"]
         matrix = np.array(found["confusion"])

@@ -1,6 +1,7 @@
 """Training, float and quantization-aware: one loop, resumable after any epoch, every random draw from (seed, epoch).
 
-The kept weights are those of the epoch with the best validation accuracy (then lowest loss); the test split is never looked at.
+The kept weights are those of the epoch with the best validation accuracy (then lowest loss); the test split is never
+looked at.
 """
 
 from __future__ import annotations
@@ -59,11 +60,16 @@ class Epoch:
 
 def to_batch(features: Int8, spec: FeatureSpec) -> Tensor:
     """int8 [n, frames, channels] as the real tensor [n, 1, frames, channels] a network takes."""
-    return (torch.from_numpy(np.ascontiguousarray(features)).float() - spec.zero_point).mul_(float(np.float32(spec.scale))).unsqueeze(1)
+    return (
+        (torch.from_numpy(np.ascontiguousarray(features)).float() - spec.zero_point)
+        .mul_(float(np.float32(spec.scale)))
+        .unsqueeze(1)
+    )
 
 
 def masked(x: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
-    """SpecAugment: one run of frames and one run of channels per clip set to zero (Park et al. 2019, arXiv 1904.08779)."""
+    """SpecAugment: one run of frames and one run of channels per clip set to zero (Park et al. 2019, arXiv
+    1904.08779)."""
     for dim, widest in ((2, settings.time_mask), (3, settings.channel_mask)):
         if widest > 0:
             size = x.shape[dim]
@@ -79,7 +85,7 @@ def predict(network: nn.Module, features: Int8, spec: FeatureSpec, batch: int = 
     """Logits [n, labels] in evaluation mode."""
     network.eval()
     with torch.no_grad():
-        return torch.cat([network(to_batch(features[i:i + batch], spec)) for i in range(0, len(features), batch)])
+        return torch.cat([network(to_batch(features[i : i + batch], spec)) for i in range(0, len(features), batch)])
 
 
 class Averaged:
@@ -115,8 +121,13 @@ class Fit:
 
     def save(self) -> None:
         state = {
-            "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "average": self.average.state,
-            "steps": self.average.steps, "history": [asdict(e) for e in self.history], "best": self.best, "identity": self.identity,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state,
+            "steps": self.average.steps,
+            "history": [asdict(e) for e in self.history],
+            "best": self.best,
+            "identity": self.identity,
         }
         save_torch(self.checkpoint, state)
 
@@ -135,7 +146,8 @@ class Fit:
 
 
 def loss_of(logits: Tensor, y: Tensor, taught: Tensor | None, settings: TrainSettings) -> Tensor:
-    """Cross entropy; with a teacher, teacher_share of it is distance from the teacher's softened scores (Hinton 2015, arXiv 1503.02531)."""
+    """Cross entropy; with a teacher, teacher_share of it is distance from the teacher's softened scores (Hinton 2015,
+    arXiv 1503.02531)."""
     loss = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing)
     if taught is None:
         return loss
@@ -144,19 +156,38 @@ def loss_of(logits: Tensor, y: Tensor, taught: Tensor | None, settings: TrainSet
     return (1 - settings.teacher_share) * loss + settings.teacher_share * distance
 
 
-def fit(network: nn.Module, pool: TrainingPool, validation: Labelled, settings: TrainSettings, spec: FeatureSpec, checkpoint: Path,
-        progress: Progress, title: str = "training",
-        before_epoch: Callable[[int], None] | None = None, purpose: str = "") -> list[Epoch]:
+def fit(
+    network: nn.Module,
+    pool: TrainingPool,
+    validation: Labelled,
+    settings: TrainSettings,
+    spec: FeatureSpec,
+    checkpoint: Path,
+    progress: Progress,
+    title: str = "training",
+    before_epoch: Callable[[int], None] | None = None,
+    purpose: str = "",
+) -> list[Epoch]:
     """Train in place and leave the best averaged weights in `network`; the history of all epochs comes back.
 
-    `purpose` names what else than settings and data decides the result; a checkpoint of another purpose is not continued.
+    `purpose` names what else than settings and data decides the result; a checkpoint of another purpose is not
+    continued.
 
-    Every epoch ends with an atomic checkpoint; called again after an interruption, it gives the same result as without one.
+    Every epoch ends with an atomic checkpoint; called again after an interruption, it gives the same result as without
+    one.
     """
     torch.set_num_threads(THREADS)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    run = Fit(network, settings, checkpoint, optimizer, Averaged(network, settings.average), [], {},
-              identity(settings, pool, validation) + purpose)
+    run = Fit(
+        network,
+        settings,
+        checkpoint,
+        optimizer,
+        Averaged(network, settings.average),
+        [],
+        {},
+        identity(settings, pool, validation) + purpose,
+    )
     run.resume()
     task = progress.add_task(title, total=settings.epochs, completed=len(run.history))
     for number in range(len(run.history), settings.epochs):
@@ -169,7 +200,9 @@ def fit(network: nn.Module, pool: TrainingPool, validation: Labelled, settings: 
             run.best = {k: v.clone() for k, v in run.average.state.items()}
         run.history.append(Epoch(number, train_loss, train_accuracy, validation_loss, accuracy))
         run.save()
-        progress.update(task, advance=1, description=f"{title}: validation {100 * accuracy:.1f} % (n = {len(validation.labels)})")
+        progress.update(
+            task, advance=1, description=f"{title}: validation {100 * accuracy:.1f} % (n = {len(validation.labels)})"
+        )
     network.load_state_dict(run.best)
     network.eval()
     return run.history
@@ -219,7 +252,12 @@ def schedule(epoch: float, epochs: int) -> float:
 
 def identity(settings: TrainSettings, pool: TrainingPool, validation: Labelled) -> str:
     """Settings and sizes of a run as one string; a checkpoint continues only a run of equal identity."""
-    sizes = [list(pool.known.shape), list(pool.unknown.shape), len(validation.labels), int(pool.known[:, ::97].astype(np.int64).sum())]
+    sizes = [
+        list(pool.known.shape),
+        list(pool.unknown.shape),
+        len(validation.labels),
+        int(pool.known[:, ::97].astype(np.int64).sum()),
+    ]
     return json.dumps([asdict(settings), sizes], sort_keys=True)
 
 
@@ -235,7 +273,9 @@ def load_torch(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise TrainerError(f"{path}: not a checkpoint of this project ({type(error).__name__}); train again or restore it") from None
+        raise TrainerError(
+            f"{path}: not a checkpoint of this project ({type(error).__name__}); train again or restore it"
+        ) from None
     if not isinstance(state, dict):
         raise TrainerError(f"{path}: not a checkpoint of this project; train again or restore it")
     return state

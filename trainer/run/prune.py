@@ -16,14 +16,26 @@ from trainer.errors import TrainerError
 from trainer.network.prune import hold_zeros, nonzero_count, prune
 from trainer.run.fit import THREADS, fit, save_torch
 from trainer.run.quantize import continue_in
-from trainer.run.steps import CACHE, Source, best_epoch, forget, load_float, measured, pool_of, save_curves, saved_settings, summary
+from trainer.run.steps import (
+    CACHE,
+    Source,
+    best_epoch,
+    forget,
+    load_float,
+    measured,
+    pool_of,
+    save_curves,
+    saved_settings,
+    summary,
+)
 
 FINE_TUNE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class PruneOptions:
-    """What goes: `amount` of the weights or channels, ranked by `norm`; then `finetune` epochs at half the learning rate."""
+    """What goes: `amount` of the weights or channels, ranked by `norm`; then `finetune` epochs at half the learning
+    rate."""
 
     kind: str
     amount: float
@@ -51,12 +63,29 @@ def prune_run(run: Path, out: Path, options: PruneOptions, source: Source | None
         pool = pool_of(source, selection, settings, progress)
         if options.kind == "unstructured":
             hold_zeros(pruned)
-        history = fit(pruned, pool, validation, settings, spec.features, out / "prune_training.pt", progress, "fine-tuning",
-                      purpose=json.dumps(asdict(options)))
+        history = fit(
+            pruned,
+            pool,
+            validation,
+            settings,
+            spec.features,
+            out / "prune_training.pt",
+            progress,
+            "fine-tuning",
+            purpose=json.dumps(asdict(options)),
+        )
         save_curves(out, "prune", history)
         found = summary(best_epoch(history), history, settings, validation)
-    save_torch(out / "float.pt", {"architecture": asdict(pruned.architecture), "state": pruned.state_dict(), "spec_id": spec.spec_id})
+    save_torch(
+        out / "float.pt",
+        {"architecture": asdict(pruned.architecture), "state": pruned.state_dict(), "spec_id": spec.spec_id},
+    )
     forget(out, "prune_training.pt", "qat.pt", "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json")
-    facts = {**asdict(options), "parameters": pruned.parameter_count, "nonzero": nonzero_count(pruned),
-             "before_finetune": before["validation_accuracy"], **found}
+    facts = {
+        **asdict(options),
+        "parameters": pruned.parameter_count,
+        "nonzero": nonzero_count(pruned),
+        "before_finetune": before["validation_accuracy"],
+        **found,
+    }
     return artifact.with_results(parameters=pruned.parameter_count, prune=facts).save()

@@ -1,4 +1,5 @@
-"""From RUN/float.pt to RUN/qat.pt: post-training quantization or quantization-aware fine-tuning, and the detector that goes with it."""
+"""From RUN/float.pt to RUN/qat.pt: post-training quantization or quantization-aware fine-tuning, and the detector that
+goes with it."""
 
 from __future__ import annotations
 
@@ -24,19 +25,42 @@ from trainer.network.prune import hold_zeros
 from trainer.network.quant_options import QuantOptions
 from trainer.run.detector_tuning import float_scores, judge, judge_trial, make_stream, make_trial, tune
 from trainer.run.fit import THREADS, TrainSettings, fit, predict, save_torch, to_batch
-from trainer.run.steps import CACHE, Source, best_epoch, forget, load_float, measured, pool_of, save_curves, saved_settings, summary
+from trainer.run.steps import (
+    CACHE,
+    Source,
+    best_epoch,
+    forget,
+    load_float,
+    measured,
+    pool_of,
+    save_curves,
+    saved_settings,
+    summary,
+)
 
 METHODS = ("ptq", "qat")
-LEARNING_SHARE = {2: 0.5, 3: 0.1, 8: 0.1}  # of the float learning rate; other widths the least. Chosen by validation, three seeds
+LEARNING_SHARE = {
+    2: 0.5,
+    3: 0.1,
+    8: 0.1,
+}  # of the float learning rate; other widths the least. Chosen by validation, three seeds
 LEAST_SHARE = 0.05
 
 
-def quantize_run(run: Path, out: Path, method: str, options: QuantOptions, epochs: int | None, source: Source | None,
-                 progress: Progress) -> ModelArtifact:
-    """RUN's float network quantized into OUT/qat.pt (OUT may be RUN), and the detector's threshold, both on validation data.
+def quantize_run(
+    run: Path,
+    out: Path,
+    method: str,
+    options: QuantOptions,
+    epochs: int | None,
+    source: Source | None,
+    progress: Progress,
+) -> ModelArtifact:
+    """RUN's float network quantized into OUT/qat.pt (OUT may be RUN), and the detector's threshold, both on validation
+    data.
 
-    Below 8 bits, and in PTQ, step sizes come from training clips; QAT then learns them, from the run's teacher, or from RUN's own
-    float network if there was none. 8-bit QAT follows the weights instead.
+    Below 8 bits, and in PTQ, step sizes come from training clips; QAT then learns them, from the run's teacher, or from
+    RUN's own float network if there was none. 8-bit QAT follows the weights instead.
     """
     if method not in METHODS:
         raise TrainerError(f"--method: must be one of {', '.join(METHODS)}, got {method}")
@@ -50,7 +74,13 @@ def quantize_run(run: Path, out: Path, method: str, options: QuantOptions, epoch
     validation = labelled(selection, "validation", CACHE, progress)
     pool = pool_of(source, selection, settings, progress)
     if method == "qat" and pool.taught is None and options.bits < 8:
-        pool = taught_by(lambda x: predict(network, x, selection.spec.features).numpy(), pool, artifact.float_checkpoint, CACHE, progress)
+        pool = taught_by(
+            lambda x: predict(network, x, selection.spec.features).numpy(),
+            pool,
+            artifact.float_checkpoint,
+            CACHE,
+            progress,
+        )
     quant = QuantNetwork(fold_norms(network), artifact.spec.features, options)
     torch.manual_seed(settings.seed)  # calibration by moving averages runs with dropout
     calibrate(quant, pool)
@@ -59,15 +89,28 @@ def quantize_run(run: Path, out: Path, method: str, options: QuantOptions, epoch
         found.update(measured(quant, validation, quant.features))
     else:
         found.update(_fine_tune(quant, artifact, pool, validation, settings, progress))
-    save_torch(out / "qat.pt", {"architecture": asdict(quant.network.architecture), "state": quant.state_dict(), "bits": options.bits,
-                                "options": asdict(options), "spec_id": artifact.spec.spec_id})
+    save_torch(
+        out / "qat.pt",
+        {
+            "architecture": asdict(quant.network.architecture),
+            "state": quant.state_dict(),
+            "bits": options.bits,
+            "options": asdict(options),
+            "spec_id": artifact.spec.spec_id,
+        },
+    )
     forget(out, "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json")
     return tune_detector(artifact, quant, selection, validation).with_results(qat=found).save()
 
 
 def qat_settings(settings: TrainSettings, epochs: int | None, bits: int) -> TrainSettings:
-    """Fine-tuning with fake quantization: a quarter of the epochs, at least four; the fewer bits, the larger the steps it takes to help."""
-    return replace(settings, learning_rate=settings.learning_rate * learning_share(bits), epochs=epochs or max(4, settings.epochs // 4))
+    """Fine-tuning with fake quantization: a quarter of the epochs, at least four; the fewer bits, the larger the steps
+    it takes to help."""
+    return replace(
+        settings,
+        learning_rate=settings.learning_rate * learning_share(bits),
+        epochs=epochs or max(4, settings.epochs // 4),
+    )
 
 
 def learning_share(bits: int) -> float:
@@ -75,15 +118,31 @@ def learning_share(bits: int) -> float:
     return LEARNING_SHARE.get(bits, LEAST_SHARE)
 
 
-def _fine_tune(quant: QuantNetwork, artifact: ModelArtifact, pool: TrainingPool, validation: Labelled, settings: TrainSettings,
-               progress: Progress) -> dict[str, Any]:
+def _fine_tune(
+    quant: QuantNetwork,
+    artifact: ModelArtifact,
+    pool: TrainingPool,
+    validation: Labelled,
+    settings: TrainSettings,
+    progress: Progress,
+) -> dict[str, Any]:
     def freeze(epoch: int) -> None:
         quant.freeze_ranges(epoch >= (settings.epochs + 1) // 2)
 
     if is_masked(artifact):
         hold_zeros(quant.network)
-    history = fit(quant, pool, validation, settings, artifact.spec.features, artifact.path / "qat_training.pt", progress,
-                  f"{quant.bits}-bit training", before_epoch=freeze, purpose=json.dumps(asdict(quant.options)))
+    history = fit(
+        quant,
+        pool,
+        validation,
+        settings,
+        artifact.spec.features,
+        artifact.path / "qat_training.pt",
+        progress,
+        f"{quant.bits}-bit training",
+        before_epoch=freeze,
+        purpose=json.dumps(asdict(quant.options)),
+    )
     save_curves(artifact.path, "qat", history)
     return summary(best_epoch(history), history, settings, validation)
 
@@ -104,7 +163,7 @@ def calibrate(quant: QuantNetwork, pool: TrainingPool) -> None:
     with torch.no_grad():
         for part in (pool.known[0, :512], pool.silence[:128]):
             for start in range(0, len(part), 128):
-                quant(to_batch(part[start:start + 128], quant.features))
+                quant(to_batch(part[start : start + 128], quant.features))
 
 
 def calibration_clips(pool: TrainingPool) -> Int8:
@@ -113,7 +172,8 @@ def calibration_clips(pool: TrainingPool) -> Int8:
 
 
 def continue_in(artifact: ModelArtifact, out: Path) -> ModelArtifact:
-    """The artifact of a new run folder that starts from this run's float network; the run itself if `out` is its folder."""
+    """The artifact of a new run folder that starts from this run's float network; the run itself if `out` is its
+    folder."""
     if out.resolve() == artifact.path.resolve():
         return artifact
     if (out / "artifact.json").exists() and not (out / "origin.txt").exists():
@@ -127,7 +187,9 @@ def continue_in(artifact: ModelArtifact, out: Path) -> ModelArtifact:
     return replace(artifact, path=out, results=kept)
 
 
-def tune_detector(artifact: ModelArtifact, quant: QuantNetwork, selection: Selection, validation: Labelled) -> ModelArtifact:
+def tune_detector(
+    artifact: ModelArtifact, quant: QuantNetwork, selection: Selection, validation: Labelled
+) -> ModelArtifact:
     """The artifact with the detector that does best on validation clips, in a stream and played alone."""
     features = artifact.spec.features
     score = quant_scores(quant)
@@ -135,13 +197,20 @@ def tune_detector(artifact: ModelArtifact, quant: QuantNetwork, selection: Selec
     trial = make_trial(validation, score, features, artifact.detector, per_class=40)
     detector = tune(stream, trial, features, artifact.detector)
     result = judge(stream, features, detector)
-    found = {"stream_seconds": round(stream.seconds), "words": result.words, "heard": result.heard, "false_accepts": result.wrong,
-             "trial_right": judge_trial(trial, detector), "trial_n": len(trial.labels)}
+    found = {
+        "stream_seconds": round(stream.seconds),
+        "words": result.words,
+        "heard": result.heard,
+        "false_accepts": result.wrong,
+        "trial_right": judge_trial(trial, detector),
+        "trial_n": len(trial.labels),
+    }
     return replace(artifact, detector=detector).with_results(detector_validation=found)
 
 
 def quant_scores(quant: QuantNetwork) -> Callable[[Int8], Int8]:
     """Features to int8 scores by the fake-quantized network."""
+
     def score(windows: Int8) -> Int8:
         return float_scores(F.softmax(predict(quant, windows, quant.features), dim=1).numpy())
 

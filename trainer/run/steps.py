@@ -1,4 +1,5 @@
-"""What the commands do to a run folder: train, export, select. Each reads and writes RUN, and prints nothing but progress."""
+"""What the commands do to a run folder: train, export, select. Each reads and writes RUN, and prints nothing but
+progress."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ VECTOR_CLIPS = 256
 
 @dataclass(frozen=True)
 class Source:
-    """Where the recordings of a run come from; kept in RUN/source.json, apart from the artifact because it names this machine's folders."""
+    """Where the recordings of a run come from; kept in RUN/source.json, apart from the artifact because it names this
+    machine's folders."""
 
     data: str
     clips: str | None = None
@@ -46,7 +48,9 @@ class Source:
         try:
             return Source(**json.loads((run / "source.json").read_text()))
         except (OSError, TypeError, ValueError):
-            raise TrainerError(f"{run}: it does not say where its recordings are (no source.json); give --data DIR") from None
+            raise TrainerError(
+                f"{run}: it does not say where its recordings are (no source.json); give --data DIR"
+            ) from None
 
     def save(self, run: Path) -> None:
         write_atomic(run / "source.json", (json.dumps(asdict(self)) + "\n").encode())
@@ -64,7 +68,9 @@ class Source:
             return synthesize(settings, CACHE / f"synthetic-{name}", progress)
         if self.data == "speech_commands" and not Path(self.data).is_dir():
             if not DOWNLOADED.is_dir():
-                raise TrainerError(f"{DOWNLOADED}: not there; run `python -m trainer download` first, or give --data DIR")
+                raise TrainerError(
+                    f"{DOWNLOADED}: not there; run `python -m trainer download` first, or give --data DIR"
+                )
             return DOWNLOADED
         return Path(self.data)
 
@@ -82,8 +88,11 @@ def default_settings(source: Source, model: str, epochs: int | None, seed: int) 
     return replace(settings, epochs=epochs) if epochs is not None else settings
 
 
-def train_run(run: Path, source: Source, spec: KwsSpec, model: str, settings: TrainSettings, progress: Progress) -> ModelArtifact:
-    """Float training: RUN/float.pt, RUN/artifact.json, RUN/curves.json and .png; continues an interrupted run of equal settings."""
+def train_run(
+    run: Path, source: Source, spec: KwsSpec, model: str, settings: TrainSettings, progress: Progress
+) -> ModelArtifact:
+    """Float training: RUN/float.pt, RUN/artifact.json, RUN/curves.json and .png; continues an interrupted run of equal
+    settings."""
     architecture = Architecture.of(model, len(spec.labels), spec.features, settings.dropout)
     selection = source.selection(spec, progress)
     validation = labelled(selection, "validation", CACHE, progress)
@@ -92,11 +101,26 @@ def train_run(run: Path, source: Source, spec: KwsSpec, model: str, settings: Tr
     torch.manual_seed(settings.seed)
     network = build(architecture)
     history = fit(network, pool, validation, settings, spec.features, run / "training.pt", progress, "float training")
-    save_torch(run / "float.pt", {"architecture": asdict(architecture), "state": network.state_dict(), "spec_id": spec.spec_id})
+    save_torch(
+        run / "float.pt", {"architecture": asdict(architecture), "state": network.state_dict(), "spec_id": spec.spec_id}
+    )
     best = best_epoch(history)
-    forget(run, "training.pt", "qat.pt", "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json", "origin.txt")
-    artifact = ModelArtifact(run, spec, DetectorSpec(), model, describe(source, selection), settings.seed, {
-        "counts": selection.counts(), "parameters": network.parameter_count, "train": summary(best, history, settings, validation)})
+    forget(
+        run, "training.pt", "qat.pt", "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json", "origin.txt"
+    )
+    artifact = ModelArtifact(
+        run,
+        spec,
+        DetectorSpec(),
+        model,
+        describe(source, selection),
+        settings.seed,
+        {
+            "counts": selection.counts(),
+            "parameters": network.parameter_count,
+            "train": summary(best, history, settings, validation),
+        },
+    )
     save_curves(run, "float", history)
     write_atomic(run / "clips.txt.gz", clip_names(selection))
     return artifact.save()
@@ -111,8 +135,11 @@ def forget(run: Path, *names: str) -> None:
 def measured(network: nn.Module, validation: Labelled, spec: FeatureSpec) -> dict[str, Any]:
     """Accuracy and loss on validation clips, as `summary` names them."""
     logits, target = predict(network, validation.features, spec), torch.from_numpy(validation.labels)
-    return {"validation_accuracy": round(float((logits.argmax(1) == target).double().mean()), 5),
-            "validation_loss": round(float(F.cross_entropy(logits, target)), 5), "validation_n": len(target)}
+    return {
+        "validation_accuracy": round(float((logits.argmax(1) == target).double().mean()), 5),
+        "validation_loss": round(float(F.cross_entropy(logits, target)), 5),
+        "validation_n": len(target),
+    }
 
 
 def pool_of(source: Source, selection: Selection, settings: TrainSettings, progress: Progress) -> TrainingPool:
@@ -122,9 +149,14 @@ def pool_of(source: Source, selection: Selection, settings: TrainSettings, progr
         return pool
     teacher = ModelArtifact.load(source.teacher)
     if teacher.spec != selection.spec:
-        raise TrainerError(f"{source.teacher}: a teacher must hear {', '.join(selection.spec.words)}, got {', '.join(teacher.spec.words)}")
+        raise TrainerError(
+            f"{source.teacher}: a teacher must hear {', '.join(selection.spec.words)}, got "
+            f"{', '.join(teacher.spec.words)}"
+        )
     network = load_float(teacher)
-    return taught_by(lambda x: predict(network, x, selection.spec.features).numpy(), pool, teacher.float_checkpoint, CACHE, progress)
+    return taught_by(
+        lambda x: predict(network, x, selection.spec.features).numpy(), pool, teacher.float_checkpoint, CACHE, progress
+    )
 
 
 def export_run(run: Path, source: Source | None, progress: Progress) -> ModelArtifact:
@@ -147,13 +179,18 @@ def export_run(run: Path, source: Source | None, progress: Progress) -> ModelArt
 
 
 def select_run(runs: Sequence[Path], out: Path) -> tuple[ModelArtifact, list[ModelArtifact]]:
-    """Copy the run with the best quantized validation accuracy to `out`; (the copy, all runs). Equal accuracy: lower loss, then first."""
+    """Copy the run with the best quantized validation accuracy to `out`; (the copy, all runs). Equal accuracy: lower
+    loss, then first."""
     artifacts = [ModelArtifact.load(run) for run in runs]
     for artifact in artifacts:
         if "qat" not in artifact.results or not artifact.onnx.is_file():
-            raise TrainerError(f"{artifact.path}: not exported yet; run `python -m trainer qat` and `export` on it first")
+            raise TrainerError(
+                f"{artifact.path}: not exported yet; run `python -m trainer qat` and `export` on it first"
+            )
         if artifact.spec != artifacts[0].spec:
-            raise TrainerError(f"{artifact.path}: spec {artifact.spec.spec_id} differs from {artifacts[0].spec.spec_id} of {runs[0]}")
+            raise TrainerError(
+                f"{artifact.path}: spec {artifact.spec.spec_id} differs from {artifacts[0].spec.spec_id} of {runs[0]}"
+            )
     best = max(artifacts, key=lambda a: (a.results["qat"]["validation_accuracy"], -a.results["qat"]["validation_loss"]))
     out.mkdir(parents=True, exist_ok=True)
     for name in ("artifact.json", "model.onnx"):
@@ -191,7 +228,9 @@ def _state(artifact: ModelArtifact, file: Path, command: str) -> dict[str, Any]:
     if not {"architecture", "state", "spec_id"} <= state.keys():
         raise TrainerError(f"{file}: not a checkpoint of this project; train again or restore it")
     if state["spec_id"] != artifact.spec.spec_id:
-        raise TrainerError(f"{file}: made for spec {state['spec_id']}, the run's is {artifact.spec.spec_id}; train again")
+        raise TrainerError(
+            f"{file}: made for spec {state['spec_id']}, the run's is {artifact.spec.spec_id}; train again"
+        )
     return state
 
 
@@ -207,8 +246,14 @@ def best_epoch(history: Sequence[Epoch]) -> Epoch:
 
 
 def summary(best: Epoch, history: Sequence[Epoch], settings: TrainSettings, validation: Labelled) -> dict[str, Any]:
-    return {"best_epoch": best.number, "epochs": len(history), "validation_accuracy": round(best.validation_accuracy, 5),
-            "validation_loss": round(best.validation_loss, 5), "validation_n": len(validation.labels), "settings": asdict(settings)}
+    return {
+        "best_epoch": best.number,
+        "epochs": len(history),
+        "validation_accuracy": round(best.validation_accuracy, 5),
+        "validation_loss": round(best.validation_loss, 5),
+        "validation_n": len(validation.labels),
+        "settings": asdict(settings),
+    }
 
 
 def describe(source: Source, selection: Selection) -> str:

@@ -1,7 +1,8 @@
-"""The tables of docs/compression.md: trained runs quantized and pruned in every way named here, each measured on its test split.
+"""The tables of docs/compression.md: trained runs quantized and pruned in every way named here, each measured on its
+test split.
 
-    OUT/STUDY.md, OUT/STUDY.json               the tables, and their figures
-    OUT/RUN/POINT/, OUT/RUN/POINT/test.json    the run folder of a point, and what it measured; a finished point is not made again
+OUT/STUDY.md, OUT/STUDY.json               the tables, and their figures
+OUT/RUN/POINT/, OUT/RUN/POINT/test.json    the run folder of a point, and what it measured; a finished one is kept
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Point:
-    """What is done to a float network before it is measured: pruning first, then quantization; nothing measures the float network."""
+    """What is done to a float network before it is measured: pruning first, then quantization; nothing measures the
+    float network."""
 
     prune: PruneOptions | None = None
     method: str | None = None
@@ -61,7 +63,8 @@ class Point:
 class Table:
     """A title, headings, and rows: a name, and the points whose accuracies follow it.
 
-    With `sizes`, also what the last point leaves; with `cliff`, a sentence per column on where accuracy falls from the first row's.
+    With `sizes`, also what the last point leaves; with `cliff`, a sentence per column on where accuracy falls from the
+    first row's.
     """
 
     title: str
@@ -71,20 +74,38 @@ class Table:
     cliff: bool = False
 
 
-def _quantized(method: str, bits: int, calibration: str = "mse", weights: str = "per-channel", scheme: str = "asymmetric") -> Point:
+def _quantized(
+    method: str, bits: int, calibration: str = "mse", weights: str = "per-channel", scheme: str = "asymmetric"
+) -> Point:
     return Point(None, method, QuantOptions(bits, weights, scheme, calibration))
 
 
 def _bits() -> list[Table]:
-    widths = [(str(bits), (_quantized("ptq", bits, "minmax"), _quantized("ptq", bits),
-                           *([_quantized("qat", bits)] if bits in LEARNED_WIDTHS else []))) for bits in WIDTHS]
-    options = [(f"{bits}, {title}", (_quantized("ptq", bits, weights=weights, scheme=scheme),)) for bits in (8, 4, 3)
-               for title, weights, scheme in (
-                   ("per channel, asymmetric activations", "per-channel", "asymmetric"), ("per tensor", "per-tensor", "asymmetric"),
-                   ("symmetric activations", "per-channel", "symmetric"),
-                   ("asymmetric weights (measured, not exportable)", "per-channel", "asymmetric-weights"))]
-    return [Table("Low bits", ("bits", "PTQ, minmax", "PTQ, mse", "QAT"), (("float", (Point(),)), *widths)),
-            Table("Granularity and scheme, PTQ, mse", ("bits, options", "PTQ, mse"), tuple(options))]
+    widths = [
+        (
+            str(bits),
+            (
+                _quantized("ptq", bits, "minmax"),
+                _quantized("ptq", bits),
+                *([_quantized("qat", bits)] if bits in LEARNED_WIDTHS else []),
+            ),
+        )
+        for bits in WIDTHS
+    ]
+    options = [
+        (f"{bits}, {title}", (_quantized("ptq", bits, weights=weights, scheme=scheme),))
+        for bits in (8, 4, 3)
+        for title, weights, scheme in (
+            ("per channel, asymmetric activations", "per-channel", "asymmetric"),
+            ("per tensor", "per-tensor", "asymmetric"),
+            ("symmetric activations", "per-channel", "symmetric"),
+            ("asymmetric weights (measured, not exportable)", "per-channel", "asymmetric-weights"),
+        )
+    ]
+    return [
+        Table("Low bits", ("bits", "PTQ, minmax", "PTQ, mse", "QAT"), (("float", (Point(),)), *widths)),
+        Table("Granularity and scheme, PTQ, mse", ("bits, options", "PTQ, mse"), tuple(options)),
+    ]
 
 
 def _pruned(kind: str, amount: float, norm: str = "l2") -> tuple[Point, ...]:
@@ -94,14 +115,33 @@ def _pruned(kind: str, amount: float, norm: str = "l2") -> tuple[Point, ...]:
 def _pruning() -> list[Table]:
     heads = ("not fine-tuned", f"{FINE_TUNE_EPOCHS} epochs")
     kept = Point(PruneOptions("unstructured", 0.8, "l2", FINE_TUNE_EPOCHS), "qat", QuantOptions(4, calibration="mse"))
-    norms = [(f"{norm}, {100 * amount:g} %", _pruned("unstructured", amount, norm)) for amount in NORM_AMOUNTS for norm in NORMS]
+    norms = [
+        (f"{norm}, {100 * amount:g} %", _pruned("unstructured", amount, norm))
+        for amount in NORM_AMOUNTS
+        for norm in NORMS
+    ]
     return [
-        Table("Single weights set to zero, l2", ("amount", *heads),
-              (("0 %", (Point(),)), *((f"{100 * a:g} %", _pruned("unstructured", a)) for a in AMOUNTS)), sizes=True, cliff=True),
+        Table(
+            "Single weights set to zero, l2",
+            ("amount", *heads),
+            (("0 %", (Point(),)), *((f"{100 * a:g} %", _pruned("unstructured", a)) for a in AMOUNTS)),
+            sizes=True,
+            cliff=True,
+        ),
         Table("Three norms", ("norm, amount", *heads), tuple(norms)),
-        Table("80 % set to zero, fine-tuned, then 4-bit QAT", ("network", "4-bit QAT"), (("80 %, l2", (kept,)),), sizes=True),
-        Table("Channels removed from the graph, l2", ("amount", *heads),
-              (("0 %", (Point(),)), *((f"{100 * a:g} %", _pruned("structured", a)) for a in CHANNEL_AMOUNTS)), sizes=True, cliff=True),
+        Table(
+            "80 % set to zero, fine-tuned, then 4-bit QAT",
+            ("network", "4-bit QAT"),
+            (("80 %, l2", (kept,)),),
+            sizes=True,
+        ),
+        Table(
+            "Channels removed from the graph, l2",
+            ("amount", *heads),
+            (("0 %", (Point(),)), *((f"{100 * a:g} %", _pruned("structured", a)) for a in CHANNEL_AMOUNTS)),
+            sizes=True,
+            cliff=True,
+        ),
     ]
 
 
@@ -109,26 +149,34 @@ STUDIES = {"bits": _bits, "pruning": _pruning}
 
 
 def study(name: str, runs: Sequence[Path], out: Path, progress: Progress) -> Path:
-    """OUT/NAME.md and OUT/NAME.json; the path of the first. The runs differ in their seed only; a cell has a figure of each."""
+    """OUT/NAME.md and OUT/NAME.json; the path of the first. The runs differ in their seed only; a cell has a figure of
+    each."""
     if name not in STUDIES:
         raise TrainerError(f"study: must be one of {', '.join(STUDIES)}, got {name}")
     artifacts = [ModelArtifact.load(run) for run in runs]
     if any((a.spec, a.model) != (artifacts[0].spec, artifacts[0].model) for a in artifacts):
         raise TrainerError("study: the runs must be of one model and one spec, differing in their seed; name such runs")
     if len({a.path.name for a in artifacts}) < len(artifacts):
-        raise TrainerError(f"study: the runs' folders must have names of their own, got {', '.join(a.path.name for a in artifacts)}")
+        raise TrainerError(
+            f"study: the runs' folders must have names of their own, got {', '.join(a.path.name for a in artifacts)}"
+        )
     tables = STUDIES[name]()
     points = list(dict.fromkeys(p for table in tables for _, row in table.rows for p in row))
     task = progress.add_task(f"study {name}", total=len(points) * len(runs))
     found: dict[Point, list[Json]] = {}
     for point in points:
         for artifact in artifacts:
-            found.setdefault(point, []).append(_measure(artifact, point, out / artifact.path.name / point.name, progress))
+            found.setdefault(point, []).append(
+                _measure(artifact, point, out / artifact.path.name / point.name, progress)
+            )
             progress.advance(task)
     said = "smoke test on synthetic speech" if artifacts[0].is_smoke_test else "accuracy on the test split"
     seeds = ", ".join(str(a.seed) for a in artifacts)
     many = f"seeds {seeds}, **mean** (standard deviation)" if len(runs) > 1 else f"seed {seeds}"
-    text = f"{artifacts[0].model}, {', '.join(artifacts[0].spec.words)}: {said} in %, n = {found[points[0]][0]['n']}, {many}.\n\n"
+    text = (
+        f"{artifacts[0].model}, {', '.join(artifacts[0].spec.words)}: {said} in %, n = "
+        f"{found[points[0]][0]['n']}, {many}.\n\n"
+    )
     text += "\n".join(_rendered(table, found) for table in tables)
     records = [{"point": asdict(p), "runs": facts} for p, facts in found.items()]
     write_atomic(out / f"{name}.json", (json.dumps(records, indent=1) + "\n").encode())
@@ -161,10 +209,15 @@ def _measure(artifact: ModelArtifact, point: Point, folder: Path, progress: Prog
 
 
 def _facts(made: ModelArtifact, point: Point, test: Labelled) -> Json:
-    """Accuracy of the exported integers by the reference; of the fake-quantized or float network where nothing is exported."""
+    """Accuracy of the exported integers by the reference; of the fake-quantized or float network where nothing is
+    exported."""
     network = load_float(made)
-    facts: Json = {"n": len(test.labels), "parameters": network.parameter_count, "nonzero": nonzero_count(network),
-                   "bytes": asdict(stored_bytes(network, 1))}
+    facts: Json = {
+        "n": len(test.labels),
+        "parameters": network.parameter_count,
+        "nonzero": nonzero_count(network),
+        "bytes": asdict(stored_bytes(network, 1)),
+    }
     if point.method and point.options.scheme != "asymmetric-weights":
         graph = read_onnx(to_onnx(load_quant(made), made.spec))
         scores = run_batch(graph, np.ascontiguousarray(test.features)[..., None])
@@ -179,8 +232,13 @@ def _nonzero_integers(graph: Graph) -> int:
     count = 0
     for layer in graph.layers:
         if isinstance(layer, (Conv2D, FullyConnected, DepthwiseConv2D)):
-            weights = layer.weights_oi if isinstance(layer, FullyConnected) else layer.weights_ohwi if isinstance(
-                layer, Conv2D) else layer.weights_1hwc
+            weights = (
+                layer.weights_oi
+                if isinstance(layer, FullyConnected)
+                else layer.weights_ohwi
+                if isinstance(layer, Conv2D)
+                else layer.weights_1hwc
+            )
             count += np.count_nonzero(weights) + np.count_nonzero(layer.bias)
     return count
 
@@ -192,7 +250,10 @@ def _rendered(table: Table, found: dict[Point, list[Json]]) -> str:
     lines = [f"### {table.title}", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for name, points in table.rows:
         last = found[points[-1]][0]
-        cells = [f"{v:,}" for v in (last["parameters"], last["nonzero"], *(last["bytes"][k] for k in ("dense", "gaps", "bitmap")))]
+        cells = [
+            f"{v:,}"
+            for v in (last["parameters"], last["nonzero"], *(last["bytes"][k] for k in ("dense", "gaps", "bitmap")))
+        ]
         cells = [name, *(cells if table.sizes else []), *(_cell([r["accuracy"] for r in found[p]]) for p in points)]
         lines.append("| " + " | ".join(cells + [""] * (len(columns) - len(cells))) + " |")
     if table.cliff:
@@ -202,6 +263,7 @@ def _rendered(table: Table, found: dict[Point, list[Json]]) -> str:
 
 def _cliff(table: Table, column: int, found: dict[Point, list[Json]]) -> str:
     """Between which rows a column's mean accuracy falls by more than CLIFF_POINTS below the first row's."""
+
     def mean(points: tuple[Point, ...]) -> float:
         return float(np.mean([facts["accuracy"] for facts in found[points[min(column, len(points) - 1)]]]))
 
@@ -209,8 +271,11 @@ def _cliff(table: Table, column: int, found: dict[Point, list[Json]]) -> str:
     for row in table.rows[1:]:
         if mean(row[1]) < start - CLIFF_POINTS:
             left = [found[r[1][-1]][0]["nonzero"] for r in (last, row)]
-            return (f"* {table.columns[1 + column]}: the cliff, {CLIFF_POINTS:g} points, lies between {last[0]} and {row[0]} "
-                    f"({left[0]:,} and {left[1]:,} parameters that are not zero).")
+            return (
+                f"* {table.columns[1 + column]}: the cliff, {CLIFF_POINTS:g} points, lies between {last[0]} and "
+                f"{row[0]} "
+                f"({left[0]:,} and {left[1]:,} parameters that are not zero)."
+            )
         last = row
     return f"* {table.columns[1 + column]}: no cliff of {CLIFF_POINTS:g} points."
 

@@ -1,4 +1,5 @@
-"""Pictures of recordings, one column each: wave, spectrum, spectrogram, mel, MFCC and the int8 features the network is fed.
+"""Pictures of recordings, one column each: wave, spectrum, spectrogram, mel, MFCC and the int8 features the network is
+fed.
 
 Each row has one scale for all columns, so that loud and quiet, yes and no can be compared by eye.
 """
@@ -72,14 +73,19 @@ def view(path: Path, spec: FeatureSpec | None = None) -> Views:
     mel = transforms.MelSpectrogram(spec.sample_rate_hz, **mel_shape).double()(signal) / full_scale
     mfcc = transforms.MFCC(spec.sample_rate_hz, n_mfcc=MFCC_COUNT, melkwargs=mel_shape).double()(signal)
     return Views(
-        name=f"{path.parent.name}/{path.stem}" if path.parent.name else path.stem, pcm=pcm,
-        spectrum_db=decibels(spectrogram.mean(axis=1)), spectrogram_db=decibels(spectrogram), mel_db=decibels(mel.numpy()),
-        mfcc=mfcc.numpy(), features=stream_features(pcm, spec),
+        name=f"{path.parent.name}/{path.stem}" if path.parent.name else path.stem,
+        pcm=pcm,
+        spectrum_db=decibels(spectrogram.mean(axis=1)),
+        spectrogram_db=decibels(spectrogram),
+        mel_db=decibels(mel.numpy()),
+        mfcc=mfcc.numpy(),
+        features=stream_features(pcm, spec),
     )
 
 
 def chosen(recordings: Sequence[Path], spec: FeatureSpec | None = None, look_at: int = 200) -> list[Path]:
-    """The recordings named; a folder of a word stands for its loudest and its quietest clip (of the first 200 by name)."""
+    """The recordings named; a folder of a word stands for its loudest and its quietest clip (of the first 200 by
+    name)."""
     found: list[Path] = []
     for path in recordings:
         if not path.is_dir():
@@ -116,7 +122,13 @@ def plot_views(views: Sequence[Views], out_png: Path, spec: FeatureSpec) -> None
     plots = (
         ("spectrogram\nfrequency, kHz", [one.spectrogram_db for one in views], (0.0, top_khz), None, "dBFS"),
         ("mel spectrogram\nchannel", [one.mel_db for one in views], channels, None, "dBFS"),
-        ("MFCC\ncoefficient", mfcc, (0.5, MFCC_COUNT - 0.5), (-size, size), "dB"),  # without 0: the loudness would hide the others
+        (
+            "MFCC\ncoefficient",
+            mfcc,
+            (0.5, MFCC_COUNT - 0.5),
+            (-size, size),
+            "dB",
+        ),  # without 0: the loudness would hide the others
         ("micro features, deployed\nchannel", features, channels, (-128.0, 127.0), "int8"),
     )
     for row, (label, images, vertical, limits, unit) in zip(axes[2:], plots, strict=True):
@@ -142,7 +154,9 @@ def _plot_waves(row: Any, views: Sequence[Views], spec: FeatureSpec) -> None:
     for axes, one in zip(row, views, strict=True):
         seconds = np.arange(len(one.pcm)) / spec.sample_rate_hz
         peak = f"peak {one.peak_dbfs:.1f} dBFS" if one.pcm.any() else "digital silence"
-        axes.set_title(f"{one.name}\n{len(one.pcm) / spec.sample_rate_hz:.2f} s, {peak.replace('-0.0 ', '0.0 ')}", fontsize=11)
+        axes.set_title(
+            f"{one.name}\n{len(one.pcm) / spec.sample_rate_hz:.2f} s, {peak.replace('-0.0 ', '0.0 ')}", fontsize=11
+        )
         axes.plot(seconds, one.pcm / 32768, linewidth=0.5, color="#3b0f70")
         axes.set_ylim(-1.05 * largest, 1.05 * largest)
         axes.grid(alpha=0.25)
@@ -154,7 +168,9 @@ def _plot_spectra(row: Any, views: Sequence[Views], spec: FeatureSpec) -> None:
     lowest = max(FLOOR_DB, loudest - 80)
     for axes, one in zip(row, views, strict=True):
         khz = np.linspace(0, spec.sample_rate_hz / 2000, len(one.spectrum_db))
-        axes.fill_between(khz, one.spectrum_db, lowest, where=one.spectrum_db > lowest, color="#b63679", alpha=0.25, linewidth=0)
+        axes.fill_between(
+            khz, one.spectrum_db, lowest, where=one.spectrum_db > lowest, color="#b63679", alpha=0.25, linewidth=0
+        )
         axes.plot(khz, one.spectrum_db, linewidth=1, color="#b63679")
         axes.set_xlim(0, khz[-1])
         axes.set_ylim(lowest, loudest + 5)
@@ -164,20 +180,34 @@ def _plot_spectra(row: Any, views: Sequence[Views], spec: FeatureSpec) -> None:
 
 
 def _plot_images(
-    row: Any, images: Sequence[Floats], vertical: tuple[float, float], limits: tuple[float, float] | None, spec: FeatureSpec,
+    row: Any,
+    images: Sequence[Floats],
+    vertical: tuple[float, float],
+    limits: tuple[float, float] | None,
+    spec: FeatureSpec,
 ) -> None:
-    """Each frame is drawn round the middle of its window, so that columns of pixels stand below their piece of the wave."""
+    """Each frame is drawn round the middle of its window, so that columns of pixels stand below their piece of the
+    wave."""
     highest = max(float(image.max()) for image in images)
     low, high = limits or (max(FLOOR_DB, highest - 80), max(highest, FLOOR_DB + 1))
     start_s = (spec.window_ms - spec.step_ms) / 2000
     for axes, image in zip(row, images, strict=True):
         end_s = start_s + image.shape[1] * spec.step_ms / 1000
-        axes.imshow(image, origin="lower", aspect="auto", interpolation="nearest", cmap="RdBu_r" if low == -high else "magma",
-                    vmin=low, vmax=high, extent=(start_s, end_s, *vertical))
+        axes.imshow(
+            image,
+            origin="lower",
+            aspect="auto",
+            interpolation="nearest",
+            cmap="RdBu_r" if low == -high else "magma",
+            vmin=low,
+            vmax=high,
+            extent=(start_s, end_s, *vertical),
+        )
 
 
 def show_features(wavs: Sequence[Path], spec: FeatureSpec | None = None, console: Console | None = None) -> None:
-    """Print the deployed features in the terminal, side by side where they fit; shades of grey where there are no colours."""
+    """Print the deployed features in the terminal, side by side where they fit; shades of grey where there are no
+    colours."""
     from rich.columns import Columns
     from rich.console import Console as NewConsole
 
@@ -196,10 +226,12 @@ def _panel(title: str, features: npt.NDArray[np.int8], spec: FeatureSpec, consol
 
     room = max(20, min(console.width, 100) - 14)
     together = -(-len(features) // room)
-    frames = np.stack([features[start:start + together].mean(axis=0) for start in range(0, len(features), together)])
+    frames = np.stack([features[start : start + together].mean(axis=0) for start in range(0, len(features), together)])
     text = Text()
     for top in range(spec.channels - 1, -1, -2):
-        name = f"{spec.upper_hz / 1000:g} kHz" if top == spec.channels - 1 else f"{spec.lower_hz:g} Hz" if top <= 1 else ""
+        name = (
+            f"{spec.upper_hz / 1000:g} kHz" if top == spec.channels - 1 else f"{spec.lower_hz:g} Hz" if top <= 1 else ""
+        )
         text.append(f"{name:>8} ")
         for frame in frames:
             _append_cell(text, float(frame[top]), float(frame[max(0, top - 1)]), console.color_system is not None)

@@ -1,8 +1,9 @@
-"""Plain image CNNs as run folders of their own, trained with Adam, pruned and quantized by the code that serves the keyword spotters.
+"""Plain image CNNs as run folders of their own, trained with Adam, pruned and quantized by the code that serves the
+keyword spotters.
 
-    RUN/images.json   what this is and what was measured      RUN/source.json   where the pictures lie on this machine
-    RUN/float.pt      the float network                       RUN/qat.pt        after quantization
-    RUN/model.onnx    the quantized integers, as `python -m converter convert` takes them
+RUN/images.json   what this is and what was measured      RUN/source.json   where the pictures lie on this machine
+RUN/float.pt      the float network                       RUN/qat.pt        after quantization
+RUN/model.onnx    the quantized integers, as `python -m converter convert` takes them
 """
 
 from __future__ import annotations
@@ -76,7 +77,12 @@ class ImageRun:
     results: dict[str, Any]
 
     def save(self) -> ImageRun:
-        facts = {"model": self.model, "pictures": self.title, "settings": asdict(self.settings), "results": self.results}
+        facts = {
+            "model": self.model,
+            "pictures": self.title,
+            "settings": asdict(self.settings),
+            "results": self.results,
+        }
         write_atomic(self.path / "source.json", (json.dumps({"data": str(self.data)}) + "\n").encode())
         write_atomic(self.path / "images.json", (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
         return self
@@ -85,10 +91,18 @@ class ImageRun:
     def load(path: Path) -> ImageRun:
         try:
             facts, source = (json.loads((path / f"{name}.json").read_text()) for name in ("images", "source"))
-            return ImageRun(path, facts["model"], Path(source["data"]), facts["pictures"], ImageSettings(**facts["settings"]),
-                            dict(facts["results"]))
+            return ImageRun(
+                path,
+                facts["model"],
+                Path(source["data"]),
+                facts["pictures"],
+                ImageSettings(**facts["settings"]),
+                dict(facts["results"]),
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainerError(f"{path}: not a run of `python -m trainer images`, or damaged ({error}); make it again") from None
+            raise TrainerError(
+                f"{path}: not a run of `python -m trainer images`, or damaged ({error}); make it again"
+            ) from None
 
 
 def is_image_run(run: Path) -> bool:
@@ -96,40 +110,62 @@ def is_image_run(run: Path) -> bool:
 
 
 def load_pictures(folder: Path) -> Pictures:
-    """MNIST's idx files (gzipped or not), or CIFAR-10's binary files; with MNIST's 10,000 test digits alone, 8,000 of them train."""
+    """MNIST's idx files (gzipped or not), or CIFAR-10's binary files; with MNIST's 10,000 test digits alone, 8,000 of
+    them train."""
     if any(folder.glob("data_batch_*.bin")):
         train = [_cifar(file) for file in sorted(folder.glob("data_batch_*.bin"))]
-        return Pictures("CIFAR-10", np.concatenate([t[0] for t in train]), np.concatenate([t[1] for t in train]),
-                        *_cifar(folder / "test_batch.bin"))
+        return Pictures(
+            "CIFAR-10",
+            np.concatenate([t[0] for t in train]),
+            np.concatenate([t[1] for t in train]),
+            *_cifar(folder / "test_batch.bin"),
+        )
     test, labels = _idx_pair(folder, "t10k")
     if any(folder.glob("train-images-idx3-ubyte*")):
         return Pictures("MNIST", *_idx_pair(folder, "train"), test, labels)
     order, cut = np.random.default_rng(0).permutation(len(test)), len(test) * 4 // 5
-    return Pictures(f"{cut} and {len(test) - cut} of MNIST's test digits, training and test", test[order[:cut]], labels[order[:cut]],
-                    test[order[cut:]], labels[order[cut:]])
+    return Pictures(
+        f"{cut} and {len(test) - cut} of MNIST's test digits, training and test",
+        test[order[:cut]],
+        labels[order[:cut]],
+        test[order[cut:]],
+        labels[order[cut:]],
+    )
 
 
 def _idx_pair(folder: Path, split: str) -> tuple[Bytes, Bytes]:
-    pictures, labels = read_idx(folder, f"{split}-images-idx3-ubyte", 3)[:, None], read_idx(folder, f"{split}-labels-idx1-ubyte", 1)
+    pictures, labels = (
+        read_idx(folder, f"{split}-images-idx3-ubyte", 3)[:, None],
+        read_idx(folder, f"{split}-labels-idx1-ubyte", 1),
+    )
     if len(pictures) != len(labels):
-        raise TrainerError(f"{folder}: pictures and labels must come in pairs, got {len(pictures)} and {len(labels)} of {split}; "
-                           "download the files again")
+        raise TrainerError(
+            f"{folder}: pictures and labels must come in pairs, got {len(pictures)} and {len(labels)} of {split}; "
+            "download the files again"
+        )
     return pictures, labels
 
 
 def read_idx(folder: Path, name: str, axes: int) -> Bytes:
-    """An idx file of bytes: 0, 0, 8, the number of axes, each length as 32 bits with the highest byte first, the values."""
+    """An idx file of bytes: 0, 0, 8, the number of axes, each length as 32 bits with the highest byte first, the
+    values."""
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
     if path is None:
-        raise TrainerError(f"{folder}: must hold MNIST's idx files or CIFAR-10's binary files, got no {name}; give their folder")
+        raise TrainerError(
+            f"{folder}: must hold MNIST's idx files or CIFAR-10's binary files, got no {name}; give their folder"
+        )
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
         raise TrainerError(f"{path}: cannot be read ({error}); download it again") from None
     start = 4 + 4 * axes
-    shape = struct.unpack(f">{axes}I", raw[4:start]) if raw[:4] == bytes((0, 0, 8, axes)) and len(raw) >= start else None
+    shape = (
+        struct.unpack(f">{axes}I", raw[4:start]) if raw[:4] == bytes((0, 0, 8, axes)) and len(raw) >= start else None
+    )
     if shape is None or len(raw) != start + int(np.prod(shape)):
-        raise TrainerError(f"{path}: must be an idx file of {axes} axes, as long as it says, got {len(raw)} bytes; download it again")
+        raise TrainerError(
+            f"{path}: must be an idx file of {axes} axes, as long as it says, got {len(raw)} bytes; download it again"
+        )
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
@@ -138,9 +174,13 @@ def _cifar(file: Path) -> tuple[Bytes, Bytes]:
     try:
         raw = np.frombuffer(file.read_bytes(), np.uint8)
     except OSError as error:
-        raise TrainerError(f"{file}: cannot be read ({error}); name a folder with all of CIFAR-10's binary files") from None
+        raise TrainerError(
+            f"{file}: cannot be read ({error}); name a folder with all of CIFAR-10's binary files"
+        ) from None
     if not len(raw) or len(raw) % CIFAR_RECORD:
-        raise TrainerError(f"{file}: must hold records of {CIFAR_RECORD} bytes, got {len(raw)} bytes; download it again")
+        raise TrainerError(
+            f"{file}: must hold records of {CIFAR_RECORD} bytes, got {len(raw)} bytes; download it again"
+        )
     records = raw.reshape(-1, CIFAR_RECORD)
     return records[:, 1:].reshape(-1, *CIFAR_SHAPE), records[:, 0]
 
@@ -166,15 +206,22 @@ def prune_images(run: Path, out: Path, options: PruneOptions, data: Path | None,
     if options.finetune:
         if options.kind == "unstructured":
             hold_zeros(pruned)
-        settings = replace(origin.settings, epochs=options.finetune, learning_rate=origin.settings.learning_rate * FINE_TUNE_SHARE)
+        settings = replace(
+            origin.settings, epochs=options.finetune, learning_rate=origin.settings.learning_rate * FINE_TUNE_SHARE
+        )
         fit_pictures(pruned, pictures, settings, progress, "fine-tuning")
-    results = {**{k: v for k, v in origin.results.items() if k == "train"}, "prune": {**facts, **measured(pruned, pictures)}}
+    results = {
+        **{k: v for k, v in origin.results.items() if k == "train"},
+        "prune": {**facts, **measured(pruned, pictures)},
+    }
     return _keep_float(replace(origin, path=out), pruned, results)
 
 
-def quantize_images(run: Path, out: Path, method: str, options: QuantOptions, epochs: int | None, data: Path | None,
-                    progress: Progress) -> ImageRun:
-    """OUT: RUN's network with fake-quantized weights and hidden activations; step sizes from training pictures, learned in QAT."""
+def quantize_images(
+    run: Path, out: Path, method: str, options: QuantOptions, epochs: int | None, data: Path | None, progress: Progress
+) -> ImageRun:
+    """OUT: RUN's network with fake-quantized weights and hidden activations; step sizes from training pictures, learned
+    in QAT."""
     if method not in METHODS:
         raise TrainerError(f"--method: must be one of {', '.join(METHODS)}, got {method}")
     origin = ImageRun.load(run)
@@ -192,16 +239,25 @@ def quantize_images(run: Path, out: Path, method: str, options: QuantOptions, ep
         settings = replace(origin.settings, epochs=epochs or max(2, origin.settings.epochs // 4), learning_rate=rate)
         fit_pictures(quant, pictures, settings, progress, f"{options.bits}-bit training")
         facts["epochs"] = settings.epochs
-    made = _keep_float(replace(origin, path=out), network, {**origin.results, "qat": {**facts, **measured(quant, pictures)}})
-    save_torch(out / "qat.pt", {"architecture": asdict(network.architecture), "state": quant.state_dict(), "options": asdict(options)})
+    made = _keep_float(
+        replace(origin, path=out), network, {**origin.results, "qat": {**facts, **measured(quant, pictures)}}
+    )
+    save_torch(
+        out / "qat.pt",
+        {"architecture": asdict(network.architecture), "state": quant.state_dict(), "options": asdict(options)},
+    )
     if options.scheme != "asymmetric-weights":
         write_atomic(out / "model.onnx", to_onnx(quant, None))
     return made
 
 
 def _keep_float(run: ImageRun, network: Network, results: dict[str, Any]) -> ImageRun:
-    facts = {"parameters": network.parameter_count, "nonzero": nonzero_count(network), "macs": macs(network),
-             "bytes": asdict(stored_bytes(network, 4))}
+    facts = {
+        "parameters": network.parameter_count,
+        "nonzero": nonzero_count(network),
+        "macs": macs(network),
+        "bytes": asdict(stored_bytes(network, 4)),
+    }
     save_torch(run.path / "float.pt", {"architecture": asdict(network.architecture), "state": network.state_dict()})
     for name in ("qat.pt", "model.onnx"):
         (run.path / name).unlink(missing_ok=True)
@@ -214,7 +270,9 @@ def load_network(run: ImageRun) -> Network:
         network = build(Architecture(**state["architecture"]))
         network.load_state_dict(state["state"])
     except (KeyError, TypeError, RuntimeError):
-        raise TrainerError(f"{run.path / 'float.pt'}: not a checkpoint of this project; train again or restore it") from None
+        raise TrainerError(
+            f"{run.path / 'float.pt'}: not a checkpoint of this project; train again or restore it"
+        ) from None
     return network.eval()
 
 
@@ -223,7 +281,9 @@ def real(pictures: Bytes) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures)).float() / 255
 
 
-def fit_pictures(network: nn.Module, pictures: Pictures, settings: ImageSettings, progress: Progress, title: str) -> None:
+def fit_pictures(
+    network: nn.Module, pictures: Pictures, settings: ImageSettings, progress: Progress, title: str
+) -> None:
     """Train in place with Adam, its step falling to nothing along a cosine; every draw comes from the seed."""
     torch.set_num_threads(THREADS)
     torch.manual_seed(settings.seed)
@@ -233,7 +293,9 @@ def fit_pictures(network: nn.Module, pictures: Pictures, settings: ImageSettings
     task = progress.add_task(title, total=steps)
     network.train()
     for _ in range(settings.epochs):
-        for chosen in np.array_split(torch.randperm(len(pictures.train)).numpy(), -(-len(pictures.train) // settings.batch)):
+        for chosen in np.array_split(
+            torch.randperm(len(pictures.train)).numpy(), -(-len(pictures.train) // settings.batch)
+        ):
             logits = network(real(pictures.train[chosen]))
             optimizer.zero_grad()
             F.cross_entropy(logits, torch.from_numpy(pictures.train_labels[chosen]).long()).backward()  # type: ignore[no-untyped-call]
@@ -247,13 +309,18 @@ def measured(network: nn.Module, pictures: Pictures) -> dict[str, Any]:
     """Accuracy in percent on the test pictures, and how many they are."""
     network.eval()
     with torch.no_grad():
-        found = np.concatenate([network(real(pictures.test[i:i + 500])).argmax(1).numpy() for i in range(0, len(pictures.test), 500)])
+        found = np.concatenate(
+            [network(real(pictures.test[i : i + 500])).argmax(1).numpy() for i in range(0, len(pictures.test), 500)]
+        )
     return {"accuracy": round(100 * float((found == pictures.test_labels).mean()), 2), "n": len(found)}
 
 
 def macs(network: Network) -> int:
     """Multiply-accumulates for one picture."""
-    count, x = 0, torch.zeros(1, network.architecture.planes, network.architecture.frames, network.architecture.channels)
+    count, x = (
+        0,
+        torch.zeros(1, network.architecture.planes, network.architecture.frames, network.architecture.channels),
+    )
     with torch.no_grad():
         for block in network.blocks.values():
             x = block(x)

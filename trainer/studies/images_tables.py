@@ -24,8 +24,24 @@ WIDTHS = (8, 4, 3, 2)
 FINE_TUNE_EPOCHS = 2
 MIB = 1 << 20
 REPORTED = {  # mnist_cnn of a course report, 60,000 training digits: before and after fine-tuning, by amount
-    "unstructured": ((98.58, 98.75), (97.50, 98.92), (95.52, 98.83), (74.44, 98.77), (18.01, 98.13), (14.56, 94.72), (10.32, 37.47)),
-    "structured": ((98.06, 98.84), (96.17, 98.94), (91.12, 98.84), (48.92, 98.73), (24.61, 98.22), (18.80, 96.28), (10.28, 46.22)),
+    "unstructured": (
+        (98.58, 98.75),
+        (97.50, 98.92),
+        (95.52, 98.83),
+        (74.44, 98.77),
+        (18.01, 98.13),
+        (14.56, 94.72),
+        (10.32, 37.47),
+    ),
+    "structured": (
+        (98.06, 98.84),
+        (96.17, 98.94),
+        (91.12, 98.84),
+        (48.92, 98.73),
+        (24.61, 98.22),
+        (18.80, 96.28),
+        (10.28, 46.22),
+    ),
 }
 Json = dict[str, Any]
 
@@ -42,7 +58,9 @@ def images_study(runs: Sequence[Path], out: Path, progress: Progress) -> Path:
         for kind in KINDS:
             for norm in NORMS:
                 for amount in AMOUNTS:
-                    options = PruneOptions(kind, _possible(run, kind, amount), norm, FINE_TUNE_EPOCHS if norm == "l1" else 0)
+                    options = PruneOptions(
+                        kind, _possible(run, kind, amount), norm, FINE_TUNE_EPOCHS if norm == "l1" else 0
+                    )
                     points[f"{kind} {norm} {amount:g}"] = _pruned(run, options, out, progress)
                     progress.advance(task)
         for method in METHODS:
@@ -64,17 +82,29 @@ def _possible(run: ImageRun, kind: str, amount: float) -> float:
 
 def _pruned(run: ImageRun, options: PruneOptions, out: Path, progress: Progress) -> Json:
     name = f"{options.kind}{options.amount:g}_{options.norm}_{options.finetune}"
-    return _point(run, out / run.path.name / name, asdict(options),
-                  lambda folder, p: prune_images(run.path, folder, options, None, p), progress)
+    return _point(
+        run,
+        out / run.path.name / name,
+        asdict(options),
+        lambda folder, p: prune_images(run.path, folder, options, None, p),
+        progress,
+    )
 
 
 def _quantized(run: ImageRun, method: str, bits: int, out: Path, progress: Progress) -> Json:
     options = QuantOptions(bits, calibration="mse")
-    return _point(run, out / run.path.name / f"{method}{bits}", {"method": method, **asdict(options)},
-                  lambda folder, p: quantize_images(run.path, folder, method, options, FINE_TUNE_EPOCHS, None, p), progress)
+    return _point(
+        run,
+        out / run.path.name / f"{method}{bits}",
+        {"method": method, **asdict(options)},
+        lambda folder, p: quantize_images(run.path, folder, method, options, FINE_TUNE_EPOCHS, None, p),
+        progress,
+    )
 
 
-def _point(run: ImageRun, folder: Path, asked: Json, make: Callable[[Path, Progress], ImageRun], progress: Progress) -> Json:
+def _point(
+    run: ImageRun, folder: Path, asked: Json, make: Callable[[Path, Progress], ImageRun], progress: Progress
+) -> Json:
     """The results of a point: kept ones if they are of just this, else made."""
     found: Json
     try:
@@ -86,32 +116,57 @@ def _point(run: ImageRun, folder: Path, asked: Json, make: Callable[[Path, Progr
         pass
     with Progress(disable=True) as quiet:
         found = make(folder, quiet).results
-    write_atomic(folder / "point.json", (json.dumps({"asked": asked, "of": run.results, "results": found}, indent=1) + "\n").encode())
-    progress.console.print(f"{folder}: {found['qat' if 'qat' in found else 'prune']['accuracy']:.2f} %", highlight=False)
+    write_atomic(
+        folder / "point.json",
+        (json.dumps({"asked": asked, "of": run.results, "results": found}, indent=1) + "\n").encode(),
+    )
+    progress.console.print(
+        f"{folder}: {found['qat' if 'qat' in found else 'prune']['accuracy']:.2f} %", highlight=False
+    )
     return found
 
 
 def _rendered(run: ImageRun, points: Json) -> str:
     """The tables of one run in Markdown."""
     base, train = run.results, run.results["train"]
-    lines = [f"## {run.model}: {base['parameters']:,} parameters, {base['bytes']['dense'] / MIB:.2f} MiB as fp32, {base['macs']:,} MAC", "",
-             f"{run.title}; accuracy in % on the test pictures, n = {train['n']}, seed {run.settings.seed}; "
-             f"not pruned {train['accuracy']:.2f}; fine-tuned for {FINE_TUNE_EPOCHS} epochs.", ""]
+    lines = [
+        f"## {run.model}: {base['parameters']:,} parameters, {base['bytes']['dense'] / MIB:.2f} MiB as fp32, "
+        f"{base['macs']:,} MAC",
+        "",
+        f"{run.title}; accuracy in % on the test pictures, n = {train['n']}, seed {run.settings.seed}; "
+        f"not pruned {train['accuracy']:.2f}; fine-tuned for {FINE_TUNE_EPOCHS} epochs.",
+        "",
+    ]
     for kind in KINDS:
-        what = "Single weights set to zero" if kind == "unstructured" else "Channels removed, and the next layer's inputs with them"
+        what = (
+            "Single weights set to zero"
+            if kind == "unstructured"
+            else "Channels removed, and the next layer's inputs with them"
+        )
         reported = [" reported, before | after |", "---|---|"] if run.model == "mnist_cnn" else ["", ""]
-        lines += [f"### {what}", "", "| amount | not zero | MAC | MiB, non-zeros alone | with gaps | with a bit map | l1 | l2 | linf | "
-                  f"l1, fine-tuned |{reported[0]}", "|---" * 10 + f"|{reported[1]}"]
+        lines += [
+            f"### {what}",
+            "",
+            "| amount | not zero | MAC | MiB, non-zeros alone | with gaps | with a bit map | l1 | l2 | linf | "
+            f"l1, fine-tuned |{reported[0]}",
+            "|---" * 10 + f"|{reported[1]}",
+        ]
         for amount, check in zip(AMOUNTS, REPORTED[kind], strict=True):
             every = [points[f"{kind} {norm} {amount:g}"] for norm in NORMS]
             first = every[NORMS.index("l1")]
             cells = [f"{100 * first['prune']['amount']:.3g} %", f"{first['nonzero']:,}", f"{first['macs']:,}"]
             cells += [f"{first['bytes'][key] / MIB:.3f}" for key in ("nonzero", "gaps", "bitmap")]
-            cells += [f"{p['prune']['before_finetune']['accuracy']:.2f}" for p in every] + [f"{first['prune']['accuracy']:.2f}"]
+            cells += [f"{p['prune']['before_finetune']['accuracy']:.2f}" for p in every] + [
+                f"{first['prune']['accuracy']:.2f}"
+            ]
             cells += [f"{v:.2f}" for v in check] if run.model == "mnist_cnn" else []
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     lines += ["### Low bits", "", "| bits | PTQ, mse | QAT |", "|---|---|---|"]
     for bits in WIDTHS:
-        lines.append(f"| {bits} | " + " | ".join(f"{points[f'{method} {bits}']['qat']['accuracy']:.2f}" for method in METHODS) + " |")
+        lines.append(
+            f"| {bits} | "
+            + " | ".join(f"{points[f'{method} {bits}']['qat']['accuracy']:.2f}" for method in METHODS)
+            + " |"
+        )
     return "\n".join(lines) + "\n"

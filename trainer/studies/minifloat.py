@@ -1,9 +1,10 @@
-"""Weights and activations as floats of 3 to 8 bits, an accuracy study beside integers of the same width. No engine here runs them.
+"""Weights and activations as floats of 3 to 8 bits, an accuracy study beside integers of the same width. No engine here
+runs them.
 
-A format eXmY has a sign, X exponent bits and Y mantissa bits. Values are rounded to the nearest, ties to even mantissas (with no
-mantissa bits: up); what is too large becomes the largest finite value; below the smallest normal value the step stays the same
-(subnormals).
-Source: OCP 8-bit Floating Point Specification 1.0 (e4m3, e5m2), OCP Microscaling Formats 1.0 (e3m2, e2m3, e2m1).
+A format eXmY has a sign, X exponent bits and Y mantissa bits. Values are rounded to the nearest, ties to even mantissas
+(with no mantissa bits: up); what is too large becomes the largest finite value; below the smallest normal value the
+step stays the same (subnormals). Source: OCP 8-bit Floating Point Specification 1.0 (e4m3, e5m2), OCP Microscaling
+Formats 1.0 (e3m2, e2m3, e2m1).
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ class Minifloat:
     def of(name: str) -> Minifloat:
         found = re.fullmatch(r"e([1-8])m(\d)", name)
         if not found or not 3 <= 1 + int(found[1]) + int(found[2]) <= 8:
-            raise TrainerError(f"--formats: must be like e4m3, a sign, 1 to 8 exponent bits and mantissa bits, 3 to 8 in all; got {name}")
+            raise TrainerError(
+                f"--formats: must be like e4m3, a sign, 1 to 8 exponent bits and mantissa bits, 3 to 8 in all; got "
+                f"{name}"
+            )
         return Minifloat(int(found[1]), int(found[2]))
 
     @property
@@ -57,7 +61,8 @@ class Minifloat:
 
     @property
     def top(self) -> float:
-        """The largest finite value: e5m2 gives its last exponent to infinity and NaN, e4m3 its last code to NaN, others none.
+        """The largest finite value: e5m2 gives its last exponent to infinity and NaN, e4m3 its last code to NaN, others
+        none.
 
         >>> [Minifloat.of(n).top for n in ("e4m3", "e5m2", "e3m2", "e2m3", "e2m1")]
         [448.0, 57344.0, 28.0, 7.5, 6.0]
@@ -98,6 +103,7 @@ def integer_grid(bits: int, signed: bool) -> Grid:
 
 def least_scale(rows: Tensor, grid: Grid) -> Tensor:
     """One scale per row of [n, k], of least squared error."""
+
     def error(tops: Tensor) -> Tensor:
         scale = (tops / grid.top).clamp(min=MIN_SCALE)[:, None]
         return ((grid.round(rows / scale) * scale - rows) ** 2).mean(1)
@@ -108,8 +114,8 @@ def least_scale(rows: Tensor, grid: Grid) -> Tensor:
 class Rounded(nn.Module):
     """A network whose weights, and if asked for hidden activations, lie on a grid with a scale of least error.
 
-    As with integers: convolutions have a scale per output channel, dense layers one; features keep their int8 values, biases and
-    logits are float32. Activation scales come from a calibration batch, layer after layer.
+    As with integers: convolutions have a scale per output channel, dense layers one; features keep their int8 values,
+    biases and logits are float32. Activation scales come from a calibration batch, layer after layer.
     """
 
     def __init__(self, network: Network, weights: Grid, hidden: Grid | None, calibration: Tensor) -> None:
@@ -130,17 +136,21 @@ class Rounded(nn.Module):
             if self.hidden and (isinstance(block, Conv) or (isinstance(block, Dense) and block.relu)):
                 if name not in self.scales:
                     flat = x.reshape(1, -1)
-                    self.scales[name] = least_scale(flat[:, ::max(1, flat.shape[1] // SEARCH_VALUES)], self.hidden)
+                    self.scales[name] = least_scale(flat[:, :: max(1, flat.shape[1] // SEARCH_VALUES)], self.hidden)
                 x = self.hidden.round(x / self.scales[name]) * self.scales[name]
         return x
 
 
 def minifloat_study(runs: Sequence[Path], formats: Sequence[str], source: Source | None, progress: Progress) -> Json:
-    """Per run the test accuracy of float32, of each format and of integers as wide: of weights, and of hidden activations too."""
+    """Per run the test accuracy of float32, of each format and of integers as wide: of weights, and of hidden
+    activations too."""
     torch.set_num_threads(THREADS)
     chosen = {name: Minifloat.of(name) for name in formats}
     ways = {name: (float_grid(f), float_grid(f)) for name, f in chosen.items()}
-    ways |= {f"int{b}": (integer_grid(b, signed=True), integer_grid(b, signed=False)) for b in sorted({f.bits for f in chosen.values()})}
+    ways |= {
+        f"int{b}": (integer_grid(b, signed=True), integer_grid(b, signed=False))
+        for b in sorted({f.bits for f in chosen.values()})
+    }
     task = progress.add_task("minifloat", total=len(runs) * len(ways))
     found: Json = {"formats": {name: f.bits for name, f in chosen.items()}, "runs": []}
     for run in runs:
@@ -154,8 +164,13 @@ def minifloat_study(runs: Sequence[Path], formats: Sequence[str], source: Source
         def accuracy(net: nn.Module, test: Labelled = test, spec: FeatureSpec = spec) -> float:
             return round(100 * float((predict(net, test.features, spec).argmax(1).numpy() == test.labels).mean()), 2)
 
-        facts: Json = {"model": artifact.model, "seed": artifact.seed, "n": len(test.labels), "smoke_test": artifact.is_smoke_test,
-                       "float32": accuracy(network)}
+        facts: Json = {
+            "model": artifact.model,
+            "seed": artifact.seed,
+            "n": len(test.labels),
+            "smoke_test": artifact.is_smoke_test,
+            "float32": accuracy(network),
+        }
         for name, (weights, hidden) in ways.items():
             facts[name] = [accuracy(Rounded(network, weights, h, clips)) for h in (None, hidden)]
             progress.advance(task)
@@ -168,9 +183,13 @@ def table(found: Json) -> str:
     runs = found["runs"]
     mean = {k: np.mean([r[k] for r in runs], axis=0) for k in runs[0] if k == "float32" or isinstance(runs[0][k], list)}
     said = "smoke test on synthetic speech" if runs[0]["smoke_test"] else "accuracy on the test split"
-    lines = [f"{runs[0]['model']}: {said} in %, n = {runs[0]['n']}, seeds {', '.join(str(r['seed']) for r in runs)} (mean). "
-             f"float32: {mean['float32']:.2f}.", "",
-             "| bits | format | largest | weights | and activations | integer: weights | and activations |", "|---" * 7 + "|"]
+    lines = [
+        f"{runs[0]['model']}: {said} in %, n = {runs[0]['n']}, seeds {', '.join(str(r['seed']) for r in runs)} (mean). "
+        f"float32: {mean['float32']:.2f}.",
+        "",
+        "| bits | format | largest | weights | and activations | integer: weights | and activations |",
+        "|---" * 7 + "|",
+    ]
     for name, bits in found["formats"].items():
         figures = [f"{v:.2f}" for v in (*mean[name], *mean[f"int{bits}"])]
         lines.append("| " + " | ".join([str(bits), name, f"{Minifloat.of(name).top:g}", *figures]) + " |")

@@ -1,4 +1,5 @@
-"""How long PyTorch takes for one input of a run, as JSON: python -m trainer.studies.torch_latency RUN (the host's `compare` reads it)."""
+"""How long PyTorch takes for one input of a run, as JSON: python -m trainer.studies.torch_latency RUN (the host's
+`compare` reads it)."""
 
 from __future__ import annotations
 
@@ -40,12 +41,22 @@ def time_run(run: Path, runs: int) -> list[dict[str, object]]:
     torch.set_num_threads(1)
     found: list[dict[str, object]] = []
     with torch.inference_mode():
-        found.append({"engine": f"PyTorch {torch.__version__}, CPU, float32, 1 thread", "device": "cpu",
-                      "us": measure(lambda: network(x), lambda: None, runs)})
+        found.append(
+            {
+                "engine": f"PyTorch {torch.__version__}, CPU, float32, 1 thread",
+                "device": "cpu",
+                "us": measure(lambda: network(x), lambda: None, runs),
+            }
+        )
         if torch.cuda.is_available():
             on_gpu, there = network.cuda(), x.cuda()
-            found.append({"engine": f"PyTorch {torch.__version__}, {torch.cuda.get_device_name()}, float32", "device": "gpu",
-                          "us": measure(lambda: on_gpu(there), torch.cuda.synchronize, runs)})
+            found.append(
+                {
+                    "engine": f"PyTorch {torch.__version__}, {torch.cuda.get_device_name()}, float32",
+                    "device": "gpu",
+                    "us": measure(lambda: on_gpu(there), torch.cuda.synchronize, runs),
+                }
+            )
     return found
 
 

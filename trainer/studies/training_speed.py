@@ -17,7 +17,8 @@ from trainer.run.fit import TrainSettings, fit
 
 
 def training_samples_per_second(model: str = "tinyconv", samples: int = 4000, epochs: int = 3) -> float:
-    """Samples a second through forward, backward and optimizer as `train` runs them (random features); the first epoch is not counted."""
+    """Samples a second through forward, backward and optimizer as `train` runs them (random features); the first epoch
+    is not counted."""
     spec = KwsSpec.of_words(["yes", "no"])
     shape = (spec.features.frames, spec.features.channels)
     rng = np.random.default_rng(0)
@@ -31,7 +32,15 @@ def training_samples_per_second(model: str = "tinyconv", samples: int = 4000, ep
     network = build(Architecture.of(model, len(spec.labels), spec.features, 0.1))
     starts: list[float] = []
     with tempfile.TemporaryDirectory() as folder, Progress(disable=True) as progress:
-        fit(network, pool, few, TrainSettings(epochs=epochs + 1), spec.features, Path(folder) / "bench.pt", progress,
-            before_epoch=lambda _: starts.append(time.perf_counter()))
+        fit(
+            network,
+            pool,
+            few,
+            TrainSettings(epochs=epochs + 1),
+            spec.features,
+            Path(folder) / "bench.pt",
+            progress,
+            before_epoch=lambda _: starts.append(time.perf_counter()),
+        )
         end = time.perf_counter()
     return epochs * pool.epoch_size / (end - starts[1])

@@ -29,7 +29,8 @@ DEFAULT_GRID = (
 
 @dataclass(frozen=True)
 class Point:
-    """One network: trained with `model` and `seed`, pruned by `kind`, `amount`, `norm` and `finetune`, quantized by `method` to `bits`."""
+    """One network: trained with `model` and `seed`, pruned by `kind`, `amount`, `norm` and `finetune`, quantized by
+    `method` to `bits`."""
 
     model: str = "tinyconv"
     seed: int = 0
@@ -41,14 +42,21 @@ class Point:
     bits: int = 8
 
     def __post_init__(self) -> None:
-        for name, value, known in (("model", self.model, MODELS), ("kind", self.kind, (NONE, *KINDS)), ("norm", self.norm, NORMS),
-                                   ("method", self.method, METHODS)):
+        for name, value, known in (
+            ("model", self.model, MODELS),
+            ("kind", self.kind, (NONE, *KINDS)),
+            ("norm", self.norm, NORMS),
+            ("method", self.method, METHODS),
+        ):
             if value not in known:
                 raise TrainerError(f"--grid: {name} must be one of {', '.join(known)}, got {value}")
         if not 2 <= self.bits <= 8 or self.seed < 0 or self.finetune < 0:
             raise TrainerError(f"--grid: bits lie in 2..8, seed and finetune are not negative, got {self.label}")
         if (self.kind == NONE) != (self.amount == 0) or not 0 <= self.amount < 1:
-            raise TrainerError(f"--grid: amount lies between 0 and 1 where kind is {' or '.join(KINDS)}, and only there, got {self.label}")
+            raise TrainerError(
+                f"--grid: amount lies between 0 and 1 where kind is {' or '.join(KINDS)}, and only there, got "
+                f"{self.label}"
+            )
         if self.kind == NONE and self.finetune:
             raise TrainerError(f"--grid: finetune needs a kind of pruning, got {self.label}")
 
@@ -76,8 +84,11 @@ def grid_of(point: Point, always: Sequence[str] = ()) -> str:
     >>> grid_of(Point(bits=4, seed=1))
     'seed=1 bits=4'
     """
-    return " ".join(f"{f.name}={_text(getattr(point, f.name))}" for f in fields(point)
-                    if f.name in always or getattr(point, f.name) != f.default)
+    return " ".join(
+        f"{f.name}={_text(getattr(point, f.name))}"
+        for f in fields(point)
+        if f.name in always or getattr(point, f.name) != f.default
+    )
 
 
 def _text(value: object) -> str:

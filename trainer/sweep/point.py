@@ -1,8 +1,9 @@
-"""One point of a sweep, in a process of its own: its float network, the compressed run made of it, and that run on the virtual board.
+"""One point of a sweep, in a process of its own: its float network, the compressed run made of it, and that run on the
+virtual board.
 
-    SWEEP/float/NAME/           run folder of the float network that points of equal model and seed share
-    SWEEP/points/KEY/result.json   the point, its commands, "train" and "board" figures as they come, or "error"
-    SWEEP/points/KEY/run/          the exported run; RUN/firmware and RUN/build are made by `host deploy`
+SWEEP/float/NAME/           run folder of the float network that points of equal model and seed share
+SWEEP/points/KEY/result.json   the point, its commands, "train" and "board" figures as they come, or "error"
+SWEEP/points/KEY/run/          the exported run; RUN/firmware and RUN/build are made by `host deploy`
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker has to know of the sweep: where it lies, what it hears, float epochs (None: the usual), clips on the board."""
+    """What a worker has to know of the sweep: where it lies, what it hears, float epochs (None: the usual), clips on
+    the board."""
 
     folder: Path
     cwd: Path
@@ -80,11 +82,15 @@ def float_is_done(job: Job, point: Point) -> bool:
         settings = saved_settings(ModelArtifact.load(job.float_run(point)))
     except (ArtifactError, KeyError, TypeError):
         return False
-    return settings == default_settings(job.source, point.model, job.epochs, point.seed) and (job.float_run(point) / "float.json").is_file()
+    return (
+        settings == default_settings(job.source, point.model, job.epochs, point.seed)
+        and (job.float_run(point) / "float.json").is_file()
+    )
 
 
 def train_float(job: Job, point: Point) -> Json:
-    """The float network of this model and seed, and SWEEP/float/NAME/float.json with its test accuracy; seconds spent."""
+    """The float network of this model and seed, and SWEEP/float/NAME/float.json with its test accuracy; seconds
+    spent."""
     started = _begin(job)
     if not float_is_done(job, point):
         run = job.float_run(point)
@@ -93,13 +99,19 @@ def train_float(job: Job, point: Point) -> Json:
             artifact = train_run(run, job.source, job.spec, point.model, settings, progress)
             test = _test(job, progress)
         found = predict(load_float(artifact), test.features, job.spec.features).numpy().argmax(axis=1)
-        facts = {"model": point.model, "seed": point.seed, **_accuracy(job, test, found), "parameters": artifact.results["parameters"]}
+        facts = {
+            "model": point.model,
+            "seed": point.seed,
+            **_accuracy(job, test, found),
+            "parameters": artifact.results["parameters"],
+        }
         write_atomic(run / "float.json", (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
     return {"seconds": round(time.perf_counter() - started, 1)}
 
 
 def make_point(job: Job, point: Point) -> Json:
-    """result.json of the point, after the stages it still lacked; what goes wrong is its "error", never an exception."""
+    """result.json of the point, after the stages it still lacked; what goes wrong is its "error", never an
+    exception."""
     started = _begin(job)
     folder = job.point_folder(point)
     result = {k: v for k, v in read_result(folder).items() if k in ("train", "board")}
@@ -123,16 +135,25 @@ def _begin(job: Job) -> float:
 
 
 def _train(job: Job, point: Point, folder: Path) -> Json:
-    """Pruned where asked for, quantized, exported; accuracy of the exported integers on the whole test split, by the reference."""
+    """Pruned where asked for, quantized, exported; accuracy of the exported integers on the whole test split, by the
+    reference."""
     started = time.perf_counter()
     run, out = job.float_run(point), folder / "run"
     facts: Json = {}
     with Progress(disable=True) as progress:
         if point.kind != NONE:
-            pruned = prune_run(run, folder / "pruned", PruneOptions(point.kind, point.amount, point.norm, point.finetune), None, progress)
+            pruned = prune_run(
+                run,
+                folder / "pruned",
+                PruneOptions(point.kind, point.amount, point.norm, point.finetune),
+                None,
+                progress,
+            )
             facts["float_validation_accuracy"] = round(100 * pruned.results["prune"]["validation_accuracy"], 2)
             run = folder / "pruned"
-        artifact = quantize_run(run, out, point.method, QuantOptions(point.bits, calibration="mse"), None, None, progress)
+        artifact = quantize_run(
+            run, out, point.method, QuantOptions(point.bits, calibration="mse"), None, None, progress
+        )
         export_run(out, None, progress)
         test = _test(job, progress)
     scores: Int8 = run_batch(read_onnx(artifact.onnx.read_bytes()), np.ascontiguousarray(test.features)[..., None])
@@ -154,8 +175,20 @@ def _board(job: Job, folder: Path) -> Json:
     started = time.perf_counter()
     file = folder / "board.json"
     file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "host", "deploy", str(folder / "run"), "--inputs", str(job.clips), "--json", str(file)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "host",
+        "deploy",
+        str(folder / "run"),
+        "--inputs",
+        str(job.clips),
+        "--json",
+        str(file),
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     if done.returncode:
         raise TrainerError((done.stderr.strip().splitlines() or ["host deploy ended without a word"])[-1])
     found: Json = json.loads(file.read_text())
@@ -166,14 +199,23 @@ def commands(job: Job, point: Point) -> list[str]:
     """What a user would type to make this point alone."""
     folder, source = job.point_folder(point), job.source
     run, out = job.float_run(point), folder / "run"
-    train = f"python -m trainer train --data {source.data} --words {','.join(job.words)} --model {point.model} --seed {point.seed}"
+    train = (
+        f"python -m trainer train --data {source.data} --words {','.join(job.words)} --model {point.model} "
+        f"--seed {point.seed}"
+    )
     train += f" --teacher {source.teacher}" if source.teacher else ""
     train += f" --clips {source.clips}" if source.clips else ""
     train += f" --epochs {job.epochs}" if job.epochs else ""
     lines = [f"{train} --out {run}"]
     if point.kind != NONE:
-        lines.append(f"python -m trainer prune {run} --kind {point.kind} --amount {point.amount:g} --norm {point.norm} "
-                     f"--finetune {point.finetune} --out {folder / 'pruned'}")
+        lines.append(
+            f"python -m trainer prune {run} --kind {point.kind} --amount {point.amount:g} --norm {point.norm} "
+            f"--finetune {point.finetune} --out {folder / 'pruned'}"
+        )
         run = folder / "pruned"
-    return [*lines, f"python -m trainer quantize {run} --method {point.method} --bits {point.bits} --out {out}",
-            f"python -m trainer export {out}", f"python -m host deploy {out} --inputs {job.clips}"]
+    return [
+        *lines,
+        f"python -m trainer quantize {run} --method {point.method} --bits {point.bits} --out {out}",
+        f"python -m trainer export {out}",
+        f"python -m host deploy {out} --inputs {job.clips}",
+    ]

@@ -1,6 +1,8 @@
-"""A sweep: every point of a grid trained, converted, built and run on the virtual board; on the cores here or on a Ray cluster.
+"""A sweep: every point of a grid trained, converted, built and run on the virtual board; on the cores here or on a Ray
+cluster.
 
-Finished points are never made again: each has its folder, named by its parameters, and its result.json is written whole or not at all.
+Finished points are never made again: each has its folder, named by its parameters, and its result.json is written whole
+or not at all.
 """
 
 from __future__ import annotations
@@ -32,16 +34,24 @@ from trainer.sweep.point import ROOT, Job, Json, float_is_done, make_point, read
 
 Work = Callable[[Job, Point], Json]
 Submit = Callable[[Work, Job, Point], "Future[Json]"]
-EPOCH_SECONDS = {"tinyconv": 0.5, "tinyconv_stream": 0.5, "dscnn": 3.0}  # of float training, 5,337 clips: CPU time measured on one core
+EPOCH_SECONDS = {
+    "tinyconv": 0.5,
+    "tinyconv_stream": 0.5,
+    "dscnn": 3.0,
+}  # of float training, 5,337 clips: CPU time measured on one core
 QAT_FACTOR = 1.3  # fake quantization costs so much more
-TRAIN_SECONDS, BOARD_SECONDS = 12.0, 10.0  # of a point beside its epochs: loading, detector, export, test; conversion, build, 50 clips
+TRAIN_SECONDS, BOARD_SECONDS = (
+    12.0,
+    10.0,
+)  # of a point beside its epochs: loading, detector, export, test; conversion, build, 50 clips
 PRIOR_SECONDS = 120.0  # for so much work the first estimate outweighs what was seen
 CLIPS_OF_AN_EPOCH = 5337
 BOARD_CLIPS = 50
 
 
 def sweep(job: Job, points: Sequence[Point], again: str | None, address: str | None, progress: Progress) -> list[Json]:
-    """The result of every point, in their order; SWEEP/sweep.json names them. Broken points carry an "error", the rest goes on."""
+    """The result of every point, in their order; SWEEP/sweep.json names them. Broken points carry an "error", the rest
+    goes on."""
     if again not in (None, "board", "all"):
         raise TrainerError(f"--again: must be board or all, got {again}")
     say = partial(progress.console.print, highlight=False, soft_wrap=True)
@@ -57,8 +67,11 @@ def sweep(job: Job, points: Sequence[Point], again: str | None, address: str | N
     waiting = [p for p in wanted if p not in trained and any(p.float_key == f.float_key for f in floats)]
     with _workers(address) as (submit, workers):
         minutes = (sum(seconds.values()) + sum(needed.values())) / 60 / workers
-        say(f"{len(points)} points, {len(points) - len(wanted)} of them finished; {len(floats)} float networks to train; "
-            f"about {minutes:.0f} minutes on {workers} workers (estimate, refined while it runs)")
+        say(
+            f"{len(points)} points, {len(points) - len(wanted)} of them finished; {len(floats)} float networks "
+            f"to train; "
+            f"about {minutes:.0f} minutes on {workers} workers (estimate, refined while it runs)"
+        )
         try:
             _run(job, wanted, waiting, needed, seconds, submit, workers, progress)
         except KeyboardInterrupt:
@@ -66,16 +79,23 @@ def sweep(job: Job, points: Sequence[Point], again: str | None, address: str | N
             raise
     results = [read_result(job.point_folder(p)) for p in points]
     broken = [r for r in results if "error" in r or "board" not in r]
-    say(f"{job.folder}: {len(results) - len(broken)} points finished, {len(broken)} broken; "
-        f"`python -m host report {job.folder}` draws them")
+    say(
+        f"{job.folder}: {len(results) - len(broken)} points finished, {len(broken)} broken; "
+        f"`python -m host report {job.folder}` draws them"
+    )
     return results
 
 
 def claim(job: Job, points: Sequence[Point]) -> None:
     """SWEEP/sweep.json; a folder of another task is refused, points made before stay listed."""
     file = job.folder / "sweep.json"
-    facts = {"words": list(job.words), "source": asdict(job.source), "epochs": job.epochs, "clips": job.clips,
-             "smoke_test": job.source.synthetic}
+    facts = {
+        "words": list(job.words),
+        "source": asdict(job.source),
+        "epochs": job.epochs,
+        "clips": job.clips,
+        "smoke_test": job.source.synthetic,
+    }
     before: list[Json] = []
     if file.is_file():
         try:
@@ -85,13 +105,19 @@ def claim(job: Job, points: Sequence[Point]) -> None:
             raise TrainerError(f"{file}: damaged; remove it, the finished points stay") from None
         if differs := [key for key in facts if old.get(key) != facts[key]]:
             raise TrainerError(f"{job.folder}: holds a sweep with other {', '.join(differs)}; give another --out")
-    every = list({json.dumps(p, sort_keys=True): p for p in [*before, *({**asdict(p), "key": p.key} for p in points)]}.values())
+    every = list(
+        {json.dumps(p, sort_keys=True): p for p in [*before, *({**asdict(p), "key": p.key} for p in points)]}.values()
+    )
     write_atomic(file, (json.dumps({**facts, "points": every}, indent=1, sort_keys=True) + "\n").encode())
 
 
 def forget(job: Job, point: Point, again: str | None) -> None:
     result = read_result(job.point_folder(point))
-    kept = {k: v for k, v in result.items() if k != "error" and k in (("point", "commands", "train") if again == "board" else ())}
+    kept = {
+        k: v
+        for k, v in result.items()
+        if k != "error" and k in (("point", "commands", "train") if again == "board" else ())
+    }
     if result:
         write_result(job.point_folder(point), kept)
 
@@ -102,11 +128,14 @@ def _is_finished(job: Job, point: Point) -> bool:
 
 
 def _prepare(job: Job, points: Sequence[Point], progress: Progress) -> int:
-    """Make all features once, before the workers read them; the clips of an epoch. No clips: TrainerError, before anything starts."""
+    """Make all features once, before the workers read them; the clips of an epoch. No clips: TrainerError, before
+    anything starts."""
     selection = job.source.selection(job.spec, progress)
     for split in ("validation", "test"):
         if not len(labelled(selection, split, CACHE, progress).labels):
-            raise TrainerError(f"{job.source.data}: holds no {split} clips of {', '.join(job.words)}; give more recordings")
+            raise TrainerError(
+                f"{job.source.data}: holds no {split} clips of {', '.join(job.words)}; give more recordings"
+            )
     return pool_of(job.source, selection, _settings(job, points[0]), progress).epoch_size
 
 
@@ -125,12 +154,17 @@ def estimate(job: Job, point: Point, clips: int) -> float:
     if point.method == "qat":
         epochs += QAT_FACTOR * max(4, _settings(job, point).epochs // 4)
     width = 1 - point.amount if point.kind == "structured" else 1.0
-    return TRAIN_SECONDS + BOARD_SECONDS + epochs * EPOCH_SECONDS[point.model] * max(0.3, width) * clips / CLIPS_OF_AN_EPOCH
+    return (
+        TRAIN_SECONDS
+        + BOARD_SECONDS
+        + epochs * EPOCH_SECONDS[point.model] * max(0.3, width) * clips / CLIPS_OF_AN_EPOCH
+    )
 
 
 @contextmanager
 def _workers(address: str | None) -> Iterator[tuple[Submit, int]]:
-    """A function that hands work to a process of this machine, or to a Ray cluster's, and gives its future; how many there are."""
+    """A function that hands work to a process of this machine, or to a Ray cluster's, and gives its future; how many
+    there are."""
     if address is not None:
         with ray_workers(address) as found:
             yield found
@@ -147,6 +181,7 @@ def _workers(address: str | None) -> Iterator[tuple[Submit, int]]:
 
 def _end_quietly() -> None:
     """In a worker: Ctrl-C ends it without a word, after the parent has heard it; every file is whole at any moment."""
+
     def end(*_: object) -> None:
         time.sleep(0.5)
         os._exit(130)
@@ -156,7 +191,8 @@ def _end_quietly() -> None:
 
 @contextmanager
 def ray_workers(address: str) -> Iterator[tuple[Submit, int]]:
-    """The same on Ray: one task a core. Every node needs this project, and the sweep's and the data's folders under the same names."""
+    """The same on Ray: one task a core. Every node needs this project, and the sweep's and the data's folders under the
+    same names."""
     try:
         import ray
     except ImportError:
@@ -168,7 +204,9 @@ def ray_workers(address: str) -> Iterator[tuple[Submit, int]]:
             ray.init(address=None if address == "local" else address, log_to_driver=False, runtime_env=project)
         except (ConnectionError, ValueError, RuntimeError) as error:
             why = (str(error).splitlines() or ["no answer"])[0]
-            raise TrainerError(f"--ray {address}: no cluster there ({why}); start one with `ray start --head`") from None
+            raise TrainerError(
+                f"--ray {address}: no cluster there ({why}); start one with `ray start --head`"
+            ) from None
     remote: dict[str, Any] = {}
 
     def submit(work: Work, job: Job, point: Point) -> Future[Json]:
@@ -183,13 +221,22 @@ def ray_workers(address: str) -> Iterator[tuple[Submit, int]]:
             ray.shutdown()
 
 
-def _run(job: Job, wanted: Sequence[Point], waiting: Sequence[Point], floats: dict[Point, float], seconds: dict[Point, float],
-         submit: Submit, workers: int, progress: Progress) -> None:
+def _run(
+    job: Job,
+    wanted: Sequence[Point],
+    waiting: Sequence[Point],
+    floats: dict[Point, float],
+    seconds: dict[Point, float],
+    submit: Submit,
+    workers: int,
+    progress: Progress,
+) -> None:
     """Float networks first, the longest before the others; a point as soon as its float network is there."""
     total, done, began = sum(floats.values()) + sum(seconds.values()), 0.0, time.monotonic()
     task = progress.add_task("sweep", total=len(floats) + len(wanted))
-    running: dict[Future[Json], tuple[Point, bool]] = {submit(train_float, job, f): (f, True)
-                                                       for f in sorted(floats, key=lambda f: -floats[f])}
+    running: dict[Future[Json], tuple[Point, bool]] = {
+        submit(train_float, job, f): (f, True) for f in sorted(floats, key=lambda f: -floats[f])
+    }
     running |= {submit(make_point, job, p): (p, False) for p in wanted if p not in waiting}
     while running:
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -238,8 +285,16 @@ def table(results: Sequence[Json]) -> Table:
             shown.add_row(name, f"broken: {result.get('error', 'another sweep in this folder makes it again')}")
             continue
         t, b = result["train"], result["board"]
-        shown.add_row(name, f"{t['accuracy']:.2f}", str(t["n"]), f"{b['cycles']:,.0f}", f"{b['board_ms']:.2f}",
-                      f"{b['engine_flash_bytes']:,}", f"{b['energy_uj']:.1f}", f"{b['differences']} of {b['inputs']}")
+        shown.add_row(
+            name,
+            f"{t['accuracy']:.2f}",
+            str(t["n"]),
+            f"{b['cycles']:,.0f}",
+            f"{b['board_ms']:.2f}",
+            f"{b['engine_flash_bytes']:,}",
+            f"{b['energy_uj']:.1f}",
+            f"{b['differences']} of {b['inputs']}",
+        )
     return shown
 
 

@@ -1,4 +1,5 @@
-"""The searched schedules: MetaSchedule with a builder and a runner in this process, and a small log from which results are replayed."""
+"""The searched schedules: MetaSchedule with a builder and a runner in this process, and a small log from which results
+are replayed."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ RUNS, WARMUP = 3, 1
 
 
 class Workshop:
-    """Builds candidates and keeps them until they are measured: no process is started, so that small machines are not overrun."""
+    """Builds candidates and keeps them until they are measured: no process is started, so that small machines are not
+    overrun."""
 
     def __init__(self) -> None:
         self.built: list[Any] = []
@@ -89,14 +91,25 @@ def tune(primitive: Primitive, sizes: Sizes, target: tvm.target.Target, trials: 
     builder, runner = _parts(Workshop())
     with tempfile.TemporaryDirectory() as folder:
         database = ms.tune_tir(
-            tvm.IRModule({"main": primitive.prim_func(sizes)}), target=target, work_dir=folder, max_trials_global=trials,
-            num_trials_per_iter=min(32, trials), builder=builder, runner=runner, database=ms.database.MemoryDatabase(),
-            measure_callbacks=[ms.measure_callback.AddToDatabase(), ms.measure_callback.UpdateCostModel()], cost_model="xgb", seed=seed,
-            num_tuning_cores=int(target.attrs["num-cores"]))
+            tvm.IRModule({"main": primitive.prim_func(sizes)}),
+            target=target,
+            work_dir=folder,
+            max_trials_global=trials,
+            num_trials_per_iter=min(32, trials),
+            builder=builder,
+            runner=runner,
+            database=ms.database.MemoryDatabase(),
+            measure_callbacks=[ms.measure_callback.AddToDatabase(), ms.measure_callback.UpdateCostModel()],
+            cost_model="xgb",
+            seed=seed,
+            num_tuning_cores=int(target.attrs["num-cores"]),
+        )
         records = list(database.get_all_tuning_records())
     good = [record for record in records if record.run_secs and float(min(record.run_secs)) < 1e9]
     if not good:
-        raise TrainerError(f"tvm {primitive.name}: none of {trials} candidates could be built and run; try more --trials")
+        raise TrainerError(
+            f"tvm {primitive.name}: none of {trials} candidates could be built and run; try more --trials"
+        )
     best = min(good, key=lambda record: sum(map(float, record.run_secs)) / len(record.run_secs))
     seconds = sum(map(float, best.run_secs)) / len(best.run_secs)
     trace = json.loads(json.dumps(_plain(best.trace.as_json())))

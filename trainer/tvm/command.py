@@ -10,12 +10,16 @@ from trainer.errors import TrainerError
 PACKAGES = {"tvm": "apache-tvm", "xgboost": "xgboost-cpu"}
 
 
-def run_command(what: str, run: Path, target: str, method: str, size: str, trials: int, replay: bool, generator: str,
-                out: Path) -> list[str]:
+def run_command(
+    what: str, run: Path, target: str, method: str, size: str, trials: int, replay: bool, generator: str, out: Path
+) -> list[str]:
     """The lines to print."""
     missing = [package for module, package in PACKAGES.items() if find_spec(module) is None]
     if missing:
-        raise TrainerError(f"tvm: needs the optional packages of the extra tvm, got no {' and no '.join(missing)}; pip install -e '.[tvm]'")
+        raise TrainerError(
+            f"tvm: needs the optional packages of the extra tvm, got no {' and no '.join(missing)}; pip install "
+            f"-e '.[tvm]'"
+        )
     from trainer.tvm import studies
 
     if what == "firmware":

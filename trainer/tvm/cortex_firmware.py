@@ -1,4 +1,5 @@
-"""The third engine: a run's generated firmware files with the convolutions and dense layers compiled by TVM, all else by our kernels.
+"""The third engine: a run's generated firmware files with the convolutions and dense layers compiled by TVM, all else
+by our kernels.
 
 The files keep the contract of model_aot.h, so the firmware is built from them like from the converter's own.
 """
@@ -25,7 +26,8 @@ GENERATORS = ("c", "llvm")
 ASSEMBLY = "model_tvm.S"
 PROVENANCE = "// Made by: python -m trainer tvm firmware (do not edit)\n"
 TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
-# What generated code calls. TVM's C code has no vector types for this CPU, so the dual multiply-accumulate is said in ARM's own words.
+# What generated code calls. TVM's C code has no vector types for this CPU, so the dual multiply-accumulate is said in
+# ARM's own words.
 STUBS = """\
 #include <stdbool.h>
 #include <stdint.h>
@@ -68,12 +70,15 @@ static inline int32_t tvm_dot4(const int8_t *a, const int8_t *b, int32_t sum)
 """
 
 
-
-
-def write_firmware(run: Path, out: Path, steps: int | None = None, generator: str = "llvm", tile: Tile = (PIXELS, CHANNELS)) -> None:
-    """The folder OUT/firmware, made like `converter convert`, with TVM's code after the first `steps` steps of the schedule (None: all)."""
+def write_firmware(
+    run: Path, out: Path, steps: int | None = None, generator: str = "llvm", tile: Tile = (PIXELS, CHANNELS)
+) -> None:
+    """The folder OUT/firmware, made like `converter convert`, with TVM's code after the first `steps` steps of the
+    schedule (None: all)."""
     if generator not in GENERATORS:
-        raise TrainerError(f"tvm firmware: the code generator is one of {', '.join(GENERATORS)}, got {generator!r}; name one of these")
+        raise TrainerError(
+            f"tvm firmware: the code generator is one of {', '.join(GENERATORS)}, got {generator!r}; name one of these"
+        )
     loaded = conversion.load(run)
     texts = render(loaded.graph, len(STEPS) if steps is None else steps, generator, tile)
     files = {**conversion.render(loaded), **{name: text.encode() for name, text in texts.items()}}
@@ -87,21 +92,35 @@ def render(graph: Graph, steps: int, generator: str, tile: Tile = (PIXELS, CHANN
     """model_aot.c and .h, and for LLVM the functions' assembly."""
     kernels = [kernel_of(graph, layer) for layer in graph.layers]
     if not any(kernels):
-        raise TrainerError("tvm firmware: TVM compiles convolutions and dense layers, the model has none; use `converter convert`")
+        raise TrainerError(
+            "tvm firmware: TVM compiles convolutions and dense layers, the model has none; use `converter convert`"
+        )
     schedules = {number: scheduled(kernel, steps, "c", tile) for number, kernel in enumerate(kernels) if kernel}
     texts = {number: source(schedule, f"tvm_layer{number}", "c") for number, schedule in schedules.items()}
     ours = {n: lower_layer(graph, layer) for n, layer in enumerate(graph.layers) if n not in texts}
     rooms = [_rooms(kernel, steps) if kernel else [] for kernel in kernels]
-    scratches = [sum(rooms[n]) if n in texts else (lowered.scratch_bytes if (lowered := ours[n]) else 0) for n in range(len(kernels))]
+    scratches = [
+        sum(rooms[n]) if n in texts else (lowered.scratch_bytes if (lowered := ours[n]) else 0)
+        for n in range(len(kernels))
+    ]
     plan = plan_arena(graph, scratches)
     header = HEADER.format(
-        input_bytes=graph.tensors[graph.input].size, output_bytes=graph.tensors[graph.output].size, layers=len(graph.layers),
-        arena_bytes=plan.arena_bytes, scratch_bytes=max(scratches, default=0),
-        stream='#define MODEL_AOT_ENGINE "tvm"\n// No streaming: these functions run whole windows\n#define MODEL_AOT_STREAMS 0\n')
+        input_bytes=graph.tensors[graph.input].size,
+        output_bytes=graph.tensors[graph.output].size,
+        layers=len(graph.layers),
+        arena_bytes=plan.arena_bytes,
+        scratch_bytes=max(scratches, default=0),
+        stream='#define MODEL_AOT_ENGINE "tvm"\n// No streaming: these functions run whole windows\n#define '
+        "MODEL_AOT_STREAMS 0\n",
+    )
     parts = [PROVENANCE, '#include "model_aot.h"\n\n#include "nn.h"\n', STUBS]
     files = {"model_aot.h": PROVENANCE + header}
     if generator == "llvm":
-        made = {n: source(scheduled(kernel, steps, "llvm", tile), f"tvm_layer{n}", "llvm") for n, kernel in enumerate(kernels) if kernel}
+        made = {
+            n: source(scheduled(kernel, steps, "llvm", tile), f"tvm_layer{n}", "llvm")
+            for n, kernel in enumerate(kernels)
+            if kernel
+        }
         files[ASSEMBLY] = "".join(made.values())
         texts = {number: _prototype(text) for number, text in texts.items()}
     for number, layer in enumerate(graph.layers):
@@ -116,7 +135,10 @@ def render(graph: Graph, steps: int, generator: str, tile: Tile = (PIXELS, CHANN
 
 def _rooms(kernel: Kernel, steps: int) -> list[int]:
     """Bytes of each stage in RAM, multiples of 8."""
-    sizes = [int(np.prod([int(n) for n in stage.shape])) * np.dtype(str(stage.dtype)).itemsize for stage in kept_stages(kernel, steps)]
+    sizes = [
+        int(np.prod([int(n) for n in stage.shape])) * np.dtype(str(stage.dtype)).itemsize
+        for stage in kept_stages(kernel, steps)
+    ]
     return [-(-size // 8) * 8 for size in sizes]
 
 
@@ -135,7 +157,10 @@ def _tables(number: int, layer: Layer, kernel: Kernel) -> str:
 
 def _table(name: str, values: NDArray[Any]) -> str:
     literals = ["(-2147483647 - 1)" if value == -(1 << 31) else str(value) for value in values.reshape(-1).tolist()]
-    return f"static const _Alignas(4) {TYPES[np.dtype(values.dtype).name]} {name}[{values.size}] = {{\n{wrapped(literals)}\n}};\n"
+    return (
+        f"static const _Alignas(4) {TYPES[np.dtype(values.dtype).name]} {name}[{values.size}] = "
+        f"{{\n{wrapped(literals)}\n}};\n"
+    )
 
 
 def _entry_points(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, rooms: list[list[int]]) -> str:
@@ -163,17 +188,27 @@ void model_aot_run(model_aot_observer after_layer)
 def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan, rooms: list[int]) -> str:
     layer = graph.layers[number]
     output = f"AT({plan.tensor_offsets[layer.output]})"
-    inputs = [f"AT({plan.tensor_offsets[index]})" for index in ([layer.input, layer.input2] if isinstance(layer, Add) else [layer.input])]
+    inputs = [
+        f"AT({plan.tensor_offsets[index]})"
+        for index in ([layer.input, layer.input2] if isinstance(layer, Add) else [layer.input])
+    ]
     scratch = plan.scratch_offsets.get(number)
     lines = []
     if kernel:
-        tables = [f"({TYPES[np.dtype(values.dtype).name]} *)layer{number}_{tensor.op.name}"
-                  for tensor, values in zip(kernel.inputs[1:], kernel.constants, strict=True)]
+        tables = [
+            f"({TYPES[np.dtype(values.dtype).name]} *)layer{number}_{tensor.op.name}"
+            for tensor, values in zip(kernel.inputs[1:], kernel.constants, strict=True)
+        ]
         stages = [f"(void *)AT({(scratch or 0) + sum(rooms[:i])})" for i in range(len(rooms))]
         lines.append(f"    tvm_layer{number}({', '.join([*inputs, *tables, *stages, output])});")
     elif lowered := lower_layer(graph, layer):
-        operands = [*inputs, output] + ([] if isinstance(layer, Add) else ["0" if scratch is None else f"AT({scratch})"])
+        operands = [*inputs, output] + (
+            [] if isinstance(layer, Add) else ["0" if scratch is None else f"AT({scratch})"]
+        )
         lines.append(f"    {lowered.function}(&layer{number}, {', '.join(operands)});")
-    lines += ["    if (after_layer) {",
-              f"        after_layer({number}, {string(layer.name)}, {output}, {graph.tensors[layer.output].size});", "    }"]
+    lines += [
+        "    if (after_layer) {",
+        f"        after_layer({number}, {string(layer.name)}, {output}, {graph.tensors[layer.output].size});",
+        "    }",
+    ]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,7 @@
 """The Cortex-M4's dual multiply-accumulate as tensor intrinsics: what it computes, and how each code generator says it.
 
-For the C target the impl calls two functions of our own (cortex_firmware.STUBS); for LLVM it calls LLVM's ARM intrinsics.
+For the C target the impl calls two functions of our own (cortex_firmware.STUBS); for LLVM it calls LLVM's ARM
+intrinsics.
 """
 
 from __future__ import annotations
@@ -44,8 +45,13 @@ def dot2_llvm(a: T.handle, b: T.handle, c: T.handle) -> None:
     with T.sblock("root"):
         T.reads(C[0], A[0:2], B[0:2])
         T.writes(C[0])
-        C[0] = T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.arm.smlad"), T.reinterpret(A.vload([0], "int16x2"), dtype="int32"),
-                                       T.reinterpret(B.vload([0], "int16x2"), dtype="int32"), C[0], dtype="int32")
+        C[0] = T.call_llvm_pure_intrin(
+            T.llvm_lookup_intrinsic_id("llvm.arm.smlad"),
+            T.reinterpret(A.vload([0], "int16x2"), dtype="int32"),
+            T.reinterpret(B.vload([0], "int16x2"), dtype="int32"),
+            C[0],
+            dtype="int32",
+        )
 
 
 @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
@@ -86,15 +92,25 @@ def dot4_llvm(a: T.handle, b: T.handle, c: T.handle) -> None:
         even: T.let = T.call_llvm_pure_intrin(
             T.llvm_lookup_intrinsic_id("llvm.arm.smlad"),
             T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.arm.sxtb16"), x, dtype="int32"),
-            T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.arm.sxtb16"), w, dtype="int32"), C[0], dtype="int32")
+            T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.arm.sxtb16"), w, dtype="int32"),
+            C[0],
+            dtype="int32",
+        )
         C[0] = T.call_llvm_pure_intrin(
             T.llvm_lookup_intrinsic_id("llvm.arm.smlad"),
             T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.arm.sxtb16"), T.shift_right(x, 8), dtype="int32"),
-            T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.arm.sxtb16"), T.shift_right(w, 8), dtype="int32"), even, dtype="int32")
+            T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.arm.sxtb16"), T.shift_right(w, 8), dtype="int32"),
+            even,
+            dtype="int32",
+        )
 
 
 def register() -> None:
     """Make dot2 and dot4 known by name, one form per code generator."""
-    for name, desc, impl in (("kws_dot2_c", dot2_desc, dot2_c), ("kws_dot2_llvm", dot2_desc, dot2_llvm),
-                             ("kws_dot4_c", dot4_desc, dot4_c), ("kws_dot4_llvm", dot4_desc, dot4_llvm)):
+    for name, desc, impl in (
+        ("kws_dot2_c", dot2_desc, dot2_c),
+        ("kws_dot2_llvm", dot2_desc, dot2_llvm),
+        ("kws_dot4_c", dot4_desc, dot4_c),
+        ("kws_dot4_llvm", dot4_desc, dot4_llvm),
+    ):
         TensorIntrin.register(name, desc, impl, override=True)

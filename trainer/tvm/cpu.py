@@ -1,6 +1,8 @@
-"""Schedules by hand for CPUs: each step is one optimization, on top of those before it. They change the order of work, not its result.
+"""Schedules by hand for CPUs: each step is one optimization, on top of those before it. They change the order of work,
+not its result.
 
-A step is given the schedule and the sizes. The block `out` adds up, `padded` copies; sums_in_registers comes last because it splits `out`.
+A step is given the schedule and the sizes. The block `out` adds up, `padded` copies; sums_in_registers comes last
+because it splits `out`.
 """
 
 from __future__ import annotations
@@ -30,16 +32,19 @@ def lanes_of(size: int) -> int:
 
 
 def _whole_blocks(s: s_tir.Schedule, loop: Any, size: int, tile: int) -> None:
-    """Where the tile does not divide the axis, the last, partial one gets code of its own: the others then need no bounds checks."""
+    """Where the tile does not divide the axis, the last, partial one gets code of its own: the others then need no
+    bounds checks."""
     if size % tile:
         s.annotate(loop, "pragma_loop_partition_hint", 1)
 
 
 # gemm: out[y, x] += a[y, j] * b[j, x]
 
+
 def gemm_tile(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Blocks of 8 x 32 outputs, the reduction outside of them: a row of b is loaded once per 8 rows of the output, a value of a once per 32
-    columns, and both stay in the first-level cache meanwhile. Ragged sizes are padded with zeros to whole blocks."""
+    """Blocks of 8 x 32 outputs, the reduction outside of them: a row of b is loaded once per 8 rows of the output, a
+    value of a once per 32 columns, and both stay in the first-level cache meanwhile. Ragged sizes are padded with zeros
+    to whole blocks."""
     m, _, n = sizes
     rows, lanes = min(8, m), lanes_of(n)
     vectors = 2 if n > lanes else 1
@@ -57,8 +62,8 @@ def gemm_vectorize(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def gemm_pack_columns(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Copy b once into panels of 32 columns. Read along j a panel is one stretch of memory: no jumps of N floats between one row and the
-    next, and no rows that fall on the same cache set when N is a power of two."""
+    """Copy b once into panels of 32 columns. Read along j a panel is one stretch of memory: no jumps of N floats
+    between one row and the next, and no rows that fall on the same cache set when N is a power of two."""
     block = s.get_sblock("out")
     vectors, lanes = (int(s.get(loop).extent) for loop in s.get_loops(block)[4:])
     packed, width = s.cache_read(block, 1, "global"), vectors * lanes
@@ -68,15 +73,16 @@ def gemm_pack_columns(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def gemm_parallel(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Blocks are independent: all cores take their share of them, neighbours to the same core so that a panel stays in its cache."""
+    """Blocks are independent: all cores take their share of them, neighbours to the same core so that a panel stays in
+    its cache."""
     if sizes[0] * sizes[1] * sizes[2] >= PARALLEL_MACS:
         loops = s.get_loops(s.get_sblock("out"))
         s.parallel(s.fuse(loops[0], loops[1]))
 
 
 def gemm_sums_in_registers(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """The 8 x 32 sums live in 16 registers over the whole reduction, written out once at its end, and the block's loops are unrolled so
-    that every sum is a register by name: 16 independent chains hide the latency of the multiply-add."""
+    """The 8 x 32 sums live in 16 registers over the whole reduction, written out once at its end, and the block's loops
+    are unrolled so that every sum is a register by name: 16 independent chains hide the latency of the multiply-add."""
     block = s.get_sblock("out")
     *_, y, j, y_tile, x_vectors, x_lanes = s.get_loops(block)
     lanes = int(s.get(x_lanes).extent)
@@ -88,7 +94,8 @@ def gemm_sums_in_registers(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def gemm_pack_rows(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Copy a into panels of 8 rows too. Not kept: the 8 rows are 8 streams that the prefetcher follows anyway, so the copy only costs."""
+    """Copy a into panels of 8 rows too. Not kept: the 8 rows are 8 streams that the prefetcher follows anyway, so the
+    copy only costs."""
     block = s.get_sblock("out")
     rows = int(s.get(s.get_loops(block)[-3]).extent)
     s.cache_read(block, 0, "global")
@@ -97,9 +104,10 @@ def gemm_pack_rows(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 # conv2d: out[n, y, z] += padded[c, y + u, z + v] * weights[n, c, u, v]
 
+
 def conv2d_tile(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Blocks of 8 neighbouring pixels x 32 output channels, the reduction outside of them: a weight once loaded serves 8 pixels, a pixel
-    32 channels. (14 x 32 would fit the register file on paper; it spilled and took twice as long.)"""
+    """Blocks of 8 neighbouring pixels x 32 output channels, the reduction outside of them: a weight once loaded serves
+    8 pixels, a pixel 32 channels. (14 x 32 would fit the register file on paper; it spilled and took twice as long.)"""
     block = s.get_sblock("out")
     n, y, z, c, u, v = s.get_loops(block)
     lanes = divisor(sizes[3], LANES)
@@ -109,8 +117,8 @@ def conv2d_tile(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def conv2d_pack_weights(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Copy the weights once so that the 32 channels of a block lie side by side: what is multiplied together is loaded by one instruction,
-    where OIHW would need 16 loads 4 I K K bytes apart."""
+    """Copy the weights once so that the 32 channels of a block lie side by side: what is multiplied together is loaded
+    by one instruction, where OIHW would need 16 loads 4 I K K bytes apart."""
     block = s.get_sblock("out")
     vectors, lanes = (int(s.get(loop).extent) for loop in s.get_loops(block)[7:])
     width = vectors * lanes
@@ -119,12 +127,14 @@ def conv2d_pack_weights(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def conv2d_vectorize(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Sixteen output channels are one register; the pixel is broadcast to all of them. (Along the row would leave 56 = 3.5 x 16.)"""
+    """Sixteen output channels are one register; the pixel is broadcast to all of them. (Along the row would leave 56 =
+    3.5 x 16.)"""
     s.vectorize(s.get_loops(s.get_sblock("out"))[8])
 
 
 def conv2d_parallel(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Rows of the output are independent, and so are the rows of the padded picture: all cores take their share of both."""
+    """Rows of the output are independent, and so are the rows of the padded picture: all cores take their share of
+    both."""
     h, w, i, o, k = sizes
     if h * w * i * o * k * k >= PARALLEL_MACS:
         loops = s.get_loops(s.get_sblock("out"))
@@ -134,8 +144,8 @@ def conv2d_parallel(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def conv2d_sums_in_registers(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """The block's sums live in 16 registers over the whole reduction, channels innermost; at its end they are turned to NCHW and written.
-    The block's loops are unrolled so that every sum is a register by name."""
+    """The block's sums live in 16 registers over the whole reduction, channels innermost; at its end they are turned to
+    NCHW and written. The block's loops are unrolled so that every sum is a register by name."""
     block = s.get_sblock("out")
     *_, z, c, _, _, z_tile, n_vectors, n_lanes = s.get_loops(block)
     width = int(s.get(n_vectors).extent) * int(s.get(n_lanes).extent)
@@ -147,15 +157,18 @@ def conv2d_sums_in_registers(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def inline_padding(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Make no padded copy, test for the border where a value is read. Not kept: the test is made per product, the copy per pixel."""
+    """Make no padded copy, test for the border where a value is read. Not kept: the test is made per product, the copy
+    per pixel."""
     s.compute_inline(s.get_sblock("padded"))
 
 
 # conv1d: out[i] += padded[i + j] * w[N - 1 - j]
 
+
 def conv1d_tile(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Blocks of 128 neighbouring outputs, the reduction outside of them: a weight once loaded serves all 128, and the inputs of a block
-    (128 + N floats) stay in the first-level cache. The last block, when it is not full, has code of its own."""
+    """Blocks of 128 neighbouring outputs, the reduction outside of them: a weight once loaded serves all 128, and the
+    inputs of a block (128 + N floats) stay in the first-level cache. The last block, when it is not full, has code of
+    its own."""
     size = sizes[0] + sizes[1] - 1
     block, lanes = s.get_sblock("out"), lanes_of(size)
     i, j = s.get_loops(block)
@@ -171,14 +184,15 @@ def conv1d_vectorize(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def conv1d_parallel(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Blocks are independent. Only from a million products on: 4096 x 128 are done in less time than it takes to wake a second thread."""
+    """Blocks are independent. Only from a million products on: 4096 x 128 are done in less time than it takes to wake a
+    second thread."""
     if sizes[0] * sizes[1] >= PARALLEL_MACS:
         s.parallel(s.get_loops(s.get_sblock("out"))[0])
 
 
 def conv1d_sums_in_registers(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """The block's 128 sums live in 8 registers over the whole kernel, written once at its end: without this every product loads and stores
-    its sum. The 8 registers are unrolled, 8 independent chains."""
+    """The block's 128 sums live in 8 registers over the whole kernel, written once at its end: without this every
+    product loads and stores its sum. The 8 registers are unrolled, 8 independent chains."""
     block = s.get_sblock("out")
     i, j, *_, i_vectors, i_lanes = s.get_loops(block)
     lanes = int(s.get(i_lanes).extent)
@@ -202,17 +216,19 @@ def conv1d_parallel_always(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 # depthwise: out[n, m, y, z] += padded[n, m, y + u, z + v] * weights[m, u, v]
 
+
 def depthwise_pad_planes(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Pad one plane, convolve it, then the next: the padded plane (13 KB here) is still in the first-level cache when it is read. Padding
-    everything first would send the whole picture to memory and back."""
+    """Pad one plane, convolve it, then the next: the padded plane (13 KB here) is still in the first-level cache when
+    it is read. Padding everything first would send the whole picture to memory and back."""
     block = s.get_sblock("out")
     n, m, *_ = s.get_loops(block)
     s.compute_at(s.get_sblock("padded"), s.fuse(n, m))
 
 
 def depthwise_tile(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Blocks of 4 rows x 16 columns, the kernel outside of them: the rows overlap, so a row once loaded serves up to K rows of outputs, and
-    there are four independent sums. Partial blocks at the right and lower border have code of their own."""
+    """Blocks of 4 rows x 16 columns, the kernel outside of them: the rows overlap, so a row once loaded serves up to K
+    rows of outputs, and there are four independent sums. Partial blocks at the right and lower border have code of
+    their own."""
     *_, h, w, _ = sizes
     rows, lanes = min(4, h), lanes_of(w)
     _, y, z, u, v = s.get_loops(s.get_sblock("out"))
@@ -224,20 +240,23 @@ def depthwise_tile(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def depthwise_vectorize(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Sixteen neighbouring columns are one register: they read sixteen neighbouring columns of the plane, the weight goes to all."""
+    """Sixteen neighbouring columns are one register: they read sixteen neighbouring columns of the plane, the weight
+    goes to all."""
     s.vectorize(s.get_loops(s.get_sblock("out"))[6])
 
 
 def depthwise_parallel(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Planes are independent: all cores take their share of them, each with a padded plane of its own. Only from a million products on."""
+    """Planes are independent: all cores take their share of them, each with a padded plane of its own. Only from a
+    million products on."""
     b, c, h, w, k = sizes
     if b * c * h * w * k * k >= PARALLEL_MACS:
         s.parallel(s.get_loops(s.get_sblock("out"))[0])
 
 
 def depthwise_sums_in_registers(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """The block's four sums live in registers over the whole kernel, and the kernel is unrolled (up to 7 x 7): its weights are then
-    constants of the plane that LLVM keeps in registers, and rows shared by several outputs are loaded once."""
+    """The block's four sums live in registers over the whole kernel, and the kernel is unrolled (up to 7 x 7): its
+    weights are then constants of the plane that LLVM keeps in registers, and rows shared by several outputs are loaded
+    once."""
     block = s.get_sblock("out")
     _, _, z, u, v, y_tile, _ = s.get_loops(block)
     written = s.cache_write(block, 0, "local")
@@ -254,11 +273,19 @@ STEPS: dict[str, tuple[Step, ...]] = {
     "conv1d": (conv1d_tile, conv1d_vectorize, conv1d_parallel, conv1d_sums_in_registers),
     "gemm": (gemm_tile, gemm_vectorize, gemm_pack_columns, gemm_parallel, gemm_sums_in_registers),
     "conv2d": (conv2d_tile, conv2d_pack_weights, conv2d_vectorize, conv2d_parallel, conv2d_sums_in_registers),
-    "depthwise": (depthwise_pad_planes, depthwise_tile, depthwise_vectorize, depthwise_parallel, depthwise_sums_in_registers),
+    "depthwise": (
+        depthwise_pad_planes,
+        depthwise_tile,
+        depthwise_vectorize,
+        depthwise_parallel,
+        depthwise_sums_in_registers,
+    ),
 }
 # What was tried and did not help: measured and shown like the others, each put before the last of all steps.
 REJECTED: dict[str, tuple[Step, ...]] = {
-    "conv1d": (conv1d_unroll_kernel, conv1d_parallel_always), "gemm": (gemm_pack_rows,), "conv2d": (inline_padding,),
+    "conv1d": (conv1d_unroll_kernel, conv1d_parallel_always),
+    "gemm": (gemm_pack_rows,),
+    "conv2d": (inline_padding,),
     "depthwise": (inline_padding,),
 }
 

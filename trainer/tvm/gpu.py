@@ -1,6 +1,7 @@
 """Schedules by hand for GPUs, as CUDA source: blocks of threads, shared memory filled by wide loads, sums in registers.
 
-Written and compiled on any machine; run where there is a GPU. Ragged sizes are tested for where values are read and written.
+Written and compiled on any machine; run where there is a GPU. Ragged sizes are tested for where values are read and
+written.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def _flat(s: s_tir.Schedule, copy: Any, depth: int) -> Any:
 
 
 def _fetch(s: s_tir.Schedule, copy: Any, depth: int, shape: tuple[int, int], width: int) -> None:
-    """All threads of a block (rows x columns of them) fill a shared buffer together, `width` neighbouring floats each time; the copy lies
-    `depth` loops deep."""
+    """All threads of a block (rows x columns of them) fill a shared buffer together, `width` neighbouring floats each
+    time; the copy lies `depth` loops deep."""
     _, y, x, lanes = s.split(_flat(s, copy, depth), [None, *shape, width])
     _bind(s, {"threadIdx.y": y, "threadIdx.x": x})
     if width > 1:
@@ -57,8 +58,8 @@ TILE, THREADS, DEPTH = 64, 16, 16
 
 
 def gemm_threads(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """A block of 16 x 16 threads makes 64 x 64 outputs, each thread 4 x 4 of them: neighbouring threads read neighbouring columns of b, so
-    that a warp's loads fall together. Ragged sizes are padded to whole blocks."""
+    """A block of 16 x 16 threads makes 64 x 64 outputs, each thread 4 x 4 of them: neighbouring threads read
+    neighbouring columns of b, so that a warp's loads fall together. Ragged sizes are padded to whole blocks."""
     block = s.get_sblock("out")
     s.pad_einsum(block, [TILE, TILE, DEPTH])
     y, x, j = s.get_loops(block)
@@ -72,8 +73,8 @@ def gemm_threads(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def gemm_shared(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """16 steps of the reduction at a time go through shared memory, fetched by all threads together in float4: a value of a or b leaves the
-    main memory once per block and not once per thread."""
+    """16 steps of the reduction at a time go through shared memory, fetched by all threads together in float4: a value
+    of a or b leaves the main memory once per block and not once per thread."""
     block = s.get_sblock("out")
     j = s.get_loops(block)[4]
     outer, _ = s.split(j, [None, DEPTH])
@@ -84,8 +85,8 @@ def gemm_shared(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def gemm_registers(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """A thread's 16 sums live in its registers over the whole reduction, its inner loops unrolled: per step of the reduction it reads 8
-    values of shared memory for 16 products."""
+    """A thread's 16 sums live in its registers over the whole reduction, its inner loops unrolled: per step of the
+    reduction it reads 8 values of shared memory for 16 products."""
     block = s.get_sblock("out")
     *_, thread_x, outer, inner, y, x = s.get_loops(block)
     written = s.cache_write(block, 0, "local")
@@ -96,9 +97,11 @@ def gemm_registers(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 # conv1d
 
+
 def conv1d_threads(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """One thread per 2 neighbouring outputs, 128 threads a block: a warp's inputs lie side by side. (Two outputs 128 apart would load
-    better, but TVM takes what a thread writes for the whole stretch between them: the kernel compiled and gave wrong results.)"""
+    """One thread per 2 neighbouring outputs, 128 threads a block: a warp's inputs lie side by side. (Two outputs 128
+    apart would load better, but TVM takes what a thread writes for the whole stretch between them: the kernel compiled
+    and gave wrong results.)"""
     _bind_flat(s, s.get_sblock("padded"))
     block = s.get_sblock("out")
     i, j = s.get_loops(block)
@@ -108,8 +111,8 @@ def conv1d_threads(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def conv1d_shared(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """32 taps at a time: the stretch of input that a block of 256 outputs needs for them is fetched once by all threads (each input serves
-    up to 32 of the block's outputs), and so are the taps."""
+    """32 taps at a time: the stretch of input that a block of 256 outputs needs for them is fetched once by all threads
+    (each input serves up to 32 of the block's outputs), and so are the taps."""
     block = s.get_sblock("out")
     _, _, j, _ = s.get_loops(block)
     outer, _ = s.split(j, [None, 32])
@@ -132,8 +135,10 @@ def conv1d_registers(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 # conv2d
 
+
 def conv2d_threads(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """A block makes 4 x 16 pixels of 16 channels: a thread per column and 4 channels, so that a warp's loads fall together."""
+    """A block makes 4 x 16 pixels of 16 channels: a thread per column and 4 channels, so that a warp's loads fall
+    together."""
     _bind_flat(s, s.get_sblock("padded"))
     block = s.get_sblock("out")
     n, y, z, c, u, v = s.get_loops(block)
@@ -141,12 +146,21 @@ def conv2d_threads(s: s_tir.Schedule, sizes: Sizes) -> None:
     y_block, y = s.split(y, [None, 4])
     z_block, z_thread = s.split(z, [None, 16])
     s.reorder(n_block, y_block, z_block, n_thread, z_thread, c, u, v, n, y)
-    _bind(s, {"blockIdx.z": n_block, "blockIdx.y": y_block, "blockIdx.x": z_block, "threadIdx.y": n_thread, "threadIdx.x": z_thread})
+    _bind(
+        s,
+        {
+            "blockIdx.z": n_block,
+            "blockIdx.y": y_block,
+            "blockIdx.x": z_block,
+            "threadIdx.y": n_thread,
+            "threadIdx.x": z_thread,
+        },
+    )
 
 
 def conv2d_shared(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """Four input channels at a time go through shared memory: a patch of the picture serves all 16 output channels of the block, a weight
-    all its 64 pixels."""
+    """Four input channels at a time go through shared memory: a patch of the picture serves all 16 output channels of
+    the block, a weight all its 64 pixels."""
     block = s.get_sblock("out")
     c = s.get_loops(block)[5]
     outer, _ = s.split(c, [None, 4])
@@ -157,8 +171,8 @@ def conv2d_shared(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def conv2d_registers(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """A thread's 16 sums (4 channels x 4 rows) in registers over the whole reduction, the block's loops unrolled: 8 reads of shared memory
-    for 16 products, and rows overlap."""
+    """A thread's 16 sums (4 channels x 4 rows) in registers over the whole reduction, the block's loops unrolled: 8
+    reads of shared memory for 16 products, and rows overlap."""
     block = s.get_sblock("out")
     *_, thread, outer, _, _, v, n, y = s.get_loops(block)
     written = s.cache_write(block, 0, "local")
@@ -171,9 +185,10 @@ def conv2d_registers(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 # depthwise
 
+
 def depthwise_threads(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """A block per plane and 16 x 32 pixels of it, a thread per column and 4 rows. The padded copy is not made: the border is tested where a
-    value is read, which on a GPU hides behind the load."""
+    """A block per plane and 16 x 32 pixels of it, a thread per column and 4 rows. The padded copy is not made: the
+    border is tested where a value is read, which on a GPU hides behind the load."""
     s.compute_inline(s.get_sblock("padded"))
     block = s.get_sblock("out")
     n, m, y, z, u, v = s.get_loops(block)
@@ -181,11 +196,21 @@ def depthwise_threads(s: s_tir.Schedule, sizes: Sizes) -> None:
     z_block, z_thread = s.split(z, [None, 32])
     plane = s.fuse(n, m)
     s.reorder(plane, y_block, z_block, y_thread, z_thread, u, v, y)
-    _bind(s, {"blockIdx.x": plane, "blockIdx.y": y_block, "blockIdx.z": z_block, "threadIdx.y": y_thread, "threadIdx.x": z_thread})
+    _bind(
+        s,
+        {
+            "blockIdx.x": plane,
+            "blockIdx.y": y_block,
+            "blockIdx.z": z_block,
+            "threadIdx.y": y_thread,
+            "threadIdx.x": z_thread,
+        },
+    )
 
 
 def depthwise_shared(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """The kernel of the plane in shared memory: every thread reads all of it, one address at a time, which shared memory broadcasts."""
+    """The kernel of the plane in shared memory: every thread reads all of it, one address at a time, which shared
+    memory broadcasts."""
     block = s.get_sblock("out")
     copy = s.cache_read(block, 1, "shared")
     s.compute_at(copy, s.get_loops(block)[2])
@@ -193,8 +218,8 @@ def depthwise_shared(s: s_tir.Schedule, sizes: Sizes) -> None:
 
 
 def depthwise_registers(s: s_tir.Schedule, sizes: Sizes) -> None:
-    """A thread's four sums in registers over the whole kernel, rows and columns of the kernel unrolled up to 7 x 7: input rows shared by
-    several outputs of the thread are read once."""
+    """A thread's four sums in registers over the whole kernel, rows and columns of the kernel unrolled up to 7 x 7:
+    input rows shared by several outputs of the thread are read once."""
     block = s.get_sblock("out")
     *_, thread, u, v, y = s.get_loops(block)
     written = s.cache_write(block, 0, "local")
@@ -243,7 +268,8 @@ def cuda_source(module: tvm.IRModule) -> str:
 
 
 def host_script(module: tvm.IRModule) -> str:
-    """The calling side as TVMScript: sizes of the buffers between kernels, and for each kernel its arguments, grid and block."""
+    """The calling side as TVMScript: sizes of the buffers between kernels, and for each kernel its arguments, grid and
+    block."""
     pipeline, _, _ = tirx.get_tir_pipeline("s_tir")
     lowered = pipeline(tirx.transform.BindTarget(cuda_target())(module))
     text: str = next(function for name, function in lowered.functions.items() if name.name_hint == "main").script()

@@ -21,7 +21,10 @@ from trainer.tvm.primitives import Primitive, Sizes
 def study(primitive: Primitive, sizes: Sizes, method: str, out: Path) -> list[str]:
     """The lines to print."""
     if method == "auto":
-        raise TrainerError("tvm: --method auto measures its candidates and was built for cpu and cortex-m4, got --target cuda; use manual")
+        raise TrainerError(
+            "tvm: --method auto measures its candidates and was built for cpu and cortex-m4, got --target cuda; "
+            "use manual"
+        )
     steps = gpu.STEPS[primitive.name] if method == "manual" else ()
     parts = {"original": gpu.scheduled(primitive, sizes, ())}
     parts.update({step.__name__: gpu.scheduled(primitive, sizes, steps[:n]) for n, step in enumerate(steps, 1)})
@@ -36,7 +39,8 @@ def study(primitive: Primitive, sizes: Sizes, method: str, out: Path) -> list[st
 
 
 def compiles(source: str) -> str:
-    """What nvcc says: compiled, or that there is none; raises TrainerError with its words when it refuses the source."""
+    """What nvcc says: compiled, or that there is none; raises TrainerError with its words when it refuses the
+    source."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         return "nvcc is not on PATH, not compiled"

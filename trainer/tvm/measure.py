@@ -1,4 +1,5 @@
-"""Compile a schedule for this CPU, check its result, and take its time beside torch's and numpy's, in turns and on the same threads."""
+"""Compile a schedule for this CPU, check its result, and take its time beside torch's and numpy's, in turns and on the
+same threads."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ RTOL, ATOL_PER_TERM = 1e-4, 1e-7  # a sum of n float32 products, one after the o
 
 
 def threads() -> int:
-    """All of this machine, or what TVM_NUM_THREADS says. TVM by itself would take half, counting on two threads per core."""
+    """All of this machine, or what TVM_NUM_THREADS says. TVM by itself would take half, counting on two threads per
+    core."""
     count = int(os.environ.setdefault("TVM_NUM_THREADS", str(os.cpu_count() or 1)))
     torch.set_num_threads(count)
     return count
@@ -41,7 +43,8 @@ def compiled(module: tvm.IRModule, target: Target) -> Callable[..., None]:
 
 
 def checked(primitive: Primitive, sizes: Sizes, name: str, function: Callable[..., None]) -> Call:
-    """The function as a call on the primitive's operands; raises TrainerError where its result is not numpy's (in float64)."""
+    """The function as a call on the primitive's operands; raises TrainerError where its result is not numpy's (in
+    float64)."""
     x, w = primitive.operands(sizes)
     want = reference(primitive, x, w)
     arguments = [tvm.runtime.tensor(values) for values in (x, w, np.full(want.shape, np.nan, np.float32))]
@@ -62,7 +65,9 @@ def terms(w: Floats) -> int:
 def require_close(name: str, got: Floats, want: Any, count: int) -> None:
     if not np.allclose(got, want, rtol=RTOL, atol=ATOL_PER_TERM * (count + 10)):
         largest = np.nanmax(np.abs(got - want))
-        raise TrainerError(f"tvm {name}: the result must be numpy's, got a difference of {largest:.3g}; report this schedule")
+        raise TrainerError(
+            f"tvm {name}: the result must be numpy's, got a difference of {largest:.3g}; report this schedule"
+        )
 
 
 def others(primitive: Primitive, sizes: Sizes) -> dict[str, Call]:
@@ -74,7 +79,8 @@ def others(primitive: Primitive, sizes: Sizes) -> dict[str, Call]:
 
 
 def fastest_seconds(calls: Mapping[str, Call]) -> dict[str, float]:
-    """The shortest time of each call. In each of seven rounds every call has one turn of some 20 ms, slow ones a call in three rounds."""
+    """The shortest time of each call. In each of seven rounds every call has one turn of some 20 ms, slow ones a call
+    in three rounds."""
     best = dict.fromkeys(calls, float("inf"))
     for round_number in range(ROUNDS):
         for name, call in calls.items():

@@ -18,7 +18,11 @@ METHODS = ("original", "manual", "auto")
 TARGETS = ("cpu", "cuda", "cortex-m4")
 REMADE = "python -m trainer tvm table"
 MORE_SIZES: dict[str, tuple[Sizes, ...]] = {
-    "conv1d": ((10000, 1024),), "gemm": ((1024, 2048, 512),), "conv2d": (), "depthwise": ((3, 4, 16, 32, 7),)}
+    "conv1d": ((10000, 1024),),
+    "gemm": ((1024, 2048, 512),),
+    "conv2d": (),
+    "depthwise": ((3, 4, 16, 32, 7),),
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,10 @@ class Row:
 
 def find(name: str) -> Primitive:
     if name not in PRIMITIVES:
-        raise TrainerError(f"tvm: the primitive is one of {', '.join(PRIMITIVES)} (or firmware, table), got {name!r}; name one of these")
+        raise TrainerError(
+            f"tvm: the primitive is one of {', '.join(PRIMITIVES)} (or firmware, table), got {name!r}; name one "
+            f"of these"
+        )
     return PRIMITIVES[name]
 
 
@@ -64,14 +71,20 @@ def searched(primitive: Primitive, sizes: Sizes, trials: int, replay: bool) -> t
     return auto.replay(primitive, sizes, record)
 
 
-def measure_cpu(primitive: Primitive, sizes: Sizes, method: str, trials: int = auto.MAX_TRIALS, replay: bool = True) -> list[Row]:
+def measure_cpu(
+    primitive: Primitive, sizes: Sizes, method: str, trials: int = auto.MAX_TRIALS, replay: bool = True
+) -> list[Row]:
     """Times of the method's schedules, checked before, with torch and numpy, all in one run."""
     target = cpu_target()
     parts = modules(primitive, sizes, method)
     if method == "auto" or (method == "manual" and auto.key_of(primitive, sizes) in auto.read_log()):
         parts["auto"] = ("auto", searched(primitive, sizes, trials, replay))
-    peers = others(primitive, sizes)  # torch's threads start before TVM ties the main one to a core, which they would inherit
-    calls = {name: checked(primitive, sizes, name, compiled(module, target)) for name, (_, module) in parts.items()} | peers
+    peers = others(
+        primitive, sizes
+    )  # torch's threads start before TVM ties the main one to a core, which they would inherit
+    calls = {
+        name: checked(primitive, sizes, name, compiled(module, target)) for name, (_, module) in parts.items()
+    } | peers
     kinds = {name: kind for name, (kind, _) in parts.items()}
     return [Row(name, kinds.get(name, "other"), seconds) for name, seconds in fastest_seconds(calls).items()]
 
@@ -91,10 +104,20 @@ def table(primitive: Primitive, sizes: Sizes, rows: list[Row]) -> list[str]:
     by_name = {row.name: row for row in rows}
     original, torch_seconds = by_name["original"].seconds, by_name["torch"].seconds
     shape = ", ".join(f"{name} {size}" for name, size in zip(primitive.size_names, sizes, strict=True))
-    lines = [f"### {primitive.name}: {shape}", "", "| schedule | us | times the original's speed | time / torch's |", "|---|---|---|---|"]
+    lines = [
+        f"### {primitive.name}: {shape}",
+        "",
+        "| schedule | us | times the original's speed | time / torch's |",
+        "|---|---|---|---|",
+    ]
     for row in rows:
-        name = {"rejected": f"(not kept) {row.name}", "manual": f"**{row.name}** = manual", "auto": "**auto**"}.get(row.kind, row.name)
-        lines.append(f"| {name} | {row.seconds * 1e6:,.1f} | {_ratio(original / row.seconds)} | {_ratio(row.seconds / torch_seconds)} |")
+        name = {"rejected": f"(not kept) {row.name}", "manual": f"**{row.name}** = manual", "auto": "**auto**"}.get(
+            row.kind, row.name
+        )
+        lines.append(
+            f"| {name} | {row.seconds * 1e6:,.1f} | {_ratio(original / row.seconds)} | "
+            f"{_ratio(row.seconds / torch_seconds)} |"
+        )
     manual, found = (next((row.seconds for row in rows if row.kind == kind), None) for kind in ("manual", "auto"))
     if manual and found:
         lines += ["", f"auto : manual = {found / manual:.2f} (time)"]
@@ -142,8 +165,14 @@ def write_table(out: Path) -> Path:
     """Every primitive on this machine in one run, from the log without searching, and the Cortex-M4's cycles."""
     from trainer.tvm import cortex_study
 
-    lines = [f"<!-- Made by: {REMADE} -->", "# TVM: schedules beside torch and numpy", "",
-             f"{cpu_target().attrs['mcpu']}, {threads()} threads, float32; the shortest of many calls from Python, all ways in turns.", ""]
+    lines = [
+        f"<!-- Made by: {REMADE} -->",
+        "# TVM: schedules beside torch and numpy",
+        "",
+        f"{cpu_target().attrs['mcpu']}, {threads()} threads, float32; the shortest of many calls from "
+        f"Python, all ways in turns.",
+        "",
+    ]
     for primitive in PRIMITIVES.values():
         for sizes in (primitive.default, *MORE_SIZES[primitive.name]):
             lines += table(primitive, sizes, measure_cpu(primitive, sizes, "manual"))

@@ -1,7 +1,9 @@
-"""What the generators of Cortex-M4 assembly share: routines of a layer's shape, how they stand in the generated C, common instructions.
+"""What the generators of Cortex-M4 assembly share: routines of a layer's shape, how they stand in the generated C,
+common instructions.
 
-A routine is void name(const ARGUMENTS *). Its lines are one instruction or directive each, in unified syntax as GCC 7 takes it. It lies in
-RAM (.data.*), where a fetch waits for no flash, and its name says its shape, so that layers of one shape share it.
+A routine is void name(const ARGUMENTS *). Its lines are one instruction or directive each, in unified syntax as GCC 7
+takes it. It lies in RAM (.data.*), where a fetch waits for no flash, and its name says its shape, so that layers of one
+shape share it.
 """
 
 from __future__ import annotations
@@ -35,16 +37,30 @@ class Routine:
     def render(self) -> str:
         """C text that may stand in a file any number of times."""
         unit = (".fpu fpv4-sp-d16",) if self.fpu else ()
-        head = (f'.section .data.{self.name},\\"awx\\",%progbits', ".syntax unified", ".thumb", *unit, ".balign 4",
-                f".type {self.name}, %function", ".thumb_func", f"{self.name}:")
-        lines = [f"#ifndef {self.name}_once", f"#define {self.name}_once", f"void {self.name}(const {self.arguments} *args);", "__asm__("]
+        head = (
+            f'.section .data.{self.name},\\"awx\\",%progbits',
+            ".syntax unified",
+            ".thumb",
+            *unit,
+            ".balign 4",
+            f".type {self.name}, %function",
+            ".thumb_func",
+            f"{self.name}:",
+        )
+        lines = [
+            f"#ifndef {self.name}_once",
+            f"#define {self.name}_once",
+            f"void {self.name}(const {self.arguments} *args);",
+            "__asm__(",
+        ]
         lines += [f'    "{line}\\n"' for line in (*head, *self.lines, f".size {self.name}, .-{self.name}", ".text")]
         return "\n".join([*lines, ");", "#endif"]) + "\n"
 
 
 @dataclass(frozen=True)
 class AsmCode:
-    """The field `code` of a layer: a table of C type `table` of these routines, or a null pointer on CPUs that have not what they need."""
+    """The field `code` of a layer: a table of C type `table` of these routines, or a null pointer on CPUs that have not
+    what they need."""
 
     table: str
     routines: tuple[Routine, ...]
@@ -52,7 +68,10 @@ class AsmCode:
     def render(self, prefix: str) -> str:
         needed = "NN_HAS_FPU" if any(routine.fpu for routine in self.routines) else "NN_HAS_DSP"
         entries = ", ".join(routine.name for routine in self.routines)
-        table = f"static const {self.table} {prefix}_routines = {{{{{entries}}}}};\n#define {prefix}_code &{prefix}_routines\n"
+        table = (
+            f"static const {self.table} {prefix}_routines = {{{{{entries}}}}};\n#define {prefix}_code "
+            f"&{prefix}_routines\n"
+        )
         routines = "".join(routine.render() for routine in self.routines)
         return f'#include "nn_simd.h"\n#if {needed}\n{routines}{table}#else\n#define {prefix}_code 0\n#endif\n'
 
@@ -68,19 +87,27 @@ def add(register: str, value: int, source: str = "") -> list[str]:
 
 def enter(frame: int, saved_floats: bool = False) -> list[str]:
     """Save what is the caller's and make room for `frame` bytes."""
-    return ["push {r4-r11, lr}", *(["vpush {s16-s31}"] if saved_floats else []), *([f"sub sp, sp, #{frame}"] if frame else [])]
+    return [
+        "push {r4-r11, lr}",
+        *(["vpush {s16-s31}"] if saved_floats else []),
+        *([f"sub sp, sp, #{frame}"] if frame else []),
+    ]
 
 
 def leave(frame: int, saved_floats: bool = False) -> list[str]:
-    return [*([f"add sp, sp, #{frame}"] if frame else []), *(["vpop {s16-s31}"] if saved_floats else []), "pop {r4-r11, pc}"]
+    return [
+        *([f"add sp, sp, #{frame}"] if frame else []),
+        *(["vpop {s16-s31}"] if saved_floats else []),
+        "pop {r4-r11, pc}",
+    ]
 
 
 @dataclass(frozen=True)
 class Rounding:
     """How sums become bytes, the same for all channels of a layer; what is exact and why, see pointwise.rounding().
 
-    `shift` > 0: outputs from their zero point, 128 - 2**b, to 127; constants are the multiplier and what is added. Else any zero point and
-    the full range; constants are the multiplier and the exponent less one.
+    `shift` > 0: outputs from their zero point, 128 - 2**b, to 127; constants are the multiplier and what is added. Else
+    any zero point and the full range; constants are the multiplier and the exponent less one.
     """
 
     shift: int

@@ -1,6 +1,7 @@
 """Const data of nn_conv_fir_s8: which layers it takes, weights two to a word, and the constants that round its sums.
 
-How two weights and two inputs make four products in one multiplication stands in converter/aot/kernels/conv_packed_asm.py.
+How two weights and two inputs make four products in one multiplication stands in
+converter/aot/kernels/conv_packed_asm.py.
 """
 
 from __future__ import annotations
@@ -68,13 +69,15 @@ class FirWindow:
     @property
     def scratch_bytes(self) -> int:
         """NN_CONV_FIR_SCRATCH"""
-        return 4 * (buffered_rows(self.kernel_h, self.stride_h) * self.row_words + (self.row_words - self.tail) // 2 + 2 + SLOT)
-
+        return 4 * (
+            buffered_rows(self.kernel_h, self.stride_h) * self.row_words + (self.row_words - self.tail) // 2 + 2 + SLOT
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class FirRounding:
-    """Per channel: y = clamp((((sum + offset) * scale * multiplier >> 32) + added) >> shift), with a step less for negative sums."""
+    """Per channel: y = clamp((((sum + offset) * scale * multiplier >> 32) + added) >> shift), with a step less for
+    negative sums."""
 
     shift: int
     scale: Int
@@ -96,7 +99,12 @@ def buffered_rows(kernel_h: int, stride_h: int) -> int:
 def fits(window: FirWindow, stride_w: int, weights_ohwi: Int8, x: QuantParams, output: Mapping[str, int]) -> bool:
     """Whether nn_conv_fir_s8 takes the shape and every sum stays within its field, whatever the input."""
     full = output["bounded"] and (relu_bits(output) > 0 or (output["act_min"], output["act_max"]) == (-128, 127))
-    shape = stride_w * window.in_c == 2 and window.kernel_w * window.in_c > 2 and window.out_c % 2 == 0 and window.out_c <= MAX_OUT_C
+    shape = (
+        stride_w * window.in_c == 2
+        and window.kernel_w * window.in_c > 2
+        and window.out_c % 2 == 0
+        and window.out_c <= MAX_OUT_C
+    )
     reached = 4 * (window.kernel_h + 1) * max(window.row_words, 4 * window.taps) <= IMMEDIATE
     short = window.kernel_h * CODE_ROW_BYTES * window.taps <= CODE_LIMIT
     weights = weights_ohwi.reshape(window.out_c, -1).astype(np.int64)
@@ -107,7 +115,8 @@ def fits(window: FirWindow, stride_w: int, weights_ohwi: Int8, x: QuantParams, o
 
 
 def relu_bits(output: Mapping[str, int]) -> int:
-    """b where the outputs are 128 - 2**b, their zero point, to 127: 8 for a zero point of -128, fewer in networks of few bits; else 0."""
+    """b where the outputs are 128 - 2**b, their zero point, to 127: 8 for a zero point of -128, fewer in networks of
+    few bits; else 0."""
     low, bits = output["act_min"], (128 - output["act_min"]).bit_length() - 1
     begins_at_zero = low == output["out_zero"] == 128 - (1 << bits) and output["act_max"] == 127
     return bits if begins_at_zero and bits > 1 else 0
@@ -116,10 +125,10 @@ def relu_bits(output: Mapping[str, int]) -> int:
 def rounding(bias: Int32, multiplier: Int32, shift: Int32, out_zero: int) -> FirRounding | None:
     """One right shift for all channels, or None where their multipliers or biases lie too far apart.
 
-    TFLite computes h = (s * m + 2**30) >> 31, then h / 2**e, halves away from zero, e = -shift. The first is at least a whole number n
-    when s * m / 2**31 >= n - 1/2. Of f = (s * 2**(k + 1) * m) >> 32, k >= 1, that is f >= 2**k * n - 2**(k - 1), exactly. So with
-    E = e + k the result is (f + 2**(k - 1) + 2**(E - 1)) >> E for s >= 0; below zero, where halves go the other way, f is 2**k less.
-    k is chosen such that E is one number.
+    TFLite computes h = (s * m + 2**30) >> 31, then h / 2**e, halves away from zero, e = -shift. The first is at least a
+    whole number n when s * m / 2**31 >= n - 1/2. Of f = (s * 2**(k + 1) * m) >> 32, k >= 1, that is f >= 2**k * n -
+    2**(k - 1), exactly. So with E = e + k the result is (f + 2**(k - 1) + 2**(E - 1)) >> E for s >= 0; below zero,
+    where halves go the other way, f is 2**k less. k is chosen such that E is one number.
     """
     exponent = -shift.astype(np.int64)
     common = int(exponent.max()) + 1
@@ -139,7 +148,9 @@ def constants(r: FirRounding) -> Int32:
 
 
 def code(window: FirWindow, shift: int, relu: int) -> AsmCode:
-    shape = FirShape(window.kernel_h, window.taps, window.tail, window.row_words, window.out_w, window.out_c, shift, relu)
+    shape = FirShape(
+        window.kernel_h, window.taps, window.tail, window.row_words, window.out_w, window.out_c, shift, relu
+    )
     return AsmCode("nn_fir_code", (routine(shape),))
 
 
@@ -149,8 +160,10 @@ def pack_weights(weights_ohwi: Int8, tail: int) -> Int32:
     values = weights_ohwi.reshape(channels, rows, -1).astype(np.int64)
     taps = -(-values.shape[2] // 4)
     padded = np.zeros((channels, rows, 4 * taps), np.int64)
-    padded[:, :, :values.shape[2]] = values
-    fours = padded.reshape(channels // 2, 2, rows, taps, 2, 2)  # [pair of channels, a or b, row, tap, early or late, parity]
+    padded[:, :, : values.shape[2]] = values
+    fours = padded.reshape(
+        channels // 2, 2, rows, taps, 2, 2
+    )  # [pair of channels, a or b, row, tap, early or late, parity]
     words = fours[..., 1, :] + (fours[..., 0, :] << FIELD)  # [pair, a or b, row, tap, parity]
     main = words.transpose(0, 2, 3, 4, 1).reshape(-1)  # [pair, row, tap, parity, a or b]
     late = (fours[:, :, :, :tail, 1, 0] & 0xFFFF) + (fours[:, :, :, :tail, 1, 1] << 16)

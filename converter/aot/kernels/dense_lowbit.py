@@ -1,4 +1,5 @@
-"""Dense layers of few bits or few weights: which format a layer takes in flash, and its const data (nn_packed.h says how it lies there)."""
+"""Dense layers of few bits or few weights: which format a layer takes in flash, and its const data (nn_packed.h says
+how it lies there)."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ OUTPUTS = 4  # of a block of nn_dense_packed_s8
 LOWER_SUM_LIMIT = (1 << 13) - 1  # what 14 bits hold, of either sign
 SLOWEST = 2.0  # a format may take so many times the cycles of plain int8
 NEAR = 1.125  # a faster format may take so many times the bytes of the smallest
-# Cycles as the virtual board counts them, per weight of a whole block, per flush, per entry, per output; test_dense_lowbit.py compares.
+# Cycles as the virtual board counts them, per weight of a whole block, per flush, per entry, per output;
+# test_dense_lowbit.py compares.
 PER_WEIGHT = {8: 1.41, 4: 1.48, 2: 1.05}
 PER_FLUSH, PER_ENTRY, PER_ROW = 36, 5.1, 60
 
@@ -42,7 +44,8 @@ class DenseCode:
 
 @dataclass(frozen=True)
 class DenseFormat:
-    """A form that a dense layer can take: bytes in flash of its weights and of code of its own, modelled cycles of a row.
+    """A form that a dense layer can take: bytes in flash of its weights and of code of its own, modelled cycles of a
+    row.
 
     shape is None for plain int8, whose code is counted with the library.
     """
@@ -54,7 +57,8 @@ class DenseFormat:
 
 
 def dense_formats(weights_oi: Int8, x_range: tuple[int, int]) -> list[DenseFormat]:
-    """Every form that holds these weights, plain int8 first. Sparse forms are named by the bits of a distance and of a weight."""
+    """Every form that holds these weights, plain int8 first. Sparse forms are named by the bits of a distance and of a
+    weight."""
     outputs, inputs = weights_oi.shape
     blocks = -(-outputs // OUTPUTS)
     padded, whole = blocks * OUTPUTS * (-(-inputs // 4) * 4), blocks * OUTPUTS * (-(-inputs // TURN) * TURN)
@@ -76,7 +80,8 @@ def dense_formats(weights_oi: Int8, x_range: tuple[int, int]) -> list[DenseForma
 
 
 def choose_dense(weights_oi: Int8, x_range: tuple[int, int]) -> DenseFormat:
-    """Of the forms that take at most SLOWEST times the cycles of plain int8 the smallest, or the fastest of those nearly as small."""
+    """Of the forms that take at most SLOWEST times the cycles of plain int8 the smallest, or the fastest of those
+    nearly as small."""
     formats = dense_formats(weights_oi, x_range)
     allowed = [f for f in formats if f.cycles <= SLOWEST * formats[0].cycles]
     least = min(f.bytes for f in allowed)
@@ -84,7 +89,8 @@ def choose_dense(weights_oi: Int8, x_range: tuple[int, int]) -> DenseFormat:
 
 
 def packed_shape(bits: int, least: int, x_range: tuple[int, int]) -> PackedShape:
-    """How nn_dense_packed_s8 computes the layer: inputs are centred where that keeps the sums of 2-bit weights small."""
+    """How nn_dense_packed_s8 computes the layer: inputs are centred where that keeps the sums of 2-bit weights
+    small."""
     if bits == 4:
         return PackedShape(4, 0, 8, asm_packed.CHUNK_4_BITS // TURN)
     low, high = x_range
@@ -98,7 +104,9 @@ def pack_dense(weights_oi: Int8, shape: PackedShape) -> Int32:
     outputs, inputs = weights_oi.shape
     padded = np.zeros((-(-outputs // OUTPUTS) * OUTPUTS, -(-inputs // TURN) * TURN), np.int64)
     padded[:outputs, :inputs] = weights_oi
-    fours = padded.reshape(-1, OUTPUTS, padded.shape[1] // 4, 4).transpose(0, 2, 1, 3)  # [block, four inputs, output, input]
+    fours = padded.reshape(-1, OUTPUTS, padded.shape[1] // 4, 4).transpose(
+        0, 2, 1, 3
+    )  # [block, four inputs, output, input]
     words = np.zeros((*fours.shape[:2], shape.bits // 2), np.int64)
     for output in range(OUTPUTS):
         for index in range(4):

@@ -1,10 +1,11 @@
-"""The inner loops of nn_depthwise3_s8 as Cortex-M4 assembly for one layer's shape: a 3 x 3 depthwise convolution, one plane after another.
+"""The inner loops of nn_depthwise3_s8 as Cortex-M4 assembly for one layer's shape: a 3 x 3 depthwise convolution, one
+plane after another.
 
-A plane is one channel of the input, widened, as words of two values that stand one above the other, column by column. Down a column of
-outputs all weights and the current words of three columns stay in registers: with stride 1 two outputs take three new words, one load
-group, and twelve multiply-accumulates. Bias, multiplier, the plane's address and the end wait in the FPU, from where a move costs one
-cycle. A second routine takes four planes out of the input. What both compute is written in C in firmware/lib/nn/nn_depthwise3.c, which runs
-in their place on other CPUs.
+A plane is one channel of the input, widened, as words of two values that stand one above the other, column by column.
+Down a column of outputs all weights and the current words of three columns stay in registers: with stride 1 two outputs
+take three new words, one load group, and twelve multiply-accumulates. Bias, multiplier, the plane's address and the end
+wait in the FPU, from where a move costs one cycle. A second routine takes four planes out of the input. What both
+compute is written in C in firmware/lib/nn/nn_depthwise3.c, which runs in their place on other CPUs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ FRAME = 32
 
 @dataclass(frozen=True)
 class DepthwiseShape:
-    """Pieces of at most `rows` rows of outputs; row_bytes from one output to the one below, channels from one to its right neighbour."""
+    """Pieces of at most `rows` rows of outputs; row_bytes from one output to the one below, channels from one to its
+    right neighbour."""
 
     rows: int
     stride_h: int
@@ -40,8 +42,17 @@ class DepthwiseShape:
 
     @property
     def name(self) -> str:
-        sizes = (self.rows, self.stride_h, self.stride_w, self.row_bytes, self.channels, self.plane_words, self.plane_bytes,
-                 self.in_w, self.taken)
+        sizes = (
+            self.rows,
+            self.stride_h,
+            self.stride_w,
+            self.row_bytes,
+            self.channels,
+            self.plane_words,
+            self.plane_bytes,
+            self.in_w,
+            self.taken,
+        )
         return "nn_depthwise3_" + "_".join(map(str, sizes))
 
     @property
@@ -50,8 +61,22 @@ class DepthwiseShape:
         return self.rows // 2 if self.stride_h == 1 else self.rows
 
 
-U, V, X, Y, TO, F, SECOND = ("r0", "r1", "r2"), ("r3", "r4", "r5"), ("r6", "r7", "r8"), ("r9", "r10"), "r11", "r12", "lr"
-BIAS, MULTIPLIER, AT, FIRST, LEFT = "s0", "s1", "s2", "s3", "s4"  # AT: words of this column; FIRST: its first output; LEFT: columns left
+U, V, X, Y, TO, F, SECOND = (
+    ("r0", "r1", "r2"),
+    ("r3", "r4", "r5"),
+    ("r6", "r7", "r8"),
+    ("r9", "r10"),
+    "r11",
+    "r12",
+    "lr",
+)
+BIAS, MULTIPLIER, AT, FIRST, LEFT = (
+    "s0",
+    "s1",
+    "s2",
+    "s3",
+    "s4",
+)  # AT: words of this column; FIRST: its first output; LEFT: columns left
 
 
 def routine(shape: DepthwiseShape) -> Routine:
@@ -59,26 +84,54 @@ def routine(shape: DepthwiseShape) -> Routine:
     name, (y, _) = _full_name(shape), Y
     steps = [line for number in range(shape.unrolled) for line in step(shape, number)]
     lines = [
-        *enter(FRAME), "ldm r0, {r1-r6}", *(["lsrs r0, r6, #1"] if shape.stride_h == 1 else ["mov r0, r6"]),
-        f"movw r7, #{4 * len(step(shape, 0))}", f"adr.w r8, {name}_end", "mls r7, r0, r7, r8", "orr r7, r7, #1",
-        f"rsb r8, r0, #{shape.unrolled}", "lsl r8, r8, #2", "sub r1, r1, r8", "stm sp, {r1-r8}",
+        *enter(FRAME),
+        "ldm r0, {r1-r6}",
+        *(["lsrs r0, r6, #1"] if shape.stride_h == 1 else ["mov r0, r6"]),
+        f"movw r7, #{4 * len(step(shape, 0))}",
+        f"adr.w r8, {name}_end",
+        "mls r7, r0, r7, r8",
+        "orr r7, r7, #1",
+        f"rsb r8, r0, #{shape.unrolled}",
+        "lsl r8, r8, #2",
+        "sub r1, r1, r8",
+        "stm sp, {r1-r8}",
         f"{name}_channel:",
-        f"ldr r6, [sp, #{WEIGHTS}]", "ldm r6!, {r0-r5, r9, r10, lr}", f"str r6, [sp, #{WEIGHTS}]",
-        f"vmov {BIAS}, r9", f"vmov {MULTIPLIER}, r10", f"ldr r6, [sp, #{COLUMNS}]",
-        f"ldr.w {F}, [sp, #{PLANE}]", f"ldr.w {TO}, [sp, #{OUT}]", f"vmov {LEFT}, r6",
+        f"ldr r6, [sp, #{WEIGHTS}]",
+        "ldm r6!, {r0-r5, r9, r10, lr}",
+        f"str r6, [sp, #{WEIGHTS}]",
+        f"vmov {BIAS}, r9",
+        f"vmov {MULTIPLIER}, r10",
+        f"ldr r6, [sp, #{COLUMNS}]",
+        f"ldr.w {F}, [sp, #{PLANE}]",
+        f"ldr.w {TO}, [sp, #{OUT}]",
+        f"vmov {LEFT}, r6",
         f"{name}_column:",
-        f"vmov {AT}, {F}", f"vmov {FIRST}, {TO}",
-        *loads([(y, f"sp, #{SKIPPED}"), (Y[1], f"sp, #{ENTRY}")]), f"add {y}, {y}, {F}",
+        f"vmov {AT}, {F}",
+        f"vmov {FIRST}, {TO}",
+        *loads([(y, f"sp, #{SKIPPED}"), (Y[1], f"sp, #{ENTRY}")]),
+        f"add {y}, {y}, {F}",
         *loads((x, f"{y}, #{4 * shape.plane_words * j}") for j, x in enumerate(X)),
         f"bx {Y[1]}",
-        ".balign 4", *steps, f"{name}_end:",
+        ".balign 4",
+        *steps,
+        f"{name}_end:",
         *(last_row(shape) if shape.stride_h == 1 else []),
-        f"vmov {F}, {AT}", f"vmov {TO}, {FIRST}", f"vmov {y}, {LEFT}",
-        *add(F, 4 * shape.plane_words * shape.stride_w), *add(TO, shape.channels),
-        f"subs {y}, {y}, #1", f"vmov {LEFT}, {y}", f"bne.w {name}_column",
+        f"vmov {F}, {AT}",
+        f"vmov {TO}, {FIRST}",
+        f"vmov {y}, {LEFT}",
+        *add(F, 4 * shape.plane_words * shape.stride_w),
+        *add(TO, shape.channels),
+        f"subs {y}, {y}, #1",
+        f"vmov {LEFT}, {y}",
+        f"bne.w {name}_column",
         *loads([("r6", f"sp, #{PLANE}"), ("r7", f"sp, #{OUT}"), ("r8", f"sp, #{CHANNELS}")]),
-        *add("r6", shape.plane_bytes), "add r7, r7, #1", "subs r8, r8, #1",
-        f"str r6, [sp, #{PLANE}]", f"str r7, [sp, #{OUT}]", f"str r8, [sp, #{CHANNELS}]", f"bne.w {name}_channel",
+        *add("r6", shape.plane_bytes),
+        "add r7, r7, #1",
+        "subs r8, r8, #1",
+        f"str r6, [sp, #{PLANE}]",
+        f"str r7, [sp, #{OUT}]",
+        f"str r8, [sp, #{CHANNELS}]",
+        f"bne.w {name}_channel",
         *leave(FRAME),
     ]
     return Routine(name, "nn_depthwise3_args", tuple(lines), fpu=True)
@@ -89,23 +142,36 @@ def _full_name(shape: DepthwiseShape) -> str:
 
 
 def step(shape: DepthwiseShape, number: int) -> list[str]:
-    """One output, or two with stride 1, all instructions of four bytes. X holds its first words, and then those of the next step."""
+    """One output, or two with stride 1, all instructions of four bytes. X holds its first words, and then those of the
+    next step."""
     y, below = Y
     pairs = shape.stride_h == 1
     lines = [f"vmov {F}, {BIAS}"]
     for j, (x, u) in enumerate(zip(X, U, strict=True)):
-        lines += [f"smlad {y}, {x}, {u}, {y if j else F}", *([f"smlatb {below}, {x}, {u}, {below if j else F}"] if pairs else [])]
+        lines += [
+            f"smlad {y}, {x}, {u}, {y if j else F}",
+            *([f"smlatb {below}, {x}, {u}, {below if j else F}"] if pairs else []),
+        ]
     lines += _next_words(shape, number + 1)
     for x, v in zip(X, V, strict=True):
         lines += [f"smlabt {y}, {x}, {v}, {y}", *([f"smlad {below}, {x}, {v}, {below}"] if pairs else [])]
     lines += [f"vmov {F}, {MULTIPLIER}", *shape.rounding.lines(Y if pairs else [y], F, SECOND), f"strb.w {y}, [{TO}]"]
-    return [*lines, *([f"strb.w {below}, [{TO}, #{shape.row_bytes}]"] if pairs else []), *add(TO, (1 + pairs) * shape.row_bytes)]
+    return [
+        *lines,
+        *([f"strb.w {below}, [{TO}, #{shape.row_bytes}]"] if pairs else []),
+        *add(TO, (1 + pairs) * shape.row_bytes),
+    ]
 
 
 def last_row(shape: DepthwiseShape) -> list[str]:
     """The last of an odd number of rows."""
     y, flag = Y
-    lines = [f"ldr.w {flag}, [sp, #{ROWS}]", f"lsls {flag}, {flag}, #31", f"beq {_full_name(shape)}_even", f"vmov {F}, {BIAS}"]
+    lines = [
+        f"ldr.w {flag}, [sp, #{ROWS}]",
+        f"lsls {flag}, {flag}, #31",
+        f"beq {_full_name(shape)}_even",
+        f"vmov {F}, {BIAS}",
+    ]
     lines += [f"smlad {y}, {x}, {u}, {y if j else F}" for j, (x, u) in enumerate(zip(X, U, strict=True))]
     lines += _next_words(shape, shape.unrolled + 1)
     lines += [f"smlabt {y}, {x}, {v}, {y}" for x, v in zip(X, V, strict=True)]
@@ -118,29 +184,71 @@ def _next_words(shape: DepthwiseShape, number: int) -> list[str]:
 
 
 TOP, BOTTOM, TOP_STEP, BOTTOM_STEP, T, B, LOW, PART, OFFSET, TO_01, TO_23, ROW, END, INPUT = (
-    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr")
+    "r0",
+    "r1",
+    "r2",
+    "r3",
+    "r4",
+    "r5",
+    "r6",
+    "r7",
+    "r8",
+    "r9",
+    "r10",
+    "r11",
+    "r12",
+    "lr",
+)
 ZEROS, PAIRS_LEFT, COLUMNS_LEFT, TAKE_FRAME = 0, 4, 8, 12
 
 
 def take_routine(shape: DepthwiseShape) -> Routine:
-    """void name(const nn_depthwise3_args *): `pairs` words of each column of the planes of four channels, from input row y on."""
+    """void name(const nn_depthwise3_args *): `pairs` words of each column of the planes of four channels, from input
+    row y on."""
     name = f"{shape.name}_take"
     rounds, rest = divmod(shape.taken, 4) if shape.taken > UNROLLED else (0, shape.taken)
     back = 16 * shape.plane_words * rounds - 4
     row = shape.in_w * shape.channels
     lines = [
-        *enter(TAKE_FRAME), f"add r0, r0, #{TAKE}", "ldm r0, {r1-r7}", f"str r6, [sp, #{ZEROS}]", f"str r4, [sp, #{PAIRS_LEFT}]",
-        f"mov {INPUT}, r1", f"mov {TO_01}, r2", *add(TO_23, 2 * shape.plane_bytes, "r2"),
-        f"mov {ROW}, r3", f"mov {END}, r5", f"mov {OFFSET}, r7",
+        *enter(TAKE_FRAME),
+        f"add r0, r0, #{TAKE}",
+        "ldm r0, {r1-r7}",
+        f"str r6, [sp, #{ZEROS}]",
+        f"str r4, [sp, #{PAIRS_LEFT}]",
+        f"mov {INPUT}, r1",
+        f"mov {TO_01}, r2",
+        *add(TO_23, 2 * shape.plane_bytes, "r2"),
+        f"mov {ROW}, r3",
+        f"mov {END}, r5",
+        f"mov {OFFSET}, r7",
         f"{name}_pair:",
-        *_choose_row(shape, TOP, TOP_STEP, 0), f"add {ROW}, {ROW}, #1", *_choose_row(shape, BOTTOM, BOTTOM_STEP, row),
-        f"add {ROW}, {ROW}, #1", *add(INPUT, 2 * row),
-        *([f"movw {LOW}, #{rounds}", f"{name}_four:", f"str {LOW}, [sp, #{COLUMNS_LEFT}]", *_take_columns(shape, 4),
-           *add(TO_01, 16 * shape.plane_words), *add(TO_23, 16 * shape.plane_words),
-           f"ldr {LOW}, [sp, #{COLUMNS_LEFT}]", f"subs {LOW}, {LOW}, #1", f"bne.w {name}_four"] if rounds else []),
+        *_choose_row(shape, TOP, TOP_STEP, 0),
+        f"add {ROW}, {ROW}, #1",
+        *_choose_row(shape, BOTTOM, BOTTOM_STEP, row),
+        f"add {ROW}, {ROW}, #1",
+        *add(INPUT, 2 * row),
+        *(
+            [
+                f"movw {LOW}, #{rounds}",
+                f"{name}_four:",
+                f"str {LOW}, [sp, #{COLUMNS_LEFT}]",
+                *_take_columns(shape, 4),
+                *add(TO_01, 16 * shape.plane_words),
+                *add(TO_23, 16 * shape.plane_words),
+                f"ldr {LOW}, [sp, #{COLUMNS_LEFT}]",
+                f"subs {LOW}, {LOW}, #1",
+                f"bne.w {name}_four",
+            ]
+            if rounds
+            else []
+        ),
         *_take_columns(shape, rest),
-        *add(TO_01, -back), *add(TO_23, -back),
-        f"ldr {T}, [sp, #{PAIRS_LEFT}]", f"subs {T}, {T}, #1", f"str {T}, [sp, #{PAIRS_LEFT}]", f"bne.w {name}_pair",
+        *add(TO_01, -back),
+        *add(TO_23, -back),
+        f"ldr {T}, [sp, #{PAIRS_LEFT}]",
+        f"subs {T}, {T}, #1",
+        f"str {T}, [sp, #{PAIRS_LEFT}]",
+        f"bne.w {name}_pair",
         *leave(TAKE_FRAME),
     ]
     return Routine(name, "nn_depthwise3_args", tuple(lines))
@@ -148,17 +256,32 @@ def take_routine(shape: DepthwiseShape) -> Routine:
 
 def _choose_row(shape: DepthwiseShape, pointer: str, step: str, offset: int) -> list[str]:
     """The input row `offset` bytes on, or outside the input the word of zeros again and again."""
-    return [*add(pointer, offset, INPUT), f"movw {step}, #{shape.channels}", f"cmp {ROW}, {END}",
-            "itt hs", f"movhs {pointer}, sp", f"movhs {step}, #0"]
+    return [
+        *add(pointer, offset, INPUT),
+        f"movw {step}, #{shape.channels}",
+        f"cmp {ROW}, {END}",
+        "itt hs",
+        f"movhs {pointer}, sp",
+        f"movhs {step}, #0",
+    ]
 
 
 def _take_columns(shape: DepthwiseShape, count: int) -> list[str]:
     lines = []
     for column in range(count):
         at = 4 * shape.plane_words * column
-        lines += [*loads([(T, TOP), (B, BOTTOM)]), f"add {TOP}, {TOP}, {TOP_STEP}", f"add {BOTTOM}, {BOTTOM}, {BOTTOM_STEP}",
-                  f"pkhbt {LOW}, {T}, {B}, lsl #16", f"pkhtb {T}, {B}, {T}, asr #16"]
+        lines += [
+            *loads([(T, TOP), (B, BOTTOM)]),
+            f"add {TOP}, {TOP}, {TOP_STEP}",
+            f"add {BOTTOM}, {BOTTOM}, {BOTTOM_STEP}",
+            f"pkhbt {LOW}, {T}, {B}, lsl #16",
+            f"pkhtb {T}, {B}, {T}, asr #16",
+        ]
         for pair, to in ((LOW, TO_01), (T, TO_23)):
-            lines += [f"sxtab16 {PART}, {OFFSET}, {pair}", f"sxtab16 {pair}, {OFFSET}, {pair}, ror #8",
-                      f"str.w {PART}, [{to}, #{at}]", f"str.w {pair}, [{to}, #{at + shape.plane_bytes}]"]
+            lines += [
+                f"sxtab16 {PART}, {OFFSET}, {pair}",
+                f"sxtab16 {pair}, {OFFSET}, {pair}, ror #8",
+                f"str.w {PART}, [{to}, #{at}]",
+                f"str.w {pair}, [{to}, #{at + shape.plane_bytes}]",
+            ]
     return lines

@@ -1,9 +1,11 @@
-"""The inner loops of nn_pointwise_s8 as Cortex-M4 assembly for one layer's shape: a 1 x 1 convolution of one or four pixels.
+"""The inner loops of nn_pointwise_s8 as Cortex-M4 assembly for one layer's shape: a 1 x 1 convolution of one or four
+pixels.
 
-A block of pixels is widened once into the frame, where `sp` is its pointer; then pairs of output channels (a, b) run over it, all taps
-unrolled: two words of weights and one word of each pixel for 2 * pixels SMLADs. Loads stand in groups that take all free registers, since
-all but the first of a group cost one cycle; the words of the fourth pixel wait in the FPU, from where a move costs one. What it
-computes is written in C in firmware/lib/nn/nn_pointwise.c, which runs in its place on other CPUs.
+A block of pixels is widened once into the frame, where `sp` is its pointer; then pairs of output channels (a, b) run
+over it, all taps unrolled: two words of weights and one word of each pixel for 2 * pixels SMLADs. Loads stand in groups
+that take all free registers, since all but the first of a group cost one cycle; the words of the fourth pixel wait in
+the FPU, from where a move costs one. What it computes is written in C in firmware/lib/nn/nn_pointwise.c, which runs in
+its place on other CPUs.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ BLOCK = 4  # pixels; single ones for what is left
 FLOATS = 32
 MAX_IN_C = 128  # NN_POINTWISE_MAX_IN_C: the code of a block is 56 bytes a tap
 MAX_OUT_C = 1000  # out of a store's reach beyond
-RECORD_WORDS = 6  # of a pair of channels, beside the weights: both biases in front, multiplier and second constant of a and of b behind
+# of a pair of channels, beside the weights: both biases in front, multiplier and second constant of a and of b behind
+RECORD_WORDS = 6
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class PointwiseShape:
 def routine(shape: PointwiseShape, pixels: int) -> Routine:
     """void name(const nn_pointwise_args *): `pixels` pixels, all channels."""
     name = shape.name(pixels)
-    a, b, w, free = CORE[:pixels], CORE[pixels:2 * pixels], CORE[2 * pixels], CORE[2 * pixels + 1:]
+    a, b, w, free = CORE[:pixels], CORE[pixels : 2 * pixels], CORE[2 * pixels], CORE[2 * pixels + 1 :]
     floats = min(shape.taps, FLOATS) if pixels == BLOCK else 0
     saved = floats > 16
     out, end = 4 * pixels * shape.taps, 4 * pixels * shape.taps + 4
@@ -52,17 +55,31 @@ def routine(shape: PointwiseShape, pixels: int) -> Routine:
     put, m_a, second_a, m_b, second_b = free[:5]
     constants = 8 + 8 * shape.taps
     lines = [
-        *enter(frame, saved), "ldm r0, {r0-r3}", f"str.w r1, [sp, #{out}]", f"str.w r3, [sp, #{end}]", "mov r11, r2",
+        *enter(frame, saved),
+        "ldm r0, {r0-r3}",
+        f"str.w r1, [sp, #{out}]",
+        f"str.w r3, [sp, #{end}]",
+        "mov r11, r2",
         *widen(name, shape, pixels),
         *(_keep_in_floats(shape, floats) if floats else []),
         f"mov {w}, r11",
         f"{name}_pair:",
         *products(shape.taps, a, b, "sp", w, free, floats),
-        *loads([(put, f"sp, #{out}"), *((r, f"{w}, #{constants + 4 * i}") for i, r in enumerate((m_a, second_a, m_b, second_b)))]),
-        *shape.rounding.lines(a, m_a, second_a), *shape.rounding.lines(b, m_b, second_b),
+        *loads(
+            [
+                (put, f"sp, #{out}"),
+                *((r, f"{w}, #{constants + 4 * i}") for i, r in enumerate((m_a, second_a, m_b, second_b))),
+            ]
+        ),
+        *shape.rounding.lines(a, m_a, second_a),
+        *shape.rounding.lines(b, m_b, second_b),
         *(f"strb.w {s}, [{put}, #{shape.out_c * p + i}]" for i, sums in enumerate((a, b)) for p, s in enumerate(sums)),
-        f"ldr.w {m_a}, [sp, #{end}]", f"add.w {put}, {put}, #2", f"str.w {put}, [sp, #{out}]", *add(w, shape.record_bytes),
-        f"cmp {put}, {m_a}", f"bne.w {name}_pair",
+        f"ldr.w {m_a}, [sp, #{end}]",
+        f"add.w {put}, {put}, #2",
+        f"str.w {put}, [sp, #{out}]",
+        *add(w, shape.record_bytes),
+        f"cmp {put}, {m_a}",
+        f"bne.w {name}_pair",
         *leave(frame, saved),
     ]
     return Routine(name, "nn_pointwise_args", tuple(lines), fpu=True)
@@ -70,22 +87,35 @@ def routine(shape: PointwiseShape, pixels: int) -> Routine:
 
 def _keep_in_floats(shape: PointwiseShape, count: int) -> list[str]:
     """The first words of the last pixel of a block."""
-    return [*add("r0", 4 * shape.taps * (BLOCK - 1), "sp"), "vldmia r0, {" + ", ".join(f"s{i}" for i in range(count)) + "}"]
+    return [
+        *add("r0", 4 * shape.taps * (BLOCK - 1), "sp"),
+        "vldmia r0, {" + ", ".join(f"s{i}" for i in range(count)) + "}",
+    ]
 
 
 def widen(name: str, shape: PointwiseShape, pixels: int) -> list[str]:
     """Pixels from r0 on into words of two int16 from sp on, of each four values (0, 2) (1, 3); r11 is left alone."""
     rounds, words = divmod(shape.in_c // 4, 4)
     one = [
-        *([f"mov r9, #{rounds}", f"{name}_four:", *_widen_words(4), "subs r9, r9, #1", f"bne {name}_four"] if rounds else []),
+        *(
+            [f"mov r9, #{rounds}", f"{name}_four:", *_widen_words(4), "subs r9, r9, #1", f"bne {name}_four"]
+            if rounds
+            else []
+        ),
         *(_widen_words(words) if words else []),
         *_widen_tail(shape.in_c % 4),
     ]
     if pixels == 1:
         return ["mov r10, sp", *one]
-    return ["mov r10, sp", f"mov r12, #{pixels}", f"{name}_pixel:", *one,
-            *(add("r0", shape.pixel_step - shape.in_c) if shape.pixel_step > shape.in_c else []),
-            "subs r12, r12, #1", f"bne {name}_pixel"]
+    return [
+        "mov r10, sp",
+        f"mov r12, #{pixels}",
+        f"{name}_pixel:",
+        *one,
+        *(add("r0", shape.pixel_step - shape.in_c) if shape.pixel_step > shape.in_c else []),
+        "subs r12, r12, #1",
+        f"bne {name}_pixel",
+    ]
 
 
 def _widen_words(count: int) -> list[str]:
@@ -112,11 +142,14 @@ def _widen_tail(count: int) -> list[str]:
 Item = tuple[str, int, int]  # ("x", tap, pixel) or ("w", tap, 0 or 1)
 
 
-def products(taps: int, a: tuple[str, ...], b: tuple[str, ...], x: str, w: str, free: tuple[str, ...], floats: int = 0) -> list[str]:
-    """Both sums of every pixel over all taps, from the biases on, which the first pixel's sums hold until the others have taken them.
+def products(
+    taps: int, a: tuple[str, ...], b: tuple[str, ...], x: str, w: str, free: tuple[str, ...], floats: int = 0
+) -> list[str]:
+    """Both sums of every pixel over all taps, from the biases on, which the first pixel's sums hold until the others
+    have taken them.
 
-    Pixels lie from register x on, [pixel][tap]; both biases and then the weights, [tap][channel], from w on; the last pixel's first
-    `floats` words are in the FPU.
+    Pixels lie from register x on, [pixel][tap]; both biases and then the weights, [tap][channel], from w on; the last
+    pixel's first `floats` words are in the FPU.
     """
     pixels = len(a)
     lines = loads([(a[0], w), (b[0], f"{w}, #4")])

@@ -1,8 +1,8 @@
 """Convolutions of few bits: weights small in flash, unpacked by nn_unpack into the table that the layer's kernel reads.
 
-The table is packed as it is, whatever kernel it is for: runs of words whose halves (or bytes, or fields 21 bits apart) are small numbers,
-all shifted alike, take 2, 4 or 8 bits each (nn_packed.h). It is unpacked into RAM before each inference, as scratch of its layer, or once
-into a place of its own where that costs no more RAM.
+The table is packed as it is, whatever kernel it is for: runs of words whose halves (or bytes, or fields 21 bits apart)
+are small numbers, all shifted alike, take 2, 4 or 8 bits each (nn_packed.h). It is unpacked into RAM before each
+inference, as scratch of its layer, or once into a place of its own where that costs no more RAM.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from converter.aot.memory_plan import ALIGNMENT
 from converter.graph import Graph, Int8, Int32
 from converter.tflite.writer import weight_bits
 
-LEAST_SAVED, MOST_KEPT = 256, 2 / 3  # bytes, about those of nn_unpack; share of the table: unpacking a little less takes as long
+LEAST_SAVED, MOST_KEPT = (
+    256,
+    2 / 3,
+)  # bytes, about those of nn_unpack; share of the table: unpacking a little less takes as long
 MAX_RUN = 0xFFFE
 SHIFTS = 9
 Bool = NDArray[np.bool_]
@@ -49,18 +52,25 @@ def unpack_kernels(graph: Graph, kernels: Sequence[Kernel | None]) -> list[Kerne
     """The same kernels, convolutions of at most 4 bits with packed weights where that saves flash."""
     found: list[Kernel | None] = []
     for layer, kernel in zip(graph.layers, kernels, strict=True):
-        weights = kernel.fields["weights"] if kernel and 0 < weight_bits(layer) <= 4 and "dense" not in kernel.function else None
+        weights = (
+            kernel.fields["weights"]
+            if kernel and 0 < weight_bits(layer) <= 4 and "dense" not in kernel.function
+            else None
+        )
         if kernel is not None and isinstance(weights, np.ndarray):
             packed = pack_table(weights)
             if packed.nbytes <= min(weights.nbytes - LEAST_SAVED, MOST_KEPT * weights.nbytes):
                 name = "int8_t" if weights.dtype == np.int8 else "int32_t"
-                kernel = replace(kernel, fields={**kernel.fields, "weights": Unpacked(packed, name, -(-weights.nbytes // ALIGNMENT))})
+                kernel = replace(
+                    kernel, fields={**kernel.fields, "weights": Unpacked(packed, name, -(-weights.nbytes // ALIGNMENT))}
+                )
         found.append(kernel)
     return found
 
 
 def stored(kernel: Kernel) -> tuple[str, int]:
-    """(form of the weights in flash, bytes of all constants that the kernel is given); "" for a kernel without weights."""
+    """(form of the weights in flash, bytes of all constants that the kernel is given); "" for a kernel without
+    weights."""
     size = 0
     for value in kernel.fields.values():
         if isinstance(value, np.ndarray):
@@ -91,6 +101,7 @@ def scratch_with_table(kernel: Kernel | None) -> int:
 
 def place_tables(kernels: Sequence[Kernel | None], scratch_offsets: dict[int, int]) -> list[Kernel | None]:
     """The kernels with their tables behind their scratch in the arena."""
+
     def place(number: int, kernel: Kernel | None) -> Kernel | None:
         table = table_of(kernel)
         if kernel is None or table is None:
@@ -102,7 +113,8 @@ def place_tables(kernels: Sequence[Kernel | None], scratch_offsets: dict[int, in
 
 
 def unpack_call(number: int, kernel: Kernel | None, once: bool = False) -> list[str]:
-    """The C line that fills the layer's table: those in the arena before each use, those with a place of their own once."""
+    """The C line that fills the layer's table: those in the arena before each use, those with a place of their own
+    once."""
     table = table_of(kernel)
     if table is None or (table.offset is None) != once:
         return []
@@ -123,7 +135,7 @@ def pack_table(table: Int8 | Int32) -> Int32:
     for run in _runs(padded):
         kind = {8: 1, 16: 0, FIELD: 2}[run.lane_bits]
         head = run.words | run.bits << 16 | kind << 20 | run.shifts[0] << 24 | run.shifts[1] << 28
-        body = words[at:at + run.words] if run.bits == 0 else _fields(padded[4 * at:4 * (at + run.words)], run)
+        body = words[at : at + run.words] if run.bits == 0 else _fields(padded[4 * at : 4 * (at + run.words)], run)
         parts += [np.array([head], np.uint32), body.astype(np.uint32)]
         at += run.words
     return np.concatenate(parts).view(np.int32)
@@ -149,19 +161,23 @@ def _fields(data: NDArray[np.uint8], run: _Run) -> NDArray[np.int64]:
     shifts = np.resize(np.array(run.shifts), len(lanes))[:, None]
     stored = (lanes >> shifts) + (1 << (run.bits - 1))
     padded = np.zeros((-(-len(lanes) // per) * per, lanes.shape[1]), np.int64)
-    padded[:len(lanes)] = stored
+    padded[: len(lanes)] = stored
     places = stored_bits * np.arange(lanes.shape[1])[None, None, :] + run.bits * np.arange(per)[None, :, None]
     merged: NDArray[np.int64] = (padded.reshape(-1, per, lanes.shape[1]) << places).sum(axis=(1, 2))
     return merged
 
 
 def _runs(data: NDArray[np.uint8]) -> list[_Run]:
-    """From the first word on the run that stores its words in the fewest, words that no run makes smaller as they are."""
+    """From the first word on the run that stores its words in the fewest, words that no run makes smaller as they
+    are."""
     kinds = ((8, 2), (8, 4), (16, 2), (16, 4), (16, 8), (FIELD, 2), (FIELD, 4), (FIELD, 8))
     candidates = [(lane_bits, bits, _reach(data, lane_bits, bits)) for lane_bits, bits in kinds]
     runs, at, total = list[_Run](), 0, len(data) // 4
     while at < total:
-        best = max((_longest(at, *candidate) for candidate in candidates), key=lambda run: (1 - run.packed_words / max(run.words, 1)))
+        best = max(
+            (_longest(at, *candidate) for candidate in candidates),
+            key=lambda run: 1 - run.packed_words / max(run.words, 1),
+        )
         if best.packed_words >= best.words:
             best = _Run(1, 0, 16, (0, 0))
             if runs and runs[-1].bits == 0 and runs[-1].words < MAX_RUN:

@@ -30,24 +30,47 @@ def scratch_bytes(in_c: int, out_w: int, out_c: int) -> int:
     return 32 * TILES * in_c + 4 * TILES * out_c + 4 * row_bytes(out_w, in_c)
 
 
-def fits(kernel_hw: tuple[int, int], stride_hw: tuple[int, int], in_c: int, out_wc: tuple[int, int], output: Mapping[str, int]) -> bool:
+def fits(
+    kernel_hw: tuple[int, int],
+    stride_hw: tuple[int, int],
+    in_c: int,
+    out_wc: tuple[int, int],
+    output: Mapping[str, int],
+) -> bool:
     """Whether nn_winograd_s8 takes a layer of this shape; nn.h states why."""
     out_w, out_c = out_wc
-    return (kernel_hw == (3, 3) and stride_hw == (1, 1) and in_c % 4 == 0 and MIN_IN_C <= in_c <= asm_winograd.MAX_IN_C
-            and out_c % 2 == 0 and out_c <= asm_winograd.MAX_OUT_C and row_bytes(out_w, in_c) <= asm_winograd.MAX_ROW_BYTES
-            and full_range(output))
+    return (
+        kernel_hw == (3, 3)
+        and stride_hw == (1, 1)
+        and in_c % 4 == 0
+        and MIN_IN_C <= in_c <= asm_winograd.MAX_IN_C
+        and out_c % 2 == 0
+        and out_c <= asm_winograd.MAX_OUT_C
+        and row_bytes(out_w, in_c) <= asm_winograd.MAX_ROW_BYTES
+        and full_range(output)
+    )
 
 
 def pack(weights_ohwi: Int8, bias: Int, in_zero: int, largest: Int, scaled: Scaled) -> Int32 | None:
-    """The records nn_winograd_s8 wants (nn.h), or None where a weight leaves int16 or a sum int32; `largest` bounds |sum| per channel."""
+    """The records nn_winograd_s8 wants (nn.h), or None where a weight leaves int16 or a sum int32; `largest` bounds
+    |sum| per channel."""
     out_c, in_c = weights_ohwi.shape[0], weights_ohwi.shape[3]
     scaling = np.maximum(scaled.scaling, LOWEST)
     weights = weights_ohwi.astype(np.int64)
-    points = np.einsum("pi,oijc,qj->opqc", TWICE_G, weights, TWICE_G).reshape(out_c, POINTS, in_c) << (scaling - LOWEST)[:, None, None]
+    points = (
+        np.einsum("pi,oijc,qj->opqc", TWICE_G, weights, TWICE_G).reshape(out_c, POINTS, in_c)
+        << (scaling - LOWEST)[:, None, None]
+    )
     if int(np.abs(points).max()) >= 1 << 15 or int((largest << scaling).max()) >= 1 << 31:
         return None
     order = [k for group in range(0, in_c, 4) for k in (group, group + 2, group + 1, group + 3)]
-    words = np.ascontiguousarray(points[:, :, order]).astype("<i2").view("<i4").reshape(out_c // 2, 2, POINTS, -1).transpose(0, 2, 3, 1)
+    words = (
+        np.ascontiguousarray(points[:, :, order])
+        .astype("<i2")
+        .view("<i4")
+        .reshape(out_c // 2, 2, POINTS, -1)
+        .transpose(0, 2, 3, 1)
+    )
     init = np.zeros((out_c // 2, POINTS, 2), np.int32)
     init[:, BIAS_POINT] = ((bias - in_zero * weights.sum(axis=(1, 2, 3))) << scaling).reshape(-1, 2)
     records = np.concatenate([init, words.reshape(out_c // 2, POINTS, in_c)], axis=2).reshape(out_c // 2, -1)

@@ -1,4 +1,5 @@
-// How scores become a decision while listening; all integer. Definition: converter/spec.py DetectorSpec; twin: host/link/detector.py.
+// How scores become a decision while listening; all integer. Definition: converter/spec.py DetectorSpec; twin:
+// host/link/detector.py.
 #ifndef DETECTOR_H
 #define DETECTOR_H
 

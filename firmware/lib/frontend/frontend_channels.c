@@ -4,12 +4,13 @@
 #include "frontend_simd.h"
 #include "frontend_stages.h"
 
-#define INLINE static inline __attribute__((always_inline))  // also at -Os, where the calls would cost more than the work
+#define INLINE \
+    static inline __attribute__((always_inline))  // also at -Os, where the calls would cost more than the work
 
 enum { SHARE_BITS = 14, SNR_BITS = 12, OUTPUT_BITS = 6, LOG_BITS = 16, LOG_SEGMENT_BITS = 9, LN2_Q16 = 45426 };
 
-// floor(sqrt(value)) and what is left of value, for value >= 2^30. One step of Heron from a table that is at most 130 off: the quotient
-// rounded up leaves a result that is the root or one more.
+// floor(sqrt(value)) and what is left of value, for value >= 2^30. One step of Heron from a table that is at most 130
+// off: the quotient rounded up leaves a result that is the root or one more.
 INLINE uint32_t floor_root32(uint32_t value, uint32_t *rest_out) {
     const uint32_t guess = frontend_root[(value >> 24) - 64U];
     uint32_t root = (guess + value / guess + 1U) >> 1;
@@ -22,8 +23,8 @@ INLINE uint32_t floor_root32(uint32_t value, uint32_t *rest_out) {
     return root;
 }
 
-// Square root rounded to nearest, but 65535 for what would be 65536 in 32 bits, and 2^32 - 1 for 2^32, as in the original.
-// The upper half's root comes first, the lower half's by one division (Zimmermann's recursive square root).
+// Square root rounded to nearest, but 65535 for what would be 65536 in 32 bits, and 2^32 - 1 for 2^32, as in the
+// original. The upper half's root comes first, the lower half's by one division (Zimmermann's recursive square root).
 INLINE uint32_t root64(uint64_t value) {
     const uint32_t top = (uint32_t)(value >> 32), bottom = (uint32_t)value;
     if (top == 0) {
@@ -42,7 +43,8 @@ INLINE uint32_t root64(uint64_t value) {
     const uint32_t upper = top << shift | (bottom >> 1) >> (31U - shift), lower = bottom << shift;
     uint32_t rest;
     const uint32_t high = floor_root32(upper, &rest);
-    // rest <= 2 * high < 2^17, so the dividend rest * 2^16 + lower / 2^16 needs 33 bits; half of it and of the divisor do.
+    // rest <= 2 * high < 2^17, so the dividend rest * 2^16 + lower / 2^16 needs 33 bits; half of it and of the divisor
+    // do.
     const uint32_t low = (rest << 15 | lower >> 17) / high;
     uint32_t root = (high << 16) + (low > UINT16_MAX ? UINT16_MAX : low);
     const uint64_t scaled = (uint64_t)upper << 32 | lower;
@@ -59,7 +61,7 @@ INLINE uint32_t root64(uint64_t value) {
 void frontend_filterbank(const frontend_bin *bins, uint32_t shift, uint32_t *signal) {
     const int16_t *weights = frontend_weights;
     const int32_t *energy = &bins[FRONTEND_FIRST_BIN].energy;  // a bin is nothing else now
-    int64_t falling = 0;  // what the triangle before gives to this channel
+    int64_t falling = 0;                                       // what the triangle before gives to this channel
     for (uint32_t triangle = 0; triangle <= FRONTEND_CHANNELS; ++triangle) {
         int64_t channel = falling, next = 0;
         uint32_t left = frontend_widths[triangle];
@@ -81,7 +83,8 @@ void frontend_filterbank(const frontend_bin *bins, uint32_t shift, uint32_t *sig
     }
 }
 
-// (a * share + b * rest) >> SHARE_BITS for shares that add up to 1 at most; the shift is the upper word where both leave room for it.
+// (a * share + b * rest) >> SHARE_BITS for shares that add up to 1 at most; the shift is the upper word where both
+// leave room for it.
 INLINE uint32_t mixed(uint32_t a, uint32_t share, uint32_t b, uint32_t rest) {
     if ((share | rest) >> SHARE_BITS != 0) {
         return (uint32_t)(((uint64_t)a * share + (uint64_t)b * rest) >> SHARE_BITS);
@@ -109,7 +112,8 @@ void frontend_denoise(uint32_t *noise, uint32_t *signal) {
     }
 }
 
-// The gain of a noise estimate: a parabola per octave, in which the ten bits behind the highest one say how far. None for a noise of 0.
+// The gain of a noise estimate: a parabola per octave, in which the ten bits behind the highest one say how far. None
+// for a noise of 0.
 INLINE uint32_t gain_of(uint32_t noise) {
     const uint32_t bits = frontend_bits(noise);
     const int16_t *octave = frontend_gain + 3 * bits;
@@ -135,7 +139,8 @@ INLINE uint32_t scaled_log(uint32_t value) {
     const int32_t bend = below + (((above - below) * within) >> LOG_BITS);
     const uint32_t log2 = ((31U - zeros) << LOG_BITS) + fraction + (uint32_t)bend;
     const uint32_t half = 1U << (LOG_BITS - 1);
-    const uint32_t natural = (uint32_t)(((uint64_t)log2 * ((uint32_t)LN2_Q16 << (32 - LOG_BITS)) + ((uint64_t)1 << 31)) >> 32);
+    const uint32_t natural =
+        (uint32_t)(((uint64_t)log2 * ((uint32_t)LN2_Q16 << (32 - LOG_BITS)) + ((uint64_t)1 << 31)) >> 32);
     return ((natural << FRONTEND_LOG_SHIFT) + half) >> LOG_BITS;
 }
 

@@ -1,5 +1,6 @@
-// Window and transform in 16 bit fixed point. The values after each stage wrap to 16 bits and each stage divides by its radix
-// with the rounding (x * (32767 / radix) + 2^14) >> 15, because that is what the features of a trained model were computed with.
+// Window and transform in 16 bit fixed point. The values after each stage wrap to 16 bits and each stage divides by its
+// radix with the rounding (x * (32767 / radix) + 2^14) >> 15, because that is what the features of a trained model were
+// computed with.
 #if __has_include("frontend_tables.h")
 
 #include "frontend_simd.h"
@@ -21,7 +22,8 @@ INLINE int32_t quartered(int16_t value) { return round_q15(value * (ONE_AS_Q15 /
 
 INLINE int16_t windowed(int16_t sample, int16_t coefficient, int32_t *largest) {
     const int32_t value = (sample * coefficient) >> 12;
-    const int32_t magnitude = value < 0 ? (int16_t)-value : value;  // -32768 stays negative and does not count, as in the original
+    const int32_t magnitude =
+        value < 0 ? (int16_t)-value : value;  // -32768 stays negative and does not count, as in the original
     *largest = magnitude > *largest ? magnitude : *largest;
     return (int16_t)value;
 }
@@ -104,7 +106,8 @@ INLINE void split(frontend_bin *low, frontend_bin *high, const int16_t *twiddle)
     const int32_t below_real = (sum.real + turned_real) >> 1, below_imag = (sum.imag + turned_imag) >> 1;
     const int32_t above_real = (sum.real - turned_real) >> 1, above_imag = (turned_imag - sum.imag) >> 1;
     low->energy = (int32_t)((uint32_t)(below_real * below_real) + (uint32_t)(below_imag * below_imag));
-    high->energy = (int32_t)((uint32_t)(above_real * above_real) + (uint32_t)(above_imag * above_imag));  // the middle bin keeps this
+    high->energy = (int32_t)((uint32_t)(above_real * above_real) +
+                             (uint32_t)(above_imag * above_imag));  // the middle bin keeps this
 }
 
 void frontend_fft_energy(frontend_bin *bins, uint32_t shift) {

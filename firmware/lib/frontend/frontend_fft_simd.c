@@ -1,7 +1,8 @@
 // frontend_fft.c for the DSP instructions: one word is one point of the transform, and no value differs.
 //
-// (x * 8191 + 2^14) >> 15 is the upper half of (x * (8191 << 17) >> 16) + 2^15: the product fits 32 bits and nothing is cut off below
-// the half. A quartered value is at most 8192, where the product with the first twiddle, 32767 / 32768, rounds back to it.
+// (x * 8191 + 2^14) >> 15 is the upper half of (x * (8191 << 17) >> 16) + 2^15: the product fits 32 bits and nothing is
+// cut off below the half. A quartered value is at most 8192, where the product with the first twiddle, 32767 / 32768,
+// rounds back to it.
 #if __has_include("frontend_tables.h")
 
 #include "frontend_simd.h"
@@ -40,7 +41,8 @@ NN_INLINE uint32_t windowed(uint32_t samples, uint32_t coefficients, uint32_t *m
 }
 
 // The points of two quarters of the window, of which `filled` hold samples.
-NN_INLINE void two_windowed(const int16_t *from, const int16_t *window, frontend_bin *to, uint32_t filled, uint32_t *magnitudes) {
+NN_INLINE void two_windowed(const int16_t *from, const int16_t *window, frontend_bin *to, uint32_t filled,
+                            uint32_t *magnitudes) {
     uint32_t first = 0, second = 0;
     if (filled == 2) {
         const uint32_t s0 = nn_load_here(from), w0 = nn_load_here(window);
@@ -54,8 +56,10 @@ NN_INLINE void two_windowed(const int16_t *from, const int16_t *window, frontend
     to[1].word = second;
 }
 
-// Pairs first .. end - 1 of each quarter, of which `filled` (2 .. 4) quarters hold samples; a butterfly's four points go side by side.
-NN_INLINE uint32_t window_quarters(const int16_t *samples, frontend_bin *bins, uint32_t first, uint32_t end, uint32_t filled) {
+// Pairs first .. end - 1 of each quarter, of which `filled` (2 .. 4) quarters hold samples; a butterfly's four points
+// go side by side.
+NN_INLINE uint32_t window_quarters(const int16_t *samples, frontend_bin *bins, uint32_t first, uint32_t end,
+                                   uint32_t filled) {
     uint32_t magnitudes = 0;
     const int16_t *from = samples + 2 * first, *window = frontend_window + 2 * first;
     for (uint32_t index = first; index < end; ++index, from += 2, window += 2) {
@@ -67,8 +71,11 @@ NN_INLINE uint32_t window_quarters(const int16_t *samples, frontend_bin *bins, u
 }
 
 uint32_t frontend_window_apply(const int16_t *samples, frontend_bin *bins) {
-    enum { THREE_TO = PAIRS < 3 * QUARTER ? PAIRS - 2 * QUARTER : QUARTER, FOUR_TO = PAIRS > 3 * QUARTER ? PAIRS - 3 * QUARTER : 0 };
-        uint32_t magnitudes = window_quarters(samples, bins, 0, FOUR_TO, 4);
+    enum {
+        THREE_TO = PAIRS < 3 * QUARTER ? PAIRS - 2 * QUARTER : QUARTER,
+        FOUR_TO = PAIRS > 3 * QUARTER ? PAIRS - 3 * QUARTER : 0
+    };
+    uint32_t magnitudes = window_quarters(samples, bins, 0, FOUR_TO, 4);
     magnitudes |= window_quarters(samples, bins, FOUR_TO, THREE_TO, 3);
     magnitudes |= window_quarters(samples, bins, THREE_TO, QUARTER, 2);
     return 15U - frontend_bits((magnitudes | magnitudes >> 16) & 0x7FFFU);  // without -32768, as in the original
@@ -76,7 +83,8 @@ uint32_t frontend_window_apply(const int16_t *samples, frontend_bin *bins) {
 
 // The butterfly of four quartered, turned points.
 NN_INLINE void combine(frontend_bin *point, uint32_t span, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-    const uint32_t even = simd_sadd16(a, c), odd = simd_ssub16(a, c), sum = simd_sadd16(b, d), difference = simd_ssub16(b, d);
+    const uint32_t even = simd_sadd16(a, c), odd = simd_ssub16(a, c), sum = simd_sadd16(b, d),
+                   difference = simd_ssub16(b, d);
     point[0].word = simd_sadd16(even, sum);
     point[span].word = simd_ssax(odd, difference);
     point[2 * span].word = simd_ssub16(even, sum);
@@ -138,10 +146,12 @@ NN_INLINE void stage(frontend_bin *bins, uint32_t span, const int16_t *twiddles)
 NN_INLINE void split(frontend_bin *low, frontend_bin *high, const int16_t *twiddles) {
     const uint32_t low_point = nn_load_here(low), high_point = nn_load_here(high), twiddle = nn_load_here(twiddles);
     const uint32_t point = scaled(low_point, HALVED);
-    const int32_t real = simd_smlawb(HALVED, high_point, 1 << 15), imag = simd_smlawt(HALVED, simd_ssub16(0, high_point), 1 << 15);
+    const int32_t real = simd_smlawb(HALVED, high_point, 1 << 15),
+                  imag = simd_smlawt(HALVED, simd_ssub16(0, high_point), 1 << 15);
     const uint32_t conjugate = nn_pkhtb((uint32_t)real, (uint32_t)imag);
     const uint32_t sum = simd_sadd16(point, conjugate), rest = turned(simd_ssub16(point, conjugate), twiddle);
-    const uint32_t below = simd_shadd16(sum, rest), above_real = simd_shsub16(sum, rest), above_imag = simd_shsub16(rest, sum);
+    const uint32_t below = simd_shadd16(sum, rest), above_real = simd_shsub16(sum, rest),
+                   above_imag = simd_shsub16(rest, sum);
     low->word = simd_smuad(below, below);
     high->word = (uint32_t)nn_smlatt(above_imag, above_imag, (int32_t)simd_smulbb(above_real, above_real));
 }
@@ -159,7 +169,7 @@ NN_INLINE void split_all(frontend_bin *bins) {
 }
 
 void frontend_fft_energy(frontend_bin *bins, uint32_t shift) {
-        const int16_t *twiddles = frontend_fft_twiddles + 6;
+    const int16_t *twiddles = frontend_fft_twiddles + 6;
     first_stage(bins, shift);
 #if FRONTEND_FFT_POINTS >= 16
     stage(bins, 4, twiddles);

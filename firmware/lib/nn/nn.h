@@ -1,8 +1,9 @@
 // Int8 kernels that equal TensorFlow Lite Micro's reference kernels bit for bit. Layers are const data made by
 // converter/aot/emit.py; kernels never allocate, use no float and return nothing. Activations are NHWC, batch 1.
 //
-// Two forms: `nn_*_s8` is the meaning in portable C, `nn_*_s8_simd` the same values by the DSP instructions of nn_simd.h
-// (emulated where the CPU lacks them). The converter chooses per layer, since the forms may want weights laid out differently.
+// Two forms: `nn_*_s8` is the meaning in portable C, `nn_*_s8_simd` the same values by the DSP instructions of
+// nn_simd.h (emulated where the CPU lacks them). The converter chooses per layer, since the forms may want weights laid
+// out differently.
 #ifndef NN_H
 #define NN_H
 
@@ -12,15 +13,16 @@
 extern "C" {
 #endif
 
-// One output channel: y = requantize(bias + sum(w * (x - in_zero))) with real multiplier = multiplier * 2**(shift - 31).
+// One output channel: y = requantize(bias + sum(w * (x - in_zero))) with real multiplier = multiplier * 2**(shift -
+// 31).
 typedef struct {
     int32_t bias;
     int32_t multiplier;
     int32_t shift;
 } nn_channel;
 
-// `bounded` is 1 when the converter has proven |sum| < 2**30 and shift in -31..-1 for every channel: the SIMD forms then
-// round by SMMULR.
+// `bounded` is 1 when the converter has proven |sum| < 2**30 and shift in -31..-1 for every channel: the SIMD forms
+// then round by SMMULR.
 typedef struct {
     int32_t out_zero;
     int32_t act_min;
@@ -28,16 +30,17 @@ typedef struct {
     int32_t bounded;
 } nn_output;
 
-// What the assembly of nn_conv_s8_simd by converter/aot/kernels/conv_asm.py is given, three pixels of bounded sums and full range.
+// What the assembly of nn_conv_s8_simd by converter/aot/kernels/conv_asm.py is given, three pixels of bounded sums and
+// full range.
 typedef struct {
-    const uint32_t *x; // a word before the first, less what the way into the loop leaves out; so too the weights
+    const uint32_t *x;  // a word before the first, less what the way into the loop leaves out; so too the weights
     const int8_t *weights;
     const nn_channel *channels;
     int8_t *out;
-    int32_t pairs; // of channels
+    int32_t pairs;  // of channels
     int32_t filter_bytes;
     int32_t turns;
-    int32_t entry; // code bytes left out of the first turn
+    int32_t entry;  // code bytes left out of the first turn
     int32_t out_c;
     int32_t twice_zero_plus_1;
 } nn_conv_args;
@@ -46,10 +49,11 @@ typedef struct {
     void (*pairs[1])(const nn_conv_args *args);
 } nn_conv_code;
 
-#define NN_CONV_STEPS 16 // words of weights in a turn of its loop
-#define NN_CONV_STEP_BYTES 48 // code of one
+#define NN_CONV_STEPS 16       // words of weights in a turn of its loop
+#define NN_CONV_STEP_BYTES 48  // code of one
 
-// CONV_2D and, with a depth multiplier, DEPTHWISE_CONV_2D. pad_top and pad_left are TFLite's; the far sides follow from out_*.
+// CONV_2D and, with a depth multiplier, DEPTHWISE_CONV_2D. pad_top and pad_left are TFLite's; the far sides follow from
+// out_*.
 typedef struct {
     int32_t in_h, in_w, in_c;
     int32_t out_h, out_w, out_c;
@@ -60,50 +64,56 @@ typedef struct {
     nn_output output;
     const int8_t *weights;
     const nn_channel *channels;
-    const nn_conv_code *code; // of nn_conv_s8_simd; null: C
+    const nn_conv_code *code;  // of nn_conv_s8_simd; null: C
 } nn_conv_layer;
 
 // Weights OHWI. No scratch.
 void nn_conv_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// Any shape. Weights in pairs of output channels a, b (the last b is zero when out_c is odd). Per pair, kernel row by kernel row,
-// each row of kernel_w * in_c weights padded to even length: words of four bytes a(k) b(k) a(k') b(k'), where the pairs (k, k') of
-// each whole group of four are (0, 2) (1, 3) and those of the rest (0, 1) (2, -). 4-byte aligned.
-// Scratch, 4-byte aligned: NN_CONV_SIMD_SCRATCH bytes.
+// Any shape. Weights in pairs of output channels a, b (the last b is zero when out_c is odd). Per pair, kernel row by
+// kernel row, each row of kernel_w * in_c weights padded to even length: words of four bytes a(k) b(k) a(k') b(k'),
+// where the pairs (k, k') of each whole group of four are (0, 2) (1, 3) and those of the rest (0, 1) (2, -). 4-byte
+// aligned. Scratch, 4-byte aligned: NN_CONV_SIMD_SCRATCH bytes.
 void nn_conv_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
 #define NN_CONV_SIMD_PIXELS 3
 #define NN_CONV_SIMD_SCRATCH(kernel_h, kernel_w, in_c) \
     (4 * NN_CONV_SIMD_PIXELS * (kernel_h) * (((kernel_w) * (in_c) + 1) / 2) + (((kernel_w) * (in_c) + 3) & ~3))
 
-// stride_w * in_c == 2 only. Weights per output channel, kernel row by kernel row, each row of kernel_w * in_c weights padded with
-// zeros to a multiple of four; each group of four in the order 0 2 1 3. 4-byte aligned.
-// Scratch, 4-byte aligned: NN_CONV_ROWS_SCRATCH bytes.
+// stride_w * in_c == 2 only. Weights per output channel, kernel row by kernel row, each row of kernel_w * in_c weights
+// padded with zeros to a multiple of four; each group of four in the order 0 2 1 3. 4-byte aligned. Scratch, 4-byte
+// aligned: NN_CONV_ROWS_SCRATCH bytes.
 void nn_conv_rows_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
 #define NN_CONV_ROWS_PIXELS 5
-#define NN_CONV_ROWS_WORDS(kernel_w, in_c, out_w) \
-    (((out_w) + NN_CONV_ROWS_PIXELS - 1) / NN_CONV_ROWS_PIXELS * NN_CONV_ROWS_PIXELS + ((kernel_w) * (in_c) + 3) / 4 * 2)
-#define NN_CONV_ROWS_SCRATCH(kernel_h, kernel_w, in_c, out_w) (4 * (kernel_h) * NN_CONV_ROWS_WORDS(kernel_w, in_c, out_w))
+#define NN_CONV_ROWS_WORDS(kernel_w, in_c, out_w)                                      \
+    (((out_w) + NN_CONV_ROWS_PIXELS - 1) / NN_CONV_ROWS_PIXELS * NN_CONV_ROWS_PIXELS + \
+     ((kernel_w) * (in_c) + 3) / 4 * 2)
+#define NN_CONV_ROWS_SCRATCH(kernel_h, kernel_w, in_c, out_w) \
+    (4 * (kernel_h) * NN_CONV_ROWS_WORDS(kernel_w, in_c, out_w))
 
-// Four products in one multiplication, see converter/aot/kernels/conv_packed_asm.py: stride_w * in_c == 2, kernel rows of more than two values, out_c
-// even, all sums of a pixel within NN_FIR_FIELD bits, which the converter has proven of the weights, an output of the full range or of few
-// bits: `relu` is b when its range is 128 - 2**b, its zero point, to 127 (b 2 to 8), so that what is negative is clamped; else 0.
-// `taps` are the groups of four weights of a kernel row, `tail` how many of them the last output wants again, `row_words` a row of inputs.
-// Weights, per pair of channels a, b and kernel row: per group w0..w3 four words, of a and b w2 + (w0 << 21), of a and b w3 + (w1 << 21);
-// behind all those, per group of the tail, of a and b, a word of the int16 w2 w3. Constants per channel, see rounding() in
-// converter/aot/kernels/conv_packed.py: scale, offset * scale, multiplier, what is added. Scratch, 4-byte aligned: NN_CONV_FIR_SCRATCH bytes.
+// Four products in one multiplication, see converter/aot/kernels/conv_packed_asm.py: stride_w * in_c == 2, kernel rows
+// of more than two values, out_c even, all sums of a pixel within NN_FIR_FIELD bits, which the converter has proven of
+// the weights, an output of the full range or of few bits: `relu` is b when its range is 128 - 2**b, its zero point, to
+// 127 (b 2 to 8), so that what is negative is clamped; else 0. `taps` are the groups of four weights of a kernel row,
+// `tail` how many of them the last output wants again, `row_words` a row of inputs. Weights, per pair of channels a, b
+// and kernel row: per group w0..w3 four words, of a and b w2 + (w0 << 21), of a and b w3 + (w1 << 21); behind all
+// those, per group of the tail, of a and b, a word of the int16 w2 w3. Constants per channel, see rounding() in
+// converter/aot/kernels/conv_packed.py: scale, offset * scale, multiplier, what is added. Scratch, 4-byte aligned:
+// NN_CONV_FIR_SCRATCH bytes.
 typedef struct {
     const uint32_t *x;  // the row of the kernel's first row, as if none lay in the padding
     const int32_t *weights, *tails;
     const int32_t *channels;
     int8_t *out;
     int8_t *spare;
-    const int32_t *load;  // sums to go on from, a slot of NN_FIR_SLOT words a block, half a slot a tail; null: none, and none are stored
-    int32_t load_step;  // bytes to the next slot
+    const int32_t *load;  // sums to go on from, a slot of NN_FIR_SLOT words a block, half a slot a tail; null: none,
+                          // and none are stored
+    int32_t load_step;    // bytes to the next slot
     int32_t *store;
     int32_t store_step;
-    int32_t skipped;  // kernel rows in front that the code does not run; x, weights and tails are moved by those in the lower padding
+    int32_t skipped;  // kernel rows in front that the code does not run; x, weights and tails are moved by those in the
+                      // lower padding
 } nn_fir_args;
 
 // Assembly of one row of outputs for one layer's shape.
@@ -122,8 +132,9 @@ typedef struct {
     const int32_t *weights;
     const int32_t *channels;
     const nn_fir_code *code;  // null: portable C
-    int32_t *sums;  // of rows of outputs, kept from call to call; null: none
-    int32_t carried, moved, fresh;  // the first `carried` rows go on from sums with input row `fresh`; row `moved` is kept as sum 0
+    int32_t *sums;            // of rows of outputs, kept from call to call; null: none
+    int32_t carried, moved,
+        fresh;  // the first `carried` rows go on from sums with input row `fresh`; row `moved` is kept as sum 0
 } nn_conv_fir_layer;
 
 void nn_conv_fir_s8(const nn_conv_fir_layer *layer, const int8_t *in, int8_t *out, void *scratch);
@@ -136,16 +147,17 @@ void nn_conv_fir_s8(const nn_conv_fir_layer *layer, const int8_t *in, int8_t *ou
 #define NN_CONV_FIR_SCRATCH(kernel_h, stride_h, row_words, tail) \
     (4 * (NN_FIR_ROWS(kernel_h, stride_h) * (row_words) + ((row_words) - (tail)) / 2 + 2 + NN_FIR_SLOT))
 
-// Kernel 1 x 1, in_c up to NN_POINTWISE_MAX_IN_C, out_c even, an output that rounding() of converter/aot/kernels/pointwise.py takes.
-// Weights, int32, per pair of channels a, b: both biases (-in_zero * sum(weights) folded in), per pair of taps two int16 of a and two of b
-// (of each four channels (0, 2) (1, 3), of what is left (0, -), (0, 1) or (0, 2) (1, -)), multiplier and second constant of a and of b.
-// Weights and biases are multiplied by a power of two; nn_round_scaled says what becomes of the sums. No scratch.
+// Kernel 1 x 1, in_c up to NN_POINTWISE_MAX_IN_C, out_c even, an output that rounding() of
+// converter/aot/kernels/pointwise.py takes. Weights, int32, per pair of channels a, b: both biases (-in_zero *
+// sum(weights) folded in), per pair of taps two int16 of a and two of b (of each four channels (0, 2) (1, 3), of what
+// is left (0, -), (0, 1) or (0, 2) (1, -)), multiplier and second constant of a and of b. Weights and biases are
+// multiplied by a power of two; nn_round_scaled says what becomes of the sums. No scratch.
 #define NN_POINTWISE_MAX_IN_C 128
 typedef struct {
     const int8_t *in;
     int8_t *out;
     const int32_t *weights;
-    int8_t *end; // out + out_c
+    int8_t *end;  // out + out_c
 } nn_pointwise_args;
 
 // Assembly for one layer's shape by converter/aot/kernels/pointwise_asm.py: one pixel, four pixels.
@@ -157,10 +169,10 @@ typedef struct {
     int32_t in_h, in_w, in_c;
     int32_t out_h, out_w, out_c;
     int32_t stride_h, stride_w;
-    int32_t pad_top; // 0
+    int32_t pad_top;  // 0
     int32_t out_zero, shift;
     const int32_t *weights;
-    const nn_pointwise_code *code; // null: portable C
+    const nn_pointwise_code *code;  // null: portable C
 } nn_pointwise_layer;
 
 void nn_pointwise_s8(const nn_pointwise_layer *layer, const int8_t *in, int8_t *out, void *scratch);
@@ -168,25 +180,28 @@ void nn_pointwise_s8(const nn_pointwise_layer *layer, const int8_t *in, int8_t *
 // Weights HWC with out_c channels; output channel o reads input channel o / (out_c / in_c). No scratch.
 void nn_depthwise_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// out_c == in_c only. Weights in groups of four channels, the last padded with zeros: per group HWC. 4-byte aligned. No scratch.
+// out_c == in_c only. Weights in groups of four channels, the last padded with zeros: per group HWC. 4-byte aligned. No
+// scratch.
 void nn_depthwise_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// out_c == in_c, kernel 3 x 3, strides 1 or 2, an output that rounding() of converter/aot/kernels/pointwise.py takes. The planes of up to four
-// channels are taken out of the input, `rows` rows of outputs at a time: words of two values that stand one above the other, column by
-// column. Weights, int32, per channel: as two int16 (w0, w1) of each of the kernel's columns, (w1, w2) of each, then bias, multiplier and
-// second constant; scaled as nn_pointwise_s8's. Scratch, 4-byte aligned: NN_DEPTHWISE3_SCRATCH bytes.
+// out_c == in_c, kernel 3 x 3, strides 1 or 2, an output that rounding() of converter/aot/kernels/pointwise.py takes.
+// The planes of up to four channels are taken out of the input, `rows` rows of outputs at a time: words of two values
+// that stand one above the other, column by column. Weights, int32, per channel: as two int16 (w0, w1) of each of the
+// kernel's columns, (w1, w2) of each, then bias, multiplier and second constant; scaled as nn_pointwise_s8's. Scratch,
+// 4-byte aligned: NN_DEPTHWISE3_SCRATCH bytes.
 typedef struct {
     const uint32_t *plane;
     const int32_t *weights;
     int8_t *out;
     int32_t channels, columns, rows;
-    const int8_t *in; // the first column of row y, which may lie outside the input
+    const int8_t *in;  // the first column of row y, which may lie outside the input
     uint32_t *to;
     int32_t y, pairs, in_h;
-    uint32_t zeros, offset; // in_zero four times, -in_zero twice
+    uint32_t zeros, offset;  // in_zero four times, -in_zero twice
 } nn_depthwise3_args;
 
-// Assembly for one layer's shape by converter/aot/kernels/depthwise_asm.py: convolve planes, take planes of four channels.
+// Assembly for one layer's shape by converter/aot/kernels/depthwise_asm.py: convolve planes, take planes of four
+// channels.
 typedef struct {
     void (*routine[2])(const nn_depthwise3_args *args);
 } nn_depthwise3_code;
@@ -199,22 +214,23 @@ typedef struct {
     int32_t in_zero, out_zero, shift;
     int32_t rows;
     const int32_t *weights;
-    const nn_depthwise3_code *code; // null: portable C
+    const nn_depthwise3_code *code;  // null: portable C
 } nn_depthwise3_layer;
 
 void nn_depthwise3_s8(const nn_depthwise3_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
 #define NN_DEPTHWISE3_PLANES 4
-#define NN_DEPTHWISE3_WORDS(rows, stride_h) ((stride_h) == 1 ? ((rows) + 3) / 2 : (rows) + 1) // of a column
+#define NN_DEPTHWISE3_WORDS(rows, stride_h) ((stride_h) == 1 ? ((rows) + 3) / 2 : (rows) + 1)  // of a column
 #define NN_DEPTHWISE3_COLUMNS(out_w, stride_w) (((out_w) - 1) * (stride_w) + 3)
 #define NN_DEPTHWISE3_SCRATCH(rows, stride_h, out_w, stride_w) \
     (4 * NN_DEPTHWISE3_PLANES * NN_DEPTHWISE3_WORDS(rows, stride_h) * NN_DEPTHWISE3_COLUMNS(out_w, stride_w))
 
-// CONV_2D of kernel 3 x 3 and stride 1 by Winograd in exact integers: in_c a multiple of 4, out_c even, both within converter/aot/kernels/winograd_asm.py's
-// limits, an output that is `bounded` with the full range, sums below 2**29. Weights, int32, per pair of channels a, b: for each of the 16
-// points both biases (-in_zero * sum(weights) folded in; 0 at all points but 5), then per pair of input channels ((0, 2) (1, 3) of each
-// four) two int16 of a and two of b; behind the points multiplier and second constant of a and of b. Weights are those of (2G) g (2G)^T
-// and, as the biases, multiplied by a power of two; nn_round_scaled says what becomes of the sums. Scratch, 4-byte aligned:
+// CONV_2D of kernel 3 x 3 and stride 1 by Winograd in exact integers: in_c a multiple of 4, out_c even, both within
+// converter/aot/kernels/winograd_asm.py's limits, an output that is `bounded` with the full range, sums below 2**29.
+// Weights, int32, per pair of channels a, b: for each of the 16 points both biases (-in_zero * sum(weights) folded in;
+// 0 at all points but 5), then per pair of input channels ((0, 2) (1, 3) of each four) two int16 of a and two of b;
+// behind the points multiplier and second constant of a and of b. Weights are those of (2G) g (2G)^T and, as the
+// biases, multiplied by a power of two; nn_round_scaled says what becomes of the sums. Scratch, 4-byte aligned:
 // NN_WINOGRAD_SCRATCH bytes.
 typedef struct {
     const int8_t *rows;
@@ -224,7 +240,8 @@ typedef struct {
     int32_t out_row;
 } nn_winograd_args;
 
-// Assembly for one layer's shape by converter/aot/kernels/winograd_asm.py: the input's transform, products with the output's transform.
+// Assembly for one layer's shape by converter/aot/kernels/winograd_asm.py: the input's transform, products with the
+// output's transform.
 typedef struct {
     void (*block[2])(const nn_winograd_args *args);
 } nn_winograd_code;
@@ -236,21 +253,22 @@ typedef struct {
     int32_t in_zero;
     int32_t out_zero, shift;
     const int32_t *weights;
-    const nn_winograd_code *code; // null: portable C
+    const nn_winograd_code *code;  // null: portable C
 } nn_winograd_layer;
 
 void nn_winograd_s8(const nn_winograd_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
 #define NN_WINOGRAD_TILES 4
-#define NN_WINOGRAD_COLUMNS(out_w) (((out_w) + 2 * NN_WINOGRAD_TILES - 1) / (2 * NN_WINOGRAD_TILES) * 2 * NN_WINOGRAD_TILES + 2)
+#define NN_WINOGRAD_COLUMNS(out_w) \
+    (((out_w) + 2 * NN_WINOGRAD_TILES - 1) / (2 * NN_WINOGRAD_TILES) * 2 * NN_WINOGRAD_TILES + 2)
 #define NN_WINOGRAD_SCRATCH(in_c, out_w, out_c) \
     (32 * NN_WINOGRAD_TILES * (in_c) + 4 * NN_WINOGRAD_TILES * (out_c) + 4 * NN_WINOGRAD_COLUMNS(out_w) * (in_c))
 
 // What the assembly of nn_dense_pairs_s8_simd by converter/aot/kernels/dense_asm.py is given.
 typedef struct {
     const int8_t *weights, *in;
-    int32_t turns; // of NN_DENSE_TURN inputs, at least one
-    int32_t *sums; // a, 256 * b + a, c, 256 * d + c
+    int32_t turns;  // of NN_DENSE_TURN inputs, at least one
+    int32_t *sums;  // a, 256 * b + a, c, 256 * d + c
 } nn_dense_args;
 
 typedef struct {
@@ -266,19 +284,20 @@ typedef struct {
     nn_output output;
     const int8_t *weights;
     const nn_channel *channels;
-    const nn_dense_code *code; // of nn_dense_pairs_s8_simd; null: C
+    const nn_dense_code *code;  // of nn_dense_pairs_s8_simd; null: C
 } nn_dense_layer;
 
 // Weights OI. No scratch.
 void nn_dense_s8(const nn_dense_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// Weights in blocks of NN_DENSE_SIMD_OUTPUTS outputs, missing ones zero: four weights of the first, four of the second and so on, then the
-// next four of each, the last padded with zeros. 4-byte aligned. No scratch.
+// Weights in blocks of NN_DENSE_SIMD_OUTPUTS outputs, missing ones zero: four weights of the first, four of the second
+// and so on, then the next four of each, the last padded with zeros. 4-byte aligned. No scratch.
 #define NN_DENSE_SIMD_OUTPUTS 4
 void nn_dense_s8_simd(const nn_dense_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// No weight -128. Blocks of NN_DENSE_SIMD_OUTPUTS outputs a b c d, missing ones zero; per four inputs 0..3, the last padded with zeros, four
-// words of two int16: 256 * b + a of inputs 0 and 2, of inputs 1 and 3, then the same of c and d. 4-byte aligned. No scratch.
+// No weight -128. Blocks of NN_DENSE_SIMD_OUTPUTS outputs a b c d, missing ones zero; per four inputs 0..3, the last
+// padded with zeros, four words of two int16: 256 * b + a of inputs 0 and 2, of inputs 1 and 3, then the same of c and
+// d. 4-byte aligned. No scratch.
 void nn_dense_pairs_s8_simd(const nn_dense_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
 typedef struct {
@@ -291,7 +310,8 @@ typedef struct {
 } nn_pool_layer;
 
 void nn_average_pool_s8(const nn_pool_layer *layer, const int8_t *in, int8_t *out, void *scratch);
-void nn_average_pool_s8_simd(const nn_pool_layer *layer, const int8_t *in, int8_t *out, void *scratch); // window_h * window_w <= 256
+void nn_average_pool_s8_simd(const nn_pool_layer *layer, const int8_t *in, int8_t *out,
+                             void *scratch);  // window_h * window_w <= 256
 void nn_max_pool_s8(const nn_pool_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
 // ADD of equal shapes; multipliers as TFLite's, all shifts <= 0.

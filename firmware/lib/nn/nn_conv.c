@@ -4,14 +4,11 @@
 _Static_assert((-1 >> 1) == -1, "right shifts of negative numbers must be arithmetic");
 
 // Adds as the CPU does, modulo 2**32.
-static int32_t multiply_add(int32_t sum, int32_t a, int32_t b)
-{
-    return (int32_t)((uint32_t)sum + (uint32_t)(a * b));
-}
+static int32_t multiply_add(int32_t sum, int32_t a, int32_t b) { return (int32_t)((uint32_t)sum + (uint32_t)(a * b)); }
 
 // The sum of one output of CONV_2D; taps outside the input count as in_zero, hence nothing.
-static int32_t conv_sum(const nn_conv_layer *l, const int8_t *in, const int8_t *weights, int32_t y0, int32_t x0, int32_t sum)
-{
+static int32_t conv_sum(const nn_conv_layer *l, const int8_t *in, const int8_t *weights, int32_t y0, int32_t x0,
+                        int32_t sum) {
     for (int32_t ky = 0; ky < l->kernel_h; ky++) {
         for (int32_t kx = 0; kx < l->kernel_w; kx++, weights += l->in_c) {
             const int32_t y = y0 + ky, x = x0 + kx;
@@ -27,8 +24,7 @@ static int32_t conv_sum(const nn_conv_layer *l, const int8_t *in, const int8_t *
     return sum;
 }
 
-void nn_conv_s8(const nn_conv_layer *l, const int8_t *in, int8_t *out, void *scratch)
-{
+void nn_conv_s8(const nn_conv_layer *l, const int8_t *in, int8_t *out, void *scratch) {
     const int32_t filter = l->kernel_h * l->kernel_w * l->in_c;
     (void)scratch;
     for (int32_t oy = 0; oy < l->out_h; oy++) {
@@ -43,8 +39,8 @@ void nn_conv_s8(const nn_conv_layer *l, const int8_t *in, int8_t *out, void *scr
 }
 
 // The sum of one output of DEPTHWISE_CONV_2D; `in` and `weights` point at the channel.
-static int32_t depthwise_sum(const nn_conv_layer *l, const int8_t *in, const int8_t *weights, int32_t y0, int32_t x0, int32_t sum)
-{
+static int32_t depthwise_sum(const nn_conv_layer *l, const int8_t *in, const int8_t *weights, int32_t y0, int32_t x0,
+                             int32_t sum) {
     for (int32_t ky = 0; ky < l->kernel_h; ky++) {
         for (int32_t kx = 0; kx < l->kernel_w; kx++, weights += l->out_c) {
             const int32_t y = y0 + ky, x = x0 + kx;
@@ -56,8 +52,7 @@ static int32_t depthwise_sum(const nn_conv_layer *l, const int8_t *in, const int
     return sum;
 }
 
-void nn_depthwise_s8(const nn_conv_layer *l, const int8_t *in, int8_t *out, void *scratch)
-{
+void nn_depthwise_s8(const nn_conv_layer *l, const int8_t *in, int8_t *out, void *scratch) {
     const int32_t multiplier = l->out_c / l->in_c;
     (void)scratch;
     for (int32_t oy = 0; oy < l->out_h; oy++) {
@@ -71,8 +66,7 @@ void nn_depthwise_s8(const nn_conv_layer *l, const int8_t *in, int8_t *out, void
     }
 }
 
-void nn_dense_s8(const nn_dense_layer *l, const int8_t *in, int8_t *out, void *scratch)
-{
+void nn_dense_s8(const nn_dense_layer *l, const int8_t *in, int8_t *out, void *scratch) {
     (void)scratch;
     for (int32_t row = 0; row < l->rows; row++, in += l->in_n) {
         const int8_t *weights = l->weights;

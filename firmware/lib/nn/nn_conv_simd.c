@@ -1,5 +1,6 @@
-// CONV_2D by SMLAD, any shape: the patches of three output pixels are widened to int16 side by side, then each pair of output channels
-// runs over them, two multiplications an instruction. Kernel rows that lie in the padding of all three pixels are left out.
+// CONV_2D by SMLAD, any shape: the patches of three output pixels are widened to int16 side by side, then each pair of
+// output channels runs over them, two multiplications an instruction. Kernel rows that lie in the padding of all three
+// pixels are left out.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O3")
 #endif
@@ -11,19 +12,19 @@
 _Static_assert(PIXELS == 3, "STEP and dot() are written out for three pixels");
 
 typedef struct {
-    int32_t row_bytes;  // kernel_w * in_c
-    int32_t row_pairs;  // pairs of int16 of one kernel row, the last padded
+    int32_t row_bytes;        // kernel_w * in_c
+    int32_t row_pairs;        // pairs of int16 of one kernel row, the last padded
     int32_t ky_low, ky_high;  // kernel rows that meet the input for at least one of the pixels
-    uint32_t offset;  // -in_zero, twice
-    int8_t *edge;  // a kernel row that sticks out at a side, completed
+    uint32_t offset;          // -in_zero, twice
+    int8_t *edge;             // a kernel row that sticks out at a side, completed
 } patch;
 
 // n int8 values as int16 pairs, each PIXELS words after the one before, in the order nn.h states.
-static void widen_row(const int8_t *from, int32_t n, uint32_t offset, uint32_t *to)
-{
+static void widen_row(const int8_t *from, int32_t n, uint32_t offset, uint32_t *to) {
     const int32_t zero = -(int32_t)(int16_t)(uint16_t)offset;
     for (; n >= 16; n -= 16, from += 16, to += 8 * PIXELS) {
-        const uint32_t a = nn_load_here(from), b = nn_load_here(from + 4), c = nn_load_here(from + 8), d = nn_load_here(from + 12);
+        const uint32_t a = nn_load_here(from), b = nn_load_here(from + 4), c = nn_load_here(from + 8),
+                       d = nn_load_here(from + 12);
         to[0] = nn_sxtab16(offset, a), to[PIXELS] = nn_sxtab16_ror8(offset, a);
         to[2 * PIXELS] = nn_sxtab16(offset, b), to[3 * PIXELS] = nn_sxtab16_ror8(offset, b);
         to[4 * PIXELS] = nn_sxtab16(offset, c), to[5 * PIXELS] = nn_sxtab16_ror8(offset, c);
@@ -43,20 +44,19 @@ static void widen_row(const int8_t *from, int32_t n, uint32_t offset, uint32_t *
     }
 }
 
-static void zero_row(int32_t pairs, uint32_t *to)
-{
+static void zero_row(int32_t pairs, uint32_t *to) {
     for (; pairs > 0; pairs--, to += PIXELS) {
         *to = 0;
     }
 }
 
 // The kernel row that starts at column x0 of the input row; what sticks out at the sides is zero.
-static void widen_clipped(const nn_conv_layer *l, const patch *p, const int8_t *in_row, int32_t x0, uint32_t *to)
-{
+static void widen_clipped(const nn_conv_layer *l, const patch *p, const int8_t *in_row, int32_t x0, uint32_t *to) {
     const int32_t left = x0 < 0 ? -x0 * l->in_c : 0;
     const int32_t end = l->in_w - x0 < l->kernel_w ? (l->in_w - x0) * l->in_c : p->row_bytes;
     const int8_t *first = in_row + (x0 < 0 ? 0 : x0 * l->in_c);
-    if (left % 4 == 0 && (end % 4 == 0 || end == p->row_bytes)) {  // whole groups, so that the order of the pairs is kept
+    if (left % 4 == 0 &&
+        (end % 4 == 0 || end == p->row_bytes)) {  // whole groups, so that the order of the pairs is kept
         zero_row(left / 2, to);
         widen_row(first, end - left, p->offset, to + PIXELS * (left / 2));
         zero_row(p->row_pairs - (end + 1) / 2, to + PIXELS * ((end + 1) / 2));
@@ -68,8 +68,7 @@ static void widen_clipped(const nn_conv_layer *l, const patch *p, const int8_t *
 }
 
 // The patch of the output pixel (oy, ox) into every PIXELS-th word from `to` on.
-static void gather(const nn_conv_layer *l, const patch *p, const int8_t *in, int32_t oy, int32_t ox, uint32_t *to)
-{
+static void gather(const nn_conv_layer *l, const patch *p, const int8_t *in, int32_t oy, int32_t ox, uint32_t *to) {
     const int32_t x0 = ox * l->stride_w - l->pad_left;
     to += PIXELS * p->row_pairs * p->ky_low;
     for (int32_t ky = p->ky_low; ky < p->ky_high; ky++, to += PIXELS * p->row_pairs) {
@@ -83,19 +82,18 @@ static void gather(const nn_conv_layer *l, const patch *p, const int8_t *in, int
 }
 
 // One word of weights (a pair of taps of two channels) against that pair of every pixel.
-#define STEP(w, x)                                                                          \
-    do {                                                                                    \
-        const uint32_t four = nn_load_here(w);                                              \
+#define STEP(w, x)                                                                                   \
+    do {                                                                                             \
+        const uint32_t four = nn_load_here(w);                                                       \
         const uint32_t x0 = nn_load_here(x), x1 = nn_load_here((x) + 1), x2 = nn_load_here((x) + 2); \
-        const uint32_t wa = nn_sxtb16(four), wb = nn_sxtb16_ror8(four);                     \
-        a0 = nn_smlad(wa, x0, a0), b0 = nn_smlad(wb, x0, b0);                               \
-        a1 = nn_smlad(wa, x1, a1), b1 = nn_smlad(wb, x1, b1);                               \
-        a2 = nn_smlad(wa, x2, a2), b2 = nn_smlad(wb, x2, b2);                               \
+        const uint32_t wa = nn_sxtb16(four), wb = nn_sxtb16_ror8(four);                              \
+        a0 = nn_smlad(wa, x0, a0), b0 = nn_smlad(wb, x0, b0);                                        \
+        a1 = nn_smlad(wa, x1, a1), b1 = nn_smlad(wb, x1, b1);                                        \
+        a2 = nn_smlad(wa, x2, a2), b2 = nn_smlad(wb, x2, b2);                                        \
     } while (0)
 
 // sums[pixel] += channel a, sums[PIXELS + pixel] += channel b, over `pairs` words of weights.
-NN_INLINE void dot(const int8_t *w, const uint32_t *x, int32_t pairs, int32_t sums[2 * PIXELS])
-{
+NN_INLINE void dot(const int8_t *w, const uint32_t *x, int32_t pairs, int32_t sums[2 * PIXELS]) {
     int32_t a0 = sums[0], a1 = sums[1], a2 = sums[2], b0 = sums[3], b1 = sums[4], b2 = sums[5];
     const uint32_t *whole = x + PIXELS * (pairs & ~3), *end = x + PIXELS * pairs;
     for (; x != whole; x += 4 * PIXELS, w += 16) {
@@ -115,13 +113,12 @@ typedef struct {
     const int8_t *weights;
     const uint32_t *x;
     int32_t filter_bytes, pairs;  // pairs of taps
-    int32_t count;  // of pixels
+    int32_t count;                // of pixels
 } block;
 
-// Channels `done`.. of the block's pixels. What the loop needs of the layer is held in locals, since the compiler must take it that a
-// store to `out` changes the layer.
-static void convolve_channels(const block *b, int32_t done, int8_t *out)
-{
+// Channels `done`.. of the block's pixels. What the loop needs of the layer is held in locals, since the compiler must
+// take it that a store to `out` changes the layer.
+static void convolve_channels(const block *b, int32_t done, int8_t *out) {
     const nn_output *o = &b->layer->output;
     const int32_t out_c = b->layer->out_c, zero = 2 * o->out_zero + 1;
     const int8_t *weights = b->weights + done / 2 * b->filter_bytes;
@@ -145,35 +142,44 @@ static void convolve_channels(const block *b, int32_t done, int8_t *out)
 }
 
 // As many channels as the assembly takes; how many they were.
-static int32_t convolve_fast(const block *b, int8_t *out)
-{
+static int32_t convolve_fast(const block *b, int8_t *out) {
     const nn_conv_layer *l = b->layer;
     const int32_t left_out = -b->pairs & (NN_CONV_STEPS - 1);
     if (!l->code || b->count != PIXELS || b->pairs <= 0) {
         return 0;
     }
     const nn_conv_args args = {
-        .x = b->x - 1 - PIXELS * left_out, .weights = b->weights - 4 - 4 * left_out, .channels = l->channels, .out = out,
-        .pairs = l->out_c / 2, .filter_bytes = b->filter_bytes, .turns = (b->pairs + left_out) / NN_CONV_STEPS,
-        .entry = left_out * NN_CONV_STEP_BYTES, .out_c = l->out_c, .twice_zero_plus_1 = 2 * l->output.out_zero + 1,
+        .x = b->x - 1 - PIXELS * left_out,
+        .weights = b->weights - 4 - 4 * left_out,
+        .channels = l->channels,
+        .out = out,
+        .pairs = l->out_c / 2,
+        .filter_bytes = b->filter_bytes,
+        .turns = (b->pairs + left_out) / NN_CONV_STEPS,
+        .entry = left_out * NN_CONV_STEP_BYTES,
+        .out_c = l->out_c,
+        .twice_zero_plus_1 = 2 * l->output.out_zero + 1,
     };
     l->code->pairs[0](&args);
     return l->out_c & ~1;
 }
 
 // All channels of `count` gathered pixels.
-static void convolve_block(const nn_conv_layer *l, const patch *p, const uint32_t *columns, int32_t count, int8_t *out)
-{
+static void convolve_block(const nn_conv_layer *l, const patch *p, const uint32_t *columns, int32_t count,
+                           int8_t *out) {
     const int32_t skipped = p->ky_low * p->row_pairs;
     const block b = {
-        .layer = l, .weights = l->weights + 4 * skipped, .x = columns + PIXELS * skipped, .filter_bytes = 4 * l->kernel_h * p->row_pairs,
-        .pairs = (p->ky_high - p->ky_low) * p->row_pairs, .count = count,
+        .layer = l,
+        .weights = l->weights + 4 * skipped,
+        .x = columns + PIXELS * skipped,
+        .filter_bytes = 4 * l->kernel_h * p->row_pairs,
+        .pairs = (p->ky_high - p->ky_low) * p->row_pairs,
+        .count = count,
     };
     convolve_channels(&b, convolve_fast(&b, out), out);
 }
 
-void nn_conv_s8_simd(const nn_conv_layer *l, const int8_t *in, int8_t *out, void *scratch)
-{
+void nn_conv_s8_simd(const nn_conv_layer *l, const int8_t *in, int8_t *out, void *scratch) {
     const int32_t pixels = l->out_h * l->out_w;
     uint32_t *columns = (uint32_t *)scratch;
     patch p = {.row_bytes = l->kernel_w * l->in_c, .offset = nn_pair(-l->in_zero, -l->in_zero)};

@@ -1,5 +1,6 @@
-// FULLY_CONNECTED by SMLAD with two outputs in each word of weights: a half word is 256 * b + a, so one SMLAD adds 256 * b.x + a.x, and
-// a.x, of the lower bytes widened by SXTB16, is taken away at the end. 512 inputs keep b.x within 24 bits.
+// FULLY_CONNECTED by SMLAD with two outputs in each word of weights: a half word is 256 * b + a, so one SMLAD adds 256
+// * b.x + a.x, and a.x, of the lower bytes widened by SXTB16, is taken away at the end. 512 inputs keep b.x within 24
+// bits.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O3")
 #endif
@@ -17,8 +18,7 @@ typedef struct {
 } pair_sums;
 
 // Four values of x against two pairs of outputs.
-NN_INLINE void four_values(uint32_t x, uint32_t p0, uint32_t p1, uint32_t q0, uint32_t q1, pair_sums *p, pair_sums *q)
-{
+NN_INLINE void four_values(uint32_t x, uint32_t p0, uint32_t p1, uint32_t q0, uint32_t q1, pair_sums *p, pair_sums *q) {
     const uint32_t even = nn_sxtb16(x), odd = nn_sxtb16_ror8(x);
     p->both = nn_smlad(odd, p1, nn_smlad(even, p0, p->both));
     q->both = nn_smlad(odd, q1, nn_smlad(even, q0, q->both));
@@ -26,21 +26,19 @@ NN_INLINE void four_values(uint32_t x, uint32_t p0, uint32_t p1, uint32_t q0, ui
     q->a = nn_smlad(odd, nn_sxtb16(q1), nn_smlad(even, nn_sxtb16(q0), q->a));
 }
 
-NN_INLINE void four_loaded(const int8_t *w, const int8_t *x, pair_sums *p, pair_sums *q)
-{
-    const uint32_t values = nn_load_here(x), p0 = nn_load_here(w), p1 = nn_load_here(w + 4), q0 = nn_load_here(w + 8), q1 = nn_load_here(w + 12);
+NN_INLINE void four_loaded(const int8_t *w, const int8_t *x, pair_sums *p, pair_sums *q) {
+    const uint32_t values = nn_load_here(x), p0 = nn_load_here(w), p1 = nn_load_here(w + 4), q0 = nn_load_here(w + 8),
+                   q1 = nn_load_here(w + 12);
     four_values(values, p0, p1, q0, q1, p, q);
 }
 
-NN_INLINE void add_pair(const pair_sums *s, int32_t sums[2])
-{
+NN_INLINE void add_pair(const pair_sums *s, int32_t sums[2]) {
     sums[0] = (int32_t)((uint32_t)sums[0] + (uint32_t)s->a);
     sums[1] += (int32_t)((uint32_t)s->both - (uint32_t)s->a) / 256;
 }
 
 // n of at most CHUNK inputs.
-static void dot(const nn_dense_code *code, const int8_t *w, const int8_t *x, int32_t n, int32_t sums[OUTPUTS])
-{
+static void dot(const nn_dense_code *code, const int8_t *w, const int8_t *x, int32_t n, int32_t sums[OUTPUTS]) {
     pair_sums p = {0, 0}, q = {0, 0};
     if (code && n >= NN_DENSE_TURN) {
         int32_t found[OUTPUTS] = {0, 0, 0, 0};
@@ -67,8 +65,7 @@ static void dot(const nn_dense_code *code, const int8_t *w, const int8_t *x, int
     add_pair(&q, sums + 2);
 }
 
-void nn_dense_pairs_s8_simd(const nn_dense_layer *l, const int8_t *in, int8_t *out, void *scratch)
-{
+void nn_dense_pairs_s8_simd(const nn_dense_layer *l, const int8_t *in, int8_t *out, void *scratch) {
     const int32_t block_bytes = (l->in_n + 3) / 4 * 4 * OUTPUTS;
     (void)scratch;
     for (int32_t row = 0; row < l->rows; row++, in += l->in_n) {

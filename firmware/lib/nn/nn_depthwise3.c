@@ -1,5 +1,6 @@
-// DEPTHWISE_CONV_2D of 3 x 3 with multiplier 1, channel by channel: four channels' planes are taken out of the input, widened, as words of
-// two values that stand one above the other, with zeros round them; then each is convolved down its columns.
+// DEPTHWISE_CONV_2D of 3 x 3 with multiplier 1, channel by channel: four channels' planes are taken out of the input,
+// widened, as words of two values that stand one above the other, with zeros round them; then each is convolved down
+// its columns.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O3")
 #endif
@@ -14,23 +15,23 @@ typedef struct {
 } plane_state;
 
 // What converter/aot/kernels/depthwise_asm.py writes as assembly for four channels.
-static void portable_take(const nn_depthwise3_layer *l, const plane_state *s, const nn_depthwise3_args *args)
-{
+static void portable_take(const nn_depthwise3_layer *l, const plane_state *s, const nn_depthwise3_args *args) {
     const int32_t row = l->in_w * l->channels, room = s->columns - l->pad_left, taken = l->in_w < room ? l->in_w : room;
     for (int32_t channel = 0; channel < args->channels; channel++) {
         for (int32_t pair = 0, y = args->y; pair < args->pairs; pair++, y += 2) {
-            const int32_t at = 2 * pair * row + channel, above = y >= 0 && y < l->in_h, below = y + 1 >= 0 && y + 1 < l->in_h;
+            const int32_t at = 2 * pair * row + channel, above = y >= 0 && y < l->in_h,
+                          below = y + 1 >= 0 && y + 1 < l->in_h;
             uint32_t *to = args->to + channel * s->columns * s->words + pair;
             for (int32_t x = 0; x < taken * l->channels; x += l->channels, to += s->words) {
-                *to = nn_pair(above ? args->in[at + x] - l->in_zero : 0, below ? args->in[at + row + x] - l->in_zero : 0);
+                *to =
+                    nn_pair(above ? args->in[at + x] - l->in_zero : 0, below ? args->in[at + row + x] - l->in_zero : 0);
             }
         }
     }
 }
 
 // What converter/aot/kernels/depthwise_asm.py writes as assembly.
-static void portable_planes(const nn_depthwise3_layer *l, const plane_state *s, const nn_depthwise3_args *args)
-{
+static void portable_planes(const nn_depthwise3_layer *l, const plane_state *s, const nn_depthwise3_args *args) {
     const int32_t row = args->columns * l->channels;
     for (int32_t c = 0; c < args->channels; c++) {
         const int32_t *w = args->weights + RECORD * c;
@@ -51,18 +52,25 @@ static void portable_planes(const nn_depthwise3_layer *l, const plane_state *s, 
 }
 
 // Output rows oy.. (`rows` of them) of all channels.
-static void run_piece(const nn_depthwise3_layer *l, const plane_state *s, const int8_t *in, int8_t *out, int32_t oy, int32_t rows)
-{
+static void run_piece(const nn_depthwise3_layer *l, const plane_state *s, const int8_t *in, int8_t *out, int32_t oy,
+                      int32_t rows) {
     const int32_t y = oy * l->stride_h - l->pad_top;
     nn_depthwise3_args args = {
-        .plane = s->planes, .columns = l->out_w, .rows = rows, .to = s->planes + l->pad_left * s->words, .y = y,
-        .pairs = NN_DEPTHWISE3_WORDS(rows, l->stride_h), .in_h = l->in_h,
-        .zeros = 0x01010101u * (uint32_t)(l->in_zero & 0xFF), .offset = nn_pair(-l->in_zero, -l->in_zero),
+        .plane = s->planes,
+        .columns = l->out_w,
+        .rows = rows,
+        .to = s->planes + l->pad_left * s->words,
+        .y = y,
+        .pairs = NN_DEPTHWISE3_WORDS(rows, l->stride_h),
+        .in_h = l->in_h,
+        .zeros = 0x01010101u * (uint32_t)(l->in_zero & 0xFF),
+        .offset = nn_pair(-l->in_zero, -l->in_zero),
     };
     for (int32_t c = 0; c < l->channels; c += PLANES) {
         const int32_t left = l->channels - c;
         args.channels = left < PLANES ? left : PLANES;
-        args.in = in + y * l->in_w * l->channels + c, args.out = out + oy * l->out_w * l->channels + c, args.weights = l->weights + RECORD * c;
+        args.in = in + y * l->in_w * l->channels + c, args.out = out + oy * l->out_w * l->channels + c,
+        args.weights = l->weights + RECORD * c;
         if (l->code && args.channels == PLANES) {
             l->code->routine[1](&args);
         } else {
@@ -76,8 +84,7 @@ static void run_piece(const nn_depthwise3_layer *l, const plane_state *s, const 
     }
 }
 
-void nn_depthwise3_s8(const nn_depthwise3_layer *l, const int8_t *in, int8_t *out, void *scratch)
-{
+void nn_depthwise3_s8(const nn_depthwise3_layer *l, const int8_t *in, int8_t *out, void *scratch) {
     plane_state s = {.planes = (uint32_t *)scratch, .words = NN_DEPTHWISE3_WORDS(l->rows, l->stride_h)};
     s.columns = NN_DEPTHWISE3_COLUMNS(l->out_w, l->stride_w);
     for (int32_t i = 0; i < PLANES * s.words * s.columns; i++) {

@@ -3,17 +3,16 @@
 #include "nn_simd.h"
 
 // Sixteen bytes, all read before the first is written; loads that stand together cost one cycle each.
-NN_INLINE void move16(int8_t *to, const int8_t *from)
-{
-    const uint32_t a = nn_load_here(from), b = nn_load_here(from + 4), c = nn_load_here(from + 8), d = nn_load_here(from + 12);
+NN_INLINE void move16(int8_t *to, const int8_t *from) {
+    const uint32_t a = nn_load_here(from), b = nn_load_here(from + 4), c = nn_load_here(from + 8),
+                   d = nn_load_here(from + 12);
     memcpy(to, &a, 4);
     memcpy(to + 4, &b, 4);
     memcpy(to + 8, &c, 4);
     memcpy(to + 12, &d, 4);
 }
 
-void nn_move_s8(int8_t *to, const int8_t *from, uint32_t bytes)
-{
+void nn_move_s8(int8_t *to, const int8_t *from, uint32_t bytes) {
     for (; bytes >= 64; bytes -= 64, from += 64, to += 64) {
         move16(to, from);
         move16(to + 16, from + 16);

@@ -1,4 +1,5 @@
-// FULLY_CONNECTED on packed weights; its inner loop in portable C where the CPU lacks SMLAD, else converter/aot/kernels/dense_lowbit_asm.py's assembly.
+// FULLY_CONNECTED on packed weights; its inner loop in portable C where the CPU lacks SMLAD, else
+// converter/aot/kernels/dense_lowbit_asm.py's assembly.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O2")
 #endif
@@ -10,32 +11,29 @@
 
 #if NN_HAS_DSP
 
-static void block(const nn_dense_packed_layer *l, const uint32_t *w, const int8_t *x, int32_t turns, int32_t *sums)
-{
+static void block(const nn_dense_packed_layer *l, const uint32_t *w, const int8_t *x, int32_t turns, int32_t *sums) {
     l->code->block(w, x, turns, sums);
 }
 
 #else
 
-static int32_t field(uint32_t word, int32_t position, int32_t bits)
-{
+static int32_t field(uint32_t word, int32_t position, int32_t bits) {
     return (int32_t)(word >> (position * bits)) & ((1 << bits) - 1);
 }
 
 // Input i of four, output o of four; `words` are those of the four inputs.
-static int32_t weight(const nn_dense_packed_layer *l, const uint32_t *words, int32_t i, int32_t o)
-{
+static int32_t weight(const nn_dense_packed_layer *l, const uint32_t *words, int32_t i, int32_t o) {
     const int32_t lane = i / 2, odd = i % 2, sign = 1 << (l->bits - 1);
     if (l->bits == 4) {
         const int32_t found = field(words[odd], 4 * lane + o, 4);
         return o == 3 ? (found ^ sign) - sign : found - l->offset;
     }
     const int32_t turned = 2 * (2 * (o / 2) + odd);
-    return o % 2 == 0 ? field(words[0], turned + 8 * lane, 2) - l->offset : (field(words[0], (7 + turned + 8 * lane) % 16, 2) ^ sign) - sign;
+    return o % 2 == 0 ? field(words[0], turned + 8 * lane, 2) - l->offset
+                      : (field(words[0], (7 + turned + 8 * lane) % 16, 2) ^ sign) - sign;
 }
 
-static void block(const nn_dense_packed_layer *l, const uint32_t *w, const int8_t *x, int32_t turns, int32_t *sums)
-{
+static void block(const nn_dense_packed_layer *l, const uint32_t *w, const int8_t *x, int32_t turns, int32_t *sums) {
     for (const int8_t *end = x + NN_PACKED_TURN * turns; x != end; x += 4, w += l->bits / 2) {
         for (int32_t o = 0; o < OUTPUTS; o++) {
             for (int32_t i = 0; i < 4; i++) {
@@ -47,9 +45,9 @@ static void block(const nn_dense_packed_layer *l, const uint32_t *w, const int8_
 
 #endif
 
-void nn_dense_packed_s8(const nn_dense_packed_layer *l, const int8_t *in, int8_t *out, void *scratch)
-{
-    const int32_t turns = l->in_n / NN_PACKED_TURN, rest = l->in_n % NN_PACKED_TURN, turn_words = NN_PACKED_TURN * OUTPUTS * l->bits / 32;
+void nn_dense_packed_s8(const nn_dense_packed_layer *l, const int8_t *in, int8_t *out, void *scratch) {
+    const int32_t turns = l->in_n / NN_PACKED_TURN, rest = l->in_n % NN_PACKED_TURN,
+                  turn_words = NN_PACKED_TURN * OUTPUTS * l->bits / 32;
     int8_t last[NN_PACKED_TURN];
     (void)scratch;
     for (int32_t row = 0; row < l->rows; row++, in += l->in_n) {

@@ -3,8 +3,7 @@
 
 #include "nn.h"
 
-void nn_pad_s8(const nn_pad_layer *l, const int8_t *in, int8_t *out, void *scratch)
-{
+void nn_pad_s8(const nn_pad_layer *l, const int8_t *in, int8_t *out, void *scratch) {
     const int32_t *shape = l->in_shape, *before = l->before, *full = l->out_shape;
     (void)scratch;
     memset(out, (int)l->value, (size_t)(full[0] * full[1] * full[2] * full[3]));

@@ -7,9 +7,9 @@
 
 enum { BLOCK = 4 };
 
-// A pixel's values as the assembly pairs them: of each four (0, 2) (1, 3), of what is left (0, -), (0, 1) or (0, 2) (1, -).
-static void widen_pixel(const int8_t *pixel, int32_t in_c, uint32_t *x)
-{
+// A pixel's values as the assembly pairs them: of each four (0, 2) (1, 3), of what is left (0, -), (0, 1) or (0, 2) (1,
+// -).
+static void widen_pixel(const int8_t *pixel, int32_t in_c, uint32_t *x) {
     int32_t left = in_c;
     for (; left >= 4; left -= 4, pixel += 4, x += 2) {
         const uint32_t four = nn_load4(pixel);
@@ -23,8 +23,7 @@ static void widen_pixel(const int8_t *pixel, int32_t in_c, uint32_t *x)
 }
 
 // What converter/aot/kernels/pointwise_asm.py writes as assembly, for one pixel.
-static void portable_pixel(const nn_pointwise_layer *l, const int8_t *pixel, int8_t *out)
-{
+static void portable_pixel(const nn_pointwise_layer *l, const int8_t *pixel, int8_t *out) {
     uint32_t x[NN_POINTWISE_MAX_IN_C / 2];
     const int32_t taps = (l->in_c + 1) / 2;
     const int32_t *record = l->weights;
@@ -40,8 +39,7 @@ static void portable_pixel(const nn_pointwise_layer *l, const int8_t *pixel, int
     }
 }
 
-static void run_block(const nn_pointwise_layer *l, const int8_t *in, int8_t *out, int32_t count)
-{
+static void run_block(const nn_pointwise_layer *l, const int8_t *in, int8_t *out, int32_t count) {
     const nn_pointwise_args args = {.in = in, .out = out, .weights = l->weights, .end = out + l->out_c};
     if (l->code) {
         l->code->block[count == BLOCK](&args);
@@ -53,8 +51,7 @@ static void run_block(const nn_pointwise_layer *l, const int8_t *in, int8_t *out
 }
 
 // `count` pixels that follow each other. The last block may begin with pixels that the one before has done.
-static void run_pixels(const nn_pointwise_layer *l, const int8_t *in, int8_t *out, int32_t count)
-{
+static void run_pixels(const nn_pointwise_layer *l, const int8_t *in, int8_t *out, int32_t count) {
     for (int32_t done = 0, size; done < count; done += size) {
         size = count - done == 1 || count < BLOCK ? 1 : BLOCK;
         if (done + size > count) {
@@ -64,8 +61,7 @@ static void run_pixels(const nn_pointwise_layer *l, const int8_t *in, int8_t *ou
     }
 }
 
-void nn_pointwise_s8(const nn_pointwise_layer *l, const int8_t *in, int8_t *out, void *scratch)
-{
+void nn_pointwise_s8(const nn_pointwise_layer *l, const int8_t *in, int8_t *out, void *scratch) {
     (void)scratch;
     if (l->stride_h == 1 && l->stride_w == 1) {
         run_pixels(l, in, out, l->out_h * l->out_w);

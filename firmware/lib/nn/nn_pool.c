@@ -6,20 +6,17 @@ typedef struct {
 } span;
 
 // The taps of a window at `start` that lie in 0..size-1.
-static span inside(int32_t start, int32_t window, int32_t size)
-{
+static span inside(int32_t start, int32_t window, int32_t size) {
     const span taps = {start < 0 ? 0 : start, start + window < size ? start + window : size};
     return taps;
 }
 
 // TFLite's rounding: halves away from zero.
-static int8_t mean(const nn_pool_layer *l, int32_t sum, int32_t count)
-{
+static int8_t mean(const nn_pool_layer *l, int32_t sum, int32_t count) {
     return (int8_t)nn_clamp(sum > 0 ? (sum + count / 2) / count : (sum - count / 2) / count, l->act_min, l->act_max);
 }
 
-static int8_t average(const nn_pool_layer *l, const int8_t *in, span ys, span xs)
-{
+static int8_t average(const nn_pool_layer *l, const int8_t *in, span ys, span xs) {
     const int32_t count = (ys.high - ys.low) * (xs.high - xs.low);
     int32_t sum = 0;
     for (int32_t y = ys.low; y < ys.high; y++) {
@@ -30,8 +27,7 @@ static int8_t average(const nn_pool_layer *l, const int8_t *in, span ys, span xs
     return mean(l, sum, count);
 }
 
-static int8_t largest(const nn_pool_layer *l, const int8_t *in, span ys, span xs)
-{
+static int8_t largest(const nn_pool_layer *l, const int8_t *in, span ys, span xs) {
     int32_t best = -128;
     for (int32_t y = ys.low; y < ys.high; y++) {
         for (int32_t x = xs.low; x < xs.high; x++) {
@@ -44,8 +40,7 @@ static int8_t largest(const nn_pool_layer *l, const int8_t *in, span ys, span xs
 
 typedef int8_t (*pool_rule)(const nn_pool_layer *l, const int8_t *in, span ys, span xs);
 
-NN_INLINE void pool(const nn_pool_layer *l, const int8_t *in, int8_t *out, pool_rule rule)
-{
+NN_INLINE void pool(const nn_pool_layer *l, const int8_t *in, int8_t *out, pool_rule rule) {
     for (int32_t oy = 0; oy < l->out_h; oy++) {
         const span ys = inside(oy * l->stride_h - l->pad_top, l->window_h, l->in_h);
         for (int32_t ox = 0; ox < l->out_w; ox++) {
@@ -57,21 +52,18 @@ NN_INLINE void pool(const nn_pool_layer *l, const int8_t *in, int8_t *out, pool_
     }
 }
 
-void nn_average_pool_s8(const nn_pool_layer *layer, const int8_t *in, int8_t *out, void *scratch)
-{
+void nn_average_pool_s8(const nn_pool_layer *layer, const int8_t *in, int8_t *out, void *scratch) {
     (void)scratch;
     pool(layer, in, out, average);
 }
 
-void nn_max_pool_s8(const nn_pool_layer *layer, const int8_t *in, int8_t *out, void *scratch)
-{
+void nn_max_pool_s8(const nn_pool_layer *layer, const int8_t *in, int8_t *out, void *scratch) {
     (void)scratch;
     pool(layer, in, out, largest);
 }
 
 // Four channels at a time: SXTAB16 adds two of them, which int16 holds for windows of up to 256 taps.
-static void average4(const nn_pool_layer *l, const int8_t *in, span ys, span xs, int8_t *out)
-{
+static void average4(const nn_pool_layer *l, const int8_t *in, span ys, span xs, int8_t *out) {
     const int32_t count = (ys.high - ys.low) * (xs.high - xs.low);
     uint32_t even = 0, odd = 0;
     for (int32_t y = ys.low; y < ys.high; y++) {
@@ -85,8 +77,7 @@ static void average4(const nn_pool_layer *l, const int8_t *in, span ys, span xs,
     out[2] = mean(l, (int32_t)even >> 16, count), out[3] = mean(l, (int32_t)odd >> 16, count);
 }
 
-void nn_average_pool_s8_simd(const nn_pool_layer *l, const int8_t *in, int8_t *out, void *scratch)
-{
+void nn_average_pool_s8_simd(const nn_pool_layer *l, const int8_t *in, int8_t *out, void *scratch) {
     (void)scratch;
     for (int32_t oy = 0; oy < l->out_h; oy++) {
         const span ys = inside(oy * l->stride_h - l->pad_top, l->window_h, l->in_h);

@@ -5,8 +5,8 @@
 
 #include "nn_requant.h"
 
-void nn_requantize_pixels(const nn_output *o, const nn_channel *channel, const int32_t *sums, int32_t count, int32_t step, int8_t *out)
-{
+void nn_requantize_pixels(const nn_output *o, const nn_channel *channel, const int32_t *sums, int32_t count,
+                          int32_t step, int8_t *out) {
     const int32_t multiplier = channel->multiplier, exponent = -channel->shift, zero = 2 * o->out_zero + 1;
     if (!o->bounded) {
         for (; count > 0; count--, out += step) {
@@ -14,7 +14,8 @@ void nn_requantize_pixels(const nn_output *o, const nn_channel *channel, const i
         }
     } else {
         for (; count > 0; count--, out += step) {
-            *out = (int8_t)nn_clamp(nn_scale_bounded_twice(*sums++, multiplier, exponent, zero) >> 1, o->act_min, o->act_max);
+            *out = (int8_t)nn_clamp(nn_scale_bounded_twice(*sums++, multiplier, exponent, zero) >> 1, o->act_min,
+                                    o->act_max);
         }
     }
 }

@@ -24,8 +24,7 @@
 #endif
 
 // Four bytes from any address, first byte lowest; one LDR on the Cortex-M4.
-NN_INLINE uint32_t nn_load4(const void *from)
-{
+NN_INLINE uint32_t nn_load4(const void *from) {
     uint32_t word;
     memcpy(&word, from, sizeof word);
     return word;
@@ -38,136 +37,117 @@ typedef uint32_t nn_word;
 #endif
 
 // Two int16 as one word, `low` in the lower half.
-NN_INLINE uint32_t nn_pair(int32_t low, int32_t high)
-{
-    return ((uint32_t)low & 0xFFFFu) | ((uint32_t)high << 16);
-}
+NN_INLINE uint32_t nn_pair(int32_t low, int32_t high) { return ((uint32_t)low & 0xFFFFu) | ((uint32_t)high << 16); }
 
 #if NN_HAS_DSP
 
 // nn_load4 at this very place: loads that stand together stay together, where the second costs one cycle, not two.
-NN_INLINE uint32_t nn_load_here(const void *from)
-{
+NN_INLINE uint32_t nn_load_here(const void *from) {
     uint32_t word;
     __asm__ volatile("ldr %0, %1" : "=r"(word) : "m"(*(const nn_word *)from));
     return word;
 }
 
 // acc + a.low * b.low + a.high * b.high
-NN_INLINE int32_t nn_smlad(uint32_t a, uint32_t b, int32_t acc)
-{
+NN_INLINE int32_t nn_smlad(uint32_t a, uint32_t b, int32_t acc) {
     int32_t result;
     __asm__("smlad %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(acc));
     return result;
 }
 
 // acc + a.low * b.low
-NN_INLINE int32_t nn_smlabb(uint32_t a, uint32_t b, int32_t acc)
-{
+NN_INLINE int32_t nn_smlabb(uint32_t a, uint32_t b, int32_t acc) {
     int32_t result;
     __asm__("smlabb %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(acc));
     return result;
 }
 
 // acc + a.high * b.high
-NN_INLINE int32_t nn_smlatt(uint32_t a, uint32_t b, int32_t acc)
-{
+NN_INLINE int32_t nn_smlatt(uint32_t a, uint32_t b, int32_t acc) {
     int32_t result;
     __asm__("smlatt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(acc));
     return result;
 }
 
 // acc + a.low * b.high
-NN_INLINE int32_t nn_smlabt(uint32_t a, uint32_t b, int32_t acc)
-{
+NN_INLINE int32_t nn_smlabt(uint32_t a, uint32_t b, int32_t acc) {
     int32_t result;
     __asm__("smlabt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(acc));
     return result;
 }
 
 // acc + a.high * b.low
-NN_INLINE int32_t nn_smlatb(uint32_t a, uint32_t b, int32_t acc)
-{
+NN_INLINE int32_t nn_smlatb(uint32_t a, uint32_t b, int32_t acc) {
     int32_t result;
     __asm__("smlatb %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(acc));
     return result;
 }
 
 // Bytes 0 and 2 of x as int16, each plus its half of `base`.
-NN_INLINE uint32_t nn_sxtab16(uint32_t base, uint32_t x)
-{
+NN_INLINE uint32_t nn_sxtab16(uint32_t base, uint32_t x) {
     uint32_t result;
     __asm__("sxtab16 %0, %1, %2" : "=r"(result) : "r"(base), "r"(x));
     return result;
 }
 
 // Bytes 1 and 3 of x as int16, each plus its half of `base`.
-NN_INLINE uint32_t nn_sxtab16_ror8(uint32_t base, uint32_t x)
-{
+NN_INLINE uint32_t nn_sxtab16_ror8(uint32_t base, uint32_t x) {
     uint32_t result;
     __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(result) : "r"(base), "r"(x));
     return result;
 }
 
 // Bytes 0 and 2 of x as int16.
-NN_INLINE uint32_t nn_sxtb16(uint32_t x)
-{
+NN_INLINE uint32_t nn_sxtb16(uint32_t x) {
     uint32_t result;
     __asm__("sxtb16 %0, %1" : "=r"(result) : "r"(x));
     return result;
 }
 
 // Bytes 1 and 3 of x as int16.
-NN_INLINE uint32_t nn_sxtb16_ror8(uint32_t x)
-{
+NN_INLINE uint32_t nn_sxtb16_ror8(uint32_t x) {
     uint32_t result;
     __asm__("sxtb16 %0, %1, ror #8" : "=r"(result) : "r"(x));
     return result;
 }
 
 // The lower halves of low and high as one pair.
-NN_INLINE uint32_t nn_pkhbt(uint32_t low, uint32_t high)
-{
+NN_INLINE uint32_t nn_pkhbt(uint32_t low, uint32_t high) {
     uint32_t result;
     __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(result) : "r"(low), "r"(high));
     return result;
 }
 
 // The upper halves of low and high as one pair.
-NN_INLINE uint32_t nn_pkhtb(uint32_t low, uint32_t high)
-{
+NN_INLINE uint32_t nn_pkhtb(uint32_t low, uint32_t high) {
     uint32_t result;
     __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(result) : "r"(high), "r"(low));
     return result;
 }
 
 // Both halves of a plus those of b, modulo 2**16.
-NN_INLINE uint32_t nn_sadd16(uint32_t a, uint32_t b)
-{
+NN_INLINE uint32_t nn_sadd16(uint32_t a, uint32_t b) {
     uint32_t result;
     __asm__("sadd16 %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
     return result;
 }
 
 // Both halves of a minus those of b, modulo 2**16.
-NN_INLINE uint32_t nn_ssub16(uint32_t a, uint32_t b)
-{
+NN_INLINE uint32_t nn_ssub16(uint32_t a, uint32_t b) {
     uint32_t result;
     __asm__("ssub16 %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
     return result;
 }
 
 // (a * b + 2**31) >> 32
-NN_INLINE int32_t nn_smmulr(int32_t a, int32_t b)
-{
+NN_INLINE int32_t nn_smmulr(int32_t a, int32_t b) {
     int32_t result;
     __asm__("smmulr %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
     return result;
 }
 
 // x >> 1 clamped to int8.
-NN_INLINE int32_t nn_ssat8_half(int32_t x)
-{
+NN_INLINE int32_t nn_ssat8_half(int32_t x) {
     int32_t result;
     __asm__("ssat %0, #8, %1, asr #1" : "=r"(result) : "r"(x));
     return result;
@@ -175,93 +155,49 @@ NN_INLINE int32_t nn_ssat8_half(int32_t x)
 
 #else
 
-NN_INLINE uint32_t nn_load_here(const void *from)
-{
-    return nn_load4(from);
-}
+NN_INLINE uint32_t nn_load_here(const void *from) { return nn_load4(from); }
 
-NN_INLINE int32_t nn_low(uint32_t x)
-{
-    return (int16_t)(uint16_t)x;
-}
+NN_INLINE int32_t nn_low(uint32_t x) { return (int16_t)(uint16_t)x; }
 
-NN_INLINE int32_t nn_high(uint32_t x)
-{
-    return (int16_t)(uint16_t)(x >> 16);
-}
+NN_INLINE int32_t nn_high(uint32_t x) { return (int16_t)(uint16_t)(x >> 16); }
 
-NN_INLINE int32_t nn_smlabb(uint32_t a, uint32_t b, int32_t acc)
-{
+NN_INLINE int32_t nn_smlabb(uint32_t a, uint32_t b, int32_t acc) {
     return (int32_t)((uint32_t)acc + (uint32_t)(nn_low(a) * nn_low(b)));
 }
 
-NN_INLINE int32_t nn_smlatt(uint32_t a, uint32_t b, int32_t acc)
-{
+NN_INLINE int32_t nn_smlatt(uint32_t a, uint32_t b, int32_t acc) {
     return (int32_t)((uint32_t)acc + (uint32_t)(nn_high(a) * nn_high(b)));
 }
 
-NN_INLINE int32_t nn_smlabt(uint32_t a, uint32_t b, int32_t acc)
-{
+NN_INLINE int32_t nn_smlabt(uint32_t a, uint32_t b, int32_t acc) {
     return (int32_t)((uint32_t)acc + (uint32_t)(nn_low(a) * nn_high(b)));
 }
 
-NN_INLINE int32_t nn_smlatb(uint32_t a, uint32_t b, int32_t acc)
-{
-    return nn_smlabt(b, a, acc);
-}
+NN_INLINE int32_t nn_smlatb(uint32_t a, uint32_t b, int32_t acc) { return nn_smlabt(b, a, acc); }
 
-NN_INLINE int32_t nn_smlad(uint32_t a, uint32_t b, int32_t acc)
-{
-    return nn_smlatt(a, b, nn_smlabb(a, b, acc));
-}
+NN_INLINE int32_t nn_smlad(uint32_t a, uint32_t b, int32_t acc) { return nn_smlatt(a, b, nn_smlabb(a, b, acc)); }
 
-NN_INLINE uint32_t nn_sxtab16(uint32_t base, uint32_t x)
-{
+NN_INLINE uint32_t nn_sxtab16(uint32_t base, uint32_t x) {
     return nn_pair(nn_low(base) + (int8_t)(uint8_t)x, nn_high(base) + (int8_t)(uint8_t)(x >> 16));
 }
 
-NN_INLINE uint32_t nn_sxtab16_ror8(uint32_t base, uint32_t x)
-{
-    return nn_sxtab16(base, (x >> 8) | (x << 24));
-}
+NN_INLINE uint32_t nn_sxtab16_ror8(uint32_t base, uint32_t x) { return nn_sxtab16(base, (x >> 8) | (x << 24)); }
 
-NN_INLINE uint32_t nn_sxtb16(uint32_t x)
-{
-    return nn_sxtab16(0, x);
-}
+NN_INLINE uint32_t nn_sxtb16(uint32_t x) { return nn_sxtab16(0, x); }
 
-NN_INLINE uint32_t nn_sxtb16_ror8(uint32_t x)
-{
-    return nn_sxtab16_ror8(0, x);
-}
+NN_INLINE uint32_t nn_sxtb16_ror8(uint32_t x) { return nn_sxtab16_ror8(0, x); }
 
-NN_INLINE uint32_t nn_pkhbt(uint32_t low, uint32_t high)
-{
-    return (low & 0xFFFFu) | (high << 16);
-}
+NN_INLINE uint32_t nn_pkhbt(uint32_t low, uint32_t high) { return (low & 0xFFFFu) | (high << 16); }
 
-NN_INLINE uint32_t nn_pkhtb(uint32_t low, uint32_t high)
-{
-    return (low >> 16) | (high & 0xFFFF0000u);
-}
+NN_INLINE uint32_t nn_pkhtb(uint32_t low, uint32_t high) { return (low >> 16) | (high & 0xFFFF0000u); }
 
-NN_INLINE uint32_t nn_sadd16(uint32_t a, uint32_t b)
-{
-    return nn_pair(nn_low(a) + nn_low(b), nn_high(a) + nn_high(b));
-}
+NN_INLINE uint32_t nn_sadd16(uint32_t a, uint32_t b) { return nn_pair(nn_low(a) + nn_low(b), nn_high(a) + nn_high(b)); }
 
-NN_INLINE uint32_t nn_ssub16(uint32_t a, uint32_t b)
-{
-    return nn_pair(nn_low(a) - nn_low(b), nn_high(a) - nn_high(b));
-}
+NN_INLINE uint32_t nn_ssub16(uint32_t a, uint32_t b) { return nn_pair(nn_low(a) - nn_low(b), nn_high(a) - nn_high(b)); }
 
-NN_INLINE int32_t nn_smmulr(int32_t a, int32_t b)
-{
-    return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32);
-}
+NN_INLINE int32_t nn_smmulr(int32_t a, int32_t b) { return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32); }
 
-NN_INLINE int32_t nn_ssat8_half(int32_t x)
-{
+NN_INLINE int32_t nn_ssat8_half(int32_t x) {
     const int32_t half = x >> 1;
     return half < -128 ? -128 : half > 127 ? 127 : half;
 }

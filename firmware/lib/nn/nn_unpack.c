@@ -6,11 +6,10 @@
 #include "nn_packed.h"
 #include "nn_requant.h"
 
-// `left` words, an even count, from fields of `bits` bits: of each input word the lowest fields of all lanes first. Fields are weights plus
-// 2**(bits - 1); those of every other word are shifted by shift0, the others by shift1.
-static const uint32_t *fields(const uint32_t *in, uint32_t *to, int32_t left, int32_t bits, uint32_t ones, int32_t lane_bits,
-                              int32_t shift0, int32_t shift1)
-{
+// `left` words, an even count, from fields of `bits` bits: of each input word the lowest fields of all lanes first.
+// Fields are weights plus 2**(bits - 1); those of every other word are shifted by shift0, the others by shift1.
+static const uint32_t *fields(const uint32_t *in, uint32_t *to, int32_t left, int32_t bits, uint32_t ones,
+                              int32_t lane_bits, int32_t shift0, int32_t shift1) {
     const uint32_t mask = ones * ((1u << bits) - 1u), sign = ones << (lane_bits - 1);
     const uint32_t add0 = sign - (ones << (bits - 1 + shift0)), add1 = sign - (ones << (bits - 1 + shift1));
     const int32_t per_word = lane_bits / bits;
@@ -32,8 +31,7 @@ static const uint32_t *fields(const uint32_t *in, uint32_t *to, int32_t left, in
 }
 
 // The same where a word is two fields NN_FIR_FIELD bits apart, the lower one borrowing from the upper one; no shift.
-static const uint32_t *far_fields(const uint32_t *in, uint32_t *to, int32_t left, int32_t bits)
-{
+static const uint32_t *far_fields(const uint32_t *in, uint32_t *to, int32_t left, int32_t bits) {
     const uint32_t mask = (1u << bits) - 1u, offset = (1u << (bits - 1)) * ((1u << NN_FIR_FIELD) + 1u);
     while (left > 0) {
         uint32_t word = *in++;
@@ -45,8 +43,7 @@ static const uint32_t *far_fields(const uint32_t *in, uint32_t *to, int32_t left
     return in;
 }
 
-void nn_unpack(const int32_t *packed, int32_t words, int32_t *unpacked)
-{
+void nn_unpack(const int32_t *packed, int32_t words, int32_t *unpacked) {
     const uint32_t *in = (const uint32_t *)packed, *end = in + words;
     uint32_t *to = (uint32_t *)unpacked;
     while (in != end) {

@@ -5,8 +5,7 @@
 
 #include "nn_requant.h"
 
-void nn_widen(const int8_t *from, int32_t n, int32_t zero, uint32_t *row, int32_t at)
-{
+void nn_widen(const int8_t *from, int32_t n, int32_t zero, uint32_t *row, int32_t at) {
     const uint32_t offset = nn_pair(-zero, -zero);
     uint32_t *to = row + at / 2;
     if (at % 2 != 0) {
@@ -26,4 +25,3 @@ void nn_widen(const int8_t *from, int32_t n, int32_t zero, uint32_t *row, int32_
         *to = nn_pair(*from - zero, 0);
     }
 }
-

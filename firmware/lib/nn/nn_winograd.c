@@ -1,6 +1,7 @@
-// CONV_2D of 3 x 3 and stride 1 by Winograd's F(2x2, 3x3) in exact integers (Lavin and Gray, arXiv 1509.09308): tiles of 2 x 2 outputs take
-// 16 products per channel where the definition takes 36. Weights are (2G) g (2G)^T, so that no half appears; sums come out four times as
-// large. Transformed inputs are sums of four int8 values, transformed weights of nine: both fit int16, the rest is exact modulo 2**32.
+// CONV_2D of 3 x 3 and stride 1 by Winograd's F(2x2, 3x3) in exact integers (Lavin and Gray, arXiv 1509.09308): tiles
+// of 2 x 2 outputs take 16 products per channel where the definition takes 36. Weights are (2G) g (2G)^T, so that no
+// half appears; sums come out four times as large. Transformed inputs are sums of four int8 values, transformed weights
+// of nine: both fit int16, the rest is exact modulo 2**32.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O3")
 #endif
@@ -11,8 +12,7 @@
 #define TILES NN_WINOGRAD_TILES
 #define COLUMNS (2 * TILES + 2)
 
-static void combine(const uint32_t *d, int32_t step, uint32_t *to, int32_t to_step)
-{
+static void combine(const uint32_t *d, int32_t step, uint32_t *to, int32_t to_step) {
     to[0] = nn_ssub16(d[0], d[2 * step]);
     to[to_step] = nn_sadd16(d[step], d[2 * step]);
     to[2 * to_step] = nn_ssub16(d[2 * step], d[step]);
@@ -20,8 +20,7 @@ static void combine(const uint32_t *d, int32_t step, uint32_t *to, int32_t to_st
 }
 
 // B^T d B of four tiles; what converter/aot/kernels/winograd_asm.py's transform() does.
-static void transform_in(const nn_winograd_layer *l, const nn_winograd_args *args)
-{
+static void transform_in(const nn_winograd_layer *l, const nn_winograd_args *args) {
     const int32_t taps = l->in_c / 2, row_bytes = NN_WINOGRAD_COLUMNS(l->out_w) * l->in_c;
     for (int32_t tap = 0; tap < taps; tap += 2) {
         uint32_t mixed[2][4][COLUMNS];
@@ -38,7 +37,8 @@ static void transform_in(const nn_winograd_layer *l, const nn_winograd_args *arg
         for (int32_t part = 0; part < 2; part++) {
             for (int32_t row = 0; row < 4; row++) {
                 for (int32_t tile = 0; tile < TILES; tile++) {
-                    combine(&mixed[part][row][2 * tile], 1, args->v + (4 * row * TILES + tile) * taps + tap + part, TILES * taps);
+                    combine(&mixed[part][row][2 * tile], 1, args->v + (4 * row * TILES + tile) * taps + tap + part,
+                            TILES * taps);
                 }
             }
         }
@@ -46,8 +46,8 @@ static void transform_in(const nn_winograd_layer *l, const nn_winograd_args *arg
 }
 
 // Both channels of a pair at all points of four tiles: [point][channel][tile].
-static const int32_t *products(const nn_winograd_layer *l, const uint32_t *v, const int32_t *w, int32_t m[POINTS][2][TILES])
-{
+static const int32_t *products(const nn_winograd_layer *l, const uint32_t *v, const int32_t *w,
+                               int32_t m[POINTS][2][TILES]) {
     const int32_t taps = l->in_c / 2;
     for (int32_t point = 0; point < POINTS; point++, w += 2 + 2 * taps, v += TILES * taps) {
         for (int32_t i = 0; i < 2 * TILES; i++) {
@@ -63,20 +63,13 @@ static const int32_t *products(const nn_winograd_layer *l, const uint32_t *v, co
 }
 
 // a + b + c and a - b - c modulo 2**32, as the assembly's: only the outputs are known to fit.
-static int32_t plus(int32_t a, int32_t b, int32_t c)
-{
-    return (int32_t)((uint32_t)a + (uint32_t)b + (uint32_t)c);
-}
+static int32_t plus(int32_t a, int32_t b, int32_t c) { return (int32_t)((uint32_t)a + (uint32_t)b + (uint32_t)c); }
 
-static int32_t minus(int32_t a, int32_t b, int32_t c)
-{
-    return (int32_t)((uint32_t)a - (uint32_t)b - (uint32_t)c);
-}
+static int32_t minus(int32_t a, int32_t b, int32_t c) { return (int32_t)((uint32_t)a - (uint32_t)b - (uint32_t)c); }
 
 // A^T m A of one tile and channel, rounded; what follows in multiply().
-static void transform_out(const nn_winograd_layer *l, int32_t m[POINTS][2][TILES], int32_t channel, int32_t tile, const int32_t *constants,
-                          int8_t *upper, int8_t *lower)
-{
+static void transform_out(const nn_winograd_layer *l, int32_t m[POINTS][2][TILES], int32_t channel, int32_t tile,
+                          const int32_t *constants, int8_t *upper, int8_t *lower) {
     int32_t rows[2][4];
     for (int32_t q = 0; q < 4; q++) {
         rows[0][q] = plus(m[q][channel][tile], m[4 + q][channel][tile], m[8 + q][channel][tile]);
@@ -87,13 +80,13 @@ static void transform_out(const nn_winograd_layer *l, int32_t m[POINTS][2][TILES
         const int32_t y[2] = {plus(r[0], r[1], r[2]), minus(r[1], r[2], r[3])};
         for (int32_t i = 0; i < 2; i++) {
             const int32_t sum = l->shift ? y[i] : y[i] >> 1;
-            (row ? lower : upper)[i * l->out_c] = nn_round_scaled(sum, constants[0], constants[1], l->shift, l->out_zero);
+            (row ? lower : upper)[i * l->out_c] =
+                nn_round_scaled(sum, constants[0], constants[1], l->shift, l->out_zero);
         }
     }
 }
 
-static void multiply(const nn_winograd_layer *l, const nn_winograd_args *args)
-{
+static void multiply(const nn_winograd_layer *l, const nn_winograd_args *args) {
     const int32_t *w = args->weights;
     for (int32_t pair = 0; pair < l->out_c; pair += 2, w += 4) {
         int32_t m[POINTS][2][TILES];
@@ -107,8 +100,7 @@ static void multiply(const nn_winograd_layer *l, const nn_winograd_args *args)
 }
 
 // Rows y.. of the input with a border of the zero point round it, as wide as whole blocks want.
-static void fill_rows(const nn_winograd_layer *l, const int8_t *in, int32_t y, int8_t *rows)
-{
+static void fill_rows(const nn_winograd_layer *l, const int8_t *in, int32_t y, int8_t *rows) {
     const int32_t row_bytes = NN_WINOGRAD_COLUMNS(l->out_w) * l->in_c, left = l->pad_left * l->in_c;
     const int32_t room = row_bytes - left, all = l->in_w * l->in_c;
     for (int32_t row = 0; row < 4; row++, rows += row_bytes) {
@@ -119,8 +111,7 @@ static void fill_rows(const nn_winograd_layer *l, const int8_t *in, int32_t y, i
     }
 }
 
-void nn_winograd_s8(const nn_winograd_layer *l, const int8_t *in, int8_t *out, void *scratch)
-{
+void nn_winograd_s8(const nn_winograd_layer *l, const int8_t *in, int8_t *out, void *scratch) {
     const int32_t out_row = l->out_w * l->out_c, spare_row = 2 * TILES * l->out_c;
     nn_winograd_args args = {.v = (uint32_t *)scratch, .weights = l->weights};
     int8_t *const spare = (int8_t *)(args.v + POINTS * TILES * (l->in_c / 2)), *const rows = spare + 2 * spare_row;
@@ -139,7 +130,8 @@ void nn_winograd_s8(const nn_winograd_layer *l, const int8_t *in, int8_t *out, v
                 multiply(l, &args);
             }
             for (int32_t row = 0; !whole && row < 2 && y + row < l->out_h; row++) {
-                memcpy(to + row * out_row, spare + row * spare_row, (size_t)((left < 2 * TILES ? left : 2 * TILES) * l->out_c));
+                memcpy(to + row * out_row, spare + row * spare_row,
+                       (size_t)((left < 2 * TILES ? left : 2 * TILES) * l->out_c));
             }
         }
     }

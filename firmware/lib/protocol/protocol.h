@@ -1,5 +1,6 @@
 // The board's side of the serial line: MLPerf Tiny's device API (the host ends a command with '%', the board ends lines
-// with \r\n and every reply with m-ready) and this project's commands in the same form. docs/protocol.md lists them all.
+// with \r\n and every reply with m-ready) and this project's commands in the same form. docs/protocol.md lists them
+// all.
 #ifndef PROTOCOL_H
 #define PROTOCOL_H
 
@@ -12,9 +13,9 @@ extern "C" {
 #endif
 
 #define PROTOCOL_VERSION 1
-#define PROTOCOL_LINE_BYTES 1024      // longest command, '%' not counted
-#define PROTOCOL_AUDIO_SAMPLES 320    // most samples in one `audio` or `pcm` line
-#define PROTOCOL_MAX_QUIET 16000u     // most samples of digital silence in one `quiet`
+#define PROTOCOL_LINE_BYTES 1024    // longest command, '%' not counted
+#define PROTOCOL_AUDIO_SAMPLES 320  // most samples in one `audio` or `pcm` line
+#define PROTOCOL_MAX_QUIET 16000u   // most samples of digital silence in one `quiet`
 #define PROTOCOL_MAX_RUNS 1000000u
 
 // What the sketch lends to the protocol. Hooks print their records with reply_*; the ones that return a sentence
@@ -36,15 +37,15 @@ typedef struct {
     void (*release)(void);  // a command wants the network or the audio: listening ends
     void (*identity)(void);
     void (*memory)(void);
-    void (*cache)(int on);  // the instruction cache
+    void (*cache)(int on);        // the instruction cache
     const char *(*infer)(void);   // input -> output
     const char *(*layers)(void);  // input -> output, one record per layer
-    void (*clip_begin)(void);  // a clip comes in pieces; at its end its features are the input
+    void (*clip_begin)(void);     // a clip comes in pieces; at its end its features are the input
     void (*clip_more)(const int16_t *samples, uint32_t count);
     void (*clip_end)(void);
-    void (*features)(void);                  // of the last clip
-    const char *(*windows)(uint32_t count);  // on the last clip
-    const char *(*runs)(uint32_t count);     // on the last clip, or without a front end on the input
+    void (*features)(void);                      // of the last clip
+    const char *(*windows)(uint32_t count);      // on the last clip
+    const char *(*runs)(uint32_t count);         // on the last clip, or without a front end on the input
     const char *(*listen)(uint32_t inferences);  // 0: until another command
     const char *(*stream)(void);                 // audio will come over the line, from a fresh state
     const char *(*audio)(const int16_t *samples, uint32_t count);

@@ -134,7 +134,7 @@ uint32_t load_samples(const char *text, int16_t *samples, uint32_t room) {
     const int32_t count = text_base64_bytes(text, bytes, sizeof bytes);
     if (count <= 0 || count % 2 != 0 || (uint32_t)count / 2 > room) {
         reply_counted("e-[wants base64 of 1 to ", room < PROTOCOL_AUDIO_SAMPLES ? room : PROTOCOL_AUDIO_SAMPLES,
-                " samples of 16 bits]");
+                      " samples of 16 bits]");
         return 0;
     }
     for (int32_t i = 0; i < count / 2; i++) {

@@ -19,7 +19,8 @@ int load_features_missing(void);  // 1 after an e-[...] when the input is not th
 // A command wants the network or the front end: listening and a half-loaded clip end.
 void load_take(void);
 
-// Base64 of little-endian int16 samples; how many came, at most `room` and PROTOCOL_AUDIO_SAMPLES, or 0 after an e-[...].
+// Base64 of little-endian int16 samples; how many came, at most `room` and PROTOCOL_AUDIO_SAMPLES, or 0 after an
+// e-[...].
 uint32_t load_samples(const char *text, int16_t *samples, uint32_t room);
 
 #ifdef __cplusplus

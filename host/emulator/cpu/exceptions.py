@@ -1,7 +1,8 @@
-"""The Cortex-M4's exceptions on top of Unicorn, which has the instructions, the banked stacks and the mask registers but no NVIC.
+"""The Cortex-M4's exceptions on top of Unicorn, which has the instructions, the banked stacks and the mask registers
+but no NVIC.
 
-Unicorn 2.1 raises interrupt 2 for SVC and 8 for a branch to EXC_RETURN (with bit 0 cleared), returns from emu_start after WFI and
-WFE, and lets IPSR, XPSR and CONTROL be written; everything between is here.
+Unicorn 2.1 raises interrupt 2 for SVC and 8 for a branch to EXC_RETURN (with bit 0 cleared), returns from emu_start
+after WFI and WFE, and lets IPSR, XPSR and CONTROL be written; everything between is here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from host.emulator.image.elf import FLASH_BYTES, RAM_BYTES, RAM_START
 
 ENTRY_CYCLES, RETURN_CYCLES, TAIL_CYCLES = 12, 12, 6
 FLOAT_CYCLES = 17  # S0 to S15 and FPSCR, saved or loaded
-_FRAME = [arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3, arm.UC_ARM_REG_R12, arm.UC_ARM_REG_LR]
+_FRAME = [
+    arm.UC_ARM_REG_R0,
+    arm.UC_ARM_REG_R1,
+    arm.UC_ARM_REG_R2,
+    arm.UC_ARM_REG_R3,
+    arm.UC_ARM_REG_R12,
+    arm.UC_ARM_REG_LR,
+]
 _FLOATS = [arm.UC_ARM_REG_S0 + index for index in range(16)]
 _UNSTACK = [arm.UC_ARM_REG_XPSR_NZCVQG, arm.UC_ARM_REG_CONTROL, *_FRAME, arm.UC_ARM_REG_PC]
 _FPCA, _SPSEL, _ALIGNED, _THUMB = 4, 2, 1 << 9, 1 << 24
@@ -59,8 +67,8 @@ class Memory:
     def span(self, address: int, size: int) -> memoryview | None:
         """The bytes at an address, None outside flash and RAM."""
         if address >= RAM_START and address + size <= RAM_START + RAM_BYTES:
-            return self.ram[address - RAM_START:address - RAM_START + size]
-        return self.flash[address:address + size] if address >= 0 and address + size <= FLASH_BYTES else None
+            return self.ram[address - RAM_START : address - RAM_START + size]
+        return self.flash[address : address + size] if address >= 0 and address + size <= FLASH_BYTES else None
 
     def word(self, address: int) -> int:
         found = self.load(address, 1)
@@ -90,11 +98,14 @@ class Cpu:
         self._pc = RegisterGroup(uc, [arm.UC_ARM_REG_PC])
         self._masks = RegisterGroup(uc, masks)
         self._whereabouts = RegisterGroup(uc, [*masks, arm.UC_ARM_REG_PC, arm.UC_ARM_REG_XPSR])
-        self._before_entry = RegisterGroup(uc, [arm.UC_ARM_REG_CONTROL, arm.UC_ARM_REG_SP, arm.UC_ARM_REG_XPSR, *_FRAME])
+        self._before_entry = RegisterGroup(
+            uc, [arm.UC_ARM_REG_CONTROL, arm.UC_ARM_REG_SP, arm.UC_ARM_REG_XPSR, *_FRAME]
+        )
         self._after_push = RegisterGroup(uc, [arm.UC_ARM_REG_SP, arm.UC_ARM_REG_CONTROL])
         self._after_entry = RegisterGroup(uc, [arm.UC_ARM_REG_XPSR_NZCVQG, arm.UC_ARM_REG_LR, arm.UC_ARM_REG_PC])
         self._before_return = RegisterGroup(
-            uc, [*masks, arm.UC_ARM_REG_XPSR, arm.UC_ARM_REG_CONTROL, arm.UC_ARM_REG_MSP, arm.UC_ARM_REG_PSP])
+            uc, [*masks, arm.UC_ARM_REG_XPSR, arm.UC_ARM_REG_CONTROL, arm.UC_ARM_REG_MSP, arm.UC_ARM_REG_PSP]
+        )
         self.returned_to_thumb = True
         self._returning = (0, 0, 0)  # CONTROL, MSP and PSP at the end of a handler
         self._unstack_msp = RegisterGroup(uc, [arm.UC_ARM_REG_MSP, *_UNSTACK])
@@ -116,7 +127,10 @@ class Cpu:
         self._masks.write([0, 0, 0])
         stack, entry = self.vector(0), self.vector(1)
         if not entry & 1:
-            raise BoardError(f"the reset vector is {entry:#010x}, a Thumb address is odd; the image has no vector table at {self.vtor:#x}")
+            raise BoardError(
+                f"the reset vector is {entry:#010x}, a Thumb address is odd; the image has no vector table at "
+                f"{self.vtor:#x}"
+            )
         uc.reg_write(arm.UC_ARM_REG_MSP, stack & ~3)
         uc.reg_write(arm.UC_ARM_REG_LR, 0xFFFFFFFF)
         uc.reg_write(arm.UC_ARM_REG_XPSR, 0x01000000)
@@ -141,7 +155,9 @@ class Cpu:
         it_state = status >> 25 & 3 | status >> 8 & 0xFC
         condition = it_state >> 4 if it_state & 15 else 14
         n, z, c, v = (bool(status >> bit & 1) for bit in (31, 30, 29, 28))
-        return condition >= 14 or (z, c, n, v, c and not z, n == v, n == v and not z)[condition >> 1] != bool(condition & 1)
+        return condition >= 14 or (z, c, n, v, c and not z, n == v, n == v and not z)[condition >> 1] != bool(
+            condition & 1
+        )
 
     def look(self) -> tuple[list[int], int, bool]:
         """The masks (copied to the NVIC too), PC, and whether it stands in an IT block."""
@@ -152,7 +168,8 @@ class Cpu:
     def push(self, return_address: int) -> int:
         """Stack the frame of what runs now and go to the main stack; the EXC_RETURN that comes back to it.
 
-        With FPCCR.LSPEN the floating point registers only get their room; on_float() fills it when they are needed (B1.5.7).
+        With FPCCR.LSPEN the floating point registers only get their room; on_float() fills it when they are needed
+        (B1.5.7).
         """
         control, sp, xpsr, *frame_registers = self._before_entry.read()
         self._status = xpsr
@@ -170,13 +187,21 @@ class Cpu:
             registers[FPCAR] = frame + 0x20
             registers[FPCCR] = registers[FPCCR] & (ASPEN | LSPEN) | self._readiness(thread, control) | LSPACT
         self._after_push.write([frame, control & ~(_FPCA | _SPSEL | _SFPA)])
-        return (0xFFFFFFE1 if floats else 0xFFFFFFF1) | (0x8 if thread else 0) | (0x4 if thread and control & _SPSEL else 0)
+        return (
+            (0xFFFFFFE1 if floats else 0xFFFFFFF1)
+            | (0x8 if thread else 0)
+            | (0x4 if thread and control & _SPSEL else 0)
+        )
 
     def _readiness(self, thread: bool, control: int) -> int:
         """FPCCR's record of who was interrupted, and which faults could be taken if the late saving failed."""
         nvic, level = self.nvic, self.nvic.execution_priority()
         ready = {6: BUS_FAULT, 5: MEM_MANAGE, 8: DEBUG_MONITOR}
-        bits = sum(1 << bit for bit, number in ready.items() if number in nvic.enabled and nvic.group(nvic.priority(number)) < level)
+        bits = sum(
+            1 << bit
+            for bit, number in ready.items()
+            if number in nvic.enabled and nvic.group(nvic.priority(number)) < level
+        )
         return bits | (level > -1) << 4 | thread << 3 | (thread and control & 1) << 1
 
     def take(self, number: int, code: int) -> None:
@@ -200,7 +225,8 @@ class Cpu:
         self.registers[FPCCR] &= ~LSPACT
 
     def end_handler(self, code: int) -> int:
-        """The running exception ends by the EXC_RETURN value `code`; its number. Raises InvalidReturn when the value does not fit."""
+        """The running exception ends by the EXC_RETURN value `code`; its number. Raises InvalidReturn when the value
+        does not fit."""
         nvic = self.nvic
         *masks, self._status, control, msp, psp = self._before_return.read()
         self._returning = control, msp, psp
@@ -215,11 +241,14 @@ class Cpu:
             nvic.faultmask = 0
         to_thread, from_psp = bool(code & 8), bool(code & 4)
         if to_thread == bool(nvic.active) or code & 0xFFFFFFE3 != 0xFFFFFFE1 or (from_psp and not to_thread):
-            raise InvalidReturn(f"EXC_RETURN {code:#010x} does not fit: {len(nvic.active)} exceptions are still active", True)
+            raise InvalidReturn(
+                f"EXC_RETURN {code:#010x} does not fit: {len(nvic.active)} exceptions are still active", True
+            )
         return number
 
     def pop(self, code: int) -> bool:
-        """Take the frame off the stack and go on where it says; True when floating point registers had to be loaded from it."""
+        """Take the frame off the stack and go on where it says; True when floating point registers had to be loaded
+        from it."""
         nvic = self.nvic
         control, msp, psp = self._returning
         from_psp, floats = bool(code & 4), not code & 0x10
@@ -229,7 +258,10 @@ class Cpu:
         if words is None:
             raise BoardError(f"return to a frame at {frame:#010x}, outside RAM")
         if bool(words[7] & 0x1FF) != bool(nvic.active):
-            raise InvalidReturn(f"EXC_RETURN {code:#010x} to a frame of exception {words[7] & 0x1FF}, with {len(nvic.active)} active", True)
+            raise InvalidReturn(
+                f"EXC_RETURN {code:#010x} to a frame of exception {words[7] & 0x1FF}, with {len(nvic.active)} active",
+                True,
+            )
         self.returned_to_thumb = bool(words[7] & _THUMB)
         after = frame + 4 * len(words) + (4 if words[7] & _ALIGNED else 0)
         xpsr = words[7] & 0xFF0FFC00 | (nvic.active[-1] if nvic.active else 0)

@@ -1,4 +1,5 @@
-"""What went wrong, as the core's fault registers have it and as one sentence: what, where by symbol, who called, the last instructions."""
+"""What went wrong, as the core's fault registers have it and as one sentence: what, where by symbol, who called, the
+last instructions."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ _NO_CODE = ((0x40000000, 0x60000000), (0xA0000000, 1 << 32))  # nothing can be e
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault that an instruction has met: what to tell people, the exception, its bits in CFSR (HFSR for a HardFault), the address."""
+    """A fault that an instruction has met: what to tell people, the exception, its bits in CFSR (HFSR for a HardFault),
+    the address."""
 
     what: str
     exception: int
@@ -72,7 +74,11 @@ def trouble_of(board: VirtualBoard, error: UcError, address: int) -> Trouble | N
 def jump_trouble(address: int) -> Trouble:
     """A jump to where nothing can be executed."""
     never = any(low <= address < high for low, high in _NO_CODE)
-    return Trouble(f"jump to {address:#010x}, where there is no code,", MEM_MANAGE if never else BUS_FAULT, IACCVIOL if never else IBUSERR)
+    return Trouble(
+        f"jump to {address:#010x}, where there is no code,",
+        MEM_MANAGE if never else BUS_FAULT,
+        IACCVIOL if never else IBUSERR,
+    )
 
 
 def guarded_trouble(code: bytes, fpu_on: bool) -> Trouble:
@@ -135,12 +141,15 @@ def describe_fault(board: VirtualBoard, what: str) -> BoardFault:
         what = f"stack overflow (the stack pointer is {sp:#010x}, outside RAM)"
     callers = call_stack(board)
     called = f", called by {' < '.join(callers)}" if callers else ""
-    return BoardFault(f"{what} at {where} (pc {pc:#010x}){inside} after {board.seconds:.6f} s of board time{called}; "
-                      f"last instructions: {last_instructions(board)}")
+    return BoardFault(
+        f"{what} at {where} (pc {pc:#010x}){inside} after {board.seconds:.6f} s of board time{called}; "
+        f"last instructions: {last_instructions(board)}"
+    )
 
 
 def call_stack(board: VirtualBoard) -> list[str]:
-    """Callers, innermost first: LR, then words of the stack that follow a BL or BLX (a guess where frames keep old values)."""
+    """Callers, innermost first: LR, then words of the stack that follow a BL or BLX (a guess where frames keep old
+    values)."""
     sp = board.register("sp")
     end = min(sp + 2048, RAM_START + RAM_BYTES)
     words = [board.register("lr")]
@@ -179,5 +188,8 @@ def last_instructions(board: VirtualBoard) -> str:
         return "none, the program counter is outside memory"
     found = [one for one in _DISASSEMBLER.disasm(data, start) if one.address <= pc]
     if not found or found[-1].address != pc:
-        return f"{' '.join(f'{half:04x}' for half in struct.unpack(f'<{len(data) // 2}H', data[:len(data) & ~1])[-8:])} (no instruction)"
+        return (
+            f"{' '.join(f'{half:04x}' for half in struct.unpack(f'<{len(data) // 2}H', data[: len(data) & ~1])[-8:])} "
+            f"(no instruction)"
+        )
     return "; ".join(f"{one.mnemonic} {one.op_str}".strip() for one in found[-_MAX_SHOWN:])

@@ -9,8 +9,17 @@ SVCALL, DEBUG_MONITOR, PENDSV, SYSTICK, FIRST_IRQ = 11, 12, 14, 15, 16
 EXCEPTIONS = 16 + 48  # the nRF52840 has interrupts 0..47
 PRIORITY_BITS = 3
 THREAD_PRIORITY = 256
-NAMES = {NMI: "NMI", HARD_FAULT: "HardFault", MEM_MANAGE: "MemManage", BUS_FAULT: "BusFault", USAGE_FAULT: "UsageFault",
-         SVCALL: "SVCall", DEBUG_MONITOR: "DebugMonitor", PENDSV: "PendSV", SYSTICK: "SysTick"}
+NAMES = {
+    NMI: "NMI",
+    HARD_FAULT: "HardFault",
+    MEM_MANAGE: "MemManage",
+    BUS_FAULT: "BusFault",
+    USAGE_FAULT: "UsageFault",
+    SVCALL: "SVCall",
+    DEBUG_MONITOR: "DebugMonitor",
+    PENDSV: "PendSV",
+    SYSTICK: "SysTick",
+}
 
 
 def exception_name(number: int) -> str:
@@ -18,7 +27,8 @@ def exception_name(number: int) -> str:
 
 
 class Nvic:
-    """Exception state. `active` is a stack: the last one runs. `line(irq)` tells whether a peripheral still asserts its interrupt."""
+    """Exception state. `active` is a stack: the last one runs. `line(irq)` tells whether a peripheral still asserts its
+    interrupt."""
 
     def __init__(self) -> None:
         self.on_change: Callable[[], None] = lambda: None
@@ -97,7 +107,8 @@ class Nvic:
         self.on_change()
 
     def escalated(self, fault: int) -> int | None:
-        """The exception that a synchronous fault leads to now: itself, HardFault, or None: the core locks up (B1.5.14)."""
+        """The exception that a synchronous fault leads to now: itself, HardFault, or None: the core locks up
+        (B1.5.14)."""
         level = self.execution_priority()
         if fault in self.enabled and self.group(self.priority(fault)) < level:
             return fault

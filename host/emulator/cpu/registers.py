@@ -1,4 +1,5 @@
-"""Core registers in groups: one call of Unicorn's C API for many registers, an order of magnitude faster than one by one."""
+"""Core registers in groups: one call of Unicorn's C API for many registers, an order of magnitude faster than one by
+one."""
 
 from __future__ import annotations
 

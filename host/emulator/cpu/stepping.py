@@ -1,4 +1,5 @@
-"""Blocks that are run instruction by instruction: Unicorn does not stop in an IT block, and goes on behind a store that fails there."""
+"""Blocks that are run instruction by instruction: Unicorn does not stop in an IT block, and goes on behind a store that
+fails there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The core's own registers at 0xE0000000: DWT, SysTick, NVIC, SCB, FPU; the rest reads as zero and is reported by name."""
+"""The core's own registers at 0xE0000000: DWT, SysTick, NVIC, SCB, FPU; the rest reads as zero and is reported by
+name."""
 
 from __future__ import annotations
 
@@ -24,20 +25,68 @@ DWT_CTRL, DWT_CYCCNT = 0xE0001000, 0xE0001004
 _CPUID = 0x410FC241
 _PRIORITY_MASK = (0xFF << (8 - PRIORITY_BITS)) & 0xFF
 _PLAIN = {  # kept as written: nothing of the model depends on them
-    0xE000ED10: "SCB.SCR", 0xE000ED14: "SCB.CCR", 0xE000ED28: "SCB.CFSR", 0xE000ED2C: "SCB.HFSR", 0xE000ED30: "SCB.DFSR",
-    0xE000ED34: "SCB.MMFAR", 0xE000ED38: "SCB.BFAR", 0xE000ED3C: "SCB.AFSR", 0xE000ED88: "SCB.CPACR", 0xE000EDF0: "DHCSR",
-    0xE000EDFC: "DEMCR", 0xE000EF34: "FPU.FPCCR", 0xE000EF38: "FPU.FPCAR", 0xE000EF3C: "FPU.FPDSCR", 0xE000E008: "ACTLR",
-    0xE000ED94: "MPU.CTRL", 0xE000ED98: "MPU.RNR", 0xE000ED9C: "MPU.RBAR", 0xE000EDA0: "MPU.RASR",
+    0xE000ED10: "SCB.SCR",
+    0xE000ED14: "SCB.CCR",
+    0xE000ED28: "SCB.CFSR",
+    0xE000ED2C: "SCB.HFSR",
+    0xE000ED30: "SCB.DFSR",
+    0xE000ED34: "SCB.MMFAR",
+    0xE000ED38: "SCB.BFAR",
+    0xE000ED3C: "SCB.AFSR",
+    0xE000ED88: "SCB.CPACR",
+    0xE000EDF0: "DHCSR",
+    0xE000EDFC: "DEMCR",
+    0xE000EF34: "FPU.FPCCR",
+    0xE000EF38: "FPU.FPCAR",
+    0xE000EF3C: "FPU.FPDSCR",
+    0xE000E008: "ACTLR",
+    0xE000ED94: "MPU.CTRL",
+    0xE000ED98: "MPU.RNR",
+    0xE000ED9C: "MPU.RBAR",
+    0xE000EDA0: "MPU.RASR",
 }
-_CONSTANT = {0xE000ED00: _CPUID, 0xE000ED90: 8 << 8, 0xE000E004: 1, 0xE000EF40: 0x10110021, 0xE000EF44: 0x11000011,
-             0xE000ED40: 0x30, 0xE000ED44: 0x200, 0xE000ED48: 0x100000, 0xE000ED50: 0x30}
+_CONSTANT = {
+    0xE000ED00: _CPUID,
+    0xE000ED90: 8 << 8,
+    0xE000E004: 1,
+    0xE000EF40: 0x10110021,
+    0xE000EF44: 0x11000011,
+    0xE000ED40: 0x30,
+    0xE000ED44: 0x200,
+    0xE000ED48: 0x100000,
+    0xE000ED50: 0x30,
+}
 _ACTIVE, _PENDING, _ENABLED = range(3)
-_SHCSR = {0: (MEM_MANAGE, _ACTIVE), 1: (BUS_FAULT, _ACTIVE), 3: (USAGE_FAULT, _ACTIVE), 7: (SVCALL, _ACTIVE), 8: (DEBUG_MONITOR, _ACTIVE),
-          10: (PENDSV, _ACTIVE), 11: (SYSTICK, _ACTIVE), 12: (USAGE_FAULT, _PENDING), 13: (MEM_MANAGE, _PENDING), 14: (BUS_FAULT, _PENDING),
-          15: (SVCALL, _PENDING), 16: (MEM_MANAGE, _ENABLED), 17: (BUS_FAULT, _ENABLED), 18: (USAGE_FAULT, _ENABLED)}
-_UNHEEDED = {0xE000EF3C: (0x07C00000, "FPU.FPDSCR other than 0"), 0xE000ED94: (1, "MPU switched on: its regions are kept, not enforced")}
+_SHCSR = {
+    0: (MEM_MANAGE, _ACTIVE),
+    1: (BUS_FAULT, _ACTIVE),
+    3: (USAGE_FAULT, _ACTIVE),
+    7: (SVCALL, _ACTIVE),
+    8: (DEBUG_MONITOR, _ACTIVE),
+    10: (PENDSV, _ACTIVE),
+    11: (SYSTICK, _ACTIVE),
+    12: (USAGE_FAULT, _PENDING),
+    13: (MEM_MANAGE, _PENDING),
+    14: (BUS_FAULT, _PENDING),
+    15: (SVCALL, _PENDING),
+    16: (MEM_MANAGE, _ENABLED),
+    17: (BUS_FAULT, _ENABLED),
+    18: (USAGE_FAULT, _ENABLED),
+}
+_UNHEEDED = {
+    0xE000EF3C: (0x07C00000, "FPU.FPDSCR other than 0"),
+    0xE000ED94: (1, "MPU switched on: its regions are kept, not enforced"),
+}
 _CLEAR_ON_ONE = {0xE000ED28, 0xE000ED2C, 0xE000ED30}
-CFSR, HFSR, MMFAR, BFAR, CPACR, SCR, CCR = 0xE000ED28, 0xE000ED2C, 0xE000ED34, 0xE000ED38, 0xE000ED88, 0xE000ED10, 0xE000ED14
+CFSR, HFSR, MMFAR, BFAR, CPACR, SCR, CCR = (
+    0xE000ED28,
+    0xE000ED2C,
+    0xE000ED34,
+    0xE000ED38,
+    0xE000ED88,
+    0xE000ED10,
+    0xE000ED14,
+)
 FPCCR, FPCAR = 0xE000EF34, 0xE000EF38
 ASPEN, LSPEN, LSPACT = 1 << 31, 1 << 30, 1 << 0  # bits of FPCCR
 DEMCR, MON_EN = 0xE000EDFC, 1 << 16
@@ -101,7 +150,9 @@ class SysTick:
 class SystemSpace:
     """Reads and writes of 0xE0000000..0xE00FFFFF."""
 
-    def __init__(self, nvic: Nvic, schedule: Schedule, unmodelled: Callable[[str], None], reset: Callable[[], None]) -> None:
+    def __init__(
+        self, nvic: Nvic, schedule: Schedule, unmodelled: Callable[[str], None], reset: Callable[[], None]
+    ) -> None:
         self.nvic, self.systick, self._schedule = nvic, SysTick(nvic, schedule), schedule
         self._unmodelled, self._reset = unmodelled, reset
         self.on_control: Callable[[], None] = lambda: None  # told that CCR, CPACR or FPCCR was written
@@ -154,13 +205,15 @@ class SystemSpace:
         if address in _CONSTANT:
             return _CONSTANT[address]
         if 0xE000E100 <= address < 0xE000E400:
-            return self._bits({0: nvic.enabled, 1: nvic.pending, 2: set(nvic.active)}[(address - 0xE000E100) // 0x100], address & 0x7F)
+            return self._bits(
+                {0: nvic.enabled, 1: nvic.pending, 2: set(nvic.active)}[(address - 0xE000E100) // 0x100], address & 0x7F
+            )
         if 0xE000E400 <= address < 0xE000E400 + EXCEPTIONS - FIRST_IRQ:
             first = FIRST_IRQ + address - 0xE000E400
-            return int.from_bytes(bytes(nvic.priorities[first:first + 4]), "little")
+            return int.from_bytes(bytes(nvic.priorities[first : first + 4]), "little")
         if 0xE000ED18 <= address < 0xE000ED24:
             first = 4 + address - 0xE000ED18
-            return int.from_bytes(bytes(nvic.priorities[first:first + 4]), "little")
+            return int.from_bytes(bytes(nvic.priorities[first : first + 4]), "little")
         return self._read_control(address)
 
     def _read_control(self, address: int) -> int:
@@ -175,15 +228,25 @@ class SystemSpace:
             return 0xC0000000
         if address == 0xE000ED04:
             best = nvic.best_pending() or 0
-            return ((nvic.active[-1] if nvic.active else 0) | (len(nvic.active) <= 1) << 11 | best << 12
-                    | (NMI in nvic.pending) << 31 | any(number >= FIRST_IRQ for number in nvic.pending) << 22
-                    | (SYSTICK in nvic.pending) << 26 | (PENDSV in nvic.pending) << 28)
+            return (
+                (nvic.active[-1] if nvic.active else 0)
+                | (len(nvic.active) <= 1) << 11
+                | best << 12
+                | (NMI in nvic.pending) << 31
+                | any(number >= FIRST_IRQ for number in nvic.pending) << 22
+                | (SYSTICK in nvic.pending) << 26
+                | (PENDSV in nvic.pending) << 28
+            )
         if address == 0xE000ED08:
             return self.vtor
         if address == 0xE000ED0C:
             return 0xFA050000 | nvic.priority_group << 8
         if address == 0xE000ED24:
-            return sum(1 << bit for bit, (number, states) in _SHCSR.items() if number in (nvic.active, nvic.pending, nvic.enabled)[states])
+            return sum(
+                1 << bit
+                for bit, (number, states) in _SHCSR.items()
+                if number in (nvic.active, nvic.pending, nvic.enabled)[states]
+            )
         self._unmodelled(f"system register {address:#010x} (read)")
         return 0
 
@@ -269,5 +332,7 @@ class SystemSpace:
         elif address == 0xE000ED24:
             for bit, number in ((16, MEM_MANAGE), (17, BUS_FAULT), (18, USAGE_FAULT)):
                 (nvic.enabled.add if value >> bit & 1 else nvic.enabled.discard)(number)
-        elif not 0xE0000000 <= address < 0xE0001000 and not 0xE0040000 <= address < 0xE0043000:  # trace output goes nowhere
+        elif (
+            not 0xE0000000 <= address < 0xE0001000 and not 0xE0040000 <= address < 0xE0043000
+        ):  # trace output goes nowhere
             self._unmodelled(f"system register {address:#010x} (write)")

@@ -51,14 +51,17 @@ class Blocks:
             self._uc.ctl_remove_cache(address, address + size)
 
     def resolve(self, index: int) -> bool:
-        """A block that may not simply run: from now on its instructions are looked at one by one. False: it must be stepped through."""
+        """A block that may not simply run: from now on its instructions are looked at one by one. False: it must be
+        stepped through."""
         address, size, _ = self._counter.costs[index]
         code = self.code(address, size)
         if self._counter.state.attention & ATTENTION_FLASH and stores_conditionally(code, address):
             return False
         guards = self.guards(index)
         by_step = any(guard.conditional for guard in guards.values())
-        self._counter.watch(index, (), ATTENTION_ALWAYS if by_step else ATTENTION_FLASH if stores_conditionally(code, address) else 0)
+        self._counter.watch(
+            index, (), ATTENTION_ALWAYS if by_step else ATTENTION_FLASH if stores_conditionally(code, address) else 0
+        )
         self._place(list(guards.values()), address, size)
         return not by_step
 
@@ -66,7 +69,9 @@ class Blocks:
         """All guards of a block by address."""
         address, size, _ = self._counter.costs[index]
         code = self.code(address, size)
-        return {guard.address: guard for guard in (*float_guards(code, address), *exact_guards(code, address, self.traps))}
+        return {
+            guard.address: guard for guard in (*float_guards(code, address), *exact_guards(code, address, self.traps))
+        }
 
     def instructions(self, index: int) -> list[tuple[int, int]]:
         """Address and end of each instruction of a block, which are known as blocks of their own from now on."""
@@ -84,7 +89,8 @@ class Blocks:
             self._guard(index, self.code(address, size), address)
 
     def cut(self, pc: int) -> int:
-        """The block in execution ends in front of the instruction at pc, what lies behind was not executed; the IT bits of XPSR there."""
+        """The block in execution ends in front of the instruction at pc, what lies behind was not executed; the IT bits
+        of XPSR there."""
         state, current, it_state = self._counter.state, self._counter.current(), 0
         if current is not None and current[0] <= pc < current[0] + current[1]:
             address, size = current[0], pc - current[0]
@@ -98,7 +104,8 @@ class Blocks:
         return it_state
 
     def prefix(self, index: int, pc: int) -> int:
-        """Cached cycles of a block in front of the memory instruction at pc; pc 0: not known yet, its first one is meant."""
+        """Cached cycles of a block in front of the memory instruction at pc; pc 0: not known yet, its first one is
+        meant."""
         found = self._prefixes.get((index, pc))
         if found is None:
             address, size, _ = self._counter.costs[index]

@@ -1,4 +1,5 @@
-"""Cycles of a basic block on the Cortex-M4: the cost rules of DESIGN.md's "Cycle model", taken from the Cortex-M4 TRM, table 3-1.
+"""Cycles of a basic block on the Cortex-M4: the cost rules of DESIGN.md's "Cycle model", taken from the Cortex-M4 TRM,
+table 3-1.
 
 The decoder (thumb.py) says what kind each instruction is; here kinds become cycles. The model is static per block:
 a load pairs only with a load of the same block, and instructions skipped by IT count as executed.
@@ -15,14 +16,23 @@ FLASH_END = 0x10000000
 FETCH_CYCLES = 3  # one flash word without the cache: two wait states
 
 _FIXED = {
-    Kind.ALU: 1, Kind.DIVIDE: 6, Kind.FMA: 3, Kind.FDIV: 14, Kind.SPECIAL: 2, Kind.TABLE_BRANCH: 2, Kind.BRANCH: 1,
-    Kind.BARRIER: 1, Kind.LOAD_FLOAT: 2, Kind.STORE_FLOAT: 2,
+    Kind.ALU: 1,
+    Kind.DIVIDE: 6,
+    Kind.FMA: 3,
+    Kind.FDIV: 14,
+    Kind.SPECIAL: 2,
+    Kind.TABLE_BRANCH: 2,
+    Kind.BRANCH: 1,
+    Kind.BARRIER: 1,
+    Kind.LOAD_FLOAT: 2,
+    Kind.STORE_FLOAT: 2,
 }
 
 
 @dataclass(frozen=True)
 class BlockCost:
-    """Cycles of one execution. `conditional`: the block's last branch may fall through and its refill is not in the sums."""
+    """Cycles of one execution. `conditional`: the block's last branch may fall through and its refill is not in the
+    sums."""
 
     instructions: int
     cached: int

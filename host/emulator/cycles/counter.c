@@ -1,5 +1,6 @@
-/* The block counter of the virtual board: called by Unicorn at every basic block, it adds the block's cycles and stops at deadlines.
-   counter.py compiles it at first use and has an equal twin in Python. Nothing of Unicorn's headers is needed. */
+/* The block counter of the virtual board: called by Unicorn at every basic block, it adds the block's cycles and stops
+   at deadlines. counter.py compiles it at first use and has an equal twin in Python. Nothing of Unicorn's headers is
+   needed. */
 #include <stdint.h>
 #include <stddef.h>
 
@@ -10,17 +11,18 @@ enum { REG_BASEPRI = 0, REG_FAULTMASK = 1, REG_PRIMASK = 2 };
 
 typedef struct {
     uint32_t address, size;
-    uint32_t cached, uncached;              /* cycles when the block falls through */
-    uint32_t taken_cached, taken_uncached;  /* added when its conditional branch is taken */
+    uint32_t cached, uncached;             /* cycles when the block falls through */
+    uint32_t taken_cached, taken_uncached; /* added when its conditional branch is taken */
     uint32_t conditional, instructions;
-    uint32_t first_guard, guards;           /* what to look at before the block runs */
-    uint32_t attention, unused;             /* it does not simply run while the state's attention shares a bit */
+    uint32_t first_guard, guards; /* what to look at before the block runs */
+    uint32_t attention, unused;   /* it does not simply run while the state's attention shares a bit */
     uint64_t executed, taken;
 } block_record;
 
 struct counter_state;
 
-/* guards.py says what it means: the sum of factor times register, and offset, must have no bit of mask; a division: must not be 0. */
+/* guards.py says what it means: the sum of factor times register, and offset, must have no bit of mask; a division:
+ * must not be 0. */
 typedef struct {
     struct counter_state *state;
     uint32_t kind, offset, mask, unused;
@@ -29,8 +31,8 @@ typedef struct {
 } guard;
 
 typedef struct counter_state {
-    uint64_t active;    /* cycles the core was awake, by the cache setting in force */
-    uint64_t deadline;  /* stop before the first block that starts at or after this */
+    uint64_t active;   /* cycles the core was awake, by the cache setting in force */
+    uint64_t deadline; /* stop before the first block that starts at or after this */
     uint64_t cached, uncached, instructions;
     uint64_t last;      /* index + 1 of the block in execution, 0 none */
     uint64_t access_pc; /* the memory instruction marked last; 0 none since the block began */
@@ -41,9 +43,9 @@ typedef struct counter_state {
     int (*emu_stop)(void *);
     int (*reg_read)(void *, int, void *);
     block_record *blocks;
-    uint32_t *table; /* open addressing on the block's address: index + 1 */
-    uint32_t traps;        /* CCR: which of the guards with a trap bit count */
-    uint32_t attention;    /* what is watched for now; counter.py has the bits */
+    uint32_t *table;    /* open addressing on the block's address: index + 1 */
+    uint32_t traps;     /* CCR: which of the guards with a trap bit count */
+    uint32_t attention; /* what is watched for now; counter.py has the bits */
     guard *guards;
     void (*on_float)(uint64_t address);
 } counter_state;
@@ -132,7 +134,7 @@ void counter_guard(void *engine, uint64_t address, uint32_t size, void *user) {
 void counter_block(void *engine, uint64_t address, uint32_t size, void *user) {
     counter_state *s = user;
     (void)engine;
-    if (s->stop_reason) {  /* already stopping: this block runs again after the restart */
+    if (s->stop_reason) { /* already stopping: this block runs again after the restart */
         s->emu_stop((void *)(uintptr_t)s->engine);
         return;
     }
@@ -179,7 +181,8 @@ uint64_t events_read(void *engine, uint64_t offset, unsigned size, void *user) {
     return e->slow_read(engine, offset, size, NULL);
 }
 
-/* Placed on the memory instructions of blocks that were seen to touch a peripheral, so that time is read at the instruction. */
+/* Placed on the memory instructions of blocks that were seen to touch a peripheral, so that time is read at the
+ * instruction. */
 void counter_access(void *engine, uint64_t address, uint32_t size, void *user) {
     (void)engine;
     (void)size;

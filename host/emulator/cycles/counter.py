@@ -1,4 +1,5 @@
-"""Count cycles at Unicorn's block hook and stop at deadlines: natively (counter.c, compiled at first use) or in Python, equally."""
+"""Count cycles at Unicorn's block hook and stop at deadlines: natively (counter.c, compiled at first use) or in Python,
+equally."""
 
 from __future__ import annotations
 
@@ -26,12 +27,24 @@ from unicorn.arm_const import (
 from unicorn.unicorn_py3.unicorn import MMIO_READ_CFUNC, MMIO_WRITE_CFUNC, uccallback, uclib
 
 from host.emulator.cycles.cost import BlockCost
-from host.emulator.cycles.guards import DIV_0_TRP, FLOATING_POINT, MAX_TERMS, TRAPPED_ALIGNED, TRAPPED_DIVISION, UNALIGN_TRP, Guard
+from host.emulator.cycles.guards import (
+    DIV_0_TRP,
+    FLOATING_POINT,
+    MAX_TERMS,
+    TRAPPED_ALIGNED,
+    TRAPPED_DIVISION,
+    UNALIGN_TRP,
+    Guard,
+)
 
 STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_GUARD = range(6)
 CORE_REGISTERS = (*range(UC_ARM_REG_R0, UC_ARM_REG_R0 + 13), UC_ARM_REG_SP, UC_ARM_REG_LR)
 MASK_REGISTERS = (UC_ARM_REG_BASEPRI, UC_ARM_REG_FAULTMASK, UC_ARM_REG_PRIMASK)
-ATTENTION_FLOATS, ATTENTION_FLASH, ATTENTION_ALWAYS = 1, 2, 4  # floating point instructions; stores in IT blocks; whatever it is
+ATTENTION_FLOATS, ATTENTION_FLASH, ATTENTION_ALWAYS = (
+    1,
+    2,
+    4,
+)  # floating point instructions; stores in IT blocks; whatever it is
 _BLOCKS = 1 << 17
 _TABLE_BITS = 19
 _CACHE = Path(__file__).resolve().parents[3] / "build" / "emulator"
@@ -40,27 +53,55 @@ _ON_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_uint64)
 
 class _Block(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_uint32) for name in ("address", "size", "cached", "uncached", "taken_cached", "taken_uncached", "conditional",
-                                               "instructions", "first_guard", "guards", "attention", "unused")),
+        *(
+            (name, ctypes.c_uint32)
+            for name in (
+                "address",
+                "size",
+                "cached",
+                "uncached",
+                "taken_cached",
+                "taken_uncached",
+                "conditional",
+                "instructions",
+                "first_guard",
+                "guards",
+                "attention",
+                "unused",
+            )
+        ),
         *((name, ctypes.c_uint64) for name in ("executed", "taken")),
     )
 
 
 class _State(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_uint64) for name in ("active", "deadline", "cached", "uncached", "instructions", "last", "access_pc")),
+        *(
+            (name, ctypes.c_uint64)
+            for name in ("active", "deadline", "cached", "uncached", "instructions", "last", "access_pc")
+        ),
         *((name, ctypes.c_uint32) for name in ("cache_on", "poll_masks", "stop_reason", "miss_address", "miss_size")),
-        ("masks", ctypes.c_uint32 * 3), ("mask_registers", ctypes.c_int32 * 3), ("table_bits", ctypes.c_uint32),
-        ("engine", ctypes.c_uint64), ("emu_stop", ctypes.c_void_p), ("reg_read", ctypes.c_void_p),
-        ("blocks", ctypes.c_void_p), ("table", ctypes.c_void_p), ("traps", ctypes.c_uint32), ("attention", ctypes.c_uint32),
-        ("guards", ctypes.c_void_p), ("on_float", ctypes.c_void_p),
+        ("masks", ctypes.c_uint32 * 3),
+        ("mask_registers", ctypes.c_int32 * 3),
+        ("table_bits", ctypes.c_uint32),
+        ("engine", ctypes.c_uint64),
+        ("emu_stop", ctypes.c_void_p),
+        ("reg_read", ctypes.c_void_p),
+        ("blocks", ctypes.c_void_p),
+        ("table", ctypes.c_void_p),
+        ("traps", ctypes.c_uint32),
+        ("attention", ctypes.c_uint32),
+        ("guards", ctypes.c_void_p),
+        ("on_float", ctypes.c_void_p),
     )
 
 
 class _Guard(ctypes.Structure):
     _fields_ = (
-        ("state", ctypes.c_void_p), *((name, ctypes.c_uint32) for name in ("kind", "offset", "mask", "unused")),
-        ("registers", ctypes.c_int32 * MAX_TERMS), ("factors", ctypes.c_uint32 * MAX_TERMS),
+        ("state", ctypes.c_void_p),
+        *((name, ctypes.c_uint32) for name in ("kind", "offset", "mask", "unused")),
+        ("registers", ctypes.c_int32 * MAX_TERMS),
+        ("factors", ctypes.c_uint32 * MAX_TERMS),
     )
 
 
@@ -94,12 +135,13 @@ class Counter(ABC):
 
     @abstractmethod
     def watch(self, index: int, guards: Sequence[Guard], attention: int) -> None:
-        """Stop with STOP_SUSPECT (`miss_address` is the index) where this block begins while a guard is hit, or `state.attention` shares
-        a bit with this one."""
+        """Stop with STOP_SUSPECT (`miss_address` is the index) where this block begins while a guard is hit, or
+        `state.attention` shares a bit with this one."""
 
     @abstractmethod
     def place(self, guard: Guard) -> None:
-        """Stop with STOP_GUARD in front of the instruction, at `miss_address`, when it is hit; call on_float for a floating point one.
+        """Stop with STOP_GUARD in front of the instruction, at `miss_address`, when it is hit; call on_float for a
+        floating point one.
 
         Not in IT blocks: there Unicorn does not stop.
         """
@@ -110,7 +152,8 @@ class Counter(ABC):
 
     @abstractmethod
     def call_on_float(self, call: Callable[[int], None]) -> None:
-        """Whom to tell of the address of a placed floating point instruction that is about to run under ATTENTION_FLOATS."""
+        """Whom to tell of the address of a placed floating point instruction that is about to run under
+        ATTENTION_FLOATS."""
 
     @abstractmethod
     def settle(self, address: int) -> None:
@@ -125,8 +168,11 @@ class Counter(ABC):
         """Every block seen so far."""
 
     @abstractmethod
-    def map_events(self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]) -> None:
-        """Map registers of which `flags` (see peripherals.EventFlags) says which are events and whether they are raised."""
+    def map_events(
+        self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]
+    ) -> None:
+        """Map registers of which `flags` (see peripherals.EventFlags) says which are events and whether they are
+        raised."""
 
     def current(self) -> tuple[int, int, BlockCost] | None:
         """Address, size and cost of the block in execution."""
@@ -137,7 +183,9 @@ class Counter(ABC):
         trap = {TRAPPED_ALIGNED: UNALIGN_TRP, TRAPPED_DIVISION: DIV_0_TRP}.get(guard.kind)
         if trap is not None and not self.state.traps & trap:
             return False
-        total: int = guard.offset + sum(factor * self._uc.reg_read(CORE_REGISTERS[number]) for number, factor in guard.terms)
+        total: int = guard.offset + sum(
+            factor * self._uc.reg_read(CORE_REGISTERS[number]) for number, factor in guard.terms
+        )
         return total & 0xFFFFFFFF == 0 if guard.kind == TRAPPED_DIVISION else total & guard.mask != 0
 
     def _add(self, cost: BlockCost, change: int) -> None:
@@ -161,8 +209,12 @@ class NativeCounter(Counter):
         self._uc, self._library, self.costs, self.index_of = uc, library, {}, {}
         self._blocks, self._guards, self._guard_count = (_Block * _BLOCKS)(), (_Guard * _BLOCKS)(), 0
         self._table = (ctypes.c_uint32 * (1 << _TABLE_BITS))()
-        self.state = _State(cache_on=0, attention=ATTENTION_ALWAYS, table_bits=_TABLE_BITS,
-                            engine=uc._uch.value if hasattr(uc._uch, "value") else uc._uch)
+        self.state = _State(
+            cache_on=0,
+            attention=ATTENTION_ALWAYS,
+            table_bits=_TABLE_BITS,
+            engine=uc._uch.value if hasattr(uc._uch, "value") else uc._uch,
+        )
         self.state.mask_registers[:] = MASK_REGISTERS
         self.state.emu_stop = ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value
         self.state.reg_read = ctypes.cast(uclib.uc_reg_read, ctypes.c_void_p).value
@@ -174,8 +226,15 @@ class NativeCounter(Counter):
 
     def _hook(self, kind: int, function: Any, begin: int, end: int, user: Any = None) -> None:
         handle = ctypes.c_size_t()
-        status = uclib.uc_hook_add(self._uc._uch, ctypes.byref(handle), kind, ctypes.cast(function, ctypes.c_void_p),
-                                   ctypes.byref(user or self.state), ctypes.c_uint64(begin), ctypes.c_uint64(end))
+        status = uclib.uc_hook_add(
+            self._uc._uch,
+            ctypes.byref(handle),
+            kind,
+            ctypes.cast(function, ctypes.c_void_p),
+            ctypes.byref(user or self.state),
+            ctypes.c_uint64(begin),
+            ctypes.c_uint64(end),
+        )
         if status != 0:
             raise RuntimeError(f"uc_hook_add: {status}")
         self._hooks.append(handle)
@@ -185,8 +244,16 @@ class NativeCounter(Counter):
         if index >= _BLOCKS:
             raise RuntimeError(f"more than {_BLOCKS} basic blocks")
         self.costs[index], self.index_of[address, size] = (address, size, cost), index
-        self._blocks[index] = _Block(address, size, cost.cached, cost.uncached, cost.taken_cached, cost.taken_uncached,
-                                     cost.conditional, cost.instructions)
+        self._blocks[index] = _Block(
+            address,
+            size,
+            cost.cached,
+            cost.uncached,
+            cost.taken_cached,
+            cost.taken_uncached,
+            cost.conditional,
+            cost.instructions,
+        )
         self._library.counter_insert(ctypes.byref(self.state), ctypes.c_uint32(index))
         return index
 
@@ -200,9 +267,19 @@ class NativeCounter(Counter):
         block.first_guard, block.guards, block.attention = first, len(guards), attention
 
     def _native(self, guard: Guard) -> _Guard:
-        registers, factors = [CORE_REGISTERS[number] for number, _ in guard.terms], [factor for _, factor in guard.terms]
-        return _Guard(ctypes.addressof(self.state), guard.kind, guard.offset & 0xFFFFFFFF, guard.mask, 0,
-                      (ctypes.c_int32 * MAX_TERMS)(*registers), (ctypes.c_uint32 * MAX_TERMS)(*factors))
+        registers, factors = (
+            [CORE_REGISTERS[number] for number, _ in guard.terms],
+            [factor for _, factor in guard.terms],
+        )
+        return _Guard(
+            ctypes.addressof(self.state),
+            guard.kind,
+            guard.offset & 0xFFFFFFFF,
+            guard.mask,
+            0,
+            (ctypes.c_int32 * MAX_TERMS)(*registers),
+            (ctypes.c_uint32 * MAX_TERMS)(*factors),
+        )
 
     def place(self, guard: Guard) -> None:
         made = self._native(guard)
@@ -224,12 +301,23 @@ class NativeCounter(Counter):
     def hook_access(self, address: int) -> None:
         self._hook(uc_const.UC_HOOK_CODE, self._library.counter_access, address, address)
 
-    def map_events(self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]) -> None:
+    def map_events(
+        self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]
+    ) -> None:
         slow = uccallback(self._uc, MMIO_READ_CFUNC)(lambda uc, offset, width, _: read(uc, offset, width, None))
-        writer = uccallback(self._uc, MMIO_WRITE_CFUNC)(lambda uc, offset, width, value, _: write(uc, offset, width, value, None))
+        writer = uccallback(self._uc, MMIO_WRITE_CFUNC)(
+            lambda uc, offset, width, value, _: write(uc, offset, width, value, None)
+        )
         reads = _EventReads(ctypes.addressof(flags), ctypes.cast(slow, ctypes.c_void_p).value)
-        status = uclib.uc_mmio_map(self._uc._uch, address, size, ctypes.cast(self._library.events_read, ctypes.c_void_p),
-                                   ctypes.addressof(reads), ctypes.cast(writer, ctypes.c_void_p), None)
+        status = uclib.uc_mmio_map(
+            self._uc._uch,
+            address,
+            size,
+            ctypes.cast(self._library.events_read, ctypes.c_void_p),
+            ctypes.addressof(reads),
+            ctypes.cast(writer, ctypes.c_void_p),
+            None,
+        )
         if status != 0:
             raise RuntimeError(f"uc_mmio_map: {status}")
         self._hooks += [flags, slow, writer, reads]
@@ -273,7 +361,9 @@ class PythonCounter(Counter):
         if state.active >= state.deadline:
             self._stop(STOP_DEADLINE)
             return
-        if state.poll_masks and any(uc.reg_read(register) != mask for register, mask in zip(MASK_REGISTERS, state.masks, strict=True)):
+        if state.poll_masks and any(
+            uc.reg_read(register) != mask for register, mask in zip(MASK_REGISTERS, state.masks, strict=True)
+        ):
             self._stop(STOP_MASK)
             return
         index = self.index_of.get((address, size))
@@ -327,12 +417,15 @@ class PythonCounter(Counter):
             elif self.is_hit(guard):
                 self.state.miss_address = address
                 self._stop(STOP_GUARD)
+
         self._uc.hook_add(uc_const.UC_HOOK_CODE, look, begin=guard.address, end=guard.address)
 
     def hook_access(self, address: int) -> None:
         self._uc.hook_add(uc_const.UC_HOOK_CODE, self._access, begin=address, end=address)
 
-    def map_events(self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]) -> None:
+    def map_events(
+        self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]
+    ) -> None:
         self._uc.mmio_map(address, size, read, None, write, None)
 
     def _access(self, uc: Any, address: int, size: int, user: Any) -> None:
@@ -343,7 +436,8 @@ class PythonCounter(Counter):
 
 
 def native_library() -> ctypes.CDLL | None:
-    """counter.c as a loaded library, compiled into build/emulator when its text is new; None where there is no C compiler."""
+    """counter.c as a loaded library, compiled into build/emulator when its text is new; None where there is no C
+    compiler."""
     source = Path(__file__).with_name("counter.c")
     text = source.read_bytes()
     library = _CACHE / f"native-{hashlib.sha256(text).hexdigest()[:16]}.so"
@@ -365,7 +459,9 @@ def _compile(compiler: str, source: Path, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder) / "native.so"
-        subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", str(made), str(source)], capture_output=True, check=True)
+        subprocess.run(
+            [compiler, "-O2", "-shared", "-fPIC", "-o", str(made), str(source)], capture_output=True, check=True
+        )
         made.replace(library)
 
 

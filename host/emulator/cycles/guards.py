@@ -1,8 +1,10 @@
-"""What must be looked at before an instruction runs, because Unicorn would not notice: addresses that must be aligned, division by zero.
+"""What must be looked at before an instruction runs, because Unicorn would not notice: addresses that must be aligned,
+division by zero.
 
-ARMv7-M manual A3.2.1: LDM, STM, LDRD, STRD, LDREX, VLDR and their kin fault on an unaligned address, always; LDR, LDRH, STR, STRH do when
-CCR.UNALIGN_TRP is set, SDIV and UDIV by zero when CCR.DIV_0_TRP is. Where an address is known at the start of its block as a sum of
-registers (modulo 4, which is all that matters), one look there serves the whole block; else the instruction itself is watched.
+ARMv7-M manual A3.2.1: LDM, STM, LDRD, STRD, LDREX, VLDR and their kin fault on an unaligned address, always; LDR, LDRH,
+STR, STRH do when CCR.UNALIGN_TRP is set, SDIV and UDIV by zero when CCR.DIV_0_TRP is. Where an address is known at the
+start of its block as a sum of registers (modulo 4, which is all that matters), one look there serves the whole block;
+else the instruction itself is watched.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _WIDE = 0xE800  # first halves of 32-bit instructions begin here
 
 @dataclass(frozen=True)
 class Guard:
-    """The instruction at `address` must not run when its sum of registers, and of `offset`, has a bit of `mask`; a division: is 0."""
+    """The instruction at `address` must not run when its sum of registers, and of `offset`, has a bit of `mask`; a
+    division: is 0."""
 
     address: int
     kind: int
@@ -31,7 +34,9 @@ class Guard:
     conditional: bool = False  # in an IT block
 
 
-Form = tuple[tuple[int, ...], int] | None  # factors of r0..r15 as the block found them and a constant, modulo 4; None: not known
+Form = (
+    tuple[tuple[int, ...], int] | None
+)  # factors of r0..r15 as the block found them and a constant, modulo 4; None: not known
 
 
 def _register(number: int) -> Form:
@@ -53,7 +58,8 @@ def _constant(value: int) -> Form:
 
 
 def conditions(code: bytes, address: int) -> Iterator[tuple[int, int, int, bool, int]]:
-    """(address, first half, second half or 0, whether it is conditional, IT bits of XPSR) of each instruction of a block."""
+    """(address, first half, second half or 0, whether it is conditional, IT bits of XPSR) of each instruction of a
+    block."""
     state = 0
     for at, first, second in halves_of(code, address):
         packed = (state & 3) << 25 | (state >> 2) << 10
@@ -119,17 +125,23 @@ def guards_of(code: bytes, address: int, traps: int) -> tuple[list[Guard], list[
         if len(terms) > MAX_TERMS:
             late.append(guard)
         elif terms or form[1] & guard.mask:
-            early.setdefault((terms, form[1], guard.mask, guard.kind), Guard(at, guard.kind, terms, form[1], guard.mask))
+            early.setdefault(
+                (terms, form[1], guard.mask, guard.kind), Guard(at, guard.kind, terms, form[1], guard.mask)
+            )
     return list(early.values()), late
 
 
 def exact_guards(code: bytes, address: int, traps: int) -> list[Guard]:
     """Every guard of the block in front of its own instruction."""
-    return [guard for at, first, second, conditional, _ in conditions(code, address)
-            if (guard := _guard(at, first, second, conditional, traps)) is not None]
+    return [
+        guard
+        for at, first, second, conditional, _ in conditions(code, address)
+        if (guard := _guard(at, first, second, conditional, traps)) is not None
+    ]
 
 
-# --- which instructions ------------------------------------------------------------------------------------------------------
+# --- which instructions
+# ------------------------------------------------------------------------------------------------------
 
 
 def _guard(at: int, first: int, second: int, conditional: bool, traps: int) -> Guard | None:
@@ -195,7 +207,8 @@ def _wide_single(one: int, two: int) -> _Found:
     return base, (two & 15, 1 << (two >> 4 & 3)), 0, mask, TRAPPED_ALIGNED
 
 
-# --- what registers hold, modulo 4 -----------------------------------------------------------------------------------------------
+# --- what registers hold, modulo 4
+# -----------------------------------------------------------------------------------------------
 
 
 def follow(forms: list[Form], first: int, second: int, conditional: bool = False) -> None:
@@ -231,7 +244,9 @@ def _follow_narrow(forms: list[Form], op: int) -> None:
         forms[op >> 8 & 7] = _constant(0)
     elif op >> 12 in (0b1100, 0b1011) and (op & 0x0800 or op >> 12 == 0b1011):
         for number in range(8):  # LDM, POP; extensions and REV write a low register
-            if (op >> number & 1 and (op >> 12 == 0b1100 or op & 0xFE00 == 0xBC00)) or (number == low and op & 0xFE00 != 0xBC00):
+            if (op >> number & 1 and (op >> 12 == 0b1100 or op & 0xFE00 == 0xBC00)) or (
+                number == low and op & 0xFE00 != 0xBC00
+            ):
                 forms[number] = None
     elif top5 in (0b01001, 0b10011):  # LDR from PC or SP
         forms[op >> 8 & 7] = None
@@ -247,9 +262,13 @@ def _follow_wide(forms: list[Form], one: int, two: int) -> None:
                 if two >> number & 1:
                     forms[number] = None
     elif one & 0xFE00 == 0xEA00:  # shifted register
-        _follow_arithmetic(forms, one, two, forms[two & 15] if not two & 0x30 else None, (two >> 10 & 0x1C) | (two >> 6 & 3))
+        _follow_arithmetic(
+            forms, one, two, forms[two & 15] if not two & 0x30 else None, (two >> 10 & 0x1C) | (two >> 6 & 3)
+        )
     elif one & 0xFA00 == 0xF000 and not two & 0x8000:
-        _follow_arithmetic(forms, one, two, _constant(expand_immediate((one & 0x400) << 1 | two >> 4 & 0x700 | two & 0xFF)), 0)
+        _follow_arithmetic(
+            forms, one, two, _constant(expand_immediate((one & 0x400) << 1 | two >> 4 & 0x700 | two & 0xFF)), 0
+        )
     elif one & 0xFA00 == 0xF200 and not two & 0x8000:
         _follow_plain(forms, one, two)
     elif one & 0xFE00 == 0xF800:

@@ -45,18 +45,27 @@ class Instruction:
         return self.kind in _MEMORY
 
 
-_MEMORY = {Kind.LOAD, Kind.STORE, Kind.LOAD_MULTIPLE, Kind.STORE_MULTIPLE, Kind.LOAD_FLOAT, Kind.STORE_FLOAT, Kind.TABLE_BRANCH}
+_MEMORY = {
+    Kind.LOAD,
+    Kind.STORE,
+    Kind.LOAD_MULTIPLE,
+    Kind.STORE_MULTIPLE,
+    Kind.LOAD_FLOAT,
+    Kind.STORE_FLOAT,
+    Kind.TABLE_BRANCH,
+}
 
 
 def halves_of(code: bytes, address: int) -> Iterator[tuple[int, int, int]]:
-    """(address, first half, second half or 0) of each instruction; a last half of a 32-bit instruction cut off is left out."""
+    """(address, first half, second half or 0) of each instruction; a last half of a 32-bit instruction cut off is left
+    out."""
     at = 0
     while at + 2 <= len(code):
-        first = int.from_bytes(code[at:at + 2], "little")
+        first = int.from_bytes(code[at : at + 2], "little")
         wide = first >= 0xE800
         if wide and at + 4 > len(code):
             break
-        yield address + at, first, int.from_bytes(code[at + 2:at + 4], "little") if wide else 0
+        yield address + at, first, int.from_bytes(code[at + 2 : at + 4], "little") if wide else 0
         at += 4 if wide else 2
 
 
@@ -91,12 +100,18 @@ def decode(code: bytes, address: int) -> list[Instruction]:
 
 
 def _with_condition(one: Instruction) -> Instruction:
-    return Instruction(one.address, one.size, one.kind, one.writes, one.address_registers, one.register_offset, one.count, True, True)
+    return Instruction(
+        one.address, one.size, one.kind, one.writes, one.address_registers, one.register_offset, one.count, True, True
+    )
 
 
-def _transfer(address: int, size: int, load: bool, register: int, base: frozenset[int], register_offset: bool) -> Instruction:
+def _transfer(
+    address: int, size: int, load: bool, register: int, base: frozenset[int], register_offset: bool
+) -> Instruction:
     if load:
-        return Instruction(address, size, Kind.LOAD, frozenset({register}), base, register_offset, branches=register == PC)
+        return Instruction(
+            address, size, Kind.LOAD, frozenset({register}), base, register_offset, branches=register == PC
+        )
     return Instruction(address, size, Kind.STORE, frozenset(), base, register_offset)
 
 
@@ -208,6 +223,7 @@ def _float(one: int, two: int, address: int) -> Instruction:
     if one & 0x0120 == 0x0100:  # VLDR, VSTR
         if two & 0x100:
             return Instruction(address, 4, Kind.LOAD_MULTIPLE if load else Kind.STORE_MULTIPLE, count=2)
-        return Instruction(address, 4, Kind.LOAD_FLOAT if load else Kind.STORE_FLOAT, address_registers=frozenset({one & 0xF}))
+        return Instruction(
+            address, 4, Kind.LOAD_FLOAT if load else Kind.STORE_FLOAT, address_registers=frozenset({one & 0xF})
+        )
     return Instruction(address, 4, Kind.LOAD_MULTIPLE if load else Kind.STORE_MULTIPLE, count=words)
-

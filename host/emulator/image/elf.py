@@ -61,13 +61,17 @@ class Image:
 def load_elf(file: Path, data: bytes) -> Image:
     """An ELF for this chip; raises BoardError when it is damaged or meant for another one."""
     if data[:4] != b"\x7fELF":
-        raise BoardError(f"{file}: no ELF file (starts with {data[:4].hex() or 'nothing'}); "
-                         "give the firmware.elf, .hex or .bin of the build")
+        raise BoardError(
+            f"{file}: no ELF file (starts with {data[:4].hex() or 'nothing'}); "
+            "give the firmware.elf, .hex or .bin of the build"
+        )
     if len(data) < 52 or data[4] != 1 or data[5] != 1:
         raise BoardError(f"{file}: not a 32-bit little-endian ELF; the nRF52840 needs one")
     machine = struct.unpack_from("<H", data, 18)[0]
     if machine != _EM_ARM:
-        raise BoardError(f"{file}: made for machine {machine}, the nRF52840 is ARM ({_EM_ARM}); build with arm-none-eabi-gcc")
+        raise BoardError(
+            f"{file}: made for machine {machine}, the nRF52840 is ARM ({_EM_ARM}); build with arm-none-eabi-gcc"
+        )
     try:
         return _parse(file, data)
     except struct.error:
@@ -83,13 +87,18 @@ def _parse(file: Path, data: bytes) -> Image:
         if kind != _PT_LOAD or size == 0:
             continue
         if offset + size > len(data):
-            raise BoardError(f"{file}: truncated ELF, segment {index} ends at byte {offset + size} of {len(data)}; build or copy it again")
+            raise BoardError(
+                f"{file}: truncated ELF, segment {index} ends at byte {offset + size} of {len(data)}; build or copy "
+                f"it again"
+            )
         in_flash = physical + size <= FLASH_BYTES
         in_ram = physical >= RAM_START and physical + size <= RAM_START + RAM_BYTES
         if not (in_flash or in_ram):
-            raise BoardError(f"{file}: segment at {physical:#x}..{physical + size:#x} lies outside the nRF52840's 1 MB flash "
-                             "and 256 KB RAM; it is for another chip")
-        segments.append((physical, data[offset:offset + size]))
+            raise BoardError(
+                f"{file}: segment at {physical:#x}..{physical + size:#x} lies outside the nRF52840's 1 MB flash "
+                "and 256 KB RAM; it is for another chip"
+            )
+        segments.append((physical, data[offset : offset + size]))
     if not segments:
         raise BoardError(f"{file}: nothing to load; link it with a linker script for the nRF52840")
     functions, objects = _symbols(data, shoff, shnum)
@@ -114,19 +123,24 @@ class SizedSymbol:
 def sized_symbols(data: bytes) -> list[SizedSymbol]:
     """What takes memory in an ELF that load_elf accepts, each address once (the largest of its names), by address.
 
-    A function without a size (assembly may not say it) reaches to the next function or object, or to the end of its section.
+    A function without a size (assembly may not say it) reaches to the next function or object, or to the end of its
+    section.
     """
-    shoff, = struct.unpack_from("<I", data, 32)
-    shnum, = struct.unpack_from("<H", data, 48)
+    (shoff,) = struct.unpack_from("<I", data, 32)
+    (shnum,) = struct.unpack_from("<H", data, 48)
     headers = _headers(data, shoff, shnum)
-    entries = [entry for entry in _entries(data, headers) if entry.kind in (_STT_OBJECT, _STT_FUNC) and 0 < entry.section < len(headers)]
+    entries = [
+        entry
+        for entry in _entries(data, headers)
+        if entry.kind in (_STT_OBJECT, _STT_FUNC) and 0 < entry.section < len(headers)
+    ]
     starts = sorted({entry.address for entry in entries})
     found: dict[int, SizedSymbol] = {}
     for entry in entries:
         header = headers[entry.section]
         size = entry.size
         if not size and entry.kind == _STT_FUNC:
-            following = starts[bisect.bisect_right(starts, entry.address):][:1]
+            following = starts[bisect.bisect_right(starts, entry.address) :][:1]
             size = min([*following, header[3] + header[5]]) - entry.address
         if size and (entry.address not in found or found[entry.address].size < size):
             found[entry.address] = SizedSymbol(entry.name, entry.file, entry.address, size, header[1] != _SHT_NOBITS)
@@ -154,15 +168,16 @@ def _headers(data: bytes, shoff: int, shnum: int) -> list[tuple[int, ...]]:
 
 
 def _entries(data: bytes, headers: list[tuple[int, ...]]) -> Iterator[_Entry]:
-    """The symbol tables in file order; a file's name stands before its local symbols, all locals before the first global."""
+    """The symbol tables in file order; a file's name stands before its local symbols, all locals before the first
+    global."""
     for header in headers:
         if header[1] != _SHT_SYMTAB or header[6] >= len(headers):
             continue
-        strings = data[headers[header[6]][4]:][:headers[header[6]][5]]
+        strings = data[headers[header[6]][4] :][: headers[header[6]][5]]
         file = ""
         for offset in range(header[4], header[4] + header[5], 16):
             name_at, value, size, info, _, section = struct.unpack_from("<IIIBBH", data, offset)
-            name = strings[name_at:strings.find(b"\0", name_at)].decode(errors="replace")
+            name = strings[name_at : strings.find(b"\0", name_at)].decode(errors="replace")
             is_global = info >> 4 != 0
             if info & 15 == _STT_FILE:
                 file = name

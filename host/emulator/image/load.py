@@ -31,21 +31,34 @@ def load_image(path: Path | str) -> Image:
 
 
 def _link_address(file: Path, data: bytes) -> int:
-    """Where a raw binary belongs: at the page where its handlers lie inside it and most of its function pointers meet a function."""
+    """Where a raw binary belongs: at the page where its handlers lie inside it and most of its function pointers meet a
+    function."""
     if len(data) < 64:
-        raise BoardError(f"{file}: {len(data)} bytes, too short for a vector table; give the whole firmware.bin of the build")
+        raise BoardError(
+            f"{file}: {len(data)} bytes, too short for a vector table; give the whole firmware.bin of the build"
+        )
     stack, entry = struct.unpack_from("<II", data)
     if not RAM_START < stack <= RAM_START + RAM_BYTES or not entry & 1 or entry >= FLASH_BYTES:
-        raise BoardError(f"{file}: no vector table of the nRF52840 at its start (stack {stack:#010x}, reset {entry:#010x}); "
-                         "it is for another chip, or no raw binary")
-    handlers = [word & ~1 for word in struct.unpack_from("<14I", data, 4) if word & 1]  # reset .. PendSV; reserved ones are even
+        raise BoardError(
+            f"{file}: no vector table of the nRF52840 at its start (stack {stack:#010x}, reset {entry:#010x}); "
+            "it is for another chip, or no raw binary"
+        )
+    handlers = [
+        word & ~1 for word in struct.unpack_from("<14I", data, 4) if word & 1
+    ]  # reset .. PendSV; reserved ones are even
     low, high = min(handlers), max(handlers)
-    fits: list[int] = [base for base in (_APPLICATION, 0, *range(0, FLASH_BYTES, _PAGE))
-                       if base + 64 <= low and high < base + len(data) <= FLASH_BYTES]
+    fits: list[int] = [
+        base
+        for base in (_APPLICATION, 0, *range(0, FLASH_BYTES, _PAGE))
+        if base + 64 <= low and high < base + len(data) <= FLASH_BYTES
+    ]
     words, halves = np.frombuffer(data, "<u4", len(data) // 4), np.frombuffer(data, "<u2", len(data) // 2)
     if not fits:
-        raise BoardError(f"{file}: {len(data)} bytes, and its handlers lie at {low:#x}..{high:#x}: truncated, or more than the flash; "
-                         "build or copy it again")
+        raise BoardError(
+            f"{file}: {len(data)} bytes, and its handlers lie at {low:#x}..{high:#x}: truncated, or more than "
+            f"the flash; "
+            "build or copy it again"
+        )
     return max(fits, key=lambda base: _functions_met(words, halves, base))  # the first of equals
 
 
@@ -89,7 +102,10 @@ def _record(where: str, text: str) -> tuple[int, int, bytes]:
         raise BoardError(f"{where}: the checksum is wrong; build or copy it again")
     kind, size = raw[3], raw[0]
     if kind > _START_LINEAR or (kind in (_SEGMENT, _LINEAR) and size != 2):
-        raise BoardError(f"{where}: record type {kind} with {size} bytes is not known; write the file with arm-none-eabi-objcopy -O ihex")
+        raise BoardError(
+            f"{where}: record type {kind} with {size} bytes is not known; write the file with "
+            f"arm-none-eabi-objcopy -O ihex"
+        )
     return kind, raw[1] << 8 | raw[2], raw[4:-1]
 
 
@@ -104,10 +120,14 @@ def _checked(file: Path, parts: list[tuple[int, bytearray]]) -> list[tuple[int, 
     found = []
     for address, payload in sorted(parts, key=lambda part: part[0]):
         end = address + len(payload)
-        is_uicr = address >= 0x10001000 and end <= 0x10002000  # factory tools put the reset pin there; the board has its own
+        is_uicr = (
+            address >= 0x10001000 and end <= 0x10002000
+        )  # factory tools put the reset pin there; the board has its own
         if not (end <= FLASH_BYTES or (address >= RAM_START and end <= RAM_START + RAM_BYTES) or is_uicr):
-            raise BoardError(f"{file}: data at {address:#x}..{end:#x} lies outside the nRF52840's 1 MB flash and 256 KB RAM; "
-                             "it is for another chip")
+            raise BoardError(
+                f"{file}: data at {address:#x}..{end:#x} lies outside the nRF52840's 1 MB flash and 256 KB RAM; "
+                "it is for another chip"
+            )
         if not is_uicr:
             found.append((address, bytes(payload)))
     if not found:

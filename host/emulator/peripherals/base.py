@@ -18,12 +18,20 @@ from host.emulator.schedule import Event, Schedule
 _SHORTS, _INTEN, _INTENSET, _INTENCLR = 0x200, 0x300, 0x304, 0x308
 
 
-_EVERYWHERE = {_SHORTS: " SHORTS", _INTEN: " INTEN", _INTENSET: " INTENSET", _INTENCLR: " INTENCLR", 0x400: " STATUS", 0x500: " ENABLE"}
+_EVERYWHERE = {
+    _SHORTS: " SHORTS",
+    _INTEN: " INTEN",
+    _INTENSET: " INTENSET",
+    _INTENCLR: " INTENCLR",
+    0x400: " STATUS",
+    0x500: " ENABLE",
+}
 FLAG_WORDS = 0x10000  # register words from 0x40000000 on
 
 
 class EventFlags:
-    """Raised events of one peripheral by offset, mirrored into the bytes that counter.c answers polling programs from."""
+    """Raised events of one peripheral by offset, mirrored into the bytes that counter.c answers polling programs
+    from."""
 
     def __init__(self, flags: Any, base: int, events: Iterable[int]) -> None:
         self._raised: set[int] = set()
@@ -53,8 +61,13 @@ class EventFlags:
 class Chip:
     """What a peripheral may use: time, memory, interrupts, the report of what nobody models."""
 
-    def __init__(self, schedule: Schedule, memory: Memory, set_line: Callable[[int, bool], None],
-                 unmodelled: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        memory: Memory,
+        set_line: Callable[[int, bool], None],
+        unmodelled: Callable[[str], None],
+    ) -> None:
         self.schedule, self.memory, self.set_line, self.unmodelled = schedule, memory, set_line, unmodelled
         self.flags = (ctypes.c_uint8 * FLAG_WORDS)()
         self.by_base: dict[int, Peripheral] = {}
@@ -183,7 +196,8 @@ class Unknown(Peripheral):
 
 
 class Idle(Peripheral):
-    """A peripheral that a program may set up and leave off, or whose cable is not in (USBD): told by name once it is switched on."""
+    """A peripheral that a program may set up and leave off, or whose cable is not in (USBD): told by name once it is
+    switched on."""
 
     def read(self, offset: int) -> int:
         return self.registers.get(offset, 0)
@@ -214,17 +228,51 @@ class Temp(Peripheral):
 class PowerClock(Peripheral):
     """POWER and CLOCK share 0x40000000: oscillators start at once, or after their start-up time."""
 
-    tasks: Mapping[int, str] = {0x000: "HFCLKSTART", 0x004: "HFCLKSTOP", 0x008: "LFCLKSTART", 0x00C: "LFCLKSTOP", 0x010: "CAL",
-             0x014: "CTSTART",
-             0x018: "CTSTOP", 0x078: "CONSTLAT", 0x07C: "LOWPWR"}
-    events: Mapping[int, str] = {0x100: "HFCLKSTARTED", 0x104: "LFCLKSTARTED", 0x108: "POFWARN", 0x10C: "DONE", 0x110: "CTTO",
-              0x11C: "USBDETECTED",
-              0x120: "USBREMOVED", 0x124: "USBPWRRDY", 0x128: "CTSTARTED", 0x12C: "CTSTOPPED"}
-    names: Mapping[int, str] = {0x400: "RESETREAS", 0x408: "HFCLKRUN", 0x40C: "HFCLKSTAT", 0x414: "LFCLKRUN", 0x418: "LFCLKSTAT",
-             0x41C: "LFCLKSRCCOPY",
-             0x428: "RAMSTATUS", 0x438: "USBREGSTATUS", 0x500: "SYSTEMOFF", 0x510: "POFCON", 0x518: "LFCLKSRC", 0x51C: "GPREGRET",
-             0x520: "GPREGRET2", 0x528: "HFXODEBOUNCE", 0x538: "CTIV", 0x55C: "TRACECONFIG", 0x578: "DCDCEN", 0x580: "DCDCEN0",
-             0x640: "MAINREGSTATUS", 0x5B4: "LFRCMODE"}
+    tasks: Mapping[int, str] = {
+        0x000: "HFCLKSTART",
+        0x004: "HFCLKSTOP",
+        0x008: "LFCLKSTART",
+        0x00C: "LFCLKSTOP",
+        0x010: "CAL",
+        0x014: "CTSTART",
+        0x018: "CTSTOP",
+        0x078: "CONSTLAT",
+        0x07C: "LOWPWR",
+    }
+    events: Mapping[int, str] = {
+        0x100: "HFCLKSTARTED",
+        0x104: "LFCLKSTARTED",
+        0x108: "POFWARN",
+        0x10C: "DONE",
+        0x110: "CTTO",
+        0x11C: "USBDETECTED",
+        0x120: "USBREMOVED",
+        0x124: "USBPWRRDY",
+        0x128: "CTSTARTED",
+        0x12C: "CTSTOPPED",
+    }
+    names: Mapping[int, str] = {
+        0x400: "RESETREAS",
+        0x408: "HFCLKRUN",
+        0x40C: "HFCLKSTAT",
+        0x414: "LFCLKRUN",
+        0x418: "LFCLKSTAT",
+        0x41C: "LFCLKSRCCOPY",
+        0x428: "RAMSTATUS",
+        0x438: "USBREGSTATUS",
+        0x500: "SYSTEMOFF",
+        0x510: "POFCON",
+        0x518: "LFCLKSRC",
+        0x51C: "GPREGRET",
+        0x520: "GPREGRET2",
+        0x528: "HFXODEBOUNCE",
+        0x538: "CTIV",
+        0x55C: "TRACECONFIG",
+        0x578: "DCDCEN",
+        0x580: "DCDCEN0",
+        0x640: "MAINREGSTATUS",
+        0x5B4: "LFRCMODE",
+    }
     HFXO_CYCLES = 360 * 64  # 360 us
     LFCLK_CYCLES = 600 * 64  # the RC oscillator's 600 us; a crystal would need 250 ms
 
@@ -236,7 +284,9 @@ class PowerClock(Peripheral):
         self.registers.update(kept)
 
     def write(self, offset: int, value: int) -> None:
-        super().write(offset, self.registers.get(0x400, 0) & ~value if offset == 0x400 else value)  # ones clear RESETREAS
+        super().write(
+            offset, self.registers.get(0x400, 0) & ~value if offset == 0x400 else value
+        )  # ones clear RESETREAS
 
     def add_reason(self, bit: int) -> None:
         """Why the board was reset: RESETREAS adds up until the program clears it."""

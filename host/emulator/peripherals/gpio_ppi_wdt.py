@@ -9,10 +9,18 @@ from host.emulator.schedule import CLOCK_HZ, Event
 
 _RADIO, _TIMER0, _RTC0, _AAR, _CCM = 0x40001000, 0x40008000, 0x4000B000, 0x4000F000, 0x4000F000
 _FIXED = {  # the channels that cannot be set: event, task
-    20: (_TIMER0 + 0x140, _RADIO), 21: (_TIMER0 + 0x140, _RADIO + 0x004), 22: (_TIMER0 + 0x144, _RADIO + 0x010),
-    23: (_RADIO + 0x128, _AAR), 24: (_RADIO + 0x100, _CCM), 25: (_RADIO + 0x104, _CCM + 0x004), 26: (_RADIO + 0x104, _TIMER0 + 0x044),
-    27: (_RADIO + 0x10C, _TIMER0 + 0x048), 28: (_RTC0 + 0x140, _RADIO), 29: (_RTC0 + 0x140, _RADIO + 0x004),
-    30: (_RTC0 + 0x140, _TIMER0 + 0x00C), 31: (_RTC0 + 0x140, _TIMER0),
+    20: (_TIMER0 + 0x140, _RADIO),
+    21: (_TIMER0 + 0x140, _RADIO + 0x004),
+    22: (_TIMER0 + 0x144, _RADIO + 0x010),
+    23: (_RADIO + 0x128, _AAR),
+    24: (_RADIO + 0x100, _CCM),
+    25: (_RADIO + 0x104, _CCM + 0x004),
+    26: (_RADIO + 0x104, _TIMER0 + 0x044),
+    27: (_RADIO + 0x10C, _TIMER0 + 0x048),
+    28: (_RTC0 + 0x140, _RADIO),
+    29: (_RTC0 + 0x140, _RADIO + 0x004),
+    30: (_RTC0 + 0x140, _TIMER0 + 0x00C),
+    31: (_RTC0 + 0x140, _TIMER0),
 }
 
 
@@ -67,9 +75,12 @@ def _set_clear(old: int, which: int, value: int) -> int:
 
 
 class Gpiote(Peripheral):
-    """GPIO tasks drive their pins, GPIO events hear them change; no pin changes on this board but by its own program."""
+    """GPIO tasks drive their pins, GPIO events hear them change; no pin changes on this board but by its own
+    program."""
 
-    tasks: Mapping[int, str] = {offset: "OUT/SET/CLR" for first in (0x000, 0x030, 0x060) for offset in range(first, first + 0x20, 4)}
+    tasks: Mapping[int, str] = {
+        offset: "OUT/SET/CLR" for first in (0x000, 0x030, 0x060) for offset in range(first, first + 0x20, 4)
+    }
     events: Mapping[int, str] = {**{0x100 + 4 * index: "IN" for index in range(8)}, 0x17C: "PORT"}
     names: Mapping[int, str] = {0x510 + 4 * index: "CONFIG" for index in range(8)}
     _EVENT, _TASK = 1, 3
@@ -111,8 +122,14 @@ class Watchdog(Peripheral):
 
     tasks: Mapping[int, str] = {0x000: "START"}
     events: Mapping[int, str] = {0x100: "TIMEOUT"}
-    names: Mapping[int, str] = {0x400: "RUNSTATUS", 0x404: "REQSTATUS", 0x504: "CRV", 0x508: "RREN", 0x50C: "CONFIG",
-             **{0x600 + 4 * index: "RR" for index in range(8)}}
+    names: Mapping[int, str] = {
+        0x400: "RUNSTATUS",
+        0x404: "REQSTATUS",
+        0x504: "CRV",
+        0x508: "RREN",
+        0x50C: "CONFIG",
+        **{0x600 + 4 * index: "RR" for index in range(8)},
+    }
     _RELOAD, _BITE_CYCLES = 0x6E524635, 2 * CLOCK_HZ // 32768  # TIMEOUT comes two ticks of 32 kHz before the reset
 
     def __init__(self, chip: Chip, bite: Callable[[], None]) -> None:
@@ -122,7 +139,11 @@ class Watchdog(Peripheral):
         self._waiting = 0  # reload registers that must still be served
 
     def value_of(self, offset: int) -> int:
-        return self._waiting if offset == 0x404 else self.registers.get(offset, {0x504: 0xFFFFFFFF, 0x508: 1, 0x50C: 1}.get(offset, 0))
+        return (
+            self._waiting
+            if offset == 0x404
+            else self.registers.get(offset, {0x504: 0xFFFFFFFF, 0x508: 1, 0x50C: 1}.get(offset, 0))
+        )
 
     def task(self, offset: int) -> None:
         if not self.registers.get(0x400):  # once it runs nothing stops it
@@ -130,7 +151,9 @@ class Watchdog(Peripheral):
             self._rearm()
 
     def write(self, offset: int, value: int) -> None:
-        if not (self.registers.get(0x400) and 0x504 <= offset <= 0x50C):  # the settings of a running watchdog are locked
+        if not (
+            self.registers.get(0x400) and 0x504 <= offset <= 0x50C
+        ):  # the settings of a running watchdog are locked
             super().write(offset, value)
 
     def changed(self, offset: int, value: int) -> None:
@@ -157,12 +180,18 @@ class Watchdog(Peripheral):
 
 
 class Ppi(Peripheral):
-    """Programmable interconnect: an event of one peripheral does a task of another; channels 20-31 are wired, all have a fork."""
+    """Programmable interconnect: an event of one peripheral does a task of another; channels 20-31 are wired, all have
+    a fork."""
 
     tasks: Mapping[int, str] = {4 * index: "CHG" for index in range(12)}
-    names: Mapping[int, str] = {0x500: "CHEN", 0x504: "CHENSET", 0x508: "CHENCLR",
-             **{0x510 + 4 * index: "CH.EEP/TEP" for index in range(40)},
-             **{0x800 + 4 * index: "CHG" for index in range(6)}, **{0x910 + 4 * index: "FORK" for index in range(32)}}
+    names: Mapping[int, str] = {
+        0x500: "CHEN",
+        0x504: "CHENSET",
+        0x508: "CHENCLR",
+        **{0x510 + 4 * index: "CH.EEP/TEP" for index in range(40)},
+        **{0x800 + 4 * index: "CHG" for index in range(6)},
+        **{0x910 + 4 * index: "FORK" for index in range(32)},
+    }
 
     def __init__(self, chip: Chip) -> None:
         super().__init__(chip, 0x4001F000, None, "PPI")
@@ -186,7 +215,10 @@ class Ppi(Peripheral):
 
     def _ends(self, channel: int) -> tuple[int, int]:
         """Event and task of a channel."""
-        return _FIXED.get(channel) or (self.registers.get(0x510 + 8 * channel, 0), self.registers.get(0x514 + 8 * channel, 0))
+        return _FIXED.get(channel) or (
+            self.registers.get(0x510 + 8 * channel, 0),
+            self.registers.get(0x514 + 8 * channel, 0),
+        )
 
     def route(self, event: int) -> None:
         """An event has happened at this address."""

@@ -1,4 +1,5 @@
-"""The flash controller NVMC and what it lets a program write: words, from ones to zeros, in their time (nRF52840 Product Specification)."""
+"""The flash controller NVMC and what it lets a program write: words, from ones to zeros, in their time (nRF52840
+Product Specification)."""
 
 from __future__ import annotations
 
@@ -21,20 +22,48 @@ WRITE_CYCLES = 41 * 64  # a word, 41 us
 _MS = 64_000
 _ERASE_MS, _ERASE_ALL_MS = 85, 169
 _READY, _READYNEXT, _CONFIG, _ERASEPAGE, _ERASEALL, _ERASEPCR0, _ERASEUICR, _PARTIAL, _PARTIALCFG, _ICACHECNF = (
-    0x400, 0x408, 0x504, 0x508, 0x50C, 0x510, 0x514, 0x518, 0x51C, 0x540)
+    0x400,
+    0x408,
+    0x504,
+    0x508,
+    0x50C,
+    0x510,
+    0x514,
+    0x518,
+    0x51C,
+    0x540,
+)
 _WRITES, _ERASES = 1, 2  # CONFIG.WEN
 _MOST_BYTES = 17 * 4  # what one instruction may store, and a word more
 
 
 class Nvmc(Peripheral):
-    """ICACHECNF decides which of the two cycle figures is the board's time; CONFIG.WEN what may be done to the flash."""
+    """ICACHECNF decides which of the two cycle figures is the board's time; CONFIG.WEN what may be done to the
+    flash."""
 
-    names: Mapping[int, str] = {_READY: "READY", _READYNEXT: "READYNEXT", _CONFIG: "CONFIG", _ERASEPAGE: "ERASEPAGE", _ERASEALL: "ERASEALL",
-                                _ERASEPCR0: "ERASEPCR0", _ERASEUICR: "ERASEUICR", _PARTIAL: "ERASEPAGEPARTIAL",
-                                _PARTIALCFG: "ERASEPAGEPARTIALCFG", _ICACHECNF: "ICACHECNF", 0x548: "IHIT", 0x54C: "IMISS"}
+    names: Mapping[int, str] = {
+        _READY: "READY",
+        _READYNEXT: "READYNEXT",
+        _CONFIG: "CONFIG",
+        _ERASEPAGE: "ERASEPAGE",
+        _ERASEALL: "ERASEALL",
+        _ERASEPCR0: "ERASEPCR0",
+        _ERASEUICR: "ERASEUICR",
+        _PARTIAL: "ERASEPAGEPARTIAL",
+        _PARTIALCFG: "ERASEPAGEPARTIALCFG",
+        _ICACHECNF: "ICACHECNF",
+        0x548: "IHIT",
+        0x54C: "IMISS",
+    }
 
-    def __init__(self, chip: Chip, set_cache: Callable[[bool], None], erase: Callable[[int, int], None],
-                 stall: Callable[[int], None], watch_stores: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        chip: Chip,
+        set_cache: Callable[[bool], None],
+        erase: Callable[[int, int], None],
+        stall: Callable[[int], None],
+        watch_stores: Callable[[bool], None],
+    ) -> None:
         super().__init__(chip, 0x4001E000, None, "NVMC")
         self._set_cache, self._erase, self._stall, self._watch_stores = set_cache, erase, stall, watch_stores
         self._ready_at = 0
@@ -50,7 +79,8 @@ class Nvmc(Peripheral):
         return self.registers.get(offset, 10 if offset == _PARTIALCFG else 0)
 
     def work(self, cycles: int) -> None:
-        """The flash is at work from now on, or once it has finished what it does: a core that runs from it stands still."""
+        """The flash is at work from now on, or once it has finished what it does: a core that runs from it stands
+        still."""
         now = self.chip.schedule.now()
         left = max(0, self._ready_at - now)
         self._ready_at = now + left + cycles
@@ -98,7 +128,8 @@ def _region(address: int) -> tuple[int, int] | None:
 def store_to_flash(board: VirtualBoard, address: int, size: int) -> bool:
     """Do the store at PC, which Unicorn refused, as NVMC does it; False when NVMC refuses it too (that is a bus fault).
 
-    Only whole aligned words can be written, ones to zeros, and only while CONFIG says so. The core stands still for each word.
+    Only whole aligned words can be written, ones to zeros, and only while CONFIG says so. The core stands still for
+    each word.
     """
     region, nvmc, uc, pc = _region(address), board.chip.nvmc, board.uc, board.cpu.pc
     if region is None or not nvmc.writes or size != 4 or address & 3:
@@ -113,8 +144,14 @@ def store_to_flash(board: VirtualBoard, address: int, size: int) -> bool:
     uc.ctl(uc_const.UC_CTL_TLB_FLUSH, uc_const.UC_CTL_IO_WRITE)  # which still knows the page as one to write to
     written = bytes(uc.mem_read(address, length))
     words = length // 4
-    kept = [old & new for old, new in zip(struct.unpack(f"<{words}I", before[:4 * words]), struct.unpack(f"<{words}I", written[:4 * words]),
-                                          strict=True)]
+    kept = [
+        old & new
+        for old, new in zip(
+            struct.unpack(f"<{words}I", before[: 4 * words]),
+            struct.unpack(f"<{words}I", written[: 4 * words]),
+            strict=True,
+        )
+    ]
     uc.mem_write(address, struct.pack(f"<{words}I", *kept))
     nvmc.work(WRITE_CYCLES * (one.count if one.kind is Kind.STORE_MULTIPLE else 1))
     return True

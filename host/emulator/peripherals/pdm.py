@@ -1,4 +1,5 @@
-"""PDM with EasyDMA: 16-bit samples of a recording go into the firmware's buffers at the rate its clock settings give."""
+"""PDM with EasyDMA: 16-bit samples of a recording go into the firmware's buffers at the rate its clock settings
+give."""
 
 from __future__ import annotations
 
@@ -16,18 +17,29 @@ STUCK = -32768  # what a decimator makes of a data line that never moves: a boar
 
 
 class Pdm(Peripheral):
-    """`pcm` is None on a board without microphone. The recording moves on only while the PDM runs; after its end there is silence.
+    """`pcm` is None on a board without microphone. The recording moves on only while the PDM runs; after its end there
+    is silence.
 
-    Once a host has spoken to the board, every START plays the recording from its beginning: what the firmware heard by itself before,
-    from power-up on, is nothing that the host missed. With no host a stopped PDM goes on where it was.
-    Samples are the firmware's own: gain registers are kept but not applied, so what a program reads is the recording, bit for bit.
+    Once a host has spoken to the board, every START plays the recording from its beginning: what the firmware heard by
+    itself before, from power-up on, is nothing that the host missed. With no host a stopped PDM goes on where it was.
+    Samples are the firmware's own: gain registers are kept but not applied, so what a program reads is the recording,
+    bit for bit.
     """
 
     tasks: Mapping[int, str] = {_START: "START", _STOP: "STOP"}
     events: Mapping[int, str] = {_STARTED: "STARTED", _STOPPED: "STOPPED", _END: "END"}
-    names: Mapping[int, str] = {0x500: "ENABLE", 0x504: "PDMCLKCTRL", 0x508: "MODE", 0x518: "GAINL", 0x51C: "GAINR", 0x520: "RATIO",
-             0x540: "PSEL.CLK",
-             0x544: "PSEL.DIN", 0x560: "SAMPLE.PTR", 0x564: "SAMPLE.MAXCNT"}
+    names: Mapping[int, str] = {
+        0x500: "ENABLE",
+        0x504: "PDMCLKCTRL",
+        0x508: "MODE",
+        0x518: "GAINL",
+        0x51C: "GAINR",
+        0x520: "RATIO",
+        0x540: "PSEL.CLK",
+        0x544: "PSEL.DIN",
+        0x560: "SAMPLE.PTR",
+        0x564: "SAMPLE.MAXCNT",
+    }
 
     def __init__(self, chip: Chip, pcm: Any) -> None:
         super().__init__(chip, 0x4001D000, 29, "PDM")
@@ -61,13 +73,14 @@ class Pdm(Peripheral):
 
     def level(self) -> float:
         """Loudest sample of the last 20 ms delivered, in dB of full scale; -96 for none."""
-        part = memoryview(self._bytes or b"")[2 * max(0, self.position - 320):2 * self.position].cast("h")
+        part = memoryview(self._bytes or b"")[2 * max(0, self.position - 320) : 2 * self.position].cast("h")
         peak = max((abs(value) for value in part), default=0)
         return 20 * math.log10(max(peak, 0.5) / 32768)
 
     @property
     def sample_clock(self) -> tuple[int, int]:
-        """Samples per second as a fraction: PDM clock, ratio. 32 MHz over the whole part of 2^32 / PDMCLKCTRL; ratio 64 or 80."""
+        """Samples per second as a fraction: PDM clock, ratio. 32 MHz over the whole part of 2^32 / PDMCLKCTRL; ratio 64
+        or 80."""
         divider = (1 << 32) // max(1, self.registers.get(0x504, 0x08400000))
         return 32_000_000, divider * _RATIOS.get(self.registers.get(0x520, 0) & 1, 64)
 
@@ -117,7 +130,7 @@ class Pdm(Peripheral):
     def _take(self, count: int) -> bytes:
         if self._bytes is None:
             return STUCK.to_bytes(2, "little", signed=True) * count
-        part: bytes = self._bytes[2 * self.position:2 * (self.position + count)]
+        part: bytes = self._bytes[2 * self.position : 2 * (self.position + count)]
         self.position += count
         self.delivered += count
         self.delivered_at = self.chip.schedule.now()

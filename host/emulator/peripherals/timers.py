@@ -13,12 +13,25 @@ _WIDTHS = {0: 16, 1: 8, 2: 24, 3: 32}
 class Timer(Peripheral):
     """A TIMER in timer or counter mode; 16 MHz divided by 2 to the PRESCALER."""
 
-    tasks: Mapping[int, str] = {0x000: "START", 0x004: "STOP", 0x008: "COUNT", 0x00C: "CLEAR", 0x010: "SHUTDOWN",
-             **{0x040 + 4 * index: "CAPTURE" for index in range(6)}}
+    tasks: Mapping[int, str] = {
+        0x000: "START",
+        0x004: "STOP",
+        0x008: "COUNT",
+        0x00C: "CLEAR",
+        0x010: "SHUTDOWN",
+        **{0x040 + 4 * index: "CAPTURE" for index in range(6)},
+    }
     events: Mapping[int, str] = {0x140 + 4 * index: "COMPARE" for index in range(6)}
-    names: Mapping[int, str] = {0x504: "MODE", 0x508: "BITMODE", 0x510: "PRESCALER", **{0x540 + 4 * index: "CC" for index in range(6)}}
-    shorts: Mapping[int, tuple[int, int]] = {**{index: (0x140 + 4 * index, 0x00C) for index in range(6)},
-                                             **{8 + index: (0x140 + 4 * index, 0x004) for index in range(6)}}
+    names: Mapping[int, str] = {
+        0x504: "MODE",
+        0x508: "BITMODE",
+        0x510: "PRESCALER",
+        **{0x540 + 4 * index: "CC" for index in range(6)},
+    }
+    shorts: Mapping[int, tuple[int, int]] = {
+        **{index: (0x140 + 4 * index, 0x00C) for index in range(6)},
+        **{8 + index: (0x140 + 4 * index, 0x004) for index in range(6)},
+    }
 
     def __init__(self, chip: Chip, base: int, irq: int, name: str) -> None:
         super().__init__(chip, base, irq, name)
@@ -104,6 +117,7 @@ class Timer(Peripheral):
                 self._arm()
             elif self._running:
                 self._arm_one(index, due)
+
         return fire
 
 
@@ -112,8 +126,14 @@ class Rtc(Peripheral):
 
     tasks: Mapping[int, str] = {0x000: "START", 0x004: "STOP", 0x008: "CLEAR", 0x00C: "TRIGOVRFLW"}
     events: Mapping[int, str] = {0x100: "TICK", 0x104: "OVRFLW", **{0x140 + 4 * index: "COMPARE" for index in range(4)}}
-    names: Mapping[int, str] = {0x340: "EVTEN", 0x344: "EVTENSET", 0x348: "EVTENCLR", 0x504: "COUNTER", 0x508: "PRESCALER",
-             **{0x540 + 4 * index: "CC" for index in range(4)}}
+    names: Mapping[int, str] = {
+        0x340: "EVTEN",
+        0x344: "EVTENSET",
+        0x348: "EVTENCLR",
+        0x504: "COUNTER",
+        0x508: "PRESCALER",
+        **{0x540 + 4 * index: "CC" for index in range(4)},
+    }
     MODULUS = 1 << 24
 
     def __init__(self, chip: Chip, base: int, irq: int, name: str) -> None:
@@ -196,6 +216,7 @@ class Rtc(Peripheral):
             following = {0x100: count + 1, 0x104: count + self.MODULUS}.get(event)
             if self._running and event in self._alarms:
                 self._at(event, following if following is not None else count + self.MODULUS)
+
         if event in self._alarms:
             self._alarms[event].cancel()
         self._alarms[event] = self.chip.schedule.at(due, fire)

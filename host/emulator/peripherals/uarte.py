@@ -11,7 +11,16 @@ from host.emulator.schedule import CLOCK_HZ, Event
 _FIFO_BYTES = 6
 _STARTRX, _STOPRX, _STARTTX, _STOPTX, _FLUSHRX = 0x000, 0x004, 0x008, 0x00C, 0x02C
 _RXDRDY, _ENDRX, _TXDRDY, _ENDTX, _ERROR, _RXTO, _RXSTARTED, _TXSTARTED, _TXSTOPPED = (
-    0x108, 0x110, 0x11C, 0x120, 0x124, 0x144, 0x14C, 0x150, 0x158)
+    0x108,
+    0x110,
+    0x11C,
+    0x120,
+    0x124,
+    0x144,
+    0x14C,
+    0x150,
+    0x158,
+)
 _OVERRUN = 1
 _PSEL_TXD, _DISCONNECTED = 0x50C, 1 << 31
 
@@ -19,15 +28,45 @@ _PSEL_TXD, _DISCONNECTED = 0x50C, 1 << 31
 class Uarte(Peripheral):
     """`host_to_board` is filled by the host; what the board sends is appended to `board_to_host`."""
 
-    tasks: Mapping[int, str] = {_STARTRX: "STARTRX", _STOPRX: "STOPRX", _STARTTX: "STARTTX", _STOPTX: "STOPTX", _FLUSHRX: "FLUSHRX"}
-    events: Mapping[int, str] = {0x100: "CTS", 0x104: "NCTS", _RXDRDY: "RXDRDY", _ENDRX: "ENDRX", _TXDRDY: "TXDRDY", _ENDTX: "ENDTX",
-              _ERROR: "ERROR",
-              _RXTO: "RXTO", _RXSTARTED: "RXSTARTED", _TXSTARTED: "TXSTARTED", _TXSTOPPED: "TXSTOPPED"}
+    tasks: Mapping[int, str] = {
+        _STARTRX: "STARTRX",
+        _STOPRX: "STOPRX",
+        _STARTTX: "STARTTX",
+        _STOPTX: "STOPTX",
+        _FLUSHRX: "FLUSHRX",
+    }
+    events: Mapping[int, str] = {
+        0x100: "CTS",
+        0x104: "NCTS",
+        _RXDRDY: "RXDRDY",
+        _ENDRX: "ENDRX",
+        _TXDRDY: "TXDRDY",
+        _ENDTX: "ENDTX",
+        _ERROR: "ERROR",
+        _RXTO: "RXTO",
+        _RXSTARTED: "RXSTARTED",
+        _TXSTARTED: "TXSTARTED",
+        _TXSTOPPED: "TXSTOPPED",
+    }
     shorts: Mapping[int, tuple[int, int]] = {5: (_ENDRX, _STARTRX), 6: (_ENDRX, _STOPRX)}
-    names: Mapping[int, str] = {0x480: "ERRORSRC", 0x500: "ENABLE", 0x508: "PSEL.RTS", 0x50C: "PSEL.TXD", 0x510: "PSEL.CTS",
-             0x514: "PSEL.RXD",
-             0x518: "RXD", 0x51C: "TXD", 0x524: "BAUDRATE", 0x534: "RXD.PTR", 0x538: "RXD.MAXCNT", 0x53C: "RXD.AMOUNT",
-             0x544: "TXD.PTR", 0x548: "TXD.MAXCNT", 0x54C: "TXD.AMOUNT", 0x56C: "CONFIG"}
+    names: Mapping[int, str] = {
+        0x480: "ERRORSRC",
+        0x500: "ENABLE",
+        0x508: "PSEL.RTS",
+        0x50C: "PSEL.TXD",
+        0x510: "PSEL.CTS",
+        0x514: "PSEL.RXD",
+        0x518: "RXD",
+        0x51C: "TXD",
+        0x524: "BAUDRATE",
+        0x534: "RXD.PTR",
+        0x538: "RXD.MAXCNT",
+        0x53C: "RXD.AMOUNT",
+        0x544: "TXD.PTR",
+        0x548: "TXD.MAXCNT",
+        0x54C: "TXD.AMOUNT",
+        0x56C: "CONFIG",
+    }
 
     def __init__(self, chip: Chip, base: int, irq: int, name: str) -> None:
         super().__init__(chip, base, irq, name)
@@ -97,7 +136,9 @@ class Uarte(Peripheral):
     def _start_sending(self) -> None:
         address, count = self.registers.get(0x544, 0), self.registers.get(0x548, 0) & 0xFFFF
         data = self.chip.dma_read(address, count, self.name)
-        if not self.registers.get(_PSEL_TXD, _DISCONNECTED) & _DISCONNECTED:  # mbed sends a byte into the void to set TXDRDY
+        if (
+            not self.registers.get(_PSEL_TXD, _DISCONNECTED) & _DISCONNECTED
+        ):  # mbed sends a byte into the void to set TXDRDY
             self.board_to_host += data
         self.event(_TXSTARTED)
         self._sending_from = self.chip.schedule.now()
@@ -117,13 +158,14 @@ class Uarte(Peripheral):
             count = self.registers.get(0x548, 0) & 0xFFFF
             done = min(count, -(-(self.chip.schedule.now() - self._sending_from) // self.byte_cycles))
             if done < count and not self.registers.get(_PSEL_TXD, _DISCONNECTED) & _DISCONNECTED:
-                del self.board_to_host[max(0, len(self.board_to_host) - (count - done)):]
+                del self.board_to_host[max(0, len(self.board_to_host) - (count - done)) :]
             self.registers[0x54C] = done
             self.event(_ENDTX)
         self.event(_TXSTOPPED)
 
     def wake(self) -> None:
-        """The host has sent something: let it arrive at the pace of the line. Bytes wait until the receiver was started once."""
+        """The host has sent something: let it arrive at the pace of the line. Bytes wait until the receiver was started
+        once."""
         if self.host_to_board and self._arrival is None and self.ever_received:
             self._free_at = max(self._free_at, self.chip.schedule.now()) + self.byte_cycles
             self._arrival = self.chip.schedule.at(self._free_at, self._arrive)

@@ -24,7 +24,8 @@ SAMPLE_RATE_HZ = 16000
 
 
 def microphone_pcm(wavs: list[Path], gap_seconds: float) -> Any:
-    """int16 of all recordings one after another, with silence before each and after the last; None for no recording at all."""
+    """int16 of all recordings one after another, with silence before each and after the last; None for no recording at
+    all."""
     return recordings(wavs, gap_seconds)[0]
 
 
@@ -58,10 +59,13 @@ def _until(text: str | None) -> tuple[float | None, bytes | None]:
 def summary(report: Report) -> str:
     """Figures of a run, for people."""
     lines = [
-        f"board time {report.seconds:.3f} s (modelled), CPU load {100 * report.cpu_load:.1f} %, {report.instructions:,} instructions, "
+        f"board time {report.seconds:.3f} s (modelled), CPU load {100 * report.cpu_load:.1f} %, "
+        f"{report.instructions:,} instructions, "
         f"{report.exceptions:,} exceptions",
-        f"cycles awake: {report.cycles_cached:,} cached, {report.cycles_uncached:,} uncached (modelled; bounds when cached "
-        f"{report.cycles_low:,} .. {report.cycles_high:,}); asleep {report.cycles_asleep:,}; the firmware left the instruction cache "
+        f"cycles awake: {report.cycles_cached:,} cached, {report.cycles_uncached:,} uncached (modelled; "
+        f"bounds when cached "
+        f"{report.cycles_low:,} .. {report.cycles_high:,}); asleep {report.cycles_asleep:,}; the firmware "
+        f"left the instruction cache "
         f"{'on' if report.cache_on else 'off'}",
     ]
     if report.serial_overruns:
@@ -77,12 +81,22 @@ def summary(report: Report) -> str:
 def emulate(
     elf: Annotated[Path, typer.Argument(metavar="IMAGE", help="firmware.elf, .hex or .bin")],
     more: Annotated[list[Path] | None, typer.Argument(metavar="[MORE WAVS]", help="further recordings")] = None,
-    wav: Annotated[list[Path] | None, typer.Option(help="16 kHz mono 16 bit recordings for the microphone; none: no microphone")] = None,
-    port: Annotated[str, typer.Option(help="pty, tcp:PORT (0: a free one), or none: start at once without a serial port")] = "pty",
+    wav: Annotated[
+        list[Path] | None, typer.Option(help="16 kHz mono 16 bit recordings for the microphone; none: no microphone")
+    ] = None,
+    port: Annotated[
+        str, typer.Option(help="pty, tcp:PORT (0: a free one), or none: start at once without a serial port")
+    ] = "pty",
     gap: Annotated[float, typer.Option(min=0.0, max=60.0, help="seconds of silence round each recording")] = 0.0,
-    send: Annotated[str, typer.Option(help="text for the board's serial port once its program receives, such as listen%")] = "",
-    until: Annotated[str | None, typer.Option(help="stop after so many seconds of board time, or when the board sends this text")] = None,
-    speed: Annotated[str, typer.Option(help="max: as fast as it goes while there is work; real: never faster than the board")] = "max",
+    send: Annotated[
+        str, typer.Option(help="text for the board's serial port once its program receives, such as listen%")
+    ] = "",
+    until: Annotated[
+        str | None, typer.Option(help="stop after so many seconds of board time, or when the board sends this text")
+    ] = None,
+    speed: Annotated[
+        str, typer.Option(help="max: as fast as it goes while there is work; real: never faster than the board")
+    ] = "max",
     json_file: Annotated[Path | None, typer.Option("--json", help="write figures and timeline here at the end")] = None,
 ) -> None:
     """Run firmware on the virtual Nano 33 BLE. The board starts when somebody opens its serial port."""
@@ -104,23 +118,35 @@ def emulate(
         line.close()
         report = board.report()
         print(summary(report), flush=True)
-        print(f"stopped at {board.image.name_at(board.cpu.pc)}{' (asleep)' if board.asleep else ''}; "
-              f"last instructions: {last_instructions(board)}", flush=True)
+        print(
+            f"stopped at {board.image.name_at(board.cpu.pc)}{' (asleep)' if board.asleep else ''}; "
+            f"last instructions: {last_instructions(board)}",
+            flush=True,
+        )
         if json_file is not None:
             from converter.run_folder import write_atomic
 
-            found = {**report.as_json(), "timeline": [asdict(one) for one in timeline.moments], "timeline_dropped": timeline.dropped}
+            found = {
+                **report.as_json(),
+                "timeline": [asdict(one) for one in timeline.moments],
+                "timeline_dropped": timeline.dropped,
+            }
             write_atomic(json_file, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
 
 
-def _run(board: VirtualBoard, line: TcpPort | PtyPort | NoPort, timeline: Timeline, until: str | None, real_time: bool) -> None:
-    """The board until its end or a signal, in view on a terminal; with neither port nor terminal its serial output is ours."""
+def _run(
+    board: VirtualBoard, line: TcpPort | PtyPort | NoPort, timeline: Timeline, until: str | None, real_time: bool
+) -> None:
+    """The board until its end or a signal, in view on a terminal; with neither port nor terminal its serial output is
+    ours."""
     from rich.console import Console
 
     from host.emulator.session.session import Session
     from host.emulator.session.view import LiveView
 
-    asked_to_stop: list[int] = []  # a flag, because an exception out of a signal would be lost inside Unicorn's callbacks
+    asked_to_stop: list[
+        int
+    ] = []  # a flag, because an exception out of a signal would be lost inside Unicorn's callbacks
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda which, _: asked_to_stop.append(which))
     console = Console()
@@ -132,6 +158,7 @@ def _run(board: VirtualBoard, line: TcpPort | PtyPort | NoPort, timeline: Timeli
             print(data.decode(errors="replace").replace("\r\n", "\n"), end="", flush=True)
 
     with LiveView(board, timeline, console) as view:
+
         def look() -> None:
             timeline.look()
             view.look()

@@ -15,15 +15,30 @@ _PROMPT = "serial port: "
 
 
 @contextmanager
-def launch(elf: Path | str, wavs: Sequence[Path | str] = (), gap: float = 0.0, port: str = "tcp:0", json_file: Path | None = None,
-           until: str | None = None) -> Iterator[str]:
+def launch(
+    elf: Path | str,
+    wavs: Sequence[Path | str] = (),
+    gap: float = 0.0,
+    port: str = "tcp:0",
+    json_file: Path | None = None,
+    until: str | None = None,
+) -> Iterator[str]:
     """Yields the address to give to pyserial ("socket://127.0.0.1:PORT" or a pty); the board ends with the block.
 
-    json_file receives the figures of the run at the end. Raises BoardError with the board's own sentence when it does not start, and
-    at the end of the block when the program has faulted meanwhile.
+    json_file receives the figures of the run at the end. Raises BoardError with the board's own sentence when it does
+    not start, and at the end of the block when the program has faulted meanwhile.
     """
-    command = [sys.executable, "-m", "host.emulator", str(Path(elf).resolve()), *(str(Path(wav).resolve()) for wav in wavs),
-               "--port", port, "--gap", str(gap)]
+    command = [
+        sys.executable,
+        "-m",
+        "host.emulator",
+        str(Path(elf).resolve()),
+        *(str(Path(wav).resolve()) for wav in wavs),
+        "--port",
+        port,
+        "--gap",
+        str(gap),
+    ]
     command += ["--json", str(json_file.resolve())] if json_file else []
     command += ["--until", until] if until else []
     board = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

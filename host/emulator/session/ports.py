@@ -1,4 +1,5 @@
-"""The board's serial line as the host sees it: a TCP socket or a pseudo-terminal. Bytes are never dropped: the board waits instead."""
+"""The board's serial line as the host sees it: a TCP socket or a pseudo-terminal. Bytes are never dropped: the board
+waits instead."""
 
 from __future__ import annotations
 
@@ -24,8 +25,10 @@ class TcpPort:
             self._server.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
             self._server.close()
-            raise BoardError(f"tcp:{port}: the port cannot be opened ({getattr(error, 'strerror', None) or error}); "
-                             "choose another, or 0 for a free one") from None
+            raise BoardError(
+                f"tcp:{port}: the port cannot be opened ({getattr(error, 'strerror', None) or error}); "
+                "choose another, or 0 for a free one"
+            ) from None
         self._server.listen(1)
         self._client: socket.socket | None = None
         self.address = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
@@ -64,7 +67,7 @@ class TcpPort:
         if self._client is None:
             return data
         try:
-            return data[self._client.send(data):]
+            return data[self._client.send(data) :]
         except (BlockingIOError, InterruptedError):
             select.select([], [self._client], [], 0.1)
             return data
@@ -127,7 +130,7 @@ class PtyPort:
 
     def write(self, data: bytes) -> bytes:
         try:
-            return data[os.write(self._master, data):]
+            return data[os.write(self._master, data) :]
         except (BlockingIOError, InterruptedError):
             select.select([], [self._master], [], 0.1)
             return data

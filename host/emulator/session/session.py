@@ -8,14 +8,25 @@ from collections.abc import Callable
 from host.emulator.board import VirtualBoard
 from host.emulator.session.ports import NoPort, PtyPort, TcpPort
 
-_AHEAD, _BEHIND = 0.005, 0.05  # seconds that an idle board may run ahead of the host's clock, or fall behind before it gives up catching up
+_AHEAD, _BEHIND = (
+    0.005,
+    0.05,
+)  # seconds that an idle board may run ahead of the host's clock, or fall behind before it gives up catching up
 
 
 class Session:
-    """The board between host and serial line. The board stands still while no reader is attached, or while the reader is behind."""
+    """The board between host and serial line. The board stands still while no reader is attached, or while the reader
+    is behind."""
 
-    def __init__(self, board: VirtualBoard, port: TcpPort | PtyPort | NoPort, done: Callable[[], bool], real_time: bool = False,
-                 on_serial: Callable[[bytes], None] | None = None, look: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        board: VirtualBoard,
+        port: TcpPort | PtyPort | NoPort,
+        done: Callable[[], bool],
+        real_time: bool = False,
+        on_serial: Callable[[bytes], None] | None = None,
+        look: Callable[[], None] | None = None,
+    ) -> None:
         self.board, self.port, self._done, self._real_time = board, port, done, real_time
         self._on_serial, self._look = on_serial, look  # told what the board sends; called now and then
         self.transcript = b""  # the last of what the board sent
@@ -49,7 +60,7 @@ class Session:
     def _flush(self) -> None:
         sent = self.board.take_output()
         if sent:
-            self.transcript = (self.transcript + sent)[-4096 - len(sent):]
+            self.transcript = (self.transcript + sent)[-4096 - len(sent) :]
             self._unsent += sent
             if self._on_serial:
                 self._on_serial(sent)

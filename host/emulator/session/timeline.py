@@ -1,4 +1,5 @@
-"""What happened when on the board: recordings in front of the microphone, LED colours, lines and words on the serial port."""
+"""What happened when on the board: recordings in front of the microphone, LED colours, lines and words on the serial
+port."""
 
 from __future__ import annotations
 
@@ -11,13 +12,22 @@ if TYPE_CHECKING:
 
 _MAX_MOMENTS = 20_000
 _TOGETHER_SECONDS = 0.001  # three LEDs written one after another are one colour
-_COLOURS = {(0, 0, 0): "off", (1, 0, 0): "red", (0, 1, 0): "green", (0, 0, 1): "blue", (1, 1, 0): "yellow", (1, 0, 1): "magenta",
-            (0, 1, 1): "cyan", (1, 1, 1): "white"}
+_COLOURS = {
+    (0, 0, 0): "off",
+    (1, 0, 0): "red",
+    (0, 1, 0): "green",
+    (0, 0, 1): "blue",
+    (1, 1, 0): "yellow",
+    (1, 0, 1): "magenta",
+    (0, 1, 1): "cyan",
+    (1, 1, 1): "white",
+}
 
 
 @dataclass(frozen=True)
 class Moment:
-    """kind: sound (a recording begins), led (the colour from now on), word (one that the firmware heard), serial (a line it sent)."""
+    """kind: sound (a recording begins), led (the colour from now on), word (one that the firmware heard), serial (a
+    line it sent)."""
 
     seconds: float
     kind: str
@@ -81,7 +91,7 @@ class Timeline:
 
     def _line(self, line: str) -> None:
         """Our firmware's records of words are told as words; all else is a line."""
-        fields = line[line.find("[") + 1:-1].split(",") if line.endswith("]") else []
+        fields = line[line.find("[") + 1 : -1].split(",") if line.endswith("]") else []
         if line.startswith("m-labels-["):
             self.labels = fields
         if line.startswith("m-heard-[") and len(fields) == 11:

@@ -25,7 +25,9 @@ _LED_STYLES = {"off": "dim"}
 def show_moment(moment: Moment) -> Text:
     """One line of the timeline."""
     style = _STYLES[moment.kind]
-    return Text(f"{moment.seconds:9.3f} s  {moment.kind:<6} {moment.text}", style=style, no_wrap=True, overflow="ellipsis")
+    return Text(
+        f"{moment.seconds:9.3f} s  {moment.kind:<6} {moment.text}", style=style, no_wrap=True, overflow="ellipsis"
+    )
 
 
 def render(board: VirtualBoard, timeline: Timeline) -> Group:
@@ -33,14 +35,18 @@ def render(board: VirtualBoard, timeline: Timeline) -> Group:
     colour = colour_of(board.chip.leds())
     table = Table(show_header=False, box=None)
     other = ", ".join(name for name, lit in board.chip.other_leds().items() if lit)
-    table.add_row("LED", Text(f"● {colour}", style=_LED_STYLES.get(colour, colour)), Text(other and f"also lit: {other}"))
+    table.add_row(
+        "LED", Text(f"● {colour}", style=_LED_STYLES.get(colour, colour)), Text(other and f"also lit: {other}")
+    )
     microphone = board.chip.microphone
     level = microphone.level()
     state = "off" if not microphone.running else "silence" if microphone.exhausted else f"{level:6.1f} dBFS"
     bar = round(max(0.0, 1 + level / 60) * _BAR) if microphone.running else 0
     table.add_row("microphone", Text("█" * bar, style="green"), state)
     awake, asleep = int(board.counter.state.active), board.schedule.asleep
-    table.add_row("board time", f"{board.seconds:.2f} s", f"CPU load {100 * awake / max(1, awake + asleep):.1f} % (modelled)")
+    table.add_row(
+        "board time", f"{board.seconds:.2f} s", f"CPU load {100 * awake / max(1, awake + asleep):.1f} % (modelled)"
+    )
     recent = [show_moment(one) for one in timeline.moments if one.kind != "serial"][-_MOMENTS:]
     serial = [Text.from_markup("  " + escape(line), overflow="ellipsis") for line in timeline.lines[-_LINES:]]
     return Group(table, Text("serial port", style="bold"), *serial, Text("heard and shown", style="bold"), *recent)
@@ -59,7 +65,9 @@ class LiveView:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.update(render(self._board, self._timeline), refresh=True)
             self._live.stop()

@@ -1,4 +1,5 @@
-// One whole window through the generated engine, on whichever board this image runs: finish() tells them apart by the core's revision.
+// One whole window through the generated engine, on whichever board this image runs: finish() tells them apart by the
+// core's revision.
 #include "model_aot.h"
 #include "results.h"
 
@@ -6,7 +7,8 @@ volatile uint32_t results[4096], result_count, finished;
 
 void finish(void) {
     finished = 1;
-    if (*(const volatile uint32_t *)0xE000ED00 != 0x410FC241) {  // not the nRF52840's r0p1: QEMU, which leaves by semihosting
+    if (*(const volatile uint32_t *)0xE000ED00 !=
+        0x410FC241) {  // not the nRF52840's r0p1: QEMU, which leaves by semihosting
         __asm__ volatile("movs r0, #0x18\n ldr r1, =0x20026\n bkpt 0xab\n" ::: "r0", "r1", "memory");
     }
     for (;;) __asm__ volatile("wfi");

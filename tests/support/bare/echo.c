@@ -8,7 +8,9 @@ int main(void) {
         char heard[64];
         uint32_t count = 0;
         for (int byte; count < sizeof heard && (byte = board_serial_read()) >= 0;) heard[count++] = (char)byte;
-        if (count) board_serial_write(heard, count);
-        else board_idle();
+        if (count)
+            board_serial_write(heard, count);
+        else
+            board_idle();
     }
 }

@@ -1,4 +1,5 @@
-// Exception rules of ARMv7-M that do not depend on the chip: the same results on the virtual board and on QEMU's Cortex-M4.
+// Exception rules of ARMv7-M that do not depend on the chip: the same results on the virtual board and on QEMU's
+// Cortex-M4.
 #include "nrf52840.h"
 #include "results.h"
 
@@ -63,22 +64,22 @@ __attribute__((used)) static void svc_body(uint32_t *frame, uint32_t exc_return,
     for (int i = 0; i < 4; i++) result(frame[i]);
     result(frame[4]);
     frame[0] = 0x12345678;
-    __asm__ volatile("vmov.f32 s0, #2.0\n vmov.f32 s15, #4.0\n vmov.f32 s16, #8.0" ::: "s0", "s15", "memory");  // a handler that uses the FPU
+    __asm__ volatile("vmov.f32 s0, #2.0\n vmov.f32 s15, #4.0\n vmov.f32 s16, #8.0" ::
+                         : "s0", "s15", "memory");  // a handler that uses the FPU
     result(mrs_control());
 }
 
 __attribute__((naked)) void SVC_Handler(void) {
-    __asm__ volatile(
-        "mrs r2, msp\n"
-        "mrs r3, psp\n"
-        "mov r1, lr\n"
-        "tst lr, #4\n"
-        "ite eq\n"
-        "moveq r0, r2\n"
-        "movne r0, r3\n"
-        "push {r4, lr}\n"
-        "bl svc_body\n"
-        "pop {r4, pc}\n");
+    __asm__ volatile("mrs r2, msp\n"
+                     "mrs r3, psp\n"
+                     "mov r1, lr\n"
+                     "tst lr, #4\n"
+                     "ite eq\n"
+                     "moveq r0, r2\n"
+                     "movne r0, r3\n"
+                     "push {r4, lr}\n"
+                     "bl svc_body\n"
+                     "pop {r4, pc}\n");
 }
 
 // --- the scenes
@@ -153,10 +154,9 @@ static uint32_t svc(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
 
 static uint32_t svc_misaligned(void) {
     uint32_t value;
-    __asm__ volatile(
-        "mov r0, #1\n mov r1, #2\n mov r2, #3\n mov r3, #4\n mov r12, #5\n"
-        "push {r4}\n svc 43\n pop {r4}\n mov %0, r0"
-        : "=r"(value)::"r0", "r1", "r2", "r3", "r12", "memory");
+    __asm__ volatile("mov r0, #1\n mov r1, #2\n mov r2, #3\n mov r3, #4\n mov r12, #5\n"
+                     "push {r4}\n svc 43\n pop {r4}\n mov %0, r0"
+                     : "=r"(value)::"r0", "r1", "r2", "r3", "r12", "memory");
     return value;
 }
 
@@ -174,7 +174,8 @@ static void frames(void) {
     uint32_t value = svc(5, 6, 7, 8);
     result(value);
     result(mrs_control());
-    __asm__ volatile("vmov.f32 s0, #1.0\n vmov.f32 s15, #1.5\n vmov.f32 s16, #3.0\n vmsr fpscr, %0" ::"r"(0x03C00000) : "memory");
+    __asm__ volatile("vmov.f32 s0, #1.0\n vmov.f32 s15, #1.5\n vmov.f32 s16, #3.0\n vmsr fpscr, %0" ::"r"(0x03C00000)
+                     : "memory");
     value = svc(9, 10, 11, 12);
     uint32_t s0, s15, fpscr;
     __asm__ volatile("vmov %0, s0\n vmov %1, s15\n vmrs %2, fpscr" : "=r"(s0), "=r"(s15), "=r"(fpscr));
@@ -207,12 +208,11 @@ static void waits(void) {
 
 static void flags(void) {  // an interrupt leaves flags, GE bits and IT state alone
     uint32_t before, after, inside = 0;
-    __asm__ volatile(
-        "ldr r0, =0xF80F0000\n msr apsr_nzcvqg, r0\n mrs %0, apsr\n"
-        "ldr r0, =0xE000E200\n ldr r1, =0x100000\n"
-        "ittt vs\n strvs r1, [r0]\n addvs %2, %2, #3\n addvs %2, %2, #4\n"
-        "dsb\n isb\n mrs %1, apsr\n"
-        : "=&r"(before), "=&r"(after), "+&r"(inside)::"r0", "r1", "cc", "memory");
+    __asm__ volatile("ldr r0, =0xF80F0000\n msr apsr_nzcvqg, r0\n mrs %0, apsr\n"
+                     "ldr r0, =0xE000E200\n ldr r1, =0x100000\n"
+                     "ittt vs\n strvs r1, [r0]\n addvs %2, %2, #3\n addvs %2, %2, #4\n"
+                     "dsb\n isb\n mrs %1, apsr\n"
+                     : "=&r"(before), "=&r"(after), "+&r"(inside)::"r0", "r1", "cc", "memory");
     result(before);
     result(after);
     result(inside);

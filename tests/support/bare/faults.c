@@ -64,24 +64,60 @@ void HardFault_Handler(void) { endless(); }
 
 NOINLINE void caller(void) {
     switch (FAULT) {
-    case 1: read_nowhere(); break;
-    case 2: write_flash(); break;
-    case 3: sink = dig(0); break;
-    case 4: undefined(); break;
-    case 5: jump_nowhere(); break;
-    case 6: arm_state(); break;
-    case 7: breakpoint(); break;
-    case 8: endless(); break;
-    case 9: sleep_for_ever(); break;
-    case 10: unhandled(); break;
-    case 11: dma_from_flash(); break;
-    case 12: bad_return(); break;
-    case 13: reset_loop(); break;
-    case 14: float_off(); break;
-    case 15: unaligned_pair(); break;
-    case 16: unaligned_exclusive(); break;
-    case 17: trapped_division(); break;
-    case 18: read_nowhere(); break;
+    case 1:
+        read_nowhere();
+        break;
+    case 2:
+        write_flash();
+        break;
+    case 3:
+        sink = dig(0);
+        break;
+    case 4:
+        undefined();
+        break;
+    case 5:
+        jump_nowhere();
+        break;
+    case 6:
+        arm_state();
+        break;
+    case 7:
+        breakpoint();
+        break;
+    case 8:
+        endless();
+        break;
+    case 9:
+        sleep_for_ever();
+        break;
+    case 10:
+        unhandled();
+        break;
+    case 11:
+        dma_from_flash();
+        break;
+    case 12:
+        bad_return();
+        break;
+    case 13:
+        reset_loop();
+        break;
+    case 14:
+        float_off();
+        break;
+    case 15:
+        unaligned_pair();
+        break;
+    case 16:
+        unaligned_exclusive();
+        break;
+    case 17:
+        trapped_division();
+        break;
+    case 18:
+        read_nowhere();
+        break;
     }
     sink = 1;
 }

@@ -1,4 +1,5 @@
-// The flash controller: who may write and erase, what is left of a word written twice, how long it takes, and who waits.
+// The flash controller: who may write and erase, what is left of a word written twice, how long it takes, and who
+// waits.
 #include "nrf52840.h"
 #include "results.h"
 
@@ -23,16 +24,21 @@ __attribute__((used)) static void fault_body(uint32_t *frame) {
     CFSR = 0xFFFFFFFF;
 }
 
-__attribute__((naked)) void HardFault_Handler(void) { __asm__ volatile("mov r0, sp\n push {r4, lr}\n bl fault_body\n pop {r4, pc}\n"); }
+__attribute__((naked)) void HardFault_Handler(void) {
+    __asm__ volatile("mov r0, sp\n push {r4, lr}\n bl fault_body\n pop {r4, pc}\n");
+}
 
 static uint32_t micros(void) {
     TIMER(TIMER0, TIMER_CAPTURE0) = 1;
     return TIMER(TIMER0, TIMER_CC0);
 }
 
-static void store(uint32_t address, uint32_t value) { __asm__ volatile("str %1, [%0]" ::"r"(address), "r"(value) : "memory"); }
+static void store(uint32_t address, uint32_t value) {
+    __asm__ volatile("str %1, [%0]" ::"r"(address), "r"(value) : "memory");
+}
 
-__attribute__((section(".ramfunc"), noinline)) static uint32_t waits_in_ram(uint32_t value) {  // the core goes on; READY tells
+__attribute__((section(".ramfunc"), noinline)) static uint32_t
+waits_in_ram(uint32_t value) {  // the core goes on; READY tells
     uint32_t turns = 0;
     page[64] = value;
     while (!READY) turns++;
@@ -47,7 +53,7 @@ static void refused(void) {
     __asm__ volatile("strb %1, [%0]" ::"r"(PAGE), "r"(0) : "memory");
     __asm__ volatile("strh %1, [%0]" ::"r"(PAGE), "r"(0) : "memory");
     __asm__ volatile("str %1, [%0]" ::"r"(PAGE + 2), "r"(0) : "memory");
-    ERASEPAGE = PAGE;  // not while writing
+    ERASEPAGE = PAGE;      // not while writing
     store(0x10000100, 0);  // factory information
     result(page[0]);
 }
@@ -61,9 +67,10 @@ static void written(void) {
     store(PAGE, 0x0F0FFFFF);
     result(page[0]);
     begin = micros();
-    __asm__ volatile("mov r0, %0\n movs r1, #1\n movs r2, #2\n movs r3, #3\n stmia r0!, {r1, r2, r3}\n strd r1, r2, [r0], #8\n str r3, [r0, #4]!\n"
-                     "movs r1, #0\n cmp r1, #1\n ite eq\n streq r1, [r0, #4]\n strne r1, [r0, #8]\n"
-                     ::"r"(PAGE + 16) : "r0", "r1", "r2", "r3", "cc", "memory");
+    __asm__ volatile("mov r0, %0\n movs r1, #1\n movs r2, #2\n movs r3, #3\n stmia r0!, {r1, r2, r3}\n strd r1, r2, "
+                     "[r0], #8\n str r3, [r0, #4]!\n"
+                     "movs r1, #0\n cmp r1, #1\n ite eq\n streq r1, [r0, #4]\n strne r1, [r0, #8]\n" ::"r"(PAGE + 16)
+                     : "r0", "r1", "r2", "r3", "cc", "memory");
     result((micros() - begin) / 16);
     for (int i = 4; i < 14; i++) result(page[i]);
     result(waits_in_ram(0x12345678) > 20);

@@ -1,4 +1,5 @@
-// Resets and why they came, the watchdog, wired and settable PPI channels with forks, GPIOTE on both sides, the thermometer.
+// Resets and why they came, the watchdog, wired and settable PPI channels with forks, GPIOTE on both sides, the
+// thermometer.
 #include "nrf52840.h"
 #include "results.h"
 
@@ -90,11 +91,11 @@ static void pins(void) {  // TIMER4's compare toggles P0.13 through GPIOTE 0; GP
     TIMER(TIMER4, TIMER_START) = 1;
     wait_us(1050);
     TIMER(TIMER4, TIMER_STOP) = 1;
-    result(pin_events);                    // ten toggles, five of them up
-    result(REG(0x50000504) >> 13 & 1);     // down again
-    GPIOTE(0x030) = 1;                     // SET
+    result(pin_events);                 // ten toggles, five of them up
+    result(REG(0x50000504) >> 13 & 1);  // down again
+    GPIOTE(0x030) = 1;                  // SET
     result(REG(0x50000504) >> 13 & 1);
-    GPIOTE(0x060) = 1;                     // CLR
+    GPIOTE(0x060) = 1;  // CLR
     result(REG(0x50000504) >> 13 & 1);
     TIMER(TIMER4, TIMER_SHORTS) = 1u << 8;  // compare stops
     TIMER(TIMER4, TIMER_CLEAR) = 1;

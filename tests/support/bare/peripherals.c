@@ -1,4 +1,5 @@
-// The nRF52840's own parts: clock, timers, counters, interconnect, cycle counter, instruction cache, flash. Numbers in, numbers out.
+// The nRF52840's own parts: clock, timers, counters, interconnect, cycle counter, instruction cache, flash. Numbers in,
+// numbers out.
 #include "nrf52840.h"
 #include "results.h"
 
@@ -26,14 +27,13 @@ __attribute__((section(".ramfunc"), noinline)) uint32_t loop_in_ram(uint32_t n) 
 
 __attribute__((noinline, aligned(16))) static uint32_t thousand_loops(void) {
     uint32_t begin, end;
-    __asm__ volatile(
-        "ldr r1, =0xE0001004\n"
-        "mov r0, #1000\n"
-        "ldr %0, [r1]\n"
-        "1: subs r0, #1\n"
-        "bne 1b\n"
-        "ldr %1, [r1]\n"
-        : "=&r"(begin), "=&r"(end)::"r0", "r1", "cc");
+    __asm__ volatile("ldr r1, =0xE0001004\n"
+                     "mov r0, #1000\n"
+                     "ldr %0, [r1]\n"
+                     "1: subs r0, #1\n"
+                     "bne 1b\n"
+                     "ldr %1, [r1]\n"
+                     : "=&r"(begin), "=&r"(end)::"r0", "r1", "cc");
     return end - begin;
 }
 

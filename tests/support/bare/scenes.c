@@ -1,5 +1,5 @@
-// More rules of ARMv7-M that do not depend on the chip: priority groups, who follows whom, floating point frames saved late, wrong returns.
-// The same results on the virtual board and on QEMU's Cortex-M4.
+// More rules of ARMv7-M that do not depend on the chip: priority groups, who follows whom, floating point frames saved
+// late, wrong returns. The same results on the virtual board and on QEMU's Cortex-M4.
 #include "nrf52840.h"
 #include "results.h"
 
@@ -82,7 +82,8 @@ static void groups(void) {
 }
 
 static void order(void) {  // all pend at once; equal priorities go by number
-    const uint32_t priorities[4][IRQS] = {{3, 3, 3, 3, 3, 3}, {5, 4, 3, 2, 1, 0}, {2, 1, 2, 1, 2, 1}, {0, 7, 0, 7, 3, 3}};
+    const uint32_t priorities[4][IRQS] = {
+        {3, 3, 3, 3, 3, 3}, {5, 4, 3, 2, 1, 0}, {2, 1, 2, 1, 2, 1}, {0, 7, 0, 7, 3, 3}};
     for (int scene = 0; scene < 4; scene++) {
         result(0x30 + scene);
         for (uint32_t i = 0; i < IRQS; i++) set(i, priorities[scene][i]);
@@ -103,7 +104,8 @@ static void order(void) {  // all pend at once; equal priorities go by number
 
 void PendSV_Handler(void) { result(0xC0000000 | depth); }
 
-// --- floating point frames ----------------------------------------------------------------------------------------------------
+// --- floating point frames
+// ----------------------------------------------------------------------------------------------------
 
 __attribute__((used)) static void svc_body(uint32_t *frame, uint32_t exc_return) {
     result(exc_return);
@@ -143,8 +145,8 @@ __attribute__((used)) static void svc_body(uint32_t *frame, uint32_t exc_return)
 }
 
 __attribute__((naked)) void SVC_Handler(void) {
-    __asm__ volatile(
-        "tst lr, #4\n ite eq\n mrseq r0, msp\n mrsne r0, psp\n mov r1, lr\n push {r4, lr}\n bl svc_body\n pop {r4, pc}\n");
+    __asm__ volatile("tst lr, #4\n ite eq\n mrseq r0, msp\n mrsne r0, psp\n mov r1, lr\n push {r4, lr}\n bl svc_body\n "
+                     "pop {r4, pc}\n");
 }
 
 static void call(uint32_t what) {
@@ -179,7 +181,8 @@ static void late_frames(void) {
     __asm__ volatile("msr control, %0\n isb" ::"r"(0));
 }
 
-// --- returns that do not fit -----------------------------------------------------------------------------------------------------
+// --- returns that do not fit
+// -----------------------------------------------------------------------------------------------------
 
 __attribute__((used)) static void usage_body(uint32_t exc_return, uint32_t fault_psr) {
     result(0xE0000000 | (fault_psr & 0x1FF));
@@ -191,9 +194,10 @@ __attribute__((used)) static void usage_body(uint32_t exc_return, uint32_t fault
 }
 
 // The frame of the return that failed is still there, and only this handler is left active: a right return ends it.
-#define RETURN_HANDLER(name) \
-    __attribute__((naked)) void name(void) { \
-        __asm__ volatile("mov r0, lr\n mrs r1, xpsr\n push {r4, lr}\n bl usage_body\n pop {r4, lr}\n mvn lr, #6\n bx lr\n"); \
+#define RETURN_HANDLER(name)                                                                                    \
+    __attribute__((naked)) void name(void) {                                                                    \
+        __asm__ volatile(                                                                                       \
+            "mov r0, lr\n mrs r1, xpsr\n push {r4, lr}\n bl usage_body\n pop {r4, lr}\n mvn lr, #6\n bx lr\n"); \
     }
 RETURN_HANDLER(UsageFault_Handler)
 RETURN_HANDLER(HardFault_Handler)

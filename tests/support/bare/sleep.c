@@ -1,4 +1,5 @@
-// Sleep: what ends WFE and what WFI, SEVONPEND, SLEEPONEXIT; and an interrupt that comes while another one's frame is written.
+// Sleep: what ends WFE and what WFI, SEVONPEND, SLEEPONEXIT; and an interrupt that comes while another one's frame is
+// written.
 #include "nrf52840.h"
 #include "results.h"
 

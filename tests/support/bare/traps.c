@@ -1,4 +1,5 @@
-// Faults that the program's own handlers take: which one, what the fault registers say, where it happened. The same on QEMU's Cortex-M4.
+// Faults that the program's own handlers take: which one, what the fault registers say, where it happened. The same on
+// QEMU's Cortex-M4.
 #include "nrf52840.h"
 #include "results.h"
 
@@ -25,26 +26,30 @@ __attribute__((used)) static void fault_body(uint32_t *frame, uint32_t exc_retur
     result(frame[7] & 0x0600FC00);
     result(exc_return);
     result(SHCSR & 0xFFF);
-    if (CFSR & 0x80000) CPACR |= 0xF00000;  // NOCP: switch it on and try again
-    else frame[6] = resume ? resume : frame[6] + (*(uint16_t *)frame[6] >= 0xE800 ? 4 : 2);
+    if (CFSR & 0x80000)
+        CPACR |= 0xF00000;  // NOCP: switch it on and try again
+    else
+        frame[6] = resume ? resume : frame[6] + (*(uint16_t *)frame[6] >= 0xE800 ? 4 : 2);
     frame[7] = (frame[7] & ~0x0600FC00u) | 1u << 24;  // out of an IT block, and of ARM state
     resume = 0;
     CFSR = 0xFFFFFFFF;
     HFSR = 0xFFFFFFFF;
 }
 
-#define FAULT_HANDLER(name) \
-    __attribute__((naked)) void name(void) { \
-        __asm__ volatile("tst lr, #4\n ite eq\n mrseq r0, msp\n mrsne r0, psp\n mov r1, lr\n push {r4, lr}\n bl fault_body\n pop {r4, pc}\n"); \
+#define FAULT_HANDLER(name)                                                                                       \
+    __attribute__((naked)) void name(void) {                                                                      \
+        __asm__ volatile("tst lr, #4\n ite eq\n mrseq r0, msp\n mrsne r0, psp\n mov r1, lr\n push {r4, lr}\n bl " \
+                         "fault_body\n pop {r4, pc}\n");                                                          \
     }
 FAULT_HANDLER(HardFault_Handler)
 FAULT_HANDLER(MemManage_Handler)
 FAULT_HANDLER(BusFault_Handler)
 FAULT_HANDLER(UsageFault_Handler)
 
-#define HERE(text, ...) __asm__ volatile(text ::__VA_ARGS__ : "r2", "r3", "r12", "cc", "memory", "s0", "s1")
+#define HERE(text, ...) __asm__ volatile(text::__VA_ARGS__ : "r2", "r3", "r12", "cc", "memory", "s0", "s1")
 
-static void unaligned(uint32_t where) {  // each of them faults without any trap bit, on an address that is not a multiple of 4
+static void
+unaligned(uint32_t where) {  // each of them faults without any trap bit, on an address that is not a multiple of 4
     uint32_t at = (uint32_t)words + where;
     HERE("ldrd r2, r3, [%0]", "r"(at));
     HERE("ldrd r2, r3, [%0], #8", "r"(at));
@@ -58,12 +63,13 @@ static void unaligned(uint32_t where) {  // each of them faults without any trap
     HERE("vldmia %0, {s0, s1}", "r"(at));
     HERE("mov r3, %0\n adds r3, #8\n ldr r2, [%1]\n ldrd r2, r12, [r3]", "r"(at), "r"(words));
     HERE("add r3, %0, %1, lsl #2\n strd r2, r12, [r3]", "r"(at), "r"(where));
-    HERE("str %0, [%1, #32]\n ldr r3, [%1, #32]\n ldmia.w r3, {r2, r12}", "r"(at), "r"(words));  // only known at the instruction
+    HERE("str %0, [%1, #32]\n ldr r3, [%1, #32]\n ldmia.w r3, {r2, r12}", "r"(at),
+         "r"(words));  // only known at the instruction
     HERE("ldrexh r2, [%0]", "r"(at));
     result(where << 8 | 0xA);
-    HERE("ldr r2, [%0]\n str r2, [%0]\n ldrh r3, [%0]\n strh r3, [%0, #4]", "r"(at));  // these may be unaligned
-    HERE("cmp %0, #0\n itt eq\n ldrdeq r2, r3, [%0]\n ldmiaeq.w %0, {r2, r3}", "r"(at));     // and these are not executed
-    HERE("cmp %0, #0\n ite ne\n ldrdne r2, r3, [%0]\n moveq r2, #1", "r"(at));                // this one is
+    HERE("ldr r2, [%0]\n str r2, [%0]\n ldrh r3, [%0]\n strh r3, [%0, #4]", "r"(at));     // these may be unaligned
+    HERE("cmp %0, #0\n itt eq\n ldrdeq r2, r3, [%0]\n ldmiaeq.w %0, {r2, r3}", "r"(at));  // and these are not executed
+    HERE("cmp %0, #0\n ite ne\n ldrdne r2, r3, [%0]\n moveq r2, #1", "r"(at));            // this one is
     HERE("cmp %0, #0\n ittt ne\n addne r2, #1\n strdne r2, r3, [%0]\n movne r3, #7", "r"(at));
     HERE("cmp %0, #0\n itt ne\n movne r2, #1\n stmiane.w %0, {r2, r3}", "r"(at));
 }
@@ -72,8 +78,9 @@ static void others(void) {
     HERE("udf.w #7", "r"(0));
     HERE("ldr.w r2, [%0]", "r"(0x30000000));
     HERE("str.w r2, [%0]", "r"(0x30000004));
-#define JUMP(target) __asm__ volatile("adr r1, 1f\n str r1, [%0]\n ldr r0, =" target "\n bx r0\n .balign 4\n 1:" \
-                                      ::"r"(&resume) : "r0", "r1", "r2", "r3", "r12", "memory")
+#define JUMP(target)                                                                                           \
+    __asm__ volatile("adr r1, 1f\n str r1, [%0]\n ldr r0, =" target "\n bx r0\n .balign 4\n 1:" ::"r"(&resume) \
+                     : "r0", "r1", "r2", "r3", "r12", "memory")
     JUMP("0x50000001");  // nothing may be executed there
     JUMP("0x90000001");  // and there is nothing
     JUMP("0x00000020");  // an even address

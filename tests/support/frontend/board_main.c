@@ -1,5 +1,6 @@
-// For the virtual board: the PCM in flash through the front end, once in pieces of changing size, once in steps without and once in
-// steps with the instruction cache. The results stay in RAM, where the test reads them; then the board sleeps for ever.
+// For the virtual board: the PCM in flash through the front end, once in pieces of changing size, once in steps without
+// and once in steps with the instruction cache. The results stay in RAM, where the test reads them; then the board
+// sleeps for ever.
 #include "frontend.h"
 
 #define REGISTER(address) (*(volatile uint32_t *)(address))

@@ -1,5 +1,6 @@
-// For the virtual board: hashes of what the DSP instructions, the window and the transform give on any operands, extremes among them.
-// Built with the instructions, with their twins in C, and with the portable stages, it must leave the same results.
+// For the virtual board: hashes of what the DSP instructions, the window and the transform give on any operands,
+// extremes among them. Built with the instructions, with their twins in C, and with the portable stages, it must leave
+// the same results.
 #include "frontend_fft.c"
 #include "frontend_fft_simd.c"
 
@@ -25,10 +26,25 @@ static void add(uint32_t index, uint32_t value) { results[index] = (results[inde
 
 static void instructions(uint32_t a, uint32_t b, int32_t sum) {
     const uint32_t values[INSTRUCTIONS] = {
-        simd_sadd16(a, b), simd_ssub16(a, b), simd_shadd16(a, b), simd_shsub16(a, b), simd_sasx(a, b), simd_ssax(a, b),
-        simd_smulbb(a, b), simd_smultb(a, b), simd_smultt(a, b), simd_smuad(a, b), simd_pack_15(a, b), simd_pack_12(a, b),
-        (uint32_t)simd_smlawb(a, b, sum), (uint32_t)simd_smlawt(a, b, sum), (uint32_t)simd_smlsd(a, b, sum),
-        (uint32_t)simd_smladx(a, b, sum), simd_abs16(a), nn_pkhtb(a, b), (uint32_t)nn_smlatt(a, b, sum),
+        simd_sadd16(a, b),
+        simd_ssub16(a, b),
+        simd_shadd16(a, b),
+        simd_shsub16(a, b),
+        simd_sasx(a, b),
+        simd_ssax(a, b),
+        simd_smulbb(a, b),
+        simd_smultb(a, b),
+        simd_smultt(a, b),
+        simd_smuad(a, b),
+        simd_pack_15(a, b),
+        simd_pack_12(a, b),
+        (uint32_t)simd_smlawb(a, b, sum),
+        (uint32_t)simd_smlawt(a, b, sum),
+        (uint32_t)simd_smlsd(a, b, sum),
+        (uint32_t)simd_smladx(a, b, sum),
+        simd_abs16(a),
+        nn_pkhtb(a, b),
+        (uint32_t)nn_smlatt(a, b, sum),
     };
     for (uint32_t index = 0; index < INSTRUCTIONS; ++index) {
         add(index, values[index]);

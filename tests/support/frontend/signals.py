@@ -28,12 +28,18 @@ def signals(seconds: float = 4.0, seed: int = 1) -> Iterator[tuple[str, Int16]]:
     yield "full-range integers", rng.integers(-32768, 32768, count).astype(np.int16)
     yield "one bit of noise", rng.integers(0, 2, count).astype(np.int16)
     yield "gaussian at every level", whole(rng.normal(size=count) * np.exp(np.linspace(-2, 10.8, count)))
-    yield "level jumps", whole(rng.normal(size=count) * np.exp(rng.uniform(-2, 11, count // 400 + 1)).repeat(400)[:count])
+    yield (
+        "level jumps",
+        whole(rng.normal(size=count) * np.exp(rng.uniform(-2, 11, count // 400 + 1)).repeat(400)[:count]),
+    )
     yield "clipping square, gliding", whole(60000 * np.sign(np.sin(2 * np.pi * (60 + 900 * time) * time)))
     yield "clipping sine, gliding", whole(50000 * np.sin(2 * np.pi * (100 + 950 * time) * time))
     yield "pairs at a quarter of the rate", np.tile(np.array([32767, 32767, -32768, -32768], np.int16), count // 4)
     yield "impulses", impulses(count, rng)
-    yield "noise, then silence, then noise", whole(rng.normal(size=count) * 8000 * (np.arange(count) // (count // 3) != 1))
+    yield (
+        "noise, then silence, then noise",
+        whole(rng.normal(size=count) * 8000 * (np.arange(count) // (count // 3) != 1)),
+    )
     yield "sum of tones", whole(sum(6000 * np.sin(2 * np.pi * hz * time + hz) for hz in (130, 440, 1234, 3999, 7499)))
 
 
@@ -47,7 +53,8 @@ def impulses(count: int, rng: np.random.Generator) -> Int16:
 
 
 def golden_pcm(count: int = 6 * RATE) -> Int16:
-    """Gliding tone bursts in noise of changing level from integer arithmetic alone (a 32-bit congruential generator)."""
+    """Gliding tone bursts in noise of changing level from integer arithmetic alone (a 32-bit congruential
+    generator)."""
     state, phase, pcm = 12345, 0, []
     for index in range(count):
         state = (1664525 * state + 1013904223) % 2**32

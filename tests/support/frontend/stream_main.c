@@ -1,5 +1,6 @@
-// frontend_stream PCM RAW: little-endian int16 samples of file PCM to uint16 channel values in file RAW, then int8 features after them;
-// the samples are fed in pieces of changing size. Runs on the host (with sanitizers) and on an emulated Cortex-M4 (semihosting).
+// frontend_stream PCM RAW: little-endian int16 samples of file PCM to uint16 channel values in file RAW, then int8
+// features after them; the samples are fed in pieces of changing size. Runs on the host (with sanitizers) and on an
+// emulated Cortex-M4 (semihosting).
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,8 @@ static int run(FILE *pcm_file, FILE *raw_file, int with_features) {
         if (!with_features) {
             ready = frontend_feed_raw(state, pcm, count, raw);
         } else {
-            ready = count == FRONTEND_STEP_SAMPLES ? frontend_step(state, pcm, features) : frontend_feed(state, pcm, count, features);
+            ready = count == FRONTEND_STEP_SAMPLES ? frontend_step(state, pcm, features)
+                                                   : frontend_feed(state, pcm, count, features);
         }
         if (ready) {
             fwrite(with_features ? (void *)features : (void *)raw, with_features ? 1 : 2, FRONTEND_CHANNELS, raw_file);

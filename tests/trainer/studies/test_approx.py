@@ -63,8 +63,9 @@ def test_matmul_equals_torch_within_the_bar() -> None:
             assert (got - a @ b).abs().mean() < bar, f"{method}, seed {seed}"
 
 
-@pytest.mark.parametrize("options", [{"method": "naive"}, {"method": "svd", "rank_a": 5}, {"method": "log"},
-                                     {"method": "log", "base": 4096}])
+@pytest.mark.parametrize(
+    "options", [{"method": "naive"}, {"method": "svd", "rank_a": 5}, {"method": "log"}, {"method": "log", "base": 4096}]
+)
 def test_matmul_broadcasts_leading_axes(options: dict[str, object]) -> None:
     a, b = torch.randn(2, 1, 5, 6, dtype=torch.float64), torch.randn(3, 6, 4, dtype=torch.float64)
     got = matmul.matmul(a, b, **options)  # type: ignore[arg-type]
@@ -94,8 +95,12 @@ def test_chain_takes_the_cheapest_order_and_leaves_thin_factors_apart() -> None:
 
     parts = [torch.randn(shape).as_subclass(Seen) for shape in ((100, 3), (3, 100), (100, 2), (2, 100))]
     got = matmul.chain(parts)
-    torch.testing.assert_close(got.as_subclass(torch.Tensor), torch.linalg.multi_dot([p.as_subclass(torch.Tensor) for p in parts]),
-                               rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        got.as_subclass(torch.Tensor),
+        torch.linalg.multi_dot([p.as_subclass(torch.Tensor) for p in parts]),
+        rtol=1e-3,
+        atol=1e-3,
+    )
     assert sizes == [(3, 2), (100, 2), (100, 100)]
 
 
@@ -106,7 +111,8 @@ def test_log_error_halves_with_every_doubling_of_the_base(base: int) -> None:
 
 
 def test_mitchell_floors_and_sorting_more_bits_lifts_the_floor() -> None:
-    """The first sorted bit alone does not help (1 + r is worst in the middle of the octave, where its half then ends)."""
+    """The first sorted bit alone does not help (1 + r is worst in the middle of the octave, where its half then
+    ends)."""
     assert _log_error(128, "mitchell") == pytest.approx(0.045, abs=0.002)
     errors = [_log_error(32, "hybrid", bits) for bits in range(6)]
     assert errors[1:] == sorted(errors[1:], reverse=True) and errors[0] > errors[2]
@@ -115,13 +121,25 @@ def test_mitchell_floors_and_sorting_more_bits_lifts_the_floor() -> None:
 
 def _log_error(base: int, conversion: str, sorted_bits: int = 0) -> float:
     draw = torch.Generator().manual_seed(0)
-    a, b = torch.randn(64, 256, dtype=torch.float64, generator=draw), torch.randn(256, 64, dtype=torch.float64, generator=draw)
-    return float((matmul.matmul(a, b, "log", base=base, conversion=conversion, sorted_bits=sorted_bits) - a @ b).norm() / (a @ b).norm())
+    a, b = (
+        torch.randn(64, 256, dtype=torch.float64, generator=draw),
+        torch.randn(256, 64, dtype=torch.float64, generator=draw),
+    )
+    return float(
+        (matmul.matmul(a, b, "log", base=base, conversion=conversion, sorted_bits=sorted_bits) - a @ b).norm()
+        / (a @ b).norm()
+    )
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(*[st.floats(-1e6, 1e6, width=32)] * 2), min_size=1, max_size=12), st.sampled_from([1, 2, 4, 8]), st.data())
-def test_accumulators_equal_the_definition_in_python_integers(pairs: list[tuple[float, float]], base: int, data: st.DataObject) -> None:
+@given(
+    st.lists(st.tuples(*[st.floats(-1e6, 1e6, width=32)] * 2), min_size=1, max_size=12),
+    st.sampled_from([1, 2, 4, 8]),
+    st.data(),
+)
+def test_accumulators_equal_the_definition_in_python_integers(
+    pairs: list[tuple[float, float]], base: int, data: st.DataObject
+) -> None:
     low_bits = data.draw(st.integers(0, base.bit_length() - 1))
     (sign_a, e_a, _), (sign_b, e_b, _) = (logmath.encode(torch.tensor(side), base) for side in zip(*pairs, strict=True))
     want = [0] * (base >> low_bits)
@@ -142,28 +160,34 @@ def test_log_of_powers_of_two_and_zeros_is_exact() -> None:
 X, K = torch.zeros(1, 2, 6, 6), torch.zeros(3, 2, 3, 3)
 
 
-@pytest.mark.parametrize(("call", "words"), [
-    (lambda: conv.conv2d(X, K, None, "karatsuba"), "method is one of"),
-    (lambda: conv.conv2d(X[0], K), "add axes"),
-    (lambda: conv.conv2d(X[:0], K), "no axis may be empty"),
-    (lambda: conv.conv2d(X, K[:, :1]), "same input channels, got 2 and 1"),
-    (lambda: conv.conv2d(X[:, :, :2], K), "kernel fits into the picture"),
-    (lambda: conv.conv2d(X, K, torch.zeros(2)), "one bias per output channel"),
-    (lambda: conv.conv2d(X, K.double()), "one floating type"),
-    (lambda: conv.conv2d(X, K[..., :2], None, "winograd"), "3x3 kernels, got 3x2"),
-    (lambda: conv.conv2d(X.half(), K.half(), None, "fft"), "float32 or float64"),
-    (lambda: matmul.matmul(K, K, "strassen"), "method is one of"),
-    (lambda: matmul.matmul(X, K), "leading axes broadcast|make k equal"),
-    (lambda: matmul.matmul(torch.zeros(2, 3, 3), torch.zeros(3, 3, 3)), "leading axes broadcast"),
-    (lambda: matmul.matmul(K, K.double()), "one floating type"),
-    (lambda: matmul.matmul(K[0, 0], K[0, 0], "svd", rank_a=4), "is 1 to 3, got 4"),
-    (lambda: matmul.matmul(K[0, 0], K[0, 0], "log", conversion="lut"), "needs steps of 1/base"),
-    (lambda: matmul.matmul(K[0, 0], K[0, 0], "log", base=0), "at least 1 step"),
-    (lambda: matmul.matmul(K[0, 0], K[0, 0], "log", base=6, conversion="mitchell"), "power of two, got 6"),
-    (lambda: matmul.matmul(K[0, 0], K[0, 0], "log", base=4, conversion="hybrid", sorted_bits=3), "2 bits of remainder"),
-    (lambda: matmul.matmul(K[0, 0] + torch.inf, K[0, 0], "log", base=4), "got inf or nan"),
-    (lambda: matmul.matmul(K[0, 0], K[0, 0], "log", base=1 << 20, conversion="mitchell"), "fits into 63 bits"),
-])
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: conv.conv2d(X, K, None, "karatsuba"), "method is one of"),
+        (lambda: conv.conv2d(X[0], K), "add axes"),
+        (lambda: conv.conv2d(X[:0], K), "no axis may be empty"),
+        (lambda: conv.conv2d(X, K[:, :1]), "same input channels, got 2 and 1"),
+        (lambda: conv.conv2d(X[:, :, :2], K), "kernel fits into the picture"),
+        (lambda: conv.conv2d(X, K, torch.zeros(2)), "one bias per output channel"),
+        (lambda: conv.conv2d(X, K.double()), "one floating type"),
+        (lambda: conv.conv2d(X, K[..., :2], None, "winograd"), "3x3 kernels, got 3x2"),
+        (lambda: conv.conv2d(X.half(), K.half(), None, "fft"), "float32 or float64"),
+        (lambda: matmul.matmul(K, K, "strassen"), "method is one of"),
+        (lambda: matmul.matmul(X, K), "leading axes broadcast|make k equal"),
+        (lambda: matmul.matmul(torch.zeros(2, 3, 3), torch.zeros(3, 3, 3)), "leading axes broadcast"),
+        (lambda: matmul.matmul(K, K.double()), "one floating type"),
+        (lambda: matmul.matmul(K[0, 0], K[0, 0], "svd", rank_a=4), "is 1 to 3, got 4"),
+        (lambda: matmul.matmul(K[0, 0], K[0, 0], "log", conversion="lut"), "needs steps of 1/base"),
+        (lambda: matmul.matmul(K[0, 0], K[0, 0], "log", base=0), "at least 1 step"),
+        (lambda: matmul.matmul(K[0, 0], K[0, 0], "log", base=6, conversion="mitchell"), "power of two, got 6"),
+        (
+            lambda: matmul.matmul(K[0, 0], K[0, 0], "log", base=4, conversion="hybrid", sorted_bits=3),
+            "2 bits of remainder",
+        ),
+        (lambda: matmul.matmul(K[0, 0] + torch.inf, K[0, 0], "log", base=4), "got inf or nan"),
+        (lambda: matmul.matmul(K[0, 0], K[0, 0], "log", base=1 << 20, conversion="mitchell"), "fits into 63 bits"),
+    ],
+)
 def test_what_does_not_apply_is_one_sentence(call, words: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(TrainerError, match=words) as caught:
         call()

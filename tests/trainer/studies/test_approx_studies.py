@@ -1,4 +1,5 @@
-"""The studies' figures that were published or can be told beforehand; times are printed by the command, never asserted."""
+"""The studies' figures that were published or can be told beforehand; times are printed by the command, never
+asserted."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from trainer.errors import TrainerError
 
 @pytest.mark.parametrize("kind", ["fp32", "fp16", "bf16"])
 def test_winograd_loses_accuracy_with_one_channel_and_gains_with_many(kind: str) -> None:
-    one, many = ([precision.draw("normal", channels, seed) for seed in range(seeds)] for channels, seeds in ((1, 6), (64, 1)))
+    one, many = (
+        [precision.draw("normal", channels, seed) for seed in range(seeds)] for channels, seeds in ((1, 6), (64, 1))
+    )
     direct, f2, f4 = (precision.relative_rms(one, transform, kind) for transform in ("direct", "winograd", "winograd4"))
     assert 1.5 < f2 / direct < 1.9 and 8 < f4 / direct < 12
     direct, f2 = (precision.relative_rms(many, transform, kind) for transform in ("direct", "winograd"))
@@ -66,9 +69,15 @@ def test_every_product_in_fp64_is_the_product_but_the_logarithmic_one() -> None:
     a, b = precision.draw_matrices("normal", 0)
     for way in ("direct", "svd"):
         torch.testing.assert_close(precision.multiply(a, b, way, "fp64"), a @ b, rtol=0, atol=1e-12)
-    errors = {(r["transform"], r["precision"]): r["relative_rms"] for r in precision.product_study(seeds=1) if r["input"] == "normal"}
+    errors = {
+        (r["transform"], r["precision"]): r["relative_rms"]
+        for r in precision.product_study(seeds=1)
+        if r["input"] == "normal"
+    }
     assert errors["direct", "fp64"] < 1e-15 and errors["svd", "fp32"] < 1e-6
-    assert errors["log 32", "fp64"] == pytest.approx(errors["log 32", "fp16"], rel=0.02) == pytest.approx(0.009, abs=0.001)
+    assert (
+        errors["log 32", "fp64"] == pytest.approx(errors["log 32", "fp16"], rel=0.02) == pytest.approx(0.009, abs=0.001)
+    )
 
 
 def test_int8_error_of_the_fft_is_between_both_winograd_forms() -> None:
@@ -85,13 +94,18 @@ def test_multiplications_that_each_method_saves_on_whole_tiles(method: str, fewe
 
 def test_digits_without_a_folder_are_the_small_ones() -> None:
     digits = load_digits(None)
-    assert [len(part) for part in digits] == [1437, 1437, 360, 360] and digits[0].shape[1] == 64 and digits[0].max() == 1.0
+    assert (
+        [len(part) for part in digits] == [1437, 1437, 360, 360] and digits[0].shape[1] == 64 and digits[0].max() == 1.0
+    )
     whole, *parts = study(digits, epochs=8, rounds=1)
-    assert whole["accuracy"] > 0.9 and parts[0]["accuracy"] < parts[-1]["accuracy"] == pytest.approx(whole["accuracy"], abs=0.01)
+    assert whole["accuracy"] > 0.9 and parts[0]["accuracy"] < parts[-1]["accuracy"] == pytest.approx(
+        whole["accuracy"], abs=0.01
+    )
 
 
 def test_dense_layer_before_a_softmax_loses_nothing_at_one_rank_less() -> None:
-    """The mean over the outputs changes no score: 5 outputs have rank 4; each output may be rounded otherwise by a few steps."""
+    """The mean over the outputs changes no score: 5 outputs have rank 4; each output may be rounded otherwise by a few
+    steps."""
     graph = random_dense_softmax(inputs=60, outputs=5)
     x = np.random.default_rng(0).integers(-128, 128, (200, 1, 60), np.int8)
     scores = run_batch(graph, x).astype(int)
@@ -104,7 +118,12 @@ def test_dense_layer_before_a_softmax_loses_nothing_at_one_rank_less() -> None:
 def random_dense_softmax(inputs: int, outputs: int) -> Graph:
     rng = np.random.default_rng(1)
     weights = rng.integers(-127, 128, (outputs, inputs), np.int8)
-    tensors = (Tensor("x", (1, inputs), QuantParams((0.02,), (3,))), Tensor("logits", (1, outputs), QuantParams((0.05,), (0,))),
-               Tensor("scores", (1, outputs), QuantParams((1 / 256,), (-128,))))
-    dense = FullyConnected("logits", 0, 1, weights, QuantParams((0.0008,), (0,)), rng.integers(-9000, 9000, outputs, np.int32), "NONE")
+    tensors = (
+        Tensor("x", (1, inputs), QuantParams((0.02,), (3,))),
+        Tensor("logits", (1, outputs), QuantParams((0.05,), (0,))),
+        Tensor("scores", (1, outputs), QuantParams((1 / 256,), (-128,))),
+    )
+    dense = FullyConnected(
+        "logits", 0, 1, weights, QuantParams((0.0008,), (0,)), rng.integers(-9000, 9000, outputs, np.int32), "NONE"
+    )
     return Graph(tensors, (dense, Softmax("scores", 1, 2)), 0, 2)

@@ -1,4 +1,5 @@
-"""Image CNNs: their sizes, their files, pruning that shrinks the file, masks that stay, low bits on integer grids; all by the commands."""
+"""Image CNNs: their sizes, their files, pruning that shrinks the file, masks that stay, low bits on integer grids; all
+by the commands."""
 
 from __future__ import annotations
 
@@ -45,7 +46,11 @@ QUIET = Progress(disable=True)
 
 
 def write_idx(folder: Path, name: str, values: NDArray[Any]) -> None:
-    raw = bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape) + values.astype(np.uint8).tobytes()
+    raw = (
+        bytes((0, 0, 8, values.ndim))
+        + struct.pack(f">{values.ndim}I", *values.shape)
+        + values.astype(np.uint8).tobytes()
+    )
     (folder / f"{name}.gz").write_bytes(gzip.compress(raw))
 
 
@@ -90,7 +95,8 @@ def test_the_networks_have_the_sizes_of_the_reports() -> None:
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 @pytest.mark.parametrize("model", ["mnist_cnn", "conv4"])
 def test_pruned_channels_leave_the_file_and_the_next_layers(model: str, norm: str) -> None:
-    """What is left computes what the network with those channels at zero computes, and the dense layer lost their inputs."""
+    """What is left computes what the network with those channels at zero computes, and the dense layer lost their
+    inputs."""
     torch.manual_seed(0)
     network = build(Architecture.of_pictures(model, 10, (1, 12, 12))).eval()
     pruned = prune(network, "structured", 0.75, norm)
@@ -122,7 +128,9 @@ def test_stored_bytes_count_what_a_reader_needs() -> None:
         dense.weight[0, [0, 3, 599]] = 1.0
     rows, biases = 32 + 64 + 128 + 10, 4 * (32 + 64 + 128 + 10)
     found = stored_bytes(network, 4)
-    assert found == StoredBytes(4 * total + biases, 12 + biases, 5 * (3 + 2) + 2 * rows + biases, 12 + total // 8 + biases)
+    assert found == StoredBytes(
+        4 * total + biases, 12 + biases, 5 * (3 + 2) + 2 * rows + biases, 12 + total // 8 + biases
+    )
 
 
 def test_low_bits_lie_on_their_grid_and_zeros_stay(trained: Path, digits: Path) -> None:
@@ -134,9 +142,15 @@ def test_low_bits_lie_on_their_grid_and_zeros_stay(trained: Path, digits: Path) 
     hold_zeros(quant.network)
     fit_pictures(quant, pictures, ImageSettings(epochs=1, batch=50), QUIET, "")
     outputs = quant.integer_layers(real(pictures.test))
-    assert all(int(outputs[n].min()) >= 112 for n in ("conv1", "conv2", "dense")) and len(np.unique(outputs["conv2"])) > 8
-    assert torch.equal(outputs["pool"], torch.nn.functional.max_pool2d(outputs["conv2"].permute(0, 3, 1, 2).float(), 2)
-                       .permute(0, 2, 3, 1).to(torch.int8))
+    assert (
+        all(int(outputs[n].min()) >= 112 for n in ("conv1", "conv2", "dense")) and len(np.unique(outputs["conv2"])) > 8
+    )
+    assert torch.equal(
+        outputs["pool"],
+        torch.nn.functional.max_pool2d(outputs["conv2"].permute(0, 3, 1, 2).float(), 2)
+        .permute(0, 2, 3, 1)
+        .to(torch.int8),
+    )
     scale = torch.tensor(quant.input_scale)
     for name, zero in zeros.items():
         constants = quant.constants(name, scale)
@@ -145,14 +159,17 @@ def test_low_bits_lie_on_their_grid_and_zeros_stay(trained: Path, digits: Path) 
 
 
 def test_the_commands_make_runs_of_runs(trained: Path, digits: Path, tmp_path: Path) -> None:
-    """images, prune and quantize as typed; structured pruning shrinks float.pt itself, fine-tuning mends what pruning broke."""
+    """images, prune and quantize as typed; structured pruning shrinks float.pt itself, fine-tuning mends what pruning
+    broke."""
     made = command("images", "--data", digits, "--model", "mnist_cnn", "--epochs", 1, "--out", tmp_path / "a")
     assert made.exit_code == 0 and "(n = 100)" in made.stdout, made.output
     cut = command("prune", trained, "--kind", "structured", "--amount", 0.75, "--finetune", 3, "--out", tmp_path / "b")
     assert cut.exit_code == 0, cut.output
     facts = ImageRun.load(tmp_path / "b").results
     assert (tmp_path / "b" / "float.pt").stat().st_size < 0.35 * (trained / "float.pt").stat().st_size
-    assert facts["prune"]["before_finetune"]["accuracy"] <= facts["prune"]["accuracy"] and facts["train"]["accuracy"] > 80
+    assert (
+        facts["prune"]["before_finetune"]["accuracy"] <= facts["prune"]["accuracy"] and facts["train"]["accuracy"] > 80
+    )
     quantized = command("quantize", tmp_path / "b", "--method", "ptq", "--bits", 4, "--out", tmp_path / "c")
     assert quantized.exit_code == 0 and "4-bit accuracy on the test pictures" in quantized.stdout, quantized.output
     assert json.loads((tmp_path / "c" / "images.json").read_text())["results"]["qat"]["n"] == 100
@@ -161,7 +178,8 @@ def test_the_commands_make_runs_of_runs(trained: Path, digits: Path, tmp_path: P
 
 @pytest.mark.parametrize(("model", "shape"), [("mnist_cnn", (1, 12, 12)), ("conv4", (3, 16, 8))])
 def test_the_exported_integers_are_those_that_were_measured(model: str, shape: tuple[int, int, int]) -> None:
-    """Every layer of the ONNX file, run by the integer reference, as the fake-quantized network: nearly all equal, the rest a step off."""
+    """Every layer of the ONNX file, run by the integer reference, as the fake-quantized network: nearly all equal, the
+    rest a step off."""
     torch.manual_seed(0)
     network = build(replace(Architecture.of_pictures(model, 10, shape), width=4)).eval()
     pictures = np.random.default_rng(0).integers(0, 256, (20, *shape)).astype(np.uint8)
@@ -169,22 +187,35 @@ def test_the_exported_integers_are_those_that_were_measured(model: str, shape: t
     quant.calibrate_steps(real(pictures))
     graph = read_onnx(to_onnx(quant, None))
     x_nhwc = (pictures.astype(np.int16) - 128).astype(np.int8).transpose(0, 2, 3, 1)
-    outputs, names = reference.run_batch_all(graph, np.ascontiguousarray(x_nhwc)), {t.name: i for i, t in enumerate(graph.tensors)}
+    outputs, names = (
+        reference.run_batch_all(graph, np.ascontiguousarray(x_nhwc)),
+        {t.name: i for i, t in enumerate(graph.tensors)},
+    )
     with torch.no_grad():
         expected = quant.integer_layers(real(pictures))
     for name, values in expected.items():
         found = outputs[names[f"{name}_q" if name != "scores" else graph.tensors[graph.layers[-1].output].name]]
         difference = np.abs(found.reshape(values.shape).astype(int) - values.numpy().astype(int))
-        assert difference.max() <= 1 and (difference == 0).mean() > 0.9, (name, difference.max(), (difference == 0).mean())
+        assert difference.max() <= 1 and (difference == 0).mean() > 0.9, (
+            name,
+            difference.max(),
+            (difference == 0).mean(),
+        )
     assert sum(isinstance(layer, MaxPool2D) for layer in graph.layers) == {"mnist_cnn": 1, "conv4": 2}[model]
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (("images", "--data", "nowhere", "--out", "x"), "must hold MNIST's idx files or CIFAR-10's binary files"),
-    (("quantize", "RUN", "--bits", "4", "--method", "best", "--out", "x"), "--method: must be one of"),
-    (("prune", "RUN", "--kind", "structured", "--amount", "0.99", "--out", "x"), "must take out 1 to 31 of 32 channels"),
-    (("prune", "RUN", "--kind", "unstructured", "--amount", "0.5", "--out", "RUN"), "must be another folder"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("images", "--data", "nowhere", "--out", "x"), "must hold MNIST's idx files or CIFAR-10's binary files"),
+        (("quantize", "RUN", "--bits", "4", "--method", "best", "--out", "x"), "--method: must be one of"),
+        (
+            ("prune", "RUN", "--kind", "structured", "--amount", "0.99", "--out", "x"),
+            "must take out 1 to 31 of 32 channels",
+        ),
+        (("prune", "RUN", "--kind", "unstructured", "--amount", "0.5", "--out", "RUN"), "must be another folder"),
+    ],
+)
 def test_bad_input_is_one_sentence(arguments: tuple[str, ...], said: str, trained: Path, tmp_path: Path) -> None:
     before = {f.name: f.read_bytes() for f in trained.iterdir()}
     given = [str(trained) if a == "RUN" else str(tmp_path / a) if a in ("x", "nowhere") else a for a in arguments]
@@ -215,8 +246,12 @@ def test_damaged_idx_files_are_refused(digits: Path, damage: str, tmp_path: Path
         write_idx(tmp_path, "t10k-labels-idx1-ubyte", np.zeros(499))
     else:
         raw = (tmp_path / "t10k-images-idx3-ubyte.gz").read_bytes()
-        (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(gzip.decompress(raw)[:-1]) if damage == "short" else raw[:99])
-    with pytest.raises(TrainerError, match={"short": "as long as it says", "labels": "in pairs", "gzip": "cannot be read"}[damage]):
+        (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(
+            gzip.compress(gzip.decompress(raw)[:-1]) if damage == "short" else raw[:99]
+        )
+    with pytest.raises(
+        TrainerError, match={"short": "as long as it says", "labels": "in pairs", "gzip": "cannot be read"}[damage]
+    ):
         load_pictures(tmp_path)
 
 

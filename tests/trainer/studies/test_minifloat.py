@@ -1,4 +1,5 @@
-"""Minifloats: rounding against torch's own 8-bit floats and against the values a format has; the study on a small network."""
+"""Minifloats: rounding against torch's own 8-bit floats and against the values a format has; the study on a small
+network."""
 
 from __future__ import annotations
 
@@ -23,9 +24,12 @@ def every_half() -> torch.Tensor:
     return torch.cat([halves, halves * (1 + 2**-22), halves * (1 - 2**-22)])
 
 
-@pytest.mark.parametrize(("name", "dtype", "overflow"), [("e4m3", torch.float8_e4m3fn, 464.0), ("e5m2", torch.float8_e5m2, 61440.0)])
+@pytest.mark.parametrize(
+    ("name", "dtype", "overflow"), [("e4m3", torch.float8_e4m3fn, 464.0), ("e5m2", torch.float8_e5m2, 61440.0)]
+)
 def test_eight_bits_round_as_torch_does(name: str, dtype: torch.dtype, overflow: float) -> None:
-    """Every value below the overflow bit for bit, zero's sign included; above it torch gives infinity or NaN, we the largest value."""
+    """Every value below the overflow bit for bit, zero's sign included; above it torch gives infinity or NaN, we the
+    largest value."""
     format_, x = Minifloat.of(name), every_half()
     inside = x.abs() < overflow
     ours, torchs = format_.round(x[inside]), x[inside].to(dtype).float()
@@ -53,9 +57,13 @@ def test_every_format_rounds_to_its_nearest_value(name: str) -> None:
     assert torch.equal((format_.round(x) - x).abs(), (grid[:, None] - x).abs().amin(0))
     middles = (grid[1:] + grid[:-1]) / 2
     if format_.mantissa:
-        assert bool((torch.searchsorted(grid, format_.round(middles)) % 2 == 0).all()), "a tie goes to the even mantissa"
+        assert bool((torch.searchsorted(grid, format_.round(middles)) % 2 == 0).all()), (
+            "a tie goes to the even mantissa"
+        )
     else:
-        assert torch.equal(format_.round(middles[1:]), grid[2:]), "powers of two alone: a tie goes up, as it would with more bits"
+        assert torch.equal(format_.round(middles[1:]), grid[2:]), (
+            "powers of two alone: a tie goes up, as it would with more bits"
+        )
 
 
 @pytest.mark.parametrize("bits", [3, 4, 5])
@@ -64,7 +72,10 @@ def test_one_exponent_bit_is_an_integer(bits: int) -> None:
     torch.manual_seed(0)
     network = build(Architecture.of("tinyconv", 4, SPEC.features)).eval()
     x = torch.rand(8, 1, 49, 40) * 20
-    one, other = (Rounded(network, grid, None, x) for grid in (float_grid(Minifloat(1, bits - 2)), integer_grid(bits, signed=True)))
+    one, other = (
+        Rounded(network, grid, None, x)
+        for grid in (float_grid(Minifloat(1, bits - 2)), integer_grid(bits, signed=True))
+    )
     torch.testing.assert_close(one(x), other(x), rtol=1e-5, atol=1e-6)
 
 

@@ -1,4 +1,5 @@
-"""Rooflines: chips and their sources, networks counted, a measurement that resumes, pictures and page from what was stored."""
+"""Rooflines: chips and their sources, networks counted, a measurement that resumes, pictures and page from what was
+stored."""
 
 from __future__ import annotations
 
@@ -23,14 +24,36 @@ from torch.utils.flop_counter import FlopCounterMode
 from host.measure import roofline as host_roofline
 from trainer.__main__ import main
 from trainer.errors import TrainerError
-from trainer.roofline import board, chips, clock, command, latency, machine, measure, measured, models, nets, page, pictures
+from trainer.roofline import (
+    board,
+    chips,
+    clock,
+    command,
+    latency,
+    machine,
+    measure,
+    measured,
+    models,
+    nets,
+    page,
+    pictures,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ("squeezenet1_0", "shufflenet_v2_x1_0")
-CHECKS = {"alexnet": (61_100_840, 0.714), "vgg16": (138_357_544, 15.47), "resnet18": (11_689_512, 1.814), "resnet50": (25_557_032, 4.089),
-          "mobilenet_v2": (3_504_872, 0.301), "mobilenet_v3_large": (5_483_032, 0.217), "efficientnet_b0": (5_288_548, 0.386),
-          "densenet121": (7_978_856, 2.834), "squeezenet1_0": (1_248_424, 0.819), "inception_v3": (27_161_264, 5.713),
-          "shufflenet_v2_x1_0": (2_278_604, 0.145)}
+CHECKS = {
+    "alexnet": (61_100_840, 0.714),
+    "vgg16": (138_357_544, 15.47),
+    "resnet18": (11_689_512, 1.814),
+    "resnet50": (25_557_032, 4.089),
+    "mobilenet_v2": (3_504_872, 0.301),
+    "mobilenet_v3_large": (5_483_032, 0.217),
+    "efficientnet_b0": (5_288_548, 0.386),
+    "densenet121": (7_978_856, 2.834),
+    "squeezenet1_0": (1_248_424, 0.819),
+    "inception_v3": (27_161_264, 5.713),
+    "shufflenet_v2_x1_0": (2_278_604, 0.145),
+}
 
 
 def cli(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -58,8 +81,12 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def board_json(folder: Path, **changes: Any) -> Path:
     row = {"name": "conv", "operations": 644_000, "bytes": 6_632, "cycles": 5_000_000}
-    content = {"identity": {"clock_hz": 64_000_000}, "modelled": True,
-               "roofline": [row, {**row, "name": "dense", "operations": 32_004, "bytes": 20_020, "cycles": 300_000}], **changes}
+    content = {
+        "identity": {"clock_hz": 64_000_000},
+        "modelled": True,
+        "roofline": [row, {**row, "name": "dense", "operations": 32_004, "bytes": 20_020, "cycles": 300_000}],
+        **changes,
+    }
     file = folder / "board_TinyConv.json"
     file.write_text(json.dumps(content))
     return file
@@ -78,7 +105,8 @@ def test_at_least_sixteen_chips_of_every_kind_and_each_number_has_a_source() -> 
 
 
 def test_no_chip_is_off_by_a_thousand() -> None:
-    """Processors of a kind lie within a few orders of magnitude, and a ridge between 0.1 and 3,000 operations a byte."""
+    """Processors of a kind lie within a few orders of magnitude, and a ridge between 0.1 and 3,000 operations a
+    byte."""
     ranges = {"CPU": (2e10, 1e12), "GPU": (1e11, 1e13), "ASIC": (1e10, 1e13), "SoC": (5e9, 5e11), "MCU": (1e8, 2e10)}
     for chip in chips.load():
         low, high = ranges[chip.kind]
@@ -95,7 +123,9 @@ def test_the_board_is_the_one_the_host_draws() -> None:
         assert nano.roof("int8", intensity) == pytest.approx(1e6 * host_roofline.roof_mops(intensity, clock_hz))
 
 
-@pytest.mark.parametrize(("change", "word"), [({"source": " "}, "source"), ({"value": 0}, "positive"), ({"derivation": ""}, "derivation")])
+@pytest.mark.parametrize(
+    ("change", "word"), [({"source": " "}, "source"), ({"value": 0}, "positive"), ({"derivation": ""}, "derivation")]
+)
 def test_a_figure_without_its_source_is_refused(tmp_path: Path, change: dict[str, Any], word: str) -> None:
     entries = json.loads(chips.FILE.read_text())
     entries[3]["bandwidth"] |= change
@@ -104,8 +134,15 @@ def test_a_figure_without_its_source_is_refused(tmp_path: Path, change: dict[str
         chips.load(tmp_path / "chips.json")
 
 
-@pytest.mark.parametrize("change", [{"kind": "toaster"}, {"peaks": {"fp7": {"value": 1, "source": "x", "derivation": "y"}}}, {"peaks": {}},
-                                    {"short": "T4"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "toaster"},
+        {"peaks": {"fp7": {"value": 1, "source": "x", "derivation": "y"}}},
+        {"peaks": {}},
+        {"short": "T4"},
+    ],
+)
 def test_a_chip_that_cannot_be_drawn_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     entries = json.loads(chips.FILE.read_text())
     entries[0] |= change
@@ -129,16 +166,28 @@ def test_the_layers_have_all_the_operations_and_weights(networks: dict[str, mode
         assert sum(layer.flops for layer in network.layers) == network.flops, name
         assert all(layer.name and layer.kind in models.KINDS and layer.outputs for layer in network.layers), name
         skipped = 3_326_696 if name == "inception_v3" else 0  # the auxiliary head takes part in training only
-        statistics = sum(b.numel() for key, b in nets.build(name, "meta").named_buffers() if "running" in key and "AuxLogits" not in key)
+        statistics = sum(
+            b.numel()
+            for key, b in nets.build(name, "meta").named_buffers()
+            if "running" in key and "AuxLogits" not in key
+        )
         assert network.weights == network.parameters - skipped + statistics, name
 
 
 def test_a_convolution_by_hand() -> None:
     """4 outputs of 3x3x2 at 5x5 positions without a border, then ReLU in place, then a view and a product."""
-    network = nn.Sequential(nn.Conv2d(2, 4, 3, device="meta"), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(100, 6, device="meta"))
+    network = nn.Sequential(
+        nn.Conv2d(2, 4, 3, device="meta"), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(100, 6, device="meta")
+    )
     found = models.count(network, torch.empty(1, 2, 7, 7, device="meta"), "small")
     conv, relu, dense = found.layers
-    assert (conv.kind, conv.flops, conv.weights, conv.inputs, conv.outputs) == ("convolution", 2 * 4 * 18 * 25, 4 * 18 + 4, 98, 100)
+    assert (conv.kind, conv.flops, conv.weights, conv.inputs, conv.outputs) == (
+        "convolution",
+        2 * 4 * 18 * 25,
+        4 * 18 + 4,
+        98,
+        100,
+    )
     assert (relu.kind, relu.flops, relu.weights, relu.inputs, relu.outputs) == ("activation", 0, 0, 100, 100)
     assert (dense.kind, dense.flops, dense.weights, dense.inputs, dense.outputs) == ("dense", 1200, 606, 100, 6)
     assert conv.intensity() == 3600 / (4 * (76 + 98 + 100))
@@ -180,8 +229,10 @@ def test_importing_the_networks_leaves_torch_as_it_was() -> None:
 
 
 def test_missing_torchvision_is_one_sentence() -> None:
-    code = ("import sys; sys.modules['torchvision'] = None\nfrom trainer.roofline import nets\n"
-            "try: nets.build('alexnet', 'meta')\nexcept Exception as error: print(type(error).__name__, error)")
+    code = (
+        "import sys; sys.modules['torchvision'] = None\nfrom trainer.roofline import nets\n"
+        "try: nets.build('alexnet', 'meta')\nexcept Exception as error: print(type(error).__name__, error)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("TrainerError") and "pip install torchvision" in done.stdout
 
@@ -190,7 +241,8 @@ def test_missing_torchvision_is_one_sentence() -> None:
 
 
 def test_stream_counts_bytes_not_kilobytes() -> None:
-    """A copy through numpy of the same size agrees within a factor of 20 (never one of 1,000), whatever else the machine does."""
+    """A copy through numpy of the same size agrees within a factor of 20 (never one of 1,000), whatever else the
+    machine does."""
     import numpy as np
 
     elements, threads = 1 << 22, torch.get_num_threads()
@@ -251,7 +303,9 @@ def test_an_interrupted_measurement_goes_on_where_it_was(tmp_path: Path, monkeyp
     called: list[int] = []
     monkeypatch.setattr(machine, "peak", count({"operations_per_second": 1e9, "way": "none"}))
     monkeypatch.setattr(machine, "stream", count({"bytes_per_second": 1e9}))
-    monkeypatch.setattr(latency, "inference", count({"median": 1e-3, "spread": 0.0, "pictures_per_second": 1.0, "runs": 3}))
+    monkeypatch.setattr(
+        latency, "inference", count({"median": 1e-3, "spread": 0.0, "pictures_per_second": 1.0, "runs": 3})
+    )
     monkeypatch.setattr(latency, "training", count({"skipped": "for the test"}))
     monkeypatch.setattr(clock, "devices", lambda: ["cpu"])
 
@@ -277,7 +331,9 @@ def test_an_interrupted_measurement_goes_on_where_it_was(tmp_path: Path, monkeyp
 def test_what_takes_too_long_or_too_much_memory_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = measure.Store(tmp_path / "m.json", {}, minutes=1.0)
     store.points["cpu inference squeezenet1_0 1"] = {"median": 2.0}
-    assert measure._inference(store, "squeezenet1_0", 64, "cpu", 1.0)["skipped"].startswith("estimated 512 s for 4 runs (batch 1 took 2 s)")
+    assert measure._inference(store, "squeezenet1_0", 64, "cpu", 1.0)["skipped"].startswith(
+        "estimated 512 s for 4 runs (batch 1 took 2 s)"
+    )
     assert measure._training(store, "squeezenet1_0", "cpu")["skipped"].startswith("estimated 240 s")
     monkeypatch.setattr(latency, "free_bytes", lambda device: 10**8)
     assert "80 % of the free 0.1 GB" in measure._inference(store, "squeezenet1_0", 64, "cpu", 1.0)["skipped"]
@@ -314,7 +370,10 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     measure.run(tmp_path, 1, lambda line: None, ("resnet18",), (1, 8), largest=1024, elements=1 << 24)
     points = measure.load(tmp_path / "measure.json")["points"]
     for dtype in ("fp32", "bf16"):
-        assert points[f"cuda peak {dtype}"].get("operations_per_second", 0) > 1e10 or points[f"cuda peak {dtype}"]["skipped"]
+        assert (
+            points[f"cuda peak {dtype}"].get("operations_per_second", 0) > 1e10
+            or points[f"cuda peak {dtype}"]["skipped"]
+        )
     assert points["cuda stream triad"]["bytes_per_second"] > 1e10
     assert points["cuda inference resnet18 8"]["median"] > 0
     assert points["cuda training resnet18"]["kinds"]["backward"]["convolution"] > 0
@@ -345,14 +404,26 @@ def test_labels_stay_apart() -> None:
     assert placed[4] == 0.1 and placed[3] == 0.9
 
 
-def test_plot_from_a_stored_measurement(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                        capsys: pytest.CaptureFixture[str]) -> None:
+def test_plot_from_a_stored_measurement(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copy(stored / "measure.json", tmp_path)
     board_json(tmp_path)
     assert cli(monkeypatch, "plot", "--out", str(tmp_path)) == 0
     files = {Path(line).name: Path(line) for line in capsys.readouterr().out.split()}
-    expected = {"chips", "models", "networks_on_chips", "bound", "layers", "board", "cpu_roofline", "cpu_latency", "cpu_throughput",
-                "cpu_spearman", "cpu_training"}
+    expected = {
+        "chips",
+        "models",
+        "networks_on_chips",
+        "bound",
+        "layers",
+        "board",
+        "cpu_roofline",
+        "cpu_latency",
+        "cpu_throughput",
+        "cpu_spearman",
+        "cpu_training",
+    }
     drawn = {name.removesuffix(".png") for name in files if name.endswith(".png")}
     assert expected - {"cpu_training"} <= drawn
     for name in drawn:
@@ -362,7 +433,15 @@ def test_plot_from_a_stored_measurement(stored: Path, tmp_path: Path, monkeypatc
     assert whole.count("data:image/png;base64,") == len(drawn)
     assert not re.search(r'(src|href)="?https?:', whole)
     tables = files["tables.md"].read_text()
-    for text in ("AlexNet", "138,357,544", "TinyConv on the Nano 33 BLE", "STREAM triad", "Spearman", "nRF52840", "256 MOP/s"):
+    for text in (
+        "AlexNet",
+        "138,357,544",
+        "TinyConv on the Nano 33 BLE",
+        "STREAM triad",
+        "Spearman",
+        "nRF52840",
+        "256 MOP/s",
+    ):
         assert text in tables and text in whole, text
 
 
@@ -392,16 +471,24 @@ def test_chips_and_models_write_their_files(tmp_path: Path, action: str) -> None
     assert len(files) >= 3 and all(file.is_file() for file in files)
 
 
-@pytest.mark.parametrize(("words", "part"), [(("draw",), "the action is one of"), (("plot",), "there is no measurement")])
-def test_wrong_words_are_one_sentence(tmp_path: Path, words: tuple[str, ...], part: str, monkeypatch: pytest.MonkeyPatch,
-                                      capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "part"), [(("draw",), "the action is one of"), (("plot",), "there is no measurement")]
+)
+def test_wrong_words_are_one_sentence(
+    tmp_path: Path,
+    words: tuple[str, ...],
+    part: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert cli(monkeypatch, *words, "--out", str(tmp_path)) == 1
     said = capsys.readouterr()
     assert said.out == "" and part in said.err and len(said.err.strip().splitlines()) == 1
 
 
-def test_a_damaged_board_file_is_one_sentence(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                              capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_board_file_is_one_sentence(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copy(stored / "measure.json", tmp_path)
     board_json(tmp_path, roofline=None)
     assert cli(monkeypatch, "plot", "--out", str(tmp_path)) == 1
@@ -416,13 +503,19 @@ def test_a_damaged_measurement_is_one_sentence(tmp_path: Path) -> None:
             measure.load(tmp_path / "measure.json")
 
 
-@pytest.mark.parametrize("module", [chips, clock, latency, machine, measure, models, pictures], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [chips, clock, latency, machine, measure, models, pictures], ids=lambda module: module.__name__
+)
 def test_docstrings_run(module: ModuleType) -> None:
     found = doctest.testmod(module)
     assert found.attempted and not found.failed
 
 
 def test_nothing_imports_the_leaf() -> None:
-    users = [file for folder in ("trainer", "converter", "host") for file in (ROOT / folder).rglob("*.py")
-             if "trainer.roofline" in file.read_text() and "roofline" not in file.parent.name]
+    users = [
+        file
+        for folder in ("trainer", "converter", "host")
+        for file in (ROOT / folder).rglob("*.py")
+        if "trainer.roofline" in file.read_text() and "roofline" not in file.parent.name
+    ]
     assert users == [ROOT / "trainer" / "__main__.py"]

@@ -1,4 +1,5 @@
-"""TVM's int8 layers in the firmware: the third engine gives what the reference gives, layer by layer, on the virtual board."""
+"""TVM's int8 layers in the firmware: the third engine gives what the reference gives, layer by layer, on the virtual
+board."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def outputs(graph: Graph, inputs: Int8, steps: int, folder: Path) -> Int8:
     for x in inputs:
         ctypes.memmove(library.model_aot_input(), np.ascontiguousarray(x).ctypes.data, x.size)
         library.model_aot_run(None)
-        found.append(np.frombuffer(ctypes.string_at(library.model_aot_output(), graph.tensors[graph.output].size), np.int8))
+        found.append(
+            np.frombuffer(ctypes.string_at(library.model_aot_output(), graph.tensors[graph.output].size), np.int8)
+        )
     return np.stack(found)
 
 
@@ -89,7 +92,9 @@ def check_on_board(folder: Path, steps: int, generator: str) -> None:
             board.load_input(x.tobytes())
             layers, _ = board.layers()
             tensors = reference.run(graph, x)
-            assert [layer.crc32 for layer in layers] == [zlib.crc32(tensors[layer.output].tobytes()) for layer in graph.layers]
+            assert [layer.crc32 for layer in layers] == [
+                zlib.crc32(tensors[layer.output].tobytes()) for layer in graph.layers
+            ]
 
 
 def test_every_layer_on_the_virtual_board_by_llvm(tmp_path: Path) -> None:
@@ -97,19 +102,26 @@ def test_every_layer_on_the_virtual_board_by_llvm(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow  # seven more images
-@pytest.mark.parametrize(("steps", "generator"), [(steps, generator) for generator in ("c", "llvm") for steps in range(len(STEPS) + 1)])
+@pytest.mark.parametrize(
+    ("steps", "generator"), [(steps, generator) for generator in ("c", "llvm") for steps in range(len(STEPS) + 1)]
+)
 def test_every_layer_on_the_virtual_board_after_every_step(tmp_path: Path, steps: int, generator: str) -> None:
     check_on_board(tmp_path, steps, generator)
 
 
-def test_generated_files_are_the_same_each_time_and_a_second_generator_leaves_nothing_of_the_first(tmp_path: Path) -> None:
+def test_generated_files_are_the_same_each_time_and_a_second_generator_leaves_nothing_of_the_first(
+    tmp_path: Path,
+) -> None:
     graph = conversion.load(RUN).graph
     first = render(graph, len(STEPS), "llvm")
     assert first == render(graph, len(STEPS), "llvm") and "smlad" in first[ASSEMBLY]
     for generator in ("llvm", "c"):
         write_firmware(RUN, tmp_path, None, generator)
     names = {file.name for file in (tmp_path / "firmware").iterdir()}
-    assert ASSEMBLY not in names and {"model_aot.c", "model_aot.h", "kws_model.h", "frontend_tables.h", "model_data.c"} <= names
+    assert (
+        ASSEMBLY not in names
+        and {"model_aot.c", "model_aot.h", "kws_model.h", "frontend_tables.h", "model_data.c"} <= names
+    )
     text = (tmp_path / "firmware" / "model_aot.c").read_text()
     assert "tvm/" not in text and "TVMBackend" not in text, "nothing of TVM's run-time library"
 
@@ -122,14 +134,18 @@ def test_the_study_measures_every_step(tmp_path: Path) -> None:
     cells = [line.split("|")[1:-1] for line in lines if line.startswith("| tvm")]
     cycles = [int(cell[-1].replace(",", "")) for cell in cells]
     assert len(cycles) == 2 * (len(STEPS) + 1)
-    for original, *_, manual in (cycles[:len(STEPS) + 1], cycles[len(STEPS) + 1:]):
+    for original, *_, manual in (cycles[: len(STEPS) + 1], cycles[len(STEPS) + 1 :]):
         assert manual < original / 2
 
 
 def test_a_wrong_layer_and_a_model_without_such_layers_are_told(tmp_path: Path) -> None:
     right = cortex_study.Profile(("conv",), (10,), ("00000001",))
-    with pytest.raises(TrainerError, match="layer conv must give what the compiled engine gives, CRC 00000001, got 00000002"):
+    with pytest.raises(
+        TrainerError, match="layer conv must give what the compiled engine gives, CRC 00000001, got 00000002"
+    ):
         cortex_study.require_equal(cortex_study.Profile(("conv",), (9,), ("00000002",)), right)
-    softmax = next(graph for index in itertools.count() if isinstance((graph := random_graph(index)).layers[0], Softmax))
+    softmax = next(
+        graph for index in itertools.count() if isinstance((graph := random_graph(index)).layers[0], Softmax)
+    )
     with pytest.raises(TrainerError, match="the model has none"):
         render(softmax, 0, "c")

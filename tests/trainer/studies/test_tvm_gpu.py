@@ -1,4 +1,5 @@
-"""GPU schedules without a GPU: the generated CUDA is compiled by nvcc where it is, and run on the CPU, thread by thread, everywhere."""
+"""GPU schedules without a GPU: the generated CUDA is compiled by nvcc where it is, and run on the CPU, thread by
+thread, everywhere."""
 
 from __future__ import annotations
 
@@ -17,8 +18,10 @@ from trainer.tvm.measure import reference, require_close, terms
 from trainer.tvm.primitives import PRIMITIVES, Sizes
 
 SHAPES: dict[str, tuple[Sizes, ...]] = {
-    "conv1d": ((300, 37), (1, 1), (5, 300)), "gemm": ((70, 33, 65), (1, 1, 1), (64, 64, 128)),
-    "conv2d": ((9, 21, 5, 19, 3), (1, 1, 1, 1, 1), (8, 16, 8, 16, 1)), "depthwise": ((2, 3, 18, 35, 5), (1, 1, 1, 1, 5), (1, 2, 16, 32, 7)),
+    "conv1d": ((300, 37), (1, 1), (5, 300)),
+    "gemm": ((70, 33, 65), (1, 1, 1), (64, 64, 128)),
+    "conv2d": ((9, 21, 5, 19, 3), (1, 1, 1, 1, 1), (8, 16, 8, 16, 1)),
+    "depthwise": ((2, 3, 18, 35, 5), (1, 1, 1, 1, 5), (1, 2, 16, 32, 7)),
 }
 CASES = [(name, sizes) for name, shapes in SHAPES.items() for sizes in shapes]
 
@@ -53,7 +56,9 @@ def test_gemm_fetches_four_floats_at_a_time() -> None:
     assert "float4" in after and "float4" not in before
 
 
-@pytest.mark.parametrize("name", ["gemm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("conv1d", "conv2d", "depthwise"))])
+@pytest.mark.parametrize(
+    "name", ["gemm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("conv1d", "conv2d", "depthwise"))]
+)
 def test_nvcc_compiles_every_step(name: str, tmp_path: Path) -> None:
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc on PATH to compile CUDA with")
@@ -70,7 +75,9 @@ def test_on_the_gpu(name: str, tmp_path: Path) -> None:
     assert sum(line.endswith(" ms") for line in lines) >= 1 + len(gpu.STEPS[name])
 
 
-def test_what_nvcc_refuses_and_a_search_without_a_runner_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nvcc_refuses_and_a_search_without_a_runner_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nvcc = tmp_path / "nvcc"
     nvcc.write_text("#!/bin/sh\necho 'kernel.cu(1): error: no' >&2\nexit 2\n")
     nvcc.chmod(0o755)
