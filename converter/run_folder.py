@@ -9,12 +9,11 @@ RUN/firmware/        what `converter convert` generates  RUN/build/       firmwa
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from converter.files import write_atomic
 from converter.spec import DetectorSpec, KwsSpec, SpecError
 
 
@@ -103,17 +102,3 @@ class ModelArtifact:
                 f"{file}: spec_id is {raw.get('spec_id')}, its spec hashes to {spec.spec_id}; it was edited by hand"
             )
         return found
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: to a temporary name beside it, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

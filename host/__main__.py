@@ -13,7 +13,7 @@ from rich.console import Console
 
 from host.emulator.errors import BoardError
 from host.emulator.session.cli import SAMPLE_RATE_HZ, emulate
-from host.link.protocol import HostError
+from host.errors import HostError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -53,7 +53,7 @@ def split_port(words: list[str]) -> tuple[str | None, list[Path]]:
 
 
 def _write_json(path: Path | None, result: dict[str, Any]) -> None:
-    from converter.run_folder import write_atomic
+    from converter.files import write_atomic
 
     if path is not None:
         write_atomic(path, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from converter.audio.tables import render
+from converter.files import write_atomic
 from converter.graph import ConvertError
-from converter.run_folder import write_atomic
 from converter.spec import FeatureSpec
 
 SOURCES = Path(__file__).resolve().parents[2] / "firmware" / "lib" / "frontend"

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from host.emulator.session.cli import emulate
-from host.link.protocol import HostError
+from host.errors import HostError
 
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

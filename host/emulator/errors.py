@@ -1,6 +1,6 @@
 """The one exception of the virtual board."""
 
-from host.link.protocol import HostError
+from host.errors import HostError
 
 
 class BoardError(HostError):

@@ -19,6 +19,7 @@ import serial
 from numpy.typing import NDArray
 from serial.tools import list_ports
 
+from host.errors import HostError
 from host.link.protocol import (
     AUDIO_SAMPLES,
     MAX_LINE,
@@ -26,7 +27,6 @@ from host.link.protocol import (
     Failure,
     Features,
     Heard,
-    HostError,
     Identity,
     LayerRun,
     Line,

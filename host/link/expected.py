@@ -12,8 +12,9 @@ from converter import convert, reference
 from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.graph import Graph
 from converter.spec import KwsSpec
+from host.errors import HostError
 from host.link.detector import Detector
-from host.link.protocol import Heard, HostError, Identity
+from host.link.protocol import Heard, Identity
 
 Pcm = NDArray[np.int16]
 Int8 = NDArray[np.int8]

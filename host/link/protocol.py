@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import Union
 
 from converter.spec import DetectorSpec
+from host.errors import HostError
 
 MAX_LINE = 16384  # m-results of 640 scores (the MLPerf autoencoder) takes 5 KB
 PROTOCOL_VERSION = 1
 AUDIO_SAMPLES = 320  # most samples in one `audio` or `pcm` line
 QUIET_SAMPLES = 16000  # most samples of digital silence in one `quiet`
-
-
-class HostError(ValueError):
-    """A board or a file that cannot be used; the message says where, which rule, what came and how to mend it."""
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,14 @@ from rich.table import Table
 
 from converter.audio.frontend import MicroFrontend
 from converter.convert import load, render, write_all
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from host.emulator.board import VirtualBoard
 from host.emulator.report import make_report
 from host.emulator.session.launcher import launch
+from host.errors import HostError
 from host.firmware_build import build_bare, build_firmware
 from host.link.client import Board, connect
-from host.link.protocol import Heard, HostError
+from host.link.protocol import Heard
 from host.measure.image_size import ENGINE, FRONT_END, OTHER, SKETCH, part_sizes
 from host.measure.profile import made_up_audio, profile
 

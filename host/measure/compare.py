@@ -19,8 +19,8 @@ from rich.table import Table
 
 from converter.graph import Graph
 from converter.tflite.writer import write_tflite
+from host.errors import HostError
 from host.link.expected import load_model, require_same
-from host.link.protocol import HostError
 
 WARMUP = 50
 TORCH_TIMEOUT_S = 300

@@ -15,9 +15,10 @@ from rich.table import Table
 from converter import reference
 from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.audio.wav import read_wav
+from host.errors import HostError
 from host.link.client import Board
 from host.link.expected import Model, require_same
-from host.link.protocol import HostError, LayerRun
+from host.link.protocol import LayerRun
 
 Int8 = NDArray[np.int8]
 RAW_SUFFIXES = (".npy", ".bin")

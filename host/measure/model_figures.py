@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from converter.convert import load, render, write_all
 from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph
 from converter.size import model_size
+from host.errors import HostError
 from host.firmware_build import build_firmware
 from host.link.client import Board, connect
 from host.link.expected import Model, load_model, require_same
-from host.link.protocol import HostError
 from host.measure.compare import tflite_timing
 from host.measure.energy import modelled_energy_uj
 from host.measure.image_size import ENGINE, part_sizes

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from converter.aot.kernels.weight_tables import engine_kernels, stored
 from converter.convert import load, render, write_all
+from converter.files import write_atomic
 from converter.graph import Conv2D, FullyConnected, Graph, Layer, QuantParams
-from converter.run_folder import write_atomic
 from converter.tflite.writer import write_tflite
+from host.errors import HostError
 from host.firmware_build import build_firmware
 from host.link.client import connect
 from host.link.expected import REFERENCE, load_model
-from host.link.protocol import HostError
 from host.measure.image_size import ENGINE, part_sizes
 from host.measure.model_figures import same_on_board
 from host.measure.profile import profile

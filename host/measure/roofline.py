@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from converter.files import write_atomic
 from converter.graph import Graph, layer_inputs
-from converter.run_folder import write_atomic
 from converter.size import model_size
-from host.link.protocol import HostError, LayerRun
+from host.errors import HostError
+from host.link.protocol import LayerRun
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from rich.table import Table
 from converter.audio.wav import SUFFIXES, read_wav
 from converter.run_folder import ModelArtifact
 from converter.spec import SILENCE, UNKNOWN
+from host.errors import HostError
 from host.link.client import Board
 from host.link.expected import Model, listen, require_same
-from host.link.protocol import Heard, HostError
+from host.link.protocol import Heard
 from host.measure.stream import Streamed, stream
 
 Pcm = NDArray[np.int16]

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from converter.run_folder import ModelArtifact, write_atomic
+from converter.files import write_atomic
+from converter.run_folder import ModelArtifact
 from converter.size import model_size
+from host.errors import HostError
 from host.link.expected import load_model
-from host.link.protocol import HostError
 from host.report.sweep_data import read_json
 
 Json = dict[str, Any]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from host.link.protocol import HostError
+from host.errors import HostError
 
 Json = dict[str, Any]
 SWEEP_FILE = "sweep.json"

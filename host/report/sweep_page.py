@@ -7,7 +7,7 @@ import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from host.measure.energy import CONDITIONS
 from host.report.run_page import STYLE
 from host.report.svg_chart import COLOURS, Dot, Series, chart

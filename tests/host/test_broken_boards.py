@@ -15,8 +15,9 @@ import serial
 from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
+from host.errors import HostError
 from host.link.client import Board, find_port
-from host.link.protocol import MAX_LINE, HostError
+from host.link.protocol import MAX_LINE
 
 NAME = b"m-name-dut-[board]\r\nm-ready\r\n"
 ID = (

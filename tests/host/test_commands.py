@@ -24,9 +24,10 @@ import host.measure.trial as trial_module
 from converter import reference
 from converter.run_folder import ModelArtifact
 from converter.tflite.writer import write_tflite
+from host.errors import HostError
 from host.link.client import Board
 from host.link.expected import Decision, Model, listen, load_model
-from host.link.protocol import HostError, Run
+from host.link.protocol import Run
 from host.measure.profile import Stage
 from host.measure.trial import expected_label, recordings
 

@@ -16,12 +16,12 @@ import pytest
 from protocol_session import GOLDEN, Wire, masked, pcm_lines, session, transcript
 from sketch_on_host import FIRMWARE, SPEC, build, running, tinyconv, write_model
 
+from host.errors import HostError
 from host.link.protocol import (
     MAX_LINE,
     Failure,
     Features,
     Heard,
-    HostError,
     Identity,
     LayerRun,
     Line,

@@ -20,7 +20,6 @@ from host.report.svg_chart import Dot, Scale, Series, chart
 from host.report.sweep_data import Row, curves, front, load_sweep
 from host.report.sweep_page import cliff_text, write_sweep_report
 
-__all__ = ["cli"]  # the fixture
 ACCURACY = {("none", 0.0): 92.5, ("structured", 0.25): 91.0, ("structured", 0.5): 90.0, ("structured", 0.875): 70.0}
 
 

@@ -17,12 +17,11 @@ from sketch_on_host import tinyconv, write_model
 from converter.tflite.writer import write_tflite
 from host.emulator.board import VirtualBoard
 from host.emulator.session.launcher import launch
+from host.errors import HostError
 from host.firmware_build import build_firmware
 from host.link.client import Board, connect
 from host.link.expected import Decision, listen, load_model
-from host.link.protocol import Heard, HostError, Record, parse_line
-
-__all__ = ["cli"]  # the fixture
+from host.link.protocol import Heard, Record, parse_line
 
 
 @pytest.fixture(scope="module")

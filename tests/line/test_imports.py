@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = {"converter.spec", "converter.run_folder"}
 ALLOWED = {"converter": {"converter"}, "host": {"host", "converter"}, "trainer": {"trainer", "converter"}}
 PACKAGES = ("trainer", "converter", "host")
 HEAVY = ("torch", "torchaudio", "tensorflow", "matplotlib")
@@ -66,10 +65,10 @@ def test_no_torch_beyond_the_trainer(package: str) -> None:
     assert not wrong, wrong
 
 
-@pytest.mark.parametrize("name", ["spec", "run_folder"])
+@pytest.mark.parametrize("name", ["spec", "files", "run_folder"])
 def test_the_contract_needs_the_standard_library_only(name: str) -> None:
     """What every package reads of a run: it must import in any environment."""
-    own = {"converter.spec", "converter.run_folder"}
+    own = {"converter.spec", "converter.files", "converter.run_folder"}
     for line, module in imported(ROOT / "converter" / f"{name}.py"):
         assert module.split(".")[0] in sys.stdlib_module_names or module in own, (
             f"converter/{name}.py:{line} imports {module}"

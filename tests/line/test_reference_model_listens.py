@@ -20,8 +20,6 @@ from host.firmware_build import build_firmware
 from host.link.expected import REFERENCE
 from host.measure.image_size import ENGINE, part_sizes
 
-__all__ = ["cli"]  # the fixture
-
 
 @pytest.fixture(scope="module")
 def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
 
+from converter.files import write_atomic
 from converter.graph import FullyConnected, Graph, QuantParams, Softmax, Tensor, layer_name
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch, run_batch_all
-from converter.run_folder import ModelArtifact, write_atomic
+from converter.run_folder import ModelArtifact
 from converter.tflite.writer import write_tflite
 from trainer.data.augment import Int8, Labelled, labelled
 from trainer.errors import TrainerError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,8 @@ def speed_study(rounds: int = 60) -> list[dict[str, Any]]:
         w, x = torch.randn(m, k, generator=generator), torch.randn(k, BATCH, generator=generator)
         factors = [factor(w, rank) for rank in RANKS[name]]
         whole, *parts = fastest_seconds(
-            [lambda w=w, x=x: w @ x, *(lambda f=f, x=x: chain([*f, x]) for f in factors)], rounds
-        )  # type: ignore[misc]
+            [partial(torch.matmul, w, x), *(partial(chain, [*f, x]) for f in factors)], rounds
+        )
         for rank, spent in zip(RANKS[name], parts, strict=True):
             records.append(
                 {

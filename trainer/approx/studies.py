@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.progress import Progress
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from trainer.approx import board, digits, lowrank, precision, speed
 from trainer.approx.logmath import log_matmul
 from trainer.approx.page import render

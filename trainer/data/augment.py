@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from trainer.data.dataset import Clip, Selection, extra_count, load, noise_backgrounds, silence_cuts
 from trainer.data.features import clip_features, random_warm_ups

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import soundfile
 from rich.progress import Progress
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from trainer.data.recordings import write_wav
 from trainer.errors import TrainerError
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from converter.spec import KwsSpec
 from trainer.network.fake_quant import SCORE_SCALE, SCORE_ZERO_POINT, QuantNetwork
 from trainer.network.model import AveragePool, Conv, Dense, MaxPool

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from trainer.errors import TrainerError
 from trainer.roofline import board, chips, measure, measured, models, page, pictures
 from trainer.roofline.measured import Measurement

@@ -7,12 +7,13 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from trainer.errors import TrainerError
 from trainer.roofline import clock, latency, machine, models, nets
 
@@ -138,12 +139,12 @@ def _points(
     for batch in (*small, None, *batches[len(small) :]):  # training steps come before the large batches
         for name in networks:
             if batch is None:
-                yield f"{device} training {name}", lambda name=name: _training(store, name, device)  # type: ignore[misc]
+                yield f"{device} training {name}", partial(_training, store, name, device)
             else:
                 yield (
                     inference_key(device, name, batch),
-                    lambda name=name, batch=batch: _inference(store, name, batch, device, seconds),
-                )  # type: ignore[misc]
+                    partial(_inference, store, name, batch, device, seconds),
+                )
 
 
 def inference_key(device: str, name: str, batch: int) -> str:

@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from converter.files import write_atomic
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
-from converter.run_folder import ModelArtifact, write_atomic
+from converter.run_folder import ModelArtifact
 from converter.spec import FeatureSpec, KwsSpec
 from trainer.data.augment import Int8, Int16, Int64, Labelled, labelled
 from trainer.data.dataset import noise_backgrounds

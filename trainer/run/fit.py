@@ -19,7 +19,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from trainer.data.augment import AugmentSettings, Int8, Labelled, TrainingPool
 from trainer.errors import TrainerError

@@ -17,7 +17,8 @@ from rich.progress import Progress
 from torch import nn
 from torch.nn import functional as F
 
-from converter.run_folder import ModelArtifact, write_atomic
+from converter.files import write_atomic
+from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, FeatureSpec, KwsSpec
 from trainer.data.augment import AugmentSettings, Labelled, TrainingPool, labelled, taught_by, training_pool
 from trainer.data.dataset import Selection, clip_names, select

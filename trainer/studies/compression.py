@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+from converter.files import write_atomic
 from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
-from converter.run_folder import ModelArtifact, write_atomic
+from converter.run_folder import ModelArtifact
 from trainer.data.augment import Labelled, labelled
 from trainer.errors import TrainerError
 from trainer.network.onnx_export import to_onnx

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converter.audio.wav import SUFFIXES
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from trainer.data.features import stream_features
 from trainer.data.recordings import read_pcm

@@ -22,7 +22,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork

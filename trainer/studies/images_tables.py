@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from trainer.errors import TrainerError
 from trainer.network.model import DEFAULT_WIDTH
 from trainer.network.prune import KINDS, NORMS

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
+from converter.files import write_atomic
 from converter.graph import ConvertError
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
-from converter.run_folder import ArtifactError, ModelArtifact, write_atomic
+from converter.run_folder import ArtifactError, ModelArtifact
 from converter.spec import KwsSpec
 from trainer.data.augment import Int8, Labelled, labelled
 from trainer.errors import TrainerError

@@ -24,7 +24,7 @@ from typing import Any
 from rich.progress import Progress
 from rich.table import Table
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from trainer.data.augment import labelled
 from trainer.errors import TrainerError
 from trainer.run.fit import TrainSettings

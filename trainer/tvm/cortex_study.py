@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from converter import convert as conversion
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from trainer.errors import TrainerError
 from trainer.tvm.cortex import CHANNELS, PIXELS, STEPS, Tile, kernel_of, scheduled
 from trainer.tvm.cortex_firmware import GENERATORS, write_firmware

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import tvm
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from trainer.errors import TrainerError
 from trainer.tvm import gpu
 from trainer.tvm.measure import ROUNDS, reference, require_close, terms

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tvm
 
-from converter.run_folder import write_atomic
+from converter.files import write_atomic
 from trainer.errors import TrainerError
 from trainer.tvm import auto, cpu
 from trainer.tvm.measure import checked, compiled, cpu_target, fastest_seconds, others, threads

@@ -124,7 +124,7 @@ def emulate(
             flush=True,
         )
         if json_file is not None:
-            from converter.run_folder import write_atomic
+            from converter.files import write_atomic
 
             found = {
                 **report.as_json(),
