@@ -13,11 +13,65 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {"converter": {"converter"}, "host": {"host", "converter"}, "trainer": {"trainer", "converter"}}
 PACKAGES = ("trainer", "converter", "host")
+MOST_FILES = 18
+# Circles that stand yet; the list only shrinks.
+CIRCLES: tuple[frozenset[str], ...] = (
+    frozenset({f"converter.verify.{name}" for name in ("board", "engines", "frontend", "stream")}),
+    frozenset(
+        f"host.emulator.{name}"
+        for name in ("board", "chip", "cpu.faults", "cpu.stepping", "peripherals.nvmc", "report")
+    ),
+)
+# From the ground up: a room may import its own files and rooms of floors above it in this list, nothing else.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    # converter
+    ("converter.files", "converter.target"),
+    ("converter.spec",),
+    ("converter.run_folder", "converter.graph"),
+    ("converter.quant",),
+    ("converter.check", "converter.reference", "converter.audio"),
+    ("converter.tflite", "converter.onnx_qdq"),
+    ("converter.aot.memory_plan",),
+    ("converter.aot.kernels",),
+    ("converter.aot",),
+    ("converter.convert", "converter.size"),
+    ("converter.verify",),
+    ("converter.__main__",),
+    # host
+    ("host.errors",),
+    ("host.emulator.errors", "host.emulator.schedule"),
+    ("host.emulator.image", "host.emulator.cycles"),
+    ("host.emulator.cpu",),
+    ("host.emulator.peripherals",),
+    ("host.emulator.chip",),
+    ("host.emulator.report",),
+    ("host.emulator.core",),
+    ("host.emulator.board",),
+    ("host.emulator.session",),
+    ("host.emulator", "host.firmware_build"),
+    ("host.link",),
+    ("host.measure",),
+    ("host.report",),
+    ("host.__main__",),
+    # trainer
+    ("trainer.errors",),
+    ("trainer.data",),
+    ("trainer.network",),
+    ("trainer.run",),
+    ("trainer.sweep",),
+    ("trainer.studies",),
+    ("trainer.roofline", "trainer.tvm", "trainer.approx"),
+    ("trainer.__main__",),
+)
 HEAVY = ("torch", "torchaudio", "tensorflow", "matplotlib")
 
 
 def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
+
+
+def dotted(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def imported(file: Path) -> list[tuple[int, str]]:
@@ -40,6 +94,60 @@ def imported(file: Path) -> list[tuple[int, str]]:
 
 def _is_module(path: Path) -> bool:
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def room_of(module: str) -> str:
+    """The longest entry of FLOORS that the module is or lies in."""
+    rooms = [room for floor in FLOORS for room in floor if module == room or module.startswith(room + ".")]
+    assert rooms, f"{module} stands on no floor: give it one in FLOORS"
+    return max(rooms, key=len)
+
+
+def file_imports() -> dict[str, set[str]]:
+    """What every file of the three packages imports of them, those for type checkers and inside functions included."""
+    files = {dotted(file): file for package in PACKAGES for file in modules(package)}
+    names = {name: file for name, file in files.items() if name not in PACKAGES}
+    return {name: {module for _, module in imported(file) if module in names} - {name} for name, file in names.items()}
+
+
+def test_no_room_imports_upward() -> None:
+    level = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+    wrong = []
+    for name, wanted in file_imports().items():
+        room = room_of(name)
+        for module in wanted:
+            other = room_of(module)
+            standing = any({name, module} <= circle for circle in CIRCLES)
+            if other != room and level[other] >= level[room] and not standing:
+                wrong.append(f"{name} ({room}) imports {module} ({other})")
+    assert not wrong, "\n".join(wrong)
+
+
+def circles(imports: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Sets of two or more files that reach each other."""
+    reach = {name: set(wanted) for name, wanted in imports.items()}
+    for middle in reach:
+        for wanted in reach.values():
+            if middle in wanted:
+                wanted |= reach[middle]
+    together = {name: frozenset(other for other in wanted if name in reach[other]) for name, wanted in reach.items()}
+    return {found for found in together.values() if len(found) > 1}
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {frozenset("abc")}
+
+
+def test_no_circle_of_files() -> None:
+    assert circles(file_imports()) == set(CIRCLES)
+
+
+def test_no_crowded_folder() -> None:
+    """About fifteen files at a folder's top: a reader's eye must find the one."""
+    for package in PACKAGES:
+        for folder in {file.parent for file in modules(package)}:
+            files = [file for file in folder.glob("*.py") if file.name != "__init__.py"]
+            assert len(files) <= MOST_FILES, f"{folder.relative_to(ROOT)} holds {len(files)} files"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
