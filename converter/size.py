@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.table import Table
 
+from converter.aot.kernels.structs import Kernel
 from converter.aot.kernels.weight_tables import engine_kernels, stored
-from converter.aot.lower import Kernel
 from converter.aot.memory_plan import plan_arena
 from converter.graph import (
     Add,

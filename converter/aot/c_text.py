@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 import numpy as np
 
-from converter.aot.kernels.asm import Code
-from converter.aot.kernels.conv_packed import Sums
-from converter.aot.lower import Channels, Unpacked, Value
+from converter.aot.kernels.asm import AsmCode
+from converter.aot.kernels.dense_lowbit_asm import DenseCode
+from converter.aot.kernels.structs import Channels, NnLayer, NnOutput, Sums, Unpacked, Value, members
 
 LINE = 140
 
 
 def initialiser(name: str, value: Value) -> str:
     """The C initialiser of a field; arrays stand in a table of that name."""
-    if isinstance(value, (np.ndarray, Channels, Code, Sums)):
-        return name
-    if isinstance(value, Unpacked):
-        return name if value.offset is None else f"(const {value.kind} *)AT({value.offset})"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f".{key} = {item}" for key, item in value.items()) + "}"
-    return "{" + ", ".join(map(str, value)) + "}" if isinstance(value, tuple) else str(value)
+    match value:
+        case np.ndarray() | Channels() | AsmCode() | DenseCode() | Sums():
+            return name
+        case Unpacked(offset=offset):
+            return name if offset is None else f"(const {value.kind} *)AT({offset})"
+        case NnOutput():
+            return "{" + ", ".join(f".{key} = {item}" for key, item in members(value)) + "}"
+        case tuple():
+            return "{" + ", ".join(map(str, value)) + "}"
+        case None:
+            return "0"
+        case _:
+            return str(value)
+
+
+def struct_fields(prefix: str, layer: NnLayer) -> str:
+    """The designated initialisers of a layer's struct, whose tables are named `prefix`_FIELD."""
+    return wrapped([f".{name} = {initialiser(f'{prefix}_{name}', value)}" for name, value in members(layer)], "    ")
 
 
 def wrapped(items: list[str], indent: str = "") -> str:

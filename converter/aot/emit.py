@@ -5,24 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.aot.c_text import comment, initialiser, string, wrapped
+from converter.aot.c_text import comment, string, struct_fields, wrapped
 from converter.aot.emit_stream import keep_sums, stream_header, stream_source
-from converter.aot.kernels.asm import Code
-from converter.aot.kernels.conv_packed import Sums
+from converter.aot.kernels.asm import AsmCode
+from converter.aot.kernels.dense_lowbit_asm import DenseCode
+from converter.aot.kernels.structs import Channels, Kernel, NnDenseSparseLayer, Sums, Unpacked, Value, members
 from converter.aot.kernels.weight_tables import place_tables, scratch_with_table, table_of, unpack_call, unpack_kernels
-from converter.aot.lower import Channels, Kernel, Unpacked, Value, lower_layer
+from converter.aot.lower import lower_layer
 from converter.aot.memory_plan import ArenaPlan, plan_arena
 from converter.aot.stream_plan import StreamPlan, plan_stream
 from converter.graph import Add, ConvertError, Graph, Layer
 
-SCRATCH_MACROS = {
-    "nn_conv_fir_s8": ("NN_CONV_FIR_SCRATCH", ("kernel_h", "stride_h", "row_words", "tail")),
-    "nn_depthwise3_s8": ("NN_DEPTHWISE3_SCRATCH", ("rows", "stride_h", "out_w", "stride_w")),
-    "nn_winograd_s8": ("NN_WINOGRAD_SCRATCH", ("in_c", "out_w", "out_c")),
-    "nn_conv_s8_simd": ("NN_CONV_SIMD_SCRATCH", ("kernel_h", "kernel_w", "in_c")),
-    "nn_conv_rows_s8_simd": ("NN_CONV_ROWS_SCRATCH", ("kernel_h", "kernel_w", "in_c", "out_w")),
-}
-PACKED_STRUCTS = ("nn_dense_packed_layer", "nn_dense_sparse_layer")  # of nn_packed.h
 PROVENANCE = "// Made by: python -m converter convert (do not edit)\n"
 
 ARENA = """\
@@ -110,7 +103,7 @@ def _stream_plan(graph: Graph, hop_frames: int | None) -> tuple[StreamPlan | Non
 
 
 def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream: StreamPlan | None) -> str:
-    packed = any(kernel and (kernel.struct in PACKED_STRUCTS or table_of(kernel)) for kernel in kernels)
+    packed = any(kernel and (kernel.layer.header == "nn_packed.h" or table_of(kernel)) for kernel in kernels)
     parts = ['#include "model_aot.h"\n\n#include "nn.h"\n' + ('#include "nn_packed.h"\n' if packed else "")]
     if any(table_of(kernel) for kernel in kernels):  # tables point into the arena
         parts.append(ARENA)
@@ -129,15 +122,21 @@ def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream:
 def layer_data(number: int, layer: Layer, kernel: Kernel) -> str:
     """The tables of one layer, then its struct."""
     prefix = f"layer{number}"
-    tables = [text for name, value in kernel.fields.items() for text in _table(f"{prefix}_{name}", value)]
-    fields = [f".{name} = {initialiser(f'{prefix}_{name}', value)}" for name, value in kernel.fields.items()]
-    body = f"static const {kernel.struct} {prefix} = {{\n{wrapped(fields, '    ')}\n}};\n"
+    tables = [text for name, value in _table_order(kernel) for text in _table(f"{prefix}_{name}", value)]
+    body = f"static const {kernel.layer.struct} {prefix} = {{\n{struct_fields(prefix, kernel.layer)}\n}};\n"
     checks = ""
-    if kernel.function in SCRATCH_MACROS:
-        macro, names = SCRATCH_MACROS[kernel.function]
-        sizes = ", ".join(str(kernel.fields[name]) for name in names)
-        checks = f'_Static_assert({macro}({sizes}) == {kernel.scratch_bytes}, "{prefix}: scratch as nn.h wants it");\n'
+    if kernel.scratch:
+        sizes = ", ".join(map(str, kernel.scratch.sizes))
+        wanted = f"{kernel.scratch.macro}({sizes}) == {kernel.scratch.bytes}"
+        checks = f'_Static_assert({wanted}, "{prefix}: scratch as nn.h wants it");\n'
     return f"// {number}: {type(layer).__name__} {comment(layer.name)}\n" + "".join(tables) + body + checks
+
+
+def _table_order(kernel: Kernel) -> list[tuple[str, Value]]:
+    """The fields in the order in which their tables lie in flash: as in the struct, but `groups` last."""
+    if isinstance(kernel.layer, NnDenseSparseLayer):
+        return sorted(members(kernel.layer), key=lambda member: member[0] == "groups")
+    return list(members(kernel.layer))
 
 
 def _table(name: str, value: Value) -> list[str]:
@@ -152,7 +151,7 @@ def _table(name: str, value: Value) -> list[str]:
         ]
     if isinstance(value, Sums):
         return [f"static int32_t {name}[{value.words}];\n"]
-    if isinstance(value, Code):
+    if isinstance(value, (AsmCode, DenseCode)):
         return [value.render(name.removesuffix("_code"))]
     if isinstance(value, Channels):
         rows = zip(_literals(value.bias), value.multiplier.tolist(), value.shift.tolist(), strict=True)

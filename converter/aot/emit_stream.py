@@ -6,14 +6,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from converter.aot.c_text import comment, initialiser, string, wrapped
+from converter.aot.c_text import comment, string, struct_fields
 from converter.aot.kernels import conv_packed as codegen_fir
-from converter.aot.kernels.conv_packed import Sums
+from converter.aot.kernels.structs import (
+    Kernel,
+    NnAddLayer,
+    NnConvFirLayer,
+    NnConvLayer,
+    NnDenseLayer,
+    NnDensePackedLayer,
+    NnDenseSparseLayer,
+    NnDepthwise3Layer,
+    NnLayer,
+    NnPadLayer,
+    NnPointwiseLayer,
+    NnPoolLayer,
+    NnSoftmaxLayer,
+    NnWinogradLayer,
+    Sums,
+)
 from converter.aot.kernels.weight_tables import unpack_call
-from converter.aot.lower import Kernel
 from converter.aot.memory_plan import ArenaPlan, owners
 from converter.aot.stream_plan import Kept, LayerPlan, Part, Range, StreamPlan
-from converter.graph import Add, Layer, Reshape, layer_inputs
+from converter.graph import Add, Layer, Reshape, assert_never, layer_inputs
 
 HEADER = """\
 // Streaming: equal to model_aot_run on the window moved by MODEL_AOT_STREAM_HOP_FRAMES frames, with most rows kept from the hop before.
@@ -47,16 +62,10 @@ def carries(kernel: Kernel | None, part: Part) -> bool:
 
     All rows of inputs that such a part reads must fit in its scratch.
     """
-    if kernel is None or kernel.function != "nn_conv_fir_s8" or part.carry is None:
+    if kernel is None or not isinstance(kernel.layer, NnConvFirLayer) or part.carry is None:
         return False
-    rows = codegen_fir.buffered_rows(_number(kernel, "kernel_h"), _number(kernel, "stride_h"))
+    rows = codegen_fir.buffered_rows(kernel.layer.kernel_h, kernel.layer.stride_h)
     return part.carry.in_rows[1] - part.carry.in_rows[0] <= rows
-
-
-def _number(kernel: Kernel, field: str) -> int:
-    value = kernel.fields[field]
-    assert isinstance(value, int)
-    return value
 
 
 def keep_sums(plan: StreamPlan, kernels: list[Kernel | None]) -> list[Kernel | None]:
@@ -65,38 +74,48 @@ def keep_sums(plan: StreamPlan, kernels: list[Kernel | None]) -> list[Kernel | N
     for number, step in enumerate(plan.layers):
         kernel, part = kernels[number], step.parts[-1] if step.parts else None
         if part and part.carry and kernel and carries(kernel, part):
-            words = part.carry.rows * codegen_fir.sums_words(
-                *(_number(kernel, name) for name in ("out_w", "out_c", "tail"))
-            )
-            found[number] = replace(
-                kernel, fields={**kernel.fields, "sums": Sums(words), "moved": part.out_rows[0] + part.carry.moved}
-            )
+            layer = kernel.layer
+            assert isinstance(layer, NnConvFirLayer)
+            words = part.carry.rows * codegen_fir.sums_words(layer.out_w, layer.out_c, layer.tail)
+            moved = part.out_rows[0] + part.carry.moved
+            found[number] = replace(kernel, layer=replace(layer, sums=Sums(words), moved=moved))
     return found
 
 
-def part_kernel(kernel: Kernel, part: Part, carried: bool = False) -> Kernel:
-    """The layer's kernel for some rows only; those that are carried go on from sums of the hop before."""
+def part_struct(layer: NnLayer, part: Part, rows: int, carried: bool = False) -> NnLayer:
+    """The layer's struct for some of its `rows` rows of outputs only; those that are carried go on from sums of the hop
+    before."""
     (out_start, out_stop), (in_start, in_stop) = part.out_rows, part.in_rows
-    fields = dict(kernel.fields)
-    if "sums" in fields:
-        fields.update(sums=fields["sums"] if carried else 0, moved=0)
-    pad_top = part.pad_top
-    if part.carry and carried:
-        (in_start, in_stop), pad_top = part.carry.in_rows, part.carry.pad_top
-        fields.update(carried=part.carry.rows, moved=part.carry.moved, fresh=part.carry.fresh - in_start)
-    if kernel.struct == "nn_add_layer":
-        rows = fields.pop("rows")
-        assert isinstance(rows, int) and isinstance(fields["count"], int)
-        fields["count"] = fields["count"] // rows * (out_stop - out_start)
-    elif kernel.struct == "nn_pad_layer":
-        in_shape, out_shape, before = fields["in_shape"], fields["out_shape"], fields["before"]
-        assert isinstance(in_shape, tuple) and isinstance(out_shape, tuple) and isinstance(before, tuple)
-        fields["in_shape"] = (in_shape[0], in_stop - in_start, *in_shape[2:])
-        fields["out_shape"] = (out_shape[0], out_stop - out_start, *out_shape[2:])
-        fields["before"] = (before[0], pad_top, *before[2:])
-    else:
-        fields.update(in_h=in_stop - in_start, out_h=out_stop - out_start, pad_top=pad_top)
-    return replace(kernel, fields=fields)
+    out_h, in_h = out_stop - out_start, in_stop - in_start
+    match layer:
+        case NnConvFirLayer() if part.carry and carried:
+            (in_start, in_stop), carry = part.carry.in_rows, part.carry
+            return replace(
+                layer,
+                in_h=in_stop - in_start,
+                out_h=out_h,
+                pad_top=carry.pad_top,
+                carried=carry.rows,
+                moved=carry.moved,
+                fresh=carry.fresh - in_start,
+            )
+        case NnConvFirLayer():
+            return replace(layer, in_h=in_h, out_h=out_h, pad_top=part.pad_top, sums=None, moved=0)
+        case NnConvLayer() | NnPointwiseLayer() | NnDepthwise3Layer() | NnWinogradLayer() | NnPoolLayer():
+            return replace(layer, in_h=in_h, out_h=out_h, pad_top=part.pad_top)
+        case NnAddLayer():
+            return replace(layer, count=layer.count // rows * out_h)
+        case NnPadLayer():
+            return replace(
+                layer,
+                in_shape=(layer.in_shape[0], in_h, *layer.in_shape[2:]),
+                before=(layer.before[0], part.pad_top, *layer.before[2:]),
+                out_shape=(layer.out_shape[0], out_h, *layer.out_shape[2:]),
+            )
+        case NnDenseLayer() | NnDensePackedLayer() | NnDenseSparseLayer() | NnSoftmaxLayer():
+            raise AssertionError(f"{layer.struct} is not computed in parts")
+        case _:
+            assert_never(layer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +129,14 @@ class _Writer:
         kernel, parts = self.kernels[number], self.plan.layers[number].parts
         if kernel is None or parts is None:
             return
-        if kernel.struct == "nn_add_layer":
-            shape = self.plan.graph.tensors[self.plan.graph.layers[number].output].shape
-            kernel = replace(kernel, fields={**kernel.fields, "rows": shape[1]})
+        rows = self.plan.graph.tensors[self.plan.graph.layers[number].output].shape[1]
         for index, part in enumerate(parts):
-            found = part_kernel(kernel, part, carries(kernel, part)).fields
-            fields = [f".{name} = {initialiser(f'layer{number}_{name}', value)}" for name, value in found.items()]
+            struct = part_struct(kernel.layer, part, rows, carries(kernel, part))
             start, stop = part.out_rows
             yield (
                 f"// {number}: rows {start} to {stop - 1}\n"
-                f"static const {kernel.struct} layer{number}_part{index} = {{\n{wrapped(fields, '    ')}\n}};\n"
+                f"static const {struct.struct} layer{number}_part{index} = {{\n"
+                f"{struct_fields(f'layer{number}', struct)}\n}};\n"
             )
 
     def row_bytes(self, index: int) -> int:

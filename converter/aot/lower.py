@@ -7,9 +7,7 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +19,28 @@ from converter.aot.kernels import dense_asm as asm_dense
 from converter.aot.kernels import dense_lowbit as codegen_packed
 from converter.aot.kernels import pointwise as codegen_point
 from converter.aot.kernels import winograd as codegen_winograd
-from converter.aot.kernels.asm import AsmCode, Code
-from converter.aot.kernels.conv_packed import FirWindow, Sums
-from converter.aot.kernels.dense_lowbit import DenseCode
-from converter.aot.kernels.dense_lowbit_asm import PackedShape, SparseShape
+from converter.aot.kernels.asm import AsmCode
+from converter.aot.kernels.conv_packed import FirWindow
+from converter.aot.kernels.dense_lowbit_asm import DenseCode, PackedShape, SparseShape
+from converter.aot.kernels.structs import (
+    Channels,
+    Int32,
+    Kernel,
+    NnAddLayer,
+    NnConvFirLayer,
+    NnConvLayer,
+    NnDenseLayer,
+    NnDensePackedLayer,
+    NnDenseSparseLayer,
+    NnDepthwise3Layer,
+    NnOutput,
+    NnPadLayer,
+    NnPointwiseLayer,
+    NnPoolLayer,
+    NnSoftmaxLayer,
+    NnWinogradLayer,
+    Scratch,
+)
 from converter.graph import (
     Activation,
     Add,
@@ -45,9 +61,6 @@ from converter.graph import (
     pad_before,
 )
 
-Int32 = NDArray[np.int32]
-Value = Union[int, tuple[int, ...], Int8, Int32, "Channels", "Unpacked", Sums, Code, Mapping[str, int]]
-
 SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
 ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
 DENSE_OUTPUTS = 4  # NN_DENSE_SIMD_OUTPUTS
@@ -57,34 +70,18 @@ POOL_SIMD_TAPS = 256  # int16 holds so many int8
 EXP_TABLE_LIMIT = 256
 
 
-@dataclass(frozen=True, eq=False)
-class Channels:
-    """nn_channel[n]."""
+@dataclass(frozen=True)
+class Window:
+    """Sizes of a layer whose window moves over rows and columns."""
 
-    bias: Int32
-    multiplier: Int32
-    shift: Int32
-
-
-@dataclass(frozen=True, eq=False)
-class Unpacked:
-    """A table of `words` words, of C type `kind`, that nn_unpack makes in RAM: at this offset of the arena, or in a
-    place of its own."""
-
-    packed: Int32
-    kind: str
-    words: int
-    offset: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Kernel:
-    """A call of `function` on a const `struct` of nn.h with these fields."""
-
-    function: str
-    struct: str
-    fields: Mapping[str, Value]
-    scratch_bytes: int = 0
+    in_h: int
+    in_w: int
+    out_h: int
+    out_w: int
+    stride_h: int
+    stride_w: int
+    pad_top: int
+    pad_left: int
 
 
 def lower_layer(graph: Graph, layer: Layer, simd: bool = True) -> Kernel | None:
@@ -174,12 +171,10 @@ def _channels(bias: NDArray[np.int64], multipliers: tuple[quant.Int, quant.Int])
     return Channels(bias.astype(np.int32), multipliers[0].astype(np.int32), multipliers[1].astype(np.int32))
 
 
-def _output(
-    activation: Activation, y: QuantParams, largest_sums: NDArray[np.int64], channels: Channels
-) -> dict[str, int]:
+def _output(activation: Activation, y: QuantParams, largest_sums: NDArray[np.int64], channels: Channels) -> NnOutput:
     low, high = quant.activation_range(activation, y)
     bounded = int(largest_sums.max()) < 1 << 30 and int(channels.shift.max()) < 0
-    return {"out_zero": y.zero_point, "act_min": low, "act_max": high, "bounded": int(bounded)}
+    return NnOutput(y.zero_point, low, high, int(bounded))
 
 
 def _largest_sums(weights_on: NDArray[np.int64], bias: NDArray[np.int64], x: QuantParams) -> NDArray[np.int64]:
@@ -189,23 +184,14 @@ def _largest_sums(weights_on: NDArray[np.int64], bias: NDArray[np.int64], x: Qua
     return sums
 
 
-def _window_fields(
+def _window(
     x: tuple[int, ...],
     y: tuple[int, ...],
     window_hw: tuple[int, int],
     layer: Conv2D | DepthwiseConv2D | AveragePool2D | MaxPool2D,
-) -> dict[str, int]:
+) -> Window:
     pads = [pad_before(x[1 + i], window_hw[i], layer.stride_hw[i], layer.padding) for i in (0, 1)]
-    return {
-        "in_h": x[1],
-        "in_w": x[2],
-        "out_h": y[1],
-        "out_w": y[2],
-        "stride_h": layer.stride_hw[0],
-        "stride_w": layer.stride_hw[1],
-        "pad_top": pads[0],
-        "pad_left": pads[1],
-    }
+    return Window(x[1], x[2], y[1], y[2], *layer.stride_hw, *pads)
 
 
 def _conv(
@@ -222,7 +208,7 @@ def _conv(
     channels = _channels(bias, quant.conv_multipliers(x, layer.weight_quant, y, out_c))
     largest = _largest_sums(weights_ohwi.reshape(out_c, -1).astype(np.int64), bias, x)
     output = _output(layer.activation, y, largest, channels)
-    window = _window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer)
+    window = _window(x_shape, y_shape, (kernel_h, kernel_w), layer)
     if simd and codegen_point.pointwise_fits((kernel_h, kernel_w), in_c, out_c):
         scaled = codegen_point.rounding(channels.multiplier, channels.shift, output, largest)
         if scaled:
@@ -240,49 +226,77 @@ def _conv(
     function, weights, scratch = (
         _conv_form(weights_ohwi, y_shape[2], layer.stride_hw[1]) if simd else _portable_conv(weights_ohwi)
     )
-    fields: dict[str, Value] = {
-        **window,
-        "in_c": in_c,
-        "out_c": out_c,
-        "kernel_h": kernel_h,
-        "kernel_w": kernel_w,
-        "in_zero": x.zero_point,
-        "output": output,
-        "weights": weights,
-        "channels": channels,
-        "code": _conv_code(output) if function == "nn_conv_s8_simd" and out_c >= 2 else 0,
-    }
-    return Kernel(function, "nn_conv_layer", fields, scratch)
-
-
-def _conv_code(output: dict[str, int]) -> Value:
-    """The assembly for three pixels, which rounds in one way only."""
-    return (
-        AsmCode("nn_conv_code", (asm_conv.routine(output["out_zero"] == -128),))
-        if codegen_point.full_range(output)
-        else 0
+    takes_code = function == "nn_conv_s8_simd" and out_c >= 2
+    code = _conv_code(output) if takes_code else None
+    return Kernel(
+        function, _conv_layer(window, weights_ohwi.shape, x.zero_point, output, weights, channels, code), scratch
     )
 
 
+def _conv_layer(
+    window: Window,
+    weights_ohwi_shape: tuple[int, ...],
+    in_zero: int,
+    output: NnOutput,
+    weights: Int8,
+    channels: Channels,
+    code: AsmCode | None,
+) -> NnConvLayer:
+    """`weights` as the kernel wants them, of shape OHWI before."""
+    out_c, kernel_h, kernel_w, in_c = weights_ohwi_shape
+    return NnConvLayer(
+        in_h=window.in_h,
+        in_w=window.in_w,
+        in_c=in_c,
+        out_h=window.out_h,
+        out_w=window.out_w,
+        out_c=out_c,
+        kernel_h=kernel_h,
+        kernel_w=kernel_w,
+        stride_h=window.stride_h,
+        stride_w=window.stride_w,
+        pad_top=window.pad_top,
+        pad_left=window.pad_left,
+        in_zero=in_zero,
+        output=output,
+        weights=weights,
+        channels=channels,
+        code=code,
+    )
+
+
+def _conv_code(output: NnOutput) -> AsmCode | None:
+    """The assembly for three pixels, which rounds in one way only."""
+    if not codegen_point.full_range(output):
+        return None
+    return AsmCode("nn_conv_code", (asm_conv.routine(output.out_zero == -128),))
+
+
 def _pointwise(
-    weights_oi: Int8, window: dict[str, int], channels: Channels, scaled: codegen_point.Scaled, in_zero: int
+    weights_oi: Int8, window: Window, channels: Channels, scaled: codegen_point.Scaled, in_zero: int
 ) -> Kernel:
     out_c, in_c = weights_oi.shape
-    fields: dict[str, Value] = {
-        **{name: value for name, value in window.items() if name != "pad_left"},
-        "in_c": in_c,
-        "out_c": out_c,
-        "out_zero": scaled.rounding.out_zero,
-        "shift": scaled.rounding.shift,
-        "weights": codegen_point.pack_pointwise(weights_oi, channels.bias.astype(np.int64), in_zero, scaled),
-        "code": codegen_point.pointwise_code(in_c, out_c, window["stride_w"], scaled),
-    }
-    return Kernel("nn_pointwise_s8", "nn_pointwise_layer", fields)
+    layer = NnPointwiseLayer(
+        in_h=window.in_h,
+        in_w=window.in_w,
+        in_c=in_c,
+        out_h=window.out_h,
+        out_w=window.out_w,
+        out_c=out_c,
+        stride_h=window.stride_h,
+        stride_w=window.stride_w,
+        pad_top=window.pad_top,
+        out_zero=scaled.rounding.out_zero,
+        shift=scaled.rounding.shift,
+        weights=codegen_point.pack_pointwise(weights_oi, channels.bias.astype(np.int64), in_zero, scaled),
+        code=codegen_point.pointwise_code(in_c, out_c, window.stride_w, scaled),
+    )
+    return Kernel("nn_pointwise_s8", layer)
 
 
 def _winograd(
     weights_ohwi: Int8,
-    window: dict[str, int],
+    window: Window,
     channels: Channels,
     scaled: codegen_point.Scaled,
     in_zero: int,
@@ -290,75 +304,83 @@ def _winograd(
 ) -> Kernel | None:
     out_c, _, _, in_c = weights_ohwi.shape
     weights = codegen_winograd.pack(weights_ohwi, channels.bias.astype(np.int64), in_zero, largest, scaled)
-    scratch = codegen_winograd.scratch_bytes(in_c, window["out_w"], out_c)
-    if weights is None or scratch > SIMD_SCRATCH_LIMIT:
+    scratch_bytes = codegen_winograd.scratch_bytes(in_c, window.out_w, out_c)
+    if weights is None or scratch_bytes > SIMD_SCRATCH_LIMIT:
         return None
-    fields: dict[str, Value] = {
-        **{name: value for name, value in window.items() if not name.startswith("stride")},
-        "in_c": in_c,
-        "out_c": out_c,
-        "in_zero": in_zero,
-        "out_zero": scaled.rounding.out_zero,
-        "shift": scaled.rounding.shift,
-        "weights": weights,
-        "code": codegen_winograd.code(in_c, window["out_w"], out_c, scaled),
-    }
-    return Kernel("nn_winograd_s8", "nn_winograd_layer", fields, scratch)
+    layer = NnWinogradLayer(
+        in_h=window.in_h,
+        in_w=window.in_w,
+        in_c=in_c,
+        out_h=window.out_h,
+        out_w=window.out_w,
+        out_c=out_c,
+        pad_top=window.pad_top,
+        pad_left=window.pad_left,
+        in_zero=in_zero,
+        out_zero=scaled.rounding.out_zero,
+        shift=scaled.rounding.shift,
+        weights=weights,
+        code=codegen_winograd.code(in_c, window.out_w, out_c, scaled),
+    )
+    return Kernel("nn_winograd_s8", layer, Scratch("NN_WINOGRAD_SCRATCH", (in_c, window.out_w, out_c), scratch_bytes))
 
 
 def _conv_fir(
-    weights_ohwi: Int8, window: dict[str, int], channels: Channels, output: dict[str, int], x: QuantParams
+    weights_ohwi: Int8, window: Window, channels: Channels, output: NnOutput, x: QuantParams
 ) -> Kernel | None:
     """nn_conv_fir_s8 where it takes the layer."""
     out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
-    shape = FirWindow(
-        kernel_h, kernel_w, window["in_w"], in_c, window["out_w"], out_c, window["stride_h"], window["pad_left"]
-    )
-    if not codegen_fir.fits(shape, window["stride_w"], weights_ohwi, x, output):
+    shape = FirWindow(kernel_h, kernel_w, window.in_w, in_c, window.out_w, out_c, window.stride_h, window.pad_left)
+    if not codegen_fir.fits(shape, window.stride_w, weights_ohwi, x, output):
         return None
     relu = codegen_fir.relu_bits(output)
-    zero = 0 if 0 < relu < 8 else output["out_zero"]  # outputs of few bits get it at the end
+    zero = 0 if 0 < relu < 8 else output.out_zero  # outputs of few bits get it at the end
     scaled = codegen_fir.rounding(channels.bias, channels.multiplier, channels.shift, zero)
     if scaled is None or shape.scratch_bytes > SIMD_SCRATCH_LIMIT:
         return None
-    fields: dict[str, Value] = {
-        **{name: value for name, value in window.items() if name != "stride_w"},
-        "in_c": in_c,
-        "out_c": out_c,
-        "kernel_h": kernel_h,
-        "in_zero": x.zero_point,
-        "taps": shape.taps,
-        "tail": shape.tail,
-        "row_words": shape.row_words,
-        "shift": scaled.shift,
-        "relu": relu,
-        "weights": codegen_fir.pack_weights(weights_ohwi, shape.tail),
-        "channels": codegen_fir.constants(scaled),
-        "code": codegen_fir.code(shape, scaled.shift, relu),
-        "sums": 0,
-        "carried": 0,
-        "moved": 0,
-        "fresh": 0,
-    }
-    return Kernel("nn_conv_fir_s8", "nn_conv_fir_layer", fields, shape.scratch_bytes)
+    layer = NnConvFirLayer(
+        in_h=window.in_h,
+        in_w=window.in_w,
+        in_c=in_c,
+        out_h=window.out_h,
+        out_w=window.out_w,
+        out_c=out_c,
+        kernel_h=kernel_h,
+        stride_h=window.stride_h,
+        pad_top=window.pad_top,
+        pad_left=window.pad_left,
+        in_zero=x.zero_point,
+        taps=shape.taps,
+        tail=shape.tail,
+        row_words=shape.row_words,
+        shift=scaled.shift,
+        relu=relu,
+        weights=codegen_fir.pack_weights(weights_ohwi, shape.tail),
+        channels=codegen_fir.constants(scaled),
+        code=codegen_fir.code(shape, scaled.shift, relu),
+    )
+    sizes = (kernel_h, window.stride_h, shape.row_words, shape.tail)
+    return Kernel("nn_conv_fir_s8", layer, Scratch("NN_CONV_FIR_SCRATCH", sizes, shape.scratch_bytes))
 
 
-def _conv_form(weights_ohwi: Int8, out_w: int, stride_w: int) -> tuple[str, Int8, int]:
-    """(kernel, packed weights, scratch bytes) of the fastest form for the shape."""
+def _conv_form(weights_ohwi: Int8, out_w: int, stride_w: int) -> tuple[str, Int8, Scratch | None]:
+    """(kernel, packed weights, scratch) of the fastest form for the shape."""
     _, kernel_h, kernel_w, in_c = weights_ohwi.shape
     row = kernel_w * in_c
     fours = -(-row // 4)
     row_words = -(-out_w // ROWS_PIXELS) * ROWS_PIXELS + 2 * fours
     if stride_w * in_c == 2 and 4 * kernel_h * row_words <= SIMD_SCRATCH_LIMIT:
-        return "nn_conv_rows_s8_simd", pack_row_weights(weights_ohwi), 4 * kernel_h * row_words
-    scratch = 4 * SIMD_PIXELS * kernel_h * ((row + 1) // 2) + 4 * fours
-    if scratch <= SIMD_SCRATCH_LIMIT:
+        scratch = Scratch("NN_CONV_ROWS_SCRATCH", (kernel_h, kernel_w, in_c, out_w), 4 * kernel_h * row_words)
+        return "nn_conv_rows_s8_simd", pack_row_weights(weights_ohwi), scratch
+    scratch_bytes = 4 * SIMD_PIXELS * kernel_h * ((row + 1) // 2) + 4 * fours
+    if scratch_bytes <= SIMD_SCRATCH_LIMIT:
+        scratch = Scratch("NN_CONV_SIMD_SCRATCH", (kernel_h, kernel_w, in_c), scratch_bytes)
         return "nn_conv_s8_simd", pack_conv_weights(weights_ohwi), scratch
     return _portable_conv(weights_ohwi)
 
 
-def _portable_conv(weights_ohwi: Int8) -> tuple[str, Int8, int]:
-    return "nn_conv_s8", np.ascontiguousarray(weights_ohwi).reshape(-1), 0
+def _portable_conv(weights_ohwi: Int8) -> tuple[str, Int8, None]:
+    return "nn_conv_s8", np.ascontiguousarray(weights_ohwi).reshape(-1), None
 
 
 def _depthwise(
@@ -373,7 +395,7 @@ def _depthwise(
     bias = layer.bias.astype(np.int64)
     channels = _channels(bias, quant.conv_multipliers(x, layer.weight_quant, y, out_c))
     largest = _largest_sums(layer.weights_1hwc.reshape(-1, out_c).T.astype(np.int64), bias, x)
-    window = _window_fields(x_shape, y_shape, (kernel_h, kernel_w), layer)
+    window = _window(x_shape, y_shape, (kernel_h, kernel_w), layer)
     output = _output(layer.activation, y, largest, channels)
     plain = simd and out_c == x_shape[3]
     out_hwc = (y_shape[1], y_shape[2], out_c)
@@ -383,45 +405,47 @@ def _depthwise(
         return _depthwise3(
             layer, window, rows, codegen_point.pack_depthwise(layer.weights_1hwc, bias, scaled), scaled, x.zero_point
         )
-    fields: dict[str, Value] = {
-        **window,
-        "in_c": x_shape[3],
-        "out_c": out_c,
-        "kernel_h": kernel_h,
-        "kernel_w": kernel_w,
-        "in_zero": x.zero_point,
-        "output": output,
-        "weights": pack_depthwise_weights(layer.weights_1hwc)
-        if plain
-        else np.ascontiguousarray(layer.weights_1hwc).reshape(-1),
-        "channels": channels,
-        "code": 0,
-    }
-    return Kernel("nn_depthwise_s8_simd" if plain else "nn_depthwise_s8", "nn_conv_layer", fields)
+    weights = (
+        pack_depthwise_weights(layer.weights_1hwc) if plain else np.ascontiguousarray(layer.weights_1hwc).reshape(-1)
+    )
+    shape_ohwi = (out_c, kernel_h, kernel_w, x_shape[3])
+    return Kernel(
+        "nn_depthwise_s8_simd" if plain else "nn_depthwise_s8",
+        _conv_layer(window, shape_ohwi, x.zero_point, output, weights, channels, None),
+    )
 
 
 def _depthwise3(
     layer: DepthwiseConv2D,
-    window: dict[str, int],
+    window: Window,
     rows: int,
     weights: Int32,
     scaled: codegen_point.Scaled,
     in_zero: int,
 ) -> Kernel:
-    channels, out_w = layer.weights_1hwc.shape[3], window["out_w"]
-    fields: dict[str, Value] = {
-        **window,
-        "channels": channels,
-        "in_zero": in_zero,
-        "out_zero": scaled.rounding.out_zero,
-        "shift": scaled.rounding.shift,
-        "rows": rows,
-        "weights": weights,
-        "code": codegen_point.depthwise_code(rows, window, channels, scaled),
-    }
-    return Kernel(
-        "nn_depthwise3_s8", "nn_depthwise3_layer", fields, codegen_point.depthwise_scratch(rows, layer.stride_hw, out_w)
+    channels, out_w = layer.weights_1hwc.shape[3], window.out_w
+    data = NnDepthwise3Layer(
+        in_h=window.in_h,
+        in_w=window.in_w,
+        channels=channels,
+        out_h=window.out_h,
+        out_w=out_w,
+        stride_h=window.stride_h,
+        stride_w=window.stride_w,
+        pad_top=window.pad_top,
+        pad_left=window.pad_left,
+        in_zero=in_zero,
+        out_zero=scaled.rounding.out_zero,
+        shift=scaled.rounding.shift,
+        rows=rows,
+        weights=weights,
+        code=codegen_point.depthwise_code(
+            rows, layer.stride_hw, (window.in_w, out_w), window.pad_left, channels, scaled
+        ),
     )
+    sizes = (rows, window.stride_h, out_w, window.stride_w)
+    scratch_bytes = codegen_point.depthwise_scratch(rows, layer.stride_hw, out_w)
+    return Kernel("nn_depthwise3_s8", data, Scratch("NN_DEPTHWISE3_SCRATCH", sizes, scratch_bytes))
 
 
 def _dense(
@@ -437,93 +461,83 @@ def _dense(
     bias = layer.bias.astype(np.int64)
     multipliers = quant.fully_connected_multipliers(x, layer.weight_quant, y, out_n)
     channels = _channels(bias - x.zero_point * weights.sum(axis=1), multipliers)
-    fields: dict[str, Value] = {
-        "rows": in_size // in_n,
-        "in_n": in_n,
-        "out_n": out_n,
-        "output": _output(layer.activation, y, _largest_sums(weights, bias, x), channels),
-        "weights": np.ascontiguousarray(layer.weights_oi).reshape(-1),
-        "channels": channels,
-        "code": 0,
-    }
-    if x_range is None:
-        return Kernel("nn_dense_s8", "nn_dense_layer", fields)
-    shape = codegen_packed.choose_dense(layer.weights_oi, x_range).shape
+    output = _output(layer.activation, y, _largest_sums(weights, bias, x), channels)
+    rows = in_size // in_n
+    shape = codegen_packed.choose_dense(layer.weights_oi, x_range).shape if x_range else None
     if isinstance(shape, PackedShape):
         centred = _channels(bias + (shape.base - x.zero_point) * weights.sum(axis=1), multipliers)
+        packed = codegen_packed.pack_dense(layer.weights_oi, shape)
         return Kernel(
             "nn_dense_packed_s8",
-            "nn_dense_packed_layer",
-            {
-                **fields,
-                "bits": shape.bits,
-                "offset": shape.offset,
-                "base": shape.base,
-                "channels": centred,
-                "weights": codegen_packed.pack_dense(layer.weights_oi, shape),
-                "code": DenseCode(shape),
-            },
+            NnDensePackedLayer(
+                rows, in_n, out_n, shape.bits, shape.offset, shape.base, output, packed, centred, DenseCode(shape)
+            ),
         )
     if isinstance(shape, SparseShape):
         entries, groups = codegen_packed.pack_sparse(layer.weights_oi, shape)
         return Kernel(
             "nn_dense_sparse_s8",
-            "nn_dense_sparse_layer",
-            {
-                **fields,
-                "distance_bits": shape.distance_bits,
-                "bits": shape.bits,
-                "weights": entries,
-                "groups": groups,
-                "code": DenseCode(shape),
-            },
+            NnDenseSparseLayer(
+                rows, in_n, out_n, shape.distance_bits, shape.bits, output, entries, groups, channels, DenseCode(shape)
+            ),
         )
-    if int(weights.min()) > -128:
-        return Kernel(
-            "nn_dense_pairs_s8_simd",
-            "nn_dense_layer",
-            {
-                **fields,
-                "weights": pack_dense_pairs(layer.weights_oi),
-                "code": AsmCode("nn_dense_code", (asm_dense.routine(),)),
-            },
-        )
-    return Kernel("nn_dense_s8_simd", "nn_dense_layer", {**fields, "weights": pack_dense_weights(layer.weights_oi)})
+    function, table, code = _dense_form(layer.weights_oi) if x_range else _portable_dense(layer.weights_oi)
+    return Kernel(function, NnDenseLayer(rows, in_n, out_n, output, table, channels, code))
+
+
+def _dense_form(weights_oi: Int8) -> tuple[str, Int8, AsmCode | None]:
+    """(kernel, packed weights, code) for int8 weights."""
+    if int(weights_oi.min()) > -128:
+        code = AsmCode("nn_dense_code", (asm_dense.routine(),))
+        return "nn_dense_pairs_s8_simd", pack_dense_pairs(weights_oi), code
+    return "nn_dense_s8_simd", pack_dense_weights(weights_oi), None
+
+
+def _portable_dense(weights_oi: Int8) -> tuple[str, Int8, None]:
+    return "nn_dense_s8", np.ascontiguousarray(weights_oi).reshape(-1), None
 
 
 def _pool(
     function: str, layer: AveragePool2D | MaxPool2D, x_shape: tuple[int, ...], y_shape: tuple[int, ...], y: QuantParams
 ) -> Kernel:
+    window = _window(x_shape, y_shape, layer.window_hw, layer)
     low, high = quant.activation_range(layer.activation, y)
-    fields: dict[str, Value] = {
-        **_window_fields(x_shape, y_shape, layer.window_hw, layer),
-        "channels": x_shape[3],
-        "window_h": layer.window_hw[0],
-        "window_w": layer.window_hw[1],
-        "act_min": low,
-        "act_max": high,
-    }
-    return Kernel(function, "nn_pool_layer", fields)
+    data = NnPoolLayer(
+        in_h=window.in_h,
+        in_w=window.in_w,
+        channels=x_shape[3],
+        out_h=window.out_h,
+        out_w=window.out_w,
+        window_h=layer.window_hw[0],
+        window_w=layer.window_hw[1],
+        stride_h=window.stride_h,
+        stride_w=window.stride_w,
+        pad_top=window.pad_top,
+        pad_left=window.pad_left,
+        act_min=low,
+        act_max=high,
+    )
+    return Kernel(function, data)
 
 
 def _add(layer: Add, count: int, a: QuantParams, b: QuantParams, y: QuantParams, simd: bool) -> Kernel:
     low, high = quant.activation_range(layer.activation, y)
     (mult_a, shift_a), (mult_b, shift_b), (mult_out, shift_out) = quant.add_multipliers(a, b, y)
-    fields: dict[str, Value] = {
-        "count": count,
-        "zero_a": a.zero_point,
-        "multiplier_a": mult_a,
-        "shift_a": shift_a,
-        "zero_b": b.zero_point,
-        "multiplier_b": mult_b,
-        "shift_b": shift_b,
-        "multiplier_out": mult_out,
-        "shift_out": shift_out,
-        "out_zero": y.zero_point,
-        "act_min": low,
-        "act_max": high,
-    }
-    return Kernel("nn_add_s8_simd" if simd and shift_out <= 0 else "nn_add_s8", "nn_add_layer", fields)
+    data = NnAddLayer(
+        count=count,
+        zero_a=a.zero_point,
+        multiplier_a=mult_a,
+        shift_a=shift_a,
+        zero_b=b.zero_point,
+        multiplier_b=mult_b,
+        shift_b=shift_b,
+        multiplier_out=mult_out,
+        shift_out=shift_out,
+        out_zero=y.zero_point,
+        act_min=low,
+        act_max=high,
+    )
+    return Kernel("nn_add_s8_simd" if simd and shift_out <= 0 else "nn_add_s8", data)
 
 
 def _softmax(layer: Softmax, x_shape: tuple[int, ...], x: QuantParams) -> Kernel:
@@ -532,23 +546,18 @@ def _softmax(layer: Softmax, x_shape: tuple[int, ...], x: QuantParams) -> Kernel
     differences = -np.arange(length, dtype=np.int64)
     table = quant.exp_of_negative(quant.high_mul(differences << max(left_shift, 0), mantissa))
     depth = x_shape[-1]
-    fields: dict[str, Value] = {
-        "rows": int(np.prod(x_shape)) // depth,
-        "depth": depth,
-        "table_length": length,
-        "exp_table": table.astype(np.int32),
-    }
-    return Kernel("nn_softmax_s8", "nn_softmax_layer", fields)
+    rows = int(np.prod(x_shape)) // depth
+    return Kernel("nn_softmax_s8", NnSoftmaxLayer(rows, depth, length, table.astype(np.int32)))
 
 
 def _pad(layer: Pad, x_shape: tuple[int, ...], y_shape: tuple[int, ...], y: QuantParams) -> Kernel:
     if len(x_shape) > 4:
         raise ConvertError(f"{layer.name}: PAD of {len(x_shape)} axes, the C kernel takes at most 4; reshape the input")
     missing = (1,) * (4 - len(x_shape))
-    fields: dict[str, Value] = {
-        "in_shape": missing + tuple(x_shape),
-        "out_shape": missing + tuple(y_shape),
-        "before": (0,) * len(missing) + tuple(before for before, _ in layer.pads),
-        "value": y.zero_point,
-    }
-    return Kernel("nn_pad_s8", "nn_pad_layer", fields)
+    data = NnPadLayer(
+        in_shape=missing + tuple(x_shape),
+        before=(0,) * len(missing) + tuple(before for before, _ in layer.pads),
+        out_shape=missing + tuple(y_shape),
+        value=y.zero_point,
+    )
+    return Kernel("nn_pad_s8", data)

@@ -655,7 +655,7 @@ static const nn_fir_code layer0_routines = {{nn_fir_10_2_1_23_20_8_10_8}};
 #endif
 static int32_t layer0_sums[528];
 static const nn_conv_fir_layer layer0 = {
-    .in_h = 49, .in_w = 40, .out_h = 25, .out_w = 20, .stride_h = 2, .pad_top = 4, .pad_left = 3, .in_c = 1, .out_c = 8, .kernel_h = 10,
+    .in_h = 49, .in_w = 40, .in_c = 1, .out_h = 25, .out_w = 20, .out_c = 8, .kernel_h = 10, .stride_h = 2, .pad_top = 4, .pad_left = 3,
     .in_zero = -128, .taps = 2, .tail = 1, .row_words = 23, .shift = 10, .relu = 8, .weights = layer0_weights, .channels = layer0_channels,
     .code = layer0_code, .sums = layer0_sums, .carried = 0, .moved = 22, .fresh = 0,
 };
@@ -1140,14 +1140,14 @@ void model_aot_run(model_aot_observer after_layer)
 
 // 0: rows 0 to 1
 static const nn_conv_fir_layer layer0_part0 = {
-    .in_h = 8, .in_w = 40, .out_h = 2, .out_w = 20, .stride_h = 2, .pad_top = 4, .pad_left = 3, .in_c = 1, .out_c = 8, .kernel_h = 10,
+    .in_h = 8, .in_w = 40, .in_c = 1, .out_h = 2, .out_w = 20, .out_c = 8, .kernel_h = 10, .stride_h = 2, .pad_top = 4, .pad_left = 3,
     .in_zero = -128, .taps = 2, .tail = 1, .row_words = 23, .shift = 10, .relu = 8, .weights = layer0_weights, .channels = layer0_channels,
     .code = layer0_code, .sums = 0, .carried = 0, .moved = 0, .fresh = 0,
 };
 
 // 0: rows 21 to 24
 static const nn_conv_fir_layer layer0_part1 = {
-    .in_h = 5, .in_w = 40, .out_h = 4, .out_w = 20, .stride_h = 2, .pad_top = 6, .pad_left = 3, .in_c = 1, .out_c = 8, .kernel_h = 10,
+    .in_h = 5, .in_w = 40, .in_c = 1, .out_h = 4, .out_w = 20, .out_c = 8, .kernel_h = 10, .stride_h = 2, .pad_top = 6, .pad_left = 3,
     .in_zero = -128, .taps = 2, .tail = 1, .row_words = 23, .shift = 10, .relu = 8, .weights = layer0_weights, .channels = layer0_channels,
     .code = layer0_code, .sums = layer0_sums, .carried = 3, .moved = 1, .fresh = 3,
 };

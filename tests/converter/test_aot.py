@@ -14,6 +14,7 @@ from kernels_on_host import NN, ROOT, SOURCES, compile_objects, compile_shared
 
 from converter import reference
 from converter.aot.emit import render_aot
+from converter.aot.kernels.structs import NnPadLayer
 from converter.aot.lower import lower_layer
 from converter.aot.memory_plan import plan_arena
 from converter.graph import ConvertError, FullyConnected, Graph, Int8, Pad, Reshape, layer_inputs
@@ -293,5 +294,6 @@ def test_pad_layers_are_lowered_from_any_rank() -> None:
     assert isinstance(layer, Pad)
     kernel = lower_layer(net.graph(y), layer)
     assert kernel is not None
-    shapes = [kernel.fields[name] for name in ("in_shape", "before", "out_shape")]
+    assert isinstance(kernel.layer, NnPadLayer)
+    shapes = [kernel.layer.in_shape, kernel.layer.before, kernel.layer.out_shape]
     assert shapes == [(1, 1, 1, 5), (0, 0, 0, 2), (1, 1, 1, 10)]

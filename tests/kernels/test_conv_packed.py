@@ -13,6 +13,7 @@ from kernels_on_host import SOURCES, compile_shared, compiler, run_kernel
 
 from converter import quant, reference
 from converter.aot.kernels import conv_packed as codegen_fir
+from converter.aot.kernels.structs import NnConvFirLayer
 from converter.aot.lower import lower_layer
 from converter.graph import Conv2D, Graph, Int8, QuantParams, Tensor, output_size, pad_before
 
@@ -99,8 +100,9 @@ def test_sums_at_the_edge_of_a_field_and_every_shape(tmp_path: Path) -> None:
         kernel, want = lower_layer(graph, graph.layers[0]), reference.run(graph, x)[1]
         assert kernel is not None and kernel.function == "nn_conv_fir_s8", number
         assert np.array_equal(run_kernel(library, kernel, [x], want.shape, number), want), number
-        widths.add(kernel.fields["out_w"] % 4 if isinstance(kernel.fields["out_w"], int) else -1)
-        taps.add(kernel.fields["taps"])
+        assert isinstance(kernel.layer, NnConvFirLayer)
+        widths.add(kernel.layer.out_w % 4)
+        taps.add(kernel.layer.taps)
     assert widths == {0, 1, 2, 3} and taps == {1, 2, 3, 4}
 
 

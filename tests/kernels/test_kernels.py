@@ -29,10 +29,9 @@ from random_layers import LAYERS, random_graph
 from shaped_layers import FILLS, X_QUANT, Y_QUANT, _noise, patch_case, plane_case, point_case
 
 from converter import reference
+from converter.aot.kernels.structs import Kernel, NnConvLayer, NnDenseLayer, NnDensePackedLayer, NnDenseSparseLayer
 from converter.aot.lower import (
     SIMD_SCRATCH_LIMIT,
-    Channels,
-    Kernel,
     lower_layer,
     pack_conv_weights,
     pack_dense_weights,
@@ -86,8 +85,9 @@ def test_random_layers_reach_every_kernel() -> None:
         counts.pop("nn_conv_rows_s8_simd") + counts.pop("nn_conv_fir_s8") >= 5
     )  # more in test_conv_rows_of_every_shape
     assert min(counts.values()) >= 50, counts
-    outputs = [kernel.fields.get("output") for index in range(LAYERS) for kernel in both_forms(random_graph(index))]
-    bounded = Counter(output["bounded"] for output in outputs if isinstance(output, dict))
+    layers = [kernel.layer for index in range(LAYERS) for kernel in both_forms(random_graph(index))]
+    with_output = (NnConvLayer, NnDenseLayer, NnDensePackedLayer, NnDenseSparseLayer)
+    bounded = Counter(layer.output.bounded for layer in layers if isinstance(layer, with_output))
     assert min(bounded[0], bounded[1]) >= 30, bounded
 
 
@@ -218,7 +218,7 @@ def test_generated_kernels_on_every_shape(
             got = run_kernel(library, kernel, [x], want.shape, number)
             assert np.array_equal(got, want), f"{kernel.function}: number {number}"
             taken += kernel.function == function
-            forms.add(bool(kernel.fields.get("shift")))
+            forms.add(bool(getattr(kernel.layer, "shift", 0)))
     assert taken >= 0.8 * count and forms == {True, False}
 
 
@@ -261,10 +261,11 @@ def test_sums_that_leave_int32_wrap_alike(library: ctypes.CDLL, bias: int) -> No
 
 def test_length_zero_gives_the_bias(library: ctypes.CDLL) -> None:
     for kernel in both_forms(_dense(1, 7, np.ones((7, 1), np.int8))):
-        empty = dataclasses.replace(kernel, fields={**kernel.fields, "in_n": 0, "weights": np.empty(0, np.int8)})
+        assert isinstance(kernel.layer, NnDenseLayer)
+        layer = dataclasses.replace(kernel.layer, in_n=0, weights=np.empty(0, np.int8))
+        empty = dataclasses.replace(kernel, layer=layer)
         got = run_kernel(library, empty, [np.empty(0, np.int8)], (1, 7))
-        channels = kernel.fields["channels"]
-        assert isinstance(channels, Channels)
+        channels = kernel.layer.channels
         want = np.clip(np.round(channels.bias.astype(np.float64) * 0.001 / 3.7) - 5, -128, 127)
         assert np.array_equal(got[0], want), kernel.function
 

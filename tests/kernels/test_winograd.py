@@ -15,7 +15,8 @@ from traced_engine import noise, trace
 from converter import reference
 from converter.aot.kernels import winograd as codegen_winograd
 from converter.aot.kernels import winograd_asm as asm_winograd
-from converter.aot.lower import Kernel, lower_layer
+from converter.aot.kernels.structs import Kernel
+from converter.aot.lower import lower_layer
 from converter.graph import Conv2D, Graph, Padding, QuantParams, Tensor, output_size
 
 

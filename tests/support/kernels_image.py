@@ -18,7 +18,8 @@ from random_layers import random_graph, random_inputs
 from converter import reference
 from converter.aot.c_text import wrapped
 from converter.aot.emit import layer_data
-from converter.aot.lower import Kernel, lower_layer
+from converter.aot.kernels.structs import Kernel
+from converter.aot.lower import lower_layer
 from converter.graph import Add, Graph, Int8, layer_inputs
 
 MARK = "every layer equal"

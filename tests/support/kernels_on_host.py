@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from converter.aot.kernels.asm import Code
-from converter.aot.lower import Channels, Kernel
+from converter.aot.kernels.structs import Channels, Kernel, NnOutput, members
 from converter.graph import Int8
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,27 +84,25 @@ def _fields(declaration: str) -> list[tuple[str, Any]]:
 def make_struct(kernel: Kernel) -> tuple[Any, list[Any]]:
     """The filled struct and what it points at, which must live as long."""
     types = struct_types()
-    struct = types[kernel.struct]()
+    struct = types[kernel.layer.struct]()
     kept: list[Any] = []
-    for name, value in kernel.fields.items():
+    for name, value in members(kernel.layer):
         if isinstance(value, Channels):
             value = np.stack([value.bias, value.multiplier, value.shift], axis=1).astype(np.int32)
         if isinstance(value, Code):  # assembly of another CPU: the portable form runs
-            value = 0
+            value = None
         if isinstance(value, np.ndarray):
             room = np.zeros(value.nbytes + 8, np.uint8)
             start = -room.ctypes.data % 4
             room[start : start + value.nbytes] = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
             kept.append(room)
             setattr(struct, name, room.ctypes.data + start)
-        elif isinstance(value, dict):
-            setattr(struct, name, types["nn_output"](**value))
+        elif isinstance(value, NnOutput):
+            setattr(struct, name, types["nn_output"](**dict(members(value))))
         elif isinstance(value, tuple):
             setattr(struct, name, (ctypes.c_int32 * len(value))(*value))
         else:
             setattr(struct, name, value)
-    missing = {name for name, _ in struct._fields_} - set(kernel.fields)
-    assert not missing, f"{kernel.struct}: {missing} not given"
     return struct, kept
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import s_tir, te, tirx
 
+from converter.aot.kernels.structs import Channels, NnConvLayer, NnDenseLayer, NnOutput
 from converter.aot.lower import lower_layer
 from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Layer
 from trainer.tvm.cortex_intrin import register
@@ -42,62 +43,64 @@ def kernel_of(graph: Graph, layer: Layer) -> Kernel | None:
         return None
     lowered = lower_layer(graph, layer, simd=False)
     assert lowered is not None
-    fields: dict[str, Any] = dict(lowered.fields)
-    if isinstance(layer, FullyConnected):
-        return _dense(fields) if fields["rows"] == 1 else None
-    return _conv(fields)
+    match lowered.layer:
+        case NnDenseLayer(rows=rows):
+            return _dense(lowered.layer) if rows == 1 else None
+        case NnConvLayer():
+            return _conv(lowered.layer)
+        case _:
+            raise AssertionError(f"no portable kernel has {lowered.layer.struct}")
 
 
-def _conv(f: dict[str, Any]) -> Kernel:
+def _conv(f: NnConvLayer) -> Kernel:
     """Rows are widened to int16 and padded first; a kernel row is then `taps` values in a row, an even number (the odd
     one out is 0)."""
-    row = f["kernel_w"] * f["in_c"]
-    taps, step = row + row % 2, f["stride_w"] * f["in_c"]
-    rows, columns = (f["out_h"] - 1) * f["stride_h"] + f["kernel_h"], (f["out_w"] - 1) * step + taps
-    weights = np.zeros((f["out_c"], f["kernel_h"], taps), np.int16)
-    weights[:, :, :row] = f["weights"].reshape(f["out_c"], f["kernel_h"], row)
-    left, width = f["pad_left"] * f["in_c"], f["in_w"] * f["in_c"]
-    x = te.placeholder((f["in_h"], width), "int8", name="x")
+    assert isinstance(f.weights, np.ndarray)
+    row = f.kernel_w * f.in_c
+    taps, step = row + row % 2, f.stride_w * f.in_c
+    rows, columns = (f.out_h - 1) * f.stride_h + f.kernel_h, (f.out_w - 1) * step + taps
+    weights = np.zeros((f.out_c, f.kernel_h, taps), np.int16)
+    weights[:, :, :row] = f.weights.reshape(f.out_c, f.kernel_h, row)
+    left, width = f.pad_left * f.in_c, f.in_w * f.in_c
+    x = te.placeholder((f.in_h, width), "int8", name="x")
     w = te.placeholder(weights.shape, "int16", name="w")
-    tables, constants = _channels(f)
+    tables, constants = _channels(f.channels)
     wide = te.compute(
         (rows, columns),
         lambda y, z: tirx.if_then_else(
-            tirx.all(y >= f["pad_top"], y < f["pad_top"] + f["in_h"], z >= left, z < left + width),
-            (x[y - f["pad_top"], z - left].astype("int32") - f["in_zero"]).astype("int16"),
+            tirx.all(y >= f.pad_top, y < f.pad_top + f.in_h, z >= left, z < left + width),
+            (x[y - f.pad_top, z - left].astype("int32") - f.in_zero).astype("int16"),
             tirx.const(0, "int16"),
         ),
         name="wide",
     )
-    u, v = te.reduce_axis((0, f["kernel_h"]), name="u"), te.reduce_axis((0, taps), name="v")
+    u, v = te.reduce_axis((0, f.kernel_h), name="u"), te.reduce_axis((0, taps), name="v")
     sums = te.compute(
-        (f["out_h"], f["out_w"], f["out_c"]),
+        (f.out_h, f.out_w, f.out_c),
         lambda y, z, o: te.sum(
-            wide[y * f["stride_h"] + u, z * step + v].astype("int32") * w[o, u, v].astype("int32"), axis=[u, v]
+            wide[y * f.stride_h + u, z * step + v].astype("int32") * w[o, u, v].astype("int32"), axis=[u, v]
         ),
         name="sums",
     )
     out = te.compute(
-        sums.shape, lambda y, z, o: _requantize(sums[y, z, o], [t[o] for t in tables], f["output"]), name="out"
+        sums.shape, lambda y, z, o: _requantize(sums[y, z, o], [t[o] for t in tables], f.output), name="out"
     )
     return Kernel((x, w, *tables), (weights, *constants), (wide, sums), out, True, True)
 
 
-def _dense(f: dict[str, Any]) -> Kernel:
+def _dense(f: NnDenseLayer) -> Kernel:
     """One row of inputs; the input's zero point is inside the bias."""
-    weights = f["weights"].reshape(f["out_n"], f["in_n"])
-    x, w = te.placeholder((f["in_n"],), "int8", name="x"), te.placeholder(weights.shape, "int8", name="w")
-    tables, constants = _channels(f)
-    u = te.reduce_axis((0, f["in_n"]), name="u")
-    sums = te.compute(
-        (f["out_n"],), lambda o: te.sum(x[u].astype("int32") * w[o, u].astype("int32"), axis=u), name="sums"
-    )
-    out = te.compute(sums.shape, lambda o: _requantize(sums[o], [t[o] for t in tables], f["output"]), name="out")
-    return Kernel((x, w, *tables), (weights, *constants), (sums,), out, False, f["in_n"] % 4 == 0)
+    weights = f.weights.reshape(f.out_n, f.in_n)
+    x, w = te.placeholder((f.in_n,), "int8", name="x"), te.placeholder(weights.shape, "int8", name="w")
+    tables, constants = _channels(f.channels)
+    u = te.reduce_axis((0, f.in_n), name="u")
+    sums = te.compute((f.out_n,), lambda o: te.sum(x[u].astype("int32") * w[o, u].astype("int32"), axis=u), name="sums")
+    out = te.compute(sums.shape, lambda o: _requantize(sums[o], [t[o] for t in tables], f.output), name="out")
+    return Kernel((x, w, *tables), (weights, *constants), (sums,), out, False, f.in_n % 4 == 0)
 
 
-def _channels(f: dict[str, Any]) -> tuple[list[te.Tensor], list[NDArray[np.int32]]]:
-    constants = [getattr(f["channels"], name) for name in ("bias", "multiplier", "shift")]
+def _channels(channels: Channels) -> tuple[list[te.Tensor], list[NDArray[np.int32]]]:
+    constants = [getattr(channels, name) for name in ("bias", "multiplier", "shift")]
     tables = [
         te.placeholder(c.shape, "int32", name=name)
         for c, name in zip(constants, ("bias", "multiplier", "shift"), strict=True)
@@ -105,11 +108,11 @@ def _channels(f: dict[str, Any]) -> tuple[list[te.Tensor], list[NDArray[np.int32
     return tables, constants
 
 
-def _requantize(total: Any, channel: list[Any], output: dict[str, int]) -> Any:
+def _requantize(total: Any, channel: list[Any], output: NnOutput) -> Any:
     """TFLite's double rounding of an int32 sum: the doubling high multiply (halves upward), then a shift that rounds
     halves away from zero.
 
-    Where sums may pass 2**30 or a shift is not to the right ("bounded" is 0), the forms that cannot overflow are taken.
+    Where sums may pass 2**30 or a shift is not to the right (`bounded` is 0), the forms that cannot overflow are taken.
     """
 
     def c32(number: int) -> Any:
@@ -117,7 +120,7 @@ def _requantize(total: Any, channel: list[Any], output: dict[str, int]) -> Any:
 
     bias, multiplier, shift = channel
     value, right = total + bias, -shift
-    if not output["bounded"]:
+    if not output.bounded:
         value, right = (
             (value.astype("int64") << te.max(shift, c32(0)).astype("int64")).astype("int32"),
             te.max(right, c32(0)),
@@ -126,14 +129,12 @@ def _requantize(total: Any, channel: list[Any], output: dict[str, int]) -> Any:
         (value.astype("int64") * multiplier.astype("int64") + tirx.const(1 << 30, "int64")) >> tirx.const(31, "int64")
     ).astype("int32")
     negative = (high >> c32(31)) & c32(1)
-    if output["bounded"]:
+    if output.bounded:
         rounded = (high + (c32(1) << (right - c32(1))) - negative) >> right
     else:
         mask = c32(-1) ^ (c32(-1) << right)
         rounded = (high >> right) + ((high & mask) > ((mask >> c32(1)) + negative)).astype("int32")
-    return te.max(te.min(rounded + c32(output["out_zero"]), c32(output["act_max"])), c32(output["act_min"])).astype(
-        "int8"
-    )
+    return te.max(te.min(rounded + c32(output.out_zero), c32(output.act_max)), c32(output.act_min)).astype("int8")
 
 
 # The steps, in order. Each changes the schedule and nothing else.

@@ -6,7 +6,6 @@ converter/aot/kernels/conv_packed_asm.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from converter.aot.kernels.asm import IMMEDIATE, AsmCode
 from converter.aot.kernels.conv_packed_asm import FIELD, FirShape, routine
+from converter.aot.kernels.structs import NnOutput
 from converter.graph import Int8, Int32, QuantParams
 
 MAX_OUT_C = 1000  # out of a store's reach beyond
@@ -23,13 +23,6 @@ MAX_SCALING = 12
 SLOT = 8  # NN_FIR_SLOT
 MAX_SHIFT = 23  # 128 outputs stay below 2**30
 Int = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Room in RAM for so many words."""
-
-    words: int
 
 
 @dataclass(frozen=True)
@@ -96,9 +89,9 @@ def buffered_rows(kernel_h: int, stride_h: int) -> int:
     return kernel_h + max(stride_h, kernel_h // 2)
 
 
-def fits(window: FirWindow, stride_w: int, weights_ohwi: Int8, x: QuantParams, output: Mapping[str, int]) -> bool:
+def fits(window: FirWindow, stride_w: int, weights_ohwi: Int8, x: QuantParams, output: NnOutput) -> bool:
     """Whether nn_conv_fir_s8 takes the shape and every sum stays within its field, whatever the input."""
-    full = output["bounded"] and (relu_bits(output) > 0 or (output["act_min"], output["act_max"]) == (-128, 127))
+    full = output.bounded and (relu_bits(output) > 0 or (output.act_min, output.act_max) == (-128, 127))
     shape = (
         stride_w * window.in_c == 2
         and window.kernel_w * window.in_c > 2
@@ -114,11 +107,11 @@ def fits(window: FirWindow, stride_w: int, weights_ohwi: Int8, x: QuantParams, o
     return bool(full and shape and reached and short and largest < 1 << (FIELD - 1))
 
 
-def relu_bits(output: Mapping[str, int]) -> int:
+def relu_bits(output: NnOutput) -> int:
     """b where the outputs are 128 - 2**b, their zero point, to 127: 8 for a zero point of -128, fewer in networks of
     few bits; else 0."""
-    low, bits = output["act_min"], (128 - output["act_min"]).bit_length() - 1
-    begins_at_zero = low == output["out_zero"] == 128 - (1 << bits) and output["act_max"] == 127
+    low, bits = output.act_min, (128 - output.act_min).bit_length() - 1
+    begins_at_zero = low == output.out_zero == 128 - (1 << bits) and output.act_max == 127
     return bits if begins_at_zero and bits > 1 else 0
 
 

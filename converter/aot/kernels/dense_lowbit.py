@@ -33,16 +33,6 @@ PER_FLUSH, PER_ENTRY, PER_ROW = 36, 5.1, 60
 
 
 @dataclass(frozen=True)
-class DenseCode:
-    """nn_packed_code or nn_sparse_code of one layer: assembly where the CPU has SMLAD, a null pointer elsewhere."""
-
-    shape: PackedShape | SparseShape
-
-    def render(self, prefix: str) -> str:
-        return asm_packed.render(prefix, self.shape)
-
-
-@dataclass(frozen=True)
 class DenseFormat:
     """A form that a dense layer can take: bytes in flash of its weights and of code of its own, modelled cycles of a
     row.

@@ -242,3 +242,13 @@ def sparse_row(shape: SparseShape) -> list[str]:
             f"smlabt r3, r7, {weights}, r3",
         ]
     return [*lines, "subs r2, #1", "bne.w 1b", "asr r0, r3, #4" if low else "mov r0, r3", "pop {r4-r11, pc}"]
+
+
+@dataclass(frozen=True)
+class DenseCode:
+    """nn_packed_code or nn_sparse_code of one layer: assembly where the CPU has SMLAD, a null pointer elsewhere."""
+
+    shape: PackedShape | SparseShape
+
+    def render(self, prefix: str) -> str:
+        return render(prefix, self.shape)

@@ -3,7 +3,6 @@ layer's shape."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from converter.aot.kernels.asm import AsmCode, Rounding
 from converter.aot.kernels.conv_packed import relu_bits
 from converter.aot.kernels.depthwise_asm import DepthwiseShape
 from converter.aot.kernels.pointwise_asm import PointwiseShape
+from converter.aot.kernels.structs import NnOutput
 from converter.graph import Int8, Int32
 
 Int = NDArray[np.int64]
@@ -35,7 +35,7 @@ class Scaled:
 
 
 def rounding(
-    multiplier: Int32, shift: Int32, output: Mapping[str, int], largest: Int, wanted: int = USUAL_SHIFT
+    multiplier: Int32, shift: Int32, output: NnOutput, largest: Int, wanted: int = USUAL_SHIFT
 ) -> Scaled | None:
     """One right shift for all channels where the output begins at its zero point, else one per channel; None where
     neither serves.
@@ -48,9 +48,9 @@ def rounding(
     per channel. Of the shifts that serve the one nearest `wanted` is taken, always the same, so that layers of one
     shape share their code.
     """
-    exponent, out_zero = -shift.astype(np.int64), output["out_zero"]
+    exponent, out_zero = -shift.astype(np.int64), output.out_zero
     factor = multiplier.astype(np.int64)
-    common = _common_shift(exponent, largest, wanted) if output["bounded"] and relu_bits(output) else 0
+    common = _common_shift(exponent, largest, wanted) if output.bounded and relu_bits(output) else 0
     if common:
         scaling = common + 1 - exponent
         second = (np.int64(1) << (scaling - 2)) + (1 << (common - 1)) - ((128 << common) if out_zero == -128 else 0)
@@ -67,9 +67,9 @@ def _common_shift(exponent: Int, largest: Int, wanted: int) -> int:
     return min(found, key=lambda common: abs(common - wanted), default=0)
 
 
-def full_range(output: Mapping[str, int]) -> bool:
+def full_range(output: NnOutput) -> bool:
     """Whether sums are bounded and no activation narrows the output."""
-    return bool(output["bounded"] and (output["act_min"], output["act_max"]) == (-128, 127))
+    return bool(output.bounded and (output.act_min, output.act_max) == (-128, 127))
 
 
 def pointwise_fits(kernel_hw: tuple[int, int], in_c: int, out_c: int) -> bool:
@@ -132,8 +132,10 @@ def depthwise_scratch(rows: int, stride_hw: tuple[int, int], out_w: int) -> int:
     return 4 * 4 * words * columns
 
 
-def depthwise_code(rows: int, window: Mapping[str, int], channels: int, scaled: Scaled) -> AsmCode:
-    stride_hw, out_w, in_w = (window["stride_h"], window["stride_w"]), window["out_w"], window["in_w"]
+def depthwise_code(
+    rows: int, stride_hw: tuple[int, int], in_out_w: tuple[int, int], pad_left: int, channels: int, scaled: Scaled
+) -> AsmCode:
+    in_w, out_w = in_out_w
     words, columns = _plane(rows, stride_hw, out_w)
     shape = DepthwiseShape(
         rows,
@@ -143,7 +145,7 @@ def depthwise_code(rows: int, window: Mapping[str, int], channels: int, scaled: 
         words,
         4 * words * columns,
         in_w,
-        min(in_w, columns - window["pad_left"]),
+        min(in_w, columns - pad_left),
         scaled.rounding,
     )
     return AsmCode("nn_depthwise3_code", (asm_depthwise.routine(shape), asm_depthwise.take_routine(shape)))

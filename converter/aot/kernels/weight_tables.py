@@ -14,8 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.aot.kernels.conv_packed_asm import FIELD
-from converter.aot.kernels.dense_lowbit import DenseCode
-from converter.aot.lower import Channels, Kernel, Unpacked, lower_layer
+from converter.aot.kernels.structs import (
+    CONVOLUTIONS,
+    Channels,
+    Kernel,
+    NnAddLayer,
+    NnDensePackedLayer,
+    NnDenseSparseLayer,
+    NnPadLayer,
+    NnPoolLayer,
+    NnSoftmaxLayer,
+    Unpacked,
+    members,
+)
+from converter.aot.lower import lower_layer
 from converter.aot.memory_plan import ALIGNMENT
 from converter.graph import Graph, Int8, Int32
 from converter.tflite.writer import weight_bits
@@ -52,43 +64,50 @@ def unpack_kernels(graph: Graph, kernels: Sequence[Kernel | None]) -> list[Kerne
     """The same kernels, convolutions of at most 4 bits with packed weights where that saves flash."""
     found: list[Kernel | None] = []
     for layer, kernel in zip(graph.layers, kernels, strict=True):
-        weights = (
-            kernel.fields["weights"]
-            if kernel and 0 < weight_bits(layer) <= 4 and "dense" not in kernel.function
-            else None
-        )
-        if kernel is not None and isinstance(weights, np.ndarray):
-            packed = pack_table(weights)
-            if packed.nbytes <= min(weights.nbytes - LEAST_SAVED, MOST_KEPT * weights.nbytes):
-                name = "int8_t" if weights.dtype == np.int8 else "int32_t"
-                kernel = replace(
-                    kernel, fields={**kernel.fields, "weights": Unpacked(packed, name, -(-weights.nbytes // ALIGNMENT))}
-                )
+        if kernel is not None and 0 < weight_bits(layer) <= 4:
+            kernel = _unpacked(kernel)
         found.append(kernel)
     return found
+
+
+def _unpacked(kernel: Kernel) -> Kernel:
+    """The kernel with packed weights, if it is a convolution's and they are small."""
+    if not isinstance(kernel.layer, CONVOLUTIONS) or isinstance(kernel.layer.weights, Unpacked):
+        return kernel
+    weights = kernel.layer.weights
+    packed = pack_table(weights)
+    if packed.nbytes > min(weights.nbytes - LEAST_SAVED, MOST_KEPT * weights.nbytes):
+        return kernel
+    kind = "int8_t" if weights.dtype == np.int8 else "int32_t"
+    table = Unpacked(packed, kind, -(-weights.nbytes // ALIGNMENT))
+    return replace(kernel, layer=replace(kernel.layer, weights=table))
 
 
 def stored(kernel: Kernel) -> tuple[str, int]:
     """(form of the weights in flash, bytes of all constants that the kernel is given); "" for a kernel without
     weights."""
     size = 0
-    for value in kernel.fields.values():
+    for _, value in members(kernel.layer):
         if isinstance(value, np.ndarray):
             size += value.nbytes
         elif isinstance(value, Unpacked):
             size += value.packed.nbytes
         elif isinstance(value, Channels):
             size += 3 * value.bias.nbytes
-    code = kernel.fields.get("code")
-    if isinstance(code, DenseCode):
-        return code.shape.name, size
-    return ("packed" if table_of(kernel) else "plain" if "weights" in kernel.fields else ""), size
+    match kernel.layer:
+        case NnDensePackedLayer(code=code) | NnDenseSparseLayer(code=code):
+            return code.shape.name, size
+        case NnPoolLayer() | NnAddLayer() | NnSoftmaxLayer() | NnPadLayer():
+            return "", size
+        case _:
+            return "packed" if table_of(kernel) else "plain", size
 
 
 def table_of(kernel: Kernel | None) -> Unpacked | None:
     """The kernel's packed weights, if it has such."""
-    found = kernel.fields.get("weights") if kernel else None
-    return found if isinstance(found, Unpacked) else None
+    if kernel is None or not isinstance(kernel.layer, CONVOLUTIONS):
+        return None
+    return kernel.layer.weights if isinstance(kernel.layer.weights, Unpacked) else None
 
 
 def scratch_with_table(kernel: Kernel | None) -> int:
@@ -104,10 +123,10 @@ def place_tables(kernels: Sequence[Kernel | None], scratch_offsets: dict[int, in
 
     def place(number: int, kernel: Kernel | None) -> Kernel | None:
         table = table_of(kernel)
-        if kernel is None or table is None:
+        if kernel is None or table is None or not isinstance(kernel.layer, CONVOLUTIONS):
             return kernel
         offset = scratch_offsets[number] + _aligned(kernel.scratch_bytes)
-        return replace(kernel, fields={**kernel.fields, "weights": replace(table, offset=offset)})
+        return replace(kernel, layer=replace(kernel.layer, weights=replace(table, offset=offset)))
 
     return [place(number, kernel) for number, kernel in enumerate(kernels)]
 

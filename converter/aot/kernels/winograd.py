@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
 from converter.aot.kernels import winograd_asm as asm_winograd
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.pointwise import Scaled, full_range
+from converter.aot.kernels.structs import NnOutput
 from converter.aot.kernels.winograd_asm import COLUMNS, POINTS, TILES, WinogradShape
 from converter.graph import Int8, Int32
 
@@ -35,7 +34,7 @@ def fits(
     stride_hw: tuple[int, int],
     in_c: int,
     out_wc: tuple[int, int],
-    output: Mapping[str, int],
+    output: NnOutput,
 ) -> bool:
     """Whether nn_winograd_s8 takes a layer of this shape; nn.h states why."""
     out_w, out_c = out_wc
