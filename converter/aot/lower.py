@@ -7,21 +7,29 @@ is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converter import quant
-from converter.aot.kernels import conv_asm as asm_conv
-from converter.aot.kernels import conv_packed as codegen_fir
-from converter.aot.kernels import dense_asm as asm_dense
-from converter.aot.kernels import dense_lowbit as codegen_packed
-from converter.aot.kernels import pointwise as codegen_point
-from converter.aot.kernels import winograd as codegen_winograd
+from converter.aot.kernels import (
+    conv_asm,
+    conv_packed,
+    dense_asm,
+    dense_lowbit,
+    depthwise,
+    pointwise,
+    requantize,
+    winograd,
+)
 from converter.aot.kernels.asm import AsmCode
+from converter.aot.kernels.conv import pack_conv_weights, pack_row_weights
 from converter.aot.kernels.conv_packed import FirWindow
+from converter.aot.kernels.dense import pack_dense_pairs, pack_dense_weights
 from converter.aot.kernels.dense_lowbit_asm import DenseCode, PackedShape, SparseShape
+from converter.aot.kernels.depthwise import pack_depthwise_weights
 from converter.aot.kernels.structs import (
     Channels,
     Int32,
@@ -57,13 +65,11 @@ from converter.graph import (
     QuantParams,
     Reshape,
     Softmax,
-    assert_never,
     pad_before,
 )
 
 SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
 ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
-DENSE_OUTPUTS = 4  # NN_DENSE_SIMD_OUTPUTS
 SIMD_SCRATCH_LIMIT = 16384  # a convolution that wants more takes the portable kernel: RAM is worth more than its time
 PLANE_SCRATCH_LIMIT = 8192  # of nn_depthwise3_s8; larger planes are done in pieces
 POOL_SIMD_TAPS = 256  # int16 holds so many int8
@@ -82,88 +88,6 @@ class Window:
     stride_w: int
     pad_top: int
     pad_left: int
-
-
-def lower_layer(graph: Graph, layer: Layer, simd: bool = True) -> Kernel | None:
-    """The kernel of one layer, in its SIMD form where there is one for the shape; None when nothing is to be done."""
-    x, y = graph.tensors[layer.input], graph.tensors[layer.output]
-    match layer:
-        case Conv2D():
-            return _conv(layer, layer.weights_ohwi, x.shape, y.shape, x.quant, y.quant, simd)
-        case DepthwiseConv2D():
-            if x.shape[3] == 1:  # one input channel: the same sums as a CONV_2D, which has the faster kernel
-                return _conv(layer, layer.weights_1hwc.transpose(3, 1, 2, 0), x.shape, y.shape, x.quant, y.quant, simd)
-            return _depthwise(layer, x.shape, y.shape, x.quant, y.quant, simd)
-        case FullyConnected():
-            return _dense(
-                layer, x.size, x.quant, y.quant, codegen_packed.value_range(graph, layer.input) if simd else None
-            )
-        case AveragePool2D():
-            suffix = "_simd" if simd and layer.window_hw[0] * layer.window_hw[1] <= POOL_SIMD_TAPS else ""
-            return _pool(f"nn_average_pool_s8{suffix}", layer, x.shape, y.shape, y.quant)
-        case MaxPool2D():
-            return _pool("nn_max_pool_s8", layer, x.shape, y.shape, y.quant)
-        case Add():
-            return _add(layer, x.size, x.quant, graph.tensors[layer.input2].quant, y.quant, simd)
-        case Reshape():
-            return None
-        case Softmax():
-            return _softmax(layer, x.shape, x.quant)
-        case Pad():
-            return _pad(layer, x.shape, y.shape, y.quant)
-        case _:
-            assert_never(layer)
-
-
-def pack_conv_weights(weights_ohwi: Int8) -> Int8:
-    """The order nn_conv_s8_simd wants: see nn.h."""
-    channels, rows = weights_ohwi.shape[:2]
-    taps = weights_ohwi.reshape(channels, rows, -1)
-    row = taps.shape[2]
-    order = [k for group in range(0, row - row % 4, 4) for k in (group, group + 2, group + 1, group + 3)] + list(
-        range(row - row % 4, row)
-    )
-    padded = np.zeros((channels + channels % 2, rows, row + row % 2), np.int8)
-    padded[:channels, :, :row] = taps[:, :, order]
-    pairs = padded.reshape(-1, 2, rows * (row + row % 2))  # [pair of channels, a or b, taps]
-    return np.ascontiguousarray(pairs.transpose(0, 2, 1)).reshape(-1)
-
-
-def pack_row_weights(weights_ohwi: Int8) -> Int8:
-    """The order nn_conv_rows_s8_simd wants: see nn.h."""
-    channels, rows = weights_ohwi.shape[:2]
-    taps = weights_ohwi.reshape(channels, rows, -1)
-    padded = np.zeros((channels, rows, -(-taps.shape[2] // 4) * 4), np.int8)
-    padded[:, :, : taps.shape[2]] = taps
-    return np.ascontiguousarray(padded.reshape(-1, 4)[:, [0, 2, 1, 3]]).reshape(-1)
-
-
-def pack_depthwise_weights(weights_1hwc: Int8) -> Int8:
-    """The order nn_depthwise_s8_simd wants: see nn.h."""
-    _, rows, columns, channels = weights_1hwc.shape
-    padded = np.zeros((rows * columns, -(-channels // 4) * 4), np.int8)
-    padded[:, :channels] = weights_1hwc.reshape(rows * columns, channels)
-    return np.ascontiguousarray(padded.reshape(rows * columns, -1, 4).transpose(1, 0, 2)).reshape(-1)
-
-
-def pack_dense_weights(weights_oi: Int8) -> Int8:
-    """The order nn_dense_s8_simd wants: see nn.h."""
-    outputs, inputs = weights_oi.shape
-    padded = np.zeros((-(-outputs // DENSE_OUTPUTS) * DENSE_OUTPUTS, -(-inputs // 4) * 4), np.int8)
-    padded[:outputs, :inputs] = weights_oi
-    blocks = padded.reshape(-1, DENSE_OUTPUTS, padded.shape[1] // 4, 4)
-    return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3)).reshape(-1)
-
-
-def pack_dense_pairs(weights_oi: Int8) -> Int8:
-    """The order nn_dense_pairs_s8_simd wants: see nn.h."""
-    outputs, inputs = weights_oi.shape
-    padded = np.zeros((-(-outputs // DENSE_OUTPUTS) * DENSE_OUTPUTS, -(-inputs // 4) * 4), np.int64)
-    padded[:outputs, :inputs] = weights_oi
-    pairs = (padded[0::2] + 256 * padded[1::2]).astype(np.int16)  # [pair of outputs, inputs]
-    words = pairs.reshape(-1, DENSE_OUTPUTS // 2, padded.shape[1] // 4, 4)[..., [0, 2, 1, 3]]
-    packed: Int8 = np.ascontiguousarray(words.transpose(0, 2, 1, 3)).astype("<i2").reshape(-1).view(np.int8)
-    return packed
 
 
 def _channels(bias: NDArray[np.int64], multipliers: tuple[quant.Int, quant.Int]) -> Channels:
@@ -209,15 +133,15 @@ def _conv(
     largest = _largest_sums(weights_ohwi.reshape(out_c, -1).astype(np.int64), bias, x)
     output = _output(layer.activation, y, largest, channels)
     window = _window(x_shape, y_shape, (kernel_h, kernel_w), layer)
-    if simd and codegen_point.pointwise_fits((kernel_h, kernel_w), in_c, out_c):
-        scaled = codegen_point.rounding(channels.multiplier, channels.shift, output, largest)
+    if simd and pointwise.pointwise_fits((kernel_h, kernel_w), in_c, out_c):
+        scaled = requantize.rounding(channels.multiplier, channels.shift, output, largest)
         if scaled:
             return _pointwise(weights_ohwi.reshape(out_c, in_c), window, channels, scaled, x.zero_point)
     fir = _conv_fir(weights_ohwi, window, channels, output, x) if simd else None
     if fir is not None:
         return fir
-    if simd and codegen_winograd.fits((kernel_h, kernel_w), layer.stride_hw, in_c, (y_shape[2], out_c), output):
-        scaled = codegen_point.rounding(
+    if simd and winograd.fits((kernel_h, kernel_w), layer.stride_hw, in_c, (y_shape[2], out_c), output):
+        scaled = requantize.rounding(
             channels.multiplier, channels.shift, output, largest, wanted=0
         )  # whose scaling is the least
         kernel = _winograd(weights_ohwi, window, channels, scaled, x.zero_point, largest) if scaled else None
@@ -267,14 +191,12 @@ def _conv_layer(
 
 def _conv_code(output: NnOutput) -> AsmCode | None:
     """The assembly for three pixels, which rounds in one way only."""
-    if not codegen_point.full_range(output):
+    if not requantize.full_range(output):
         return None
-    return AsmCode("nn_conv_code", (asm_conv.routine(output.out_zero == -128),))
+    return AsmCode("nn_conv_code", (conv_asm.routine(output.out_zero == -128),))
 
 
-def _pointwise(
-    weights_oi: Int8, window: Window, channels: Channels, scaled: codegen_point.Scaled, in_zero: int
-) -> Kernel:
+def _pointwise(weights_oi: Int8, window: Window, channels: Channels, scaled: requantize.Scaled, in_zero: int) -> Kernel:
     out_c, in_c = weights_oi.shape
     layer = NnPointwiseLayer(
         in_h=window.in_h,
@@ -288,8 +210,8 @@ def _pointwise(
         pad_top=window.pad_top,
         out_zero=scaled.rounding.out_zero,
         shift=scaled.rounding.shift,
-        weights=codegen_point.pack_pointwise(weights_oi, channels.bias.astype(np.int64), in_zero, scaled),
-        code=codegen_point.pointwise_code(in_c, out_c, window.stride_w, scaled),
+        weights=pointwise.pack_pointwise(weights_oi, channels.bias.astype(np.int64), in_zero, scaled),
+        code=pointwise.pointwise_code(in_c, out_c, window.stride_w, scaled),
     )
     return Kernel("nn_pointwise_s8", layer)
 
@@ -298,13 +220,13 @@ def _winograd(
     weights_ohwi: Int8,
     window: Window,
     channels: Channels,
-    scaled: codegen_point.Scaled,
+    scaled: requantize.Scaled,
     in_zero: int,
     largest: NDArray[np.int64],
 ) -> Kernel | None:
     out_c, _, _, in_c = weights_ohwi.shape
-    weights = codegen_winograd.pack(weights_ohwi, channels.bias.astype(np.int64), in_zero, largest, scaled)
-    scratch_bytes = codegen_winograd.scratch_bytes(in_c, window.out_w, out_c)
+    weights = winograd.pack(weights_ohwi, channels.bias.astype(np.int64), in_zero, largest, scaled)
+    scratch_bytes = winograd.scratch_bytes(in_c, window.out_w, out_c)
     if weights is None or scratch_bytes > SIMD_SCRATCH_LIMIT:
         return None
     layer = NnWinogradLayer(
@@ -320,7 +242,7 @@ def _winograd(
         out_zero=scaled.rounding.out_zero,
         shift=scaled.rounding.shift,
         weights=weights,
-        code=codegen_winograd.code(in_c, window.out_w, out_c, scaled),
+        code=winograd.code(in_c, window.out_w, out_c, scaled),
     )
     return Kernel("nn_winograd_s8", layer, Scratch("NN_WINOGRAD_SCRATCH", (in_c, window.out_w, out_c), scratch_bytes))
 
@@ -331,11 +253,11 @@ def _conv_fir(
     """nn_conv_fir_s8 where it takes the layer."""
     out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
     shape = FirWindow(kernel_h, kernel_w, window.in_w, in_c, window.out_w, out_c, window.stride_h, window.pad_left)
-    if not codegen_fir.fits(shape, window.stride_w, weights_ohwi, x, output):
+    if not conv_packed.fits(shape, window.stride_w, weights_ohwi, x, output):
         return None
-    relu = codegen_fir.relu_bits(output)
+    relu = requantize.relu_bits(output)
     zero = 0 if 0 < relu < 8 else output.out_zero  # outputs of few bits get it at the end
-    scaled = codegen_fir.rounding(channels.bias, channels.multiplier, channels.shift, zero)
+    scaled = conv_packed.rounding(channels.bias, channels.multiplier, channels.shift, zero)
     if scaled is None or shape.scratch_bytes > SIMD_SCRATCH_LIMIT:
         return None
     layer = NnConvFirLayer(
@@ -355,9 +277,9 @@ def _conv_fir(
         row_words=shape.row_words,
         shift=scaled.shift,
         relu=relu,
-        weights=codegen_fir.pack_weights(weights_ohwi, shape.tail),
-        channels=codegen_fir.constants(scaled),
-        code=codegen_fir.code(shape, scaled.shift, relu),
+        weights=conv_packed.pack_weights(weights_ohwi, shape.tail),
+        channels=conv_packed.constants(scaled),
+        code=conv_packed.code(shape, scaled.shift, relu),
     )
     sizes = (kernel_h, window.stride_h, shape.row_words, shape.tail)
     return Kernel("nn_conv_fir_s8", layer, Scratch("NN_CONV_FIR_SCRATCH", sizes, shape.scratch_bytes))
@@ -399,11 +321,11 @@ def _depthwise(
     output = _output(layer.activation, y, largest, channels)
     plain = simd and out_c == x_shape[3]
     out_hwc = (y_shape[1], y_shape[2], out_c)
-    rows = codegen_point.depthwise_rows((kernel_h, kernel_w), layer.stride_hw, out_hwc, PLANE_SCRATCH_LIMIT)
-    scaled = codegen_point.rounding(channels.multiplier, channels.shift, output, largest)
+    rows = depthwise.depthwise_rows((kernel_h, kernel_w), layer.stride_hw, out_hwc, PLANE_SCRATCH_LIMIT)
+    scaled = requantize.rounding(channels.multiplier, channels.shift, output, largest)
     if plain and rows and scaled:
         return _depthwise3(
-            layer, window, rows, codegen_point.pack_depthwise(layer.weights_1hwc, bias, scaled), scaled, x.zero_point
+            layer, window, rows, depthwise.pack_depthwise(layer.weights_1hwc, bias, scaled), scaled, x.zero_point
         )
     weights = (
         pack_depthwise_weights(layer.weights_1hwc) if plain else np.ascontiguousarray(layer.weights_1hwc).reshape(-1)
@@ -420,7 +342,7 @@ def _depthwise3(
     window: Window,
     rows: int,
     weights: Int32,
-    scaled: codegen_point.Scaled,
+    scaled: requantize.Scaled,
     in_zero: int,
 ) -> Kernel:
     channels, out_w = layer.weights_1hwc.shape[3], window.out_w
@@ -439,12 +361,10 @@ def _depthwise3(
         shift=scaled.rounding.shift,
         rows=rows,
         weights=weights,
-        code=codegen_point.depthwise_code(
-            rows, layer.stride_hw, (window.in_w, out_w), window.pad_left, channels, scaled
-        ),
+        code=depthwise.depthwise_code(rows, layer.stride_hw, (window.in_w, out_w), window.pad_left, channels, scaled),
     )
     sizes = (rows, window.stride_h, out_w, window.stride_w)
-    scratch_bytes = codegen_point.depthwise_scratch(rows, layer.stride_hw, out_w)
+    scratch_bytes = depthwise.depthwise_scratch(rows, layer.stride_hw, out_w)
     return Kernel("nn_depthwise3_s8", data, Scratch("NN_DEPTHWISE3_SCRATCH", sizes, scratch_bytes))
 
 
@@ -463,10 +383,10 @@ def _dense(
     channels = _channels(bias - x.zero_point * weights.sum(axis=1), multipliers)
     output = _output(layer.activation, y, _largest_sums(weights, bias, x), channels)
     rows = in_size // in_n
-    shape = codegen_packed.choose_dense(layer.weights_oi, x_range).shape if x_range else None
+    shape = dense_lowbit.choose_dense(layer.weights_oi, x_range).shape if x_range else None
     if isinstance(shape, PackedShape):
         centred = _channels(bias + (shape.base - x.zero_point) * weights.sum(axis=1), multipliers)
-        packed = codegen_packed.pack_dense(layer.weights_oi, shape)
+        packed = dense_lowbit.pack_dense(layer.weights_oi, shape)
         return Kernel(
             "nn_dense_packed_s8",
             NnDensePackedLayer(
@@ -474,7 +394,7 @@ def _dense(
             ),
         )
     if isinstance(shape, SparseShape):
-        entries, groups = codegen_packed.pack_sparse(layer.weights_oi, shape)
+        entries, groups = dense_lowbit.pack_sparse(layer.weights_oi, shape)
         return Kernel(
             "nn_dense_sparse_s8",
             NnDenseSparseLayer(
@@ -488,7 +408,7 @@ def _dense(
 def _dense_form(weights_oi: Int8) -> tuple[str, Int8, AsmCode | None]:
     """(kernel, packed weights, code) for int8 weights."""
     if int(weights_oi.min()) > -128:
-        code = AsmCode("nn_dense_code", (asm_dense.routine(),))
+        code = AsmCode("nn_dense_code", (dense_asm.routine(),))
         return "nn_dense_pairs_s8_simd", pack_dense_pairs(weights_oi), code
     return "nn_dense_s8_simd", pack_dense_weights(weights_oi), None
 
@@ -561,3 +481,69 @@ def _pad(layer: Pad, x_shape: tuple[int, ...], y_shape: tuple[int, ...], y: Quan
         value=y.zero_point,
     )
     return Kernel("nn_pad_s8", data)
+
+
+def lower_conv(graph: Graph, layer: Conv2D, simd: bool) -> Kernel:
+    x, y = graph.tensors[layer.input], graph.tensors[layer.output]
+    return _conv(layer, layer.weights_ohwi, x.shape, y.shape, x.quant, y.quant, simd)
+
+
+def lower_depthwise(graph: Graph, layer: DepthwiseConv2D, simd: bool) -> Kernel:
+    x, y = graph.tensors[layer.input], graph.tensors[layer.output]
+    if x.shape[3] == 1:  # one input channel: the same sums as a CONV_2D, which has the faster kernel
+        return _conv(layer, layer.weights_1hwc.transpose(3, 1, 2, 0), x.shape, y.shape, x.quant, y.quant, simd)
+    return _depthwise(layer, x.shape, y.shape, x.quant, y.quant, simd)
+
+
+def lower_dense(graph: Graph, layer: FullyConnected, simd: bool) -> Kernel:
+    x, y = graph.tensors[layer.input], graph.tensors[layer.output]
+    return _dense(layer, x.size, x.quant, y.quant, dense_lowbit.value_range(graph, layer.input) if simd else None)
+
+
+def lower_average_pool(graph: Graph, layer: AveragePool2D, simd: bool) -> Kernel:
+    x, y = graph.tensors[layer.input], graph.tensors[layer.output]
+    suffix = "_simd" if simd and layer.window_hw[0] * layer.window_hw[1] <= POOL_SIMD_TAPS else ""
+    return _pool(f"nn_average_pool_s8{suffix}", layer, x.shape, y.shape, y.quant)
+
+
+def lower_max_pool(graph: Graph, layer: MaxPool2D, simd: bool) -> Kernel:
+    x, y = graph.tensors[layer.input], graph.tensors[layer.output]
+    return _pool("nn_max_pool_s8", layer, x.shape, y.shape, y.quant)
+
+
+def lower_add(graph: Graph, layer: Add, simd: bool) -> Kernel:
+    a, b, y = (graph.tensors[index] for index in (layer.input, layer.input2, layer.output))
+    return _add(layer, a.size, a.quant, b.quant, y.quant, simd)
+
+
+def lower_reshape(graph: Graph, layer: Reshape, simd: bool) -> None:
+    """The tensors share their bytes."""
+
+
+def lower_softmax(graph: Graph, layer: Softmax, simd: bool) -> Kernel:
+    x = graph.tensors[layer.input]
+    return _softmax(layer, x.shape, x.quant)
+
+
+def lower_pad(graph: Graph, layer: Pad, simd: bool) -> Kernel:
+    x, y = graph.tensors[layer.input], graph.tensors[layer.output]
+    return _pad(layer, x.shape, y.shape, y.quant)
+
+
+# Operator and the function that chooses its kernel; tests/kernels/test_structs.py checks that none is missing.
+LOWERINGS: tuple[tuple[type[Layer], Callable[..., Kernel | None]], ...] = (
+    (Conv2D, lower_conv),
+    (DepthwiseConv2D, lower_depthwise),
+    (FullyConnected, lower_dense),
+    (AveragePool2D, lower_average_pool),
+    (MaxPool2D, lower_max_pool),
+    (Add, lower_add),
+    (Reshape, lower_reshape),
+    (Softmax, lower_softmax),
+    (Pad, lower_pad),
+)
+
+
+def lower_layer(graph: Graph, layer: Layer, simd: bool = True) -> Kernel | None:
+    """The kernel of one layer, in its SIMD form where there is one for the shape; None when nothing is to be done."""
+    return dict(LOWERINGS)[type(layer)](graph, layer, simd)

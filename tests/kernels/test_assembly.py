@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from shaped_layers import patch_case, plane_case, point_case
 
 from converter import quant
-from converter.aot.kernels.pointwise import Scaled, rounding
 from converter.aot.kernels.pointwise_asm import MAX_IN_C
+from converter.aot.kernels.requantize import Scaled, rounding
 from converter.aot.kernels.structs import NnOutput
 from converter.aot.lower import lower_layer
 

@@ -29,15 +29,11 @@ from random_layers import LAYERS, random_graph
 from shaped_layers import FILLS, X_QUANT, Y_QUANT, _noise, patch_case, plane_case, point_case
 
 from converter import reference
+from converter.aot.kernels.conv import pack_conv_weights, pack_row_weights
+from converter.aot.kernels.dense import pack_dense_weights
+from converter.aot.kernels.depthwise import pack_depthwise_weights
 from converter.aot.kernels.structs import Kernel, NnConvLayer, NnDenseLayer, NnDensePackedLayer, NnDenseSparseLayer
-from converter.aot.lower import (
-    SIMD_SCRATCH_LIMIT,
-    lower_layer,
-    pack_conv_weights,
-    pack_dense_weights,
-    pack_depthwise_weights,
-    pack_row_weights,
-)
+from converter.aot.lower import SIMD_SCRATCH_LIMIT, lower_layer
 from converter.graph import (
     Conv2D,
     DepthwiseConv2D,

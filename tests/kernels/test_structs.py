@@ -9,6 +9,8 @@ import pytest
 from kernels_on_host import NN, struct_types
 
 from converter.aot.kernels.structs import NnLayer, NnOutput
+from converter.aot.lower import LOWERINGS
+from converter.graph import Layer
 
 LAYERS = typing.get_args(NnLayer)
 
@@ -27,3 +29,9 @@ def test_every_layer_struct_of_the_headers_has_its_dataclass() -> None:
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.struct)
 def test_the_header_declares_the_struct(layer: type[NnLayer]) -> None:
     assert f"}} {layer.struct};" in (NN / layer.header).read_text()
+
+
+def test_every_operator_of_the_graph_has_its_lowering() -> None:
+    operators = [operator for operator, _ in LOWERINGS]
+    assert len(operators) == len(set(operators))
+    assert set(operators) == set(typing.get_args(Layer))

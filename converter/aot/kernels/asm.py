@@ -8,7 +8,7 @@ shape share it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -100,35 +100,6 @@ def leave(frame: int, saved_floats: bool = False) -> list[str]:
         *(["vpop {s16-s31}"] if saved_floats else []),
         "pop {r4-r11, pc}",
     ]
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """How sums become bytes, the same for all channels of a layer; what is exact and why, see pointwise.rounding().
-
-    `shift` > 0: outputs from their zero point, 128 - 2**b, to 127; constants are the multiplier and what is added. Else
-    any zero point and the full range; constants are the multiplier and the exponent less one.
-    """
-
-    shift: int
-    out_zero: int
-
-    @property
-    def name(self) -> str:
-        return (f"s{self.shift}_" if self.shift else "z") + str(self.out_zero + 128)
-
-    def lines(self, sums: Sequence[str], multiplier: str, second: str) -> list[str]:
-        """Round the sums of one channel in place to int8."""
-        if self.shift:
-            products = [f"smmla {s}, {s}, {multiplier}, {second}" for s in sums]
-            if self.out_zero == -128:  # which is part of what was added
-                return products + [f"ssat {s}, #8, {s}, asr #{self.shift}" for s in sums]
-            products += [f"usat {s}, #{(127 - self.out_zero).bit_length()}, {s}, asr #{self.shift}" for s in sums]
-            return products + ([f"addw {s}, {s}, #{self.out_zero}" for s in sums] if self.out_zero else [])
-        steps = [("smmulr {0}, {0}, " + multiplier), "add.w {0}, {0}, {0}, asr #31", ("asr.w {0}, {0}, " + second)]
-        offset = 2 * self.out_zero + 1
-        steps += [f"{'sub' if offset < 0 else 'add'}w {{0}}, {{0}}, #{abs(offset)}", "ssat {0}, #8, {0}, asr #1"]
-        return [step.format(s) for step in steps for s in sums]
 
 
 def loads(items: Iterable[tuple[str, str]]) -> list[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from converter.aot.kernels.asm import IMMEDIATE, AsmCode
 from converter.aot.kernels.conv_packed_asm import FIELD, FirShape, routine
+from converter.aot.kernels.requantize import FirRounding, relu_bits
 from converter.aot.kernels.structs import NnOutput
 from converter.graph import Int8, Int32, QuantParams
 
@@ -67,18 +68,6 @@ class FirWindow:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class FirRounding:
-    """Per channel: y = clamp((((sum + offset) * scale * multiplier >> 32) + added) >> shift), with a step less for
-    negative sums."""
-
-    shift: int
-    scale: Int
-    offset: Int
-    multiplier: Int
-    added: Int
-
-
 def sums_words(out_w: int, out_c: int, tail: int) -> int:
     """Of the sums of a row of outputs."""
     return out_c // 2 * (SLOT * ((out_w + 3) // 4) + (SLOT // 2 if tail else 0))
@@ -105,14 +94,6 @@ def fits(window: FirWindow, stride_w: int, weights_ohwi: Int8, x: QuantParams, o
     high, low = 127 - x.zero_point, 128 + x.zero_point
     largest = int(np.maximum(up * high + down * low, up * low + down * high).max())
     return bool(full and shape and reached and short and largest < 1 << (FIELD - 1))
-
-
-def relu_bits(output: NnOutput) -> int:
-    """b where the outputs are 128 - 2**b, their zero point, to 127: 8 for a zero point of -128, fewer in networks of
-    few bits; else 0."""
-    low, bits = output.act_min, (128 - output.act_min).bit_length() - 1
-    begins_at_zero = low == output.out_zero == 128 - (1 << bits) and output.act_max == 127
-    return bits if begins_at_zero and bits > 1 else 0
 
 
 def rounding(bias: Int32, multiplier: Int32, shift: Int32, out_zero: int) -> FirRounding | None:

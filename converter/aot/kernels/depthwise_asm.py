@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from converter.aot.kernels.asm import Rounding, Routine, add, enter, leave, loads
+from converter.aot.kernels.asm import Routine, add, enter, leave, loads
+from converter.aot.kernels.requantize import Rounding
 
 MAX_ROWS = 33  # of outputs in a piece; the code takes 54 bytes a row
 RECORD_WORDS = 9  # of a channel: (w0, w1) of each kernel column, (w1, w2) of each, bias, multiplier, second constant

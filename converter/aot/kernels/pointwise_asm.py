@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from converter.aot.kernels.asm import CORE, Rounding, Routine, add, enter, leave, loads
+from converter.aot.kernels.asm import CORE, Routine, add, enter, leave, loads
+from converter.aot.kernels.requantize import Rounding
 
 BLOCK = 4  # pixels; single ones for what is left
 FLOATS = 32

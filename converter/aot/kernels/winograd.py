@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from converter.aot.kernels import winograd_asm as asm_winograd
 from converter.aot.kernels.asm import AsmCode
-from converter.aot.kernels.pointwise import Scaled, full_range
+from converter.aot.kernels.requantize import Scaled, full_range
 from converter.aot.kernels.structs import NnOutput
 from converter.aot.kernels.winograd_asm import COLUMNS, POINTS, TILES, WinogradShape
 from converter.graph import Int8, Int32

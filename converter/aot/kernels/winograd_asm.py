@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from converter.aot.kernels.asm import CORE, Rounding, Routine, add, enter, leave, loads
+from converter.aot.kernels.asm import CORE, Routine, add, enter, leave, loads
 from converter.aot.kernels.pointwise_asm import products
+from converter.aot.kernels.requantize import Rounding
 
 TILES, POINTS, COLUMNS = 4, 16, 10  # of a block; columns of input
 MAX_IN_C = 128  # the code of a point is 56 bytes a pair of channels

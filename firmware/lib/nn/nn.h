@@ -148,7 +148,7 @@ void nn_conv_fir_s8(const nn_conv_fir_layer *layer, const int8_t *in, int8_t *ou
     (4 * (NN_FIR_ROWS(kernel_h, stride_h) * (row_words) + ((row_words) - (tail)) / 2 + 2 + NN_FIR_SLOT))
 
 // Kernel 1 x 1, in_c up to NN_POINTWISE_MAX_IN_C, out_c even, an output that rounding() of
-// converter/aot/kernels/pointwise.py takes. Weights, int32, per pair of channels a, b: both biases (-in_zero *
+// converter/aot/kernels/requantize.py takes. Weights, int32, per pair of channels a, b: both biases (-in_zero *
 // sum(weights) folded in), per pair of taps two int16 of a and two of b (of each four channels (0, 2) (1, 3), of what
 // is left (0, -), (0, 1) or (0, 2) (1, -)), multiplier and second constant of a and of b. Weights and biases are
 // multiplied by a power of two; nn_round_scaled says what becomes of the sums. No scratch.
@@ -184,7 +184,7 @@ void nn_depthwise_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, 
 // scratch.
 void nn_depthwise_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// out_c == in_c, kernel 3 x 3, strides 1 or 2, an output that rounding() of converter/aot/kernels/pointwise.py takes.
+// out_c == in_c, kernel 3 x 3, strides 1 or 2, an output that rounding() of converter/aot/kernels/requantize.py takes.
 // The planes of up to four channels are taken out of the input, `rows` rows of outputs at a time: words of two values
 // that stand one above the other, column by column. Weights, int32, per channel: as two int16 (w0, w1) of each of the
 // kernel's columns, (w1, w2) of each, then bias, multiplier and second constant; scaled as nn_pointwise_s8's. Scratch,

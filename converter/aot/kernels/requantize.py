@@ -1,0 +1,114 @@
+"""How int32 sums become int8 by one high multiplication: which layers allow it, and the constants per channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.aot.kernels.structs import Int32, NnOutput
+
+Int = NDArray[np.int64]
+MAX_SCALING = 8  # int8 times 2**8 fits int16
+MAX_SHIFT = 22  # -128 * 2**shift leaves room for the product
+USUAL_SHIFT = 10
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How sums become bytes, the same for all channels of a layer; what is exact and why, see rounding().
+
+    `shift` > 0: outputs from their zero point, 128 - 2**b, to 127; constants are the multiplier and what is added. Else
+    any zero point and the full range; constants are the multiplier and the exponent less one.
+    """
+
+    shift: int
+    out_zero: int
+
+    @property
+    def name(self) -> str:
+        return (f"s{self.shift}_" if self.shift else "z") + str(self.out_zero + 128)
+
+    def lines(self, sums: Sequence[str], multiplier: str, second: str) -> list[str]:
+        """Round the sums of one channel in place to int8."""
+        if self.shift:
+            products = [f"smmla {s}, {s}, {multiplier}, {second}" for s in sums]
+            if self.out_zero == -128:  # which is part of what was added
+                return products + [f"ssat {s}, #8, {s}, asr #{self.shift}" for s in sums]
+            products += [f"usat {s}, #{(127 - self.out_zero).bit_length()}, {s}, asr #{self.shift}" for s in sums]
+            return products + ([f"addw {s}, {s}, #{self.out_zero}" for s in sums] if self.out_zero else [])
+        steps = [("smmulr {0}, {0}, " + multiplier), "add.w {0}, {0}, {0}, asr #31", ("asr.w {0}, {0}, " + second)]
+        offset = 2 * self.out_zero + 1
+        steps += [f"{'sub' if offset < 0 else 'add'}w {{0}}, {{0}}, #{abs(offset)}", "ssat {0}, #8, {0}, asr #1"]
+        return [step.format(s) for step in steps for s in sums]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """How a layer rounds: per channel the power of two that its weights and bias are multiplied by, and the two
+    constants."""
+
+    rounding: Rounding
+    scaling: Int
+    multiplier: Int
+    second: Int
+
+
+@dataclass(frozen=True, eq=False)
+class FirRounding:
+    """Per channel: y = clamp((((sum + offset) * scale * multiplier >> 32) + added) >> shift), with a step less for
+    negative sums."""
+
+    shift: int
+    scale: Int
+    offset: Int
+    multiplier: Int
+    added: Int
+
+
+def rounding(
+    multiplier: Int32, shift: Int32, output: NnOutput, largest: Int, wanted: int = USUAL_SHIFT
+) -> Scaled | None:
+    """One right shift for all channels where the output begins at its zero point, else one per channel; None where
+    neither serves.
+
+    TFLite computes h = (s * m + 2**30) >> 31 and, for h >= 0, (h + 2**(e - 1)) >> e, e = -shift of the channel. Nested
+    divisions by powers of two are one: this is (s * m + 2**30 + 2**(e + 30)) >> (31 + e). With s' = s * 2**k, k = E + 1
+    - e >= 2, it is (((s' * m) >> 32) + 2**(k - 2) + 2**(E - 1)) >> E, whose first half is one SMMLA; a zero point of
+    -128 joins the constant as
+    -128 * 2**E. For h < 0 both are at most zero, so that the clamp at zero hides the difference. `largest` bounds |s|
+    per channel. Of the shifts that serve the one nearest `wanted` is taken, always the same, so that layers of one
+    shape share their code.
+    """
+    exponent, out_zero = -shift.astype(np.int64), output.out_zero
+    factor = multiplier.astype(np.int64)
+    common = _common_shift(exponent, largest, wanted) if output.bounded and relu_bits(output) else 0
+    if common:
+        scaling = common + 1 - exponent
+        second = (np.int64(1) << (scaling - 2)) + (1 << (common - 1)) - ((128 << common) if out_zero == -128 else 0)
+        return Scaled(Rounding(common, out_zero), scaling, factor, second)
+    return Scaled(Rounding(0, out_zero), np.ones_like(exponent), factor, exponent - 1) if full_range(output) else None
+
+
+def _common_shift(exponent: Int, largest: Int, wanted: int) -> int:
+    """E of rounding(), 0 where there is none."""
+    found = []
+    for common in range(int(exponent.max()) + 1, min(MAX_SHIFT, int(exponent.min()) + MAX_SCALING - 1) + 1):
+        if (largest < (1 << 31) >> (common + 1 - exponent)).all():
+            found.append(common)
+    return min(found, key=lambda common: abs(common - wanted), default=0)
+
+
+def full_range(output: NnOutput) -> bool:
+    """Whether sums are bounded and no activation narrows the output."""
+    return bool(output.bounded and (output.act_min, output.act_max) == (-128, 127))
+
+
+def relu_bits(output: NnOutput) -> int:
+    """b where the outputs are 128 - 2**b, their zero point, to 127: 8 for a zero point of -128, fewer in networks of
+    few bits; else 0."""
+    low, bits = output.act_min, (128 - output.act_min).bit_length() - 1
+    begins_at_zero = low == output.out_zero == 128 - (1 << bits) and output.act_max == 127
+    return bits if begins_at_zero and bits > 1 else 0
