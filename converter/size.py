@@ -11,8 +11,9 @@ from typing import Any
 
 from rich.table import Table
 
+from converter.aot.emit import engine_kernels
 from converter.aot.kernels.structs import Kernel
-from converter.aot.kernels.weight_tables import engine_kernels, stored
+from converter.aot.kernels.weight_tables import stored
 from converter.aot.memory_plan import plan_arena
 from converter.graph import (
     Add,

@@ -54,6 +54,11 @@ void model_aot_run(model_aot_observer after_layer); // after_layer may be NULL
 """
 
 
+def engine_kernels(graph: Graph) -> list[Kernel | None]:
+    """The kernels of the compiled engine as its flash holds their constants."""
+    return unpack_kernels(graph, [lower_layer(graph, layer) for layer in graph.layers])
+
+
 def render_aot(graph: Graph, simd: bool = True, hop_frames: int | None = None) -> dict[str, str]:
     """model_aot.c and model_aot.h; the same graph always gives the same bytes. simd=False takes the portable kernels
     only.

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.aot.kernels.weight_tables import engine_kernels, stored
+from converter.aot.emit import engine_kernels
+from converter.aot.kernels.weight_tables import stored
 from converter.convert import load, render, write_all
 from converter.files import write_atomic
 from converter.graph import Conv2D, FullyConnected, Graph, Layer, QuantParams

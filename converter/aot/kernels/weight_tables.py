@@ -27,7 +27,6 @@ from converter.aot.kernels.structs import (
     Unpacked,
     members,
 )
-from converter.aot.lower import lower_layer
 from converter.aot.memory_plan import ALIGNMENT
 from converter.graph import Graph, Int8, Int32
 from converter.tflite.writer import weight_bits
@@ -53,11 +52,6 @@ class _Run:
     @property
     def packed_words(self) -> int:
         return 1 + (-(-self.words * self.bits // _stored_bits(self.lane_bits)) if self.bits else self.words)
-
-
-def engine_kernels(graph: Graph) -> list[Kernel | None]:
-    """The kernels of the compiled engine as its flash holds their constants."""
-    return unpack_kernels(graph, [lower_layer(graph, layer) for layer in graph.layers])
 
 
 def unpack_kernels(graph: Graph, kernels: Sequence[Kernel | None]) -> list[Kernel | None]:
