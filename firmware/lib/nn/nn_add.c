@@ -1,7 +1,6 @@
 // ADD: both inputs are scaled to twice the larger scale with 20 bits below the point, added and scaled to the output.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O3")
 
 #include "nn_requant.h"
 

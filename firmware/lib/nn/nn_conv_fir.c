@@ -1,9 +1,8 @@
 // CONV_2D where neighbouring output pixels lie one pair of values apart (stride_w * in_c == 2), four products to a
 // multiplication: the trick is explained in converter/aot/kernels/conv_packed_asm.py, which writes the inner loop as
 // assembly. Here: the rows of inputs, the same sums in C.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O3")
 
 #include "nn_requant.h"
 

@@ -1,9 +1,8 @@
 // CONV_2D by SMLAD where neighbouring output pixels lie one pair of values apart (stride_w * in_c == 2): each input row
 // is widened to int16 once, and five pixels slide over it, each loaded word serving all of them. The last kernel_h rows
 // are kept in a ring.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O3")
 
 #include "nn_requant.h"
 

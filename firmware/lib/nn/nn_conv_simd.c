@@ -1,9 +1,8 @@
 // CONV_2D by SMLAD, any shape: the patches of three output pixels are widened to int16 side by side, then each pair of
 // output channels runs over them, two multiplications an instruction. Kernel rows that lie in the padding of all three
 // pixels are left out.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O3")
 
 #include "nn_requant.h"
 

@@ -1,9 +1,8 @@
 // FULLY_CONNECTED by SMLAD with two outputs in each word of weights: a half word is 256 * b + a, so one SMLAD adds 256
 // * b.x + a.x, and a.x, of the lower bytes widened by SXTB16, is taken away at the end. 512 inputs keep b.x within 24
 // bits.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O3")
 
 #include "nn_requant.h"
 

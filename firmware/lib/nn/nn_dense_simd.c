@@ -1,8 +1,7 @@
 // FULLY_CONNECTED by SMLAD: four outputs at a time on int8 weights; both sides are widened by SXTB16, which picks the
 // same bytes of each.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O3")
 
 #include "nn_requant.h"
 

@@ -1,9 +1,8 @@
 // DEPTHWISE_CONV_2D of 3 x 3 with multiplier 1, channel by channel: four channels' planes are taken out of the input,
 // widened, as words of two values that stand one above the other, with zeros round them; then each is convolved down
 // its columns.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O3")
 
 #include "nn_requant.h"
 

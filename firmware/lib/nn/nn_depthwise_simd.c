@@ -1,8 +1,7 @@
 // DEPTHWISE_CONV_2D with multiplier 1, four channels at a time: SXTAB16 widens them and takes in_zero away, SMLABB and
 // SMLATT multiply the lower and upper halves.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O3")
 
 #include "nn_requant.h"
 

@@ -1,7 +1,6 @@
 // CONV_2D of 1 x 1: four pixels at a time, each widened once, then all pairs of output channels over them.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O3")
 
 #include "nn_requant.h"
 

@@ -1,7 +1,6 @@
 // Requantization out of line, for what the hot loops meet seldom.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O2")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O2")
 
 #include "nn_requant.h"
 

@@ -1,8 +1,7 @@
 // FULLY_CONNECTED by its non-zero weights; a row in portable C where the CPU lacks SMLAD, else
 // converter/aot/kernels/dense_lowbit_asm.py's assembly.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O2")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O2")
 
 #include "nn_packed.h"
 #include "nn_requant.h"

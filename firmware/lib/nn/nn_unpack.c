@@ -1,7 +1,6 @@
 // Weights of few bits back into the table that a convolution's kernel reads.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O2")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O2")
 
 #include "nn_packed.h"
 #include "nn_requant.h"

@@ -2,9 +2,8 @@
 // of 2 x 2 outputs take 16 products per channel where the definition takes 36. Weights are (2G) g (2G)^T, so that no
 // half appears; sums come out four times as large. Transformed inputs are sums of four int8 values, transformed weights
 // of nine: both fit int16, the rest is exact modulo 2**32.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3")
-#endif
+#include "nn_optimize.h"
+NN_OPTIMIZE("O3")
 
 #include "nn_requant.h"
 
