@@ -18,7 +18,7 @@ from converter.files import write_atomic
 from converter.graph import ConvertError
 from converter.run_folder import ArtifactError
 from converter.spec import SpecError
-from converter.tflite.legacy_rounding import older_rule_agrees
+from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
 
 app = typer.Typer(
     add_completion=False,
@@ -71,7 +71,7 @@ def convert(
             "note: a dense layer has several weight scales; use engine aot, Arduino's TFLM reads only the first",
             err=True,
         )
-    elif not older_rule_agrees(loaded.graph):
+    elif not agrees_with_legacy_rounding(loaded.graph):
         typer.echo(
             "note: a sum of a dense layer exists that Arduino's older TFLM rounds otherwise than engine aot, by "
             "one step",

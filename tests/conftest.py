@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-from host_cli import cli as cli
 
 ROOT = Path(__file__).resolve().parent.parent
 

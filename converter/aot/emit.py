@@ -108,8 +108,8 @@ def _stream_plan(graph: Graph, hop_frames: int | None) -> tuple[StreamPlan | Non
 
 
 def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream: StreamPlan | None) -> str:
-    packed = any(kernel and (kernel.layer.header == "nn_packed.h" or table_of(kernel)) for kernel in kernels)
-    parts = ['#include "model_aot.h"\n\n#include "nn.h"\n' + ('#include "nn_packed.h"\n' if packed else "")]
+    packed = any(kernel and (kernel.layer.header == "nn_lowbit.h" or table_of(kernel)) for kernel in kernels)
+    parts = ['#include "model_aot.h"\n\n#include "nn.h"\n' + ('#include "nn_lowbit.h"\n' if packed else "")]
     if any(table_of(kernel) for kernel in kernels):  # tables point into the arena
         parts.append(ARENA)
     kernels = keep_sums(stream, kernels) if stream else kernels

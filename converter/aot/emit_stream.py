@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from converter.aot.c_text import comment, string, struct_fields
-from converter.aot.kernels import conv_packed as codegen_fir
+from converter.aot.kernels import conv_packed
 from converter.aot.kernels.structs import (
     Kernel,
     NnAddLayer,
-    NnConvFirLayer,
     NnConvLayer,
+    NnConvPackedLayer,
     NnDenseLayer,
-    NnDensePackedLayer,
+    NnDenseLowbitLayer,
     NnDenseSparseLayer,
     NnDepthwise3Layer,
     NnLayer,
@@ -62,9 +62,9 @@ def carries(kernel: Kernel | None, part: Part) -> bool:
 
     All rows of inputs that such a part reads must fit in its scratch.
     """
-    if kernel is None or not isinstance(kernel.layer, NnConvFirLayer) or part.carry is None:
+    if kernel is None or not isinstance(kernel.layer, NnConvPackedLayer) or part.carry is None:
         return False
-    rows = codegen_fir.buffered_rows(kernel.layer.kernel_h, kernel.layer.stride_h)
+    rows = conv_packed.buffered_rows(kernel.layer.kernel_h, kernel.layer.stride_h)
     return part.carry.in_rows[1] - part.carry.in_rows[0] <= rows
 
 
@@ -75,8 +75,8 @@ def keep_sums(plan: StreamPlan, kernels: list[Kernel | None]) -> list[Kernel | N
         kernel, part = kernels[number], step.parts[-1] if step.parts else None
         if part and part.carry and kernel and carries(kernel, part):
             layer = kernel.layer
-            assert isinstance(layer, NnConvFirLayer)
-            words = part.carry.rows * codegen_fir.sums_words(layer.out_w, layer.out_c, layer.tail)
+            assert isinstance(layer, NnConvPackedLayer)
+            words = part.carry.rows * conv_packed.sums_words(layer.out_w, layer.out_c, layer.tail)
             moved = part.out_rows[0] + part.carry.moved
             found[number] = replace(kernel, layer=replace(layer, sums=Sums(words), moved=moved))
     return found
@@ -88,7 +88,7 @@ def part_struct(layer: NnLayer, part: Part, rows: int, carried: bool = False) ->
     (out_start, out_stop), (in_start, in_stop) = part.out_rows, part.in_rows
     out_h, in_h = out_stop - out_start, in_stop - in_start
     match layer:
-        case NnConvFirLayer() if part.carry and carried:
+        case NnConvPackedLayer() if part.carry and carried:
             (in_start, in_stop), carry = part.carry.in_rows, part.carry
             return replace(
                 layer,
@@ -99,7 +99,7 @@ def part_struct(layer: NnLayer, part: Part, rows: int, carried: bool = False) ->
                 moved=carry.moved,
                 fresh=carry.fresh - in_start,
             )
-        case NnConvFirLayer():
+        case NnConvPackedLayer():
             return replace(layer, in_h=in_h, out_h=out_h, pad_top=part.pad_top, sums=None, moved=0)
         case NnConvLayer() | NnPointwiseLayer() | NnDepthwise3Layer() | NnWinogradLayer() | NnPoolLayer():
             return replace(layer, in_h=in_h, out_h=out_h, pad_top=part.pad_top)
@@ -112,7 +112,7 @@ def part_struct(layer: NnLayer, part: Part, rows: int, carried: bool = False) ->
                 before=(layer.before[0], part.pad_top, *layer.before[2:]),
                 out_shape=(layer.out_shape[0], out_h, *layer.out_shape[2:]),
             )
-        case NnDenseLayer() | NnDensePackedLayer() | NnDenseSparseLayer() | NnSoftmaxLayer():
+        case NnDenseLayer() | NnDenseLowbitLayer() | NnDenseSparseLayer() | NnSoftmaxLayer():
             raise AssertionError(f"{layer.struct} is not computed in parts")
         case _:
             assert_never(layer)

@@ -26,7 +26,7 @@ from converter.aot.kernels import (
 )
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.conv import pack_conv_weights, pack_row_weights
-from converter.aot.kernels.conv_packed import FirWindow
+from converter.aot.kernels.conv_packed import PackedConvWindow
 from converter.aot.kernels.dense import pack_dense_pairs, pack_dense_weights
 from converter.aot.kernels.dense_lowbit_asm import DenseCode, PackedShape, SparseShape
 from converter.aot.kernels.depthwise import pack_depthwise_weights
@@ -35,10 +35,10 @@ from converter.aot.kernels.structs import (
     Int32,
     Kernel,
     NnAddLayer,
-    NnConvFirLayer,
     NnConvLayer,
+    NnConvPackedLayer,
     NnDenseLayer,
-    NnDensePackedLayer,
+    NnDenseLowbitLayer,
     NnDenseSparseLayer,
     NnDepthwise3Layer,
     NnOutput,
@@ -137,9 +137,9 @@ def _conv(
         scaled = requantize.rounding(channels.multiplier, channels.shift, output, largest)
         if scaled:
             return _pointwise(weights_ohwi.reshape(out_c, in_c), window, channels, scaled, x.zero_point)
-    fir = _conv_fir(weights_ohwi, window, channels, output, x) if simd else None
-    if fir is not None:
-        return fir
+    packed = _conv_packed(weights_ohwi, window, channels, output, x) if simd else None
+    if packed is not None:
+        return packed
     if simd and winograd.fits((kernel_h, kernel_w), layer.stride_hw, in_c, (y_shape[2], out_c), output):
         scaled = requantize.rounding(
             channels.multiplier, channels.shift, output, largest, wanted=0
@@ -247,12 +247,14 @@ def _winograd(
     return Kernel("nn_winograd_s8", layer, Scratch("NN_WINOGRAD_SCRATCH", (in_c, window.out_w, out_c), scratch_bytes))
 
 
-def _conv_fir(
+def _conv_packed(
     weights_ohwi: Int8, window: Window, channels: Channels, output: NnOutput, x: QuantParams
 ) -> Kernel | None:
-    """nn_conv_fir_s8 where it takes the layer."""
+    """nn_conv_packed_s8 where it takes the layer."""
     out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
-    shape = FirWindow(kernel_h, kernel_w, window.in_w, in_c, window.out_w, out_c, window.stride_h, window.pad_left)
+    shape = PackedConvWindow(
+        kernel_h, kernel_w, window.in_w, in_c, window.out_w, out_c, window.stride_h, window.pad_left
+    )
     if not conv_packed.fits(shape, window.stride_w, weights_ohwi, x, output):
         return None
     relu = requantize.relu_bits(output)
@@ -260,7 +262,7 @@ def _conv_fir(
     scaled = conv_packed.rounding(channels.bias, channels.multiplier, channels.shift, zero)
     if scaled is None or shape.scratch_bytes > SIMD_SCRATCH_LIMIT:
         return None
-    layer = NnConvFirLayer(
+    layer = NnConvPackedLayer(
         in_h=window.in_h,
         in_w=window.in_w,
         in_c=in_c,
@@ -282,7 +284,7 @@ def _conv_fir(
         code=conv_packed.code(shape, scaled.shift, relu),
     )
     sizes = (kernel_h, window.stride_h, shape.row_words, shape.tail)
-    return Kernel("nn_conv_fir_s8", layer, Scratch("NN_CONV_FIR_SCRATCH", sizes, shape.scratch_bytes))
+    return Kernel("nn_conv_packed_s8", layer, Scratch("NN_CONV_PACKED_SCRATCH", sizes, shape.scratch_bytes))
 
 
 def _conv_form(weights_ohwi: Int8, out_w: int, stride_w: int) -> tuple[str, Int8, Scratch | None]:
@@ -388,8 +390,8 @@ def _dense(
         centred = _channels(bias + (shape.base - x.zero_point) * weights.sum(axis=1), multipliers)
         packed = dense_lowbit.pack_dense(layer.weights_oi, shape)
         return Kernel(
-            "nn_dense_packed_s8",
-            NnDensePackedLayer(
+            "nn_dense_lowbit_s8",
+            NnDenseLowbitLayer(
                 rows, in_n, out_n, shape.bits, shape.offset, shape.base, output, packed, centred, DenseCode(shape)
             ),
         )

@@ -16,7 +16,7 @@ from converter.graph import FullyConnected, Graph
 Int = NDArray[np.int64]
 
 
-def sums_that_part(graph: Graph, layer: FullyConnected) -> list[int]:
+def diverging_sums(graph: Graph, layer: FullyConnected) -> list[int]:
     """Every int8 output that some int32 sum reaches under one rule but not under the other; empty means equal for every
     input.
 
@@ -43,6 +43,6 @@ def _least_sums(wanted: Int, multiplier: tuple[int, int]) -> Int:
     return high
 
 
-def older_rule_agrees(graph: Graph) -> bool:
+def agrees_with_legacy_rounding(graph: Graph) -> bool:
     """True when no input whatever tells the two rules apart on any dense layer."""
-    return not any(sums_that_part(graph, layer) for layer in graph.layers if isinstance(layer, FullyConnected))
+    return not any(diverging_sums(graph, layer) for layer in graph.layers if isinstance(layer, FullyConnected))

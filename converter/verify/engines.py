@@ -23,7 +23,7 @@ from converter import reference
 from converter.aot.native import NativeModel
 from converter.graph import ConvertError, FullyConnected, Graph, Int8, Reshape
 from converter.tflite.interpreters import TfliteRuntime, Tflm, Unavailable
-from converter.tflite.legacy_rounding import older_rule_agrees
+from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
 from converter.tflite.reader import read_tflite
 from converter.tflite.writer import fits_int4, weight_bits, write_tflite
 
@@ -272,7 +272,7 @@ def tflite_runtime(given: Climb) -> Rung:
     for row, x in enumerate(given.inputs):
         tally.compare(f"output {name}, input {row}", ("tflite-runtime", "TFLM"), lite.output(x), micro.output(x))
     rung = tally.rung()
-    if older_rule_agrees(given.graph):
+    if agrees_with_legacy_rounding(given.graph):
         return rung
     if rung.status == EQUAL:
         return replace(

@@ -40,44 +40,44 @@ static const _Alignas(4) int32_t layer0_channels[32] = {
 };
 #include "nn_simd.h"
 #if NN_HAS_DSP
-#ifndef nn_fir_10_2_1_23_20_8_10_8_once
-#define nn_fir_10_2_1_23_20_8_10_8_once
-void nn_fir_10_2_1_23_20_8_10_8(const nn_fir_args *args);
+#ifndef nn_conv_packed_10_2_1_23_20_8_10_8_once
+#define nn_conv_packed_10_2_1_23_20_8_10_8_once
+void nn_conv_packed_10_2_1_23_20_8_10_8(const nn_conv_packed_args *args);
 __asm__(
-    ".section .data.nn_fir_10_2_1_23_20_8_10_8,\"awx\",%progbits\n"
+    ".section .data.nn_conv_packed_10_2_1_23_20_8_10_8,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".balign 4\n"
-    ".type nn_fir_10_2_1_23_20_8_10_8, %function\n"
+    ".type nn_conv_packed_10_2_1_23_20_8_10_8, %function\n"
     ".thumb_func\n"
-    "nn_fir_10_2_1_23_20_8_10_8:\n"
+    "nn_conv_packed_10_2_1_23_20_8_10_8:\n"
     "push {r4-r11, lr}\n"
     "sub sp, sp, #120\n"
     "ldm r0, {r1-r11}\n"
     "add.w r12, sp, #80\n"
     "stm r12, {r1-r10}\n"
     "mov r8, r11\n"
-    "movw r11, #:lower16:nn_fir_10_2_1_23_20_8_10_8_block_rows\n"
-    "movt r11, #:upper16:nn_fir_10_2_1_23_20_8_10_8_block_rows\n"
+    "movw r11, #:lower16:nn_conv_packed_10_2_1_23_20_8_10_8_block_rows\n"
+    "movt r11, #:upper16:nn_conv_packed_10_2_1_23_20_8_10_8_block_rows\n"
     "movw r12, #120\n"
     "mla r11, r8, r12, r11\n"
     "orr r11, r11, #1\n"
     "str.w r11, [sp, #60]\n"
-    "movw r12, #:lower16:nn_fir_10_2_1_23_20_8_10_8_block_kept\n"
-    "movt r12, #:upper16:nn_fir_10_2_1_23_20_8_10_8_block_kept\n"
+    "movw r12, #:lower16:nn_conv_packed_10_2_1_23_20_8_10_8_block_kept\n"
+    "movt r12, #:upper16:nn_conv_packed_10_2_1_23_20_8_10_8_block_kept\n"
     "orr r12, r12, #1\n"
     "cmp r7, #0\n"
     "it ne\n"
     "movne r11, r12\n"
     "str.w r11, [sp, #48]\n"
-    "movw r11, #:lower16:nn_fir_10_2_1_23_20_8_10_8_tail_rows\n"
-    "movt r11, #:upper16:nn_fir_10_2_1_23_20_8_10_8_tail_rows\n"
+    "movw r11, #:lower16:nn_conv_packed_10_2_1_23_20_8_10_8_tail_rows\n"
+    "movt r11, #:upper16:nn_conv_packed_10_2_1_23_20_8_10_8_tail_rows\n"
     "movw r12, #20\n"
     "mla r11, r8, r12, r11\n"
     "orr r11, r11, #1\n"
     "str.w r11, [sp, #68]\n"
-    "movw r12, #:lower16:nn_fir_10_2_1_23_20_8_10_8_tail_kept\n"
-    "movt r12, #:upper16:nn_fir_10_2_1_23_20_8_10_8_tail_kept\n"
+    "movw r12, #:lower16:nn_conv_packed_10_2_1_23_20_8_10_8_tail_kept\n"
+    "movt r12, #:upper16:nn_conv_packed_10_2_1_23_20_8_10_8_tail_kept\n"
     "orr r12, r12, #1\n"
     "cmp r7, #0\n"
     "it ne\n"
@@ -88,7 +88,7 @@ __asm__(
     "mov r1, #4\n"
     "str.w r1, [sp, #76]\n"
     "movs r1, #1\n"
-    "nn_fir_10_2_1_23_20_8_10_8_pair:\n"
+    "nn_conv_packed_10_2_1_23_20_8_10_8_pair:\n"
     "ldr.w r12, [sp, #92]\n"
     "ldm r12!, {r0-r7}\n"
     "stm sp, {r0-r7}\n"
@@ -102,7 +102,7 @@ __asm__(
     "str.w r1, [sp, #36]\n"
     "str.w r2, [sp, #40]\n"
     "str.w r2, [sp, #44]\n"
-    "nn_fir_10_2_1_23_20_8_10_8_again:\n"
+    "nn_conv_packed_10_2_1_23_20_8_10_8_again:\n"
     "ldr.w r0, [sp, #40]\n"
     "ldr.w r4, [sp, #44]\n"
     "ldr.w r10, [sp, #48]\n"
@@ -115,7 +115,7 @@ __asm__(
     "mov r5, #512\n"
     "mov r7, #512\n"
     "bx r10\n"
-    ".balign 4\nnn_fir_10_2_1_23_20_8_10_8_block_rows:\n"
+    ".balign 4\nnn_conv_packed_10_2_1_23_20_8_10_8_block_rows:\n"
     "ldr.w r10, [r8, #0]\n"
     "ldr.w r11, [r8, #8]\n"
     "ldr.w r12, [r9, #0]\n"
@@ -416,8 +416,8 @@ __asm__(
     "smlal r4, r5, r11, lr\n"
     "smlal r2, r3, r10, r12\n"
     "smlal r6, r7, r10, lr\n"
-    "beq.w nn_fir_10_2_1_23_20_8_10_8_block_store\n"
-    "nn_fir_10_2_1_23_20_8_10_8_block_stored:\n"
+    "beq.w nn_conv_packed_10_2_1_23_20_8_10_8_block_store\n"
+    "nn_conv_packed_10_2_1_23_20_8_10_8_block_stored:\n"
     "str.w r3, [sp, #40]\n"
     "str.w r7, [sp, #44]\n"
     "add.w r2, r2, r1, asr #10\n"
@@ -483,7 +483,7 @@ __asm__(
     "add.w r8, r8, #16\n"
     "ldr.w r12, [sp, #72]\n"
     "cmp r8, r12\n"
-    "bne.w nn_fir_10_2_1_23_20_8_10_8_again\n"
+    "bne.w nn_conv_packed_10_2_1_23_20_8_10_8_again\n"
     "movs r12, #1\n"
     "ldr.w r0, [sp, #40]\n"
     "ldr.w r1, [sp, #44]\n"
@@ -493,7 +493,7 @@ __asm__(
     "add.w r0, r2, r0, asr #10\n"
     "add.w r1, r2, r1, asr #10\n"
     "bx r10\n"
-    ".balign 4\nnn_fir_10_2_1_23_20_8_10_8_tail_rows:\n"
+    ".balign 4\nnn_conv_packed_10_2_1_23_20_8_10_8_tail_rows:\n"
     "ldr.w r2, [r8, #8]\n"
     "ldr.w r3, [r9, #0]\n"
     "ldr.w r4, [r9, #4]\n"
@@ -544,8 +544,8 @@ __asm__(
     "ldr.w r4, [r9, #76]\n"
     "smlad r0, r2, r3, r0\n"
     "smlad r1, r2, r4, r1\n"
-    "beq.w nn_fir_10_2_1_23_20_8_10_8_tail_store\n"
-    "nn_fir_10_2_1_23_20_8_10_8_tail_stored:\n"
+    "beq.w nn_conv_packed_10_2_1_23_20_8_10_8_tail_store\n"
+    "nn_conv_packed_10_2_1_23_20_8_10_8_tail_stored:\n"
     "ldr.w r2, [sp, #0]\n"
     "ldr.w r3, [sp, #4]\n"
     "ldr.w r4, [sp, #8]\n"
@@ -575,10 +575,10 @@ __asm__(
     "str.w r0, [sp, #84]\n"
     "str.w r1, [sp, #96]\n"
     "str.w r2, [sp, #76]\n"
-    "bne.w nn_fir_10_2_1_23_20_8_10_8_pair\n"
+    "bne.w nn_conv_packed_10_2_1_23_20_8_10_8_pair\n"
     "add sp, sp, #120\n"
     "pop {r4-r11, pc}\n"
-    ".balign 4\nnn_fir_10_2_1_23_20_8_10_8_block_kept:\n"
+    ".balign 4\nnn_conv_packed_10_2_1_23_20_8_10_8_block_kept:\n"
     "ldr.w r10, [sp, #104]\n"
     "ldr.w r11, [sp, #108]\n"
     "ldm r10, {r0-r7}\n"
@@ -595,7 +595,7 @@ __asm__(
     "ldr.w r12, [sp, #60]\n"
     "cmp r12, r12\n"
     "bx r12\n"
-    "nn_fir_10_2_1_23_20_8_10_8_block_store:\n"
+    "nn_conv_packed_10_2_1_23_20_8_10_8_block_store:\n"
     "ldr.w r10, [sp, #40]\n"
     "ldr.w r11, [sp, #44]\n"
     "asr.w r10, r10, #10\n"
@@ -617,8 +617,8 @@ __asm__(
     "asr.w r11, r11, #10\n"
     "adds.w r4, r4, r11\n"
     "adc.w r5, r5, r11, asr #31\n"
-    "b.w nn_fir_10_2_1_23_20_8_10_8_block_stored\n"
-    ".balign 4\nnn_fir_10_2_1_23_20_8_10_8_tail_kept:\n"
+    "b.w nn_conv_packed_10_2_1_23_20_8_10_8_block_stored\n"
+    ".balign 4\nnn_conv_packed_10_2_1_23_20_8_10_8_tail_kept:\n"
     "ldr.w r10, [sp, #104]\n"
     "ldr.w r11, [sp, #108]\n"
     "ldr.w r2, [r10]\n"
@@ -632,7 +632,7 @@ __asm__(
     "ldr.w r12, [sp, #68]\n"
     "cmp r12, r12\n"
     "bx r12\n"
-    "nn_fir_10_2_1_23_20_8_10_8_tail_store:\n"
+    "nn_conv_packed_10_2_1_23_20_8_10_8_tail_store:\n"
     "ldr.w r2, [sp, #40]\n"
     "ldr.w r3, [sp, #44]\n"
     "sub.w r2, r0, r2, asr #10\n"
@@ -643,23 +643,23 @@ __asm__(
     "str.w r3, [r10, #8]\n"
     "add.w r10, r10, r11, lsr #1\n"
     "str.w r10, [sp, #112]\n"
-    "b.w nn_fir_10_2_1_23_20_8_10_8_tail_stored\n"
-    ".size nn_fir_10_2_1_23_20_8_10_8, .-nn_fir_10_2_1_23_20_8_10_8\n"
+    "b.w nn_conv_packed_10_2_1_23_20_8_10_8_tail_stored\n"
+    ".size nn_conv_packed_10_2_1_23_20_8_10_8, .-nn_conv_packed_10_2_1_23_20_8_10_8\n"
     ".text\n"
 );
 #endif
-static const nn_fir_code layer0_routines = {{nn_fir_10_2_1_23_20_8_10_8}};
+static const nn_conv_packed_code layer0_routines = {{nn_conv_packed_10_2_1_23_20_8_10_8}};
 #define layer0_code &layer0_routines
 #else
 #define layer0_code 0
 #endif
 static int32_t layer0_sums[528];
-static const nn_conv_fir_layer layer0 = {
+static const nn_conv_packed_layer layer0 = {
     .in_h = 49, .in_w = 40, .in_c = 1, .out_h = 25, .out_w = 20, .out_c = 8, .kernel_h = 10, .stride_h = 2, .pad_top = 4, .pad_left = 3,
     .in_zero = -128, .taps = 2, .tail = 1, .row_words = 23, .shift = 10, .relu = 8, .weights = layer0_weights, .channels = layer0_channels,
     .code = layer0_code, .sums = layer0_sums, .carried = 0, .moved = 22, .fresh = 0,
 };
-_Static_assert(NN_CONV_FIR_SCRATCH(10, 2, 23, 1) == 1464, "layer0: scratch as nn.h wants it");
+_Static_assert(NN_CONV_PACKED_SCRATCH(10, 2, 23, 1) == 1464, "layer0: scratch as nn.h wants it");
 
 // 1: FullyConnected logits
 static const _Alignas(4) int8_t layer1_weights[16000] = {
@@ -1124,7 +1124,7 @@ const int8_t *model_aot_output(void)
 
 void model_aot_run(model_aot_observer after_layer)
 {
-    nn_conv_fir_s8(&layer0, AT(4000), AT(0), AT(5960));
+    nn_conv_packed_s8(&layer0, AT(4000), AT(0), AT(5960));
     if (after_layer) {
         after_layer(0, "conv", AT(0), 4000);
     }
@@ -1139,14 +1139,14 @@ void model_aot_run(model_aot_observer after_layer)
 }
 
 // 0: rows 0 to 1
-static const nn_conv_fir_layer layer0_part0 = {
+static const nn_conv_packed_layer layer0_part0 = {
     .in_h = 8, .in_w = 40, .in_c = 1, .out_h = 2, .out_w = 20, .out_c = 8, .kernel_h = 10, .stride_h = 2, .pad_top = 4, .pad_left = 3,
     .in_zero = -128, .taps = 2, .tail = 1, .row_words = 23, .shift = 10, .relu = 8, .weights = layer0_weights, .channels = layer0_channels,
     .code = layer0_code, .sums = 0, .carried = 0, .moved = 0, .fresh = 0,
 };
 
 // 0: rows 21 to 24
-static const nn_conv_fir_layer layer0_part1 = {
+static const nn_conv_packed_layer layer0_part1 = {
     .in_h = 5, .in_w = 40, .in_c = 1, .out_h = 4, .out_w = 20, .out_c = 8, .kernel_h = 10, .stride_h = 2, .pad_top = 6, .pad_left = 3,
     .in_zero = -128, .taps = 2, .tail = 1, .row_words = 23, .shift = 10, .relu = 8, .weights = layer0_weights, .channels = layer0_channels,
     .code = layer0_code, .sums = layer0_sums, .carried = 3, .moved = 1, .fresh = 3,
@@ -1162,8 +1162,8 @@ void model_aot_stream_run(const int8_t *rows, model_aot_observer after_layer)
     nn_move_s8(AT(4000), AT(4080), 1880);
     nn_move_s8(AT(5880), rows, MODEL_AOT_STREAM_HOP_BYTES);
     nn_move_s8(AT(320), AT(480), 3040);
-    nn_conv_fir_s8(&layer0_part0, AT(4000), AT(0), AT(5960));
-    nn_conv_fir_s8(&layer0_part1, AT(5760), AT(3360), AT(5960));
+    nn_conv_packed_s8(&layer0_part0, AT(4000), AT(0), AT(5960));
+    nn_conv_packed_s8(&layer0_part1, AT(5760), AT(3360), AT(5960));
     if (after_layer) {
         after_layer(0, "conv", AT(0), 4000);
     }

@@ -103,7 +103,7 @@ def test_branched_graphs_equal_reference_layer_by_layer(kernels: list[Path], tmp
 def test_tinyconv_takes_the_kernels_asked_for(simd: bool) -> None:
     source = render_aot(tinyconv_like(0), simd)["model_aot.c"]
     calls = re.findall(r"    (nn_\w+)\(&", source)
-    wanted = ["nn_conv_fir_s8", "nn_dense_pairs_s8_simd"] if simd else ["nn_conv_s8", "nn_dense_s8"]
+    wanted = ["nn_conv_packed_s8", "nn_dense_pairs_s8_simd"] if simd else ["nn_conv_s8", "nn_dense_s8"]
     assert calls == [*wanted, "nn_softmax_s8"]
 
 

@@ -16,8 +16,7 @@ from kernels_on_host import SOURCES, compile_shared, run_kernel
 from traced_engine import traced_cycles
 
 from converter import reference
-from converter.aot.kernels import dense_lowbit as codegen_packed
-from converter.aot.kernels import dense_lowbit_asm as asm_packed
+from converter.aot.kernels import dense_lowbit, dense_lowbit_asm
 from converter.aot.kernels.dense_lowbit import DenseFormat, choose_dense, dense_formats, value_range
 from converter.aot.kernels.dense_lowbit_asm import PackedShape, SparseShape
 from converter.aot.lower import lower_layer
@@ -41,7 +40,7 @@ def forced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Forced]:
     def choose(weights: Int8, x_range: tuple[int, int]) -> DenseFormat:
         return next(f for f in dense_formats(weights, x_range) if f.name == wanted[weights.tobytes()])
 
-    monkeypatch.setattr(codegen_packed, "choose_dense", choose)
+    monkeypatch.setattr(dense_lowbit, "choose_dense", choose)
     yield wanted
 
 
@@ -97,7 +96,7 @@ def test_portable_form_equals_the_reference(library: ctypes.CDLL, forced: Forced
             for x in (noise, np.full_like(noise, -128), np.full_like(noise, 127)):
                 graph = dense(weights)
                 kernel = lower_layer(graph, graph.layers[0])
-                assert kernel is not None and kernel.function in ("nn_dense_packed_s8", "nn_dense_sparse_s8")
+                assert kernel is not None and kernel.function in ("nn_dense_lowbit_s8", "nn_dense_sparse_s8")
                 want = reference.run(graph, x)[1]
                 assert np.array_equal(run_kernel(library, kernel, [x], want.shape, length % 4), want), (
                     length,
@@ -180,8 +179,8 @@ def test_packing_as_nn_packed_h_states_it() -> None:
     weights = np.random.default_rng(0).integers(-2, 2, (6, 21)).astype(np.int64)
     wide = np.zeros((8, 32), np.int64)
     wide[:6, :21] = weights
-    four = codegen_packed.pack_dense(weights.astype(np.int8), PackedShape(4, 0, 8, 1)).view(np.uint32).reshape(2, 8, 2)
-    two = codegen_packed.pack_dense(weights.astype(np.int8), PackedShape(2, 0, 2, 1)).view(np.uint32).reshape(2, 8)
+    four = dense_lowbit.pack_dense(weights.astype(np.int8), PackedShape(4, 0, 8, 1)).view(np.uint32).reshape(2, 8, 2)
+    two = dense_lowbit.pack_dense(weights.astype(np.int8), PackedShape(2, 0, 2, 1)).view(np.uint32).reshape(2, 8)
     for block, group, i in np.ndindex(2, 8, 4):
         a, b, c, d = wide[4 * block : 4 * block + 4, 4 * group + i]
         half = int(four[block, group, i % 2] >> np.uint32(16 * (i // 2))) & 0xFFFF
@@ -198,8 +197,8 @@ def test_sparse_entries_give_the_weights_back() -> None:
     weights = (rng.integers(-8, 8, (3, 900)) * (rng.random((3, 900)) < 0.02)).astype(np.int8)
     weights[1] = 0
     for shape in (SparseShape(4, 4), SparseShape(4, 8), SparseShape(8, 4), SparseShape(8, 8)):
-        words, groups = codegen_packed.pack_sparse(weights, shape)
-        assert groups.tolist() == [max(1, -(-count // 8)) for count in codegen_packed.entry_counts(weights, shape)]
+        words, groups = dense_lowbit.pack_sparse(weights, shape)
+        assert groups.tolist() == [max(1, -(-count // 8)) for count in dense_lowbit.entry_counts(weights, shape)]
         data = iter(words.view(np.uint32).tolist())
         for row, count in zip(weights, groups, strict=True):
             found, at = np.zeros(900, np.int64), 0
@@ -235,9 +234,12 @@ def test_no_tensor_leaves_its_range(seed: int) -> None:
 
 def test_sums_of_a_chunk_stay_apart() -> None:
     """The largest sums that the assembly's fields must hold."""
-    assert asm_packed.CHUNK_4_BITS * 8 * 128 < 1 << 19 and asm_packed.CHUNK_4_BITS // 2 * 128 < 1 << 15
+    assert dense_lowbit_asm.CHUNK_4_BITS * 8 * 128 < 1 << 19 and dense_lowbit_asm.CHUNK_4_BITS // 2 * 128 < 1 << 15
     for low, high in ((-128, 127), (124, 127), (-128, -128), (-128, 0), (0, 127)):
         for least in (-2, -1):
-            shape = codegen_packed.packed_shape(2, least, (low, high))
+            shape = dense_lowbit.packed_shape(2, least, (low, high))
             reach = max(abs(low - shape.base), abs(high - shape.base))
-            assert shape.chunk_turns * asm_packed.TURN * (1 + shape.offset) * reach < 1 << 13 and shape.offset >= -least
+            assert (
+                shape.chunk_turns * dense_lowbit_asm.TURN * (1 + shape.offset) * reach < 1 << 13
+                and shape.offset >= -least
+            )

@@ -9,7 +9,7 @@ import pytest
 
 from converter import convert as conversion
 from converter.tflite.interpreters import Unavailable
-from converter.tflite.legacy_rounding import older_rule_agrees
+from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
 from converter.verify import engines as verify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ def test_generated_code_is_what_convert_writes() -> None:
 
 def test_reference_model_is_the_same_in_older_tensorflow_lite() -> None:
     """So that the Arduino library's TFLM engine, of 2024, must give the AOT engine's scores for every input."""
-    assert older_rule_agrees(conversion.load(REFERENCE).graph)
+    assert agrees_with_legacy_rounding(conversion.load(REFERENCE).graph)
 
 
 def test_a_thousand_recordings_equal_tflm_layer_by_layer(speech_commands: Path) -> None:

@@ -13,7 +13,7 @@ from converter import quant, reference
 from converter.check import check
 from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, QuantParams, Tensor
 from converter.tflite.interpreters import Tflm, Unavailable
-from converter.tflite.legacy_rounding import sums_that_part
+from converter.tflite.legacy_rounding import diverging_sums
 from converter.tflite.one_channel import in_graph
 from converter.tflite.reader import read_tflite
 from converter.tflite.writer import write_tflite
@@ -79,7 +79,7 @@ def test_one_scale_dense_takes_the_scale_product_in_double_as_tflm_does() -> Non
             assert np.array_equal(ours, Tflm(graph).output(np.zeros((1, 1), np.int8)))
         except Unavailable as missing:
             pytest.skip(str(missing))
-        known = set(sums_that_part(graph, layer))
+        known = set(diverging_sums(graph, layer))
         older = quant.multiply_by_quantized_multiplier(bias.astype(np.int64), *quant.quantize_multiplier(rounded))
         assert {int(value) for value in np.maximum(ours[0], older)[ours[0] != older]} <= known
         told_apart += int((ours[0] != older).sum())
@@ -103,7 +103,7 @@ def test_older_dense_rule_is_decided_exactly() -> None:
         s_in, s_weight = (float(np.float32(rng.uniform(1e-4, 2e-3))) for _ in range(2))
         graph, layer = _one_dense(s_in, s_weight, 0.5, 3)
         exact = s_in * s_weight / 0.5
-        found = set(sums_that_part(graph, layer))
+        found = set(diverging_sums(graph, layer))
         for value in range(-127, 128):
             sums = round((value - 0.5 - 3) / exact) + np.arange(-60, 61, dtype=np.int64)
             rules = [
@@ -113,6 +113,6 @@ def test_older_dense_rule_is_decided_exactly() -> None:
             assert (value in found) == bool((rules[0] != rules[1]).any()), value
         named += len(found)
     assert named > 0
-    assert sums_that_part(*_one_dense(float(np.float32(0.0123)), 2.0**-9, 0.37, -5)) == [], (
+    assert diverging_sums(*_one_dense(float(np.float32(0.0123)), 2.0**-9, 0.37, -5)) == [], (
         "a power of two leaves no rounding"
     )

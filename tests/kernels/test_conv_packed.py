@@ -12,8 +12,8 @@ from kernels_image import MARK, build_arm_image, run_qemu
 from kernels_on_host import SOURCES, compile_shared, compiler, run_kernel
 
 from converter import quant, reference
-from converter.aot.kernels import conv_packed as codegen_fir
-from converter.aot.kernels.structs import NnConvFirLayer
+from converter.aot.kernels import conv_packed
+from converter.aot.kernels.structs import NnConvPackedLayer
 from converter.aot.lower import lower_layer
 from converter.graph import Conv2D, Graph, Int8, QuantParams, Tensor, output_size, pad_before
 
@@ -98,9 +98,9 @@ def test_sums_at_the_edge_of_a_field_and_every_shape(tmp_path: Path) -> None:
     widths, taps = set(), set()
     for number, (graph, x) in enumerate([*edge_cases(), *shape_cases()]):
         kernel, want = lower_layer(graph, graph.layers[0]), reference.run(graph, x)[1]
-        assert kernel is not None and kernel.function == "nn_conv_fir_s8", number
+        assert kernel is not None and kernel.function == "nn_conv_packed_s8", number
         assert np.array_equal(run_kernel(library, kernel, [x], want.shape, number), want), number
-        assert isinstance(kernel.layer, NnConvFirLayer)
+        assert isinstance(kernel.layer, NnConvPackedLayer)
         widths.add(kernel.layer.out_w % 4)
         taps.add(kernel.layer.taps)
     assert widths == {0, 1, 2, 3} and taps == {1, 2, 3, 4}
@@ -127,7 +127,7 @@ def test_rounding_equals_tflite_for_every_sum() -> None:
         shift = -rng.integers(1 + number % 9, 12, 3).astype(np.int32)
         multiplier = np.array([1 << 30, (1 << 31) - 1, rng.integers(1 << 30, 1 << 31)]).astype(np.int32)
         bias, zero = rng.integers(-5000, 5000, 3).astype(np.int32), (-128, -128, 127, -3)[number % 4]
-        rounding = codegen_fir.rounding(bias, multiplier, shift, zero)
+        rounding = conv_packed.rounding(bias, multiplier, shift, zero)
         assert rounding is not None
         for channel in range(3):
             scaled = (sums + (1 << 20) + rounding.offset[channel]) * rounding.scale[channel]
@@ -149,14 +149,14 @@ def test_rounding_equals_tflite_for_every_sum() -> None:
 
 def test_multipliers_too_far_apart_take_another_kernel() -> None:
     one = np.array([1 << 30, 1 << 30], np.int32)
-    assert codegen_fir.rounding(one * 0, one, np.array([-3, -9], np.int32), -128) is not None
-    assert codegen_fir.rounding(one * 0, one, np.array([-1, -13], np.int32), -128) is None  # sums would leave 32 bits
-    assert codegen_fir.rounding(one * 0, one, np.array([-24, -24], np.int32), -128) is None
-    assert codegen_fir.rounding(one, one, np.array([-3, -3], np.int32), -128) is None  # a bias of 2**30
+    assert conv_packed.rounding(one * 0, one, np.array([-3, -9], np.int32), -128) is not None
+    assert conv_packed.rounding(one * 0, one, np.array([-1, -13], np.int32), -128) is None  # sums would leave 32 bits
+    assert conv_packed.rounding(one * 0, one, np.array([-24, -24], np.int32), -128) is None
+    assert conv_packed.rounding(one, one, np.array([-3, -3], np.int32), -128) is None  # a bias of 2**30
 
 
 def test_the_tail_has_only_taps_within_the_row() -> None:
     """TinyConv: of the last output's late taps only k = 2, 3 meet inputs, columns 37 and 38; 6 and 7 lie in the
     padding."""
-    window = codegen_fir.FirWindow(10, 8, 40, 1, 20, 8, 2, pad_before(40, 8, 2, "SAME"))
+    window = conv_packed.PackedConvWindow(10, 8, 40, 1, 20, 8, 2, pad_before(40, 8, 2, "SAME"))
     assert (window.taps, window.triples, window.tail, window.row_words) == (2, 10, 1, 23)

@@ -32,7 +32,7 @@ from converter import reference
 from converter.aot.kernels.conv import pack_conv_weights, pack_row_weights
 from converter.aot.kernels.dense import pack_dense_weights
 from converter.aot.kernels.depthwise import pack_depthwise_weights
-from converter.aot.kernels.structs import Kernel, NnConvLayer, NnDenseLayer, NnDensePackedLayer, NnDenseSparseLayer
+from converter.aot.kernels.structs import Kernel, NnConvLayer, NnDenseLayer, NnDenseLowbitLayer, NnDenseSparseLayer
 from converter.aot.lower import SIMD_SCRATCH_LIMIT, lower_layer
 from converter.graph import (
     Conv2D,
@@ -78,11 +78,11 @@ def test_random_layers_reach_every_kernel() -> None:
     assert counts.pop("nn_dense_sparse_s8") == 1  # one output, which plain int8 pads to four; more in test_packed.py
     assert counts.pop("nn_dense_s8_simd") >= 5  # weights of -128; the fills below have them at every length
     assert (
-        counts.pop("nn_conv_rows_s8_simd") + counts.pop("nn_conv_fir_s8") >= 5
+        counts.pop("nn_conv_rows_s8_simd") + counts.pop("nn_conv_packed_s8") >= 5
     )  # more in test_conv_rows_of_every_shape
     assert min(counts.values()) >= 50, counts
     layers = [kernel.layer for index in range(LAYERS) for kernel in both_forms(random_graph(index))]
-    with_output = (NnConvLayer, NnDenseLayer, NnDensePackedLayer, NnDenseSparseLayer)
+    with_output = (NnConvLayer, NnDenseLayer, NnDenseLowbitLayer, NnDenseSparseLayer)
     bounded = Counter(layer.output.bounded for layer in layers if isinstance(layer, with_output))
     assert min(bounded[0], bounded[1]) >= 30, bounded
 
@@ -174,14 +174,14 @@ def test_conv_rows_of_every_shape(library: ctypes.CDLL, depth: int) -> None:
         simd, portable = both_forms(graph)
         assert portable.function == "nn_conv_s8" and simd.function in (
             "nn_conv_rows_s8_simd",
-            "nn_conv_fir_s8",
+            "nn_conv_packed_s8",
             "nn_pointwise_s8",
         )
         for kernel in (simd, portable):
             got = run_kernel(library, kernel, [x], want.shape, number)
             assert np.array_equal(got, want), f"{kernel.function}: depth {depth}, number {number}"
         functions[simd.function] += 1
-    assert min(functions["nn_conv_rows_s8_simd"], functions["nn_conv_fir_s8"]) >= 30, functions
+    assert min(functions["nn_conv_rows_s8_simd"], functions["nn_conv_packed_s8"]) >= 30, functions
 
 
 # zero point and activation of what the generated kernels put out: all of int8, then 8, 7, 5 and 2 bits from zero on

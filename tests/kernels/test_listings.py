@@ -20,7 +20,7 @@ from converter.aot.kernels import (
     winograd_asm,
 )
 from converter.aot.kernels.asm import AsmCode, Routine
-from converter.aot.kernels.conv_packed import FirWindow, code
+from converter.aot.kernels.conv_packed import PackedConvWindow, code
 from converter.aot.kernels.requantize import Rounding
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "asm"
@@ -32,7 +32,7 @@ def _lines(*routines: Routine) -> list[str]:
 
 
 def _conv_packed() -> list[str]:
-    window = FirWindow(kernel_h=3, kernel_w=8, in_w=12, in_c=1, out_w=6, out_c=4, stride_h=2, pad_left=3)
+    window = PackedConvWindow(kernel_h=3, kernel_w=8, in_w=12, in_c=1, out_w=6, out_c=4, stride_h=2, pad_left=3)
     found = code(window, shift=10, relu=8)
     assert isinstance(found, AsmCode)
     return _lines(*found.routines)

@@ -13,8 +13,7 @@ from kernels_on_host import SOURCES, compile_shared, run_kernel
 from traced_engine import noise, trace
 
 from converter import reference
-from converter.aot.kernels import winograd as codegen_winograd
-from converter.aot.kernels import winograd_asm as asm_winograd
+from converter.aot.kernels import winograd, winograd_asm
 from converter.aot.kernels.structs import Kernel
 from converter.aot.lower import lower_layer
 from converter.graph import Conv2D, Graph, Padding, QuantParams, Tensor, output_size
@@ -117,7 +116,7 @@ def test_what_does_not_fit_takes_another_kernel() -> None:
         layer_graph(0, 8, 8, 4, 4),
         layer_graph(0, 8, 8, 8, 3),
         layer_graph(0, 8, 8, 8, 4, stride=2),
-        layer_graph(0, 8, 8, asm_winograd.MAX_IN_C + 4, 4),
+        layer_graph(0, 8, 8, winograd_asm.MAX_IN_C + 4, 4),
         layer_graph(0, 4, 200, 8, 4),
     ):
         assert lowered(graph).function == "nn_conv_s8_simd"
@@ -129,7 +128,7 @@ def test_transformed_weights_are_whole_and_four_times_those_of_the_definition() 
     g, d = rng.integers(-128, 128, (3, 3)), rng.integers(-128, 128, (4, 4))
     bt = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
     at = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
-    points = codegen_winograd.TWICE_G @ g @ codegen_winograd.TWICE_G.T
+    points = winograd.TWICE_G @ g @ winograd.TWICE_G.T
     y = at @ (points * (bt @ d @ bt.T)) @ at.T
     assert np.abs(points).max() <= 9 * 128 and np.abs(bt @ d @ bt.T).max() <= 4 * 128
     assert np.array_equal(y, 4 * np.array([[(g * d[i : i + 3, j : j + 3]).sum() for j in range(2)] for i in range(2)]))

@@ -166,7 +166,7 @@ def image_source(cases: Sequence[Case], port: str) -> str:
             ]
             parts.append(_bytes(f"want{number}", tensors[-1], 0))
             calls.append(_call(number, kernel, len(inputs), tensors[-1].size, isinstance(layer, Add)))
-    includes = '#include <stdint.h>\n#include <string.h>\n#include "nn.h"\n#include "nn_packed.h"\n'
+    includes = '#include <stdint.h>\n#include <string.h>\n#include "nn.h"\n#include "nn_lowbit.h"\n'
     driver = DRIVER % {"out_bytes": out_bytes, "scratch_bytes": scratch_bytes}
     return "\n".join(
         [includes, port, driver, *parts, MAIN % {"steps": "\n".join(calls), "layers": len(calls), "mark": MARK}]

@@ -56,7 +56,7 @@ _TYPES: dict[str, Any] = {"int32_t": ctypes.c_int32}
 def struct_types() -> dict[str, Any]:
     """The structs of nn.h as ctypes ones, read from the header itself."""
     if len(_TYPES) == 1:
-        text = re.sub(r"//[^\n]*", "", (NN / "nn.h").read_text() + (NN / "nn_packed.h").read_text())
+        text = re.sub(r"//[^\n]*", "", (NN / "nn.h").read_text() + (NN / "nn_lowbit.h").read_text())
         for body, name in re.findall(
             r"typedef struct \{([^{}]*)\} (nn_(?:\w+_layer|channel|output));", text, re.DOTALL
         ):

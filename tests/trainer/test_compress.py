@@ -16,7 +16,7 @@ from converter.aot.emit import render_aot
 from converter.graph import Conv2D, FullyConnected
 from converter.onnx_qdq.reader import read_onnx
 from converter.spec import KwsSpec
-from converter.tflite.legacy_rounding import older_rule_agrees
+from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
 from converter.verify import engines as ladders
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
@@ -80,7 +80,9 @@ def test_low_bits_run_bit_exactly_in_the_8_bit_container(model: str, bits: int, 
         runtime = ladders.tflite_runtime(given)
     assert all(rung.status == ladders.EQUAL and rung.checked >= 4 for rung in rungs), rungs
     assert runtime.checked >= 4
-    if older_rule_agrees(graph):  # else this one dense layer rounds otherwise in the older runtime, by its own rule
+    if agrees_with_legacy_rounding(
+        graph
+    ):  # else this one dense layer rounds otherwise in the older runtime, by its own rule
         assert runtime.status == ladders.EQUAL, runtime
     else:
         assert "older TensorFlow Lite" in runtime.detail or "older_dense" in runtime.detail, runtime
@@ -104,7 +106,7 @@ def test_a_channel_pruned_to_nothing_keeps_the_fast_convolution(fixed_steps: boo
     graph = read_onnx(to_onnx(quant.eval(), SPEC))
     layer = graph.layers[0]
     assert isinstance(layer, Conv2D) and not layer.weights_ohwi[3].any() and abs(int(layer.bias[3])) < 2**16
-    assert "nn_conv_fir_s8" in render_aot(graph)["model_aot.c"]
+    assert "nn_conv_packed_s8" in render_aot(graph)["model_aot.c"]
 
 
 @pytest.mark.parametrize(

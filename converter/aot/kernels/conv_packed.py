@@ -1,4 +1,4 @@
-"""Const data of nn_conv_fir_s8: which layers it takes, weights two to a word, and the constants that round its sums.
+"""Const data of nn_conv_packed_s8: which layers it takes, weights two to a word, and the constants that round its sums.
 
 How two weights and two inputs make four products in one multiplication stands in
 converter/aot/kernels/conv_packed_asm.py.
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.aot.kernels.asm import IMMEDIATE, AsmCode
-from converter.aot.kernels.conv_packed_asm import FIELD, FirShape, routine
-from converter.aot.kernels.requantize import FirRounding, relu_bits
+from converter.aot.kernels.conv_packed_asm import FIELD, PackedConvShape, routine
+from converter.aot.kernels.requantize import PackedConvRounding, relu_bits
 from converter.aot.kernels.structs import NnOutput
 from converter.graph import Int8, Int32, QuantParams
 
@@ -21,13 +21,13 @@ MAX_OUT_C = 1000  # out of a store's reach beyond
 CODE_ROW_BYTES = 64  # of a kernel row per tap, about
 CODE_LIMIT = 3072  # of RAM for the code of a block
 MAX_SCALING = 12
-SLOT = 8  # NN_FIR_SLOT
+SLOT = 8  # NN_CONV_PACKED_SLOT
 MAX_SHIFT = 23  # 128 outputs stay below 2**30
 Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class FirWindow:
+class PackedConvWindow:
     """The shape of a convolution whose neighbouring outputs lie two values apart."""
 
     kernel_h: int
@@ -62,7 +62,7 @@ class FirWindow:
 
     @property
     def scratch_bytes(self) -> int:
-        """NN_CONV_FIR_SCRATCH"""
+        """NN_CONV_PACKED_SCRATCH"""
         return 4 * (
             buffered_rows(self.kernel_h, self.stride_h) * self.row_words + (self.row_words - self.tail) // 2 + 2 + SLOT
         )
@@ -74,12 +74,12 @@ def sums_words(out_w: int, out_c: int, tail: int) -> int:
 
 
 def buffered_rows(kernel_h: int, stride_h: int) -> int:
-    """NN_FIR_ROWS"""
+    """NN_CONV_PACKED_ROWS"""
     return kernel_h + max(stride_h, kernel_h // 2)
 
 
-def fits(window: FirWindow, stride_w: int, weights_ohwi: Int8, x: QuantParams, output: NnOutput) -> bool:
-    """Whether nn_conv_fir_s8 takes the shape and every sum stays within its field, whatever the input."""
+def fits(window: PackedConvWindow, stride_w: int, weights_ohwi: Int8, x: QuantParams, output: NnOutput) -> bool:
+    """Whether nn_conv_packed_s8 takes the shape and every sum stays within its field, whatever the input."""
     full = output.bounded and (relu_bits(output) > 0 or (output.act_min, output.act_max) == (-128, 127))
     shape = (
         stride_w * window.in_c == 2
@@ -96,7 +96,7 @@ def fits(window: FirWindow, stride_w: int, weights_ohwi: Int8, x: QuantParams, o
     return bool(full and shape and reached and short and largest < 1 << (FIELD - 1))
 
 
-def rounding(bias: Int32, multiplier: Int32, shift: Int32, out_zero: int) -> FirRounding | None:
+def rounding(bias: Int32, multiplier: Int32, shift: Int32, out_zero: int) -> PackedConvRounding | None:
     """One right shift for all channels, or None where their multipliers or biases lie too far apart.
 
     TFLite computes h = (s * m + 2**30) >> 31, then h / 2**e, halves away from zero, e = -shift. The first is at least a
@@ -112,24 +112,24 @@ def rounding(bias: Int32, multiplier: Int32, shift: Int32, out_zero: int) -> Fir
     if int(k.max()) > MAX_SCALING or common > MAX_SHIFT or int(reach.max()) >= 1 << 31:
         return None
     added = (np.int64(1) << (k - 1)) + (1 << (common - 1)) + out_zero * (1 << common)
-    return FirRounding(common, np.int64(1) << (k + 1), offset, multiplier.astype(np.int64), added)
+    return PackedConvRounding(common, np.int64(1) << (k + 1), offset, multiplier.astype(np.int64), added)
 
 
-def constants(r: FirRounding) -> Int32:
+def constants(r: PackedConvRounding) -> Int32:
     """Per channel: the scale, the scaled offset, the multiplier and what is added to the product."""
     table: Int32 = np.stack([r.scale, r.offset * r.scale, r.multiplier, r.added], axis=1).astype(np.int32).reshape(-1)
     return table
 
 
-def code(window: FirWindow, shift: int, relu: int) -> AsmCode:
-    shape = FirShape(
+def code(window: PackedConvWindow, shift: int, relu: int) -> AsmCode:
+    shape = PackedConvShape(
         window.kernel_h, window.taps, window.tail, window.row_words, window.out_w, window.out_c, shift, relu
     )
-    return AsmCode("nn_fir_code", (routine(shape),))
+    return AsmCode("nn_conv_packed_code", (routine(shape),))
 
 
 def pack_weights(weights_ohwi: Int8, tail: int) -> Int32:
-    """The order nn_conv_fir_s8 wants: see nn.h."""
+    """The order nn_conv_packed_s8 wants: see nn.h."""
     channels, rows = weights_ohwi.shape[:2]
     values = weights_ohwi.reshape(channels, rows, -1).astype(np.int64)
     taps = -(-values.shape[2] // 4)

@@ -1,5 +1,5 @@
-"""nn_conv_fir_s8 as Cortex-M4 assembly for one layer's shape: a convolution whose neighbouring outputs lie two values
-of a row apart.
+"""nn_conv_packed_s8 as Cortex-M4 assembly for one layer's shape: a convolution whose neighbouring outputs lie two
+values of a row apart.
 
 The trick: polynomials in z = 2**21. A word of weights is w[k+2] + w[k] z, a word of inputs x[i] + x[i+2] z, and their
 product, added to 64 bits by one SMLAL,
@@ -30,7 +30,7 @@ loads the sums, and leave their rows by way of it, since it sets Z, which nothin
 Cycles of TinyConv's window, 235 kernel rows: 4 pairs * (5 blocks * 34 + 6) each, about 86 a block round them: 8 to
 begin its sums, 12 to part the fields, 34 to round and pair eight outputs, the rest loads, stores and the loop.
 
-What is computed is written in C in firmware/lib/nn/nn_conv_fir.c, which runs in its place on other CPUs.
+What is computed is written in C in firmware/lib/nn/nn_conv_packed.c, which runs in its place on other CPUs.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ HIGH = 2 * FIELD - 32  # bits of the middle field in the upper half of a sum
 
 
 @dataclass(frozen=True)
-class FirShape:
+class PackedConvShape:
     """kernel_h rows of `taps` groups of four weights, `tail` of them again for the last output; out_c bytes from pixel
     to pixel."""
 
@@ -73,7 +73,7 @@ class FirShape:
     @property
     def name(self) -> str:
         sizes = (self.kernel_h, self.taps, self.tail, self.row_words, self.out_w, self.out_c, self.shift, self.relu)
-        return "nn_fir_" + "_".join(map(str, sizes))
+        return "nn_conv_packed_" + "_".join(map(str, sizes))
 
     @property
     def blocks(self) -> int:
@@ -86,8 +86,8 @@ class FirShape:
         return self.out_w % 4 in (1, 2)
 
 
-def routine(shape: FirShape) -> Routine:
-    """void name(const nn_fir_args *): one row of outputs, all channels."""
+def routine(shape: PackedConvShape) -> Routine:
+    """void name(const nn_conv_packed_args *): one row of outputs, all channels."""
     name = shape.name
     passes = [(f"{name}_block", row_of_block(shape, 0, 2), BLOCK_ENTRY, BLOCK_ROWS)] if shape.blocks else []
     passes += [(f"{name}_single", row_of_block(shape, 0, 1), SINGLE_ENTRY, SINGLE_ROWS)] if shape.single else []
@@ -119,10 +119,10 @@ def routine(shape: FirShape) -> Routine:
         *leave(FRAME),
         *(line for label, _, _, rows in passes for line in kept_sums(shape, label, rows)),
     ]
-    return Routine(name, "nn_fir_args", tuple(lines))
+    return Routine(name, "nn_conv_packed_args", tuple(lines))
 
 
-def block(shape: FirShape, triples: int) -> list[str]:
+def block(shape: PackedConvShape, triples: int) -> list[str]:
     """Two outputs a triple of both channels: start, kernel rows, end."""
     label = f"{shape.name}_{'block' if triples == 2 else 'single'}"
     rows = (row_of_block(shape, row, triples) for row in range(shape.kernel_h))
@@ -159,7 +159,7 @@ def rows_of(label: str, rows: Iterable[list[str]]) -> list[str]:
     ]
 
 
-def kept_sums(shape: FirShape, label: str, rows: str) -> list[str]:
+def kept_sums(shape: PackedConvShape, label: str, rows: str) -> list[str]:
     """Out of the way of plain runs: sums from LOAD on, before the kernel rows, and to STORE behind them, both without
     the carry."""
 
@@ -234,7 +234,7 @@ def start_block(triples: int) -> list[str]:
     ]
 
 
-def row_of_block(shape: FirShape, row: int, triples: int) -> list[str]:
+def row_of_block(shape: PackedConvShape, row: int, triples: int) -> list[str]:
     """A kernel row, all instructions of four bytes: of each parity a word of a and b per tap against `triples`
     neighbouring inputs."""
     lines = []
@@ -252,7 +252,7 @@ def row_of_block(shape: FirShape, row: int, triples: int) -> list[str]:
     return lines
 
 
-def row_of_tail(shape: FirShape, row: int) -> list[str]:
+def row_of_tail(shape: PackedConvShape, row: int) -> list[str]:
     """A kernel row of the last output's late taps, all instructions of four bytes."""
     free = [*(f"r{i}" for i in range(2, 8)), "r10", "r11", "r12"]
     lines = []
@@ -267,7 +267,7 @@ def row_of_tail(shape: FirShape, row: int) -> list[str]:
     return lines
 
 
-def finish_block(shape: FirShape, triples: int) -> list[str]:
+def finish_block(shape: PackedConvShape, triples: int) -> list[str]:
     """Two outputs a triple of each channel: the left one is that between the block before and this one."""
     if triples == 2:
         lines = [
@@ -305,7 +305,7 @@ def middle_field(to: str, low: str, high: str) -> list[str]:
     return [f"lsr.w {to}, {low}, #{FIELD}", f"bfi {to}, {high}, #{32 - FIELD}, #{HIGH}"]
 
 
-def scale(shape: FirShape, sums: Sequence[str], constants: tuple[str, str, str, str]) -> list[str]:
+def scale(shape: PackedConvShape, sums: Sequence[str], constants: tuple[str, str, str, str]) -> list[str]:
     """From fields to int8 in place; see rounding() in converter/aot/kernels/conv_packed.py. The second constant is
     lost."""
     scale, offset, multiplier, added = constants
@@ -325,13 +325,13 @@ def scale(shape: FirShape, sums: Sequence[str], constants: tuple[str, str, str, 
     return lines
 
 
-def couple(shape: FirShape, low: str, high: str) -> list[str]:
+def couple(shape: PackedConvShape, low: str, high: str) -> list[str]:
     """Two outputs into a half word; those of few bits get their zero point now."""
     zero_points = (128 - (1 << shape.relu)) * 0x01010101
     return [f"bfi {low}, {high}, #8, #8", *([f"add.w {low}, {low}, #{zero_points}"] if 0 < shape.relu < 8 else [])]
 
 
-def finish_row(shape: FirShape) -> list[str]:
+def finish_row(shape: PackedConvShape) -> list[str]:
     """The last output of a pair of channels: the last block's carry and the tail."""
     lines = [
         *loads([("r0", CARRY_A), ("r1", CARRY_B), *([("r9", TAILS), ("r10", TAIL_ENTRY)] if shape.tail else [])]),
@@ -345,7 +345,7 @@ def finish_row(shape: FirShape) -> list[str]:
     return [*lines, *scale(shape, ["r0"], a), *scale(shape, ["r1"], b), *couple(shape, "r0", "r1"), "strh.w r0, [r12]"]
 
 
-def next_pair(shape: FirShape) -> Iterator[str]:
+def next_pair(shape: PackedConvShape) -> Iterator[str]:
     yield from loads([("r0", WEIGHTS), ("r1", ROW_OUT), ("r2", PAIRS), *([("r3", TAILS)] if shape.tail else [])])
     yield from add("r0", 16 * shape.kernel_h * shape.taps)
     yield from (*add("r3", 8 * shape.kernel_h * shape.tail), f"str.w r3, [{TAILS}]") if shape.tail else ()

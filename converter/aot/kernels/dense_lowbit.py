@@ -1,4 +1,4 @@
-"""Dense layers of few bits or few weights: which format a layer takes in flash, and its const data (nn_packed.h says
+"""Dense layers of few bits or few weights: which format a layer takes in flash, and its const data (nn_lowbit.h says
 how it lies there)."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter import quant
-from converter.aot.kernels import dense_lowbit_asm as asm_packed
+from converter.aot.kernels import dense_lowbit_asm
 from converter.aot.kernels.dense_lowbit_asm import GROUP, TURN, PackedShape, SparseShape
 from converter.graph import (
     AveragePool2D,
@@ -22,7 +22,7 @@ from converter.graph import (
     Softmax,
 )
 
-OUTPUTS = 4  # of a block of nn_dense_packed_s8
+OUTPUTS = 4  # of a block of nn_dense_lowbit_s8
 LOWER_SUM_LIMIT = (1 << 13) - 1  # what 14 bits hold, of either sign
 SLOWEST = 2.0  # a format may take so many times the cycles of plain int8
 NEAR = 1.125  # a faster format may take so many times the bytes of the smallest
@@ -58,12 +58,12 @@ def dense_formats(weights_oi: Int8, x_range: tuple[int, int]) -> list[DenseForma
         if low >= -(1 << (bits - 1)) and high < 1 << (bits - 1):
             shape = packed_shape(bits, low, x_range)
             flushes = blocks * -(-inputs // (TURN * shape.chunk_turns))
-            size = whole * bits // 8 + asm_packed.code_bytes(shape)
+            size = whole * bits // 8 + dense_lowbit_asm.code_bytes(shape)
             found.append(DenseFormat(shape.name, size, round(PER_WEIGHT[bits] * whole + PER_FLUSH * flushes), shape))
     for sparse in (SparseShape(4, 4), SparseShape(4, 8), SparseShape(8, 4), SparseShape(8, 8)):
         if sparse.bits == 8 or (low >= -8 and high <= 7):
             groups = sum(-(-max(count, 1) // GROUP) for count in entry_counts(weights_oi, sparse))
-            size = groups * (sparse.distance_bits + sparse.bits) + 4 * outputs + asm_packed.code_bytes(sparse)
+            size = groups * (sparse.distance_bits + sparse.bits) + 4 * outputs + dense_lowbit_asm.code_bytes(sparse)
             cycles = round(PER_ENTRY * GROUP * groups + PER_ROW * outputs)
             found.append(DenseFormat(sparse.name, size, cycles, sparse))
     return found
@@ -79,10 +79,10 @@ def choose_dense(weights_oi: Int8, x_range: tuple[int, int]) -> DenseFormat:
 
 
 def packed_shape(bits: int, least: int, x_range: tuple[int, int]) -> PackedShape:
-    """How nn_dense_packed_s8 computes the layer: inputs are centred where that keeps the sums of 2-bit weights
+    """How nn_dense_lowbit_s8 computes the layer: inputs are centred where that keeps the sums of 2-bit weights
     small."""
     if bits == 4:
-        return PackedShape(4, 0, 8, asm_packed.CHUNK_4_BITS // TURN)
+        return PackedShape(4, 0, 8, dense_lowbit_asm.CHUNK_4_BITS // TURN)
     low, high = x_range
     base, offset = (low + high + 1) // 2, 1 if least >= -1 else 2
     largest = max(high - base, base - low, 1) * (offset + 1)
@@ -90,7 +90,7 @@ def packed_shape(bits: int, least: int, x_range: tuple[int, int]) -> PackedShape
 
 
 def pack_dense(weights_oi: Int8, shape: PackedShape) -> Int32:
-    """The order nn_dense_packed_s8 wants: see nn_packed.h."""
+    """The order nn_dense_lowbit_s8 wants: see nn_lowbit.h."""
     outputs, inputs = weights_oi.shape
     padded = np.zeros((-(-outputs // OUTPUTS) * OUTPUTS, -(-inputs // TURN) * TURN), np.int64)
     padded[:outputs, :inputs] = weights_oi
@@ -117,7 +117,7 @@ def place(bits: int, output: int, lane: int, odd: int) -> tuple[int, int, bool]:
 
 
 def pack_sparse(weights_oi: Int8, shape: SparseShape) -> tuple[Int32, Int32]:
-    """(words, groups per output) of nn_dense_sparse_s8: see nn_packed.h."""
+    """(words, groups per output) of nn_dense_sparse_s8: see nn_lowbit.h."""
     words, groups = list[NDArray[np.uint8]](), list[int]()
     for row in weights_oi:
         entries = _entries(row, (1 << shape.distance_bits) - 1) or [(0, 0)]

@@ -1,5 +1,5 @@
-"""The inner loops of nn_dense_packed_s8 and nn_dense_sparse_s8 as Cortex-M4 assembly; nn_packed.c and nn_sparse.c have
-them in portable C.
+"""The inner loops of nn_dense_lowbit_s8 and nn_dense_sparse_s8 as Cortex-M4 assembly; nn_dense_lowbit.c and
+nn_dense_sparse.c have them in portable C.
 
 A half word holds weights of several outputs, lowest first, so one SMLAD multiplies them all: the sum is that of the
 first output plus 16 (or 2^14) times that of the second, and so on. 4 bits: SMLADs of the half words cut to 4, 8, 12 and
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TURN = 16  # NN_PACKED_TURN
+TURN = 16  # NN_LOWBIT_TURN
 GROUP = 8  # NN_SPARSE_GROUP
 CHUNK_4_BITS = 504  # inputs: the sums of d, times 4096, stay within int32; half of them within an int16 lane
 
@@ -47,10 +47,10 @@ class SparseShape:
 def render(prefix: str, shape: PackedShape | SparseShape) -> str:
     """C text: the function and the macro `prefix`_code that points at it; a null pointer where the CPU lacks SMLAD."""
     if isinstance(shape, SparseShape):
-        name, kind = f"{prefix}_row", "nn_sparse_code"
+        name, kind = f"{prefix}_row", "nn_dense_sparse_code"
         declared = f"int32_t {name}(const uint32_t *entries, const int8_t *x, int32_t groups);"
     else:
-        name, kind = f"{prefix}_block", "nn_packed_code"
+        name, kind = f"{prefix}_block", "nn_dense_lowbit_code"
         declared = f"void {name}(const uint32_t *weights, const int8_t *x, int32_t turns, int32_t *sums);"
     code = [
         f'.section .data.{name},\\"awx\\",%progbits',
@@ -246,7 +246,8 @@ def sparse_row(shape: SparseShape) -> list[str]:
 
 @dataclass(frozen=True)
 class DenseCode:
-    """nn_packed_code or nn_sparse_code of one layer: assembly where the CPU has SMLAD, a null pointer elsewhere."""
+    """nn_dense_lowbit_code or nn_dense_sparse_code of one layer: assembly where the CPU has SMLAD, a null pointer
+    elsewhere."""
 
     shape: PackedShape | SparseShape
 

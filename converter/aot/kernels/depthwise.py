@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from converter.aot.kernels import depthwise_asm as asm_depthwise
+from converter.aot.kernels import depthwise_asm
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.depthwise_asm import DepthwiseShape
 from converter.aot.kernels.requantize import Int, Scaled
@@ -26,10 +26,10 @@ def depthwise_rows(
     """Rows of outputs that nn_depthwise3_s8 makes at a time, 0 where it does not take a layer that rounding() takes;
     nn.h states why."""
     out_h, out_w, channels = out_hwc
-    fits = kernel_hw == (3, 3) and max(stride_hw) <= 2 and out_w * channels <= asm_depthwise.MAX_ROW_BYTES
+    fits = kernel_hw == (3, 3) and max(stride_hw) <= 2 and out_w * channels <= depthwise_asm.MAX_ROW_BYTES
     for pieces in range(1, out_h + 1) if fits else ():
         rows = -(-out_h // pieces)
-        if rows <= asm_depthwise.MAX_ROWS and depthwise_scratch(rows, stride_hw, out_w) <= scratch_limit:
+        if rows <= depthwise_asm.MAX_ROWS and depthwise_scratch(rows, stride_hw, out_w) <= scratch_limit:
             return rows
     return 0
 
@@ -61,7 +61,7 @@ def depthwise_code(
         min(in_w, columns - pad_left),
         scaled.rounding,
     )
-    return AsmCode("nn_depthwise3_code", (asm_depthwise.routine(shape), asm_depthwise.take_routine(shape)))
+    return AsmCode("nn_depthwise3_code", (depthwise_asm.routine(shape), depthwise_asm.take_routine(shape)))
 
 
 def pack_depthwise(weights_1hwc: Int8, bias: Int, scaled: Scaled) -> Int32:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from converter.aot.kernels import pointwise_asm as asm_pointwise
+from converter.aot.kernels import pointwise_asm
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.pointwise_asm import PointwiseShape
 from converter.aot.kernels.requantize import Int, Scaled
@@ -14,14 +14,14 @@ from converter.graph import Int8, Int32
 def pointwise_fits(kernel_hw: tuple[int, int], in_c: int, out_c: int) -> bool:
     """Whether nn_pointwise_s8 takes a layer that rounding() takes; nn.h states why."""
     return (
-        kernel_hw == (1, 1) and in_c <= asm_pointwise.MAX_IN_C and out_c % 2 == 0 and out_c <= asm_pointwise.MAX_OUT_C
+        kernel_hw == (1, 1) and in_c <= pointwise_asm.MAX_IN_C and out_c % 2 == 0 and out_c <= pointwise_asm.MAX_OUT_C
     )
 
 
 def pointwise_code(in_c: int, out_c: int, stride_w: int, scaled: Scaled) -> AsmCode:
     shape = PointwiseShape(in_c, out_c, stride_w * in_c, scaled.rounding)
     return AsmCode(
-        "nn_pointwise_code", tuple(asm_pointwise.routine(shape, pixels) for pixels in (1, asm_pointwise.BLOCK))
+        "nn_pointwise_code", tuple(pointwise_asm.routine(shape, pixels) for pixels in (1, pointwise_asm.BLOCK))
     )
 
 

@@ -57,7 +57,7 @@ class Scaled:
 
 
 @dataclass(frozen=True, eq=False)
-class FirRounding:
+class PackedConvRounding:
     """Per channel: y = clamp((((sum + offset) * scale * multiplier >> 32) + added) >> shift), with a step less for
     negative sums."""
 

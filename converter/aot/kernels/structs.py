@@ -1,4 +1,4 @@
-"""The const structs of firmware/lib/nn/nn.h and nn_packed.h, one frozen dataclass each: same fields, same order.
+"""The const structs of firmware/lib/nn/nn.h and nn_lowbit.h, one frozen dataclass each: same fields, same order.
 
 nn.h says what a field means and how weights lie. `struct` is the C type, `header` the file that declares it.
 tests/kernels/test_structs.py compares both with the headers.
@@ -84,10 +84,10 @@ class NnConvLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class NnConvFirLayer:
-    """nn_conv_fir_layer: two weights and two inputs to an operand."""
+class NnConvPackedLayer:
+    """nn_conv_packed_layer: two weights and two inputs to an operand."""
 
-    struct: ClassVar[str] = "nn_conv_fir_layer"
+    struct: ClassVar[str] = "nn_conv_packed_layer"
     header: ClassVar[str] = "nn.h"
     in_h: int
     in_w: int
@@ -195,11 +195,11 @@ class NnDenseLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class NnDensePackedLayer:
-    """nn_dense_packed_layer: FULLY_CONNECTED with weights of 2 or 4 bits."""
+class NnDenseLowbitLayer:
+    """nn_dense_lowbit_layer: FULLY_CONNECTED with weights of 2 or 4 bits."""
 
-    struct: ClassVar[str] = "nn_dense_packed_layer"
-    header: ClassVar[str] = "nn_packed.h"
+    struct: ClassVar[str] = "nn_dense_lowbit_layer"
+    header: ClassVar[str] = "nn_lowbit.h"
     rows: int
     in_n: int
     out_n: int
@@ -217,7 +217,7 @@ class NnDenseSparseLayer:
     """nn_dense_sparse_layer: FULLY_CONNECTED by its non-zero weights."""
 
     struct: ClassVar[str] = "nn_dense_sparse_layer"
-    header: ClassVar[str] = "nn_packed.h"
+    header: ClassVar[str] = "nn_lowbit.h"
     rows: int
     in_n: int
     out_n: int
@@ -295,15 +295,15 @@ class NnPadLayer:
     value: int
 
 
-CONVOLUTIONS = (NnConvLayer, NnConvFirLayer, NnPointwiseLayer, NnDepthwise3Layer, NnWinogradLayer)
+CONVOLUTIONS = (NnConvLayer, NnConvPackedLayer, NnPointwiseLayer, NnDepthwise3Layer, NnWinogradLayer)
 NnLayer = Union[
     NnConvLayer,
-    NnConvFirLayer,
+    NnConvPackedLayer,
     NnPointwiseLayer,
     NnDepthwise3Layer,
     NnWinogradLayer,
     NnDenseLayer,
-    NnDensePackedLayer,
+    NnDenseLowbitLayer,
     NnDenseSparseLayer,
     NnPoolLayer,
     NnAddLayer,

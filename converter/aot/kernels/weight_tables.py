@@ -1,7 +1,7 @@
 """Convolutions of few bits: weights small in flash, unpacked by nn_unpack into the table that the layer's kernel reads.
 
 The table is packed as it is, whatever kernel it is for: runs of words whose halves (or bytes, or fields 21 bits apart)
-are small numbers, all shifted alike, take 2, 4 or 8 bits each (nn_packed.h). It is unpacked into RAM before each
+are small numbers, all shifted alike, take 2, 4 or 8 bits each (nn_lowbit.h). It is unpacked into RAM before each
 inference, as scratch of its layer, or once into a place of its own where that costs no more RAM.
 """
 
@@ -19,7 +19,7 @@ from converter.aot.kernels.structs import (
     Channels,
     Kernel,
     NnAddLayer,
-    NnDensePackedLayer,
+    NnDenseLowbitLayer,
     NnDenseSparseLayer,
     NnPadLayer,
     NnPoolLayer,
@@ -89,7 +89,7 @@ def stored(kernel: Kernel) -> tuple[str, int]:
         elif isinstance(value, Channels):
             size += 3 * value.bias.nbytes
     match kernel.layer:
-        case NnDensePackedLayer(code=code) | NnDenseSparseLayer(code=code):
+        case NnDenseLowbitLayer(code=code) | NnDenseSparseLayer(code=code):
             return code.shape.name, size
         case NnPoolLayer() | NnAddLayer() | NnSoftmaxLayer() | NnPadLayer():
             return "", size

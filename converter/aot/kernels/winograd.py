@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.aot.kernels import winograd_asm as asm_winograd
+from converter.aot.kernels import winograd_asm
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.requantize import Scaled, full_range
 from converter.aot.kernels.structs import NnOutput
@@ -42,10 +42,10 @@ def fits(
         kernel_hw == (3, 3)
         and stride_hw == (1, 1)
         and in_c % 4 == 0
-        and MIN_IN_C <= in_c <= asm_winograd.MAX_IN_C
+        and MIN_IN_C <= in_c <= winograd_asm.MAX_IN_C
         and out_c % 2 == 0
-        and out_c <= asm_winograd.MAX_OUT_C
-        and row_bytes(out_w, in_c) <= asm_winograd.MAX_ROW_BYTES
+        and out_c <= winograd_asm.MAX_OUT_C
+        and row_bytes(out_w, in_c) <= winograd_asm.MAX_ROW_BYTES
         and full_range(output)
     )
 
@@ -80,4 +80,4 @@ def pack(weights_ohwi: Int8, bias: Int, in_zero: int, largest: Int, scaled: Scal
 
 def code(in_c: int, out_w: int, out_c: int, scaled: Scaled) -> AsmCode:
     shape = WinogradShape(in_c, out_c, row_bytes(out_w, in_c), scaled.rounding)
-    return AsmCode("nn_winograd_code", (asm_winograd.transform(shape), asm_winograd.multiply(shape)))
+    return AsmCode("nn_winograd_code", (winograd_asm.transform(shape), winograd_asm.multiply(shape)))

@@ -93,33 +93,33 @@ void nn_conv_rows_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *
     (4 * (kernel_h) * NN_CONV_ROWS_WORDS(kernel_w, in_c, out_w))
 
 // Four products in one multiplication, see converter/aot/kernels/conv_packed_asm.py: stride_w * in_c == 2, kernel rows
-// of more than two values, out_c even, all sums of a pixel within NN_FIR_FIELD bits, which the converter has proven of
-// the weights, an output of the full range or of few bits: `relu` is b when its range is 128 - 2**b, its zero point, to
-// 127 (b 2 to 8), so that what is negative is clamped; else 0. `taps` are the groups of four weights of a kernel row,
-// `tail` how many of them the last output wants again, `row_words` a row of inputs. Weights, per pair of channels a, b
-// and kernel row: per group w0..w3 four words, of a and b w2 + (w0 << 21), of a and b w3 + (w1 << 21); behind all
-// those, per group of the tail, of a and b, a word of the int16 w2 w3. Constants per channel, see rounding() in
-// converter/aot/kernels/conv_packed.py: scale, offset * scale, multiplier, what is added. Scratch, 4-byte aligned:
-// NN_CONV_FIR_SCRATCH bytes.
+// of more than two values, out_c even, all sums of a pixel within NN_CONV_PACKED_FIELD bits, which the converter has
+// proven of the weights, an output of the full range or of few bits: `relu` is b when its range is 128 - 2**b, its zero
+// point, to 127 (b 2 to 8), so that what is negative is clamped; else 0. `taps` are the groups of four weights of a
+// kernel row, `tail` how many of them the last output wants again, `row_words` a row of inputs. Weights, per pair of
+// channels a, b and kernel row: per group w0..w3 four words, of a and b w2 + (w0 << 21), of a and b w3 + (w1 << 21);
+// behind all those, per group of the tail, of a and b, a word of the int16 w2 w3. Constants per channel, see rounding()
+// in converter/aot/kernels/conv_packed.py: scale, offset * scale, multiplier, what is added. Scratch, 4-byte aligned:
+// NN_CONV_PACKED_SCRATCH bytes.
 typedef struct {
     const uint32_t *x;  // the row of the kernel's first row, as if none lay in the padding
     const int32_t *weights, *tails;
     const int32_t *channels;
     int8_t *out;
     int8_t *spare;
-    const int32_t *load;  // sums to go on from, a slot of NN_FIR_SLOT words a block, half a slot a tail; null: none,
-                          // and none are stored
-    int32_t load_step;    // bytes to the next slot
+    const int32_t *load;  // sums to go on from, a slot of NN_CONV_PACKED_SLOT words a block, half a slot a tail; null:
+                          // none, and none are stored
+    int32_t load_step;  // bytes to the next slot
     int32_t *store;
     int32_t store_step;
     int32_t skipped;  // kernel rows in front that the code does not run; x, weights and tails are moved by those in the
                       // lower padding
-} nn_fir_args;
+} nn_conv_packed_args;
 
 // Assembly of one row of outputs for one layer's shape.
 typedef struct {
-    void (*row[1])(const nn_fir_args *args);
-} nn_fir_code;
+    void (*row[1])(const nn_conv_packed_args *args);
+} nn_conv_packed_code;
 
 typedef struct {
     int32_t in_h, in_w, in_c;
@@ -131,21 +131,23 @@ typedef struct {
     int32_t shift, relu;
     const int32_t *weights;
     const int32_t *channels;
-    const nn_fir_code *code;  // null: portable C
-    int32_t *sums;            // of rows of outputs, kept from call to call; null: none
+    const nn_conv_packed_code *code;  // null: portable C
+    int32_t *sums;                    // of rows of outputs, kept from call to call; null: none
     int32_t carried, moved,
         fresh;  // the first `carried` rows go on from sums with input row `fresh`; row `moved` is kept as sum 0
-} nn_conv_fir_layer;
+} nn_conv_packed_layer;
 
-void nn_conv_fir_s8(const nn_conv_fir_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+void nn_conv_packed_s8(const nn_conv_packed_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-#define NN_FIR_FIELD 21
-#define NN_FIR_ROWS(kernel_h, stride_h) ((kernel_h) + ((stride_h) > (kernel_h) / 2 ? (stride_h) : (kernel_h) / 2))
-#define NN_FIR_SLOT 8
+#define NN_CONV_PACKED_FIELD 21
+#define NN_CONV_PACKED_ROWS(kernel_h, stride_h) \
+    ((kernel_h) + ((stride_h) > (kernel_h) / 2 ? (stride_h) : (kernel_h) / 2))
+#define NN_CONV_PACKED_SLOT 8
 // Words of the sums of a row of outputs for a pair of channels.
-#define NN_FIR_PAIR_SUMS(out_w, tail) (NN_FIR_SLOT * (((out_w) + 3) / 4) + ((tail) > 0 ? NN_FIR_SLOT / 2 : 0))
-#define NN_CONV_FIR_SCRATCH(kernel_h, stride_h, row_words, tail) \
-    (4 * (NN_FIR_ROWS(kernel_h, stride_h) * (row_words) + ((row_words) - (tail)) / 2 + 2 + NN_FIR_SLOT))
+#define NN_CONV_PACKED_PAIR_SUMS(out_w, tail) \
+    (NN_CONV_PACKED_SLOT * (((out_w) + 3) / 4) + ((tail) > 0 ? NN_CONV_PACKED_SLOT / 2 : 0))
+#define NN_CONV_PACKED_SCRATCH(kernel_h, stride_h, row_words, tail) \
+    (4 * (NN_CONV_PACKED_ROWS(kernel_h, stride_h) * (row_words) + ((row_words) - (tail)) / 2 + 2 + NN_CONV_PACKED_SLOT))
 
 // Kernel 1 x 1, in_c up to NN_POINTWISE_MAX_IN_C, out_c even, an output that rounding() of
 // converter/aot/kernels/requantize.py takes. Weights, int32, per pair of channels a, b: both biases (-in_zero *

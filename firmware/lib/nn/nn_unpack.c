@@ -2,7 +2,7 @@
 #include "nn_optimize.h"
 NN_OPTIMIZE("O2")
 
-#include "nn_packed.h"
+#include "nn_lowbit.h"
 #include "nn_requant.h"
 
 // `left` words, an even count, from fields of `bits` bits: of each input word the lowest fields of all lanes first.
@@ -29,13 +29,14 @@ static const uint32_t *fields(const uint32_t *in, uint32_t *to, int32_t left, in
     return in;
 }
 
-// The same where a word is two fields NN_FIR_FIELD bits apart, the lower one borrowing from the upper one; no shift.
+// The same where a word is two fields NN_CONV_PACKED_FIELD bits apart, the lower one borrowing from the upper one; no
+// shift.
 static const uint32_t *far_fields(const uint32_t *in, uint32_t *to, int32_t left, int32_t bits) {
-    const uint32_t mask = (1u << bits) - 1u, offset = (1u << (bits - 1)) * ((1u << NN_FIR_FIELD) + 1u);
+    const uint32_t mask = (1u << bits) - 1u, offset = (1u << (bits - 1)) * ((1u << NN_CONV_PACKED_FIELD) + 1u);
     while (left > 0) {
         uint32_t word = *in++;
         for (int32_t n = 16 / bits < left ? 16 / bits : left; n > 0; n--, left--) {
-            *to++ = (word & mask) + (((word >> 16) & mask) << NN_FIR_FIELD) - offset;
+            *to++ = (word & mask) + (((word >> 16) & mask) << NN_CONV_PACKED_FIELD) - offset;
             word >>= bits;
         }
     }

@@ -1,44 +1,44 @@
-nn_fir_3_2_1_9_6_4_10_8:
+nn_conv_packed_3_2_1_9_6_4_10_8:
 push {r4-r11, lr}
 sub sp, sp, #120
 ldm r0, {r1-r11}
 add.w r12, sp, #80
 stm r12, {r1-r10}
 mov r8, r11
-movw r11, #:lower16:nn_fir_3_2_1_9_6_4_10_8_block_rows
-movt r11, #:upper16:nn_fir_3_2_1_9_6_4_10_8_block_rows
+movw r11, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_block_rows
+movt r11, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_block_rows
 movw r12, #120
 mla r11, r8, r12, r11
 orr r11, r11, #1
 str.w r11, [sp, #60]
-movw r12, #:lower16:nn_fir_3_2_1_9_6_4_10_8_block_kept
-movt r12, #:upper16:nn_fir_3_2_1_9_6_4_10_8_block_kept
+movw r12, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_block_kept
+movt r12, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_block_kept
 orr r12, r12, #1
 cmp r7, #0
 it ne
 movne r11, r12
 str.w r11, [sp, #48]
-movw r11, #:lower16:nn_fir_3_2_1_9_6_4_10_8_single_rows
-movt r11, #:upper16:nn_fir_3_2_1_9_6_4_10_8_single_rows
+movw r11, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_single_rows
+movt r11, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_single_rows
 movw r12, #80
 mla r11, r8, r12, r11
 orr r11, r11, #1
 str.w r11, [sp, #64]
-movw r12, #:lower16:nn_fir_3_2_1_9_6_4_10_8_single_kept
-movt r12, #:upper16:nn_fir_3_2_1_9_6_4_10_8_single_kept
+movw r12, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_single_kept
+movt r12, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_single_kept
 orr r12, r12, #1
 cmp r7, #0
 it ne
 movne r11, r12
 str.w r11, [sp, #52]
-movw r11, #:lower16:nn_fir_3_2_1_9_6_4_10_8_tail_rows
-movt r11, #:upper16:nn_fir_3_2_1_9_6_4_10_8_tail_rows
+movw r11, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_tail_rows
+movt r11, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_tail_rows
 movw r12, #20
 mla r11, r8, r12, r11
 orr r11, r11, #1
 str.w r11, [sp, #68]
-movw r12, #:lower16:nn_fir_3_2_1_9_6_4_10_8_tail_kept
-movt r12, #:upper16:nn_fir_3_2_1_9_6_4_10_8_tail_kept
+movw r12, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_tail_kept
+movt r12, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_tail_kept
 orr r12, r12, #1
 cmp r7, #0
 it ne
@@ -49,7 +49,7 @@ str.w r1, [sp, #72]
 mov r1, #2
 str.w r1, [sp, #76]
 movs r1, #1
-nn_fir_3_2_1_9_6_4_10_8_pair:
+nn_conv_packed_3_2_1_9_6_4_10_8_pair:
 ldr.w r12, [sp, #92]
 ldm r12!, {r0-r7}
 stm sp, {r0-r7}
@@ -63,7 +63,7 @@ str.w r0, [sp, #32]
 str.w r1, [sp, #36]
 str.w r2, [sp, #40]
 str.w r2, [sp, #44]
-nn_fir_3_2_1_9_6_4_10_8_again:
+nn_conv_packed_3_2_1_9_6_4_10_8_again:
 ldr.w r0, [sp, #40]
 ldr.w r4, [sp, #44]
 ldr.w r10, [sp, #48]
@@ -76,7 +76,7 @@ mov r3, #512
 mov r5, #512
 mov r7, #512
 bx r10
-.balign 4\nnn_fir_3_2_1_9_6_4_10_8_block_rows:
+.balign 4\nnn_conv_packed_3_2_1_9_6_4_10_8_block_rows:
 ldr.w r10, [r8, #0]
 ldr.w r11, [r8, #8]
 ldr.w r12, [r9, #0]
@@ -167,8 +167,8 @@ smlal r0, r1, r11, r12
 smlal r4, r5, r11, lr
 smlal r2, r3, r10, r12
 smlal r6, r7, r10, lr
-beq.w nn_fir_3_2_1_9_6_4_10_8_block_store
-nn_fir_3_2_1_9_6_4_10_8_block_stored:
+beq.w nn_conv_packed_3_2_1_9_6_4_10_8_block_store
+nn_conv_packed_3_2_1_9_6_4_10_8_block_stored:
 str.w r3, [sp, #40]
 str.w r7, [sp, #44]
 add.w r2, r2, r1, asr #10
@@ -234,7 +234,7 @@ str.w r11, [sp, #36]
 add.w r8, r8, #16
 ldr.w r12, [sp, #72]
 cmp r8, r12
-bne.w nn_fir_3_2_1_9_6_4_10_8_again
+bne.w nn_conv_packed_3_2_1_9_6_4_10_8_again
 movs r12, #1
 ldr.w r0, [sp, #40]
 ldr.w r4, [sp, #44]
@@ -245,7 +245,7 @@ add.w r4, r2, r4, asr #10
 mov r1, #512
 mov r5, #512
 bx r10
-.balign 4\nnn_fir_3_2_1_9_6_4_10_8_single_rows:
+.balign 4\nnn_conv_packed_3_2_1_9_6_4_10_8_single_rows:
 ldr.w r10, [r8, #0]
 ldr.w r12, [r9, #0]
 ldr.w lr, [r9, #4]
@@ -306,8 +306,8 @@ ldr.w r12, [r9, #88]
 ldr.w lr, [r9, #92]
 smlal r0, r1, r11, r12
 smlal r4, r5, r11, lr
-beq.w nn_fir_3_2_1_9_6_4_10_8_single_store
-nn_fir_3_2_1_9_6_4_10_8_single_stored:
+beq.w nn_conv_packed_3_2_1_9_6_4_10_8_single_store
+nn_conv_packed_3_2_1_9_6_4_10_8_single_stored:
 str.w r1, [sp, #40]
 str.w r5, [sp, #44]
 lsr.w r10, r0, #21
@@ -355,7 +355,7 @@ mov r2, #1048576
 add.w r0, r2, r0, asr #10
 add.w r1, r2, r1, asr #10
 bx r10
-.balign 4\nnn_fir_3_2_1_9_6_4_10_8_tail_rows:
+.balign 4\nnn_conv_packed_3_2_1_9_6_4_10_8_tail_rows:
 ldr.w r2, [r8, #8]
 ldr.w r3, [r9, #0]
 ldr.w r4, [r9, #4]
@@ -371,8 +371,8 @@ ldr.w r3, [r9, #16]
 ldr.w r4, [r9, #20]
 smlad r0, r2, r3, r0
 smlad r1, r2, r4, r1
-beq.w nn_fir_3_2_1_9_6_4_10_8_tail_store
-nn_fir_3_2_1_9_6_4_10_8_tail_stored:
+beq.w nn_conv_packed_3_2_1_9_6_4_10_8_tail_store
+nn_conv_packed_3_2_1_9_6_4_10_8_tail_stored:
 ldr.w r2, [sp, #0]
 ldr.w r3, [sp, #4]
 ldr.w r4, [sp, #8]
@@ -402,10 +402,10 @@ subs r2, r2, #1
 str.w r0, [sp, #84]
 str.w r1, [sp, #96]
 str.w r2, [sp, #76]
-bne.w nn_fir_3_2_1_9_6_4_10_8_pair
+bne.w nn_conv_packed_3_2_1_9_6_4_10_8_pair
 add sp, sp, #120
 pop {r4-r11, pc}
-.balign 4\nnn_fir_3_2_1_9_6_4_10_8_block_kept:
+.balign 4\nnn_conv_packed_3_2_1_9_6_4_10_8_block_kept:
 ldr.w r10, [sp, #104]
 ldr.w r11, [sp, #108]
 ldm r10, {r0-r7}
@@ -422,7 +422,7 @@ adc.w r5, r5, r11, asr #31
 ldr.w r12, [sp, #60]
 cmp r12, r12
 bx r12
-nn_fir_3_2_1_9_6_4_10_8_block_store:
+nn_conv_packed_3_2_1_9_6_4_10_8_block_store:
 ldr.w r10, [sp, #40]
 ldr.w r11, [sp, #44]
 asr.w r10, r10, #10
@@ -444,8 +444,8 @@ adc.w r1, r1, r10, asr #31
 asr.w r11, r11, #10
 adds.w r4, r4, r11
 adc.w r5, r5, r11, asr #31
-b.w nn_fir_3_2_1_9_6_4_10_8_block_stored
-.balign 4\nnn_fir_3_2_1_9_6_4_10_8_single_kept:
+b.w nn_conv_packed_3_2_1_9_6_4_10_8_block_stored
+.balign 4\nnn_conv_packed_3_2_1_9_6_4_10_8_single_kept:
 ldr.w r10, [sp, #104]
 ldr.w r11, [sp, #108]
 ldm r10, {r0-r7}
@@ -462,7 +462,7 @@ adc.w r5, r5, r11, asr #31
 ldr.w r12, [sp, #64]
 cmp r12, r12
 bx r12
-nn_fir_3_2_1_9_6_4_10_8_single_store:
+nn_conv_packed_3_2_1_9_6_4_10_8_single_store:
 ldr.w r10, [sp, #40]
 ldr.w r11, [sp, #44]
 asr.w r10, r10, #10
@@ -484,8 +484,8 @@ adc.w r1, r1, r10, asr #31
 asr.w r11, r11, #10
 adds.w r4, r4, r11
 adc.w r5, r5, r11, asr #31
-b.w nn_fir_3_2_1_9_6_4_10_8_single_stored
-.balign 4\nnn_fir_3_2_1_9_6_4_10_8_tail_kept:
+b.w nn_conv_packed_3_2_1_9_6_4_10_8_single_stored
+.balign 4\nnn_conv_packed_3_2_1_9_6_4_10_8_tail_kept:
 ldr.w r10, [sp, #104]
 ldr.w r11, [sp, #108]
 ldr.w r2, [r10]
@@ -499,7 +499,7 @@ add.w r1, r1, r3
 ldr.w r12, [sp, #68]
 cmp r12, r12
 bx r12
-nn_fir_3_2_1_9_6_4_10_8_tail_store:
+nn_conv_packed_3_2_1_9_6_4_10_8_tail_store:
 ldr.w r2, [sp, #40]
 ldr.w r3, [sp, #44]
 sub.w r2, r0, r2, asr #10
@@ -510,4 +510,4 @@ str.w r2, [r10]
 str.w r3, [r10, #8]
 add.w r10, r10, r11, lsr #1
 str.w r10, [sp, #112]
-b.w nn_fir_3_2_1_9_6_4_10_8_tail_stored
+b.w nn_conv_packed_3_2_1_9_6_4_10_8_tail_stored

@@ -6,7 +6,7 @@ NN_OPTIMIZE("O3")
 
 #include "nn_requant.h"
 
-#define FIELD NN_FIR_FIELD
+#define FIELD NN_CONV_PACKED_FIELD
 #define HALF (1 << (FIELD - 1))
 
 typedef struct {
@@ -16,10 +16,10 @@ typedef struct {
     int8_t *bytes;     // one input row between values of zero
     int32_t rows, pairs;
     int32_t first, end;  // input rows first..end-1 lie in slots 0..
-} fir_state;
+} packed_state;
 
 // Words of values 0 and 2, then 1 and 3, of every four; for the tail values 0 and 1 as int16.
-static void append_row(const nn_conv_fir_layer *l, fir_state *f, const int8_t *from) {
+static void append_row(const nn_conv_packed_layer *l, packed_state *f, const int8_t *from) {
     const int32_t at = l->pad_left * l->in_c, room = 4 * f->pairs + 4 - at, all = l->in_w * l->in_c;
     const uint32_t zeros = (uint32_t)l->in_zero * ((1u << FIELD) + 1u);
     uint32_t *to = f->x + (f->end - f->first) * l->row_words;
@@ -37,7 +37,7 @@ static void append_row(const nn_conv_fir_layer *l, fir_state *f, const int8_t *f
 }
 
 // The rows before `low` are no longer wanted; those kept move to the front when the buffer's end is near.
-static void make_room(const nn_conv_fir_layer *l, fir_state *f, int32_t low, int32_t high) {
+static void make_room(const nn_conv_packed_layer *l, packed_state *f, int32_t low, int32_t high) {
     const int32_t kept = f->end > low ? f->end - low : 0;
     if (high - f->first <= f->rows) {
         return;
@@ -48,7 +48,7 @@ static void make_room(const nn_conv_fir_layer *l, fir_state *f, int32_t low, int
 }
 
 // From a field with HALF on top to int8.
-static int8_t finish(const nn_conv_fir_layer *l, uint32_t field, const int32_t *constants) {
+static int8_t finish(const nn_conv_packed_layer *l, uint32_t field, const int32_t *constants) {
     const int32_t sum = (int32_t)(field * (uint32_t)constants[0] + (uint32_t)constants[1]);
     const int32_t product = (int32_t)(((int64_t)sum * constants[2]) >> 32) + constants[3];
     const int32_t step = l->relu || sum >= 0 ? 0 : constants[0] / 2;
@@ -57,8 +57,8 @@ static int8_t finish(const nn_conv_fir_layer *l, uint32_t field, const int32_t *
                                                  : nn_clamp(value, 0, values - 1) + 128 - values);
 }
 
-static const int32_t fresh_sums[NN_FIR_SLOT] = {HALF, HALF >> (32 - FIELD), HALF, HALF >> (32 - FIELD),
-                                                HALF, HALF >> (32 - FIELD), HALF, HALF >> (32 - FIELD)};
+static const int32_t fresh_sums[NN_CONV_PACKED_SLOT] = {HALF, HALF >> (32 - FIELD), HALF, HALF >> (32 - FIELD),
+                                                        HALF, HALF >> (32 - FIELD), HALF, HALF >> (32 - FIELD)};
 
 // Where a row of outputs takes its sums from and where it leaves them; null: nowhere.
 typedef struct {
@@ -66,14 +66,14 @@ typedef struct {
     int32_t *store;
 } row_sums;
 
-static row_sums sums_of(const nn_conv_fir_layer *l, int32_t oy) {
-    const int32_t words = l->out_c / 2 * NN_FIR_PAIR_SUMS(l->out_w, l->tail);
+static row_sums sums_of(const nn_conv_packed_layer *l, int32_t oy) {
+    const int32_t words = l->out_c / 2 * NN_CONV_PACKED_PAIR_SUMS(l->out_w, l->tail);
     const row_sums found = {l->sums && oy < l->carried ? l->sums + words * oy : 0,
                             l->sums && oy >= l->moved ? l->sums + words * (oy - l->moved) : 0};
     return found;
 }
 
-static const int32_t *first_tails(const nn_conv_fir_layer *l) {
+static const int32_t *first_tails(const nn_conv_packed_layer *l) {
     return l->weights + l->out_c / 2 * l->kernel_h * 4 * l->taps;
 }
 
@@ -82,13 +82,14 @@ static const int32_t *back(const void *from, int32_t words) {
 }
 
 // The sum of triple t of a channel, in the slots of a row of outputs.
-static int64_t slot_at(const nn_conv_fir_layer *l, int32_t channel, int32_t t) {
-    return channel / 2 * NN_FIR_PAIR_SUMS(l->out_w, l->tail) + t / 2 * NN_FIR_SLOT + 4 * (channel % 2) + 2 * (t % 2);
+static int64_t slot_at(const nn_conv_packed_layer *l, int32_t channel, int32_t t) {
+    return channel / 2 * NN_CONV_PACKED_PAIR_SUMS(l->out_w, l->tail) + t / 2 * NN_CONV_PACKED_SLOT + 4 * (channel % 2) +
+           2 * (t % 2);
 }
 
 // What converter/aot/kernels/conv_packed_asm.py writes as assembly, for one channel of a row of outputs: kernel rows
 // ky_low.., `rows` of them from x on.
-static void portable_channel(const nn_conv_fir_layer *l, const row_sums *sums, const uint32_t *x, int32_t ky_low,
+static void portable_channel(const nn_conv_packed_layer *l, const row_sums *sums, const uint32_t *x, int32_t ky_low,
                              int32_t rows, int32_t channel, int8_t *out) {
     const int32_t kernel_row = channel / 2 * l->kernel_h + ky_low, triples = (l->out_w + 1) / 2;
     const int32_t *weights = l->weights + 4 * l->taps * kernel_row + channel % 2;
@@ -135,12 +136,12 @@ static void portable_channel(const nn_conv_fir_layer *l, const row_sums *sums, c
 }
 
 // Kernel rows ky_low.. (`rows` of them, the first in slot `slot`) for one row of outputs.
-static void convolve_row(const nn_conv_fir_layer *l, const fir_state *f, const row_sums *sums, int32_t ky_low,
+static void convolve_row(const nn_conv_packed_layer *l, const packed_state *f, const row_sums *sums, int32_t ky_low,
                          int32_t rows, int32_t slot, int8_t *out) {
     const uint32_t *x = f->x + slot * l->row_words;
     if (l->code) {
         const int32_t skipped = l->kernel_h - rows, below = skipped - ky_low;
-        const nn_fir_args args = {
+        const nn_conv_packed_args args = {
             .x = (const uint32_t *)back(x, skipped * l->row_words),
             .weights = back(l->weights, below * 4 * l->taps),
             .tails = back(first_tails(l), below * 2 * l->tail),
@@ -151,9 +152,9 @@ static void convolve_row(const nn_conv_fir_layer *l, const fir_state *f, const r
             .load = sums->load    ? sums->load
                     : sums->store ? fresh_sums
                                   : 0,
-            .load_step = sums->load ? 4 * NN_FIR_SLOT : 0,
+            .load_step = sums->load ? 4 * NN_CONV_PACKED_SLOT : 0,
             .store = sums->store ? sums->store : f->dropped,
-            .store_step = sums->store ? 4 * NN_FIR_SLOT : 0,
+            .store_step = sums->store ? 4 * NN_CONV_PACKED_SLOT : 0,
         };
         l->code->row[0](&args);
         return;
@@ -163,12 +164,13 @@ static void convolve_row(const nn_conv_fir_layer *l, const fir_state *f, const r
     }
 }
 
-void nn_conv_fir_s8(const nn_conv_fir_layer *l, const int8_t *in, int8_t *out, void *scratch) {
+void nn_conv_packed_s8(const nn_conv_packed_layer *l, const int8_t *in, int8_t *out, void *scratch) {
     const int32_t in_row = l->in_w * l->in_c;
-    fir_state f = {
-        .x = (uint32_t *)scratch, .rows = NN_FIR_ROWS(l->kernel_h, l->stride_h), .pairs = (l->row_words - l->tail) / 2};
+    packed_state f = {.x = (uint32_t *)scratch,
+                      .rows = NN_CONV_PACKED_ROWS(l->kernel_h, l->stride_h),
+                      .pairs = (l->row_words - l->tail) / 2};
     f.dropped = (int32_t *)(f.x + f.rows * l->row_words);
-    f.spare = (int8_t *)(f.dropped + NN_FIR_SLOT);
+    f.spare = (int8_t *)(f.dropped + NN_CONV_PACKED_SLOT);
     f.bytes = f.spare + 4;
     memset(f.bytes, l->in_zero, (size_t)(4 * f.pairs + 4));
     for (int32_t oy = 0; oy < l->out_h; oy++, out += l->out_w * l->out_c) {

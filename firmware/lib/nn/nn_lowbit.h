@@ -1,20 +1,20 @@
 // Weights of 4 and 2 bits, and weights most of which are zero: kept small in flash, their sums those of plain int8 bit
 // for bit. converter/aot/kernels/dense_lowbit.py makes the data, converter/aot/kernels/dense_lowbit_asm.py the
 // assembly; where the CPU lacks SMLAD `code` is null and portable C runs.
-#ifndef NN_PACKED_H
-#define NN_PACKED_H
+#ifndef NN_LOWBIT_H
+#define NN_LOWBIT_H
 
 #include "nn.h"
 
-// sums[0..3] += the weights of four outputs a b c d times (x - base), over `turns` times NN_PACKED_TURN inputs.
+// sums[0..3] += the weights of four outputs a b c d times (x - base), over `turns` times NN_LOWBIT_TURN inputs.
 typedef struct {
     void (*block)(const uint32_t *weights, const int8_t *x, int32_t turns, int32_t *sums);
-} nn_packed_code;
+} nn_dense_lowbit_code;
 
-#define NN_PACKED_TURN 16
+#define NN_LOWBIT_TURN 16
 
 // FULLY_CONNECTED with weights of `bits` bits. The converter has folded (base - in_zero) * sum(weights) into the
-// biases. Blocks of four outputs a b c d, missing ones zero; inputs padded with zero weights to NN_PACKED_TURN. 4-byte
+// biases. Blocks of four outputs a b c d, missing ones zero; inputs padded with zero weights to NN_LOWBIT_TURN. 4-byte
 // aligned words per four inputs 0..3: 4 bits: two words, the first of inputs 0 (lower half) and 2, the second of 1
 // and 3. A half is a + offset, b + offset, c + offset and, in
 //   two's complement, d, lowest first; offset is 8.
@@ -28,15 +28,15 @@ typedef struct {
     nn_output output;
     const int32_t *weights;
     const nn_channel *channels;
-    const nn_packed_code *code;
-} nn_dense_packed_layer;
+    const nn_dense_lowbit_code *code;
+} nn_dense_lowbit_layer;
 
-void nn_dense_packed_s8(const nn_dense_packed_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+void nn_dense_lowbit_s8(const nn_dense_lowbit_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
 // The sum over `groups` times NN_SPARSE_GROUP entries of one output.
 typedef struct {
     int32_t (*row)(const uint32_t *entries, const int8_t *x, int32_t groups);
-} nn_sparse_code;
+} nn_dense_sparse_code;
 
 #define NN_SPARSE_GROUP 8
 
@@ -53,16 +53,16 @@ typedef struct {
     const int32_t *weights;
     const int32_t *groups;
     const nn_channel *channels;
-    const nn_sparse_code *code;
+    const nn_dense_sparse_code *code;
 } nn_dense_sparse_layer;
 
 void nn_dense_sparse_s8(const nn_dense_sparse_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
 // The table of a convolution's weights in the words that its kernel reads, from runs of fields of few bits. A run: a
 // word with the count of output words in bits 0-15, the bits of a field in 16-19 (0: the words follow as they are), in
-// 20 whether a field becomes a byte, in 21 whether two stand NN_FIR_FIELD bits apart (else each becomes an int16), in
-// 24-27 and 28-31 how far the fields of the first, third.. and of the second, fourth.. word are shifted; then the
-// fields, see nn_unpack.c.
+// 20 whether a field becomes a byte, in 21 whether two stand NN_CONV_PACKED_FIELD bits apart (else each becomes an
+// int16), in 24-27 and 28-31 how far the fields of the first, third.. and of the second, fourth.. word are shifted;
+// then the fields, see nn_unpack.c.
 void nn_unpack(const int32_t *packed, int32_t words, int32_t *unpacked);
 
 #endif

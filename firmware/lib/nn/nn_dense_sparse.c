@@ -3,7 +3,7 @@
 #include "nn_optimize.h"
 NN_OPTIMIZE("O2")
 
-#include "nn_packed.h"
+#include "nn_lowbit.h"
 #include "nn_requant.h"
 
 #if NN_HAS_DSP
