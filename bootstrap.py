@@ -2,6 +2,7 @@
 
     python3 bootstrap.py [EXTRA ...]      EXTRA: test, tf, roofline, tvm, ray, digits
 
+pyproject.toml holds the ranges that are allowed, constraints.txt the versions that were tested; these are installed.
 TORCH_INDEX names the package index used for torch where the configured one offers only a CUDA build.
 """
 
@@ -15,7 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-TORCH = "torch==2.13.0"
+CONSTRAINTS = ROOT / "constraints.txt"
+TORCH = next(line for line in CONSTRAINTS.read_text().splitlines() if line.startswith("torch=="))
 TORCH_INDEX = os.environ.get("TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
 BY_HAND = {
     "Debian/Ubuntu/WSL": "sudo apt-get install {packages}",
@@ -130,7 +132,7 @@ def torch_index_options():
 
 
 def install_python_packages(extras):
-    stamp_text = (ROOT / "pyproject.toml").read_text() + " ".join(extras) + sys.version
+    stamp_text = (ROOT / "pyproject.toml").read_text() + CONSTRAINTS.read_text() + " ".join(extras) + sys.version
     stamp = VENV / (".installed-" + hashlib.sha256(stamp_text.encode()).hexdigest()[:16])
     if stamp.exists():
         return
@@ -140,24 +142,28 @@ def install_python_packages(extras):
     pip = [venv_python(), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     has_torch = (
         subprocess.run(
-            [str(venv_python()), "-c", "import torch; assert torch.__version__.split('+')[0] == '%s'" % TORCH[7:]],
+            [
+                str(venv_python()),
+                "-c",
+                "import torch; assert torch.__version__.split('+')[0] == '%s'" % TORCH.split("==")[1],
+            ],
             stderr=subprocess.DEVNULL,
         ).returncode
         == 0
     )
     if not has_torch:
         print("setup: installing %s (CPU build)" % TORCH)
-        run([*pip, *torch_index_options(), TORCH])
+        run([*pip, *torch_index_options(), TORCH])  # alone: without a pin, pip would fetch gigabytes of CUDA
     wanted = "%s[%s]" % (ROOT, ",".join(extras)) if extras else str(ROOT)
     print("setup: installing the packages of pyproject.toml %s" % " ".join(extras))
-    run([*pip, "--editable", wanted])
+    run([*pip, "--constraint", CONSTRAINTS, "--editable", wanted])
     stamp.touch()
 
 
 def main():
-    if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+    if not (3, 10) <= sys.version_info[:2] <= (3, 14):
         stop(
-            "Python 3.10, 3.11 or 3.12 is needed, this is %d.%d; point make at one with PYTHON=python3.11"
+            "Python 3.10 to 3.14 is needed, this is %d.%d; point make at one with PYTHON=python3.11"
             % sys.version_info[:2]
         )
     install_system_packages()
