@@ -222,7 +222,7 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same(corpus: Path, tmp_path: Path)
             check=False,
         )
     finally:
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
     assert "1 points finished, 1 broken" in done.stderr and "on 2 workers" in done.stderr, done.stderr[-2000:]
     assert comparable(tmp_path / "there", exact=True) == comparable(tmp_path / "here", exact=False)
 

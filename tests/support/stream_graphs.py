@@ -32,7 +32,8 @@ def ds_cnn(seed: int = 0, padding: Padding = "SAME", frames: int = 49, bins: int
     x = net.conv(0, channels, (10, 4), (2, 2), padding, "RELU")
     for _ in range(3):
         x = net.conv(net.depthwise(x, (3, 3)), channels, (1, 1), (1, 1), padding, "RELU")
-    return _ending(net, net.pool(x, AveragePool2D, net.tensors[x].shape[1:3]))
+    _, h, w, _ = net.tensors[x].shape
+    return _ending(net, net.pool(x, AveragePool2D, (h, w)))
 
 
 def valid_in_time(seed: int = 0, kernels: tuple[int, ...] = (10, 3, 1)) -> Graph:
@@ -88,7 +89,8 @@ def windows(graph: Graph, frames: Int8, hop: int, start: Int8 | None = None) -> 
     )
     padded = np.concatenate([before, frames.reshape(-1, *x.shape[2:])])
     ends = range(hop, len(frames) + 1, hop)
-    return np.stack([padded[end : end + rows] for end in ends]).reshape(len(ends), *x.shape[1:])
+    windows: Int8 = np.stack([padded[end : end + rows] for end in ends]).reshape(len(ends), *x.shape[1:])
+    return windows
 
 
 class StreamEngine:

@@ -88,12 +88,14 @@ def test_chain_takes_the_cheapest_order_and_leaves_thin_factors_apart() -> None:
     class Seen(torch.Tensor):
         @classmethod
         def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            out = super().__torch_function__(func, types, args, kwargs or {})
+            out = super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
             if getattr(func, "__name__", "") in ("matmul", "__matmul__"):
                 sizes.append(tuple(out.shape))
             return out
 
-    parts = [torch.randn(shape).as_subclass(Seen) for shape in ((100, 3), (3, 100), (100, 2), (2, 100))]
+    parts: list[torch.Tensor] = [
+        torch.randn(shape).as_subclass(Seen) for shape in ((100, 3), (3, 100), (100, 2), (2, 100))
+    ]
     got = matmul.chain(parts)
     torch.testing.assert_close(
         got.as_subclass(torch.Tensor),
