@@ -2,7 +2,7 @@
 
     python3 bootstrap.py [EXTRA ...]      EXTRA: test, tf, roofline, tvm, ray, digits
 
-pyproject.toml holds the ranges that are allowed, constraints.txt the versions that were tested; these are installed.
+pyproject.toml holds the ranges that are allowed, constraints.txt one exact set, which is installed.
 TORCH_INDEX names the package index used for torch where the configured one offers only a CUDA build.
 """
 
