@@ -1,4 +1,4 @@
-# make demo [DATA=DIR] [WORDS=yes,stop] | test | test-all | lint | format | bench | reference | clean
+# make demo [DATA=DIR] [WORDS=yes,stop] | test | test-all | lint | format | bench | reference | loc | clean
 PYTHON ?= python3
 DATA ?= synthetic
 WORDS ?= yes,stop
@@ -7,7 +7,7 @@ PY = .venv/bin/python
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cpp' ':!firmware/generated')
 ELF = $(RUN)/build/emulator/firmware.elf
 
-.PHONY: setup setup-test demo test test-all lint format bench reference clean
+.PHONY: setup setup-test demo test test-all lint format bench reference loc clean
 
 setup:
 	@$(PYTHON) bootstrap.py
@@ -55,6 +55,10 @@ format: setup-test
 
 bench: setup
 	$(PY) -m host bench --json build/bench.json
+
+# Lines of product and tests by folder; a test holds the budget.
+loc: setup
+	@$(PY) tests/line/loc.py
 
 clean:
 	rm -rf build .pio

@@ -80,12 +80,10 @@ def test_low_bits_run_bit_exactly_in_the_8_bit_container(model: str, bits: int, 
         runtime = ladders.tflite_runtime(given)
     assert all(rung.status == ladders.EQUAL and rung.checked >= 4 for rung in rungs), rungs
     assert runtime.checked >= 4
-    if agrees_with_legacy_rounding(
-        graph
-    ):  # else this one dense layer rounds otherwise in the older runtime, by its own rule
+    if agrees_with_legacy_rounding(graph):  # else the older runtime rounds this dense layer by a rule of its own
         assert runtime.status == ladders.EQUAL, runtime
     else:
-        assert "older TensorFlow Lite" in runtime.detail or "older_dense" in runtime.detail, runtime
+        assert "older TensorFlow Lite" in runtime.detail or "legacy_rounding" in runtime.detail, runtime
 
 
 @pytest.mark.parametrize("fixed_steps", [True, False])

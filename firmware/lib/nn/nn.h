@@ -109,7 +109,7 @@ typedef struct {
     int8_t *spare;
     const int32_t *load;  // sums to go on from, a slot of NN_CONV_PACKED_SLOT words a block, half a slot a tail; null:
                           // none, and none are stored
-    int32_t load_step;  // bytes to the next slot
+    int32_t load_step;    // bytes to the next slot
     int32_t *store;
     int32_t store_step;
     int32_t skipped;  // kernel rows in front that the code does not run; x, weights and tails are moved by those in the

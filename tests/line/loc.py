@@ -1,0 +1,44 @@
+"""Lines of product and tests by folder, generated files apart. `make loc` prints them; standard library only."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = {".py", ".c", ".cpp", ".h", ".ld"}
+GENERATED = "firmware/generated"
+BUDGET = {"product": 38_000, "tests": 16_000}  # lines
+
+
+def folder_of(path: str) -> str:
+    """The first two folders of a path, "." for a file at the top."""
+    return "/".join(Path(path).parts[:-1][:2]) or "."
+
+
+def lines_by_folder() -> Counter[str]:
+    """Folder -> lines of the Python and C files that git knows."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines: Counter[str] = Counter()
+    for path in listed.split("\0"):
+        if Path(path).suffix in CODE and (ROOT / path).is_file():
+            lines[folder_of(path)] += (ROOT / path).read_bytes().count(b"\n")
+    return lines
+
+
+def totals(lines: Counter[str]) -> dict[str, int]:
+    """Lines of "product", "tests" and "generated"."""
+    sums = {"product": 0, "tests": 0, "generated": 0}
+    for folder, count in lines.items():
+        kind = "generated" if folder == GENERATED else "tests" if folder.split("/")[0] == "tests" else "product"
+        sums[kind] += count
+    return sums
+
+
+if __name__ == "__main__":
+    counted = lines_by_folder()
+    for name, count in sorted(counted.items()):
+        print(f"{count:8,}  {name}")
+    for name, count in totals(counted).items():
+        print(f"{count:8,}  {name}" + (f", of at most {BUDGET[name]:,}" if name in BUDGET else ""))
