@@ -54,7 +54,7 @@ def _winograd() -> list[str]:
 
 
 def _dense_lowbit() -> list[str]:
-    shapes = [
+    shapes: list[dense_lowbit_asm.PackedShape | dense_lowbit_asm.SparseShape] = [
         dense_lowbit_asm.PackedShape(4, 0, 8, 4),
         dense_lowbit_asm.PackedShape(2, 0, 2, 2),
         dense_lowbit_asm.SparseShape(4, 4),
