@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from host_cli import cli  # noqa: F401 - a fixture for every test
 
 ROOT = Path(__file__).resolve().parent.parent
 
