@@ -4,6 +4,7 @@ reference."""
 from __future__ import annotations
 
 import ctypes
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from converter.aot.emit import render_aot
-from converter.audio.native import find_compiler
+from converter.compiler import find_compiler
 from converter.graph import ConvertError, Graph, Int8
 from converter.tflite.interpreters import Unavailable
 
@@ -34,11 +35,11 @@ class NativeModel:
             (folder / name).write_text(text)
         target = folder / "model.so"
         sources = [folder / "model_aot.c", *sorted(KERNELS.glob("*.c"))]
-        command = [compiler, *FLAGS, f"-I{KERNELS}", f"-I{folder}", *map(str, sources), "-o", str(target)]
+        command = [*compiler, *FLAGS, f"-I{KERNELS}", f"-I{folder}", *map(str, sources), "-o", str(target)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             first = (done.stderr.splitlines() or ["no message"])[0]
-            raise ConvertError(f"model_aot.c: {Path(compiler).name} must compile it, got: {first}")
+            raise ConvertError(f"model_aot.c: {shlex.join(compiler)} must compile it, got: {first}")
         self._library = ctypes.CDLL(str(target))
         self._library.model_aot_input.restype = ctypes.c_void_p
         self._library.model_aot_output.restype = ctypes.c_void_p

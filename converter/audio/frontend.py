@@ -18,8 +18,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from converter.audio.native import NativeEngine, find_compiler
+from converter.audio.native import NativeEngine
 from converter.audio.tables import FrontendTables, compute_tables
+from converter.compiler import find_compiler
 from converter.graph import ConvertError
 from converter.spec import FeatureSpec
 

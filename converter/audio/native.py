@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import shutil
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converter.audio.tables import render
+from converter.compiler import find_compiler
 from converter.files import write_atomic
 from converter.graph import ConvertError
 from converter.spec import FeatureSpec
@@ -28,14 +29,6 @@ SOURCES = Path(__file__).resolve().parents[2] / "firmware" / "lib" / "frontend"
 FLAGS = ("-std=gnu11", "-O2")
 Int16 = npt.NDArray[np.int16]
 Uint16 = npt.NDArray[np.uint16]
-
-
-def find_compiler() -> str | None:
-    """The C compiler of this machine: $CC, cc, gcc or clang."""
-    return next(
-        (found for name in (os.environ.get("CC", ""), "cc", "gcc", "clang") if name and (found := shutil.which(name))),
-        None,
-    )
 
 
 def build(spec: FeatureSpec, out: Path, flags: tuple[str, ...] = (), extra_sources: tuple[Path, ...] = ()) -> Path:
@@ -51,7 +44,7 @@ def build(spec: FeatureSpec, out: Path, flags: tuple[str, ...] = (), extra_sourc
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "frontend_tables.h").write_text(render(spec))
         made = Path(folder) / "made"
-        command = [compiler, *FLAGS, *flags, f"-I{folder}", f"-I{SOURCES}", *sources, "-o", str(made)]
+        command = [*compiler, *FLAGS, *flags, f"-I{folder}", f"-I{SOURCES}", *sources, "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             errors = (
@@ -60,7 +53,7 @@ def build(spec: FeatureSpec, out: Path, flags: tuple[str, ...] = (), extra_sourc
                 or ["no message"]
             )
             raise ConvertError(
-                f"C front end: {Path(compiler).name} must compile it, got `{errors[0].strip()}`; set CC to another"
+                f"C front end: {shlex.join(compiler)} must compile it, got `{errors[0].strip()}`; set CC to another"
             )
         write_atomic(out, made.read_bytes())
     out.chmod(0o755)

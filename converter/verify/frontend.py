@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.audio.frontend import WHEEL, WHEEL_VERSION, MicroFrontend, WheelEngine, load_wheel, quantize_features
-from converter.audio.native import NativeEngine, build, find_compiler
+from converter.audio.native import NativeEngine, build
 from converter.audio.wav import SUFFIXES, read_wav
+from converter.compiler import find_compiler
 from converter.graph import ConvertError, Graph, Int8
 from converter.spec import FeatureSpec, KwsSpec
 from converter.tflite.interpreters import Unavailable

@@ -17,8 +17,9 @@ from frontend.signals import RATE, Int16, golden_pcm, odd_chunks, signals, whole
 
 from converter.audio.frontend import Engine, MicroFrontend, WheelEngine, load_wheel, pin_tables, quantize_features
 from converter.audio.log1pf import log1pf
-from converter.audio.native import SOURCES, NativeEngine, build, find_compiler
+from converter.audio.native import SOURCES, NativeEngine, build
 from converter.audio.tables import compute_tables, render
+from converter.compiler import find_compiler
 from converter.graph import ConvertError
 from converter.spec import FeatureSpec
 
@@ -163,7 +164,7 @@ def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if compiler is None:
         pytest.skip("no C compiler on this machine")
     (folder / "frontend_tables.h").write_text(render(SPEC))
-    command = [compiler, "-std=gnu11", "-O2", "-shared", "-fPIC", request.param, f"-I{folder}", f"-I{SOURCES}"]
+    command = [*compiler, "-std=gnu11", "-O2", "-shared", "-fPIC", request.param, f"-I{folder}", f"-I{SOURCES}"]
     subprocess.run(
         [*command, "-o", str(folder / "probe.so"), str(HERE / "support" / "frontend" / "probe.c")], check=True
     )

@@ -24,7 +24,7 @@ from converter import reference
 from converter.__main__ import app
 from converter.aot import native as aot_native
 from converter.audio.frontend import MicroFrontend, load_wheel
-from converter.audio.native import find_compiler
+from converter.compiler import find_compiler
 from converter.graph import ConvertError, Graph, Int8
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec

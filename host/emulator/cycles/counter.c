@@ -188,3 +188,6 @@ void counter_access(void *engine, uint64_t address, uint32_t size, void *user) {
     (void)size;
     ((counter_state *)user)->access_pc = address;
 }
+
+/* counter.py repeats these structs for ctypes and compares their sizes with its own when it loads this file. */
+const uint32_t counter_sizes[] = {sizeof(block_record), sizeof(guard), sizeof(counter_state), sizeof(event_reads)};

@@ -4,10 +4,10 @@ equally."""
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
-import os
-import shutil
 import subprocess
+import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +26,7 @@ from unicorn.arm_const import (
 )
 from unicorn.unicorn_py3.unicorn import MMIO_READ_CFUNC, MMIO_WRITE_CFUNC, uccallback, uclib
 
+from converter.compiler import find_compiler
 from host.emulator.cycles.cost import BlockCost
 from host.emulator.cycles.guards import (
     DIV_0_TRP,
@@ -36,6 +37,7 @@ from host.emulator.cycles.guards import (
     UNALIGN_TRP,
     Guard,
 )
+from host.emulator.errors import BoardError
 
 STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_GUARD = range(6)
 CORE_REGISTERS = (*range(UC_ARM_REG_R0, UC_ARM_REG_R0 + 13), UC_ARM_REG_SP, UC_ARM_REG_LR)
@@ -437,39 +439,61 @@ class PythonCounter(Counter):
 
 def native_library() -> ctypes.CDLL | None:
     """counter.c as a loaded library, compiled into build/emulator when its text is new; None where there is no C
-    compiler."""
+    compiler. Raises BoardError when its structs are not those of this file."""
     source = Path(__file__).with_name("counter.c")
     text = source.read_bytes()
-    library = _CACHE / f"native-{hashlib.sha256(text).hexdigest()[:16]}.so"
-    if not library.is_file():
-        compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-        if compiler is None:
-            return None
-        try:
-            _compile(compiler, source, library)
-        except (OSError, subprocess.CalledProcessError):  # no place to write, or no working compiler
-            return None
+    file = _CACHE / f"native-{hashlib.sha256(text).hexdigest()[:16]}.so"
     try:
-        return ctypes.CDLL(str(library))
-    except OSError:
+        if not file.is_file():
+            compiler = find_compiler()
+            if compiler is None:
+                return None
+            _compile(compiler, source, file)
+        library = ctypes.CDLL(str(file))
+    except (OSError, subprocess.CalledProcessError):  # no place to write, or no working compiler
         return None
+    check_structs(library)
+    return library
 
 
-def _compile(compiler: str, source: Path, library: Path) -> None:
+def check_structs(library: ctypes.CDLL) -> None:
+    """Raises BoardError unless the C structs of `library` take as many bytes as their ctypes mirrors."""
+    ours = [ctypes.sizeof(mirror) for mirror in (_Block, _Guard, _State, _EventReads)]
+    theirs = list((ctypes.c_uint32 * len(ours)).in_dll(library, "counter_sizes"))
+    if ours != theirs:
+        raise BoardError(
+            f"counter.c: its structs block_record, guard, counter_state, event_reads must have the {ours} bytes that "
+            f"counter.py gives them, got {theirs}; make the fields of both files the same"
+        )
+
+
+def _compile(compiler: list[str], source: Path, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder) / "native.so"
         subprocess.run(
-            [compiler, "-O2", "-shared", "-fPIC", "-o", str(made), str(source)], capture_output=True, check=True
+            [*compiler, "-O2", "-shared", "-fPIC", "-o", str(made), str(source)], capture_output=True, check=True
         )
         made.replace(library)
 
 
 def make_counter(uc: Any, native: bool | None = None) -> Counter:
-    """The native counter where it can be had; native=False asks for the Python one, True insists on the native one."""
+    """The native counter where it can be had, else Python's, which says once on stderr that it is slow; native=False
+    asks for the Python one, True insists on the native one."""
     library = None if native is False else native_library()
     if library is not None:
         return NativeCounter(uc, library)
     if native:
         raise RuntimeError("no C compiler for host/emulator/cycles/counter.c")
+    if native is None:
+        _say_slow()
     return PythonCounter(uc)
+
+
+@functools.cache  # once a process
+def _say_slow() -> None:
+    print(
+        "virtual board: cycles are counted in Python, several times slower: no working C compiler for counter.c, or "
+        "build/emulator cannot be written; install gcc or set CC",
+        file=sys.stderr,
+    )
