@@ -24,14 +24,14 @@ demo: setup
 	$(PY) -m converter convert $(RUN)
 	$(PY) -m converter size $(RUN) --json $(RUN)/size.json
 	$(PY) -m host build $(RUN)
-	$(PY) -m converter verify $(RUN) --elf $(ELF) --json $(RUN)/ladder.json
+	$(PY) -m converter verify $(RUN) --elf $(ELF) --json $(RUN)/checks.json
 	rm -rf $(RUN)/clips
 	$(PY) -m trainer clips $(RUN) --out $(RUN)/clips --per-class 3
 	$(PY) -m host profile $(ELF) --layers --json $(RUN)/profile.json
 	$(PY) -m host compare $(RUN) --profile $(RUN)/profile.json --json $(RUN)/compare.json
 	$(PY) -m host trial $(ELF) $(RUN)/clips --run $(RUN) --times 1 --json $(RUN)/trial.json
 	$(PY) -m host report $(RUN) --profile $(RUN)/profile.json --trial $(RUN)/trial.json \
-		--compare $(RUN)/compare.json --ladder $(RUN)/ladder.json
+		--compare $(RUN)/compare.json --checks $(RUN)/checks.json
 
 # The committed model's generated firmware, byte for byte; the tests compare.
 reference: setup

@@ -101,16 +101,18 @@ def verify(
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Climb the ladder of equality; exit code 1 when any two engines differ."""
-    from converter.verify import engines as ladders
+    """Run the equivalence checks; exit code 1 when any two engines differ."""
+    from converter.verify import run as verification
+    from converter.verify.checks import DIFFERENT
+    from host.measure.board_checks import BOARD_ACCESS  # the one place where converter and host meet
 
     with console.status("") as status:
-        ladder = ladders.climb(source, inputs, elf, audio, status.update)
-    for line in ladders.lines(ladder):
+        checks = verification.run_checks(source, inputs, elf, audio, BOARD_ACCESS, status.update)
+    for line in verification.lines(checks):
         console.print(line, highlight=False, soft_wrap=True)
-    _write_json(json_file, ladders.to_json(ladder))
-    if ladder.differs:
-        first = next(rung for rung in ladder.rungs if rung.status == ladders.DIFFERENT)
+    _write_json(json_file, verification.to_json(checks))
+    if checks.differs:
+        first = next(check for check in checks.checks if check.status == DIFFERENT)
         raise ConvertError(f"{first.claim}: {first.differences} of {first.checked} differ, first {first.detail}")
 
 

@@ -340,9 +340,9 @@ def report(
     profile_json: Annotated[Path | None, typer.Option("--profile", help="of `profile --json`")] = None,
     trial_json: Annotated[Path | None, typer.Option("--trial", help="of `trial --json`")] = None,
     compare_json: Annotated[Path | None, typer.Option("--compare", help="of `compare --json`")] = None,
-    ladder_json: Annotated[Path | None, typer.Option("--ladder", help="of `converter verify --json`")] = None,
+    checks_json: Annotated[Path | None, typer.Option("--checks", help="of `converter verify --json`")] = None,
 ) -> None:
-    """One self-contained HTML file about a run (accuracy, stages, layers, sizes, trial, ladder) or a sweep (charts,
+    """One self-contained HTML file about a run (accuracy, stages, layers, sizes, trial, checks) or a sweep (charts,
     Pareto front)."""
     from host.report import run_page as reporting
     from host.report import sweep_data as pareto
@@ -356,14 +356,14 @@ def report(
                 ("--profile", profile_json),
                 ("--trial", trial_json),
                 ("--compare", compare_json),
-                ("--ladder", ladder_json),
+                ("--checks", checks_json),
             )
             if value
         ]:
             raise HostError(f"{given[0]}: belongs to a run, {run} is a sweep; leave it out")
         console.print(str(write_sweep_report(run, out)))
         return
-    console.print(str(reporting.write_report(run, out, profile_json, trial_json, compare_json, ladder_json)))
+    console.print(str(reporting.write_report(run, out, profile_json, trial_json, compare_json, checks_json)))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The rung of the audio front end: our C against TFLM's, clip by clip and as one continuous stream."""
+"""The check of the audio front end: our C against TFLM's, clip by clip and as one continuous stream."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from converter.compiler import find_compiler
 from converter.graph import ConvertError, Graph, Int8
 from converter.spec import FeatureSpec, KwsSpec
 from converter.tflite.interpreters import Unavailable
-from converter.verify.engines import Climb, Rung, Tally
+from converter.verify.checks import Check, CheckInputs, Mismatches
 
 GENERATED_SECONDS = 4
 
 
-def front_end(given: Climb) -> Rung:
+def front_end(given: CheckInputs) -> Check:
     """Raw values from reset for every clip, all clips in one stream, and generated sounds; the portable form and the
     DSP form."""
     spec = _feature_spec(given.graph)
@@ -44,19 +44,19 @@ def front_end(given: Climb) -> Rung:
         streams.append(("all clips in one stream", given.pcm.reshape(-1)))
     streams += generated(spec.sample_rate_hz)
     seconds = sum(len(pcm) for _, pcm in streams) / spec.sample_rate_hz
-    tally = Tally("", f"streams, portable and DSP form ({seconds:,.0f} s of audio each)")
+    mismatches = Mismatches(f"streams, portable and DSP form ({seconds:,.0f} s of audio each)")
     for where, pcm in streams:
         samples = np.ascontiguousarray(pcm)
         theirs.reset()
         wanted = theirs.process(samples)
         for name, ours in forms:
             ours.reset()
-            tally.compare(f"front end, {where}", (f"our C ({name})", "TFLM's C"), ours.process(samples), wanted)
+            mismatches.compare(f"front end, {where}", (f"our C ({name})", "TFLM's C"), ours.process(samples), wanted)
     for index, features in enumerate(given.vectors.get("features", ())):
         theirs.reset()
         fresh = quantize_features(theirs.process(np.ascontiguousarray(given.pcm[index])), spec)
-        tally.compare(f"features of clip {index}", ("TFLM's C", "vectors.npz"), fresh, features)
-    return tally.rung()
+        mismatches.compare(f"features of clip {index}", ("TFLM's C", "vectors.npz"), fresh, features)
+    return mismatches.check()
 
 
 def recordings(

@@ -1,4 +1,4 @@
-"""The rung of streaming: after every hop the kept and new rows of each layer equal the run on the whole window."""
+"""The check of streaming: after every hop the kept and new rows of each layer equal the run on the whole window."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from converter.aot.native import NativeModel
 from converter.aot.stream_plan import plan_stream, run_stream
 from converter.graph import ConvertError, Int8
 from converter.tflite.interpreters import Unavailable
-from converter.verify.engines import Climb, Rung, Tally
+from converter.verify.checks import Check, CheckInputs, Mismatches
 
 MAX_FRAMES = 30000  # ten minutes at 20 ms
 CHUNK = 256
 
 
-def streaming(given: Climb) -> Rung:
+def streaming(given: CheckInputs) -> Check:
     """The numpy simulation and the generated C, hop by hop over the recorded features one after another, then noise."""
     graph, hop = given.graph, given.source.hop_frames
     if hop is None:
@@ -27,7 +27,7 @@ def streaming(given: Climb) -> Rung:
     rows = graph.tensors[graph.input].size * hop // plan.hop_bytes
     frames = given.inputs.reshape(-1, plan.hop_bytes // hop)[: MAX_FRAMES + rows]
     frames = frames[: rows + (len(frames) - rows) // hop * hop]
-    tally = Tally("", f"hops and layers at hops of {hop} frames over {len(frames) - rows} frames")
+    mismatches = Mismatches(f"hops and layers at hops of {hop} frames over {len(frames) - rows} frames")
     model = NativeModel(graph, given.folder / "stream", simd=True, hop_frames=hop)
     first = frames[:rows].reshape(graph.tensors[graph.input].shape)
     model.stream_start(first)
@@ -38,17 +38,23 @@ def streaming(given: Climb) -> Rung:
         wanted = reference.run_batch_all(graph, windows.reshape(-1, *graph.tensors[graph.input].shape[1:]))
         for index, end in enumerate(ends[at : at + CHUNK]):
             where = f"hop {at + index}"
-            tally.compare(
+            mismatches.compare(
                 f"{where}, output", ("simulation", "reference"), simulated[at + index], wanted[graph.output][index]
             )
             _layers(
-                tally, given, where, model.stream_layers(frames[end - hop : end]), [tensor[index] for tensor in wanted]
+                mismatches,
+                given,
+                where,
+                model.stream_layers(frames[end - hop : end]),
+                [tensor[index] for tensor in wanted],
             )
-    return tally.rung()
+    return mismatches.check()
 
 
-def _layers(tally: Tally, given: Climb, where: str, seen: list[tuple[int, Int8]], wanted: list[Int8]) -> None:
+def _layers(
+    mismatches: Mismatches, given: CheckInputs, where: str, seen: list[tuple[int, Int8]], wanted: list[Int8]
+) -> None:
     for number, rows in seen:
         layer = given.graph.layers[number]
         last = np.ravel(wanted[layer.output])[-rows.size :]
-        tally.compare(f"{where}, layer {layer.name}, last {rows.size} values", ("C", "reference"), rows, last)
+        mismatches.compare(f"{where}, layer {layer.name}, last {rows.size} values", ("C", "reference"), rows, last)

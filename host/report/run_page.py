@@ -38,7 +38,7 @@ def write_report(
     profile: Path | None = None,
     trial: Path | None = None,
     compare: Path | None = None,
-    ladder: Path | None = None,
+    checks: Path | None = None,
 ) -> Path:
     """Writes RUN/report.html (or `out`) from the run folder and the JSON results named; what is missing is said, not
     left out."""
@@ -51,7 +51,7 @@ def write_report(
         _sizes(artifact),
         _trial(_read(trial)),
         _compare(_read(compare)),
-        _ladder(_read(ladder)),
+        _checks(_read(checks)),
     ]
     page = (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
@@ -348,30 +348,30 @@ def _compare(compare: Json | None) -> str:
     )
 
 
-def _ladder(ladder: Json | None) -> str:
-    if ladder is None:
-        return "<h2>Ladder of equality</h2>" + _missing(
-            "the ladder", "python -m converter verify RUN --json F; report --ladder F"
+def _checks(checks: Json | None) -> str:
+    if checks is None:
+        return "<h2>Equivalence checks</h2>" + _missing(
+            "the checks", "python -m converter verify RUN --json F; report --checks F"
         )
     try:
         rows = []
-        for rung in ladder["rungs"]:
-            checked = f"{rung['checked']:,} {rung['unit']}" if rung["checked"] else "not available here"
+        for check in checks["checks"]:
+            checked = f"{check['checked']:,} {check['unit']}" if check["checked"] else "not available here"
             rows.append(
                 (
-                    rung["claim"],
-                    _good(not rung["differences"], rung["status"]) if rung["checked"] else "",
+                    check["claim"],
+                    _good(not check["differences"], check["status"]) if check["checked"] else "",
                     checked,
-                    rung["differences"],
-                    rung["status"],
-                    rung["detail"],
+                    check["differences"],
+                    check["status"],
+                    check["detail"],
                 )
             )
-        outcome = "two engines differ" if ladder["differs"] else "no difference on any rung that could be climbed"
-        line = f"Model {ladder['model_id']}: {outcome}."
+        outcome = "two engines differ" if checks["differs"] else "no difference in any check that could run"
+        line = f"Model {checks['model_id']}: {outcome}."
     except (KeyError, TypeError, ValueError) as error:
         raise HostError(
-            f"--ladder: no ladder of this version ({error}); make it with `python -m converter verify --json`"
+            f"--checks: no checks of this version ({error}); make it with `python -m converter verify --json`"
         ) from None
     heads = ("claim", "holds", "checked", "differences", "status", "detail")
-    return f"<h2>Ladder of equality</h2><p>{_text(line)}</p>" + _table(heads, rows, kind="left")
+    return f"<h2>Equivalence checks</h2><p>{_text(line)}</p>" + _table(heads, rows, kind="left")

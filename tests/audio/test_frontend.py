@@ -1,4 +1,4 @@
-"""The first rung of the ladder: our C front end equals TFLM's micro front end on continuous streams, value for
+"""The first equivalence check: our C front end equals TFLM's micro front end on continuous streams, value for
 value."""
 
 from __future__ import annotations

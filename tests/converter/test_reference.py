@@ -10,7 +10,9 @@ import pytest
 from converter import convert as conversion
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
-from converter.verify import engines as verify
+from converter.verify import run as verify
+from converter.verify.checks import EQUAL
+from converter.verify.engines import tflm
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE, GENERATED = ROOT / "reference", ROOT / "firmware" / "generated"
@@ -34,7 +36,7 @@ def test_a_thousand_recordings_equal_tflm_layer_by_layer(speech_commands: Path) 
     with verify.prepared(REFERENCE, RECORDINGS, audio=speech_commands) as given:
         assert len(given.recorded) == RECORDINGS
         try:
-            rung = verify.tflm(given)
+            check = tflm(given)
         except Unavailable as missing:
             pytest.skip(str(missing))
-    assert rung.status == verify.EQUAL and rung.checked == 3 * (RECORDINGS + verify.NOISE_INPUTS), rung.detail
+    assert check.status == EQUAL and check.checked == 3 * (RECORDINGS + verify.NOISE_INPUTS), check.detail

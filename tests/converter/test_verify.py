@@ -1,4 +1,4 @@
-"""converter verify: it climbs what is here, says what is not, and names the first difference when an engine is made
+"""converter verify: it runs what is here, says what is not, and names the first difference when an engine is made
 wrong."""
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ from converter.spec import DetectorSpec
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.writer import write_tflite
 from converter.verify import board as verify_board
-from converter.verify import engines as verify
+from converter.verify import engines
 from converter.verify import frontend as verify_frontend
+from converter.verify import run as verify
+from converter.verify.checks import ABSENT, DIFFERENT, EQUAL, WITHIN, Check, Checks
+from host.measure.board_checks import BOARD_ACCESS
 
 CLIPS = 6
 
@@ -87,54 +90,50 @@ def run(tmp_path: Path, made: tuple[bytes, dict[str, Any]]) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of other rungs: compiling takes longest."""
+    """For tests of other checks: compiling takes longest."""
 
-    def absent(given: object) -> verify.Rung:
+    def absent(given: object) -> Check:
         raise Unavailable("left out of this test")
 
     monkeypatch.setattr(verify_board, "board", absent)
     monkeypatch.setattr(verify_board, "listening", absent)
-    monkeypatch.setattr(verify, "NativeModel", lambda graph, folder, simd: absent(graph))
+    monkeypatch.setattr(engines, "NativeModel", lambda graph, folder, simd: absent(graph))
 
 
-def by_claim(ladder: verify.Ladder, start: str) -> verify.Rung:
-    return next(rung for rung in ladder.rungs if rung.claim.startswith(start))
+def by_claim(checks: Checks, start: str) -> Check:
+    return next(check for check in checks.checks if check.claim.startswith(start))
 
 
-def test_every_rung_that_is_here_is_equal(run: Path) -> None:
+def test_every_check_that_is_here_is_equal(run: Path) -> None:
     heard: list[str] = []
-    ladder = verify.climb(run, 1000, tell=heard.append)
-    assert heard == ["inputs", *(rung.claim for rung in ladder.rungs)] and len(heard) == 11
-    for rung in ladder.rungs:
-        assert rung.status in (verify.EQUAL, verify.WITHIN) or (
-            rung.status == verify.ABSENT and rung.detail and not rung.checked
-        ), rung
-    native = by_claim(ladder, "portable C")
+    checks = verify.run_checks(run, 1000, board=BOARD_ACCESS, on_progress=heard.append)
+    assert heard == ["inputs", *(check.claim for check in checks.checks)] and len(heard) == 11
+    for check in checks.checks:
+        assert check.status in (EQUAL, WITHIN) or (check.status == ABSENT and check.detail and not check.checked), check
+    native = by_claim(checks, "portable C")
     if shutil.which("gcc"):
         assert native.checked == 3 * (CLIPS + verify.NOISE_INPUTS) and "6 recorded, 50 noise" in native.unit
-        stream = by_claim(ladder, "streaming")
+        stream = by_claim(checks, "streaming")
         hops = ((CLIPS + verify.NOISE_INPUTS) * 49 - 49) // 2
-        assert (
-            stream.status == verify.EQUAL and stream.checked == hops * (1 + 3) and f"{2 * hops} frames" in stream.unit
-        )
-    assert by_claim(ladder, "ids").checked == 3 + 7
-    fake = by_claim(ladder, "PyTorch")
-    assert fake.status == verify.WITHIN and fake.checked == CLIPS
+        assert stream.status == EQUAL and stream.checked == hops * (1 + 3) and f"{2 * hops} frames" in stream.unit
+    assert by_claim(checks, "ids").checked == 3 + 7
+    fake = by_claim(checks, "PyTorch")
+    assert fake.status == WITHIN and fake.checked == CLIPS
     assert re.search(r"conv_q (9\d|100)\.", fake.detail), fake.detail
     if shutil.which("arm-none-eabi-gcc"):
-        board = by_claim(ladder, "emulated board")
-        assert board.status == verify.EQUAL and board.checked == 5 * 3 + 1
-        assert by_claim(ladder, "listening").checked > 20
+        board = by_claim(checks, "emulated board")
+        assert board.status == EQUAL and board.checked == 5 * 3 + 1
+        assert by_claim(checks, "listening").checked > 20
 
 
-def test_the_command_writes_the_ladder_and_exits_1_on_a_difference(run: Path, quick: None) -> None:
-    good = CliRunner().invoke(app, ["verify", str(run), "--inputs", "2", "--json", str(run / "ladder.json")])
-    assert good.exit_code == 0 and "Ladder of equality" in good.stdout
-    assert json.loads((run / "ladder.json").read_text())["differs"] is False
+def test_the_command_writes_the_checks_and_exits_1_on_a_difference(run: Path, quick: None) -> None:
+    good = CliRunner().invoke(app, ["verify", str(run), "--inputs", "2", "--json", str(run / "checks.json")])
+    assert good.exit_code == 0 and "Equivalence checks" in good.stdout
+    assert json.loads((run / "checks.json").read_text())["differs"] is False
     (run / "firmware" / "model_aot.c").write_text("// another model\n")
-    bad = CliRunner().invoke(app, ["verify", str(run), "--inputs", "2", "--json", str(run / "ladder.json")])
+    bad = CliRunner().invoke(app, ["verify", str(run), "--inputs", "2", "--json", str(run / "checks.json")])
     assert bad.exit_code == 1 and "model_aot.c" in bad.stderr and bad.stderr.count("\n") == 1
-    assert json.loads((run / "ladder.json").read_text())["differs"] is True
+    assert json.loads((run / "checks.json").read_text())["differs"] is True
 
 
 @pytest.mark.parametrize("content", [b"", b"not an ELF", None])
@@ -143,7 +142,7 @@ def test_an_image_that_does_not_run_is_one_sentence(run: Path, content: bytes | 
         (run / "firmware.elf").write_bytes(content)
     with (
         pytest.raises(ConvertError, match=r"firmware\.elf") as error,
-        verify.prepared(run, 2, run / "firmware.elf") as given,
+        verify.prepared(run, 2, run / "firmware.elf", board=BOARD_ACCESS) as given,
     ):
         verify_board.board(given)
     assert "Traceback" not in str(error.value)
@@ -153,9 +152,9 @@ def test_a_stale_generated_file_is_a_difference_and_named(run: Path) -> None:
     file = run / "firmware" / "model_aot.c"
     file.write_text(file.read_text().replace("CONV", "C0NV").replace("nn_", "mm_"))
     with verify.prepared(run, 2) as given:
-        rung = verify.identities(given)
-    assert rung.status == verify.DIFFERENT and rung.differences == 1
-    assert re.search(r"firmware/model_aot\.c", rung.detail)
+        check = engines.identities(given)
+    assert check.status == DIFFERENT and check.differences == 1
+    assert re.search(r"firmware/model_aot\.c", check.detail)
 
 
 def test_missing_parts_are_said_never_passed(run: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,11 +163,11 @@ def test_missing_parts_are_said_never_passed(run: Path, quick: None, monkeypatch
     for package in ("tflite_micro", "tflite_runtime"):
         monkeypatch.setitem(sys.modules, package, None)
     (run / "vectors.npz").unlink()
-    ladder = verify.climb(run, 10, None)
-    absent = [rung for rung in ladder.rungs if rung.status == verify.ABSENT]
-    assert len(absent) == 9 and all(rung.detail and rung.checked == 0 for rung in absent)
-    assert not ladder.differs
-    text = "\n".join(verify.lines(ladder))
+    checks = verify.run_checks(run, 10, None)
+    absent = [check for check in checks.checks if check.status == ABSENT]
+    assert len(absent) == 9 and all(check.detail and check.checked == 0 for check in absent)
+    assert not checks.differs
+    text = "\n".join(verify.lines(checks))
     assert text.count("not available here") == 9 and "passed" not in text
 
 
@@ -188,31 +187,31 @@ def test_the_first_difference_is_named_with_both_values(run: Path, monkeypatch: 
     right = int(_REAL(source.graph, inputs)[1][2, 3, 4, 5])
     monkeypatch.setattr(reference, "run_batch_all", _one_off)
     with verify.prepared(run, 1000) as given:
-        rung = verify.native(given, simd=False)
-    assert rung.status == verify.DIFFERENT and rung.differences == 1
+        check = engines.native(given, simd=False)
+    assert check.status == DIFFERENT and check.differences == 1
     index = (3 * 20 + 4) * 8 + 5
-    assert rung.detail == f"layer conv, input 2, index {index}: C {right}, reference {right ^ 1}"
+    assert check.detail == f"layer conv, input 2, index {index}: C {right}, reference {right ^ 1}"
 
 
-def test_moved_logits_break_the_fake_quant_rung(run: Path, made: tuple[bytes, dict[str, Any]]) -> None:
+def test_moved_logits_break_the_fake_quant_check(run: Path, made: tuple[bytes, dict[str, Any]]) -> None:
     moved = {**made[1], "logits": made[1]["logits"].copy()}
     quant = conversion.load(run).graph.tensors[2].quant
     moved["logits"][3, 0] += 2 * quant.scale * (-1 if moved["logits"][3, 0] > 0 else 1)
     np.savez_compressed(run / "vectors.npz", **moved)
     with verify.prepared(run, 1000) as given:
-        rung = verify.fake_quant(given)
-    assert rung.status == verify.DIFFERENT and rung.differences == 1 and rung.detail.startswith("input 3: ")
+        check = engines.fake_quant(given)
+    assert check.status == DIFFERENT and check.differences == 1 and check.detail.startswith("input 3: ")
 
 
-def test_other_features_break_the_front_end_rung(run: Path, made: tuple[bytes, dict[str, Any]]) -> None:
+def test_other_features_break_the_front_end_check(run: Path, made: tuple[bytes, dict[str, Any]]) -> None:
     if load_wheel() is None or find_compiler() is None:
         pytest.skip("the front end's oracle or a C compiler is missing")
     other = {**made[1], "features": made[1]["features"].copy()}
     other["features"][0, 7, 9] ^= 1
     np.savez_compressed(run / "vectors.npz", **other)
     with verify.prepared(run, 1000) as given:
-        rung = verify_frontend.front_end(given)
-    assert rung.status == verify.DIFFERENT and f"index {7 * 40 + 9}" in rung.detail
+        check = verify_frontend.front_end(given)
+    assert check.status == DIFFERENT and f"index {7 * 40 + 9}" in check.detail
 
 
 @pytest.mark.parametrize("damage", ["not a zip", "truncated", "other model", "no pcm"])
@@ -227,17 +226,17 @@ def test_damaged_vectors_are_one_sentence(run: Path, damage: str, made: tuple[by
     else:
         np.savez_compressed(file, **{name: values for name, values in made[1].items() if name != "pcm"})
     with pytest.raises(ConvertError, match=r"vectors\.npz"):
-        verify.climb(run, 10, None)
+        verify.run_checks(run, 10, None)
 
 
-def test_a_foreign_model_climbs_with_noise_alone(tmp_path: Path, quick: None) -> None:
+def test_a_foreign_model_is_checked_with_noise_alone(tmp_path: Path, quick: None) -> None:
     file = tmp_path / "foreign.tflite"
     file.write_bytes(write_tflite(random_graph(6)))
-    ladder = verify.climb(file, 10, None)
-    assert ladder.spec_id == "none" and not ladder.differs
-    assert by_claim(ladder, "C front end").status == verify.ABSENT
-    data = verify.to_json(ladder)
-    assert json.loads(json.dumps(data))["rungs"][0]["claim"] == ladder.rungs[0].claim
+    checks = verify.run_checks(file, 10, None)
+    assert checks.spec_id == "none" and not checks.differs
+    assert by_claim(checks, "C front end").status == ABSENT
+    data = verify.to_json(checks)
+    assert json.loads(json.dumps(data))["checks"][0]["claim"] == checks.checks[0].claim
 
 
 def test_recordings_of_a_folder_join_the_inputs(run: Path, tmp_path: Path) -> None:
@@ -251,8 +250,8 @@ def test_recordings_of_a_folder_join_the_inputs(run: Path, tmp_path: Path) -> No
     with verify.prepared(run, 1000, audio=folder.parent) as given:
         assert len(given.recorded) == len(given.pcm) == CLIPS + 3 and given.pcm.shape[1] == 16000
         if load_wheel() and find_compiler():
-            assert verify_frontend.front_end(given).status == verify.EQUAL
-        assert verify.fake_quant(given).checked == CLIPS
+            assert verify_frontend.front_end(given).status == EQUAL
+        assert engines.fake_quant(given).checked == CLIPS
     (folder / "stereo.wav").write_bytes(b"RIFF")
     with pytest.raises(ConvertError, match=r"stereo\.wav"), verify.prepared(run, 1000, audio=folder.parent):
         pass

@@ -21,6 +21,7 @@ from converter.aot.native import NativeModel
 from converter.convert import load
 from converter.graph import Graph, Int8, QuantParams
 from converter.verify import engines as verify
+from converter.verify.checks import DIFFERENT, WITHIN, Check, CheckInputs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -140,7 +141,7 @@ def test_fake_quant_of_few_bits_is_compared_layer_by_layer(tmp_path: Path) -> No
     moved[2, 5, 5, 3] = 125 if moved[2, 5, 5, 3] == 124 else 124
     logits = reference.run_layer_batch(graph, dense, [moved.reshape(len(x), *hidden.shape[1:])])
 
-    def rung(fake: Int8, hidden_values: Int8) -> verify.Rung:
+    def check(fake: Int8, hidden_values: Int8) -> Check:
         quant = graph.tensors[dense.output].quant
         vectors = {
             "features": x.reshape(6, 49, 40),
@@ -149,13 +150,13 @@ def test_fake_quant_of_few_bits_is_compared_layer_by_layer(tmp_path: Path) -> No
             f"layer:{graph.tensors[dense.output].name}": fake,
         }
         pcm = np.zeros((0, 0), np.int16)
-        return verify.fake_quant(verify.Climb(replace(source, graph=graph), vectors, pcm, x, x, tmp_path))
+        return verify.fake_quant(CheckInputs(replace(source, graph=graph), vectors, pcm, x, x, tmp_path))
 
-    assert rung(logits, moved).status == verify.WITHIN
-    assert "each layer" in rung(logits, moved).detail
+    assert check(logits, moved).status == WITHIN
+    assert "each layer" in check(logits, moved).detail
     far = moved.copy()
     far[4, 0, 0, 0] += 3 if far[4, 0, 0, 0] == 124 else -3 if far[4, 0, 0, 0] == 127 else 2
-    assert (rung(logits, far).status, rung(logits, far).differences) == (verify.DIFFERENT, 1)
+    assert (check(logits, far).status, check(logits, far).differences) == (DIFFERENT, 1)
     off = logits.copy()
     off[1, 0] += 2 if off[1, 0] < 100 else -2
-    assert rung(off, moved).status == verify.DIFFERENT
+    assert check(off, moved).status == DIFFERENT

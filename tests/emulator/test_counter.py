@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from unicorn import UC_ARCH_ARM, UC_MODE_MCLASS, UC_MODE_THUMB, Uc
+from unicorn import UC_ARCH_ARM, UC_MODE_MCLASS, UC_MODE_THUMB
+from unicorn.unicorn_py3 import Uc
 
 from converter.compiler import find_compiler
 from host.emulator.cycles import counter

@@ -17,7 +17,9 @@ from converter.graph import Conv2D, FullyConnected
 from converter.onnx_qdq.reader import read_onnx
 from converter.spec import KwsSpec
 from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
-from converter.verify import engines as ladders
+from converter.verify import engines
+from converter.verify.checks import EQUAL
+from converter.verify.run import prepared
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import Architecture, Conv, Dense, Network, build, fold_norms
@@ -73,15 +75,17 @@ def test_low_bits_run_bit_exactly_in_the_8_bit_container(model: str, bits: int, 
         elif isinstance(layer, FullyConnected):
             assert np.abs(layer.weights_oi).max() <= top
     assert len(np.unique(outputs[hidden[0].output])) > (1 << bits) // 2
-    with ladders.prepared(file, 10) as given:
+    with prepared(file, 10) as given:
         given = replace(given, noise=given.noise[:4])
-        rungs = [ladders.tflm(given)]
-        rungs += [ladders.native(given, simd=True)] if model == "tinyconv" and bits in (2, 5) else []
-        runtime = ladders.tflite_runtime(given)
-    assert all(rung.status == ladders.EQUAL and rung.checked >= 4 for rung in rungs), rungs
+        checks = [engines.tflm(given)]
+        checks += [engines.native(given, simd=True)] if model == "tinyconv" and bits in (2, 5) else []
+        runtime = engines.tflite_runtime(given)
+    assert all(check.status == EQUAL and check.checked >= 4 for check in checks), checks
     assert runtime.checked >= 4
-    if agrees_with_legacy_rounding(graph):  # else the older runtime rounds this dense layer by a rule of its own
-        assert runtime.status == ladders.EQUAL, runtime
+    if agrees_with_legacy_rounding(
+        graph
+    ):  # else this one dense layer rounds otherwise in the older runtime, by its own rule
+        assert runtime.status == EQUAL, runtime
     else:
         assert "older TensorFlow Lite" in runtime.detail or "legacy_rounding" in runtime.detail, runtime
 

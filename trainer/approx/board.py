@@ -129,8 +129,8 @@ def study(run: Path, out: Path, progress: Progress) -> list[dict[str, Any]]:
 
 
 def _measured(graph: Graph, test: Labelled, folder: Path) -> dict[str, Any]:
-    """Accuracy of the integer reference; the ladder of equality and the cycles from the commands that a user has."""
-    model, figures, ladder = folder / "model.tflite", folder / "profile.json", folder / "ladder.json"
+    """Accuracy of the integer reference; the equivalence checks and the cycles from the commands that a user has."""
+    model, figures, checks = folder / "model.tflite", folder / "profile.json", folder / "checks.json"
     write_atomic(model, write_tflite(graph))
     for arguments in (
         ["converter", "convert", model, "--out", folder / "firmware"],
@@ -144,7 +144,7 @@ def _measured(graph: Graph, test: Labelled, folder: Path) -> dict[str, Any]:
             "--elf",
             folder / "build/emulator/firmware.elf",
             "--json",
-            ladder,
+            checks,
         ],
         [
             "host",
@@ -179,5 +179,5 @@ def _measured(graph: Graph, test: Labelled, folder: Path) -> dict[str, Any]:
         "window_cycles": cycles["inference"],
         "hop_cycles": cycles.get("inference (stream)"),
         "image_flash": measured["memory"]["flash"],
-        "differences": sum(rung["differences"] for rung in json.loads(ladder.read_text())["rungs"]),
+        "differences": sum(check["differences"] for check in json.loads(checks.read_text())["checks"]),
     }
