@@ -14,8 +14,8 @@ from rich.console import Console
 from converter import convert as conversion
 from converter import size as sizes
 from converter.aot.model_header import has_per_channel_dense
+from converter.errors import ConvertError
 from converter.files import write_atomic
-from converter.graph import ConvertError
 from converter.run_folder import ArtifactError
 from converter.spec import SpecError
 from converter.tflite.legacy_rounding import agrees_with_legacy_rounding

@@ -11,7 +11,8 @@ from pathlib import Path
 from converter.aot.emit import render_aot
 from converter.aot.model_header import render_kws_header
 from converter.audio.tables import render as render_frontend
-from converter.graph import ConvertError, Graph
+from converter.errors import ConvertError
+from converter.graph import Graph
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, KwsSpec
 from converter.tflite.c_array import render_c_array

@@ -7,159 +7,110 @@ recomputed. Source: TensorFlow Lite 8-bit quantization specification.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NoReturn, Union
+from typing import Any, ClassVar, Literal, NoReturn, Protocol, cast
 
+import flatbuffers
 import numpy as np
-from numpy.typing import NDArray
 
-Padding = Literal["SAME", "VALID"]
-Activation = Literal["NONE", "RELU", "RELU6"]
-Int8 = NDArray[np.int8]
-Int32 = NDArray[np.int32]
+from converter.formats.tflite import TfliteNode, TfliteOperator
+from converter.tensor import Int8, Int32, QuantParams, Tensor, Weights
 
-
-class ConvertError(ValueError):
-    """A model that cannot be converted; the message says where, which rule, what came and how to mend it."""
-
-    def __init__(self, message: str) -> None:
-        """The message may quote names from a damaged file; it stays one printable line."""
-        super().__init__("".join(c if c.isprintable() else "?" for c in message))
+OutputMemory = Literal["view", "in place", "own"]
+Bounds = tuple[int, int]  # least and largest int8 value
 
 
 @dataclass(frozen=True)
-class QuantParams:
-    """real = (q - zero_point) * scale. One scale per tensor, or one per slice along `axis` (per channel)."""
+class Cost:
+    """Work of one inference: multiply-accumulates, and operations (2 per MAC, 1 per bias at every output element)."""
 
-    scales: tuple[float, ...]
-    zero_points: tuple[int, ...]
-    axis: int | None = None
-
-    @property
-    def scale(self) -> float:
-        return self.scales[0]
-
-    @property
-    def zero_point(self) -> int:
-        return self.zero_points[0]
+    macs: int = 0
+    operations: int = 0
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """An activation: int8, per-tensor quantization, shape with batch 1 in front."""
+class RowWindow:
+    """Which rows of its input (axis 1, time) an output row reads: `window` of them from row * stride - pad_top on."""
 
-    name: str
-    shape: tuple[int, ...]
-    quant: QuantParams
+    window: int
+    stride: int
+    pad_top: int
+
+    def first_tap(self, row: int) -> int:
+        """The first input row that output row `row` reads; below 0 or past the end lies padding."""
+        return row * self.stride - self.pad_top
+
+
+class Operator(Protocol):
+    """What a layer must answer: all the meaning of an operator. One file of converter/operators/ holds one operator;
+    how it is computed on the board stands in converter/aot."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    TFLITE: ClassVar[TfliteOperator]
+    """Its number, versions and names in TensorFlow Lite."""
+    ONNX: ClassVar[Mapping[str, Callable[..., Any]]]
+    """For each type of ONNX node that alone becomes this operator an OnnxRule (converter/formats/onnx.py)."""
+    MEMORY: ClassVar[OutputMemory]
+    """Whether its output is its input's bytes, may overwrite them, or needs its own."""
 
     @property
-    def size(self) -> int:
-        return int(np.prod(self.shape))
+    def name(self) -> str:
+        """What messages, profiles and verify call the layer."""
+
+    @property
+    def input(self) -> int:
+        """The first tensor it reads."""
+
+    @property
+    def output(self) -> int:
+        """The tensor it writes."""
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """The tensors it reads, in operand order."""
+
+    @property
+    def weights(self) -> Weights | None:
+        """Its int8 weights and int32 bias, if it has such."""
+
+    @property
+    def integer_operands(self) -> tuple[tuple[str, Int32], ...]:
+        """Constant int32 operands that a .tflite holds behind the activations: (name, values)."""
+
+    def check(self, graph: Graph) -> None:
+        """Raises ConvertError naming the first rule that the layer breaks in the graph."""
+
+    def run(self, graph: Graph, inputs: Sequence[Int8]) -> Int8:
+        """Its output for operands of n inferences stacked along axis 0, bit for bit as TensorFlow Lite Micro's."""
+
+    def cost(self, graph: Graph) -> Cost:
+        """The work of one inference."""
+
+    def bounds(self, graph: Graph, x: Bounds) -> Bounds:
+        """Bounds of its output that hold for all inputs when its first operand lies in x."""
+
+    def rows(self, graph: Graph) -> RowWindow | None:
+        """How output rows depend on input rows; None when every output may depend on every row."""
+
+    def tflm_bytes(self, graph: Graph) -> tuple[int, int]:
+        """(lasting, passing) bytes that TensorFlow Lite Micro with CMSIS-NN takes for it beside its activations."""
+
+    def tflite_options(self, graph: Graph, builder: flatbuffers.Builder) -> int:
+        """The offset of its options table, just written."""
+
+    @classmethod
+    def from_tflite(cls, node: TfliteNode) -> Operator:
+        """The layer that a .tflite's operator describes; raises ConvertError."""
 
 
-@dataclass(frozen=True, eq=False)
-class Conv2D:
-    name: str
-    input: int
-    output: int
-    weights_ohwi: Int8
-    weight_quant: QuantParams
-    bias: Int32
-    stride_hw: tuple[int, int]
-    padding: Padding
-    activation: Activation
-
-
-@dataclass(frozen=True, eq=False)
-class DepthwiseConv2D:
-    """Output channel c * depth_multiplier + m reads input channel c."""
-
-    name: str
-    input: int
-    output: int
-    weights_1hwc: Int8
-    weight_quant: QuantParams
-    bias: Int32
-    depth_multiplier: int
-    stride_hw: tuple[int, int]
-    padding: Padding
-    activation: Activation
-
-
-@dataclass(frozen=True, eq=False)
-class FullyConnected:
-    name: str
-    input: int
-    output: int
-    weights_oi: Int8
-    weight_quant: QuantParams
-    bias: Int32
-    activation: Activation
-
-
-@dataclass(frozen=True, eq=False)
-class AveragePool2D:
-    name: str
-    input: int
-    output: int
-    window_hw: tuple[int, int]
-    stride_hw: tuple[int, int]
-    padding: Padding
-    activation: Activation
-
-
-@dataclass(frozen=True, eq=False)
-class MaxPool2D:
-    name: str
-    input: int
-    output: int
-    window_hw: tuple[int, int]
-    stride_hw: tuple[int, int]
-    padding: Padding
-    activation: Activation
-
-
-@dataclass(frozen=True, eq=False)
-class Add:
-    """Two inputs of equal shape (no broadcasting)."""
-
-    name: str
-    input: int
-    input2: int
-    output: int
-    activation: Activation
-
-
-@dataclass(frozen=True, eq=False)
-class Reshape:
-    name: str
-    input: int
-    output: int
-
-
-@dataclass(frozen=True, eq=False)
-class Softmax:
-    """Over the last axis; output scale 1/256 and zero point -128 as TFLite demands."""
-
-    name: str
-    input: int
-    output: int
-    beta: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Pad:
-    """Pads with the input's zero point; `pads` holds (before, after) per axis."""
-
-    name: str
-    input: int
-    output: int
-    pads: tuple[tuple[int, int], ...]
-
-
-Layer = Union[Conv2D, DepthwiseConv2D, FullyConnected, AveragePool2D, MaxPool2D, Add, Reshape, Softmax, Pad]
+def with_fields(layer: Operator, **changes: Any) -> Operator:
+    """A copy of the layer with other values in some fields."""
+    return cast(Operator, dataclasses.replace(cast(Any, layer), **changes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +118,7 @@ class Graph:
     """Layers in execution order over numbered tensors; one input, one output. spec_json is "" for a foreign model."""
 
     tensors: tuple[Tensor, ...]
-    layers: tuple[Layer, ...]
+    layers: tuple[Operator, ...]
     input: int
     output: int
     spec_json: str = ""
@@ -199,28 +150,11 @@ def _canonical(item: Any) -> bytes:
     return json.dumps(item, sort_keys=True, separators=(",", ":")).encode()
 
 
-def assert_never(layer: NoReturn) -> NoReturn:
-    """The last case of each match over Layer: mypy reports here every kind that the match forgot."""
-    raise AssertionError(f"no case for {type(layer).__name__}")
+def assert_never(kernel: NoReturn) -> NoReturn:
+    """The last case of a match over a union: mypy reports here every kind that the match forgot."""
+    raise AssertionError(f"no case for {type(kernel).__name__}")
 
 
 def layer_name(tensor_name: str) -> str:
     """How readers name a layer: after the tensor it writes, without the `_q` that our ONNX export puts behind it."""
     return tensor_name.removesuffix("_q")
-
-
-def layer_inputs(layer: Layer) -> tuple[int, ...]:
-    """The tensors a layer reads, in operand order."""
-    return (layer.input, layer.input2) if isinstance(layer, Add) else (layer.input,)
-
-
-def output_size(size: int, window: int, stride: int, padding: Padding) -> int:
-    """Output positions along one axis (TFLite: SAME = ceil(n / s), VALID = ceil((n - k + 1) / s))."""
-    return -(-size // stride) if padding == "SAME" else -(-(size - window + 1) // stride)
-
-
-def pad_before(size: int, window: int, stride: int, padding: Padding) -> int:
-    """Zeros in front of one axis; under SAME the odd one goes behind (TFLite ComputePadding)."""
-    if padding == "VALID":
-        return 0
-    return max(0, (output_size(size, window, stride, padding) - 1) * stride + window - size) // 2

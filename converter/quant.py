@@ -6,13 +6,13 @@ Source: TensorFlow Lite 8-bit quantization specification; gemmlowp fixed-point a
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from converter.graph import Activation, QuantParams
+from converter.tensor import Int, QuantParams
 
-Int = NDArray[np.int64]
+Activation = Literal["NONE", "RELU", "RELU6"]
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:
@@ -83,7 +83,7 @@ def fully_connected_multipliers(
 
     Older TensorFlow Lite (tflite-runtime 2.14, the Arduino library of 2024) rounds s_in * s_w of a one-scale dense
     layer to float32 first: outputs differ by 1 only where sum * factor lies within about 3e-8 (relative) of a half;
-    older_dense.py decides for a model.
+    tflite/legacy_rounding.py decides for a model.
     """
     return conv_multipliers(input, weights, output, channels)
 

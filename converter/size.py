@@ -15,23 +15,11 @@ from converter.aot.emit import engine_kernels
 from converter.aot.kernels.structs import Kernel
 from converter.aot.kernels.weight_tables import stored
 from converter.aot.memory_plan import plan_arena
-from converter.graph import (
-    Add,
-    AveragePool2D,
-    Conv2D,
-    DepthwiseConv2D,
-    FullyConnected,
-    Graph,
-    Layer,
-    MaxPool2D,
-    Pad,
-    Reshape,
-    Softmax,
-    assert_never,
-)
-from converter.tflite.writer import operator_name, weight_bits, write_tflite
+from converter.graph import Graph, Operator
+from converter.target import NRF52840
+from converter.tflite.writer import write_tflite
 
-FLASH_BYTES, RAM_BYTES = 1024 * 1024, 256 * 1024  # nRF52840
+FLASH_BYTES, RAM_BYTES = NRF52840.flash_bytes, NRF52840.ram_bytes
 
 
 @dataclass(frozen=True)
@@ -89,7 +77,7 @@ class ModelSize:
 
 def model_size(graph: Graph) -> ModelSize:
     """The sizes of a checked graph."""
-    counted = [layer.output for layer in graph.layers if not isinstance(layer, (Reshape, Softmax))]
+    counted = [layer.output for layer in graph.layers if layer.MEMORY == "own"]
     elements = sum(graph.tensors[index].size for index in [graph.input, *counted])
     layers = tuple(
         _layer_size(graph, layer, kernel) for layer, kernel in zip(graph.layers, engine_kernels(graph), strict=True)
@@ -97,39 +85,19 @@ def model_size(graph: Graph) -> ModelSize:
     return ModelSize(graph.model_id, layers, elements, len(write_tflite(graph)), plan_arena(graph).arena_bytes)
 
 
-def _layer_size(graph: Graph, layer: Layer, kernel: Kernel | None) -> LayerSize:
-    y = graph.tensors[layer.output]
-    weights = biases = macs = operations = 0
-    match layer:
-        case Conv2D():
-            weights, biases = layer.weights_ohwi.size, len(layer.bias)
-            macs = y.size * weights // biases
-        case DepthwiseConv2D():
-            weights, biases = layer.weights_1hwc.size, len(layer.bias)
-            macs = y.size * weights // biases
-        case FullyConnected():
-            weights, biases = layer.weights_oi.size, len(layer.bias)
-            macs = weights
-        case AveragePool2D() | MaxPool2D():
-            operations = y.size * layer.window_hw[0] * layer.window_hw[1]
-        case Add():
-            operations = y.size
-        case Reshape() | Softmax() | Pad():
-            pass
-        case _:
-            assert_never(layer)
-    if macs:
-        operations = 2 * macs + y.size
+def _layer_size(graph: Graph, layer: Operator, kernel: Kernel | None) -> LayerSize:
+    cost, weights = layer.cost(graph), layer.weights
+    values, biases = (weights.values.size, len(weights.bias)) if weights else (0, 0)
     form, engine_bytes = stored(kernel) if kernel else ("", 0)
     return LayerSize(
         layer.name,
-        operator_name(layer),
-        y.shape,
-        weights + biases,
-        macs,
-        operations,
-        weights + 4 * biases,
-        weight_bits(layer),
+        layer.TFLITE.name,
+        graph.tensors[layer.output].shape,
+        values + biases,
+        cost.macs,
+        cost.operations,
+        values + 4 * biases,
+        weights.bits if weights else 0,
         form,
         engine_bytes,
     )

@@ -368,7 +368,7 @@ def report(
 
 def main() -> None:
     """Run a command; what the user gave wrong is one sentence on stderr and exit code 1."""
-    from converter.graph import ConvertError
+    from converter.errors import ConvertError
     from converter.run_folder import ArtifactError
     from converter.spec import SpecError
 

@@ -429,7 +429,7 @@ def _say_pictures(run: ImageRun, stage: str, title: str) -> None:
 
 def main() -> None:
     """Run a command; what the user gave wrong is one sentence on stderr and exit code 1."""
-    from converter.graph import ConvertError
+    from converter.errors import ConvertError
 
     try:
         app()

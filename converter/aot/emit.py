@@ -14,7 +14,8 @@ from converter.aot.kernels.weight_tables import place_tables, scratch_with_table
 from converter.aot.lower import lower_layer
 from converter.aot.memory_plan import ArenaPlan, plan_arena
 from converter.aot.stream_plan import StreamPlan, plan_stream
-from converter.graph import Add, ConvertError, Graph, Layer
+from converter.errors import ConvertError
+from converter.graph import Graph, Operator
 
 PROVENANCE = "// Made by: python -m converter convert (do not edit)\n"
 
@@ -124,7 +125,7 @@ def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream:
     return "\n".join(parts)
 
 
-def layer_data(number: int, layer: Layer, kernel: Kernel) -> str:
+def layer_data(number: int, layer: Operator, kernel: Kernel) -> str:
     """The tables of one layer, then its struct."""
     prefix = f"layer{number}"
     tables = [text for name, value in _table_order(kernel) for text in _table(f"{prefix}_{name}", value)]
@@ -201,10 +202,8 @@ def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan) -> 
     lines = []
     if kernel:
         scratch = f"AT({plan.scratch_offsets[number]})" if kernel.scratch_bytes else "0"
-        operands = [f"AT({plan.tensor_offsets[layer.input]})"]
-        operands += (
-            [f"AT({plan.tensor_offsets[layer.input2]})", output] if isinstance(layer, Add) else [output, scratch]
-        )
+        operands = [*(f"AT({plan.tensor_offsets[index]})" for index in layer.inputs), output]
+        operands += [scratch] if len(layer.inputs) == 1 else []
         lines += [*unpack_call(number, kernel), f"    {kernel.function}(&layer{number}, {', '.join(operands)});"]
     lines.append("    if (after_layer) {")
     lines.append(f"        after_layer({number}, {string(layer.name)}, {output}, {graph.tensors[layer.output].size});")

@@ -13,22 +13,18 @@ from converter.aot.kernels.structs import (
     NnAddLayer,
     NnConvLayer,
     NnConvPackedLayer,
-    NnDenseLayer,
-    NnDenseLowbitLayer,
-    NnDenseSparseLayer,
     NnDepthwise3Layer,
     NnLayer,
     NnPadLayer,
     NnPointwiseLayer,
     NnPoolLayer,
-    NnSoftmaxLayer,
     NnWinogradLayer,
     Sums,
 )
 from converter.aot.kernels.weight_tables import unpack_call
 from converter.aot.memory_plan import ArenaPlan, owners
 from converter.aot.stream_plan import Kept, LayerPlan, Part, Range, StreamPlan
-from converter.graph import Add, Layer, Reshape, assert_never, layer_inputs
+from converter.graph import Operator
 
 HEADER = """\
 // Streaming: equal to model_aot_run on the window moved by MODEL_AOT_STREAM_HOP_FRAMES frames, with most rows kept from the hop before.
@@ -112,10 +108,8 @@ def part_struct(layer: NnLayer, part: Part, rows: int, carried: bool = False) ->
                 before=(layer.before[0], part.pad_top, *layer.before[2:]),
                 out_shape=(layer.out_shape[0], out_h, *layer.out_shape[2:]),
             )
-        case NnDenseLayer() | NnDenseLowbitLayer() | NnDenseSparseLayer() | NnSoftmaxLayer():
+        case _:  # of an operator without rows
             raise AssertionError(f"{layer.struct} is not computed in parts")
-        case _:
-            assert_never(layer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,9 +152,7 @@ class _Writer:
         """model_aot_stream_start and, where only the last rows of a tensor are kept, the observer that copies them."""
         copies = {index: kept for index, kept in self.plan.kept.items() if kept.partial}
         made_by = {
-            layer.output: number
-            for number, layer in enumerate(self.plan.graph.layers)
-            if not isinstance(layer, Reshape)
+            layer.output: number for number, layer in enumerate(self.plan.graph.layers) if layer.MEMORY != "view"
         }
         cases = "".join(
             f"    if (layer == {made_by[index]}) {{\n        {self.copy(index, kept, 'output')}\n    }}\n"
@@ -200,7 +192,7 @@ class _Writer:
         to, source = (self.place(index, row, kept.row_bytes) for row in (low, low + kept.shift))
         return [f"    nn_move_s8({to}, {source}, {(high - low) * kept.row_bytes});"]
 
-    def layer(self, number: int, layer: Layer, step: LayerPlan) -> list[str]:
+    def layer(self, number: int, layer: Operator, step: LayerPlan) -> list[str]:
         kernel = self.kernels[number]
         lines = unpack_call(number, kernel)
         if kernel is not None and step.parts is None:
@@ -210,31 +202,29 @@ class _Writer:
                     f"layer{number}",
                     kernel,
                     layer,
-                    [self.whole(i) for i in (*layer_inputs(layer), layer.output)],
+                    [self.whole(i) for i in (*layer.inputs, layer.output)],
                 )
             )
         elif kernel is not None and step.parts is not None:
             lines += self.move(layer.output)
             for index, part in enumerate(step.parts):
                 in_rows = part.carry.in_rows if part.carry and carries(kernel, part) else part.in_rows
-                rows: list[tuple[int, Range]] = [(i, in_rows) for i in layer_inputs(layer)] + [
-                    (layer.output, part.out_rows)
-                ]
+                rows: list[tuple[int, Range]] = [(i, in_rows) for i in layer.inputs] + [(layer.output, part.out_rows)]
                 places = [self.place(i, start, self.row_bytes(i)) for i, (start, _) in rows]
                 lines.append(self.call(number, f"layer{number}_part{index}", kernel, layer, places))
-        if isinstance(layer, Reshape) and not step.why and self.owner[layer.output] not in self.plan.kept:
+        if layer.MEMORY == "view" and not step.why and self.owner[layer.output] not in self.plan.kept:
             return lines  # only some of its rows are there
         pointer, size = self.shown(layer, step)
         lines.append("    if (after_layer) {")
         lines.append(f"        after_layer({number}, {string(layer.name)}, {pointer}, {size});")
         return [*lines, "    }"]
 
-    def call(self, number: int, struct: str, kernel: Kernel, layer: Layer, places: list[str]) -> str:
+    def call(self, number: int, struct: str, kernel: Kernel, layer: Operator, places: list[str]) -> str:
         scratch = f"AT({self.arena.scratch_offsets[number]})" if kernel.scratch_bytes else "0"
-        operands = places if isinstance(layer, Add) else [*places, scratch]
+        operands = places if len(layer.inputs) > 1 else [*places, scratch]
         return f"    {kernel.function}(&{struct}, {', '.join(operands)});"
 
-    def shown(self, layer: Layer, step: LayerPlan) -> tuple[str, int]:
+    def shown(self, layer: Operator, step: LayerPlan) -> tuple[str, int]:
         """What the observer sees of a layer: all that is whole after it, always the last rows of its output."""
         index, size = layer.output, self.plan.graph.tensors[layer.output].size
         kept = self.plan.kept.get(self.owner[index])

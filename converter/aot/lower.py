@@ -49,24 +49,20 @@ from converter.aot.kernels.structs import (
     NnWinogradLayer,
     Scratch,
 )
-from converter.graph import (
-    Activation,
-    Add,
-    AveragePool2D,
-    Conv2D,
-    ConvertError,
-    DepthwiseConv2D,
-    FullyConnected,
-    Graph,
-    Int8,
-    Layer,
-    MaxPool2D,
-    Pad,
-    QuantParams,
-    Reshape,
-    Softmax,
-    pad_before,
-)
+from converter.errors import ConvertError
+from converter.graph import Graph, Operator
+from converter.operators.add import Add
+from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.conv2d import Conv2D
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.operators.fully_connected import FullyConnected
+from converter.operators.max_pool2d import MaxPool2D
+from converter.operators.pad import Pad
+from converter.operators.reshape import Reshape
+from converter.operators.softmax import Softmax
+from converter.operators.windows import pad_before
+from converter.quant import Activation
+from converter.tensor import Int, Int8, QuantParams
 
 SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
 ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
@@ -90,7 +86,7 @@ class Window:
     pad_left: int
 
 
-def _channels(bias: NDArray[np.int64], multipliers: tuple[quant.Int, quant.Int]) -> Channels:
+def _channels(bias: NDArray[np.int64], multipliers: tuple[Int, Int]) -> Channels:
     # biases wrap modulo 2**32, as the CPU adds
     return Channels(bias.astype(np.int32), multipliers[0].astype(np.int32), multipliers[1].astype(np.int32))
 
@@ -533,7 +529,7 @@ def lower_pad(graph: Graph, layer: Pad, simd: bool) -> Kernel:
 
 
 # Operator and the function that chooses its kernel; tests/kernels/test_structs.py checks that none is missing.
-LOWERINGS: tuple[tuple[type[Layer], Callable[..., Kernel | None]], ...] = (
+LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (Conv2D, lower_conv),
     (DepthwiseConv2D, lower_depthwise),
     (FullyConnected, lower_dense),
@@ -546,6 +542,6 @@ LOWERINGS: tuple[tuple[type[Layer], Callable[..., Kernel | None]], ...] = (
 )
 
 
-def lower_layer(graph: Graph, layer: Layer, simd: bool = True) -> Kernel | None:
+def lower_layer(graph: Graph, layer: Operator, simd: bool = True) -> Kernel | None:
     """The kernel of one layer, in its SIMD form where there is one for the shape; None when nothing is to be done."""
     return dict(LOWERINGS)[type(layer)](graph, layer, simd)

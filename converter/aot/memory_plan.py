@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from converter.graph import Graph, Reshape, layer_inputs
+from converter.graph import Graph
 
 ALIGNMENT = 4
 TRIES = 1000
@@ -79,7 +79,7 @@ def owners(graph: Graph) -> dict[int, int]:
     """For each tensor that exists at run time the tensor whose bytes it is."""
     owners = {graph.input: graph.input}
     for layer in graph.layers:
-        owners[layer.output] = owners[layer.input] if isinstance(layer, Reshape) else layer.output
+        owners[layer.output] = owners[layer.input] if layer.MEMORY == "view" else layer.output
     return owners
 
 
@@ -87,7 +87,7 @@ def _tensor_buffers(graph: Graph, owners: dict[int, int]) -> dict[int, Buffer]:
     first = {graph.input: 0}
     last = {graph.input: 0}
     for i, layer in enumerate(graph.layers):
-        for index in (*layer_inputs(layer), layer.output):
+        for index in (*layer.inputs, layer.output):
             first.setdefault(owners[index], i)
             last[owners[index]] = i
     last[owners[graph.output]] = max(len(graph.layers) - 1, 0)

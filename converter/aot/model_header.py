@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Layer, layer_inputs
+from converter.graph import Graph
+from converter.operators.fully_connected import FullyConnected
 from converter.spec import DetectorSpec, KwsSpec
 from converter.tflite.c_array import PROVENANCE
 from converter.tflite.one_channel import graph_in_tflite
-from converter.tflite.writer import fits_int4, operator_name, weights_of
+from converter.tflite.writer import fits_int4
 
-RESOLVER_CALLS = {
-    "ADD": "AddAdd",
-    "AVERAGE_POOL_2D": "AddAveragePool2D",
-    "CONV_2D": "AddConv2D",
-    "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
-    "FULLY_CONNECTED": "AddFullyConnected",
-    "MAX_POOL_2D": "AddMaxPool2D",
-    "PAD": "AddPad",
-    "RESHAPE": "AddReshape",
-    "SOFTMAX": "AddSoftmax",
-}
-ARENA_FIXED_BYTES, ARENA_LAYER_BYTES, ARENA_CHANNEL_BYTES = 3072, 512, 16
+ARENA_FIXED_BYTES, ARENA_LAYER_BYTES = 3072, 512
 
 
 def render_kws_header(graph: Graph, name: str, detector: DetectorSpec | None = None, int4: bool = False) -> str:
@@ -44,8 +34,8 @@ def has_per_channel_dense(graph: Graph) -> bool:
 
 def _model_macros(graph: Graph, name: str, spec: KwsSpec | None, int4: bool) -> dict[str, str | int]:
     x, y = graph.tensors[graph.input], graph.tensors[graph.output]
-    operators = sorted({operator_name(layer) for layer in graph_in_tflite(graph).layers})
-    calls = " ".join(f"(r).{RESOLVER_CALLS[operator]}();" for operator in operators)
+    operators = sorted({(layer.TFLITE.name, layer.TFLITE.resolver) for layer in graph_in_tflite(graph).layers})
+    calls = " ".join(f"(r).{resolver}();" for _, resolver in operators)
     return {
         "MODEL_ID": _string(graph.model_id),
         "SPEC_ID": _string(spec.spec_id if spec else "none"),
@@ -89,29 +79,20 @@ def tflm_arena_bytes(graph: Graph, int4: bool = False) -> int:
 
     int4: also room for a layer's weights unpacked.
     """
-    channels = sum(
-        len(layer.bias) for layer in graph.layers if isinstance(layer, (Conv2D, DepthwiseConv2D, FullyConnected))
-    )
-    scratch: int = max(map(_scratch_bytes, graph_in_tflite(graph).layers), default=0)
-    records = ARENA_FIXED_BYTES + ARENA_LAYER_BYTES * len(graph.layers) + ARENA_CHANNEL_BYTES * channels
-    packed = [weights.size for layer in graph.layers if fits_int4(layer) and (weights := weights_of(layer)) is not None]
+    lasting = sum(layer.tflm_bytes(graph)[0] for layer in graph.layers)
+    scratch = max((layer.tflm_bytes(graph)[1] for layer in graph_in_tflite(graph).layers), default=0)
+    records = ARENA_FIXED_BYTES + ARENA_LAYER_BYTES * len(graph.layers) + lasting
+    packed = [layer.weights.values.size for layer in graph.layers if layer.weights and fits_int4(layer)]
     unpacked = max(packed, default=0) if int4 else 0
     total = peak_activation_bytes(graph) * 5 // 4 + scratch + records + unpacked
     return -(-total // 1024) * 1024
-
-
-def _scratch_bytes(layer: Layer) -> int:
-    """CMSIS-NN keeps two columns of int16 inputs, and a little more; none for several outputs to a depthwise input."""
-    if isinstance(layer, Conv2D):
-        return 4 * int(np.prod(layer.weights_ohwi.shape[1:])) + 64
-    return 4 * layer.weights_1hwc.size + 64 if isinstance(layer, DepthwiseConv2D) and layer.depth_multiplier == 1 else 0
 
 
 def peak_activation_bytes(graph: Graph) -> int:
     """The most bytes of tensors alive at once, no two sharing memory."""
     last_use = {graph.output: len(graph.layers)}
     for step, layer in enumerate(graph.layers):
-        for index in layer_inputs(layer):
+        for index in layer.inputs:
             last_use[index] = max(last_use.get(index, step), step)
     first_use = {graph.input: -1} | {layer.output: step for step, layer in enumerate(graph.layers)}
     return max(

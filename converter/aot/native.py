@@ -14,7 +14,9 @@ import numpy as np
 
 from converter.aot.emit import render_aot
 from converter.compiler import find_compiler
-from converter.graph import ConvertError, Graph, Int8
+from converter.errors import ConvertError
+from converter.graph import Graph
+from converter.tensor import Int8
 from converter.tflite.interpreters import Unavailable
 
 KERNELS = Path(__file__).resolve().parents[2] / "firmware" / "lib" / "nn"

@@ -13,34 +13,18 @@ from dataclasses import dataclass, replace
 from typing import Union
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converter import reference
 from converter.aot.memory_plan import owners
-from converter.graph import (
-    Add,
-    AveragePool2D,
-    Conv2D,
-    ConvertError,
-    DepthwiseConv2D,
-    FullyConnected,
-    Graph,
-    Int8,
-    Layer,
-    MaxPool2D,
-    Pad,
-    Reshape,
-    Softmax,
-    assert_never,
-    layer_inputs,
-    pad_before,
-)
+from converter.errors import ConvertError
+from converter.graph import Graph, Operator, RowWindow
+from converter.operators.conv2d import Conv2D
 from converter.spec import KwsSpec
+from converter.tensor import Int, Int8
 
 KEPT_LIMIT_BYTES = 65536  # of 256 KB of RAM; a model that would keep more runs on whole windows
 CHUNK = 64
 Range = tuple[int, int]  # first row, one past the last
-Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -126,18 +110,6 @@ class StreamPlan:
         return -(-self.graph.tensors[self.graph.input].size // self.hop_bytes)
 
 
-@dataclass(frozen=True)
-class _Reach:
-    """How a layer's output rows read its input rows."""
-
-    window: int
-    stride: int
-    pad_top: int
-
-    def first_tap(self, row: int) -> int:
-        return row * self.stride - self.pad_top
-
-
 Outcome = Union[Timeline, str]  # a str: why the layer runs on the whole map
 
 
@@ -150,7 +122,7 @@ def plan_stream(graph: Graph, hop_frames: int) -> StreamPlan:
         if isinstance(found, Timeline):
             timelines[layer.output] = found
         whys.append(found if isinstance(found, str) else "")
-    if all(why or isinstance(layer, Reshape) for why, layer in zip(whys, graph.layers, strict=True)):
+    if all(why or layer.MEMORY == "view" for why, layer in zip(whys, graph.layers, strict=True)):
         why = next((why for why in whys if why), "the model has no layers")
         raise ConvertError(
             f"{why}; no rows can be kept between hops of {hop_frames} frames, so the model runs on whole windows"
@@ -186,17 +158,17 @@ def _input_timeline(graph: Graph, hop_frames: int) -> Timeline:
     return Timeline(rows, hop_frames, (0, rows - hop_frames))
 
 
-def _follow(graph: Graph, layer: Layer, timelines: dict[int, Timeline]) -> Outcome:
+def _follow(graph: Graph, layer: Operator, timelines: dict[int, Timeline]) -> Outcome:
     """How the layer's output moves, given how its inputs do."""
-    if any(index not in timelines for index in layer_inputs(layer)):
+    if any(index not in timelines for index in layer.inputs):
         return f"{layer.name}: reads a map without rows in time"
-    inputs = [timelines[index] for index in layer_inputs(layer)]
-    if isinstance(layer, Reshape):
+    inputs = [timelines[index] for index in layer.inputs]
+    if layer.MEMORY == "view":
         return inputs[0]
     shape = graph.tensors[layer.input].shape
     if len(shape) != 4 or shape[1] != inputs[0].rows:
         return f"{layer.name}: mixes all rows of its input"
-    reach = _reach(graph, layer)
+    reach = layer.rows(graph)
     if reach is None:
         return f"{layer.name}: mixes all rows of its input"
     if len({line.shift for line in inputs}) > 1:
@@ -213,27 +185,7 @@ def _follow(graph: Graph, layer: Layer, timelines: dict[int, Timeline]) -> Outco
     )
 
 
-def _reach(graph: Graph, layer: Layer) -> _Reach | None:
-    rows = graph.tensors[layer.input].shape[1]
-    match layer:
-        case Conv2D():
-            window = layer.weights_ohwi.shape[1]
-        case DepthwiseConv2D():
-            window = layer.weights_1hwc.shape[1]
-        case AveragePool2D() | MaxPool2D():
-            window = layer.window_hw[0]
-        case Add():
-            return _Reach(1, 1, 0)
-        case Pad():
-            return _Reach(1, 1, layer.pads[1][0])
-        case FullyConnected() | Softmax() | Reshape():
-            return None
-        case _:
-            assert_never(layer)
-    return _Reach(window, layer.stride_hw[0], pad_before(rows, window, layer.stride_hw[0], layer.padding))
-
-
-def _moved_rows(out_rows: int, reach: _Reach, in_rows: int, shift: int, same: Range) -> Timeline:
+def _moved_rows(out_rows: int, reach: RowWindow, in_rows: int, shift: int, same: Range) -> Timeline:
     """The longest run of output rows none of whose taps is a new or changed row or becomes padding."""
 
     def tap_moved(row: int) -> bool:
@@ -257,13 +209,13 @@ def _needed(graph: Graph, hop_frames: int, timelines: dict[int, Timeline], whys:
     layers: list[LayerPlan] = []
     for layer, why in zip(reversed(graph.layers), reversed(whys), strict=True):
         plan = LayerPlan(None, why)
-        if not why and not isinstance(layer, Reshape):
+        if not why and layer.MEMORY != "view":
             first = min((start for start, _ in reads.get(owner[layer.output], [])), default=0)
             plan = LayerPlan(tuple(_parts(graph, layer, timelines[layer.output], timelines[layer.input], first)))
         layers.append(plan)
-        if not isinstance(layer, Reshape):
+        if layer.MEMORY != "view":
             ranges = [part.in_rows for part in plan.parts] if plan.parts is not None else [(0, 1 << 30)]
-            for index in layer_inputs(layer):
+            for index in layer.inputs:
                 reads.setdefault(owner[index], []).extend(ranges)
     kept = {}
     for index in dict.fromkeys(owner[index] for index in timelines):
@@ -278,9 +230,9 @@ def _needed(graph: Graph, hop_frames: int, timelines: dict[int, Timeline], whys:
     )
 
 
-def _parts(graph: Graph, layer: Layer, line: Timeline, in_line: Timeline, first: int) -> Iterator[Part]:
+def _parts(graph: Graph, layer: Operator, line: Timeline, in_line: Timeline, first: int) -> Iterator[Part]:
     """The rows in front of the moved ones and those behind, as far as anything reads them."""
-    reach = _reach(graph, layer)
+    reach = layer.rows(graph)
     assert reach is not None
     in_rows = graph.tensors[layer.input].shape[1]
     for start, stop in ((0, line.same[0]), (line.same[1], line.rows)):
@@ -293,7 +245,7 @@ def _parts(graph: Graph, layer: Layer, line: Timeline, in_line: Timeline, first:
             yield replace(part, carry=_carry(part, reach, line, in_line)) if at_the_end else part
 
 
-def _carry(part: Part, reach: _Reach, line: Timeline, in_line: Timeline) -> Carry | None:
+def _carry(part: Part, reach: RowWindow, line: Timeline, in_line: Timeline) -> Carry | None:
     """Of rows at the lower edge the taps at kept input rows are those of the row `shift` below in the hop before, which
     had them too.
 
@@ -319,7 +271,7 @@ def run_stream(plan: StreamPlan, frames: Int8, start: Int8 | None = None) -> Int
     hops = frames.reshape(-1)[: frames.size // plan.hop_bytes * plan.hop_bytes].reshape(-1, plan.hop_bytes)
     tensors = reference.run(graph, window)
     last = {index: tensors[index].reshape(1, kept.rows, kept.row_bytes) for index, kept in plan.kept.items()}
-    sums = {layer.output: reference.conv_sums(graph, layer, tensors[layer.input]) for layer, _ in _carrying(plan)}
+    sums = {layer.output: layer.sums(graph, tensors[layer.input]) for layer, _ in _carrying(plan)}
     outputs = [np.empty((0, *graph.tensors[graph.output].shape[1:]), np.int8)]
     for at in range(0, len(hops), CHUNK):
         outputs.append(_run_hops(plan, hops[at : at + CHUNK], last, sums, np.random.default_rng(at)))
@@ -342,14 +294,14 @@ def _from_sums(graph: Graph, layer: Conv2D, part: Part, x: Int8, last: dict[int,
         np.full_like(x, graph.tensors[layer.input].quant.zero_point),
     )
     seen[:, slice(*carry.in_rows)], new[:, carry.fresh :] = x[:, slice(*carry.in_rows)], x[:, carry.fresh :]
-    whole, added = reference.conv_sums(graph, layer, seen), reference.conv_sums(graph, layer, new)
+    whole, added = layer.sums(graph, seen), layer.sums(graph, new)
     for index in range(len(x)):
         sums = whole[index : index + 1].copy()
         before = last[layer.output][:, start + carry.moved : start + carry.moved + carry.rows]
         sums[:, start : start + carry.rows] = before + added[index : index + 1, start : start + carry.rows]
         last[layer.output] = sums
         found.append(sums[:, start:stop])
-    return reference.conv_from_sums(graph, layer, np.concatenate(found))
+    return layer.from_sums(graph, np.concatenate(found))
 
 
 def _run_hops(
@@ -380,12 +332,11 @@ def _run_hops(
     new[:, rows - plan.hop_frames :] = hops.reshape(len(hops), plan.hop_frames, -1)
     settle(graph.input, new, [(rows - plan.hop_frames, rows)])
     for layer, step in zip(graph.layers, plan.layers, strict=True):
-        if isinstance(layer, Reshape):
+        if layer.MEMORY == "view":
             continue
-        shapes = [graph.tensors[index].shape[1:] for index in layer_inputs(layer)]
+        shapes = [graph.tensors[index].shape[1:] for index in layer.inputs]
         inputs = [
-            tensors[owner[index]].reshape(len(hops), *shape)
-            for index, shape in zip(layer_inputs(layer), shapes, strict=True)
+            tensors[owner[index]].reshape(len(hops), *shape) for index, shape in zip(layer.inputs, shapes, strict=True)
         ]
         y = reference.run_layer_batch(graph, layer, inputs)
         if step.parts is None:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from converter.audio.native import NativeEngine
 from converter.audio.tables import FrontendTables, compute_tables
 from converter.compiler import find_compiler
-from converter.graph import ConvertError
+from converter.errors import ConvertError
 from converter.spec import FeatureSpec
 
 WHEEL, WHEEL_VERSION, WHEEL_MODULE = "pymicro-features", "2.0.2", "micro_features_cpp"

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from converter.audio.tables import render
 from converter.compiler import find_compiler
+from converter.errors import ConvertError
 from converter.files import write_atomic
-from converter.graph import ConvertError
 from converter.spec import FeatureSpec
 
 SOURCES = Path(__file__).resolve().parents[2] / "firmware" / "lib" / "frontend"

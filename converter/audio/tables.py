@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from converter.audio.log1pf import log1pf
-from converter.graph import ConvertError
+from converter.errors import ConvertError
 from converter.spec import FeatureSpec
 
 _F = np.float32

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from converter.graph import ConvertError
+from converter.errors import ConvertError
 
 Int16 = npt.NDArray[np.int16]
 SUFFIXES, FORMATS = (".wav", ".flac"), ("WAV", "WAVEX", "FLAC")

@@ -1,4 +1,4 @@
-"""The walk over an ONNX graph: what each value is, the Graph built so far, and the QuantizeLinear / DequantizeLinear
+"""The importer's state: what each ONNX value is, the Graph built so far, and the QuantizeLinear / DequantizeLinear
 nodes."""
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
-from converter.graph import ConvertError, Graph, Layer, MaxPool2D, Pad, QuantParams, Reshape, Tensor, layer_name
-from converter.onnx_qdq.values import (
+from converter.errors import ConvertError
+from converter.formats.onnx import (
     NO_PADS,
     Array,
-    Attributes,
     Constant,
-    Pending,
+    OnnxNode,
+    PendingLayer,
     QuantConstant,
     Quantized,
     Real,
@@ -23,19 +23,24 @@ from converter.onnx_qdq.values import (
     quant_params,
     stored_shape,
 )
+from converter.graph import Graph, Operator, layer_name, with_fields
+from converter.operators.max_pool2d import MaxPool2D
+from converter.operators.pad import Pad
+from converter.operators.reshape import Reshape
 from converter.spec import KwsSpec, SpecError
+from converter.tensor import QuantParams, Tensor
 
 INT_RANGES = ("int8", "int32")
 
 
 @dataclass
-class Walk:
-    """The walk over the nodes in order: what each name stands for, and the graph built so far."""
+class QdqImporter:
+    """What each name stands for and the graph built so far, while the nodes are taken in order; an Importer."""
 
     values: dict[str, Value] = field(default_factory=dict)
     tensors: list[Tensor] = field(default_factory=list)
-    layers: list[Layer] = field(default_factory=list)
-    settled: dict[Quantized, Quantized] = field(default_factory=dict)
+    layers: list[Operator] = field(default_factory=list)
+    materialized: dict[Quantized, Quantized] = field(default_factory=dict)
 
     def input_value(self, graph: onnx.GraphProto) -> None:
         inputs = [info for info in graph.input if info.name not in self.values]
@@ -59,7 +64,7 @@ class Walk:
             raise ConvertError(
                 f"{name[:200]}: the output must come from a QuantizeLinear/DequantizeLinear pair; export an int8 model"
             )
-        output = self.settle(name, found).base
+        output = self.materialize(name, found).base
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         spec_json = metadata.get("kws_spec", "")
         if spec_json:
@@ -74,57 +79,59 @@ class Walk:
                 )
         return Graph(tuple(self.tensors), tuple(self.layers), 0, output, spec_json)
 
-    def value(self, name: str, node: onnx.NodeProto, index: int) -> Value:
-        key = node.input[index] if index < len(node.input) else ""
+    def value(self, node: OnnxNode, index: int) -> Value:
+        """What an operand stands for."""
+        key = node.inputs[index] if index < len(node.inputs) else ""
         if key not in self.values:
             raise ConvertError(
-                f"{name}: input {index} ({key[:200] or 'missing'}) is not computed by any node before it"
+                f"{node.name}: input {index} ({key[:200] or 'missing'}) is not computed by any node before it"
             )
         return self.values[key]
 
-    def array(self, name: str, node: onnx.NodeProto, index: int) -> Array | None:
+    def array(self, node: OnnxNode, index: int) -> Array | None:
         """A constant operand, None when it is left out."""
-        if index >= len(node.input) or not node.input[index]:
+        if not node.has_input(index):
             return None
-        found = self.value(name, node, index)
+        found = self.value(node, index)
         if not isinstance(found, Constant):
-            raise ConvertError(f"{name}: input {index} ({node.input[index][:200]}) must be a constant")
+            raise ConvertError(f"{node.name}: input {index} ({node.inputs[index][:200]}) must be a constant")
         return found.array
 
-    def activation(self, name: str, node: onnx.NodeProto, index: int = 0) -> Quantized:
+    def activation(self, node: OnnxNode, index: int = 0) -> Quantized:
         """An operand on its int8 grid, seen as real numbers."""
-        found = self.value(name, node, index)
-        if isinstance(found, Pending) and isinstance(found.layer, MaxPool2D) and found.layer.activation == "NONE":
+        found = self.value(node, index)
+        if isinstance(found, PendingLayer) and isinstance(found.layer, MaxPool2D) and found.layer.activation == "NONE":
             return replace(
-                self.close(node.input[index], found, self.tensors[found.layer.input].quant), dequantized=True
+                self.finish_layer(node.inputs[index], found, self.tensors[found.layer.input].quant), dequantized=True
             )
         if isinstance(found, Quantized) and found.dequantized:
             return found
         raise ConvertError(
-            f"{name}: input {node.input[index][:200]} is float, not behind QuantizeLinear/DequantizeLinear; only "
+            f"{node.name}: input {node.inputs[index][:200]} is float, not behind QuantizeLinear/DequantizeLinear; only "
             f"int8 models are supported"
         )
 
     def quant_of(self, value: Quantized) -> QuantParams:
         return self.tensors[value.base].quant
 
-    def close(self, tensor_name: str, pending: Pending, quant: QuantParams) -> Quantized:
+    def finish_layer(self, tensor_name: str, pending: PendingLayer, quant: QuantParams) -> Quantized:
         """The tensor a pending layer writes, now that its scale is known."""
+        layer = pending.choose(pending.layer, quant) if pending.choose else pending.layer
         index = self._add(tensor_name, pending.stored, quant)
-        self.layers.append(replace(pending.layer, name=layer_name(tensor_name), output=index))
+        self.layers.append(with_fields(layer, name=layer_name(tensor_name), output=index))
         return Quantized(index, pending.shape, pending.layout, dequantized=False)
 
     def _add(self, name: str, shape: tuple[int, ...], quant: QuantParams) -> int:
         self.tensors.append(Tensor(name, shape, quant))
         return len(self.tensors) - 1
 
-    def settle(self, name: str, value: Quantized) -> Quantized:
+    def materialize(self, name: str, value: Quantized) -> Quantized:
         """The same values as a tensor of their own shape: a view becomes a Reshape, waiting zeros become a Pad."""
-        if value not in self.settled:
-            self.settled[value] = self._settle(name, value)
-        return self.settled[value]
+        if value not in self.materialized:
+            self.materialized[value] = self._materialize(name, value)
+        return self.materialized[value]
 
-    def _settle(self, name: str, value: Quantized) -> Quantized:
+    def _materialize(self, name: str, value: Quantized) -> Quantized:
         if value.chw is not None:
             raise ConvertError(
                 f"{name}: reads a feature map {value.chw} flattened in NCHW order; only a dense layer may"
@@ -143,14 +150,12 @@ class Walk:
         return replace(value, base=len(self.tensors) - 1, shape=onnx_shape, pads_tblr=NO_PADS)
 
 
-def _grid(
-    walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes, wanted: str, default_axis: int = 1
-) -> QuantParams:
+def _grid(importer: QdqImporter, node: OnnxNode, wanted: str, default_axis: int = 1) -> QuantParams:
     """The scales of a Q or DQ node, its zero point of the wanted integer type."""
-    scale, zero_point = walk.array(name, node, 1), walk.array(name, node, 2)
+    name, scale, zero_point = node.name, importer.array(node, 1), importer.array(node, 2)
     if scale is None:
         raise ConvertError(f"{name}: has no scale; export the model again")
-    output_type = attributes.integer("output_dtype", 0)
+    output_type = node.integer("output_dtype", 0)
     got = (
         zero_point.dtype.name if zero_point is not None else wanted if output_type == onnx.TensorProto.INT8 else "uint8"
     )
@@ -158,34 +163,36 @@ def _grid(
         got = wanted
     if got != wanted:
         raise ConvertError(f"{name}: needs {wanted}, got {got}; export with signed int8 activations and weights")
-    return quant_params(name, scale, zero_point, attributes.integer("axis", default_axis))
+    return quant_params(name, scale, zero_point, node.integer("axis", default_axis))
 
 
-def quantize(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -> Value:
-    found = walk.value(name, node, 0)
-    quant = _grid(walk, name, node, attributes, "int8")
+def quantize(importer: QdqImporter, node: OnnxNode) -> Value:
+    """QuantizeLinear: an activation's or constant's grid."""
+    name = node.name
+    found = importer.value(node, 0)
+    quant = _grid(importer, node, "int8")
     if isinstance(found, Constant):
         return _quantized_constant(name, found.array, quant)
     if len(quant.scales) != 1:
         raise ConvertError(f"{name}: an activation has one scale, got {len(quant.scales)}")
     if isinstance(found, Real) and not found.is_int8:
-        return _input(walk, name, found, quant, node.output[0])
-    if isinstance(found, Pending):
-        return walk.close(node.output[0], found, quant)
+        return _input(importer, name, found, quant, node.outputs[0])
+    if isinstance(found, PendingLayer):
+        return importer.finish_layer(node.outputs[0], found, quant)
     if isinstance(found, Quantized) and found.dequantized:
-        if walk.quant_of(found) != quant:
+        if importer.quant_of(found) != quant:
             raise ConvertError(
                 f"{name}: changes the scale of an activation that no layer computes; give it the scale of its input"
             )
         return replace(found, dequantized=False)
-    raise ConvertError(f"{name}: its input {node.input[0][:200]} is quantized already")
+    raise ConvertError(f"{name}: its input {node.inputs[0][:200]} is quantized already")
 
 
-def _input(walk: Walk, name: str, found: Real, quant: QuantParams, tensor_name: str) -> Quantized:
+def _input(importer: QdqImporter, name: str, found: Real, quant: QuantParams, tensor_name: str) -> Quantized:
     layout = natural_layout(found.shape)
-    if not walk.tensors:
-        walk.tensors.append(Tensor(tensor_name, stored_shape(found.shape, layout), quant))
-    if walk.tensors[0].quant != quant:
+    if not importer.tensors:
+        importer.tensors.append(Tensor(tensor_name, stored_shape(found.shape, layout), quant))
+    if importer.tensors[0].quant != quant:
         raise ConvertError(f"{name}: the input {found.name[:200]} is quantized twice, with different scales")
     return Quantized(0, found.shape, layout, dequantized=False)
 
@@ -209,26 +216,28 @@ def _axis_fits(array: Array, quant: QuantParams) -> bool:
     return -array.ndim <= axis < array.ndim and array.shape[axis] == len(quant.scales)
 
 
-def dequantize(walk: Walk, name: str, node: onnx.NodeProto, attributes: Attributes) -> Value:
-    found = walk.value(name, node, 0)
+def dequantize(importer: QdqImporter, node: OnnxNode) -> Value:
+    """DequantizeLinear: integers seen as real numbers."""
+    name = node.name
+    found = importer.value(node, 0)
     if isinstance(found, Constant):
         kind = found.array.dtype.name
         if kind not in INT_RANGES:
             raise ConvertError(f"{name}: a constant must be int8 (weights) or int32 (bias), got {kind}")
-        quant = _grid(walk, name, node, attributes, kind)
+        quant = _grid(importer, node, kind)
         if quant.axis is not None and not _axis_fits(found.array, quant):
             raise ConvertError(
                 f"{name}: {len(quant.scales)} scales along axis {quant.axis} do not fit shape {found.array.shape}"
             )
         axis = quant.axis if quant.axis is None or quant.axis >= 0 else quant.axis + found.array.ndim
         return QuantConstant(found.array, replace(quant, axis=axis), dequantized=True)
-    quant = _grid(walk, name, node, attributes, "int8")
+    quant = _grid(importer, node, "int8")
     if isinstance(found, QuantConstant) and not found.dequantized and found.quant == quant:
         return replace(found, dequantized=True)
     if isinstance(found, Real) and found.is_int8:
-        return replace(_input(walk, name, found, quant, found.name), dequantized=True)
+        return replace(_input(importer, name, found, quant, found.name), dequantized=True)
     if not isinstance(found, Quantized) or found.dequantized:
-        raise ConvertError(f"{name}: its input {node.input[0][:200]} is not quantized")
-    if walk.quant_of(found) != quant:
+        raise ConvertError(f"{name}: its input {node.inputs[0][:200]} is not quantized")
+    if importer.quant_of(found) != quant:
         raise ConvertError(f"{name}: its scale or zero point differs from that of the QuantizeLinear before it")
     return replace(found, dequantized=True)

@@ -5,34 +5,72 @@ Each layer ends at the QuantizeLinear behind it; NCHW becomes NHWC on the way. U
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from converter.check import check, check_spec
-from converter.graph import ConvertError, Graph
-from converter.onnx_qdq.operators import LAYERS, SUPPORTED
-from converter.onnx_qdq.qdq import Walk
-from converter.onnx_qdq.values import Attributes, Constant, array_of
+from converter.errors import ConvertError
+from converter.formats.onnx import Array, Constant, OnnxNode
+from converter.graph import Graph
+from converter.onnx_qdq.patterns import RULES, SUPPORTED
+from converter.onnx_qdq.qdq import QdqImporter
+from converter.tensor import MAX_ELEMENTS
 
 
 def read_onnx(data: bytes) -> Graph:
     """The checked Graph of an ONNX file's bytes; its tensors carry the names of the QuantizeLinear outputs."""
     model = _parse(data)
-    walk = Walk()
+    importer = QdqImporter()
     for tensor in model.graph.initializer:
-        walk.values[tensor.name] = Constant(array_of(tensor))
-    walk.input_value(model.graph)
-    for index, node in enumerate(model.graph.node):
-        name = "".join(c if c.isprintable() else "?" for c in node.name[:200]) or f"{node.op_type[:50]} {index}"
-        convert = LAYERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-        if convert is None:
-            kind = f"{node.domain}.{node.op_type}"[:80].lstrip(".")
+        importer.values[tensor.name] = Constant(array_of(tensor))
+    importer.input_value(model.graph)
+    for index, proto in enumerate(model.graph.node):
+        name = "".join(c if c.isprintable() else "?" for c in proto.name[:200]) or f"{proto.op_type[:50]} {index}"
+        rule = RULES.get(proto.op_type) if proto.domain in ("", "ai.onnx") else None
+        if rule is None:
+            kind = f"{proto.domain}.{proto.op_type}"[:80].lstrip(".")
             raise ConvertError(f"{name}: {kind} is not supported; the supported operators are {SUPPORTED}")
-        if not node.output or (not node.input and node.op_type != "Constant"):
+        if not proto.output or (not proto.input and proto.op_type != "Constant"):
             raise ConvertError(f"{name}: has no input or no output; export the model again")
-        walk.values[node.output[0]] = convert(walk, name, node, Attributes(name, node))
-    return check_spec(check(walk.finish(model)))
+        attributes = {attribute.name: _attribute_value(attribute) for attribute in proto.attribute}
+        node = OnnxNode(name, proto.op_type, tuple(proto.input), tuple(proto.output), attributes)
+        importer.values[proto.output[0]] = rule(importer, node)
+    return check_spec(check(importer.finish(model)))
+
+
+def _attribute_value(attribute: onnx.AttributeProto) -> Any:
+    """As a Python value; of kinds that no rule reads the message itself."""
+    match attribute.type:
+        case onnx.AttributeProto.INT:
+            return int(attribute.i)
+        case onnx.AttributeProto.FLOAT:
+            return float(attribute.f)
+        case onnx.AttributeProto.INTS:
+            return tuple(int(value) for value in attribute.ints)
+        case onnx.AttributeProto.STRING:
+            return bytes(attribute.s).decode("utf-8", "replace")
+        case onnx.AttributeProto.TENSOR:
+            return array_of(attribute.t)
+        case _:
+            return attribute
+
+
+def array_of(tensor: onnx.TensorProto) -> Array:
+    """The numbers of an initialiser; raises ConvertError when they are elsewhere or do not fit its shape."""
+    where = tensor.name[:200] or "an initialiser"
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise ConvertError(f"{where}: its data lies in another file; save the model in one file")
+    if any(size < 0 for size in tensor.dims) or math.prod(tensor.dims) > MAX_ELEMENTS:
+        raise ConvertError(f"{where}: shape {tuple(tensor.dims)} is not supported")
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except Exception as error:
+        raise ConvertError(f"{where}: damaged ({' '.join(str(error).split())[:200]}); export the model again") from None
 
 
 def _parse(data: bytes) -> onnx.ModelProto:

@@ -6,7 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from converter.graph import ConvertError, Graph, Int8
+from converter.errors import ConvertError
+from converter.graph import Graph
+from converter.tensor import Int8
 from converter.tflite.writer import write_tflite
 
 

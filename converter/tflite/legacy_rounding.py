@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter import quant
-from converter.graph import FullyConnected, Graph
+from converter.graph import Graph
+from converter.operators.fully_connected import FullyConnected
 
 Int = NDArray[np.int64]
 

@@ -15,12 +15,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from converter.graph import Conv2D, DepthwiseConv2D, Graph, Layer, QuantParams
+from converter.graph import Graph, Operator
+from converter.operators.conv2d import Conv2D
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.tensor import QuantParams
 
 DEPTHWISE_OUTPUTS = (4, 8, 12)
 
 
-def in_graph(layer: Layer) -> Layer:
+def depthwise_as_conv(layer: Operator) -> Operator:
     """The layer as a Graph holds it: a depthwise convolution of one channel becomes the Conv2D of the same sums."""
     if not isinstance(layer, DepthwiseConv2D) or layer.weights_1hwc.ndim != 4:
         return layer
@@ -41,9 +44,9 @@ def in_graph(layer: Layer) -> Layer:
     )
 
 
-def in_tflite(layer: Layer) -> Layer:
-    """The layer as a .tflite holds it; in_graph gives it back."""
-    layer = in_graph(layer)
+def conv_as_depthwise(layer: Operator) -> Operator:
+    """The layer as a .tflite holds it; depthwise_as_conv gives it back."""
+    layer = depthwise_as_conv(layer)
     if not isinstance(layer, Conv2D):
         return layer
     channels, height, width, depth = layer.weights_ohwi.shape
@@ -66,7 +69,7 @@ def in_tflite(layer: Layer) -> Layer:
 
 def graph_in_tflite(graph: Graph) -> Graph:
     """The graph with its layers as a .tflite holds them."""
-    return replace(graph, layers=tuple(map(in_tflite, graph.layers)))
+    return replace(graph, layers=tuple(map(conv_as_depthwise, graph.layers)))
 
 
 def _along(quant: QuantParams, axis: int) -> QuantParams:

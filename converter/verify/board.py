@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter import convert as conversion
-from converter.graph import ConvertError
+from converter.errors import ConvertError
 from converter.tflite.interpreters import Unavailable
 from converter.verify.checks import DIFFERENT, EQUAL, BoardAccess, Check, CheckInputs, Mismatches
 from converter.verify.frontend import generated

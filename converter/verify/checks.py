@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.convert import Source
-from converter.graph import Graph, Int8
+from converter.graph import Graph
+from converter.tensor import Int8
 
 EQUAL, DIFFERENT, ABSENT, WITHIN = "equal", "DIFFERENT", "not available here", "within the rule"
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from converter import convert as conversion
 from converter import reference
 from converter.aot.native import NativeModel
-from converter.graph import FullyConnected, Int8, Reshape
+from converter.operators.fully_connected import FullyConnected
+from converter.tensor import Int8
 from converter.tflite.interpreters import TfliteRuntime, Tflm, Unavailable
 from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
 from converter.tflite.reader import read_tflite
@@ -166,7 +167,7 @@ def _steps_apart(given: CheckInputs) -> NDArray[np.int64]:
     recorded = {graph.input: given.vectors["features"], **{i: given.vectors[key] for i, key in _layer_keys(given)}}
     for layer in graph.layers:
         x = recorded.get(layer.input)
-        if isinstance(layer, Reshape) and x is not None:
+        if layer.MEMORY == "view" and x is not None:
             recorded.setdefault(layer.output, x)
         elif x is not None and layer.output in recorded and weight_bits(layer):
             ours = reference.run_layer_batch(

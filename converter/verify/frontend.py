@@ -12,8 +12,10 @@ from converter.audio.frontend import WHEEL, WHEEL_VERSION, MicroFrontend, WheelE
 from converter.audio.native import NativeEngine, build
 from converter.audio.wav import SUFFIXES, read_wav
 from converter.compiler import find_compiler
-from converter.graph import ConvertError, Graph, Int8
+from converter.errors import ConvertError
+from converter.graph import Graph
 from converter.spec import FeatureSpec, KwsSpec
+from converter.tensor import Int8
 from converter.tflite.interpreters import Unavailable
 from converter.verify.checks import Check, CheckInputs, Mismatches
 

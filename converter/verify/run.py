@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from rich.markup import escape
 
 from converter import convert as conversion
-from converter.graph import ConvertError, Graph
+from converter.errors import ConvertError
+from converter.graph import Graph
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.writer import fits_int4
 from converter.verify import board as board_checks

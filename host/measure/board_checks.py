@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from converter.graph import ConvertError
+from converter.errors import ConvertError
 from converter.verify.checks import BoardAccess, BoardAnswer, BoardDecisions, LayerCrc
 from host.emulator.errors import BoardError
 from host.emulator.session.launcher import launch

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.convert import load, render, write_all
-from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph
+from converter.graph import Graph
 from converter.size import model_size
 from host.errors import HostError
 from host.firmware_build import build_firmware
@@ -103,19 +103,11 @@ def counts(graph: Graph) -> Json:
     size = model_size(graph)
     nonzero = macs = 0
     for layer in graph.layers:
-        match layer:
-            case Conv2D():
-                weights = layer.weights_ohwi
-            case DepthwiseConv2D():
-                weights = layer.weights_1hwc
-            case FullyConnected():
-                weights = layer.weights_oi
-            case _:
-                continue
-        y = graph.tensors[layer.output]
-        used = int(np.count_nonzero(weights))
-        nonzero += used + int(np.count_nonzero(layer.bias))
-        macs += used * y.size // len(layer.bias)
+        if layer.weights is None:
+            continue
+        used, bias = int(np.count_nonzero(layer.weights.values)), layer.weights.bias
+        nonzero += used + int(np.count_nonzero(bias))
+        macs += used * graph.tensors[layer.output].size // len(bias)
     return {
         "parameters": size.parameters,
         "macs": size.macs,

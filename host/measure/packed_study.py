@@ -18,7 +18,10 @@ from converter.aot.emit import engine_kernels
 from converter.aot.kernels.weight_tables import stored
 from converter.convert import load, render, write_all
 from converter.files import write_atomic
-from converter.graph import Conv2D, FullyConnected, Graph, Layer, QuantParams
+from converter.graph import Graph, Operator
+from converter.operators.conv2d import Conv2D
+from converter.operators.fully_connected import FullyConnected
+from converter.tensor import QuantParams
 from converter.tflite.writer import write_tflite
 from host.errors import HostError
 from host.firmware_build import build_firmware
@@ -67,7 +70,7 @@ def cut(graph: Graph, bits: int, sparsity: float) -> Graph:
             else quant
         )
 
-    def layer_of(layer: Layer) -> Layer:
+    def layer_of(layer: Operator) -> Operator:
         if isinstance(layer, Conv2D):
             weights, step = _few(layer.weights_ohwi, bits)
             return replace(layer, weights_ohwi=weights, weight_quant=stretched(layer.weight_quant, step))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.files import write_atomic
-from converter.graph import Graph, layer_inputs
+from converter.graph import Graph
 from converter.size import model_size
 from host.errors import HostError
 from host.link.protocol import LayerRun
@@ -101,7 +101,7 @@ def points(graph: Graph, runs: Sequence[LayerRun], clock_hz: int) -> dict[int, P
     found = {}
     for run, layer, size in zip(runs, graph.layers, model_size(graph).layers, strict=True):
         if size.operations and run.cycles:
-            moved = size.int8_bytes + sum(graph.tensors[index].size for index in (*layer_inputs(layer), layer.output))
+            moved = size.int8_bytes + sum(graph.tensors[index].size for index in (*layer.inputs, layer.output))
             found[run.index] = Point(run.name, size.operations, moved, run.cycles, clock_hz)
     return found
 

@@ -20,7 +20,7 @@ from converter.audio.log1pf import log1pf
 from converter.audio.native import SOURCES, NativeEngine, build
 from converter.audio.tables import compute_tables, render
 from converter.compiler import find_compiler
-from converter.graph import ConvertError
+from converter.errors import ConvertError
 from converter.spec import FeatureSpec
 
 SPEC = FeatureSpec()

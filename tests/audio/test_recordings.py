@@ -15,7 +15,7 @@ import soundfile
 from frontend.signals import golden_pcm, whole
 
 from converter.audio.wav import read_wav
-from converter.graph import ConvertError
+from converter.errors import ConvertError
 from trainer.data import torchaudio_cpu
 from trainer.data.recordings import convert_pcm, convert_recording, read_pcm, resample, to_int16, write_wav
 from trainer.errors import TrainerError

@@ -17,7 +17,12 @@ from converter.aot.emit import render_aot
 from converter.aot.kernels.structs import NnPadLayer
 from converter.aot.lower import lower_layer
 from converter.aot.memory_plan import plan_arena
-from converter.graph import ConvertError, FullyConnected, Graph, Int8, Pad, Reshape, layer_inputs
+from converter.errors import ConvertError
+from converter.graph import Graph
+from converter.operators.fully_connected import FullyConnected
+from converter.operators.pad import Pad
+from converter.operators.reshape import Reshape
+from converter.tensor import Int8
 from converter.tflite.reader import read_tflite
 
 MODELS = ("kws_ref_model", "ad01_int8", "pretrainedResnet_quant")
@@ -173,7 +178,7 @@ def _check_plan(graph: Graph, scratch: list[int]) -> tuple[int, int]:
         alias[layer.output] = alias[layer.input] if isinstance(layer, Reshape) else layer.output
         if not isinstance(layer, Reshape):
             owner[where[layer.output]] = layer.output
-        for index in layer_inputs(layer):
+        for index in layer.inputs:
             assert (owner[where[index]] == alias[index]).all(), f"{layer.name} reads what is overwritten"
         if i in plan.scratch_offsets:
             assert (owner[plan.scratch_offsets[i] : plan.scratch_offsets[i] + scratch[i]] == -2).all()

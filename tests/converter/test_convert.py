@@ -16,7 +16,7 @@ from random_layers import random_graph
 
 from converter import convert as conversion
 from converter.aot.model_header import peak_activation_bytes, render_kws_header, tflm_arena_bytes
-from converter.graph import ConvertError
+from converter.errors import ConvertError
 from converter.onnx_qdq.reader import read_onnx
 from converter.run_folder import ModelArtifact
 from converter.size import FLASH_BYTES, RAM_BYTES, model_size

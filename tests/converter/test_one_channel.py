@@ -12,10 +12,17 @@ import pytest
 from converter import reference
 from converter.aot.model_header import render_kws_header
 from converter.check import check
-from converter.graph import Activation, Conv2D, DepthwiseConv2D, Graph, Padding, QuantParams, Tensor, output_size
+from converter.formats.tflite import Table
+from converter.graph import Graph
+from converter.operators import OPERATORS
+from converter.operators.conv2d import Conv2D
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.operators.windows import Padding, output_size
+from converter.quant import Activation
+from converter.tensor import QuantParams, Tensor
 from converter.tflite import schema
 from converter.tflite.interpreters import Tflm, Unavailable
-from converter.tflite.one_channel import in_graph, in_tflite
+from converter.tflite.one_channel import conv_as_depthwise, depthwise_as_conv
 from converter.tflite.reader import read_tflite
 from converter.tflite.writer import _Writer, write_tflite
 
@@ -65,8 +72,9 @@ def one_depthwise(graph: Graph) -> Graph:
 
 
 def operators(data: bytes) -> list[str]:
-    codes = schema.Table.root(data).tables(schema.Model.OPERATOR_CODES)
-    return [schema.KIND_NAMES[code.number(schema.OperatorCode.BUILTIN, "i", 0)] for code in codes]
+    codes = Table.root(data).tables(schema.Model.OPERATOR_CODES)
+    names = {kind.TFLITE.number: kind.TFLITE.name for kind in OPERATORS}
+    return [names[code.number(schema.OperatorCode.BUILTIN, "i", 0)] for code in codes]
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
@@ -109,5 +117,5 @@ def test_the_firmware_registers_what_the_file_holds() -> None:
 def test_other_depthwise_layers_stay_what_they_are() -> None:
     weights, bias = np.ones((1, 3, 3, 2), np.int8), np.zeros(2, np.int32)
     layer = DepthwiseConv2D("two", 0, 1, weights, QuantParams((0.5,), (0,)), bias, 1, (1, 1), "SAME", "NONE")
-    assert in_graph(layer) is layer
-    assert in_tflite(layer) is layer
+    assert depthwise_as_conv(layer) is layer
+    assert conv_as_depthwise(layer) is layer

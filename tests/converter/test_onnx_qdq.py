@@ -13,8 +13,14 @@ import pytest
 from qdq_models import Qdq, flat
 
 from converter import reference
-from converter.graph import AveragePool2D, Conv2D, ConvertError, FullyConnected, Graph, Pad, Reshape
+from converter.errors import ConvertError
+from converter.graph import Graph
 from converter.onnx_qdq.reader import read_onnx
+from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.conv2d import Conv2D
+from converter.operators.fully_connected import FullyConnected
+from converter.operators.pad import Pad
+from converter.operators.reshape import Reshape
 from converter.spec import KwsSpec
 from converter.tflite.reader import read_tflite
 from converter.tflite.writer import write_tflite

@@ -11,7 +11,8 @@ import pytest
 
 from converter.check import check
 from converter.convert import load
-from converter.graph import Conv2D, FullyConnected
+from converter.operators.conv2d import Conv2D
+from converter.operators.fully_connected import FullyConnected
 from converter.tflite.writer import weight_bits
 from host.measure import packed_study as packed
 

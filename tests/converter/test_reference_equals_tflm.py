@@ -11,10 +11,14 @@ from random_layers import LAYERS, random_graph, random_inputs
 
 from converter import quant, reference
 from converter.check import check
-from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, QuantParams, Tensor
+from converter.graph import Graph
+from converter.operators.conv2d import Conv2D
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.operators.fully_connected import FullyConnected
+from converter.tensor import QuantParams, Tensor
 from converter.tflite.interpreters import Tflm, Unavailable
 from converter.tflite.legacy_rounding import diverging_sums
-from converter.tflite.one_channel import in_graph
+from converter.tflite.one_channel import depthwise_as_conv
 from converter.tflite.reader import read_tflite
 from converter.tflite.writer import write_tflite
 
@@ -58,7 +62,7 @@ def test_written_layers_read_back_equal() -> None:
         graph = random_graph(index)
         data = write_tflite(graph)
         again = read_tflite(data)
-        assert again.model_id == replace(graph, layers=tuple(map(in_graph, graph.layers))).model_id, index
+        assert again.model_id == replace(graph, layers=tuple(map(depthwise_as_conv, graph.layers))).model_id, index
         assert write_tflite(again) == data, index
 
 

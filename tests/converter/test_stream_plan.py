@@ -14,7 +14,8 @@ from stream_graphs import GRAPHS, ds_cnn, models, noise_frames, recording, valid
 
 from converter import reference
 from converter.aot.stream_plan import Carry, Kept, Part, StreamPlan, plan_stream, run_stream
-from converter.graph import ConvertError, Reshape
+from converter.errors import ConvertError
+from converter.operators.reshape import Reshape
 from converter.spec import KwsSpec
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,10 @@ import pytest
 from fake_quant_nets import NETS, inputs_of
 
 from converter import reference
-from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Reshape
+from converter.operators.conv2d import Conv2D
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.operators.fully_connected import FullyConnected
+from converter.operators.reshape import Reshape
 from converter.tflite.interpreters import Tflm, Unavailable
 from converter.tflite.reader import read_tflite
 

@@ -11,8 +11,13 @@ import pytest
 from random_layers import random_graph, random_inputs
 
 from converter import reference
-from converter.graph import Add, ConvertError, FullyConnected, Graph, QuantParams, Tensor
+from converter.errors import ConvertError
+from converter.formats.tflite import IDENTIFIER, Table
+from converter.graph import Graph
+from converter.operators.add import Add
+from converter.operators.fully_connected import FullyConnected
 from converter.spec import KwsSpec
+from converter.tensor import QuantParams, Tensor
 from converter.tflite import schema
 from converter.tflite.interpreters import TfliteRuntime, Tflm, Unavailable
 from converter.tflite.reader import read_tflite
@@ -117,7 +122,7 @@ def test_damaged_files_are_refused_or_read(index: int) -> None:
 @pytest.mark.parametrize("index", range(10))
 def test_shapes_without_dimensions_are_refused(index: int) -> None:
     data = write_tflite(random_graph(index))
-    tables = schema.Table.root(data).tables(schema.Model.SUBGRAPHS)[0].tables(schema.SubGraph.TENSORS)
+    tables = Table.root(data).tables(schema.Model.SUBGRAPHS)[0].tables(schema.SubGraph.TENSORS)
     for table in tables:
         position, _ = table._vector(schema.TensorTable.SHAPE, 4)
         with pytest.raises(ConvertError):
@@ -126,7 +131,7 @@ def test_shapes_without_dimensions_are_refused(index: int) -> None:
 
 def test_foreign_bytes_are_refused() -> None:
     rng = np.random.default_rng(1)
-    header = struct.pack("<I", 8) + schema.IDENTIFIER
+    header = struct.pack("<I", 8) + IDENTIFIER
     for junk in (
         b"",
         b"TFL3",
@@ -142,7 +147,7 @@ def test_foreign_bytes_are_refused() -> None:
 def _with_operator(number: int) -> bytes:
     """A model whose only operator has another number than any supported one."""
     data = bytearray(write_tflite(random_graph(9)))
-    code = schema.Table.root(bytes(data)).tables(schema.Model.OPERATOR_CODES)[0]
+    code = Table.root(bytes(data)).tables(schema.Model.OPERATOR_CODES)[0]
     for field, form in ((schema.OperatorCode.OLD_BUILTIN, "<b"), (schema.OperatorCode.BUILTIN, "<i")):
         struct.pack_into(form, data, code._field(field), number)
     return bytes(data)
@@ -158,7 +163,7 @@ def test_unsupported_operators_are_named_with_their_node(number: int, name: str)
 def test_constants_lie_on_16_bytes_and_scales_are_kept_bit_for_bit() -> None:
     graph = random_graph(3)
     data = write_tflite(graph)
-    model = schema.Table.root(data)
+    model = Table.root(data)
     for buffer in model.tables(schema.Model.BUFFERS)[1:]:
         start, length = buffer._vector(0, 1)
         assert length and start % 16 == 0
@@ -168,7 +173,7 @@ def test_constants_lie_on_16_bytes_and_scales_are_kept_bit_for_bit() -> None:
         .table(schema.TensorTable.QUANTIZATION)
     )
     assert first and first.reals(schema.Quantization.SCALE) == [graph.tensors[0].quant.scale]
-    assert flatbuffers.util.BufferHasIdentifier(data, 0, schema.IDENTIFIER)
+    assert flatbuffers.util.BufferHasIdentifier(data, 0, IDENTIFIER)
 
 
 def test_spec_travels_in_the_file_and_a_spec_of_another_model_is_refused() -> None:

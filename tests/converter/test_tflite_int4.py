@@ -15,10 +15,13 @@ from typer.testing import CliRunner
 from converter import reference
 from converter.__main__ import app
 from converter.aot.model_header import tflm_arena_bytes
-from converter.graph import ConvertError, FullyConnected, Graph, QuantParams
+from converter.errors import ConvertError
+from converter.graph import Graph
+from converter.operators.fully_connected import FullyConnected
+from converter.tensor import QuantParams
 from converter.tflite.interpreters import Tflm
 from converter.tflite.reader import read_tflite
-from converter.tflite.writer import fits_int4, pack_int4, weight_bits, weights_of, write_tflite
+from converter.tflite.writer import fits_int4, pack_int4, weight_bits, write_tflite
 
 
 def graphs() -> Iterator[Graph]:
@@ -26,7 +29,7 @@ def graphs() -> Iterator[Graph]:
         yield in_few_bits(tinyconv_like(seed))
     for index in range(200):
         graph = random_graph(index)
-        if weights_of(graph.layers[-1]) is not None:
+        if graph.layers[-1].weights is not None:
             yield in_few_bits(graph, 2 + index % 3)
 
 

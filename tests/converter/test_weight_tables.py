@@ -19,7 +19,8 @@ from converter.aot.kernels.weight_tables import pack_table, table_of, unpack_ker
 from converter.aot.lower import lower_layer
 from converter.aot.native import NativeModel
 from converter.convert import load
-from converter.graph import Graph, Int8, QuantParams
+from converter.graph import Graph
+from converter.tensor import Int8, QuantParams
 from converter.verify import engines as verify
 from converter.verify.checks import DIFFERENT, WITHIN, Check, CheckInputs
 

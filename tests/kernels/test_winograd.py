@@ -16,7 +16,10 @@ from converter import reference
 from converter.aot.kernels import winograd, winograd_asm
 from converter.aot.kernels.structs import Kernel
 from converter.aot.lower import lower_layer
-from converter.graph import Conv2D, Graph, Padding, QuantParams, Tensor, output_size
+from converter.graph import Graph
+from converter.operators.conv2d import Conv2D
+from converter.operators.windows import Padding, output_size
+from converter.tensor import QuantParams, Tensor
 
 
 @pytest.fixture(scope="module")

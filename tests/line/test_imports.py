@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {"converter": {"converter"}, "host": {"host", "converter"}, "trainer": {"trainer", "converter"}}
 PACKAGES = ("trainer", "converter", "host")
-MOST_FILES = 18
+MOST_FILES = 18  # operators/ apart, which has one for each
 # Circles that stand yet; the list only shrinks.
 CIRCLES: tuple[frozenset[str], ...] = (
     frozenset(
@@ -24,10 +24,12 @@ CIRCLES: tuple[frozenset[str], ...] = (
 # From the ground up: a room may import its own files and rooms of floors above it in this list, nothing else.
 FLOORS: tuple[tuple[str, ...], ...] = (
     # converter
-    ("converter.files", "converter.target", "converter.compiler"),
-    ("converter.spec",),
-    ("converter.run_folder", "converter.graph"),
-    ("converter.quant",),
+    ("converter.files", "converter.target", "converter.compiler", "converter.errors"),
+    ("converter.spec", "converter.tensor"),
+    ("converter.run_folder", "converter.formats.tflite"),
+    ("converter.graph", "converter.quant"),
+    ("converter.formats", "converter.formats.onnx"),
+    ("converter.operators",),
     ("converter.check", "converter.reference", "converter.audio"),
     ("converter.tflite", "converter.onnx_qdq"),
     ("converter.aot.memory_plan",),

@@ -6,26 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from converter.graph import (
-    Activation,
-    Add,
-    AveragePool2D,
-    Conv2D,
-    DepthwiseConv2D,
-    FullyConnected,
-    Graph,
-    Int8,
-    Int32,
-    Layer,
-    MaxPool2D,
-    Pad,
-    Padding,
-    QuantParams,
-    Reshape,
-    Softmax,
-    Tensor,
-    output_size,
-)
+from converter.graph import Graph, Operator
+from converter.operators.add import Add
+from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.conv2d import Conv2D
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.operators.fully_connected import FullyConnected
+from converter.operators.max_pool2d import MaxPool2D
+from converter.operators.pad import Pad
+from converter.operators.reshape import Reshape
+from converter.operators.softmax import Softmax
+from converter.operators.windows import Padding, output_size
+from converter.quant import Activation
+from converter.tensor import Int8, Int32, QuantParams, Tensor
 
 Rng = np.random.Generator
 
@@ -36,7 +29,7 @@ class Net:
     def __init__(self, rng: Rng, input_shape: tuple[int, ...]) -> None:
         self.rng = rng
         self.tensors = [Tensor("in", input_shape, self.quant())]
-        self.layers: list[Layer] = []
+        self.layers: list[Operator] = []
 
     def quant(self) -> QuantParams:
         return QuantParams((float(np.float32(self.rng.uniform(0.02, 0.2))),), (int(self.rng.integers(-128, 128)),))
@@ -163,7 +156,7 @@ def in_few_bits(graph: Graph, bits: int = 4) -> Graph:
     def cut(values: Int8) -> Int8:
         return (values >> (8 - bits)).astype(np.int8)
 
-    def few(layer: Layer) -> Layer:
+    def few(layer: Operator) -> Operator:
         if isinstance(layer, Conv2D):
             return replace(layer, weights_ohwi=cut(layer.weights_ohwi))
         if isinstance(layer, DepthwiseConv2D):

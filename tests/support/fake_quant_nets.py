@@ -9,20 +9,15 @@ from typing import Any
 import numpy as np
 
 from converter.check import check
-from converter.graph import (
-    Add,
-    AveragePool2D,
-    Conv2D,
-    DepthwiseConv2D,
-    FullyConnected,
-    Graph,
-    Int8,
-    Layer,
-    MaxPool2D,
-    QuantParams,
-    Softmax,
-    Tensor,
-)
+from converter.graph import Graph, Operator
+from converter.operators.add import Add
+from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.conv2d import Conv2D
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.operators.fully_connected import FullyConnected
+from converter.operators.max_pool2d import MaxPool2D
+from converter.operators.softmax import Softmax
+from converter.tensor import Int8, QuantParams, Tensor
 
 SCORES = QuantParams((1 / 256,), (-128,))
 
@@ -39,7 +34,7 @@ class Net:
     def __init__(self, shape: tuple[int, ...], seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.tensors = [Tensor("input", shape, QuantParams((26 / 256,), (-128,)))]
-        self.layers: list[Layer] = []
+        self.layers: list[Operator] = []
         self.at = 0
 
     def _out(self, shape: tuple[int, ...], quant: QuantParams) -> int:
@@ -66,7 +61,7 @@ class Net:
             self.rng.integers(-4000, 4000, channels).astype(np.int32),
         )
 
-    def add_layer(self, layer: Layer) -> Net:
+    def add_layer(self, layer: Operator) -> Net:
         self.layers.append(layer)
         self.at = layer.output
         return self

@@ -20,7 +20,9 @@ from converter.aot.c_text import wrapped
 from converter.aot.emit import layer_data
 from converter.aot.kernels.structs import Kernel
 from converter.aot.lower import lower_layer
-from converter.graph import Add, Graph, Int8, layer_inputs
+from converter.graph import Graph
+from converter.operators.add import Add
+from converter.tensor import Int8
 
 MARK = "every layer equal"
 ARM_FLAGS = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=softfp", "-mfpu=fpv4-sp-d16")
@@ -156,7 +158,7 @@ def image_source(cases: Sequence[Case], port: str) -> str:
     for graph, x in cases:
         tensors = reference.run(graph, x)
         layer = graph.layers[-1]
-        inputs = [tensors[i] for i in layer_inputs(layer)]
+        inputs = [tensors[i] for i in layer.inputs]
         for kernel in _forms(graph):
             number = len(calls)
             out_bytes, scratch_bytes = max(out_bytes, tensors[-1].size), max(scratch_bytes, kernel.scratch_bytes)
@@ -264,4 +266,4 @@ def expected_outputs(index: int, row: int = 0, count: int = 3) -> tuple[list[Int
     """Inputs of the last layer of random graph `index` and what it must give."""
     graph = random_graph(index)
     tensors = reference.run(graph, random_inputs(graph, index, count)[row : row + 1])
-    return [np.ascontiguousarray(tensors[i]) for i in layer_inputs(graph.layers[-1])], tensors[-1]
+    return [np.ascontiguousarray(tensors[i]) for i in graph.layers[-1].inputs], tensors[-1]

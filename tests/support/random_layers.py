@@ -14,26 +14,19 @@ from collections.abc import Callable
 import numpy as np
 
 from converter.check import check
-from converter.graph import (
-    Activation,
-    Add,
-    AveragePool2D,
-    Conv2D,
-    ConvertError,
-    DepthwiseConv2D,
-    FullyConnected,
-    Graph,
-    Int8,
-    Int32,
-    Layer,
-    MaxPool2D,
-    Pad,
-    Padding,
-    QuantParams,
-    Softmax,
-    Tensor,
-    output_size,
-)
+from converter.errors import ConvertError
+from converter.graph import Graph, Operator
+from converter.operators.add import Add
+from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.conv2d import Conv2D
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.operators.fully_connected import FullyConnected
+from converter.operators.max_pool2d import MaxPool2D
+from converter.operators.pad import Pad
+from converter.operators.softmax import Softmax
+from converter.operators.windows import Padding, output_size
+from converter.quant import Activation
+from converter.tensor import Int8, Int32, QuantParams, Tensor
 
 LAYERS = 600
 MAX_MACS = 300_000
@@ -130,7 +123,7 @@ def _bias(rng: Rng, channels: int, terms: int) -> Int32:
     return np.asarray(rng.integers(-reach, reach + 1, channels), np.int32)
 
 
-def _one_layer(x: Tensor, y: Tensor, layer: Layer) -> Graph:
+def _one_layer(x: Tensor, y: Tensor, layer: Operator) -> Graph:
     return Graph((x, y), (layer,), 0, 1)
 
 

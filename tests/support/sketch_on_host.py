@@ -15,9 +15,14 @@ import numpy as np
 import pytest
 
 from converter import convert
-from converter.graph import Conv2D, FullyConnected, Graph, QuantParams, Reshape, Softmax, Tensor
+from converter.graph import Graph
+from converter.operators.conv2d import Conv2D
+from converter.operators.fully_connected import FullyConnected
+from converter.operators.reshape import Reshape
+from converter.operators.softmax import Softmax
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, KwsSpec
+from converter.tensor import QuantParams, Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRMWARE = ROOT / "firmware"

@@ -16,8 +16,12 @@ from converter import convert, reference
 from converter.aot.emit import render_aot
 from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.audio.wav import read_wav
-from converter.graph import AveragePool2D, Graph, Int8, MaxPool2D, Padding
+from converter.graph import Graph
+from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.max_pool2d import MaxPool2D
+from converter.operators.windows import Padding
 from converter.spec import FeatureSpec
+from converter.tensor import Int8
 
 OBSERVER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint32)
 

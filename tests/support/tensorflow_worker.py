@@ -20,18 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import tensorflow as tf
 from fake_quant_nets import NETS, inputs_of
 
-from converter.graph import (
-    Add,
-    AveragePool2D,
-    Conv2D,
-    DepthwiseConv2D,
-    FullyConnected,
-    Graph,
-    Layer,
-    MaxPool2D,
-    QuantParams,
-    Softmax,
-)
+from converter.graph import Graph, Operator
+from converter.operators.add import Add
+from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.conv2d import Conv2D
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.operators.fully_connected import FullyConnected
+from converter.operators.max_pool2d import MaxPool2D
+from converter.operators.softmax import Softmax
+from converter.tensor import QuantParams
 from converter.tflite.writer import write_tflite
 
 
@@ -50,7 +47,7 @@ def _real_weights(values: Any, quant: QuantParams) -> Any:
     return tf.quantization.fake_quant_with_min_max_vars_per_channel(real, -limits, limits, narrow_range=True)
 
 
-def _float_layer(graph: Graph, layer: Layer, values: list[Any]) -> Any:
+def _float_layer(graph: Graph, layer: Operator, values: list[Any]) -> Any:
     """One layer in TensorFlow's floats, before the fake_quant of its output."""
     x, x_scale = values[layer.input], graph.tensors[layer.input].quant.scale
     if isinstance(layer, (Conv2D, DepthwiseConv2D, FullyConnected)):

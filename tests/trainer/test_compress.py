@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from converter import reference
 from converter.aot.emit import render_aot
-from converter.graph import Conv2D, FullyConnected
 from converter.onnx_qdq.reader import read_onnx
+from converter.operators.conv2d import Conv2D
+from converter.operators.fully_connected import FullyConnected
 from converter.spec import KwsSpec
 from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
 from converter.verify import engines

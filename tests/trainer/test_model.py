@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from converter import reference
-from converter.graph import Conv2D
 from converter.onnx_qdq.reader import read_onnx
+from converter.operators.conv2d import Conv2D
 from converter.spec import KwsSpec
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork

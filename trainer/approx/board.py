@@ -18,10 +18,13 @@ import numpy.typing as npt
 from rich.progress import Progress
 
 from converter.files import write_atomic
-from converter.graph import FullyConnected, Graph, QuantParams, Softmax, Tensor, layer_name
+from converter.graph import Graph, layer_name
 from converter.onnx_qdq.reader import read_onnx
+from converter.operators.fully_connected import FullyConnected
+from converter.operators.softmax import Softmax
 from converter.reference import run_batch, run_batch_all
 from converter.run_folder import ModelArtifact
+from converter.tensor import QuantParams, Tensor
 from converter.tflite.writer import write_tflite
 from trainer.data.augment import Int8, Labelled, labelled
 from trainer.errors import TrainerError

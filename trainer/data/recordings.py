@@ -23,8 +23,8 @@ import numpy.typing as npt
 import soundfile
 
 from converter.audio.wav import MAX_SECONDS, SUFFIXES, check_length, open_recording, read_samples, read_wav
+from converter.errors import ConvertError
 from converter.files import write_atomic
-from converter.graph import ConvertError
 from converter.spec import FeatureSpec
 from trainer.errors import TrainerError
 

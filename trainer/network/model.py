@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from converter.graph import Padding, output_size, pad_before
+from converter.operators.windows import Padding, output_size, pad_before
 from converter.spec import FeatureSpec
 from trainer.errors import TrainerError
 

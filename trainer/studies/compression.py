@@ -17,7 +17,7 @@ import numpy as np
 from rich.progress import Progress
 
 from converter.files import write_atomic
-from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph
+from converter.graph import Graph
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
 from converter.run_folder import ModelArtifact
@@ -230,18 +230,8 @@ def _facts(made: ModelArtifact, point: Point, test: Labelled) -> Json:
 
 def _nonzero_integers(graph: Graph) -> int:
     """Weights and biases of a quantized graph that are not zero."""
-    count = 0
-    for layer in graph.layers:
-        if isinstance(layer, (Conv2D, FullyConnected, DepthwiseConv2D)):
-            weights = (
-                layer.weights_oi
-                if isinstance(layer, FullyConnected)
-                else layer.weights_ohwi
-                if isinstance(layer, Conv2D)
-                else layer.weights_1hwc
-            )
-            count += np.count_nonzero(weights) + np.count_nonzero(layer.bias)
-    return count
+    kept = [layer.weights for layer in graph.layers if layer.weights is not None]
+    return sum(int(np.count_nonzero(w.values)) + int(np.count_nonzero(w.bias)) for w in kept)
 
 
 def _rendered(table: Table, found: dict[Point, list[Json]]) -> str:

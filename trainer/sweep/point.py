@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
+from converter.errors import ConvertError
 from converter.files import write_atomic
-from converter.graph import ConvertError
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
 from converter.run_folder import ArtifactError, ModelArtifact

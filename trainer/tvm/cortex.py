@@ -12,7 +12,10 @@ from tvm import s_tir, te, tirx
 
 from converter.aot.kernels.structs import Channels, NnConvLayer, NnDenseLayer, NnOutput
 from converter.aot.lower import lower_layer
-from converter.graph import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Layer
+from converter.graph import Graph, Operator
+from converter.operators.conv2d import Conv2D
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.operators.fully_connected import FullyConnected
 from trainer.tvm.cortex_intrin import register
 
 Tile = tuple[int, int]  # pixels, channels
@@ -32,7 +35,7 @@ class Kernel:
     dual: bool  # whether the dual multiply-accumulate fits the row length
 
 
-def kernel_of(graph: Graph, layer: Layer) -> Kernel | None:
+def kernel_of(graph: Graph, layer: Operator) -> Kernel | None:
     """CONV_2D, DEPTHWISE_CONV_2D of one input channel (the same sums) and FULLY_CONNECTED of one row; None for anything
     else.
 

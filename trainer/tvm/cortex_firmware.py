@@ -17,7 +17,7 @@ from converter.aot.c_text import comment, string, wrapped
 from converter.aot.emit import HEADER, layer_data
 from converter.aot.lower import lower_layer
 from converter.aot.memory_plan import ArenaPlan, plan_arena
-from converter.graph import Add, Graph, Layer
+from converter.graph import Graph, Operator
 from trainer.errors import TrainerError
 from trainer.tvm.cortex import CHANNELS, PIXELS, STEPS, Kernel, Tile, kept_stages, kernel_of, scheduled
 from trainer.tvm.cortex_code import source
@@ -148,7 +148,7 @@ def _prototype(c_source: str) -> str:
     return first.replace("static ", "", 1).strip() + ";\n"
 
 
-def _tables(number: int, layer: Layer, kernel: Kernel) -> str:
+def _tables(number: int, layer: Operator, kernel: Kernel) -> str:
     tables = [f"// {number}: {type(layer).__name__} {comment(layer.name)}\n"]
     for tensor, values in zip(kernel.inputs[1:], kernel.constants, strict=True):
         tables.append(_table(f"layer{number}_{tensor.op.name}", values))
@@ -188,10 +188,7 @@ void model_aot_run(model_aot_observer after_layer)
 def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan, rooms: list[int]) -> str:
     layer = graph.layers[number]
     output = f"AT({plan.tensor_offsets[layer.output]})"
-    inputs = [
-        f"AT({plan.tensor_offsets[index]})"
-        for index in ([layer.input, layer.input2] if isinstance(layer, Add) else [layer.input])
-    ]
+    inputs = [f"AT({plan.tensor_offsets[index]})" for index in layer.inputs]
     scratch = plan.scratch_offsets.get(number)
     lines = []
     if kernel:
@@ -202,9 +199,7 @@ def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan, roo
         stages = [f"(void *)AT({(scratch or 0) + sum(rooms[:i])})" for i in range(len(rooms))]
         lines.append(f"    tvm_layer{number}({', '.join([*inputs, *tables, *stages, output])});")
     elif lowered := lower_layer(graph, layer):
-        operands = [*inputs, output] + (
-            [] if isinstance(layer, Add) else ["0" if scratch is None else f"AT({scratch})"]
-        )
+        operands = [*inputs, output] + ([] if len(layer.inputs) > 1 else ["0" if scratch is None else f"AT({scratch})"])
         lines.append(f"    {lowered.function}(&layer{number}, {', '.join(operands)});")
     lines += [
         "    if (after_layer) {",

@@ -15,7 +15,7 @@ from converter.aot.kernels.asm import IMMEDIATE, AsmCode
 from converter.aot.kernels.conv_packed_asm import FIELD, PackedConvShape, routine
 from converter.aot.kernels.requantize import PackedConvRounding, relu_bits
 from converter.aot.kernels.structs import NnOutput
-from converter.graph import Int8, Int32, QuantParams
+from converter.tensor import Int8, Int32, QuantParams
 
 MAX_OUT_C = 1000  # out of a store's reach beyond
 CODE_ROW_BYTES = 64  # of a kernel row per tap, about

@@ -8,19 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from converter import quant
 from converter.aot.kernels import dense_lowbit_asm
 from converter.aot.kernels.dense_lowbit_asm import GROUP, TURN, PackedShape, SparseShape
-from converter.graph import (
-    AveragePool2D,
-    Graph,
-    Int8,
-    Int32,
-    MaxPool2D,
-    Pad,
-    Reshape,
-    Softmax,
-)
+from converter.graph import Graph
+from converter.tensor import Int8, Int32
 
 OUTPUTS = 4  # of a block of nn_dense_lowbit_s8
 LOWER_SUM_LIMIT = (1 << 13) - 1  # what 14 bits hold, of either sign
@@ -157,14 +148,4 @@ def _entries(row: Int8, longest: int) -> list[tuple[int, int]]:
 def value_range(graph: Graph, index: int) -> tuple[int, int]:
     """Bounds of a tensor's integers that hold for every input of the network."""
     made_by = next((layer for layer in graph.layers if layer.output == index), None)
-    if made_by is None or isinstance(made_by, Softmax):
-        return -128, 127
-    if isinstance(made_by, (Reshape, Pad)):
-        low, high = value_range(graph, made_by.input)
-        zero = graph.tensors[index].quant.zero_point
-        return (min(low, zero), max(high, zero)) if isinstance(made_by, Pad) else (low, high)
-    low, high = quant.activation_range(made_by.activation, graph.tensors[index].quant)
-    if isinstance(made_by, (AveragePool2D, MaxPool2D)):  # between the least and the largest of its inputs
-        below, above = value_range(graph, made_by.input)
-        return max(low, min(below, high)), min(high, max(above, low))
-    return low, high
+    return made_by.bounds(graph, value_range(graph, made_by.input)) if made_by else (-128, 127)

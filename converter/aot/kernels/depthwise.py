@@ -9,7 +9,7 @@ from converter.aot.kernels import depthwise_asm
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.depthwise_asm import DepthwiseShape
 from converter.aot.kernels.requantize import Int, Scaled
-from converter.graph import Int8, Int32
+from converter.tensor import Int8, Int32
 
 
 def pack_depthwise_weights(weights_1hwc: Int8) -> Int8:

@@ -8,7 +8,7 @@ from converter.aot.kernels import pointwise_asm
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.pointwise_asm import PointwiseShape
 from converter.aot.kernels.requantize import Int, Scaled
-from converter.graph import Int8, Int32
+from converter.tensor import Int8, Int32
 
 
 def pointwise_fits(kernel_hw: tuple[int, int], in_c: int, out_c: int) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.dense_lowbit_asm import DenseCode
-from converter.graph import Int8
+from converter.tensor import Int8
 
 Int32 = NDArray[np.int32]
 

@@ -28,7 +28,8 @@ from converter.aot.kernels.structs import (
     members,
 )
 from converter.aot.memory_plan import ALIGNMENT
-from converter.graph import Graph, Int8, Int32
+from converter.graph import Graph
+from converter.tensor import Int8, Int32
 from converter.tflite.writer import weight_bits
 
 LEAST_SAVED, MOST_KEPT = (

@@ -10,7 +10,7 @@ from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.requantize import Scaled, full_range
 from converter.aot.kernels.structs import NnOutput
 from converter.aot.kernels.winograd_asm import COLUMNS, POINTS, TILES, WinogradShape
-from converter.graph import Int8, Int32
+from converter.tensor import Int8, Int32
 
 Int = NDArray[np.int64]
 MIN_IN_C = 8  # below, the transforms cost more than the products saved

@@ -32,7 +32,7 @@ def microphone_pcm(wavs: list[Path], gap_seconds: float) -> Any:
 def recordings(wavs: list[Path], gap_seconds: float) -> tuple[Any, list[tuple[int, str]]]:
     """(microphone_pcm, the first sample and name of each recording)."""
     from converter.audio.wav import read_wav
-    from converter.graph import ConvertError
+    from converter.errors import ConvertError
 
     gap = np.zeros(round(gap_seconds * SAMPLE_RATE_HZ), np.int16)
     parts, sounds, at = [gap], [], len(gap)

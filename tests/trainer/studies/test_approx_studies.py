@@ -9,8 +9,11 @@ import torch
 from rich.progress import Progress
 from torch.nn import functional
 
-from converter.graph import FullyConnected, Graph, QuantParams, Softmax, Tensor
+from converter.graph import Graph
+from converter.operators.fully_connected import FullyConnected
+from converter.operators.softmax import Softmax
 from converter.reference import run_batch
+from converter.tensor import QuantParams, Tensor
 from trainer.approx import lowrank, precision, speed
 from trainer.approx.board import low_rank
 from trainer.approx.digits import load_digits, study

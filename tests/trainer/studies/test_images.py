@@ -18,8 +18,8 @@ from rich.progress import Progress
 from typer.testing import CliRunner, Result
 
 from converter import reference
-from converter.graph import MaxPool2D
 from converter.onnx_qdq.reader import read_onnx
+from converter.operators.max_pool2d import MaxPool2D
 from trainer.__main__ import app
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork

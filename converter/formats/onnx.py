@@ -1,0 +1,207 @@
+"""What an operator must know of a QDQ ONNX graph: its nodes, what a value can be, and what the importer offers.
+
+One node of ONNX becomes a layer that waits for its scale, or another view of a tensor. Nothing here needs the package
+onnx: converter/onnx_qdq reads the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeVar, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.errors import ConvertError
+from converter.graph import Operator, with_fields
+from converter.tensor import QuantParams
+
+Array = NDArray[np.generic]
+# "plain": the ONNX element order is the stored one. "nchw": ONNX says [1, C, H, W], stored is [1, H, W, C].
+Layout = Literal["plain", "nchw"]
+NO_PADS = (0, 0, 0, 0)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Real:
+    """The graph's input before its QuantizeLinear (or, when the model takes int8, its DequantizeLinear)."""
+
+    name: str
+    shape: tuple[int, ...]
+    is_int8: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """An initialiser, or numbers computed from initialisers alone."""
+
+    array: Array
+
+
+@dataclass(frozen=True, eq=False)
+class QuantConstant:
+    """Integers with scales: weights or a bias. `dequantized` tells the two sides of DequantizeLinear apart."""
+
+    array: Array
+    quant: QuantParams
+    dequantized: bool
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An activation on its int8 grid: a view of tensor `base` with an ONNX shape, maybe with zeros still to be put
+    round it.
+
+    chw is the (C, H, W) whose NCHW order was flattened; the dense layer that follows permutes its weights by it.
+    """
+
+    base: int
+    shape: tuple[int, ...]
+    layout: Layout
+    dequantized: bool
+    pads_tblr: tuple[int, int, int, int] = NO_PADS
+    chw: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PendingLayer:
+    """A layer that waits for the QuantizeLinear that gives its output scale; its `output` is not set yet.
+
+    Where the operator depends on that scale, `choose` gives the layer to put in its place.
+    """
+
+    layer: Operator
+    shape: tuple[int, ...]
+    layout: Layout
+    stored: tuple[int, ...]  # shape of the tensor it writes
+    choose: Callable[[Operator, QuantParams], Operator] | None = None
+
+    def fused(self, activation: str, name: str) -> PendingLayer:
+        """The layer with the activation of the node `name` in it."""
+        if getattr(self.layer, "activation", None) != "NONE":
+            raise ConvertError(
+                f"{name}: cannot be fused with {self.layer.name}; one activation may follow a layer that sums or pools"
+            )
+        return replace(self, layer=with_fields(self.layer, activation=activation))
+
+
+Value = Union[Real, Constant, QuantConstant, Quantized, PendingLayer]
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxNode:
+    """A node in plain data: operands by the names of the values they are, attributes as Python values."""
+
+    name: str
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+    def has_input(self, index: int) -> bool:
+        """Whether an optional operand is given."""
+        return index < len(self.inputs) and bool(self.inputs[index])
+
+    def _attribute(self, key: str, kind: type[T]) -> T | None:
+        found = self.attributes.get(key)
+        if found is not None and not isinstance(found, kind):
+            raise ConvertError(f"{self.name}: attribute {key} is of the wrong type; export the model again")
+        return found
+
+    def integer(self, key: str, default: int) -> int:
+        """An attribute of one integer."""
+        found = self._attribute(key, int)
+        return default if found is None else found
+
+    def real(self, key: str, default: float) -> float:
+        """An attribute of one float32."""
+        found = self._attribute(key, float)
+        return default if found is None else found
+
+    def integers(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """An attribute of several integers."""
+        found = self._attribute(key, tuple)
+        return default if found is None else found
+
+    def text(self, key: str, default: str) -> str:
+        """An attribute of text."""
+        found = self._attribute(key, str)
+        return default if found is None else found
+
+    def tensor(self, key: str) -> Array | None:
+        """An attribute that is a tensor."""
+        return self._attribute(key, np.ndarray)
+
+
+class Importer(Protocol):
+    """What the reader of a QDQ graph offers to the operators; every method raises ConvertError."""
+
+    def value(self, node: OnnxNode, index: int) -> Value:
+        """What an operand stands for."""
+
+    def array(self, node: OnnxNode, index: int) -> Array | None:
+        """A constant operand, None when it is left out."""
+
+    def activation(self, node: OnnxNode, index: int = 0) -> Quantized:
+        """An operand on its int8 grid, seen as real numbers."""
+
+    def quant_of(self, value: Quantized) -> QuantParams:
+        """The scale of an activation."""
+
+    def materialize(self, name: str, value: Quantized) -> Quantized:
+        """The same values as a tensor of their own shape: a view becomes a Reshape, waiting zeros become a Pad."""
+
+
+OnnxRule = Callable[[Importer, OnnxNode], Value]
+
+
+def pending(layer: Operator, shape: tuple[int, ...], layout: Layout) -> PendingLayer:
+    """A layer that writes a tensor of this ONNX shape."""
+    return PendingLayer(layer, shape, layout, stored_shape(shape, layout))
+
+
+def stored_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    """The NHWC shape of an ONNX one."""
+    return (shape[0], shape[2], shape[3], shape[1]) if layout == "nchw" else shape
+
+
+def natural_layout(shape: tuple[int, ...]) -> Layout:
+    """How an ONNX tensor of this shape is stored."""
+    return "nchw" if len(shape) == 4 else "plain"
+
+
+def feature_map(importer: Importer, node: OnnxNode) -> Quantized:
+    """The node's first operand, which must be [1, channels, height, width]."""
+    x = importer.activation(node)
+    if x.layout != "nchw":
+        raise ConvertError(f"{node.name}: needs an input [1, channels, height, width], got {x.shape}")
+    return x
+
+
+def axes_of(importer: Importer, node: OnnxNode) -> tuple[int, ...]:
+    """The axes a node names, in its operand 1 or (before opset 13 and 18) in an attribute."""
+    given = importer.array(node, 1)
+    return node.integers("axes", ()) if given is None else tuple(int(axis) for axis in np.atleast_1d(given).ravel())
+
+
+def quant_params(name: str, scale: Array, zero_point: Array | None, axis: int | None) -> QuantParams:
+    """Scales and zero points of a Q or DQ node, bit for bit."""
+    if scale.dtype != np.float32 or scale.ndim > 1 or scale.size == 0:
+        raise ConvertError(
+            f"{name}: scales are one float32 or a list of them, got {scale.dtype} of shape {scale.shape}"
+        )
+    scales = tuple(float(value) for value in np.atleast_1d(scale))
+    if not all(math.isfinite(value) and value > 0 for value in scales):
+        raise ConvertError(f"{name}: scales are positive and finite, got {min(scales)}")
+    if zero_point is None:
+        zero_points = (0,) * len(scales)
+    elif zero_point.size == len(scales) and zero_point.dtype.kind in "iu":
+        zero_points = tuple(int(value) for value in np.atleast_1d(zero_point))
+    else:
+        raise ConvertError(
+            f"{name}: needs as many integer zero points as scales, got {zero_point.dtype} of shape {zero_point.shape}"
+        )
+    return QuantParams(scales, zero_points, axis if len(scales) > 1 else None)

@@ -1,0 +1,26 @@
+"""The operators, one file each. Each answers all that converter.graph.Operator asks, which mypy checks here."""
+
+from __future__ import annotations
+
+from converter.graph import Operator
+from converter.operators.add import Add
+from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.conv2d import Conv2D
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.operators.fully_connected import FullyConnected
+from converter.operators.max_pool2d import MaxPool2D
+from converter.operators.pad import Pad
+from converter.operators.reshape import Reshape
+from converter.operators.softmax import Softmax
+
+OPERATORS: tuple[type[Operator], ...] = (
+    Add,
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    MaxPool2D,
+    Pad,
+    Reshape,
+    Softmax,
+)

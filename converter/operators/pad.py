@@ -1,0 +1,115 @@
+"""PAD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import flatbuffers
+import numpy as np
+
+from converter.errors import ConvertError, require
+from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, pending
+from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
+from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
+from converter.tensor import MAX_ELEMENTS, Int8, Int32, check_same_quant
+
+
+@dataclass(frozen=True, eq=False)
+class Pad:
+    """Pads with the input's zero point; `pads` holds (before, after) per axis."""
+
+    name: str
+    input: int
+    output: int
+    pads: tuple[tuple[int, int], ...]
+
+    TFLITE: ClassVar = TfliteOperator("PAD", 34, 22, 2, "AddPad", operands=2)
+    MEMORY: ClassVar[OutputMemory] = "own"
+    weights: ClassVar[None] = None
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """One tensor."""
+        return (self.input,)
+
+    @property
+    def integer_operands(self) -> tuple[tuple[str, Int32], ...]:
+        """[axes, 2]"""
+        return (("pads", np.asarray(self.pads, np.int32)),)
+
+    def check(self, graph: Graph) -> None:
+        """Raises ConvertError."""
+        x, y = graph.tensors[self.input], graph.tensors[self.output]
+        rule = f"needs one pair of pads per axis of {x.shape}, got {len(self.pads)}"
+        require(len(self.pads) == len(x.shape), self.name, rule)
+        positive = all(0 <= side <= MAX_ELEMENTS for pair in self.pads for side in pair)
+        require(positive, self.name, f"pads are not negative, got {self.pads}")
+        expected = tuple(size + before + after for size, (before, after) in zip(x.shape, self.pads, strict=True))
+        fits = y.shape == expected and self.pads[0] == (0, 0)
+        require(fits, self.name, f"the output shape must be {expected} with batch 1, got {y.shape}")
+        check_same_quant(self.name, x, y)
+
+    def run(self, graph: Graph, inputs: Sequence[Int8]) -> Int8:
+        """The input with zeros round it."""
+        zero = graph.tensors[self.output].quant.zero_point
+        return np.pad(inputs[0], ((0, 0), *self.pads[1:]), constant_values=zero)
+
+    def cost(self, graph: Graph) -> Cost:
+        """Not counted."""
+        return Cost()
+
+    def bounds(self, graph: Graph, x: Bounds) -> Bounds:
+        """Those of its input and zero."""
+        zero = graph.tensors[self.output].quant.zero_point
+        return min(x[0], zero), max(x[1], zero)
+
+    def rows(self, graph: Graph) -> RowWindow:
+        """Each row of its own."""
+        return RowWindow(1, 1, self.pads[1][0])
+
+    def tflm_bytes(self, graph: Graph) -> tuple[int, int]:
+        """None."""
+        return 0, 0
+
+    def tflite_options(self, graph: Graph, builder: flatbuffers.Builder) -> int:
+        """PadOptions, which are empty."""
+        return options_table(builder)
+
+    @classmethod
+    def from_tflite(cls, node: TfliteNode) -> Pad:
+        """Operands: input, pads [axes, 2]."""
+        values = node.integers(1)
+        if values.ndim != 2 or values.shape[1] != 2:
+            raise ConvertError(f"{node.name}: PAD needs pads of shape [axes, 2], got {values.shape}")
+        return cls(node.name, node.input, node.output, tuple((int(before), int(after)) for before, after in values))
+
+    @staticmethod
+    def _from_pad(importer: Importer, node: OnnxNode) -> Value:
+        """A Pad node of zeros; round a feature map they wait for the layer that may take them in."""
+        name, x = node.name, importer.activation(node)
+        given, value, axes = (importer.array(node, index) for index in (1, 2, 3))
+        rank = len(x.shape)
+        zero = value is None or (value.size == 1 and float(value.item()) == 0.0)
+        if node.text("mode", "constant") != "constant" or not zero:
+            raise ConvertError(f"{name}: only padding with zeros is supported")
+        chosen = list(range(rank)) if axes is None else [int(axis) % rank for axis in np.atleast_1d(axes).ravel()]
+        sides = [] if given is None else [int(side) for side in np.atleast_1d(given).ravel()]
+        if len(sides) != 2 * len(chosen) or min(sides, default=-1) < 0 or max(sides) > 4096:
+            raise ConvertError(
+                f"{name}: pads must be constant, 0 or more, two for each of {len(chosen)} axes, got {sides[:16]}"
+            )
+        before, after = [0] * rank, [0] * rank
+        for index, axis in enumerate(chosen):
+            before[axis], after[axis] = sides[index], sides[index + len(chosen)]
+        if x.layout == "nchw" and not any((*before[:2], *after[:2])):
+            old = x.pads_tblr
+            return replace(x, pads_tblr=(old[0] + before[2], old[1] + after[2], old[2] + before[3], old[3] + after[3]))
+        x = importer.materialize(name, x)
+        shape = tuple(size + b + a for size, b, a in zip(x.shape, before, after, strict=True))
+        order = (0, 2, 3, 1) if x.layout == "nchw" else tuple(range(rank))
+        pads = tuple((before[axis], after[axis]) for axis in order)
+        return pending(Pad(name, x.base, -1, pads), shape, x.layout)
+
+    ONNX: ClassVar[Mapping[str, OnnxRule]] = {"Pad": _from_pad}

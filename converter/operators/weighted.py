@@ -1,0 +1,88 @@
+"""What operators with weights have in common: convolutions and the dense layer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from converter import quant
+from converter.errors import ConvertError, require
+from converter.formats.onnx import Importer, OnnxNode, QuantConstant, Value
+from converter.operators.activation import clamp
+from converter.quant import Activation
+from converter.tensor import Int, Int8, Int32, QuantParams, Weights, check_quant
+
+INT32_MAX = (1 << 31) - 1
+FLOAT32_EXACT_TERMS = 512
+BIAS_SCALE_TOLERANCE = 1e-5
+
+
+def check_weights(
+    name: str, weights: Weights, weights_by_channel: Int8, x: QuantParams, multipliers: tuple[Int, Int]
+) -> None:
+    """int8 weights with zero point 0, an int32 bias per channel, and no sum that leaves int32. Raises ConvertError.
+
+    weights_by_channel: [channels, taps]; multipliers: (mantissas, shifts) of the requantization. No partial sum, in any
+    order, nor its left shift, may leave int32: C has no defined result there.
+    """
+    wide, bias = weights_by_channel.astype(np.int64), weights.bias.astype(np.int64)
+    low, high = -128 - x.zero_point, 127 - x.zero_point
+    positive = np.maximum(wide * low, wide * high).clip(min=0).sum(axis=1) + np.maximum(bias, 0)
+    negative = np.minimum(wide * low, wide * high).clip(max=0).sum(axis=1) + np.minimum(bias, 0)
+    reach = np.maximum(positive, -negative) << np.clip(multipliers[1], 0, 31)
+    worst = int(reach.argmax())
+    rule = f"output channel {worst} can overflow int32 (its sum reaches {int(reach[worst])}); check its bias and scales"
+    require(int(reach[worst]) <= INT32_MAX - 256, name, rule)
+
+
+def check_constants(name: str, weights: Weights, channels: int) -> None:
+    """Types, shapes and scales of weights and bias; raises ConvertError."""
+    bias = weights.bias
+    require(weights.values.dtype == np.int8, name, f"weights are int8, got {weights.values.dtype}")
+    biased = bias.dtype == np.int32 and bias.shape == (channels,)
+    require(biased, name, f"the bias is {channels} int32 values, got {bias.dtype} {bias.shape}")
+    check_quant(name, weights.quant, channels)
+    worst = max(weights.quant.zero_points, key=abs)
+    require(worst == 0, name, f"int8 weights need zero point 0, got {worst}; export symmetric weights")
+
+
+def exact_matmul(x: Int32, weights: Int8) -> Int:
+    """x @ weights without rounding: a product of an int8 weight and an input minus its zero point is at most 2**15, so
+    float32 holds sums of up to 512 of them and float64 all others."""
+    kind = np.float32 if x.shape[-1] <= FLOAT32_EXACT_TERMS else np.float64
+    product: Int = (x.astype(kind) @ weights.astype(kind)).astype(np.int64)
+    return product
+
+
+def requantize(sums: Int, multipliers: tuple[Int, Int], activation: Activation, y: QuantParams) -> Int8:
+    """int32 sums [..., channels] -> int8 outputs."""
+    return clamp(quant.multiply_by_quantized_multiplier(sums, *multipliers) + y.zero_point, activation, y)
+
+
+def onnx_weights(importer: Importer, node: OnnxNode, rank: int) -> QuantConstant:
+    """A node's int8 weights, its operand 1."""
+    found = importer.value(node, 1)
+    if not isinstance(found, QuantConstant) or not found.dequantized or found.array.dtype != np.int8:
+        raise ConvertError(
+            f"{node.name}: its weights must be int8 behind a DequantizeLinear; only int8 models are supported"
+        )
+    if found.array.ndim != rank:
+        raise ConvertError(f"{node.name}: its weights must have {rank} dimensions, got {found.array.shape}")
+    return found
+
+
+def onnx_bias(name: str, found: Value, x: QuantParams, weights: QuantParams, channels: int) -> Int32:
+    """int32 bias; its scale must be input scale x weight scale, for TensorFlow Lite knows no other."""
+    if not isinstance(found, QuantConstant) or not found.dequantized or found.array.dtype != np.int32:
+        raise ConvertError(f"{name}: its bias must be int32 behind a DequantizeLinear; only int8 models are supported")
+    if found.array.size != channels or len(found.quant.scales) not in (1, channels) or any(found.quant.zero_points):
+        raise ConvertError(
+            f"{name}: its bias must be {channels} values with zero point 0, got shape {found.array.shape}"
+        )
+    given = np.broadcast_to(np.array(found.quant.scales), channels)
+    wanted = np.broadcast_to(np.array(weights.scales) * x.scale, channels)
+    if not np.all(np.abs(given - wanted) <= BIAS_SCALE_TOLERANCE * wanted):
+        worst = int(np.argmax(np.abs(given / wanted - 1)))
+        raise ConvertError(
+            f"{name}: bias scale {worst} must be input x weight scale {wanted[worst]:.9g}, got {given[worst]:.9g}"
+        )
+    return np.asarray(found.array, np.int32).reshape(channels)
