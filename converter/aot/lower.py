@@ -41,6 +41,7 @@ from converter.aot.kernels.structs import (
     NnDenseLowbitLayer,
     NnDenseSparseLayer,
     NnDepthwise3Layer,
+    NnMeanLayer,
     NnOutput,
     NnPadLayer,
     NnPointwiseLayer,
@@ -57,6 +58,7 @@ from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
 from converter.operators.max_pool2d import MaxPool2D
+from converter.operators.mean import Mean
 from converter.operators.pad import Pad
 from converter.operators.reshape import Reshape
 from converter.operators.softmax import Softmax
@@ -523,6 +525,13 @@ def lower_softmax(graph: Graph, layer: Softmax, simd: bool) -> Kernel:
     return _softmax(layer, x.shape, x.quant)
 
 
+def lower_mean(graph: Graph, layer: Mean, simd: bool) -> Kernel:
+    """nn_mean_s8, whose SIMD form takes four channels at once."""
+    x, y, count = graph.tensors[layer.input], graph.tensors[layer.output], layer.count(graph)
+    data = NnMeanLayer(count, x.shape[3], count * x.quant.zero_point, *layer.multiplier(graph), y.quant.zero_point)
+    return Kernel("nn_mean_s8_simd" if simd else "nn_mean_s8", data)
+
+
 def lower_pad(graph: Graph, layer: Pad, simd: bool) -> Kernel:
     x, y = graph.tensors[layer.input], graph.tensors[layer.output]
     return _pad(layer, x.shape, y.shape, y.quant)
@@ -538,6 +547,7 @@ LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (Add, lower_add),
     (Reshape, lower_reshape),
     (Softmax, lower_softmax),
+    (Mean, lower_mean),
     (Pad, lower_pad),
 )
 

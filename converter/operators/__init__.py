@@ -9,6 +9,7 @@ from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
 from converter.operators.max_pool2d import MaxPool2D
+from converter.operators.mean import Mean
 from converter.operators.pad import Pad
 from converter.operators.reshape import Reshape
 from converter.operators.softmax import Softmax
@@ -20,6 +21,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     DepthwiseConv2D,
     FullyConnected,
     MaxPool2D,
+    Mean,
     Pad,
     Reshape,
     Softmax,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import flatbuffers
 import numpy as np
 
-from converter.errors import ConvertError
-from converter.formats.onnx import Importer, OnnxNode, OnnxRule, PendingLayer, Value, axes_of, feature_map, pending
+from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, pending
 from converter.formats.tflite import TfliteNode, TfliteOperator
 from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
 from converter.operators import pool
@@ -90,25 +89,4 @@ class AveragePool2D:
         layer = AveragePool2D(node.name, x.base, -1, window_hw, stride_hw, padding, "NONE")
         return pending(layer, onnx_output_shape(x, x.shape[1], window_hw, stride_hw, padding), "nchw")
 
-    @staticmethod
-    def _from_global_pool(importer: Importer, node: OnnxNode) -> PendingLayer:
-        """A GlobalAveragePool node."""
-        x = importer.materialize(node.name, feature_map(importer, node))
-        window_hw = (x.shape[2], x.shape[3])
-        layer = AveragePool2D(node.name, x.base, -1, window_hw, window_hw, "VALID", "NONE")
-        return pending(layer, (1, x.shape[1], 1, 1), "nchw")
-
-    @staticmethod
-    def _from_reduce_mean(importer: Importer, node: OnnxNode) -> Value:
-        """A ReduceMean node over height and width."""
-        axes = axes_of(importer, node)
-        if sorted(axis % 4 for axis in axes) != [2, 3]:
-            raise ConvertError(f"{node.name}: ReduceMean is supported over height and width (axes 2, 3), got {axes}")
-        found = AveragePool2D._from_global_pool(importer, node)
-        return found if node.integer("keepdims", 1) else replace(found, shape=found.shape[:2], layout="plain")
-
-    ONNX: ClassVar[Mapping[str, OnnxRule]] = {
-        "AveragePool": _from_average_pool,
-        "GlobalAveragePool": _from_global_pool,
-        "ReduceMean": _from_reduce_mean,
-    }
+    ONNX: ClassVar[Mapping[str, OnnxRule]] = {"AveragePool": _from_average_pool}

@@ -141,7 +141,9 @@ def test_depthwise_and_pointwise_with_relu6_and_float_weights(multiplier: int) -
 
 
 @pytest.mark.parametrize("style", ["GlobalAveragePool", "ReduceMean", "ReduceMean flat", "AveragePool"])
-def test_mean_over_the_plane_then_dense(style: str) -> None:
+@pytest.mark.parametrize("own_scale", [False, True])
+def test_mean_over_the_plane_then_dense(style: str, own_scale: bool) -> None:
+    """With a scale of its own a mean becomes a MEAN; an AveragePool has no such form in TensorFlow Lite."""
     q = Qdq((1, 6, 5, 4), seed=6)
     x = q.input()
     if style.startswith("ReduceMean"):
@@ -149,12 +151,18 @@ def test_mean_over_the_plane_then_dense(style: str) -> None:
         y = q.node("ReduceMean", [x, axes], "mean", keepdims=int(style == "ReduceMean"))
     else:
         y = q.node(style, [x], "mean", **({"kernel_shape": [5, 4]} if style == "AveragePool" else {}))
-    y = q.qdq(y, "mean", 0.05, 3)
+    scale, zero_point = (0.0213, -7) if own_scale else (0.05, 3)
+    y = q.qdq(y, "mean", scale, zero_point)
     if style != "ReduceMean flat":
         y = flat(q, y, "flatten", (6, 1, 1))
-    q.scales[y] = 0.05
-    graph = check_against_onnx(q, q.qdq(q.gemm(y, "dense", (9, 6)), "y", 0.5), exact=0.9)
-    assert kinds(graph) == ["AveragePool2D", "FullyConnected"]
+    q.scales[y] = scale
+    output = q.qdq(q.gemm(y, "dense", (9, 6)), "y", 0.5)
+    if own_scale and style == "AveragePool":
+        with pytest.raises(ConvertError, match="mean: input and output need the same scale"):
+            read_onnx(q.file(output))
+        return
+    graph = check_against_onnx(q, output, exact=0.9)
+    assert kinds(graph) == ["Mean" if own_scale else "AveragePool2D", "FullyConnected"]
 
 
 def test_pools_residual_add_and_matmul() -> None:

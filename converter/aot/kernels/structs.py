@@ -284,6 +284,20 @@ class NnSoftmaxLayer:
 
 
 @dataclass(frozen=True)
+class NnMeanLayer:
+    """nn_mean_layer: MEAN over height and width."""
+
+    struct: ClassVar[str] = "nn_mean_layer"
+    header: ClassVar[str] = "nn.h"
+    count: int
+    channels: int
+    zero_sum: int
+    multiplier: int
+    shift: int
+    out_zero: int
+
+
+@dataclass(frozen=True)
 class NnPadLayer:
     """nn_pad_layer: PAD of four axes."""
 
@@ -308,6 +322,7 @@ NnLayer = Union[
     NnPoolLayer,
     NnAddLayer,
     NnSoftmaxLayer,
+    NnMeanLayer,
     NnPadLayer,
 ]
 Value = Union[int, tuple[int, ...], Int8, Int32, Channels, NnOutput, Unpacked, Sums, AsmCode, DenseCode, None]

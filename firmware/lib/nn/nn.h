@@ -337,6 +337,18 @@ typedef struct {
 
 void nn_softmax_s8(const nn_softmax_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
+// MEAN over `count` pixels of `channels` each: out = zero + (sum - zero_sum) * multiplier * 2**(shift - 31), rounded as
+// TFLite does; zero_sum is count times the input's zero point, and the multiplier holds the division by count.
+typedef struct {
+    int32_t count, channels;
+    int32_t zero_sum;
+    int32_t multiplier, shift;
+    int32_t out_zero;
+} nn_mean_layer;
+
+void nn_mean_s8(const nn_mean_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+void nn_mean_s8_simd(const nn_mean_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
 // PAD of up to four axes (missing ones in front are 1) with `value`.
 typedef struct {
     int32_t in_shape[4];

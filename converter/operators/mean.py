@@ -1,0 +1,132 @@
+"""MEAN over height and width. The numpy run follows TensorFlow Lite's QuantizedMeanOrSum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import flatbuffers
+import numpy as np
+
+from converter import quant
+from converter.errors import ConvertError, require
+from converter.formats.onnx import Importer, OnnxNode, OnnxRule, PendingLayer, Value, axes_of, feature_map, pending
+from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
+from converter.graph import Bounds, Cost, Graph, Operator, OutputMemory
+from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.pool import SCALE_TOLERANCE
+from converter.tensor import Int8, Int32, QuantParams
+
+KEEP_DIMS = 0  # of ReducerOptions
+INT32_MAX = (1 << 31) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """The mean of a map per channel, on an output scale of its own; output [1, 1, 1, C] (keep_dims) or [1, C]."""
+
+    name: str
+    input: int
+    output: int
+
+    TFLITE: ClassVar = TfliteOperator("MEAN", 40, 27, 2, "AddMean", operands=2)
+    MEMORY: ClassVar[OutputMemory] = "own"
+    weights: ClassVar[None] = None
+    integer_operands: ClassVar[tuple[tuple[str, Int32], ...]] = (("axes", np.array([1, 2], np.int32)),)
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """One tensor [1, H, W, C]."""
+        return (self.input,)
+
+    def check(self, graph: Graph) -> None:
+        """Raises ConvertError."""
+        x, y = graph.tensors[self.input], graph.tensors[self.output]
+        require(len(x.shape) == 4, self.name, f"the input is [1, height, width, channels], got {x.shape}")
+        channels = x.shape[3]
+        fits = y.shape in ((1, 1, 1, channels), (1, channels))
+        require(fits, self.name, f"the output is [1, 1, 1, {channels}] or [1, {channels}], got {y.shape}")
+        reach = max(127 - x.quant.zero_point, 128 + x.quant.zero_point) * self.count(graph)
+        fine = reach << max(self.multiplier(graph)[1], 0) <= INT32_MAX
+        rule = f"a sum of {self.count(graph)} values on output scale {y.quant.scale:.9g} can overflow int32"
+        require(fine, self.name, f"{rule}; make the map smaller or the scale larger")
+
+    def count(self, graph: Graph) -> int:
+        """Values to a mean."""
+        return graph.tensors[self.input].shape[1] * graph.tensors[self.input].shape[2]
+
+    def multiplier(self, graph: Graph) -> tuple[int, int]:
+        """(mantissa, shift) that take a sum to the output scale: the quotient of the scales with the division by the
+        count in its mantissa, whose bits the shift makes up for."""
+        x, y, count = graph.tensors[self.input].quant, graph.tensors[self.output].quant, self.count(graph)
+        mantissa, shift = quant.quantize_multiplier(x.scale / y.scale)
+        bits = min(count.bit_length() - 1, 32, 31 + shift)
+        return (mantissa << bits) // count, shift - bits
+
+    def run(self, graph: Graph, inputs: Sequence[Int8]) -> Int8:
+        """[n, channels]"""
+        x, y = graph.tensors[self.input].quant, graph.tensors[self.output].quant
+        sums = inputs[0].sum(axis=(1, 2), dtype=np.int64) - self.count(graph) * x.zero_point
+        scaled = quant.multiply_by_quantized_multiplier(sums, *self.multiplier(graph))
+        return np.clip(scaled + y.zero_point, -128, 127).astype(np.int8)
+
+    def cost(self, graph: Graph) -> Cost:
+        """Every input once."""
+        return Cost(operations=graph.tensors[self.input].size)
+
+    def bounds(self, graph: Graph, x: Bounds) -> Bounds:
+        """The means of maps that are everywhere at one of the input's bounds."""
+        shape = (1, *graph.tensors[self.input].shape[1:])
+        low, high = (int(self.run(graph, [np.full(shape, edge, np.int8)])[0, 0]) for edge in x)
+        return low, high
+
+    def rows(self, graph: Graph) -> None:
+        """Mixes all rows."""
+
+    def tflm_bytes(self, graph: Graph) -> tuple[int, int]:
+        """An int32 sum per channel, the axes and an index."""
+        return 0, 4 * graph.tensors[self.output].size + 64
+
+    def tflite_options(self, graph: Graph, builder: flatbuffers.Builder) -> int:
+        """ReducerOptions."""
+        return options_table(builder, ("Bool", KEEP_DIMS, len(graph.tensors[self.output].shape) == 4))
+
+    @classmethod
+    def from_tflite(cls, node: TfliteNode) -> Mean:
+        """Operands: input, axes; the output's shape says whether dimensions are kept."""
+        axes, shape = [int(axis) for axis in node.integers(1).ravel()], node.tensor(node.input).shape
+        if len(shape) != 4 or sorted(axis + 4 if axis < 0 else axis for axis in axes) != [1, 2]:
+            raise ConvertError(
+                f"{node.name}: MEAN is supported over height and width (axes 1, 2) of a map [1, height, width, "
+                f"channels], got axes {axes[:8]} of {shape}"
+            )
+        return cls(node.name, node.input, node.output)
+
+    @staticmethod
+    def _from_global_pool(importer: Importer, node: OnnxNode) -> PendingLayer:
+        """A GlobalAveragePool node: a pool where input and output share one scale, else a MEAN."""
+        x = importer.materialize(node.name, feature_map(importer, node))
+        x_quant, window_hw = importer.quant_of(x), (x.shape[2], x.shape[3])
+
+        def choose(pool: Operator, y: QuantParams) -> Operator:
+            same = x_quant.zero_point == y.zero_point and abs(x_quant.scale - y.scale) <= SCALE_TOLERANCE
+            fused = isinstance(pool, AveragePool2D) and pool.activation != "NONE"
+            return pool if same or fused else Mean(node.name, x.base, -1)
+
+        layer = AveragePool2D(node.name, x.base, -1, window_hw, window_hw, "VALID", "NONE")
+        return replace(pending(layer, (1, x.shape[1], 1, 1), "nchw"), choose=choose)
+
+    @staticmethod
+    def _from_reduce_mean(importer: Importer, node: OnnxNode) -> Value:
+        """A ReduceMean node over height and width."""
+        axes = axes_of(importer, node)
+        if sorted(axis % 4 for axis in axes) != [2, 3]:
+            raise ConvertError(f"{node.name}: ReduceMean is supported over height and width (axes 2, 3), got {axes}")
+        found = Mean._from_global_pool(importer, node)
+        return found if node.integer("keepdims", 1) else replace(found, shape=found.shape[:2], layout="plain")
+
+    ONNX: ClassVar[Mapping[str, OnnxRule]] = {
+        "GlobalAveragePool": _from_global_pool,
+        "ReduceMean": _from_reduce_mean,
+    }
