@@ -5,7 +5,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
-CLOCK_HZ = 64_000_000
+from converter.target import NRF52840
+
+CLOCK_HZ = NRF52840.clock_hz
 
 
 class Event:
