@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from host.emulator.cpu.system_space import SystemSpace
+from host.emulator.cpu.exceptions import Memory
 from host.emulator.peripherals.base import FLAG_WORDS, Chip, Idle, Peripheral, PowerClock, Rng, Temp, Unknown
 from host.emulator.peripherals.gpio_ppi_wdt import Gpio, Gpiote, Ppi, Watchdog
 from host.emulator.peripherals.nvmc import PAGE, UICR, Nvmc
 from host.emulator.peripherals.pdm import Pdm
 from host.emulator.peripherals.timers import Rtc, Timer
 from host.emulator.peripherals.uarte import Uarte
+from host.emulator.schedule import Schedule
 
-if TYPE_CHECKING:
-    from host.emulator.board import VirtualBoard
-
-PERIPHERALS, _PERIPHERALS_BYTES = 0x40000000, FLAG_WORDS * 4
-_GPIO, _SYSTEM = 0x50000000, 0xE0000000
+_PERIPHERALS, _PERIPHERALS_BYTES, _GPIO = 0x40000000, FLAG_WORDS * 4, 0x50000000
 _UNMODELLED = {
     0x40001: "RADIO",
     0x40003: "SPI0/TWI0",
@@ -47,16 +45,28 @@ LED_PINS = {"red": 24, "green": 16, "blue": 6}  # P0, active low
 OTHER_LEDS = {"orange (pin 13)": (0, 13), "power": (1, 9)}  # port and pin, active high
 
 
-class Nrf52840:
-    """The peripherals around one board."""
+@dataclass(frozen=True)
+class Wires:
+    """What the peripherals need of the core and the board around them."""
 
-    def __init__(self, board: VirtualBoard, pcm: Any) -> None:
-        self._board = board
+    schedule: Schedule
+    memory: Memory
+    set_line: Callable[[int, bool], None]  # an interrupt's number, whether it is asserted
+    unmodelled: Callable[[str], None]  # reports what nobody models
+    reset: Callable[[int], None]  # the bit of RESETREAS
+    set_cache: Callable[[bool], None]
+    stall: Callable[[int], None]  # cycles for which the flash is not to be had
+    watch_stores: Callable[[bool], None]  # whether the program may write to flash
+
+
+class Nrf52840:
+    """The peripherals around one core. pcm: int16 samples for the microphone, None for none."""
+
+    def __init__(self, wires: Wires, pcm: Any) -> None:
         self.on_leds: Callable[[dict[str, bool]], None] | None = None  # told the three colours when one has changed
         self._leds: dict[str, bool] = {}
-        self.bus = Chip(board.schedule, board.memory, board.nvic.set_line, board.report_unmodelled)
-        self.system = SystemSpace(board.nvic, board.schedule, board.report_unmodelled, board.request_reset)
-        bus = self.bus
+        self.pins: dict[str, int] = {}  # port -> levels
+        self.bus = bus = Chip(wires.schedule, wires.memory, wires.set_line, wires.unmodelled)
         self.power = PowerClock(bus, 0x40000000, 0, "POWER/CLOCK")
         self.uarts = [Uarte(bus, 0x40002000, 2, "UARTE0"), Uarte(bus, 0x40028000, 40, "UARTE1")]
         self.gpiote = Gpiote(bus)
@@ -72,7 +82,7 @@ class Nrf52840:
             Rtc(bus, base, irq, name)
         Rng(bus)
         Temp(bus)
-        Watchdog(bus, lambda: board.request_reset(RESET_BY_WATCHDOG))
+        Watchdog(bus, lambda: wires.reset(RESET_BY_WATCHDOG))
         Ppi(bus)
         for base, name in (
             (0x4001C000, "PWM0"),
@@ -83,13 +93,7 @@ class Nrf52840:
         ):
             Idle(bus, base, None, name)
         self.microphone = Pdm(bus, pcm)
-        self.nvmc = Nvmc(
-            bus,
-            board.set_cache,
-            lambda address, size: board.uc.mem_write(address, b"\xff" * size),
-            board.stall,
-            board.watch_stores,
-        )
+        self.nvmc = Nvmc(bus, wires.set_cache, wires.memory.erase, wires.stall, wires.watch_stores)
         self.ports = [Gpio(bus, 0x50000000, "P0", self._on_pins), Gpio(bus, 0x50000300, "P1", self._on_pins)]
         self.gpiote.ports = self.ports
 
@@ -97,10 +101,6 @@ class Nrf52840:
     def console(self) -> Uarte:
         """The UART that is the serial port: the first one in use."""
         return next((uart for uart in self.uarts if uart.registers.get(0x500) or uart.ever_received), self.uarts[0])
-
-    def reset(self) -> None:
-        self.bus.reset()
-        self.system.reset()
 
     def leds(self) -> dict[str, bool]:
         """Which of the three colours is lit."""
@@ -114,24 +114,17 @@ class Nrf52840:
         }
 
     def _on_pins(self, port: str, levels: int) -> None:
-        self._board.pins[port] = levels
+        self.pins[port] = levels
         self.gpiote.pins(int(port[1]), levels)
         leds = self.leds()
         if self.on_leds and leds != self._leds:
             self._leds = leds
             self.on_leds(leds)
 
-    def regions(self) -> Iterator[tuple[int, int, Callable[[int, int], int], Callable[[int, int, int], None]]]:
-        """Mapped registers: address, bytes, read(offset, size), write(offset, size, value)."""
-        yield PERIPHERALS, _PERIPHERALS_BYTES, self._reader(PERIPHERALS), self._writer(PERIPHERALS)
-        yield _GPIO, 0x1000, self._reader(_GPIO), self._writer(_GPIO)
-        system = self.system
-        yield (
-            _SYSTEM,
-            0x100000,
-            lambda offset, size: system.read(_SYSTEM + offset, size),
-            lambda offset, size, value: system.write(_SYSTEM + offset, size, value),
-        )
+    def regions(self) -> Iterator[tuple[int, int, Callable[[int, int], int], Callable[[int, int, int], None], Any]]:
+        """Mapped registers: address, bytes, read(offset, size), write(offset, size, value), flags of the events."""
+        for start, size, flags in ((_PERIPHERALS, _PERIPHERALS_BYTES, self.bus.flags), (_GPIO, 0x1000, None)):
+            yield start, size, self._reader(start), self._writer(start), flags
 
     def _find(self, address: int) -> Peripheral:
         base = address & ~0xFFF

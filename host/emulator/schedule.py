@@ -46,6 +46,11 @@ class Schedule:
     def now(self) -> int:
         return self.awake() + self.asleep
 
+    @property
+    def seconds(self) -> float:
+        """Board time since power-up."""
+        return self.now() / CLOCK_HZ
+
     def at(self, when: int, callback: Callable[[], None]) -> Event:
         return self._push(self._queue, when, callback)
 

@@ -3,22 +3,14 @@ Product Specification)."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
-from unicorn import unicorn_const as uc_const
-
-from host.emulator.cycles.thumb import Kind, decode
 from host.emulator.image.elf import FLASH_BYTES
 from host.emulator.peripherals.base import Chip, Peripheral
 
-if TYPE_CHECKING:
-    from host.emulator.board import VirtualBoard
-
 PAGE = 0x1000
 UICR = 0x10001000
-WRITE_CYCLES = 41 * 64  # a word, 41 us
+_WRITE_CYCLES = 41 * 64  # a word, 41 us
 _MS = 64_000
 _ERASE_MS, _ERASE_ALL_MS = 85, 169
 _READY, _READYNEXT, _CONFIG, _ERASEPAGE, _ERASEALL, _ERASEPCR0, _ERASEUICR, _PARTIAL, _PARTIALCFG, _ICACHECNF = (
@@ -34,7 +26,6 @@ _READY, _READYNEXT, _CONFIG, _ERASEPAGE, _ERASEALL, _ERASEPCR0, _ERASEUICR, _PAR
     0x540,
 )
 _WRITES, _ERASES = 1, 2  # CONFIG.WEN
-_MOST_BYTES = 17 * 4  # what one instruction may store, and a word more
 
 
 class Nvmc(Peripheral):
@@ -78,7 +69,11 @@ class Nvmc(Peripheral):
             return int(self.chip.schedule.now() >= self._ready_at)
         return self.registers.get(offset, 10 if offset == _PARTIALCFG else 0)
 
-    def work(self, cycles: int) -> None:
+    def written(self, words: int) -> None:
+        """A store has changed so many words."""
+        self._work(_WRITE_CYCLES * words)
+
+    def _work(self, cycles: int) -> None:
         """The flash is at work from now on, or once it has finished what it does: a core that runs from it stands
         still."""
         now = self.chip.schedule.now()
@@ -95,14 +90,14 @@ class Nvmc(Peripheral):
             return
         elif offset in (_ERASEPAGE, _ERASEPCR0):
             self._erase_page(value)
-            self.work(_ERASE_MS * _MS)
+            self._work(_ERASE_MS * _MS)
         elif offset == _PARTIAL:
             self._erase_partly(value)
         elif offset in (_ERASEALL, _ERASEUICR) and value & 1:
             self._erase(UICR, PAGE)
             if offset == _ERASEALL:
                 self._erase(0, FLASH_BYTES)
-            self.work((_ERASE_ALL_MS if offset == _ERASEALL else _ERASE_MS) * _MS)
+            self._work((_ERASE_ALL_MS if offset == _ERASEALL else _ERASE_MS) * _MS)
 
     def _erase_page(self, address: int) -> None:
         page = address & FLASH_BYTES - PAGE
@@ -115,43 +110,4 @@ class Nvmc(Peripheral):
         self._partly[page] = self._partly.get(page, 0) + duration
         if self._partly[page] >= _ERASE_MS:
             self._erase_page(page)
-        self.work(duration * _MS)
-
-
-def _region(address: int) -> tuple[int, int] | None:
-    """Start and bytes of the memory that NVMC writes, where the address lies in it."""
-    if 0 <= address < FLASH_BYTES:
-        return 0, FLASH_BYTES
-    return (UICR, PAGE) if UICR <= address < UICR + PAGE else None
-
-
-def store_to_flash(board: VirtualBoard, address: int, size: int) -> bool:
-    """Do the store at PC, which Unicorn refused, as NVMC does it; False when NVMC refuses it too (that is a bus fault).
-
-    Only whole aligned words can be written, ones to zeros, and only while CONFIG says so. The core stands still for
-    each word.
-    """
-    region, nvmc, uc, pc = _region(address), board.chip.nvmc, board.uc, board.cpu.pc
-    if region is None or not nvmc.writes or size != 4 or address & 3:
-        return False
-    board.blocks.cut(pc)
-    one = decode(bytes(uc.mem_read(pc, 4)), pc)[0]
-    length = min(_MOST_BYTES, region[0] + region[1] - address)
-    before = bytes(uc.mem_read(address, length))
-    uc.mem_protect(*region, uc_const.UC_PROT_ALL)
-    board.step(pc + one.size)
-    uc.mem_protect(*region, uc_const.UC_PROT_READ | uc_const.UC_PROT_EXEC)
-    uc.ctl(uc_const.UC_CTL_TLB_FLUSH, uc_const.UC_CTL_IO_WRITE)  # which still knows the page as one to write to
-    written = bytes(uc.mem_read(address, length))
-    words = length // 4
-    kept = [
-        old & new
-        for old, new in zip(
-            struct.unpack(f"<{words}I", before[: 4 * words]),
-            struct.unpack(f"<{words}I", written[: 4 * words]),
-            strict=True,
-        )
-    ]
-    uc.mem_write(address, struct.pack(f"<{words}I", *kept))
-    nvmc.work(WRITE_CYCLES * (one.count if one.kind is Kind.STORE_MULTIPLE else 1))
-    return True
+        self._work(duration * _MS)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from host.emulator.cpu.faults import last_instructions
+from host.emulator.cpu.diagnosis import last_instructions
 from host.emulator.errors import BoardError
 from host.emulator.report import Report
 
@@ -116,11 +116,11 @@ def emulate(
         _run(board, line, timeline, until, speed == "real")
     finally:
         line.close()
-        report = board.report()
+        report, core = board.report(), board.core
         print(summary(report), flush=True)
         print(
-            f"stopped at {board.image.name_at(board.cpu.pc)}{' (asleep)' if board.asleep else ''}; "
-            f"last instructions: {last_instructions(board)}",
+            f"stopped at {board.image.name_at(core.cpu.pc)}{' (asleep)' if core.sleeping else ''}; "
+            f"last instructions: {last_instructions(core.cpu, core.counter)}",
             flush=True,
         )
         if json_file is not None:
