@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from host.emulator.cpu.exceptions import Memory
-from host.emulator.peripherals.base import FLAG_WORDS, Chip, Idle, Peripheral, PowerClock, Rng, Temp, Unknown
+from host.emulator.peripherals.base import FLAG_WORDS, Bus, Idle, Peripheral, Unknown
 from host.emulator.peripherals.gpio_ppi_wdt import Gpio, Gpiote, Ppi, Watchdog
 from host.emulator.peripherals.nvmc import PAGE, UICR, Nvmc
 from host.emulator.peripherals.pdm import Pdm
+from host.emulator.peripherals.power_temp_rng import PowerClock, Rng, Temp
 from host.emulator.peripherals.timers import Rtc, Timer
-from host.emulator.peripherals.uarte import Uarte
+from host.emulator.peripherals.uarte import UARTE, Uarte
 from host.emulator.schedule import Schedule
 
 _PERIPHERALS, _PERIPHERALS_BYTES, _GPIO = 0x40000000, FLAG_WORDS * 4, 0x50000000
@@ -66,7 +67,7 @@ class Nrf52840:
         self.on_leds: Callable[[dict[str, bool]], None] | None = None  # told the three colours when one has changed
         self._leds: dict[str, bool] = {}
         self.pins: dict[str, int] = {}  # port -> levels
-        self.bus = bus = Chip(wires.schedule, wires.memory, wires.set_line, wires.unmodelled)
+        self.bus = bus = Bus(wires.schedule, wires.memory, wires.set_line, wires.unmodelled)
         self.power = PowerClock(bus, 0x40000000, 0, "POWER/CLOCK")
         self.uarts = [Uarte(bus, 0x40002000, 2, "UARTE0"), Uarte(bus, 0x40028000, 40, "UARTE1")]
         self.gpiote = Gpiote(bus)
@@ -100,7 +101,7 @@ class Nrf52840:
     @property
     def console(self) -> Uarte:
         """The UART that is the serial port: the first one in use."""
-        return next((uart for uart in self.uarts if uart.registers.get(0x500) or uart.ever_received), self.uarts[0])
+        return next((uart for uart in self.uarts if uart.stored(UARTE.ENABLE) or uart.ever_received), self.uarts[0])
 
     def leds(self) -> dict[str, bool]:
         """Which of the three colours is lit."""
