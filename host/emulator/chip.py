@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from host.emulator.cpu.exceptions import Memory
-from host.emulator.peripherals.base import FLAG_WORDS, Bus, Idle, Peripheral, Unknown
+from host.emulator.peripherals.base import FLAG_WORDS, NAMES, Bus, Idle, Peripheral, Unknown
 from host.emulator.peripherals.gpio_ppi_wdt import Gpio, Gpiote, Ppi, Watchdog
 from host.emulator.peripherals.nvmc import PAGE, UICR, Nvmc
 from host.emulator.peripherals.pdm import Pdm
@@ -18,29 +18,6 @@ from host.emulator.peripherals.uarte import UARTE, Uarte
 from host.emulator.schedule import Schedule
 
 _PERIPHERALS, _PERIPHERALS_BYTES, _GPIO = 0x40000000, FLAG_WORDS * 4, 0x50000000
-_UNMODELLED = {
-    0x40001: "RADIO",
-    0x40003: "SPI0/TWI0",
-    0x40004: "SPI1/TWI1",
-    0x40005: "NFCT",
-    0x40007: "SAADC",
-    0x4000E: "ECB",
-    0x4000F: "CCM/AAR",
-    0x40012: "QDEC",
-    0x40013: "COMP",
-    0x40014: "EGU0",
-    0x40015: "EGU1",
-    0x40016: "EGU2",
-    0x40017: "EGU3",
-    0x40018: "EGU4",
-    0x40019: "EGU5",
-    0x40020: "MWU",
-    0x40023: "SPI2",
-    0x40025: "I2S",
-    0x40026: "FPU",
-    0x40029: "QSPI",
-    0x4002F: "SPIM3",
-}
 RESET_BY_WATCHDOG, RESET_BY_PROGRAM = 1 << 1, 1 << 2  # bits of RESETREAS
 LED_PINS = {"red": 24, "green": 16, "blue": 6}  # P0, active low
 OTHER_LEDS = {"orange (pin 13)": (0, 13), "power": (1, 9)}  # port and pin, active high
@@ -68,33 +45,21 @@ class Nrf52840:
         self._leds: dict[str, bool] = {}
         self.pins: dict[str, int] = {}  # port -> levels
         self.bus = bus = Bus(wires.schedule, wires.memory, wires.set_line, wires.unmodelled)
-        self.power = PowerClock(bus, 0x40000000, 0, "POWER/CLOCK")
-        self.uarts = [Uarte(bus, 0x40002000, 2, "UARTE0"), Uarte(bus, 0x40028000, 40, "UARTE1")]
-        self.gpiote = Gpiote(bus)
-        for base, irq, name in (
-            (0x40008000, 8, "TIMER0"),
-            (0x40009000, 9, "TIMER1"),
-            (0x4000A000, 10, "TIMER2"),
-            (0x4001A000, 26, "TIMER3"),
-            (0x4001B000, 27, "TIMER4"),
-        ):
-            Timer(bus, base, irq, name)
-        for base, irq, name in ((0x4000B000, 11, "RTC0"), (0x40011000, 17, "RTC1"), (0x40024000, 36, "RTC2")):
-            Rtc(bus, base, irq, name)
-        Rng(bus)
-        Temp(bus)
-        Watchdog(bus, lambda: wires.reset(RESET_BY_WATCHDOG))
-        Ppi(bus)
-        for base, name in (
-            (0x4001C000, "PWM0"),
-            (0x40021000, "PWM1"),
-            (0x40022000, "PWM2"),
-            (0x4002D000, "PWM3"),
-            (0x40027000, "USBD"),
-        ):
-            Idle(bus, base, None, name)
-        self.microphone = Pdm(bus, pcm)
-        self.nvmc = Nvmc(bus, wires.set_cache, wires.memory.erase, wires.stall, wires.watch_stores)
+        self.power = PowerClock(bus, 0x00)
+        self.uarts = [Uarte(bus, 0x02), Uarte(bus, 0x28)]
+        self.gpiote = Gpiote(bus, 0x06)
+        for number in (0x08, 0x09, 0x0A, 0x1A, 0x1B):
+            Timer(bus, number)
+        for number in (0x0B, 0x11, 0x24):
+            Rtc(bus, number)
+        Rng(bus, 0x0D)
+        Temp(bus, 0x0C)
+        Watchdog(bus, 0x10, lambda: wires.reset(RESET_BY_WATCHDOG))
+        Ppi(bus, 0x1F)
+        for number in (0x1C, 0x21, 0x22, 0x2D, 0x27):  # PWM0 to PWM3, USBD
+            Idle(bus, number)
+        self.microphone = Pdm(bus, 0x1D, pcm)
+        self.nvmc = Nvmc(bus, 0x1E, wires.set_cache, wires.memory.erase, wires.stall, wires.watch_stores)
         self.ports = [Gpio(bus, 0x50000000, "P0", self._on_pins), Gpio(bus, 0x50000300, "P1", self._on_pins)]
         self.gpiote.ports = self.ports
 
@@ -133,7 +98,9 @@ class Nrf52840:
             base = _GPIO + (0x300 if address & 0xF00 in (0x800, 0x900, 0xA00) else 0)
         found = self.bus.by_base.get(base)
         if found is None:
-            found = Unknown(self.bus, base, None, _UNMODELLED.get(base >> 12, f"peripheral {base:#010x}"))
+            number = (base - _PERIPHERALS) >> 12
+            name = NAMES[number] if 0 <= number < len(NAMES) and NAMES[number] != "-" else f"peripheral {base:#010x}"
+            found = Unknown(self.bus, number, name, base)
         return found
 
     def _reader(self, start: int) -> Callable[[int, int], int]:

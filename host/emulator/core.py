@@ -17,7 +17,7 @@ from host.emulator.cpu.exceptions import IT_BITS, Cpu, InvalidReturn, Memory
 from host.emulator.cpu.nvic import HARD_FAULT, SVCALL, Nvic
 from host.emulator.cpu.system_space import BFAR, CCR, CFSR, CPACR, HFSR, SCR, SLEEPONEXIT, SYSTEM_SPACE, SystemSpace
 from host.emulator.cycles.clock import Clock
-from host.emulator.cycles.counter import (
+from host.emulator.cycles.counting import (
     ATTENTION_FLASH,
     ATTENTION_FLOATS,
     STOP_GUARD,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from host.emulator.chip import Nrf52840
-from host.emulator.cycles.counter import Counter
+from host.emulator.cycles.counting import Counter
 from host.emulator.image.elf import Image
 from host.emulator.schedule import CLOCK_HZ
 

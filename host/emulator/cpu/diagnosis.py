@@ -9,7 +9,7 @@ from unicorn.unicorn_py3 import UcError
 
 from host.emulator.cpu.exceptions import Cpu
 from host.emulator.cpu.nvic import exception_name
-from host.emulator.cycles.counter import Counter
+from host.emulator.cycles.counting import Counter
 from host.emulator.errors import BoardFault
 from host.emulator.image.elf import RAM_BYTES, RAM_START, Image
 

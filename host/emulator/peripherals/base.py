@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum, IntEnum
-from typing import Any
 
 from host.emulator.cpu.exceptions import Memory
 from host.emulator.errors import BoardError
@@ -17,6 +16,12 @@ from host.emulator.image.elf import RAM_START
 from host.emulator.schedule import Schedule
 
 FLAG_WORDS = 0x10000  # register words from 0x40000000 on
+_NAMES = (  # by peripheral ID, which is the interrupt's number too; section 4.2.4 of the data sheet
+    "POWER/CLOCK RADIO UARTE0 SPI0/TWI0 SPI1/TWI1 NFCT GPIOTE SAADC TIMER0 TIMER1 TIMER2 RTC0 TEMP RNG ECB CCM/AAR "
+    "WDT RTC1 QDEC COMP EGU0 EGU1 EGU2 EGU3 EGU4 EGU5 TIMER3 TIMER4 PWM0 PDM NVMC PPI MWU PWM1 PWM2 SPI2 RTC2 I2S "
+    "FPU USBD UARTE1 QSPI - - - PWM3 - SPIM3"
+)
+NAMES = tuple(_NAMES.split())
 
 
 class Access(Enum):
@@ -84,38 +89,6 @@ def set_clear(old: int, which: int, value: int) -> int:
     return (value, old | value, old & ~value)[which] & 0xFFFFFFFF
 
 
-class EventFlags:
-    """Raised events of one peripheral by offset, mirrored into the bytes that counter.c answers polling programs
-    from."""
-
-    def __init__(self, flags: Any, base: int, events: Iterable[int]) -> None:
-        self._raised: set[int] = set()
-        self._flags, self._base, self._events = flags, (base & 0x3FFFF) >> 2, tuple(events)
-        self.clear()
-
-    def add(self, offset: int) -> None:
-        """The event is raised."""
-        self._raised.add(offset)
-        self._flags[self._base + (offset >> 2)] = 2
-
-    def discard(self, offset: int) -> None:
-        """The event is no longer raised."""
-        self._raised.discard(offset)
-        self._flags[self._base + (offset >> 2)] = 1
-
-    def __contains__(self, offset: int) -> bool:
-        return offset in self._raised
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._raised)
-
-    def clear(self) -> None:
-        """No event is raised."""
-        self._raised.clear()
-        for offset in self._events:
-            self._flags[self._base + (offset >> 2)] = 1
-
-
 class Bus:
     """What a peripheral may use: time, memory, interrupts, the report of what nobody models."""
 
@@ -162,34 +135,44 @@ class Bus:
 
 
 class Peripheral:
-    """One peripheral at `base` with interrupt `irq`. Subclasses declare their registers and act on tasks and writes.
+    """The peripheral with this ID, which gives its interrupt and, if nothing else is said, its name and base address.
+    Subclasses declare their registers and act on tasks and writes.
 
     layout: the registers beside those of Common
     shorts: bit of SHORTS -> (offset of the event, offset of the task)
     values: what was written, or the peripheral has put there, by offset; a register not yet in it has its value after
     reset
+    raised: offsets of the events that are raised
     """
 
     layout: type[Registers] = Registers
     shorts: Mapping[int, tuple[int, int]] = {}
 
-    def __init__(self, bus: Bus, base: int, irq: int | None, name: str) -> None:
-        self.bus, self.base, self.irq, self.name = bus, base, irq, name
+    def __init__(self, bus: Bus, number: int, name: str = "", base: int = 0) -> None:
+        self.bus, self.number, self.name = bus, number, name or NAMES[number]
+        self.base = base or 0x40000000 + (number << 12)
         self._access = access_by_offset(self.layout)
         self._resets = {offset: one.reset for one in self.layout if one.reset for offset in one.offsets}
+        self._events = [offset for offset, access in self._access.items() if access is Access.EVENT]
         self.values: dict[int, int] = {}
-        events = [offset for offset, access in self._access.items() if access is Access.EVENT]
-        self._has_events = bool(events)
-        self.raised = EventFlags(bus.flags, base, events)
+        self.raised: set[int] = set()
         self.inten = self.short_bits = 0
+        for offset in self._events:
+            self._raise(offset, False)
         bus.add(self)
 
     def reset(self) -> None:
         """As after a system reset."""
         self.values.clear()
-        self.raised.clear()
+        for offset in self._events:
+            self._raise(offset, False)
         self.inten = self.short_bits = 0
         self._update()
+
+    def _raise(self, offset: int, up: bool) -> None:
+        """An event is raised or not, for the peripheral and for counter.c, which answers polling programs."""
+        (self.raised.add if up else self.raised.discard)(offset)
+        self.bus.flags[(self.base & 0x3FFFF | offset) >> 2] = 2 if up else 1
 
     def task(self, offset: int) -> None:
         """Do a task; overridden."""
@@ -207,7 +190,7 @@ class Peripheral:
 
     def event(self, offset: int) -> None:
         """Raise an event: flag, shortcuts, PPI, interrupt."""
-        self.raised.add(offset)
+        self._raise(offset, True)
         self._update()
         for bit, (event, task) in self.shorts.items():
             if event == offset and self.short_bits >> bit & 1:
@@ -216,9 +199,9 @@ class Peripheral:
             self.bus.ppi_event(self.base + offset)
 
     def _update(self) -> None:
-        if self.irq is not None:
+        if self._events:
             level = any(self.inten >> (offset - 0x100) // 4 & 1 for offset in self.raised)
-            self.bus.set_line(self.irq, level)
+            self.bus.set_line(self.number, level)
 
     def read(self, offset: int) -> int:
         """A program reads a register."""
@@ -228,7 +211,7 @@ class Peripheral:
         if access is RO or access is RW:
             return self.value_of(offset)
         if access is None:
-            if offset in _INTERRUPTS and self._has_events:
+            if offset in _INTERRUPTS and self._events:
                 return self.inten
             if offset == Common.SHORTS and self.shorts:
                 return self.short_bits
@@ -242,9 +225,9 @@ class Peripheral:
             if value & 1:
                 self.task(offset)
         elif access is Access.EVENT:
-            (self.raised.add if value else self.raised.discard)(offset)
+            self._raise(offset, bool(value))
             self._update()
-        elif access is None and offset in _INTERRUPTS and self._has_events:
+        elif access is None and offset in _INTERRUPTS and self._events:
             self.inten = set_clear(self.inten, (offset - Common.INTEN) // 4, value)
             self._update()
         elif access is None and offset == Common.SHORTS and self.shorts:

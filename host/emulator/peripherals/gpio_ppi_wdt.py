@@ -31,7 +31,7 @@ class Gpio(Peripheral):
     layout = GPIO
 
     def __init__(self, bus: Bus, base: int, name: str, on_pins: Callable[[str, int], None]) -> None:
-        super().__init__(bus, base, None, name)
+        super().__init__(bus, 0, name, base)
         self._on_pins = on_pins
         self.out = self.direction = 0
 
@@ -89,8 +89,8 @@ class Gpiote(Peripheral):
     layout = GPIOTE
     _EVENT, _TASK = 1, 3  # CONFIG.MODE
 
-    def __init__(self, bus: Bus) -> None:
-        super().__init__(bus, 0x40006000, 6, "GPIOTE")
+    def __init__(self, bus: Bus, number: int) -> None:
+        super().__init__(bus, number)
         self.ports: list[Gpio] = []
         self._levels = [0xFFFFFFFF, 0xFFFFFFFF]
 
@@ -147,8 +147,8 @@ class Watchdog(Peripheral):
     layout = WDT
     _RELOAD, _BITE_CYCLES = 0x6E524635, 2 * CLOCK_HZ // 32768  # TIMEOUT comes two ticks of 32 kHz before the reset
 
-    def __init__(self, bus: Bus, bite: Callable[[], None]) -> None:
-        super().__init__(bus, 0x40010000, 16, "WDT")
+    def __init__(self, bus: Bus, number: int, bite: Callable[[], None]) -> None:
+        super().__init__(bus, number)
         self._bite = bite
         self._event: Event | None = None
         self._waiting = 0  # reload registers that must still be served
@@ -236,8 +236,8 @@ class Ppi(Peripheral):
 
     layout = PPI
 
-    def __init__(self, bus: Bus) -> None:
-        super().__init__(bus, 0x4001F000, None, "PPI")
+    def __init__(self, bus: Bus, number: int) -> None:
+        super().__init__(bus, number)
         self.enabled = 0
         bus.ppi_event = self.route
 

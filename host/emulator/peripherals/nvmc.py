@@ -42,12 +42,13 @@ class Nvmc(Peripheral):
     def __init__(
         self,
         bus: Bus,
+        number: int,
         set_cache: Callable[[bool], None],
         erase: Callable[[int, int], None],
         stall: Callable[[int], None],
         watch_stores: Callable[[bool], None],
     ) -> None:
-        super().__init__(bus, 0x4001E000, None, "NVMC")
+        super().__init__(bus, number)
         self._set_cache, self._erase, self._stall, self._watch_stores = set_cache, erase, stall, watch_stores
         self._ready_at = 0
         self._partly: dict[int, int] = {}  # page -> milliseconds of partial erasing so far

@@ -45,8 +45,8 @@ class Pdm(Peripheral):
 
     layout = PDM
 
-    def __init__(self, bus: Bus, pcm: Any) -> None:
-        super().__init__(bus, 0x4001D000, 29, "PDM")
+    def __init__(self, bus: Bus, number: int, pcm: Any) -> None:
+        super().__init__(bus, number)
         self._bytes = None if pcm is None else pcm.astype("<i2").tobytes()
         self.position = 0  # samples delivered of the recording and the silence after it
         self.delivered = 0  # samples in all

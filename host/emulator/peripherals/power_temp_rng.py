@@ -119,9 +119,6 @@ class Temp(Peripheral):
 
     layout = TEMP
 
-    def __init__(self, bus: Bus) -> None:
-        super().__init__(bus, 0x4000C000, 12, "TEMP")
-
     def task(self, offset: int) -> None:
         """Measure."""
         if offset == TEMP.TASKS_START:
@@ -145,8 +142,8 @@ class Rng(Peripheral):
     layout = RNG
     shorts: Mapping[int, tuple[int, int]] = {0: (RNG.EVENTS_VALRDY, RNG.TASKS_STOP)}
 
-    def __init__(self, bus: Bus, seed: int = 1) -> None:
-        super().__init__(bus, 0x4000D000, 13, "RNG")
+    def __init__(self, bus: Bus, number: int, seed: int = 1) -> None:
+        super().__init__(bus, number)
         self._random = random.Random(seed)
         self._event: Event | None = None
 

@@ -35,8 +35,8 @@ class Timer(Peripheral):
         **{8 + index: (TIMER.EVENTS_COMPARE[index], TIMER.TASKS_STOP) for index in range(6)},
     }
 
-    def __init__(self, bus: Bus, base: int, irq: int, name: str) -> None:
-        super().__init__(bus, base, irq, name)
+    def __init__(self, bus: Bus, number: int) -> None:
+        super().__init__(bus, number)
         self._running = False
         self._zero_at = 0  # when the counter was zero
         self._held = 0  # its value while stopped
@@ -150,8 +150,8 @@ class Rtc(Peripheral):
     layout = RTC
     MODULUS = 1 << 24
 
-    def __init__(self, bus: Bus, base: int, irq: int, name: str) -> None:
-        super().__init__(bus, base, irq, name)
+    def __init__(self, bus: Bus, number: int) -> None:
+        super().__init__(bus, number)
         self._running = False
         self._zero_at = 0  # in 1/32768 of a cycle, so that ticks never drift
         self._held = 0

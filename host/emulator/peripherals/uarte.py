@@ -59,8 +59,8 @@ class Uarte(Peripheral):
         6: (UARTE.EVENTS_ENDRX, UARTE.TASKS_STOPRX),
     }
 
-    def __init__(self, bus: Bus, base: int, irq: int, name: str) -> None:
-        super().__init__(bus, base, irq, name)
+    def __init__(self, bus: Bus, number: int) -> None:
+        super().__init__(bus, number)
         self.host_to_board: deque[int] = deque()
         self.board_to_host = bytearray()
         self.overruns = 0
