@@ -28,9 +28,7 @@ class VirtualBoard:
     def __init__(self, elf: Path | str | Image, pcm: Any = None, native: bool | None = None) -> None:
         self.image = elf if isinstance(elf, Image) else load_image(elf)
         self.resets = 0
-        self.pace: Callable[[int], int] | None = (
-            None  # given the cycles of a sleep, waits for the host and says how many have passed
-        )
+        self.pace: Callable[[int], int] | None = None  # waits for the host: cycles of a sleep -> how many have passed
         self.poll: Callable[[], None] | None = None  # called now and then while the core runs
         self._unmodelled: dict[str, None] = {}  # in the order of their first use
         self._reset_wanted = False
@@ -147,12 +145,5 @@ class VirtualBoard:
     def report(self) -> Report:
         """The figures so far."""
         core = self.core
-        return make_report(
-            core.counter,
-            self.schedule.asleep,
-            self.chip,
-            core.exceptions,
-            self.resets,
-            list(self._unmodelled),
-            core.survived,
-        )
+        counts, asleep = (core.exceptions, self.resets), self.schedule.asleep
+        return make_report(core.counter, asleep, self.chip, *counts, list(self._unmodelled), core.survived)

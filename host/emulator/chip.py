@@ -125,31 +125,20 @@ class Nrf52840:
     @staticmethod
     def constants() -> Iterator[tuple[int, bytes]]:
         """Factory and user information: the chip's identity, reset on pin 18, NFC pins as GPIO."""
-        factory = _page(
-            {
-                0x010: 4096,
-                0x014: 256,
-                0x060: 0x33333333,
-                0x064: 0x52840000,
-                0x0A0: 1,
-                0x0A4: 0x12345678,
-                0x0A8: 0x9ABC,
-                0x100: 0x52840,
-                0x104: 0x41414430,
-                0x108: 0x2004,
-                0x10C: 256,
-                0x110: 1024,
-                0x130: 8,
-                0x134: 3,
-            }
-        )
-        yield 0x10000000, factory
-        yield UICR, _page({0x200: 18, 0x204: 18, 0x208: 0xFFFFFFFF, 0x20C: 0xFFFFFFFE})
+        factory = {
+            0x010: (4096, 256),  # CODEPAGESIZE, CODESIZE
+            0x060: (0x33333333, 0x52840000),  # DEVICEID
+            0x0A0: (1, 0x12345678, 0x9ABC),  # DEVICEADDRTYPE, DEVICEADDR
+            0x100: (0x52840, 0x41414430, 0x2004, 256, 1024),  # INFO: PART, VARIANT, PACKAGE, RAM, FLASH
+            0x130: (8, 3),  # not in the data sheet: chip and revision, by which software knows the errata
+        }
+        yield 0x10000000, _page(factory)
+        yield UICR, _page({0x200: (18, 18), 0x208: (0xFFFFFFFF, 0xFFFFFFFE)})  # PSELRESET; APPROTECT, NFCPINS
         yield 0xF0000000, bytes(0xFE0) + struct.pack("<4I", 8, 0, 0x30, 0) + bytes(16)
 
 
-def _page(words: dict[int, int]) -> bytes:
+def _page(words: dict[int, tuple[int, ...]]) -> bytes:
     page = bytearray(b"\xff" * PAGE)
-    for offset, value in words.items():
-        page[offset : offset + 4] = struct.pack("<I", value)
+    for offset, values in words.items():
+        struct.pack_into(f"<{len(values)}I", page, offset, *values)
     return bytes(page)

@@ -16,15 +16,8 @@ from host.emulator.cpu.diagnosis import describe_fault
 from host.emulator.cpu.exceptions import IT_BITS, Cpu, InvalidReturn, Memory
 from host.emulator.cpu.nvic import HARD_FAULT, SVCALL, Nvic
 from host.emulator.cpu.system_space import BFAR, CCR, CFSR, CPACR, HFSR, SCR, SLEEPONEXIT, SYSTEM_SPACE, SystemSpace
+from host.emulator.cycles import counting
 from host.emulator.cycles.clock import Clock
-from host.emulator.cycles.counting import (
-    ATTENTION_FLASH,
-    ATTENTION_FLOATS,
-    STOP_GUARD,
-    STOP_MISS,
-    STOP_NONE,
-    STOP_SUSPECT,
-)
 from host.emulator.cycles.guards import DIV_0_TRP, FLOATING_POINT, UNALIGN_TRP, it_state_at
 from host.emulator.cycles.thumb import Kind, decode
 from host.emulator.errors import BoardError, BoardFault
@@ -49,11 +42,7 @@ class Core:
     """
 
     def __init__(
-        self,
-        image: Image,
-        native: bool | None,
-        unmodelled: Callable[[str], None],
-        request_reset: Callable[[], None],
+        self, image: Image, native: bool | None, unmodelled: Callable[[str], None], request_reset: Callable[[], None]
     ) -> None:
         self.image = image
         self.uc = uc = exceptions.make_engine()
@@ -91,7 +80,7 @@ class Core:
 
     def watch_stores(self, on: bool) -> None:
         """The program may write to flash."""
-        self.clock.watch(ATTENTION_FLASH, on)
+        self.clock.watch(counting.ATTENTION_FLASH, on)
 
     def reset(self) -> None:
         """Begin at the reset vector; interrupts and peripherals have been reset before."""
@@ -121,13 +110,13 @@ class Core:
         return self.system.registers[CPACR] >> 20 & 15 == 15
 
     def _watch_floats(self) -> None:
-        self.clock.watch(ATTENTION_FLOATS, self.cpu.lazy or not self._fpu_on)
+        self.clock.watch(counting.ATTENTION_FLOATS, self.cpu.lazy or not self._fpu_on)
 
     def _on_float(self, address: int) -> None:
         """A floating point instruction is about to run: it is not allowed, or the interrupted program's registers are
         saved first."""
         if not self._fpu_on:
-            self.counter.state.miss_address, self.counter.state.stop_reason = address, STOP_GUARD
+            self.counter.state.miss_address, self.counter.state.stop_reason = address, counting.STOP_GUARD
             self.uc.emu_stop()
         elif self.cpu.lazy:
             self.cpu.save_floats()
@@ -229,33 +218,33 @@ class Core:
     def _blocks_until(self, end: int) -> None:
         state = self.counter.state
         while True:
-            state.stop_reason = STOP_NONE
+            state.stop_reason = counting.STOP_NONE
             self._interrupt = None
             error = None
             try:
                 self.uc.emu_start(self.cpu.pc | 1, end)
             except UcError as failure:
                 error = failure
-            if state.stop_reason in (STOP_MISS, STOP_SUSPECT):
+            if state.stop_reason in (counting.STOP_MISS, counting.STOP_SUSPECT):
                 if not self.cpu.thumb:
-                    state.stop_reason = STOP_NONE
+                    state.stop_reason = counting.STOP_NONE
                     self._take_fault(faults.ARM_STATE)
                     return
-                if state.stop_reason == STOP_MISS:
+                if state.stop_reason == counting.STOP_MISS:
                     self.blocks.learn(state.miss_address, state.miss_size)
                 elif not self.blocks.resolve(state.miss_address):
-                    state.stop_reason = STOP_NONE
+                    state.stop_reason = counting.STOP_NONE
                     self._step_through(state.miss_address)
                     return
                 if not self.blocks.to_mark:
                     continue
             break
-        reason, state.stop_reason = state.stop_reason, STOP_NONE
+        reason, state.stop_reason = state.stop_reason, counting.STOP_NONE
         if self.blocks.to_mark:
             self.blocks.mark()
-        if reason == STOP_GUARD:
+        if reason == counting.STOP_GUARD:
             self._take_fault(faults.guarded_trouble(self.blocks.code(state.miss_address, 4), self._fpu_on))
-        elif reason == STOP_NONE and (error is not None or self.cpu.pc != end):
+        elif reason == counting.STOP_NONE and (error is not None or self.cpu.pc != end):
             self._stopped_by_program(error)
 
     def _step_through(self, index: int) -> None:
@@ -268,7 +257,7 @@ class Core:
                 if guard.kind == FLOATING_POINT:
                     self._on_float(at)
                 if not self._fpu_on if guard.kind == FLOATING_POINT else self.counter.is_hit(guard):
-                    self.counter.state.stop_reason = STOP_NONE
+                    self.counter.state.stop_reason = counting.STOP_NONE
                     self._take_fault(faults.guarded_trouble(self.blocks.code(at, 4), self._fpu_on))
                     return
             self._stepped = index, at

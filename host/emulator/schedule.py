@@ -39,9 +39,7 @@ class Schedule:
         self._queue: list[tuple[int, int, Event]] = []
         self._awake_queue: list[tuple[int, int, Event]] = []
         self._count = 0
-        self.on_change: Callable[[int], None] = (
-            _ignore  # told the awake() value by which the new event wants to be looked at
-        )
+        self.on_change: Callable[[int], None] = _ignore  # given the awake() value at which a new event is due
 
     def now(self) -> int:
         return self.awake() + self.asleep

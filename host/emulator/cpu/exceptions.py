@@ -24,14 +24,7 @@ from host.emulator.image.elf import FLASH_BYTES, RAM_BYTES, RAM_START
 
 ENTRY_CYCLES, RETURN_CYCLES, TAIL_CYCLES = 12, 12, 6
 FLOAT_CYCLES = 17  # S0 to S15 and FPSCR, saved or loaded
-_FRAME = [
-    arm.UC_ARM_REG_R0,
-    arm.UC_ARM_REG_R1,
-    arm.UC_ARM_REG_R2,
-    arm.UC_ARM_REG_R3,
-    arm.UC_ARM_REG_R12,
-    arm.UC_ARM_REG_LR,
-]
+_FRAME = [*range(arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R0 + 4), arm.UC_ARM_REG_R12, arm.UC_ARM_REG_LR]
 _FLOATS = [arm.UC_ARM_REG_S0 + index for index in range(16)]
 _UNSTACK = [arm.UC_ARM_REG_XPSR_NZCVQG, arm.UC_ARM_REG_CONTROL, *_FRAME, arm.UC_ARM_REG_PC]
 _FPCA, _SPSEL, _ALIGNED, _THUMB = 4, 2, 1 << 9, 1 << 24

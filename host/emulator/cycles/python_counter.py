@@ -7,19 +7,9 @@ from typing import Any
 
 from unicorn import unicorn_const as uc_const
 
+from host.emulator.cycles import counting
 from host.emulator.cycles.cost import BlockCost
-from host.emulator.cycles.counting import (
-    ATTENTION_ALWAYS,
-    ATTENTION_FLOATS,
-    MASK_REGISTERS,
-    STOP_DEADLINE,
-    STOP_GUARD,
-    STOP_MASK,
-    STOP_MISS,
-    STOP_SUSPECT,
-    BlockRecord,
-    Counter,
-)
+from host.emulator.cycles.counting import BlockRecord, Counter
 from host.emulator.cycles.guards import FLOATING_POINT, Guard
 
 
@@ -27,7 +17,7 @@ class _PythonState:
     def __init__(self) -> None:
         self.active = self.deadline = self.cached = self.uncached = self.instructions = self.last = self.access_pc = 0
         self.cache_on = self.poll_masks = self.stop_reason = self.miss_address = self.miss_size = self.traps = 0
-        self.attention = ATTENTION_ALWAYS
+        self.attention = counting.ATTENTION_ALWAYS
         self.masks = [0, 0, 0]
 
 
@@ -54,22 +44,22 @@ class PythonCounter(Counter):
             return
         self.settle(address)
         if state.active >= state.deadline:
-            self._stop(STOP_DEADLINE)
+            self._stop(counting.STOP_DEADLINE)
             return
         if state.poll_masks and any(
-            uc.reg_read(register) != mask for register, mask in zip(MASK_REGISTERS, state.masks, strict=True)
+            uc.reg_read(register) != mask for register, mask in zip(counting.MASK_REGISTERS, state.masks, strict=True)
         ):
-            self._stop(STOP_MASK)
+            self._stop(counting.STOP_MASK)
             return
         index = self.index_of.get((address, size))
         if index is None:
             state.miss_address, state.miss_size = address, size
-            self._stop(STOP_MISS)
+            self._stop(counting.STOP_MISS)
             return
         guards, attention = self._watched.get(index, ((), 0))
         if attention & state.attention or any(self.is_hit(guard) for guard in guards):
             state.miss_address = index
-            self._stop(STOP_SUSPECT)
+            self._stop(counting.STOP_SUSPECT)
             return
         self.recount(index, 1)
         state.last = index + 1
@@ -107,11 +97,11 @@ class PythonCounter(Counter):
             if self.state.stop_reason:
                 return
             if guard.kind == FLOATING_POINT:
-                if self.state.attention & ATTENTION_FLOATS:
+                if self.state.attention & counting.ATTENTION_FLOATS:
                     self._on_float(address)
             elif self.is_hit(guard):
                 self.state.miss_address = address
-                self._stop(STOP_GUARD)
+                self._stop(counting.STOP_GUARD)
 
         self._uc.hook_add(uc_const.UC_HOOK_CODE, look, begin=guard.address, end=guard.address)
 

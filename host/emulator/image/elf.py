@@ -9,11 +9,11 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import Section, SymbolTableSection
+from elftools.elf.sections import Symbol as ElfSymbol
 
 from converter.target import NRF52840
 from host.emulator.errors import BoardError
@@ -144,46 +144,27 @@ def sized_symbols(data: bytes) -> list[SizedSymbol]:
     A function without a size (assembly may not say it) reaches to the next function or object, or to the end of its
     section.
     """
-    elf = _open(data)
-    sections = list(elf.iter_sections())
+    sections = list(_open(data).iter_sections())
     entries = [
-        entry
-        for entry in _entries(sections)
-        if entry.kind in ("STT_OBJECT", "STT_FUNC") and entry.section in range(1, len(sections))
+        (symbol, kind, file, address)
+        for symbol, kind, file, address in _entries(sections)
+        if kind in ("STT_OBJECT", "STT_FUNC") and symbol["st_shndx"] in range(1, len(sections))
     ]
-    starts = sorted({entry.address for entry in entries})
+    starts = sorted({address for _, _, _, address in entries})
     found: dict[int, SizedSymbol] = {}
-    for entry in entries:
-        section = sections[entry.section]
-        size = entry.size
-        if not size and entry.kind == "STT_FUNC":
-            following = starts[bisect.bisect_right(starts, entry.address) :][:1]
-            size = min([*following, section["sh_addr"] + section["sh_size"]]) - entry.address
-        if size and (entry.address not in found or found[entry.address].size < size):
-            in_image = section["sh_type"] != "SHT_NOBITS"
-            found[entry.address] = SizedSymbol(entry.name, entry.file, entry.address, size, in_image)
+    for symbol, kind, file, address in entries:
+        section, size = sections[symbol["st_shndx"]], symbol["st_size"]
+        if not size and kind == "STT_FUNC":
+            following = starts[bisect.bisect_right(starts, address) :][:1]
+            size = min([*following, section["sh_addr"] + section["sh_size"]]) - address
+        if size and (address not in found or found[address].size < size):
+            found[address] = SizedSymbol(symbol.name, file, address, size, section["sh_type"] != "SHT_NOBITS")
     return [found[address] for address in sorted(found)]
 
 
-@dataclass(frozen=True)
-class _Entry:
-    name: str
-    file: str
-    value: int
-    size: int
-    kind: str
-    is_global: bool
-    section: Any  # a section's index, or a name such as SHN_UNDEF
-
-    @property
-    def address(self) -> int:
-        """Without the Thumb bit of a function."""
-        return self.value & ~1 if self.kind == "STT_FUNC" else self.value
-
-
-def _entries(sections: list[Section]) -> Iterator[_Entry]:
-    """The symbol table in file order; a file's name stands before its local symbols, all locals before the first
-    global."""
+def _entries(sections: list[Section]) -> Iterator[tuple[ElfSymbol, str, str, int]]:
+    """(symbol, its kind, the source file of a local one, address without a function's Thumb bit) in file order; a
+    file's name stands before its local symbols, all locals before the first global."""
     table = next((one for one in sections if one["sh_type"] == "SHT_SYMTAB"), None)
     if not isinstance(table, SymbolTableSection):
         return
@@ -191,29 +172,22 @@ def _entries(sections: list[Section]) -> Iterator[_Entry]:
         raise ELFError("symbols of another size")
     file = ""
     for symbol in table.iter_symbols():
-        kind, bind = symbol["st_info"]["type"], symbol["st_info"]["bind"]
-        if kind == "STT_FILE":
-            file = symbol.name
-        yield _Entry(
-            symbol.name,
-            file if bind == "STB_LOCAL" else "",
-            symbol["st_value"],
-            symbol["st_size"],
-            kind,
-            bind == "STB_GLOBAL",
-            symbol["st_shndx"],
-        )
+        kind, value = symbol["st_info"]["type"], symbol["st_value"]
+        file = symbol.name if kind == "STT_FILE" else file
+        is_local = symbol["st_info"]["bind"] == "STB_LOCAL"
+        yield symbol, kind, file if is_local else "", value & ~1 if kind == "STT_FUNC" else value
 
 
 def _symbols(elf: ELFFile) -> tuple[list[Symbol], dict[str, Symbol]]:
     functions: dict[int, Symbol] = {}
     objects: dict[str, Symbol] = {}
-    for entry in _entries(list(elf.iter_sections())):
-        if entry.section == "SHN_UNDEF":
+    for symbol, kind, _, address in _entries(list(elf.iter_sections())):
+        if symbol["st_shndx"] == "SHN_UNDEF":
             continue
-        if entry.kind == "STT_FUNC":
-            if entry.is_global or entry.address not in functions:
-                functions[entry.address] = Symbol(entry.name, entry.address, entry.size)
-        elif entry.name and entry.kind in ("STT_OBJECT", "STT_NOTYPE"):
-            objects.setdefault(entry.name, Symbol(entry.name, entry.value, entry.size))
+        found = Symbol(symbol.name, address, symbol["st_size"])
+        if kind == "STT_FUNC":
+            if symbol["st_info"]["bind"] == "STB_GLOBAL" or address not in functions:
+                functions[address] = found
+        elif symbol.name and kind in ("STT_OBJECT", "STT_NOTYPE"):
+            objects.setdefault(symbol.name, found)
     return sorted(functions.values(), key=lambda one: one.address), objects
