@@ -4,103 +4,69 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from host.emulator.cpu.system_space import SystemSpace
-from host.emulator.peripherals.base import FLAG_WORDS, Chip, Idle, Peripheral, PowerClock, Rng, Temp, Unknown
+from host.emulator.cpu.exceptions import Memory
+from host.emulator.peripherals.base import FLAG_WORDS, NAMES, Bus, Idle, Peripheral, Unknown
 from host.emulator.peripherals.gpio_ppi_wdt import Gpio, Gpiote, Ppi, Watchdog
 from host.emulator.peripherals.nvmc import PAGE, UICR, Nvmc
 from host.emulator.peripherals.pdm import Pdm
+from host.emulator.peripherals.power_temp_rng import PowerClock, Rng, Temp
 from host.emulator.peripherals.timers import Rtc, Timer
-from host.emulator.peripherals.uarte import Uarte
+from host.emulator.peripherals.uarte import UARTE, Uarte
+from host.emulator.schedule import Schedule
 
-if TYPE_CHECKING:
-    from host.emulator.board import VirtualBoard
-
-PERIPHERALS, _PERIPHERALS_BYTES = 0x40000000, FLAG_WORDS * 4
-_GPIO, _SYSTEM = 0x50000000, 0xE0000000
-_UNMODELLED = {
-    0x40001: "RADIO",
-    0x40003: "SPI0/TWI0",
-    0x40004: "SPI1/TWI1",
-    0x40005: "NFCT",
-    0x40007: "SAADC",
-    0x4000E: "ECB",
-    0x4000F: "CCM/AAR",
-    0x40012: "QDEC",
-    0x40013: "COMP",
-    0x40014: "EGU0",
-    0x40015: "EGU1",
-    0x40016: "EGU2",
-    0x40017: "EGU3",
-    0x40018: "EGU4",
-    0x40019: "EGU5",
-    0x40020: "MWU",
-    0x40023: "SPI2",
-    0x40025: "I2S",
-    0x40026: "FPU",
-    0x40029: "QSPI",
-    0x4002F: "SPIM3",
-}
+_PERIPHERALS, _PERIPHERALS_BYTES, _GPIO = 0x40000000, FLAG_WORDS * 4, 0x50000000
 RESET_BY_WATCHDOG, RESET_BY_PROGRAM = 1 << 1, 1 << 2  # bits of RESETREAS
 LED_PINS = {"red": 24, "green": 16, "blue": 6}  # P0, active low
 OTHER_LEDS = {"orange (pin 13)": (0, 13), "power": (1, 9)}  # port and pin, active high
 
 
-class Nrf52840:
-    """The peripherals around one board."""
+@dataclass(frozen=True)
+class Wires:
+    """What the peripherals need of the core and the board around them."""
 
-    def __init__(self, board: VirtualBoard, pcm: Any) -> None:
-        self._board = board
+    schedule: Schedule
+    memory: Memory
+    set_line: Callable[[int, bool], None]  # an interrupt's number, whether it is asserted
+    unmodelled: Callable[[str], None]  # reports what nobody models
+    reset: Callable[[int], None]  # the bit of RESETREAS
+    set_cache: Callable[[bool], None]
+    stall: Callable[[int], None]  # cycles for which the flash is not to be had
+    watch_stores: Callable[[bool], None]  # whether the program may write to flash
+
+
+class Nrf52840:
+    """The peripherals around one core. pcm: int16 samples for the microphone, None for none."""
+
+    def __init__(self, wires: Wires, pcm: Any) -> None:
         self.on_leds: Callable[[dict[str, bool]], None] | None = None  # told the three colours when one has changed
         self._leds: dict[str, bool] = {}
-        self.bus = Chip(board.schedule, board.memory, board.nvic.set_line, board.report_unmodelled)
-        self.system = SystemSpace(board.nvic, board.schedule, board.report_unmodelled, board.request_reset)
-        bus = self.bus
-        self.power = PowerClock(bus, 0x40000000, 0, "POWER/CLOCK")
-        self.uarts = [Uarte(bus, 0x40002000, 2, "UARTE0"), Uarte(bus, 0x40028000, 40, "UARTE1")]
-        self.gpiote = Gpiote(bus)
-        for base, irq, name in (
-            (0x40008000, 8, "TIMER0"),
-            (0x40009000, 9, "TIMER1"),
-            (0x4000A000, 10, "TIMER2"),
-            (0x4001A000, 26, "TIMER3"),
-            (0x4001B000, 27, "TIMER4"),
-        ):
-            Timer(bus, base, irq, name)
-        for base, irq, name in ((0x4000B000, 11, "RTC0"), (0x40011000, 17, "RTC1"), (0x40024000, 36, "RTC2")):
-            Rtc(bus, base, irq, name)
-        Rng(bus)
-        Temp(bus)
-        Watchdog(bus, lambda: board.request_reset(RESET_BY_WATCHDOG))
-        Ppi(bus)
-        for base, name in (
-            (0x4001C000, "PWM0"),
-            (0x40021000, "PWM1"),
-            (0x40022000, "PWM2"),
-            (0x4002D000, "PWM3"),
-            (0x40027000, "USBD"),
-        ):
-            Idle(bus, base, None, name)
-        self.microphone = Pdm(bus, pcm)
-        self.nvmc = Nvmc(
-            bus,
-            board.set_cache,
-            lambda address, size: board.uc.mem_write(address, b"\xff" * size),
-            board.stall,
-            board.watch_stores,
-        )
+        self.pins: dict[str, int] = {}  # port -> levels
+        self.bus = bus = Bus(wires.schedule, wires.memory, wires.set_line, wires.unmodelled)
+        self.power = PowerClock(bus, 0x00)
+        self.uarts = [Uarte(bus, 0x02), Uarte(bus, 0x28)]
+        self.gpiote = Gpiote(bus, 0x06)
+        for number in (0x08, 0x09, 0x0A, 0x1A, 0x1B):
+            Timer(bus, number)
+        for number in (0x0B, 0x11, 0x24):
+            Rtc(bus, number)
+        Rng(bus, 0x0D)
+        Temp(bus, 0x0C)
+        Watchdog(bus, 0x10, lambda: wires.reset(RESET_BY_WATCHDOG))
+        Ppi(bus, 0x1F)
+        for number in (0x1C, 0x21, 0x22, 0x2D, 0x27):  # PWM0 to PWM3, USBD
+            Idle(bus, number)
+        self.microphone = Pdm(bus, 0x1D, pcm)
+        self.nvmc = Nvmc(bus, 0x1E, wires.set_cache, wires.memory.erase, wires.stall, wires.watch_stores)
         self.ports = [Gpio(bus, 0x50000000, "P0", self._on_pins), Gpio(bus, 0x50000300, "P1", self._on_pins)]
         self.gpiote.ports = self.ports
 
     @property
     def console(self) -> Uarte:
         """The UART that is the serial port: the first one in use."""
-        return next((uart for uart in self.uarts if uart.registers.get(0x500) or uart.ever_received), self.uarts[0])
-
-    def reset(self) -> None:
-        self.bus.reset()
-        self.system.reset()
+        return next((uart for uart in self.uarts if uart.stored(UARTE.ENABLE) or uart.ever_received), self.uarts[0])
 
     def leds(self) -> dict[str, bool]:
         """Which of the three colours is lit."""
@@ -114,24 +80,17 @@ class Nrf52840:
         }
 
     def _on_pins(self, port: str, levels: int) -> None:
-        self._board.pins[port] = levels
+        self.pins[port] = levels
         self.gpiote.pins(int(port[1]), levels)
         leds = self.leds()
         if self.on_leds and leds != self._leds:
             self._leds = leds
             self.on_leds(leds)
 
-    def regions(self) -> Iterator[tuple[int, int, Callable[[int, int], int], Callable[[int, int, int], None]]]:
-        """Mapped registers: address, bytes, read(offset, size), write(offset, size, value)."""
-        yield PERIPHERALS, _PERIPHERALS_BYTES, self._reader(PERIPHERALS), self._writer(PERIPHERALS)
-        yield _GPIO, 0x1000, self._reader(_GPIO), self._writer(_GPIO)
-        system = self.system
-        yield (
-            _SYSTEM,
-            0x100000,
-            lambda offset, size: system.read(_SYSTEM + offset, size),
-            lambda offset, size, value: system.write(_SYSTEM + offset, size, value),
-        )
+    def regions(self) -> Iterator[tuple[int, int, Callable[[int, int], int], Callable[[int, int, int], None], Any]]:
+        """Mapped registers: address, bytes, read(offset, size), write(offset, size, value), flags of the events."""
+        for start, size, flags in ((_PERIPHERALS, _PERIPHERALS_BYTES, self.bus.flags), (_GPIO, 0x1000, None)):
+            yield start, size, self._reader(start), self._writer(start), flags
 
     def _find(self, address: int) -> Peripheral:
         base = address & ~0xFFF
@@ -139,7 +98,9 @@ class Nrf52840:
             base = _GPIO + (0x300 if address & 0xF00 in (0x800, 0x900, 0xA00) else 0)
         found = self.bus.by_base.get(base)
         if found is None:
-            found = Unknown(self.bus, base, None, _UNMODELLED.get(base >> 12, f"peripheral {base:#010x}"))
+            number = (base - _PERIPHERALS) >> 12
+            name = NAMES[number] if 0 <= number < len(NAMES) and NAMES[number] != "-" else f"peripheral {base:#010x}"
+            found = Unknown(self.bus, number, name, base)
         return found
 
     def _reader(self, start: int) -> Callable[[int, int], int]:
@@ -164,31 +125,20 @@ class Nrf52840:
     @staticmethod
     def constants() -> Iterator[tuple[int, bytes]]:
         """Factory and user information: the chip's identity, reset on pin 18, NFC pins as GPIO."""
-        factory = _page(
-            {
-                0x010: 4096,
-                0x014: 256,
-                0x060: 0x33333333,
-                0x064: 0x52840000,
-                0x0A0: 1,
-                0x0A4: 0x12345678,
-                0x0A8: 0x9ABC,
-                0x100: 0x52840,
-                0x104: 0x41414430,
-                0x108: 0x2004,
-                0x10C: 256,
-                0x110: 1024,
-                0x130: 8,
-                0x134: 3,
-            }
-        )
-        yield 0x10000000, factory
-        yield UICR, _page({0x200: 18, 0x204: 18, 0x208: 0xFFFFFFFF, 0x20C: 0xFFFFFFFE})
+        factory = {
+            0x010: (4096, 256),  # CODEPAGESIZE, CODESIZE
+            0x060: (0x33333333, 0x52840000),  # DEVICEID
+            0x0A0: (1, 0x12345678, 0x9ABC),  # DEVICEADDRTYPE, DEVICEADDR
+            0x100: (0x52840, 0x41414430, 0x2004, 256, 1024),  # INFO: PART, VARIANT, PACKAGE, RAM, FLASH
+            0x130: (8, 3),  # not in the data sheet: chip and revision, by which software knows the errata
+        }
+        yield 0x10000000, _page(factory)
+        yield UICR, _page({0x200: (18, 18), 0x208: (0xFFFFFFFF, 0xFFFFFFFE)})  # PSELRESET; APPROTECT, NFCPINS
         yield 0xF0000000, bytes(0xFE0) + struct.pack("<4I", 8, 0, 0x30, 0) + bytes(16)
 
 
-def _page(words: dict[int, int]) -> bytes:
+def _page(words: dict[int, tuple[int, ...]]) -> bytes:
     page = bytearray(b"\xff" * PAGE)
-    for offset, value in words.items():
-        page[offset : offset + 4] = struct.pack("<I", value)
+    for offset, values in words.items():
+        struct.pack_into(f"<{len(values)}I", page, offset, *values)
     return bytes(page)

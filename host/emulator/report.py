@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from host.emulator.chip import Nrf52840
+from host.emulator.cycles.counting import Counter
+from host.emulator.image.elf import Image
 from host.emulator.schedule import CLOCK_HZ
-
-if TYPE_CHECKING:
-    from host.emulator.board import VirtualBoard
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,20 @@ class Report:
         }
 
 
-def make_report(board: VirtualBoard) -> Report:
-    """The figures so far."""
-    state = board.counter.state
+def make_report(
+    counter: Counter,
+    asleep: int,
+    chip: Nrf52840,
+    exceptions: int,
+    resets: int,
+    unmodelled: Sequence[str],
+    survived: Sequence[str],
+) -> Report:
+    """The figures so far; asleep: cycles."""
+    state = counter.state
     low = high = 0
     counted = 0
-    for record in board.counter.records():
+    for record in counter.records():
         cost = record.cost
         low += record.executed * cost.low + record.taken
         high += record.executed * cost.high + 3 * record.taken
@@ -68,22 +77,22 @@ def make_report(board: VirtualBoard) -> Report:
         cycles_low=low + outside,
         cycles_high=high + outside,
         cycles_awake=int(state.active),
-        cycles_asleep=board.schedule.asleep,
-        exceptions=board.exceptions,
-        resets=board.resets,
+        cycles_asleep=asleep,
+        exceptions=exceptions,
+        resets=resets,
         cache_on=bool(state.cache_on),
-        serial_overruns=sum(uart.overruns for uart in board.chip.uarts),
-        microphone_samples=board.chip.microphone.delivered,
-        unmodelled=list(board.unmodelled),
-        survived_faults=list(board.survived),
+        serial_overruns=sum(uart.overruns for uart in chip.uarts),
+        microphone_samples=chip.microphone.delivered,
+        unmodelled=list(unmodelled),
+        survived_faults=list(survived),
     )
 
 
-def function_profile(board: VirtualBoard) -> dict[str, int]:
+def function_profile(counter: Counter, image: Image) -> dict[str, int]:
     """Cached cycles per function, most expensive first."""
     found: dict[str, int] = {}
-    for record in board.counter.records():
-        symbol = board.image.symbol_at(record.address)
+    for record in counter.records():
+        symbol = image.symbol_at(record.address)
         name = symbol.name if symbol else "?"
         found[name] = (
             found.get(name, 0) + record.executed * record.cost.cached + record.taken * record.cost.taken_cached

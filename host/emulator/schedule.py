@@ -5,7 +5,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
-CLOCK_HZ = 64_000_000
+from converter.target import NRF52840
+
+CLOCK_HZ = NRF52840.clock_hz
 
 
 class Event:
@@ -37,12 +39,15 @@ class Schedule:
         self._queue: list[tuple[int, int, Event]] = []
         self._awake_queue: list[tuple[int, int, Event]] = []
         self._count = 0
-        self.on_change: Callable[[int], None] = (
-            _ignore  # told the awake() value by which the new event wants to be looked at
-        )
+        self.on_change: Callable[[int], None] = _ignore  # given the awake() value at which a new event is due
 
     def now(self) -> int:
         return self.awake() + self.asleep
+
+    @property
+    def seconds(self) -> float:
+        """Board time since power-up."""
+        return self.now() / CLOCK_HZ
 
     def at(self, when: int, callback: Callable[[], None]) -> Event:
         return self._push(self._queue, when, callback)

@@ -75,7 +75,7 @@ def run_on_board(folder: Path, pcm: Int16) -> Outcome:
 
     def read(name: str, dtype: npt.DTypeLike, *shape: int) -> npt.NDArray[np.generic]:
         count = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        return np.frombuffer(bytes(board.uc.mem_read(objects[name].address, count)), dtype).reshape(shape)
+        return np.frombuffer(bytes(board.core.uc.mem_read(objects[name].address, count)), dtype).reshape(shape)
 
     frames = [int(one) for one in read("frames", np.uint32, 3)]
     raw = read("raw_frames", np.uint16, MAX_FRAMES, 40)[: frames[0]].astype(np.uint16)

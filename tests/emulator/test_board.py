@@ -84,7 +84,7 @@ def test_microphone_delivers_each_sample_once(microphone: Path) -> None:
     pcm = np.random.default_rng(1).integers(-32768, 32768, 30_000).astype(np.int16)
     board = run_to_finish(microphone, pcm=pcm)
     where = board.image.objects["heard"].address
-    heard = np.frombuffer(bytes(board.memory.span(where, 64_000) or b""), np.int16)
+    heard = np.frombuffer(bytes(board.core.memory.span(where, 64_000) or b""), np.int16)
     np.testing.assert_array_equal(
         heard, np.concatenate([pcm, np.zeros(2000, np.int16)])
     )  # silence follows the recording
@@ -163,7 +163,7 @@ def test_an_endless_loop_ends_with_its_limit(tmp_path: Path) -> None:
     board = VirtualBoard(_faulty(tmp_path, 8))
     assert not board.run(0.05)
     assert board.seconds == pytest.approx(0.05, abs=1e-5)
-    assert board.image.name_at(board.cpu.pc).startswith("endless")
+    assert board.image.name_at(board.core.cpu.pc).startswith("endless")
 
 
 def test_a_sleep_that_nothing_can_end_is_told(tmp_path: Path) -> None:
@@ -194,6 +194,10 @@ BAD_IMAGES = [
     ("made for machine 62", lambda data: data.__setitem__(18, 62)),
     ("nothing to load", lambda data: data.__setitem__(slice(44, 46), bytes(2))),
     ("it is for another chip", lambda data: _move_to(data, 0x08000000)),
+    ("it is for another chip", lambda data: data.__setitem__(slice(72, 76), b"\xff" * 4)),  # its size in memory
+    ("two segments overlap at 0x0", lambda data: data.__setitem__(slice(84, 116), data[52:84])),
+    ("truncated ELF", lambda data: data.__setitem__(slice(42, 46), b"\0\0\xff\xff")),  # headers of no size
+    ("truncated ELF", lambda data: data.__setitem__(slice(46, 50), bytes(4))),
 ]
 
 

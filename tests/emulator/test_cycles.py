@@ -129,10 +129,12 @@ def test_native_and_python_counters_agree_in_every_figure(exceptions: Path, tmp_
     peripherals = build(tmp_path, "peripherals.c", "results.c")
     for elf in (exceptions, peripherals):
         native, python = (run_to_finish(elf, native=kind) for kind in (None, False))
-        if native.counter.name != "native":
+        if native.core.counter.name != "native":
             pytest.skip("no C compiler for the native counter on this machine")
         assert native.report() == python.report()
-        assert function_profile(native) == function_profile(python)
+        assert function_profile(native.core.counter, native.image) == function_profile(
+            python.core.counter, python.image
+        )
 
 
 def test_totals_are_the_sum_of_blocks_branches_and_exceptions(exceptions: Path) -> None:
@@ -140,9 +142,9 @@ def test_totals_are_the_sum_of_blocks_branches_and_exceptions(exceptions: Path) 
     report = board.report()
     blocks = sum(
         record.executed * record.cost.cached + record.taken * record.cost.taken_cached
-        for record in board.counter.records()
+        for record in board.core.counter.records()
     )
-    instructions = sum(record.executed * record.cost.instructions for record in board.counter.records())
+    instructions = sum(record.executed * record.cost.instructions for record in board.core.counter.records())
     overhead = report.cycles_cached - blocks
     assert report.instructions == instructions
     assert (

@@ -179,5 +179,5 @@ def test_a_handler_that_does_not_come_back_is_given_two_seconds(tmp_path: Path) 
 
 def test_a_fault_that_its_handler_mends_is_only_reported(tmp_path: Path) -> None:
     board = run_to_finish(build(tmp_path, "traps.c", "results.c"))
-    assert board.trouble is None and len(board.report().survived_faults) == 20  # the first ones
+    assert board.core.trouble is None and len(board.report().survived_faults) == 20  # the first ones
     assert board.report().survived_faults[0].startswith("unaligned access at unaligned+0x")

@@ -46,8 +46,8 @@ def counts_of_qemu(elf: Path, log: Path) -> Counter[int]:
 def counts_of(board: VirtualBoard) -> Counter[int]:
     """The same from the blocks that the cycle model counts."""
     found: Counter[int] = Counter()
-    for record in board.counter.records():
-        code = board.uc.mem_read(record.address, record.size)
+    for record in board.core.counter.records():
+        code = board.core.uc.mem_read(record.address, record.size)
         instructions = decode(bytes(code), record.address)
         assert len(instructions) == record.cost.instructions
         for instruction in instructions:

@@ -202,7 +202,7 @@ def test_led_shows_the_word(elf: Path) -> None:
 
     def look() -> bool:
         text.extend(board.take_output())
-        now = {name for name, pin in pins.items() if not board.pins.get("P0", 0xFFFFFFFF) >> pin & 1}
+        now = {name for name, pin in pins.items() if not board.chip.pins.get("P0", 0xFFFFFFFF) >> pin & 1}
         if not lit or lit[-1][1] != now:
             lit.append((text.count(b"m-heard"), now))
         return b"m-listened" in text

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from unicorn import arm_const as arm
@@ -24,14 +24,7 @@ from host.emulator.image.elf import FLASH_BYTES, RAM_BYTES, RAM_START
 
 ENTRY_CYCLES, RETURN_CYCLES, TAIL_CYCLES = 12, 12, 6
 FLOAT_CYCLES = 17  # S0 to S15 and FPSCR, saved or loaded
-_FRAME = [
-    arm.UC_ARM_REG_R0,
-    arm.UC_ARM_REG_R1,
-    arm.UC_ARM_REG_R2,
-    arm.UC_ARM_REG_R3,
-    arm.UC_ARM_REG_R12,
-    arm.UC_ARM_REG_LR,
-]
+_FRAME = [*range(arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R0 + 4), arm.UC_ARM_REG_R12, arm.UC_ARM_REG_LR]
 _FLOATS = [arm.UC_ARM_REG_S0 + index for index in range(16)]
 _UNSTACK = [arm.UC_ARM_REG_XPSR_NZCVQG, arm.UC_ARM_REG_CONTROL, *_FRAME, arm.UC_ARM_REG_PC]
 _FPCA, _SPSEL, _ALIGNED, _THUMB = 4, 2, 1 << 9, 1 << 24
@@ -58,11 +51,22 @@ class Memory:
     """Flash and RAM shared with Unicorn, for frames, vectors and DMA; `flash` and `ram` are the bytes themselves."""
 
     def __init__(self, uc: Any) -> None:
+        self._uc = uc
         self._flash, self._ram = (ctypes.c_ubyte * FLASH_BYTES)(), (ctypes.c_ubyte * RAM_BYTES)()
         self.flash, self.ram = memoryview(self._flash).cast("B"), memoryview(self._ram).cast("B")
         self.flash[:] = b"\xff" * FLASH_BYTES
         uc.mem_map_ptr(0, FLASH_BYTES, uc_const.UC_PROT_READ | uc_const.UC_PROT_EXEC, ctypes.addressof(self._flash))
         uc.mem_map_ptr(RAM_START, RAM_BYTES, uc_const.UC_PROT_ALL, ctypes.addressof(self._ram))
+
+    def map_constants(self, pages: Iterable[tuple[int, bytes]]) -> None:
+        """What a program can only read: address, contents."""
+        for address, data in pages:
+            self._uc.mem_map(address, len(data), uc_const.UC_PROT_READ)
+            self._uc.mem_write(address, data)
+
+    def erase(self, address: int, size: int) -> None:
+        """Flash becomes all ones."""
+        self._uc.mem_write(address, b"\xff" * size)
 
     def span(self, address: int, size: int) -> memoryview | None:
         """The bytes at an address, None outside flash and RAM."""
@@ -89,9 +93,9 @@ class Memory:
 class Cpu:
     """Exception entry and return. `memory` holds flash and RAM as the program sees them."""
 
-    def __init__(self, uc: Any, nvic: Nvic, memory: Memory) -> None:
+    def __init__(self, uc: Any, nvic: Nvic, memory: Memory, registers: dict[int, int]) -> None:
         self.uc, self.nvic, self.memory = uc, nvic, memory
-        self.registers: dict[int, int] = {}  # those of the system space, FPCCR and FPCAR among them
+        self.registers = registers  # those of the system space, FPCCR and FPCAR among them
         self.vtor = 0
         self._status = 0  # XPSR when it was read last
         masks = [arm.UC_ARM_REG_BASEPRI, arm.UC_ARM_REG_FAULTMASK, arm.UC_ARM_REG_PRIMASK]
@@ -118,6 +122,10 @@ class Cpu:
     @property
     def pc(self) -> int:
         return self._pc.read()[0]
+
+    def register(self, name: str) -> int:
+        """A core register such as "r0", "sp" or "s3"."""
+        return int(self.uc.reg_read(getattr(arm, f"UC_ARM_REG_{name.upper()}"))) & 0xFFFFFFFF
 
     def reset(self) -> None:
         """Thread mode on the main stack, as after power-up."""

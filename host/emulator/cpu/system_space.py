@@ -21,6 +21,7 @@ from host.emulator.cpu.nvic import (
 )
 from host.emulator.schedule import Event, Schedule
 
+SYSTEM_SPACE = 0xE0000000
 DWT_CTRL, DWT_CYCCNT = 0xE0001000, 0xE0001004
 _CPUID = 0x410FC241
 _PRIORITY_MASK = (0xFF << (8 - PRIORITY_BITS)) & 0xFF
@@ -148,7 +149,7 @@ class SysTick:
 
 
 class SystemSpace:
-    """Reads and writes of 0xE0000000..0xE00FFFFF."""
+    """Reads and writes of 0xE0000000..0xE00FFFFF, by offset."""
 
     def __init__(
         self, nvic: Nvic, schedule: Schedule, unmodelled: Callable[[str], None], reset: Callable[[], None]
@@ -177,11 +178,13 @@ class SystemSpace:
             self._cyccnt_on = on
             self._cyccnt_base = self._schedule.awake() - value if on else value
 
-    def read(self, address: int, size: int) -> int:
+    def read(self, offset: int, size: int) -> int:
+        address = SYSTEM_SPACE + offset
         word = self._read_word(address & ~3)
         return word >> 8 * (address & 3) & (1 << 8 * size) - 1
 
-    def write(self, address: int, size: int, value: int) -> None:
+    def write(self, offset: int, size: int, value: int) -> None:
+        address = SYSTEM_SPACE + offset
         if size == 4:
             self._write_word(address, value)
         elif 0xE000E400 <= address < 0xE000E400 + EXCEPTIONS - FIRST_IRQ or 0xE000ED18 <= address < 0xE000ED24:

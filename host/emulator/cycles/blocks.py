@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from host.emulator.cycles.cost import block_cost, prefix_cost
-from host.emulator.cycles.counter import ATTENTION_ALWAYS, ATTENTION_FLASH, ATTENTION_FLOATS, Counter
+from host.emulator.cycles.counting import ATTENTION_ALWAYS, ATTENTION_FLASH, ATTENTION_FLOATS, Counter
 from host.emulator.cycles.guards import Guard, exact_guards, float_guards, guards_of, it_state_at, stores_conditionally
 from host.emulator.cycles.thumb import decode
 

@@ -9,99 +9,56 @@ import hashlib
 import subprocess
 import sys
 import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unicorn import unicorn_const as uc_const
-from unicorn.arm_const import (
-    UC_ARM_REG_BASEPRI,
-    UC_ARM_REG_FAULTMASK,
-    UC_ARM_REG_LR,
-    UC_ARM_REG_PRIMASK,
-    UC_ARM_REG_R0,
-    UC_ARM_REG_SP,
-)
 from unicorn.unicorn_py3.unicorn import MMIO_READ_CFUNC, MMIO_WRITE_CFUNC, uccallback, uclib
 
 from converter.compiler import find_compiler
 from host.emulator.cycles.cost import BlockCost
-from host.emulator.cycles.guards import (
-    DIV_0_TRP,
-    FLOATING_POINT,
-    MAX_TERMS,
-    TRAPPED_ALIGNED,
-    TRAPPED_DIVISION,
-    UNALIGN_TRP,
-    Guard,
-)
+from host.emulator.cycles.counting import ATTENTION_ALWAYS, CORE_REGISTERS, MASK_REGISTERS, BlockRecord, Counter
+from host.emulator.cycles.guards import MAX_TERMS, Guard
+from host.emulator.cycles.python_counter import PythonCounter
 from host.emulator.errors import BoardError
 
-STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_GUARD = range(6)
-CORE_REGISTERS = (*range(UC_ARM_REG_R0, UC_ARM_REG_R0 + 13), UC_ARM_REG_SP, UC_ARM_REG_LR)
-MASK_REGISTERS = (UC_ARM_REG_BASEPRI, UC_ARM_REG_FAULTMASK, UC_ARM_REG_PRIMASK)
-ATTENTION_FLOATS, ATTENTION_FLASH, ATTENTION_ALWAYS = (
-    1,
-    2,
-    4,
-)  # floating point instructions; stores in IT blocks; whatever it is
 _BLOCKS = 1 << 17
 _TABLE_BITS = 19
 _CACHE = Path(__file__).resolve().parents[3] / "build" / "emulator"
 _ON_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_uint64)
 
 
+def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    return [(name, kind) for name in names.split()]
+
+
 class _Block(ctypes.Structure):
     _fields_ = (
-        *(
-            (name, ctypes.c_uint32)
-            for name in (
-                "address",
-                "size",
-                "cached",
-                "uncached",
-                "taken_cached",
-                "taken_uncached",
-                "conditional",
-                "instructions",
-                "first_guard",
-                "guards",
-                "attention",
-                "unused",
-            )
-        ),
-        *((name, ctypes.c_uint64) for name in ("executed", "taken")),
+        *_fields(ctypes.c_uint32, "address size cached uncached taken_cached taken_uncached conditional instructions"),
+        *_fields(ctypes.c_uint32, "first_guard guards attention unused"),
+        *_fields(ctypes.c_uint64, "executed taken"),
     )
 
 
 class _State(ctypes.Structure):
     _fields_ = (
-        *(
-            (name, ctypes.c_uint64)
-            for name in ("active", "deadline", "cached", "uncached", "instructions", "last", "access_pc")
-        ),
-        *((name, ctypes.c_uint32) for name in ("cache_on", "poll_masks", "stop_reason", "miss_address", "miss_size")),
+        *_fields(ctypes.c_uint64, "active deadline cached uncached instructions last access_pc"),
+        *_fields(ctypes.c_uint32, "cache_on poll_masks stop_reason miss_address miss_size"),
         ("masks", ctypes.c_uint32 * 3),
         ("mask_registers", ctypes.c_int32 * 3),
         ("table_bits", ctypes.c_uint32),
         ("engine", ctypes.c_uint64),
-        ("emu_stop", ctypes.c_void_p),
-        ("reg_read", ctypes.c_void_p),
-        ("blocks", ctypes.c_void_p),
-        ("table", ctypes.c_void_p),
-        ("traps", ctypes.c_uint32),
-        ("attention", ctypes.c_uint32),
-        ("guards", ctypes.c_void_p),
-        ("on_float", ctypes.c_void_p),
+        *_fields(ctypes.c_void_p, "emu_stop reg_read blocks table"),
+        *_fields(ctypes.c_uint32, "traps attention"),
+        *_fields(ctypes.c_void_p, "guards on_float"),
     )
 
 
 class _Guard(ctypes.Structure):
     _fields_ = (
         ("state", ctypes.c_void_p),
-        *((name, ctypes.c_uint32) for name in ("kind", "offset", "mask", "unused")),
+        *_fields(ctypes.c_uint32, "kind offset mask unused"),
         ("registers", ctypes.c_int32 * MAX_TERMS),
         ("factors", ctypes.c_uint32 * MAX_TERMS),
     )
@@ -109,97 +66,6 @@ class _Guard(ctypes.Structure):
 
 class _EventReads(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_void_p), ("slow_read", ctypes.c_void_p))
-
-
-@dataclass
-class BlockRecord:
-    """How often a block ran; `taken` counts its conditional branch taken."""
-
-    address: int
-    size: int
-    cost: BlockCost
-    executed: int = 0
-    taken: int = 0
-
-
-class Counter(ABC):
-    """What both counters offer; `state` has the fields of counter.c's counter_state."""
-
-    state: Any
-    _uc: Any
-    costs: dict[int, tuple[int, int, BlockCost]]  # index -> address, size, cost
-    index_of: dict[tuple[int, int], int]  # and back
-    name: str
-
-    @abstractmethod
-    def insert(self, address: int, size: int, cost: BlockCost) -> int:
-        """Make a block known, before it first runs; its index."""
-
-    @abstractmethod
-    def watch(self, index: int, guards: Sequence[Guard], attention: int) -> None:
-        """Stop with STOP_SUSPECT (`miss_address` is the index) where this block begins while a guard is hit, or
-        `state.attention` shares a bit with this one."""
-
-    @abstractmethod
-    def place(self, guard: Guard) -> None:
-        """Stop with STOP_GUARD in front of the instruction, at `miss_address`, when it is hit; call on_float for a
-        floating point one.
-
-        Not in IT blocks: there Unicorn does not stop.
-        """
-
-    @abstractmethod
-    def recount(self, index: int, change: int) -> None:
-        """Add to how often a block has run, and to every sum."""
-
-    @abstractmethod
-    def call_on_float(self, call: Callable[[int], None]) -> None:
-        """Whom to tell of the address of a placed floating point instruction that is about to run under
-        ATTENTION_FLOATS."""
-
-    @abstractmethod
-    def settle(self, address: int) -> None:
-        """End the block in execution; `address`, where control went, tells whether its conditional branch was taken."""
-
-    @abstractmethod
-    def hook_access(self, address: int) -> None:
-        """Tell `state` when the instruction at `address`, which touches a peripheral, is reached."""
-
-    @abstractmethod
-    def records(self) -> Iterator[BlockRecord]:
-        """Every block seen so far."""
-
-    @abstractmethod
-    def map_events(
-        self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]
-    ) -> None:
-        """Map registers of which `flags` (see peripherals.EventFlags) says which are events and whether they are
-        raised."""
-
-    def current(self) -> tuple[int, int, BlockCost] | None:
-        """Address, size and cost of the block in execution."""
-        return self.costs.get(int(self.state.last) - 1)
-
-    def is_hit(self, guard: Guard) -> bool:
-        """Whether the instruction must not run now."""
-        trap = {TRAPPED_ALIGNED: UNALIGN_TRP, TRAPPED_DIVISION: DIV_0_TRP}.get(guard.kind)
-        if trap is not None and not self.state.traps & trap:
-            return False
-        total: int = guard.offset + sum(
-            factor * self._uc.reg_read(CORE_REGISTERS[number]) for number, factor in guard.terms
-        )
-        return total & 0xFFFFFFFF == 0 if guard.kind == TRAPPED_DIVISION else total & guard.mask != 0
-
-    def _add(self, cost: BlockCost, change: int) -> None:
-        state = self.state
-        state.cached += change * cost.cached
-        state.uncached += change * cost.uncached
-        state.active += change * (cost.cached if state.cache_on else cost.uncached)
-        state.instructions += change * cost.instructions
-
-    def set_masks(self, values: list[int]) -> None:
-        for index, value in enumerate(values):
-            self.state.masks[index] = value
 
 
 class NativeCounter(Counter):
@@ -328,113 +194,6 @@ class NativeCounter(Counter):
         for index, (address, size, cost) in self.costs.items():
             block = self._blocks[index]
             yield BlockRecord(address, size, cost, block.executed, block.taken)
-
-
-class _PythonState:
-    def __init__(self) -> None:
-        self.active = self.deadline = self.cached = self.uncached = self.instructions = self.last = self.access_pc = 0
-        self.cache_on = self.poll_masks = self.stop_reason = self.miss_address = self.miss_size = self.traps = 0
-        self.attention = ATTENTION_ALWAYS
-        self.masks = [0, 0, 0]
-
-
-class PythonCounter(Counter):
-    """The twin of counter.c, for machines without a C compiler."""
-
-    name = "python"
-
-    def __init__(self, uc: Any) -> None:
-        self._uc, self.costs, self.index_of, self.state = uc, {}, {}, _PythonState()
-        self._records: list[BlockRecord] = []
-        self._watched: dict[int, tuple[Sequence[Guard], int]] = {}
-        self._on_float: Callable[[int], None] = lambda address: None
-        uc.hook_add(uc_const.UC_HOOK_BLOCK, self._block)
-
-    def _stop(self, reason: int) -> None:
-        self.state.stop_reason = reason
-        self._uc.emu_stop()
-
-    def _block(self, uc: Any, address: int, size: int, user: Any) -> None:
-        state = self.state
-        if state.stop_reason:
-            uc.emu_stop()
-            return
-        self.settle(address)
-        if state.active >= state.deadline:
-            self._stop(STOP_DEADLINE)
-            return
-        if state.poll_masks and any(
-            uc.reg_read(register) != mask for register, mask in zip(MASK_REGISTERS, state.masks, strict=True)
-        ):
-            self._stop(STOP_MASK)
-            return
-        index = self.index_of.get((address, size))
-        if index is None:
-            state.miss_address, state.miss_size = address, size
-            self._stop(STOP_MISS)
-            return
-        guards, attention = self._watched.get(index, ((), 0))
-        if attention & state.attention or any(self.is_hit(guard) for guard in guards):
-            state.miss_address = index
-            self._stop(STOP_SUSPECT)
-            return
-        self.recount(index, 1)
-        state.last = index + 1
-
-    def settle(self, address: int) -> None:
-        state = self.state
-        if state.last:
-            record = self._records[state.last - 1]
-            if record.cost.conditional and address != record.address + record.size:
-                record.taken += 1
-                state.cached += record.cost.taken_cached
-                state.uncached += record.cost.taken_uncached
-                state.active += record.cost.taken_cached if state.cache_on else record.cost.taken_uncached
-            state.last = 0
-        state.access_pc = 0
-
-    def insert(self, address: int, size: int, cost: BlockCost) -> int:
-        index = len(self.costs)
-        self.costs[index], self.index_of[address, size] = (address, size, cost), index
-        self._records.append(BlockRecord(address, size, cost))
-        return index
-
-    def watch(self, index: int, guards: Sequence[Guard], attention: int) -> None:
-        self._watched[index] = guards, attention
-
-    def recount(self, index: int, change: int) -> None:
-        self._records[index].executed += change
-        self._add(self._records[index].cost, change)
-
-    def call_on_float(self, call: Callable[[int], None]) -> None:
-        self._on_float = call
-
-    def place(self, guard: Guard) -> None:
-        def look(uc: Any, address: int, size: int, user: Any) -> None:
-            if self.state.stop_reason:
-                return
-            if guard.kind == FLOATING_POINT:
-                if self.state.attention & ATTENTION_FLOATS:
-                    self._on_float(address)
-            elif self.is_hit(guard):
-                self.state.miss_address = address
-                self._stop(STOP_GUARD)
-
-        self._uc.hook_add(uc_const.UC_HOOK_CODE, look, begin=guard.address, end=guard.address)
-
-    def hook_access(self, address: int) -> None:
-        self._uc.hook_add(uc_const.UC_HOOK_CODE, self._access, begin=address, end=address)
-
-    def map_events(
-        self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]
-    ) -> None:
-        self._uc.mmio_map(address, size, read, None, write, None)
-
-    def _access(self, uc: Any, address: int, size: int, user: Any) -> None:
-        self.state.access_pc = address
-
-    def records(self) -> Iterator[BlockRecord]:
-        yield from self._records
 
 
 def native_library() -> ctypes.CDLL | None:

@@ -34,9 +34,8 @@ class Guard:
     conditional: bool = False  # in an IT block
 
 
-Form = (
-    tuple[tuple[int, ...], int] | None
-)  # factors of r0..r15 as the block found them and a constant, modulo 4; None: not known
+# Factors of r0..r15 as the block found them and a constant, modulo 4; None: not known
+Form = tuple[tuple[int, ...], int] | None
 
 
 def _register(number: int) -> Form:
@@ -141,7 +140,6 @@ def exact_guards(code: bytes, address: int, traps: int) -> list[Guard]:
 
 
 # --- which instructions
-# ------------------------------------------------------------------------------------------------------
 
 
 def _guard(at: int, first: int, second: int, conditional: bool, traps: int) -> Guard | None:
@@ -208,7 +206,6 @@ def _wide_single(one: int, two: int) -> _Found:
 
 
 # --- what registers hold, modulo 4
-# -----------------------------------------------------------------------------------------------
 
 
 def follow(forms: list[Form], first: int, second: int, conditional: bool = False) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import bisect
-import struct
+import functools
+import io
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import Section, SymbolTableSection
+from elftools.elf.sections import Symbol as ElfSymbol
+
+from converter.target import NRF52840
 from host.emulator.errors import BoardError
 
-FLASH_BYTES = 0x100000
-RAM_START, RAM_BYTES = 0x20000000, 0x40000
-_PT_LOAD, _SHT_SYMTAB, _SHT_NOBITS, _STB_GLOBAL, _EM_ARM = 1, 2, 8, 1, 40
-_STT_NONE, _STT_OBJECT, _STT_FUNC, _STT_FILE = 0, 1, 2, 4
+FLASH_BYTES, RAM_START, RAM_BYTES = NRF52840.flash_bytes, NRF52840.ram_start, NRF52840.ram_bytes
+_EM_ARM = 40
+_PROGRAM_HEADER, _SECTION_HEADER, _SYMBOL = 32, 40, 16  # bytes of one table entry of an ELF32
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,14 @@ class Image:
         found = self.symbol_at(address)
         return f"{found.name}+{(address & ~1) - found.address:#x}" if found else f"{address & ~1:#010x}"
 
-    @property
+    @functools.cached_property
     def _starts(self) -> list[int]:
-        cached: list[int] | None = self.__dict__.get("_start_list")
-        if cached is None:
-            cached = [one.address for one in self.functions]
-            self.__dict__["_start_list"] = cached
-        return cached
+        return [one.address for one in self.functions]
+
+
+def in_memory(address: int, size: int) -> bool:
+    """Whether these bytes lie in the chip's flash or in its RAM."""
+    return address + size <= FLASH_BYTES or RAM_START <= address <= address + size <= RAM_START + RAM_BYTES
 
 
 def load_elf(file: Path, data: bytes) -> Image:
@@ -67,42 +75,52 @@ def load_elf(file: Path, data: bytes) -> Image:
         )
     if len(data) < 52 or data[4] != 1 or data[5] != 1:
         raise BoardError(f"{file}: not a 32-bit little-endian ELF; the nRF52840 needs one")
-    machine = struct.unpack_from("<H", data, 18)[0]
+    machine = int.from_bytes(data[18:20], "little")
     if machine != _EM_ARM:
         raise BoardError(
             f"{file}: made for machine {machine}, the nRF52840 is ARM ({_EM_ARM}); build with arm-none-eabi-gcc"
         )
     try:
-        return _parse(file, data)
-    except struct.error:
+        elf = _open(data)
+        return Image(file, _segments(file, data, elf), *_symbols(elf))
+    except ELFError:
         raise BoardError(f"{file}: truncated ELF ({len(data)} bytes); build or copy it again") from None
 
 
-def _parse(file: Path, data: bytes) -> Image:
-    phoff, shoff = struct.unpack_from("<II", data, 28)
-    phentsize, phnum, _shentsize, shnum = struct.unpack_from("<HHHH", data, 42)
-    segments = []
-    for index in range(phnum):
-        kind, offset, _virtual, physical, size = struct.unpack_from("<IIIII", data, phoff + index * phentsize)
-        if kind != _PT_LOAD or size == 0:
+def _open(data: bytes) -> ELFFile:
+    elf = ELFFile(io.BytesIO(data))
+    segments, sections = elf["e_phoff"], elf["e_shoff"]
+    if (segments and elf["e_phentsize"] != _PROGRAM_HEADER) or (sections and elf["e_shentsize"] != _SECTION_HEADER):
+        raise ELFError("table entries of another size")  # entries of no size would never end
+    return elf
+
+
+def _segments(file: Path, data: bytes, elf: ELFFile) -> list[tuple[int, bytes]]:
+    """What is to be loaded, checked before any of it is copied."""
+    spans = []
+    for index, segment in enumerate(elf.iter_segments()):
+        offset, size, address = segment["p_offset"], segment["p_filesz"], segment["p_paddr"]
+        if segment["p_type"] != "PT_LOAD" or size == 0:
             continue
         if offset + size > len(data):
             raise BoardError(
                 f"{file}: truncated ELF, segment {index} ends at byte {offset + size} of {len(data)}; build or copy "
                 f"it again"
             )
-        in_flash = physical + size <= FLASH_BYTES
-        in_ram = physical >= RAM_START and physical + size <= RAM_START + RAM_BYTES
-        if not (in_flash or in_ram):
-            raise BoardError(
-                f"{file}: segment at {physical:#x}..{physical + size:#x} lies outside the nRF52840's 1 MB flash "
-                "and 256 KB RAM; it is for another chip"
-            )
-        segments.append((physical, data[offset : offset + size]))
-    if not segments:
+        for start, length in ((address, size), (segment["p_vaddr"], segment["p_memsz"])):
+            if not in_memory(start, length):
+                raise BoardError(
+                    f"{file}: segment at {start:#x}..{start + length:#x} lies outside the nRF52840's 1 MB flash "
+                    "and 256 KB RAM; it is for another chip"
+                )
+        spans.append((address, size, offset))
+    if not spans:
         raise BoardError(f"{file}: nothing to load; link it with a linker script for the nRF52840")
-    functions, objects = _symbols(data, shoff, shnum)
-    return Image(file, segments, functions, objects)
+    by_address = sorted(spans)
+    for (address, size, _), (following, _, _) in itertools.pairwise(by_address):
+        if following < address + size:
+            raise BoardError(f"{file}: two segments overlap at {following:#x}; build or copy it again")
+    return [(address, data[offset : offset + size]) for address, size, offset in spans]
 
 
 @dataclass(frozen=True)
@@ -126,71 +144,50 @@ def sized_symbols(data: bytes) -> list[SizedSymbol]:
     A function without a size (assembly may not say it) reaches to the next function or object, or to the end of its
     section.
     """
-    (shoff,) = struct.unpack_from("<I", data, 32)
-    (shnum,) = struct.unpack_from("<H", data, 48)
-    headers = _headers(data, shoff, shnum)
+    sections = list(_open(data).iter_sections())
     entries = [
-        entry
-        for entry in _entries(data, headers)
-        if entry.kind in (_STT_OBJECT, _STT_FUNC) and 0 < entry.section < len(headers)
+        (symbol, kind, file, address)
+        for symbol, kind, file, address in _entries(sections)
+        if kind in ("STT_OBJECT", "STT_FUNC") and symbol["st_shndx"] in range(1, len(sections))
     ]
-    starts = sorted({entry.address for entry in entries})
+    starts = sorted({address for _, _, _, address in entries})
     found: dict[int, SizedSymbol] = {}
-    for entry in entries:
-        header = headers[entry.section]
-        size = entry.size
-        if not size and entry.kind == _STT_FUNC:
-            following = starts[bisect.bisect_right(starts, entry.address) :][:1]
-            size = min([*following, header[3] + header[5]]) - entry.address
-        if size and (entry.address not in found or found[entry.address].size < size):
-            found[entry.address] = SizedSymbol(entry.name, entry.file, entry.address, size, header[1] != _SHT_NOBITS)
+    for symbol, kind, file, address in entries:
+        section, size = sections[symbol["st_shndx"]], symbol["st_size"]
+        if not size and kind == "STT_FUNC":
+            following = starts[bisect.bisect_right(starts, address) :][:1]
+            size = min([*following, section["sh_addr"] + section["sh_size"]]) - address
+        if size and (address not in found or found[address].size < size):
+            found[address] = SizedSymbol(symbol.name, file, address, size, section["sh_type"] != "SHT_NOBITS")
     return [found[address] for address in sorted(found)]
 
 
-@dataclass(frozen=True)
-class _Entry:
-    name: str
-    file: str
-    value: int
-    size: int
-    kind: int
-    is_global: bool
-    section: int
-
-    @property
-    def address(self) -> int:
-        """Without the Thumb bit of a function."""
-        return self.value & ~1 if self.kind == _STT_FUNC else self.value
-
-
-def _headers(data: bytes, shoff: int, shnum: int) -> list[tuple[int, ...]]:
-    return [struct.unpack_from("<IIIIIIIIII", data, shoff + index * 40) for index in range(shnum)] if shoff else []
+def _entries(sections: list[Section]) -> Iterator[tuple[ElfSymbol, str, str, int]]:
+    """(symbol, its kind, the source file of a local one, address without a function's Thumb bit) in file order; a
+    file's name stands before its local symbols, all locals before the first global."""
+    table = next((one for one in sections if one["sh_type"] == "SHT_SYMTAB"), None)
+    if not isinstance(table, SymbolTableSection):
+        return
+    if table["sh_entsize"] != _SYMBOL:
+        raise ELFError("symbols of another size")
+    file = ""
+    for symbol in table.iter_symbols():
+        kind, value = symbol["st_info"]["type"], symbol["st_value"]
+        file = symbol.name if kind == "STT_FILE" else file
+        is_local = symbol["st_info"]["bind"] == "STB_LOCAL"
+        yield symbol, kind, file if is_local else "", value & ~1 if kind == "STT_FUNC" else value
 
 
-def _entries(data: bytes, headers: list[tuple[int, ...]]) -> Iterator[_Entry]:
-    """The symbol tables in file order; a file's name stands before its local symbols, all locals before the first
-    global."""
-    for header in headers:
-        if header[1] != _SHT_SYMTAB or header[6] >= len(headers):
-            continue
-        strings = data[headers[header[6]][4] :][: headers[header[6]][5]]
-        file = ""
-        for offset in range(header[4], header[4] + header[5], 16):
-            name_at, value, size, info, _, section = struct.unpack_from("<IIIBBH", data, offset)
-            name = strings[name_at : strings.find(b"\0", name_at)].decode(errors="replace")
-            is_global = info >> 4 != 0
-            if info & 15 == _STT_FILE:
-                file = name
-            yield _Entry(name, "" if is_global else file, value, size, info & 15, info >> 4 == _STB_GLOBAL, section)
-
-
-def _symbols(data: bytes, shoff: int, shnum: int) -> tuple[list[Symbol], dict[str, Symbol]]:
+def _symbols(elf: ELFFile) -> tuple[list[Symbol], dict[str, Symbol]]:
     functions: dict[int, Symbol] = {}
     objects: dict[str, Symbol] = {}
-    for entry in _entries(data, _headers(data, shoff, shnum)):
-        if entry.kind == _STT_FUNC and entry.section:
-            if entry.is_global or entry.address not in functions:
-                functions[entry.address] = Symbol(entry.name, entry.address, entry.size)
-        elif entry.name and entry.section and entry.kind in (_STT_OBJECT, _STT_NONE):
-            objects.setdefault(entry.name, Symbol(entry.name, entry.value, entry.size))
+    for symbol, kind, _, address in _entries(list(elf.iter_sections())):
+        if symbol["st_shndx"] == "SHN_UNDEF":
+            continue
+        found = Symbol(symbol.name, address, symbol["st_size"])
+        if kind == "STT_FUNC":
+            if symbol["st_info"]["bind"] == "STB_GLOBAL" or address not in functions:
+                functions[address] = found
+        elif symbol.name and kind in ("STT_OBJECT", "STT_NOTYPE"):
+            objects.setdefault(symbol.name, found)
     return sorted(functions.values(), key=lambda one: one.address), objects

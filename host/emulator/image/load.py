@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from host.emulator.errors import BoardError
-from host.emulator.image.elf import FLASH_BYTES, RAM_BYTES, RAM_START, Image, load_elf
+from host.emulator.image.elf import FLASH_BYTES, RAM_BYTES, RAM_START, Image, in_memory, load_elf
 
 _DATA, _END, _SEGMENT, _START_SEGMENT, _LINEAR, _START_LINEAR = range(6)
 _APPLICATION = 0x10000  # where the board's bootloader jumps to: Arduino images are linked here
@@ -123,7 +123,7 @@ def _checked(file: Path, parts: list[tuple[int, bytearray]]) -> list[tuple[int, 
         is_uicr = (
             address >= 0x10001000 and end <= 0x10002000
         )  # factory tools put the reset pin there; the board has its own
-        if not (end <= FLASH_BYTES or (address >= RAM_START and end <= RAM_START + RAM_BYTES) or is_uicr):
+        if not in_memory(address, len(payload)) and not is_uicr:
             raise BoardError(
                 f"{file}: data at {address:#x}..{end:#x} lies outside the nRF52840's 1 MB flash and 256 KB RAM; "
                 "it is for another chip"

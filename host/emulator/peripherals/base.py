@@ -1,64 +1,95 @@
-"""What the nRF52840's peripherals share (tasks, events, shortcuts, interrupts, PPI), and its small ones.
+"""What the nRF52840's peripherals share: named registers, tasks, events, shortcuts, interrupts, PPI.
 
-Register offsets and meanings: nRF52840 Product Specification.
+Names, offsets and values after reset: nRF52840 Product Specification v1.7.
 """
 
 from __future__ import annotations
 
 import ctypes
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
+from enum import Enum, IntEnum
 
 from host.emulator.cpu.exceptions import Memory
 from host.emulator.errors import BoardError
 from host.emulator.image.elf import RAM_START
-from host.emulator.schedule import Event, Schedule
+from host.emulator.schedule import Schedule
 
-_SHORTS, _INTEN, _INTENSET, _INTENCLR = 0x200, 0x300, 0x304, 0x308
-
-
-_EVERYWHERE = {
-    _SHORTS: " SHORTS",
-    _INTEN: " INTEN",
-    _INTENSET: " INTENSET",
-    _INTENCLR: " INTENCLR",
-    0x400: " STATUS",
-    0x500: " ENABLE",
-}
 FLAG_WORDS = 0x10000  # register words from 0x40000000 on
+_NAMES = (  # by peripheral ID, which is the interrupt's number too; section 4.2.4 of the data sheet
+    "POWER/CLOCK RADIO UARTE0 SPI0/TWI0 SPI1/TWI1 NFCT GPIOTE SAADC TIMER0 TIMER1 TIMER2 RTC0 TEMP RNG ECB CCM/AAR "
+    "WDT RTC1 QDEC COMP EGU0 EGU1 EGU2 EGU3 EGU4 EGU5 TIMER3 TIMER4 PWM0 PDM NVMC PPI MWU PWM1 PWM2 SPI2 RTC2 I2S "
+    "FPU USBD UARTE1 QSPI - - - PWM3 - SPIM3"
+)
+NAMES = tuple(_NAMES.split())
 
 
-class EventFlags:
-    """Raised events of one peripheral by offset, mirrored into the bytes that counter.c answers polling programs
-    from."""
+class Access(Enum):
+    """What a register is to the program: a task is done by writing 1, an event is raised until 0 is written."""
 
-    def __init__(self, flags: Any, base: int, events: Iterable[int]) -> None:
-        self._raised: set[int] = set()
-        self._flags, self._base, self._events = flags, (base & 0x3FFFF) >> 2, tuple(events)
-        self.clear()
-
-    def add(self, offset: int) -> None:
-        self._raised.add(offset)
-        self._flags[self._base + (offset >> 2)] = 2
-
-    def discard(self, offset: int) -> None:
-        self._raised.discard(offset)
-        self._flags[self._base + (offset >> 2)] = 1
-
-    def __contains__(self, offset: int) -> bool:
-        return offset in self._raised
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._raised)
-
-    def clear(self) -> None:
-        self._raised.clear()
-        for offset in self._events:
-            self._flags[self._base + (offset >> 2)] = 1
+    TASK, EVENT, RO, WO, RW = "task", "event", "read only", "write only", "read and write"
 
 
-class Chip:
+RO, WO, RW = Access.RO, Access.WO, Access.RW
+
+
+class Registers(IntEnum):
+    """A peripheral's registers as the data sheet names them: NAME = offset, access, value after reset, how many there
+    are, bytes from one to the next; what is left out is RW, 0, 1, 4. TASKS_ and EVENTS_ say their access by their name.
+
+    A member is its offset; NAME[n] is the offset of the n-th of several.
+    """
+
+    access: Access
+    reset: int
+    count: int
+    stride: int
+
+    def __new__(cls, offset: int, access: Access = RW, reset: int = 0, count: int = 1, stride: int = 4) -> Registers:
+        one = int.__new__(cls, offset)
+        one._value_, one.access, one.reset, one.count, one.stride = offset, access, reset, count, stride
+        return one
+
+    def __getitem__(self, index: int) -> int:
+        return int(self) + index * self.stride
+
+    @property
+    def offsets(self) -> range:
+        """Those of all `count` registers."""
+        return range(self, self + self.count * self.stride, self.stride)
+
+    def index(self, offset: int) -> int | None:
+        """Which of the `count` registers lies at an offset; None: none of them."""
+        return self.offsets.index(offset) if offset in self.offsets else None
+
+
+class Common(Registers):
+    """What every peripheral with events, or with shortcuts, has in the same place."""
+
+    SHORTS = 0x200
+    INTEN = 0x300
+    INTENSET = 0x304
+    INTENCLR = 0x308
+    STATUS = 0x400
+    ENABLE = 0x500
+
+
+_INTERRUPTS = (Common.INTEN, Common.INTENSET, Common.INTENCLR)
+
+
+@functools.cache
+def access_by_offset(registers: type[Registers]) -> dict[int, Access]:
+    """What the program may do at each offset where there is a register."""
+    kinds = {"TASKS": Access.TASK, "EVENTS": Access.EVENT}
+    return {offset: kinds.get(one.name.partition("_")[0], one.access) for one in registers for offset in one.offsets}
+
+
+def set_clear(old: int, which: int, value: int) -> int:
+    """A word after a write to the register itself (which 0), its SET (1) or its CLR register (2)."""
+    return (value, old | value, old & ~value)[which] & 0xFFFFFFFF
+
+
+class Bus:
     """What a peripheral may use: time, memory, interrupts, the report of what nobody models."""
 
     def __init__(
@@ -71,9 +102,10 @@ class Chip:
         self.schedule, self.memory, self.set_line, self.unmodelled = schedule, memory, set_line, unmodelled
         self.flags = (ctypes.c_uint8 * FLAG_WORDS)()
         self.by_base: dict[int, Peripheral] = {}
-        self.ppi_event: Callable[[int], None] | None = None  # told each event's address
+        self.ppi_event: Callable[[int], None] | None = None  # given each event's address
 
     def add(self, peripheral: Peripheral) -> None:
+        """Make a peripheral known at its base address."""
         self.by_base.setdefault(peripheral.base, peripheral)
 
     def dma_read(self, address: int, size: int, name: str) -> bytes:
@@ -84,6 +116,7 @@ class Chip:
         return bytes(found)
 
     def dma_write(self, address: int, data: bytes, name: str) -> None:
+        """EasyDMA into RAM; raises BoardError elsewhere."""
         found = self.memory.span(address, len(data)) if address >= RAM_START else None
         if found is None:
             raise BoardError(f"{name}: EasyDMA to {address:#010x}, {len(data)} bytes: outside RAM")
@@ -96,36 +129,50 @@ class Chip:
             peripheral.task(address & 0xFFF)
 
     def reset(self) -> None:
+        """Every peripheral as after a system reset."""
         for peripheral in self.by_base.values():
             peripheral.reset()
 
 
 class Peripheral:
-    """One peripheral at `base` with interrupt `irq`. Subclasses name registers and act on tasks.
+    """The peripheral with this ID, which gives its interrupt and, if nothing else is said, its name and base address.
+    Subclasses declare their registers and act on tasks and writes.
 
-    names: offset -> register name, the registers that are modelled beside tasks and events
-    shorts: bit -> (offset of the event, offset of the task)
+    layout: the registers beside those of Common
+    shorts: bit of SHORTS -> (offset of the event, offset of the task)
+    values: what was written, or the peripheral has put there, by offset; a register not yet in it has its value after
+    reset
+    raised: offsets of the events that are raised
     """
 
-    name = "?"
-    names: Mapping[int, str] = {}
-    tasks: Mapping[int, str] = {}
-    events: Mapping[int, str] = {}
+    layout: type[Registers] = Registers
     shorts: Mapping[int, tuple[int, int]] = {}
 
-    def __init__(self, chip: Chip, base: int, irq: int | None, name: str) -> None:
-        self.chip, self.base, self.irq, self.name = chip, base, irq, name
-        self.registers: dict[int, int] = {}
-        self.raised = EventFlags(chip.flags, base, self.events)
-        self.inten = 0
-        self.short_bits = 0
-        chip.add(self)
+    def __init__(self, bus: Bus, number: int, name: str = "", base: int = 0) -> None:
+        self.bus, self.number, self.name = bus, number, name or NAMES[number]
+        self.base = base or 0x40000000 + (number << 12)
+        self._access = access_by_offset(self.layout)
+        self._resets = {offset: one.reset for one in self.layout if one.reset for offset in one.offsets}
+        self._events = [offset for offset, access in self._access.items() if access is Access.EVENT]
+        self.values: dict[int, int] = {}
+        self.raised: set[int] = set()
+        self.inten = self.short_bits = 0
+        for offset in self._events:
+            self._raise(offset, False)
+        bus.add(self)
 
     def reset(self) -> None:
-        self.registers.clear()
-        self.raised.clear()
+        """As after a system reset."""
+        self.values.clear()
+        for offset in self._events:
+            self._raise(offset, False)
         self.inten = self.short_bits = 0
         self._update()
+
+    def _raise(self, offset: int, up: bool) -> None:
+        """An event is raised or not, for the peripheral and for counter.c, which answers polling programs."""
+        (self.raised.add if up else self.raised.discard)(offset)
+        self.bus.flags[(self.base & 0x3FFFF | offset) >> 2] = 2 if up else 1
 
     def task(self, offset: int) -> None:
         """Do a task; overridden."""
@@ -133,62 +180,68 @@ class Peripheral:
     def changed(self, offset: int, value: int) -> None:
         """A register was written; overridden where that has an effect."""
 
+    def stored(self, offset: int) -> int:
+        """What a register holds."""
+        return self.values.get(offset, self._resets.get(offset, 0))
+
     def value_of(self, offset: int) -> int:
-        """A named register read; overridden where it is computed."""
-        return self.registers.get(offset, 0)
+        """What a program reads; overridden where it is computed."""
+        return self.stored(offset)
 
     def event(self, offset: int) -> None:
         """Raise an event: flag, shortcuts, PPI, interrupt."""
-        self.raised.add(offset)
+        self._raise(offset, True)
         self._update()
         for bit, (event, task) in self.shorts.items():
             if event == offset and self.short_bits >> bit & 1:
                 self.task(task)
-        if self.chip.ppi_event is not None:
-            self.chip.ppi_event(self.base + offset)
+        if self.bus.ppi_event is not None:
+            self.bus.ppi_event(self.base + offset)
 
     def _update(self) -> None:
-        if self.irq is not None:
+        if self._events:
             level = any(self.inten >> (offset - 0x100) // 4 & 1 for offset in self.raised)
-            self.chip.set_line(self.irq, level)
+            self.bus.set_line(self.number, level)
 
     def read(self, offset: int) -> int:
-        if offset in self.events:
+        """A program reads a register."""
+        access = self._access.get(offset)
+        if access is Access.EVENT:
             return int(offset in self.raised)
-        if offset in (_INTEN, _INTENSET, _INTENCLR) and self.events:
-            return self.inten
-        if offset == _SHORTS and self.shorts:
-            return self.short_bits
-        if offset in self.names:
+        if access is RO or access is RW:
             return self.value_of(offset)
-        if offset not in self.tasks:
+        if access is None:
+            if offset in _INTERRUPTS and self._events:
+                return self.inten
+            if offset == Common.SHORTS and self.shorts:
+                return self.short_bits
             self._unknown(offset, "read")
-        return self.registers.get(offset, 0)
+        return self.values.get(offset, 0)
 
     def write(self, offset: int, value: int) -> None:
-        if offset in self.tasks:
+        """A program writes a register."""
+        access = self._access.get(offset)
+        if access is Access.TASK:
             if value & 1:
                 self.task(offset)
-        elif offset in self.events:
-            (self.raised.add if value else self.raised.discard)(offset)
+        elif access is Access.EVENT:
+            self._raise(offset, bool(value))
             self._update()
-        elif offset in (_INTEN, _INTENSET, _INTENCLR) and self.events:
-            if offset == _INTEN:
-                self.inten = value
-            else:
-                self.inten = self.inten | value if offset == _INTENSET else self.inten & ~value
+        elif access is None and offset in _INTERRUPTS and self._events:
+            self.inten = set_clear(self.inten, (offset - Common.INTEN) // 4, value)
             self._update()
-        elif offset == _SHORTS and self.shorts:
+        elif access is None and offset == Common.SHORTS and self.shorts:
             self.short_bits = value
-        else:
-            if offset not in self.names:
+        elif access is not RO:
+            if access is None:
                 self._unknown(offset, "write")
-            self.registers[offset] = value
+            self.values[offset] = value
             self.changed(offset, value)
 
     def _unknown(self, offset: int, how: str) -> None:
-        kind = " task" if offset < 0x100 else " event" if offset < _SHORTS else _EVERYWHERE.get(offset, "")
-        self.chip.unmodelled(f"{self.name}+{offset:#05x}{kind} ({how})")
+        common = next((f" {one.name}" for one in Common if one == offset), "")
+        kind = " task" if offset < 0x100 else " event" if offset < Common.SHORTS else common
+        self.bus.unmodelled(f"{self.name}+{offset:#05x}{kind} ({how})")
 
 
 class Unknown(Peripheral):
@@ -196,145 +249,16 @@ class Unknown(Peripheral):
 
 
 class Idle(Peripheral):
-    """A peripheral that a program may set up and leave off, or whose cable is not in (USBD): told by name once it is
-    switched on."""
+    """A peripheral that a program may set up and leave off, or whose cable is not in (USBD): reported by name once it
+    is switched on."""
 
     def read(self, offset: int) -> int:
-        return self.registers.get(offset, 0)
+        """What was written."""
+        return self.values.get(offset, 0)
 
     def write(self, offset: int, value: int) -> None:
-        if offset == 0x500 and value & 1:
-            self.chip.unmodelled(f"{self.name} switched on")
-        if offset >= 0x500:
-            self.registers[offset] = value
-
-
-class Temp(Peripheral):
-    """The die's temperature: 25 degrees, 36 us after START."""
-
-    tasks: Mapping[int, str] = {0x000: "START", 0x004: "STOP"}
-    events: Mapping[int, str] = {0x100: "DATARDY"}
-    names: Mapping[int, str] = {0x508: "TEMP"}
-
-    def __init__(self, chip: Chip) -> None:
-        super().__init__(chip, 0x4000C000, 12, "TEMP")
-
-    def task(self, offset: int) -> None:
-        if offset == 0x000:
-            self.registers[0x508] = 100  # in quarters of a degree
-            self.chip.schedule.after(36 * 64, lambda: self.event(0x100))
-
-
-class PowerClock(Peripheral):
-    """POWER and CLOCK share 0x40000000: oscillators start at once, or after their start-up time."""
-
-    tasks: Mapping[int, str] = {
-        0x000: "HFCLKSTART",
-        0x004: "HFCLKSTOP",
-        0x008: "LFCLKSTART",
-        0x00C: "LFCLKSTOP",
-        0x010: "CAL",
-        0x014: "CTSTART",
-        0x018: "CTSTOP",
-        0x078: "CONSTLAT",
-        0x07C: "LOWPWR",
-    }
-    events: Mapping[int, str] = {
-        0x100: "HFCLKSTARTED",
-        0x104: "LFCLKSTARTED",
-        0x108: "POFWARN",
-        0x10C: "DONE",
-        0x110: "CTTO",
-        0x11C: "USBDETECTED",
-        0x120: "USBREMOVED",
-        0x124: "USBPWRRDY",
-        0x128: "CTSTARTED",
-        0x12C: "CTSTOPPED",
-    }
-    names: Mapping[int, str] = {
-        0x400: "RESETREAS",
-        0x408: "HFCLKRUN",
-        0x40C: "HFCLKSTAT",
-        0x414: "LFCLKRUN",
-        0x418: "LFCLKSTAT",
-        0x41C: "LFCLKSRCCOPY",
-        0x428: "RAMSTATUS",
-        0x438: "USBREGSTATUS",
-        0x500: "SYSTEMOFF",
-        0x510: "POFCON",
-        0x518: "LFCLKSRC",
-        0x51C: "GPREGRET",
-        0x520: "GPREGRET2",
-        0x528: "HFXODEBOUNCE",
-        0x538: "CTIV",
-        0x55C: "TRACECONFIG",
-        0x578: "DCDCEN",
-        0x580: "DCDCEN0",
-        0x640: "MAINREGSTATUS",
-        0x5B4: "LFRCMODE",
-    }
-    HFXO_CYCLES = 360 * 64  # 360 us
-    LFCLK_CYCLES = 600 * 64  # the RC oscillator's 600 us; a crystal would need 250 ms
-
-    KEPT = (0x400, 0x51C, 0x520)  # RESETREAS and the two general registers outlive a reset
-
-    def reset(self) -> None:
-        kept = {offset: self.registers[offset] for offset in self.KEPT if offset in self.registers}
-        super().reset()
-        self.registers.update(kept)
-
-    def write(self, offset: int, value: int) -> None:
-        super().write(
-            offset, self.registers.get(0x400, 0) & ~value if offset == 0x400 else value
-        )  # ones clear RESETREAS
-
-    def add_reason(self, bit: int) -> None:
-        """Why the board was reset: RESETREAS adds up until the program clears it."""
-        self.registers[0x400] = self.registers.get(0x400, 0) | bit
-
-    def task(self, offset: int) -> None:
-        after = self.chip.schedule.after
-        if offset == 0x000:
-            after(self.HFXO_CYCLES, lambda: self._started(0x408, 0x40C, 1 << 16 | 1, 0x100))
-        elif offset == 0x004:
-            self.registers[0x40C] = 0
-        elif offset == 0x008:
-            source = self.registers.get(0x518, 0) & 3
-            self.registers[0x41C] = source
-            after(self.LFCLK_CYCLES, lambda: self._started(0x414, 0x418, 1 << 16 | source, 0x104))
-        elif offset == 0x00C:
-            self.registers[0x418] = 0
-        elif offset == 0x010:
-            after(self.LFCLK_CYCLES, lambda: self.event(0x10C))
-
-    def _started(self, run: int, status: int, value: int, event: int) -> None:
-        self.registers[run] = 1
-        self.registers[status] = value
-        self.event(event)
-
-
-class Rng(Peripheral):
-    """Random bytes from a fixed seed, one each 30 us."""
-
-    tasks: Mapping[int, str] = {0x000: "START", 0x004: "STOP"}
-    events: Mapping[int, str] = {0x100: "VALRDY"}
-    shorts: Mapping[int, tuple[int, int]] = {0: (0x100, 0x004)}
-    names: Mapping[int, str] = {0x504: "CONFIG", 0x508: "VALUE"}
-
-    def __init__(self, chip: Chip, seed: int = 1) -> None:
-        super().__init__(chip, 0x4000D000, 13, "RNG")
-        self._random, self._event = random.Random(seed), None
-
-    _event: Event | None
-
-    def task(self, offset: int) -> None:
-        if self._event:
-            self._event.cancel()
-            self._event = None
-        if offset == 0x000:
-            self._event = self.chip.schedule.after(30 * 64, self._ready)
-
-    def _ready(self) -> None:
-        self.registers[0x508] = self._random.randrange(256)
-        self._event = self.chip.schedule.after(30 * 64, self._ready)
-        self.event(0x100)
+        """Kept, beside tasks and events."""
+        if offset == Common.ENABLE and value & 1:
+            self.bus.unmodelled(f"{self.name} switched on")
+        if offset >= Common.ENABLE:
+            self.values[offset] = value

@@ -3,106 +3,94 @@ Product Specification)."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from unicorn import unicorn_const as uc_const
-
-from host.emulator.cycles.thumb import Kind, decode
 from host.emulator.image.elf import FLASH_BYTES
-from host.emulator.peripherals.base import Chip, Peripheral
-
-if TYPE_CHECKING:
-    from host.emulator.board import VirtualBoard
+from host.emulator.peripherals.base import RO, RW, Bus, Peripheral, Registers
 
 PAGE = 0x1000
 UICR = 0x10001000
-WRITE_CYCLES = 41 * 64  # a word, 41 us
+_WRITE_CYCLES = 41 * 64  # a word, 41 us
 _MS = 64_000
 _ERASE_MS, _ERASE_ALL_MS = 85, 169
-_READY, _READYNEXT, _CONFIG, _ERASEPAGE, _ERASEALL, _ERASEPCR0, _ERASEUICR, _PARTIAL, _PARTIALCFG, _ICACHECNF = (
-    0x400,
-    0x408,
-    0x504,
-    0x508,
-    0x50C,
-    0x510,
-    0x514,
-    0x518,
-    0x51C,
-    0x540,
-)
 _WRITES, _ERASES = 1, 2  # CONFIG.WEN
-_MOST_BYTES = 17 * 4  # what one instruction may store, and a word more
+
+
+class NVMC(Registers):
+    """The flash controller's registers."""
+
+    READY = 0x400, RO, 1
+    READYNEXT = 0x408, RO
+    CONFIG = 0x504
+    ERASEPAGE = 0x508
+    ERASEALL = 0x50C
+    ERASEPCR0 = 0x510
+    ERASEUICR = 0x514
+    ERASEPAGEPARTIAL = 0x518
+    ERASEPAGEPARTIALCFG = 0x51C, RW, 10
+    ICACHECNF = 0x540
+    IHIT = 0x548
+    IMISS = 0x54C
 
 
 class Nvmc(Peripheral):
     """ICACHECNF decides which of the two cycle figures is the board's time; CONFIG.WEN what may be done to the
     flash."""
 
-    names: Mapping[int, str] = {
-        _READY: "READY",
-        _READYNEXT: "READYNEXT",
-        _CONFIG: "CONFIG",
-        _ERASEPAGE: "ERASEPAGE",
-        _ERASEALL: "ERASEALL",
-        _ERASEPCR0: "ERASEPCR0",
-        _ERASEUICR: "ERASEUICR",
-        _PARTIAL: "ERASEPAGEPARTIAL",
-        _PARTIALCFG: "ERASEPAGEPARTIALCFG",
-        _ICACHECNF: "ICACHECNF",
-        0x548: "IHIT",
-        0x54C: "IMISS",
-    }
+    layout = NVMC
 
     def __init__(
         self,
-        chip: Chip,
+        bus: Bus,
+        number: int,
         set_cache: Callable[[bool], None],
         erase: Callable[[int, int], None],
         stall: Callable[[int], None],
         watch_stores: Callable[[bool], None],
     ) -> None:
-        super().__init__(chip, 0x4001E000, None, "NVMC")
+        super().__init__(bus, number)
         self._set_cache, self._erase, self._stall, self._watch_stores = set_cache, erase, stall, watch_stores
         self._ready_at = 0
         self._partly: dict[int, int] = {}  # page -> milliseconds of partial erasing so far
 
     @property
     def writes(self) -> bool:
-        return self.registers.get(_CONFIG, 0) & 3 == _WRITES
+        return self.stored(NVMC.CONFIG) & 3 == _WRITES
 
     def value_of(self, offset: int) -> int:
-        if offset in (_READY, _READYNEXT):
-            return int(self.chip.schedule.now() >= self._ready_at)
-        return self.registers.get(offset, 10 if offset == _PARTIALCFG else 0)
+        if offset in (NVMC.READY, NVMC.READYNEXT):
+            return int(self.bus.schedule.now() >= self._ready_at)
+        return self.stored(offset)
 
-    def work(self, cycles: int) -> None:
+    def written(self, words: int) -> None:
+        """A store has changed so many words."""
+        self._work(_WRITE_CYCLES * words)
+
+    def _work(self, cycles: int) -> None:
         """The flash is at work from now on, or once it has finished what it does: a core that runs from it stands
         still."""
-        now = self.chip.schedule.now()
+        now = self.bus.schedule.now()
         left = max(0, self._ready_at - now)
         self._ready_at = now + left + cycles
         self._stall(left + cycles)
 
     def changed(self, offset: int, value: int) -> None:
-        if offset == _ICACHECNF:
+        if offset == NVMC.ICACHECNF:
             self._set_cache(bool(value & 1))
-        elif offset == _CONFIG:
+        elif offset == NVMC.CONFIG:
             self._watch_stores(self.writes)
-        elif self.registers.get(_CONFIG, 0) & 3 != _ERASES:
+        elif self.stored(NVMC.CONFIG) & 3 != _ERASES:
             return
-        elif offset in (_ERASEPAGE, _ERASEPCR0):
+        elif offset in (NVMC.ERASEPAGE, NVMC.ERASEPCR0):
             self._erase_page(value)
-            self.work(_ERASE_MS * _MS)
-        elif offset == _PARTIAL:
+            self._work(_ERASE_MS * _MS)
+        elif offset == NVMC.ERASEPAGEPARTIAL:
             self._erase_partly(value)
-        elif offset in (_ERASEALL, _ERASEUICR) and value & 1:
+        elif offset in (NVMC.ERASEALL, NVMC.ERASEUICR) and value & 1:
             self._erase(UICR, PAGE)
-            if offset == _ERASEALL:
+            if offset == NVMC.ERASEALL:
                 self._erase(0, FLASH_BYTES)
-            self.work((_ERASE_ALL_MS if offset == _ERASEALL else _ERASE_MS) * _MS)
+            self._work((_ERASE_ALL_MS if offset == NVMC.ERASEALL else _ERASE_MS) * _MS)
 
     def _erase_page(self, address: int) -> None:
         page = address & FLASH_BYTES - PAGE
@@ -111,47 +99,8 @@ class Nvmc(Peripheral):
 
     def _erase_partly(self, address: int) -> None:
         """The page is erased when its parts add up to the whole time."""
-        page, duration = address & FLASH_BYTES - PAGE, self.value_of(_PARTIALCFG) & 0x7F
+        page, duration = address & FLASH_BYTES - PAGE, self.stored(NVMC.ERASEPAGEPARTIALCFG) & 0x7F
         self._partly[page] = self._partly.get(page, 0) + duration
         if self._partly[page] >= _ERASE_MS:
             self._erase_page(page)
-        self.work(duration * _MS)
-
-
-def _region(address: int) -> tuple[int, int] | None:
-    """Start and bytes of the memory that NVMC writes, where the address lies in it."""
-    if 0 <= address < FLASH_BYTES:
-        return 0, FLASH_BYTES
-    return (UICR, PAGE) if UICR <= address < UICR + PAGE else None
-
-
-def store_to_flash(board: VirtualBoard, address: int, size: int) -> bool:
-    """Do the store at PC, which Unicorn refused, as NVMC does it; False when NVMC refuses it too (that is a bus fault).
-
-    Only whole aligned words can be written, ones to zeros, and only while CONFIG says so. The core stands still for
-    each word.
-    """
-    region, nvmc, uc, pc = _region(address), board.chip.nvmc, board.uc, board.cpu.pc
-    if region is None or not nvmc.writes or size != 4 or address & 3:
-        return False
-    board.blocks.cut(pc)
-    one = decode(bytes(uc.mem_read(pc, 4)), pc)[0]
-    length = min(_MOST_BYTES, region[0] + region[1] - address)
-    before = bytes(uc.mem_read(address, length))
-    uc.mem_protect(*region, uc_const.UC_PROT_ALL)
-    board.step(pc + one.size)
-    uc.mem_protect(*region, uc_const.UC_PROT_READ | uc_const.UC_PROT_EXEC)
-    uc.ctl(uc_const.UC_CTL_TLB_FLUSH, uc_const.UC_CTL_IO_WRITE)  # which still knows the page as one to write to
-    written = bytes(uc.mem_read(address, length))
-    words = length // 4
-    kept = [
-        old & new
-        for old, new in zip(
-            struct.unpack(f"<{words}I", before[: 4 * words]),
-            struct.unpack(f"<{words}I", written[: 4 * words]),
-            strict=True,
-        )
-    ]
-    uc.mem_write(address, struct.pack(f"<{words}I", *kept))
-    nvmc.work(WRITE_CYCLES * (one.count if one.kind is Kind.STORE_MULTIPLE else 1))
-    return True
+        self._work(duration * _MS)

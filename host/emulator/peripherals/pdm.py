@@ -4,16 +4,33 @@ give."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
-from host.emulator.peripherals.base import Chip, Peripheral
+from host.emulator.peripherals.base import RW, Bus, Peripheral, Registers
 from host.emulator.schedule import CLOCK_HZ, Event
 
-_START, _STOP = 0x000, 0x004
-_STARTED, _STOPPED, _END = 0x100, 0x104, 0x108
 _RATIOS = {0: 64, 1: 80}
 STUCK = -32768  # what a decimator makes of a data line that never moves: a board without a microphone
+
+
+class PDM(Registers):
+    """The microphone interface's registers."""
+
+    TASKS_START = 0x000
+    TASKS_STOP = 0x004
+    EVENTS_STARTED = 0x100
+    EVENTS_STOPPED = 0x104
+    EVENTS_END = 0x108
+    ENABLE = 0x500
+    PDMCLKCTRL = 0x504, RW, 0x08400000
+    MODE = 0x508
+    GAINL = 0x518, RW, 0x28
+    GAINR = 0x51C, RW, 0x28
+    RATIO = 0x520
+    PSEL_CLK = 0x540, RW, 0xFFFFFFFF
+    PSEL_DIN = 0x544, RW, 0xFFFFFFFF
+    SAMPLE_PTR = 0x560
+    SAMPLE_MAXCNT = 0x564
 
 
 class Pdm(Peripheral):
@@ -26,23 +43,10 @@ class Pdm(Peripheral):
     bit for bit.
     """
 
-    tasks: Mapping[int, str] = {_START: "START", _STOP: "STOP"}
-    events: Mapping[int, str] = {_STARTED: "STARTED", _STOPPED: "STOPPED", _END: "END"}
-    names: Mapping[int, str] = {
-        0x500: "ENABLE",
-        0x504: "PDMCLKCTRL",
-        0x508: "MODE",
-        0x518: "GAINL",
-        0x51C: "GAINR",
-        0x520: "RATIO",
-        0x540: "PSEL.CLK",
-        0x544: "PSEL.DIN",
-        0x560: "SAMPLE.PTR",
-        0x564: "SAMPLE.MAXCNT",
-    }
+    layout = PDM
 
-    def __init__(self, chip: Chip, pcm: Any) -> None:
-        super().__init__(chip, 0x4001D000, 29, "PDM")
+    def __init__(self, bus: Bus, number: int, pcm: Any) -> None:
+        super().__init__(bus, number)
         self._bytes = None if pcm is None else pcm.astype("<i2").tobytes()
         self.position = 0  # samples delivered of the recording and the silence after it
         self.delivered = 0  # samples in all
@@ -81,26 +85,23 @@ class Pdm(Peripheral):
     def sample_clock(self) -> tuple[int, int]:
         """Samples per second as a fraction: PDM clock, ratio. 32 MHz over the whole part of 2^32 / PDMCLKCTRL; ratio 64
         or 80."""
-        divider = (1 << 32) // max(1, self.registers.get(0x504, 0x08400000))
-        return 32_000_000, divider * _RATIOS.get(self.registers.get(0x520, 0) & 1, 64)
-
-    def value_of(self, offset: int) -> int:
-        return self.registers.get(offset, {0x504: 0x08400000, 0x518: 0x28, 0x51C: 0x28}.get(offset, 0))
+        divider = (1 << 32) // max(1, self.stored(PDM.PDMCLKCTRL))
+        return 32_000_000, divider * _RATIOS.get(self.stored(PDM.RATIO) & 1, 64)
 
     def task(self, offset: int) -> None:
-        if offset == _START and not self.running and self.value_of(0x500) & 1:
+        if offset == PDM.TASKS_START and not self.running and self.stored(PDM.ENABLE) & 1:
             self.running = True
             if self.host_has_spoken and self.position:
                 self.position = 0
                 self.beginnings += 1
-            self._next = self.chip.schedule.now() * 32_000_000
+            self._next = self.bus.schedule.now() * 32_000_000
             self._begin_buffer()
-        elif offset == _STOP and self.running:
+        elif offset == PDM.TASKS_STOP and self.running:
             self._halt()
-            self.event(_STOPPED)
+            self.event(PDM.EVENTS_STOPPED)
 
     def changed(self, offset: int, value: int) -> None:
-        if offset == 0x500 and not value & 1:
+        if offset == PDM.ENABLE and not value & 1:
             self._halt()
 
     def _halt(self) -> None:
@@ -111,19 +112,19 @@ class Pdm(Peripheral):
 
     def _begin_buffer(self) -> None:
         """Latch the pointer, tell the firmware so that it can give the next one, and fill this one by its end."""
-        self._buffer = self.value_of(0x560), self.value_of(0x564) & 0x7FFF
+        self._buffer = self.stored(PDM.SAMPLE_PTR), self.stored(PDM.SAMPLE_MAXCNT) & 0x7FFF
         clock, divider = self.sample_clock
         # Without a buffer (the Arduino library starts like that) the peripheral looks again one sample later.
         self._next += max(1, self._buffer[1]) * CLOCK_HZ * divider * (32_000_000 // clock)
-        self._event = self.chip.schedule.at(-(-self._next // 32_000_000), self._end_buffer)
-        self.event(_STARTED)
+        self._event = self.bus.schedule.at(-(-self._next // 32_000_000), self._end_buffer)
+        self.event(PDM.EVENTS_STARTED)
 
     def _end_buffer(self) -> None:
         address, count = self._buffer
         if count:
-            self.chip.dma_write(address, self._take(count), self.name)
+            self.bus.dma_write(address, self._take(count), self.name)
         self._event = None
-        self.event(_END)
+        self.event(PDM.EVENTS_END)
         if self.running:
             self._begin_buffer()
 
@@ -133,5 +134,5 @@ class Pdm(Peripheral):
         part: bytes = self._bytes[2 * self.position : 2 * (self.position + count)]
         self.position += count
         self.delivered += count
-        self.delivered_at = self.chip.schedule.now()
+        self.delivered_at = self.bus.schedule.now()
         return part + bytes(2 * count - len(part))

@@ -4,37 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from host.emulator.peripherals.base import Chip, Peripheral
+from host.emulator.peripherals.base import RO, RW, WO, Bus, Common, Peripheral, Registers, set_clear
 from host.emulator.schedule import CLOCK_HZ, Event
 
 _WIDTHS = {0: 16, 1: 8, 2: 24, 3: 32}
 
 
+class TIMER(Registers):
+    """A timer's registers."""
+
+    TASKS_START = 0x000
+    TASKS_STOP = 0x004
+    TASKS_COUNT = 0x008
+    TASKS_CLEAR = 0x00C
+    TASKS_SHUTDOWN = 0x010
+    TASKS_CAPTURE = 0x040, WO, 0, 6
+    EVENTS_COMPARE = 0x140, RW, 0, 6
+    MODE = 0x504
+    BITMODE = 0x508
+    PRESCALER = 0x510, RW, 4
+    CC = 0x540, RW, 0, 6
+
+
 class Timer(Peripheral):
     """A TIMER in timer or counter mode; 16 MHz divided by 2 to the PRESCALER."""
 
-    tasks: Mapping[int, str] = {
-        0x000: "START",
-        0x004: "STOP",
-        0x008: "COUNT",
-        0x00C: "CLEAR",
-        0x010: "SHUTDOWN",
-        **{0x040 + 4 * index: "CAPTURE" for index in range(6)},
-    }
-    events: Mapping[int, str] = {0x140 + 4 * index: "COMPARE" for index in range(6)}
-    names: Mapping[int, str] = {
-        0x504: "MODE",
-        0x508: "BITMODE",
-        0x510: "PRESCALER",
-        **{0x540 + 4 * index: "CC" for index in range(6)},
-    }
+    layout = TIMER
     shorts: Mapping[int, tuple[int, int]] = {
-        **{index: (0x140 + 4 * index, 0x00C) for index in range(6)},
-        **{8 + index: (0x140 + 4 * index, 0x004) for index in range(6)},
+        **{index: (TIMER.EVENTS_COMPARE[index], TIMER.TASKS_CLEAR) for index in range(6)},
+        **{8 + index: (TIMER.EVENTS_COMPARE[index], TIMER.TASKS_STOP) for index in range(6)},
     }
 
-    def __init__(self, chip: Chip, base: int, irq: int, name: str) -> None:
-        super().__init__(chip, base, irq, name)
+    def __init__(self, bus: Bus, number: int) -> None:
+        super().__init__(bus, number)
         self._running = False
         self._zero_at = 0  # when the counter was zero
         self._held = 0  # its value while stopped
@@ -47,40 +49,40 @@ class Timer(Peripheral):
 
     @property
     def _cycles_per_tick(self) -> int:
-        return 4 << min(self.registers.get(0x510, 4), 9)
+        return 4 << min(self.stored(TIMER.PRESCALER), 9)
 
     @property
     def _modulus(self) -> int:
-        return 1 << _WIDTHS[self.registers.get(0x508, 0) & 3]
+        return 1 << _WIDTHS[self.stored(TIMER.BITMODE) & 3]
 
     def counter(self) -> int:
         if not self._running:
             return self._held % self._modulus
-        return (self.chip.schedule.now() - self._zero_at) // self._cycles_per_tick % self._modulus
+        return (self.bus.schedule.now() - self._zero_at) // self._cycles_per_tick % self._modulus
 
     def task(self, offset: int) -> None:
-        if offset == 0x000 and not self._running:
-            self._running = self.registers.get(0x504, 0) == 0
-            self._zero_at = self.chip.schedule.now() - self._held * self._cycles_per_tick
+        if offset == TIMER.TASKS_START and not self._running:
+            self._running = self.stored(TIMER.MODE) == 0
+            self._zero_at = self.bus.schedule.now() - self._held * self._cycles_per_tick
             self._arm()
-        elif offset in (0x004, 0x010):
-            self._held = 0 if offset == 0x010 else self.counter()
+        elif offset in (TIMER.TASKS_STOP, TIMER.TASKS_SHUTDOWN):
+            self._held = 0 if offset == TIMER.TASKS_SHUTDOWN else self.counter()
             self._running = False
             self._cancel()
-        elif offset == 0x008 and self.registers.get(0x504, 0):
+        elif offset == TIMER.TASKS_COUNT and self.stored(TIMER.MODE):
             self._held = (self._held + 1) % self._modulus
-            for index in range(6):
-                if self.registers.get(0x540 + 4 * index, 0) == self._held:
-                    self.event(0x140 + 4 * index)
-        elif offset == 0x00C:
-            self._held, self._zero_at = 0, self.chip.schedule.now()
+            for offset, event in zip(TIMER.CC.offsets, TIMER.EVENTS_COMPARE.offsets, strict=True):
+                if self.stored(offset) == self._held:
+                    self.event(event)
+        elif offset == TIMER.TASKS_CLEAR:
+            self._held, self._zero_at = 0, self.bus.schedule.now()
             self._arm()
-        elif offset >= 0x040:
-            self.registers[0x540 + offset - 0x040] = self.counter()
+        elif offset in TIMER.TASKS_CAPTURE.offsets:
+            self.values[offset - TIMER.TASKS_CAPTURE + TIMER.CC] = self.counter()
             self._arm()
 
     def changed(self, offset: int, value: int) -> None:
-        if offset >= 0x508:
+        if offset != TIMER.MODE:
             self._arm()
 
     def _cancel(self) -> None:
@@ -91,19 +93,19 @@ class Timer(Peripheral):
     def _arm(self) -> None:
         self._cancel()
         if self._running:
-            now = self.chip.schedule.now()
-            for index in range(6):
-                if 0x540 + 4 * index in self.registers:
+            now = self.bus.schedule.now()
+            for index, offset in enumerate(TIMER.CC.offsets):
+                if offset in self.values:
                     self._arm_one(index, now)
 
     def _arm_one(self, index: int, now: int) -> None:
         period = self._modulus * self._cycles_per_tick
-        due = self._zero_at + self.registers[0x540 + 4 * index] % self._modulus * self._cycles_per_tick
+        due = self._zero_at + self.values[TIMER.CC[index]] % self._modulus * self._cycles_per_tick
         if due <= now:
             due += ((now - due) // period + 1) * period
         if index in self._alarms:
             self._alarms[index].cancel()
-        self._alarms[index] = self.chip.schedule.at(due, self._fire(index, due))
+        self._alarms[index] = self.bus.schedule.at(due, self._fire(index, due))
 
     def _fire(self, index: int, due: int) -> Callable[[], None]:
         def fire() -> None:
@@ -111,7 +113,7 @@ class Timer(Peripheral):
             if cleared:  # the clear happens at the compare itself, however late the board looks
                 self._zero_at = due
             shorts, self.short_bits = self.short_bits, self.short_bits & ~(1 << index)
-            self.event(0x140 + 4 * index)
+            self.event(TIMER.EVENTS_COMPARE[index])
             self.short_bits = shorts
             if cleared:
                 self._arm()
@@ -121,23 +123,35 @@ class Timer(Peripheral):
         return fire
 
 
+class RTC(Registers):
+    """A real-time counter's registers."""
+
+    TASKS_START = 0x000
+    TASKS_STOP = 0x004
+    TASKS_CLEAR = 0x008
+    TASKS_TRIGOVRFLW = 0x00C
+    EVENTS_TICK = 0x100
+    EVENTS_OVRFLW = 0x104
+    EVENTS_COMPARE = 0x140, RW, 0, 4
+    EVTEN = 0x340
+    EVTENSET = 0x344
+    EVTENCLR = 0x348
+    COUNTER = 0x504, RO
+    PRESCALER = 0x508
+    CC = 0x540, RW, 0, 4
+
+
+_EVTEN = (RTC.EVTEN, RTC.EVTENSET, RTC.EVTENCLR)
+
+
 class Rtc(Peripheral):
     """A real-time counter: 24 bits at 32,768 Hz / (PRESCALER + 1)."""
 
-    tasks: Mapping[int, str] = {0x000: "START", 0x004: "STOP", 0x008: "CLEAR", 0x00C: "TRIGOVRFLW"}
-    events: Mapping[int, str] = {0x100: "TICK", 0x104: "OVRFLW", **{0x140 + 4 * index: "COMPARE" for index in range(4)}}
-    names: Mapping[int, str] = {
-        0x340: "EVTEN",
-        0x344: "EVTENSET",
-        0x348: "EVTENCLR",
-        0x504: "COUNTER",
-        0x508: "PRESCALER",
-        **{0x540 + 4 * index: "CC" for index in range(4)},
-    }
+    layout = RTC
     MODULUS = 1 << 24
 
-    def __init__(self, chip: Chip, base: int, irq: int, name: str) -> None:
-        super().__init__(chip, base, irq, name)
+    def __init__(self, bus: Bus, number: int) -> None:
+        super().__init__(bus, number)
         self._running = False
         self._zero_at = 0  # in 1/32768 of a cycle, so that ticks never drift
         self._held = 0
@@ -152,34 +166,34 @@ class Rtc(Peripheral):
     @property
     def _tick(self) -> int:
         """One tick in 1/32768 cycles."""
-        return CLOCK_HZ * (self.registers.get(0x508, 0) + 1)
+        return CLOCK_HZ * (self.stored(RTC.PRESCALER) + 1)
 
     def _total(self) -> int:
-        return (self.chip.schedule.now() * 32768 - self._zero_at) // self._tick
+        return (self.bus.schedule.now() * 32768 - self._zero_at) // self._tick
 
     def value_of(self, offset: int) -> int:
-        if offset == 0x504:
+        if offset == RTC.COUNTER:
             return (self._total() if self._running else self._held) % self.MODULUS
-        return self._evten if 0x340 <= offset <= 0x348 else super().value_of(offset)
+        return self._evten if offset in _EVTEN else self.stored(offset)
 
     def write(self, offset: int, value: int) -> None:
         super().write(offset, value)
-        if offset in (0x300, 0x304, 0x308):
+        if offset in (Common.INTEN, Common.INTENSET, Common.INTENCLR):
             self._arm()
 
     def changed(self, offset: int, value: int) -> None:
-        if 0x340 <= offset <= 0x348:
-            self._evten = (value, self._evten | value, self._evten & ~value)[(offset - 0x340) // 4]
+        if offset in _EVTEN:
+            self._evten = set_clear(self._evten, (offset - RTC.EVTEN) // 4, value)
         self._arm()
 
     def task(self, offset: int) -> None:
-        now = self.chip.schedule.now() * 32768
-        if offset == 0x000 and not self._running:
+        now = self.bus.schedule.now() * 32768
+        if offset == RTC.TASKS_START and not self._running:
             self._running, self._zero_at = True, now - self._held * self._tick
-        elif offset == 0x004 and self._running:
+        elif offset == RTC.TASKS_STOP and self._running:
             self._held, self._running = self._total() % self.MODULUS, False
-        elif offset in (0x008, 0x00C):
-            self._held = 0 if offset == 0x008 else 0xFFFFF0
+        elif offset in (RTC.TASKS_CLEAR, RTC.TASKS_TRIGOVRFLW):
+            self._held = 0 if offset == RTC.TASKS_CLEAR else 0xFFFFF0
             self._zero_at = now - self._held * self._tick
         self._arm()
 
@@ -197,15 +211,15 @@ class Rtc(Peripheral):
             return
         total = self._total()
         if self._wanted(0):
-            self._at(0x100, total + 1)
+            self._at(RTC.EVENTS_TICK, total + 1)
         if self._wanted(1):
-            self._at(0x104, total // self.MODULUS * self.MODULUS + self.MODULUS)
-        for index in range(4):
+            self._at(RTC.EVENTS_OVRFLW, total // self.MODULUS * self.MODULUS + self.MODULUS)
+        for index, event in enumerate(RTC.EVENTS_COMPARE.offsets):
             if self._wanted(16 + index):
-                self._at(0x140 + 4 * index, self._next_match(index, total))
+                self._at(event, self._next_match(index, total))
 
     def _next_match(self, index: int, total: int) -> int:
-        compare = self.registers.get(0x540 + 4 * index, 0) % self.MODULUS
+        compare = self.stored(RTC.CC[index]) % self.MODULUS
         return total + 1 + (compare - total - 1) % self.MODULUS
 
     def _at(self, event: int, count: int) -> None:
@@ -213,10 +227,9 @@ class Rtc(Peripheral):
 
         def fire() -> None:
             self.event(event)
-            following = {0x100: count + 1, 0x104: count + self.MODULUS}.get(event)
             if self._running and event in self._alarms:
-                self._at(event, following if following is not None else count + self.MODULUS)
+                self._at(event, count + (1 if event == RTC.EVENTS_TICK else self.MODULUS))
 
         if event in self._alarms:
             self._alarms[event].cancel()
-        self._alarms[event] = self.chip.schedule.at(due, fire)
+        self._alarms[event] = self.bus.schedule.at(due, fire)

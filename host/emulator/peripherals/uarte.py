@@ -5,71 +5,62 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from host.emulator.peripherals.base import Chip, Peripheral
+from host.emulator.peripherals.base import RO, RW, WO, Bus, Peripheral, Registers
 from host.emulator.schedule import CLOCK_HZ, Event
 
 _FIFO_BYTES = 6
-_STARTRX, _STOPRX, _STARTTX, _STOPTX, _FLUSHRX = 0x000, 0x004, 0x008, 0x00C, 0x02C
-_RXDRDY, _ENDRX, _TXDRDY, _ENDTX, _ERROR, _RXTO, _RXSTARTED, _TXSTARTED, _TXSTOPPED = (
-    0x108,
-    0x110,
-    0x11C,
-    0x120,
-    0x124,
-    0x144,
-    0x14C,
-    0x150,
-    0x158,
-)
-_OVERRUN = 1
-_PSEL_TXD, _DISCONNECTED = 0x50C, 1 << 31
+_OVERRUN = 1  # a bit of ERRORSRC
+_DISCONNECTED = 0xFFFFFFFF
+
+
+class UARTE(Registers):
+    """The registers; RXD and TXD alone are those of the UART without EasyDMA."""
+
+    TASKS_STARTRX = 0x000
+    TASKS_STOPRX = 0x004
+    TASKS_STARTTX = 0x008
+    TASKS_STOPTX = 0x00C
+    TASKS_FLUSHRX = 0x02C
+    EVENTS_CTS = 0x100
+    EVENTS_NCTS = 0x104
+    EVENTS_RXDRDY = 0x108
+    EVENTS_ENDRX = 0x110
+    EVENTS_TXDRDY = 0x11C
+    EVENTS_ENDTX = 0x120
+    EVENTS_ERROR = 0x124
+    EVENTS_RXTO = 0x144
+    EVENTS_RXSTARTED = 0x14C
+    EVENTS_TXSTARTED = 0x150
+    EVENTS_TXSTOPPED = 0x158
+    ERRORSRC = 0x480
+    ENABLE = 0x500
+    PSEL_RTS = 0x508, RW, _DISCONNECTED
+    PSEL_TXD = 0x50C, RW, _DISCONNECTED
+    PSEL_CTS = 0x510, RW, _DISCONNECTED
+    PSEL_RXD = 0x514, RW, _DISCONNECTED
+    RXD = 0x518, RO
+    TXD = 0x51C, WO
+    BAUDRATE = 0x524, RW, 0x04000000
+    RXD_PTR = 0x534
+    RXD_MAXCNT = 0x538
+    RXD_AMOUNT = 0x53C, RO
+    TXD_PTR = 0x544
+    TXD_MAXCNT = 0x548
+    TXD_AMOUNT = 0x54C, RO
+    CONFIG = 0x56C
 
 
 class Uarte(Peripheral):
     """`host_to_board` is filled by the host; what the board sends is appended to `board_to_host`."""
 
-    tasks: Mapping[int, str] = {
-        _STARTRX: "STARTRX",
-        _STOPRX: "STOPRX",
-        _STARTTX: "STARTTX",
-        _STOPTX: "STOPTX",
-        _FLUSHRX: "FLUSHRX",
-    }
-    events: Mapping[int, str] = {
-        0x100: "CTS",
-        0x104: "NCTS",
-        _RXDRDY: "RXDRDY",
-        _ENDRX: "ENDRX",
-        _TXDRDY: "TXDRDY",
-        _ENDTX: "ENDTX",
-        _ERROR: "ERROR",
-        _RXTO: "RXTO",
-        _RXSTARTED: "RXSTARTED",
-        _TXSTARTED: "TXSTARTED",
-        _TXSTOPPED: "TXSTOPPED",
-    }
-    shorts: Mapping[int, tuple[int, int]] = {5: (_ENDRX, _STARTRX), 6: (_ENDRX, _STOPRX)}
-    names: Mapping[int, str] = {
-        0x480: "ERRORSRC",
-        0x500: "ENABLE",
-        0x508: "PSEL.RTS",
-        0x50C: "PSEL.TXD",
-        0x510: "PSEL.CTS",
-        0x514: "PSEL.RXD",
-        0x518: "RXD",
-        0x51C: "TXD",
-        0x524: "BAUDRATE",
-        0x534: "RXD.PTR",
-        0x538: "RXD.MAXCNT",
-        0x53C: "RXD.AMOUNT",
-        0x544: "TXD.PTR",
-        0x548: "TXD.MAXCNT",
-        0x54C: "TXD.AMOUNT",
-        0x56C: "CONFIG",
+    layout = UARTE
+    shorts: Mapping[int, tuple[int, int]] = {
+        5: (UARTE.EVENTS_ENDRX, UARTE.TASKS_STARTRX),
+        6: (UARTE.EVENTS_ENDRX, UARTE.TASKS_STOPRX),
     }
 
-    def __init__(self, chip: Chip, base: int, irq: int, name: str) -> None:
-        super().__init__(chip, base, irq, name)
+    def __init__(self, bus: Bus, number: int) -> None:
+        super().__init__(bus, number)
         self.host_to_board: deque[int] = deque()
         self.board_to_host = bytearray()
         self.overruns = 0
@@ -96,79 +87,81 @@ class Uarte(Peripheral):
     @property
     def byte_cycles(self) -> int:
         """Cycles of one byte: start bit, 8 data bits, stop bit; BAUDRATE is 2^32 / 16 MHz per baud."""
-        baud = max(1, round(self.registers.get(0x524, 0x01D7E000) * 16_000_000 / (1 << 32) / 100) * 100)
+        baud = max(1, round(self.stored(UARTE.BAUDRATE) * 16_000_000 / (1 << 32) / 100) * 100)
         return 10 * CLOCK_HZ // baud
+
+    @property
+    def _connected(self) -> bool:
+        return not self.stored(UARTE.PSEL_TXD) >> 31
 
     @property
     def is_sending(self) -> bool:
         return self._sending is not None
 
     def changed(self, offset: int, value: int) -> None:
-        if offset == 0x480:
-            self.registers[0x480] = 0
-        elif offset == 0x51C:
-            self.chip.unmodelled(f"{self.name} TXD without DMA (write)")
+        if offset == UARTE.ERRORSRC:
+            self.values[offset] = 0
+        elif offset == UARTE.TXD:
+            self.bus.unmodelled(f"{self.name} TXD without DMA (write)")
 
     def task(self, offset: int) -> None:
-        if offset == _STARTTX:
+        if offset == UARTE.TASKS_STARTTX:
             self._start_sending()
-        elif offset == _STOPTX:
+        elif offset == UARTE.TASKS_STOPTX:
             self._stop_sending()
-        elif offset == _STARTRX:
-            self._buffer = self.registers.get(0x534, 0), self.registers.get(0x538, 0) & 0xFFFF
+        elif offset == UARTE.TASKS_STARTRX:
+            self._buffer = self.stored(UARTE.RXD_PTR), self.stored(UARTE.RXD_MAXCNT) & 0xFFFF
             self._filled, self._dma = 0, True
             self._receiving = self.ever_received = True
-            self.event(_RXSTARTED)
+            self.event(UARTE.EVENTS_RXSTARTED)
             self._drain_fifo()
             self.wake()
-        elif offset == _STOPRX:
+        elif offset == UARTE.TASKS_STOPRX:
             if self._dma:
                 self._end_receive()
             self._receiving = False
-            self.event(_RXTO)
-        elif offset == _FLUSHRX:
-            self._buffer = self.registers.get(0x534, 0), self.registers.get(0x538, 0) & 0xFFFF
+            self.event(UARTE.EVENTS_RXTO)
+        elif offset == UARTE.TASKS_FLUSHRX:
+            self._buffer = self.stored(UARTE.RXD_PTR), self.stored(UARTE.RXD_MAXCNT) & 0xFFFF
             self._filled, self._dma = 0, True
             self._drain_fifo()
             if self._dma:
                 self._end_receive()
 
     def _start_sending(self) -> None:
-        address, count = self.registers.get(0x544, 0), self.registers.get(0x548, 0) & 0xFFFF
-        data = self.chip.dma_read(address, count, self.name)
-        if (
-            not self.registers.get(_PSEL_TXD, _DISCONNECTED) & _DISCONNECTED
-        ):  # mbed sends a byte into the void to set TXDRDY
+        address, count = self.stored(UARTE.TXD_PTR), self.stored(UARTE.TXD_MAXCNT) & 0xFFFF
+        data = self.bus.dma_read(address, count, self.name)
+        if self._connected:  # mbed sends a byte into the void to set TXDRDY
             self.board_to_host += data
-        self.event(_TXSTARTED)
-        self._sending_from = self.chip.schedule.now()
-        self._sending = self.chip.schedule.after(count * self.byte_cycles, lambda: self._sent(count))
+        self.event(UARTE.EVENTS_TXSTARTED)
+        self._sending_from = self.bus.schedule.now()
+        self._sending = self.bus.schedule.after(count * self.byte_cycles, lambda: self._sent(count))
 
     def _sent(self, count: int) -> None:
         self._sending = None
-        self.registers[0x54C] = count
+        self.values[UARTE.TXD_AMOUNT] = count
         if count:
-            self.event(_TXDRDY)
-        self.event(_ENDTX)
+            self.event(UARTE.EVENTS_TXDRDY)
+        self.event(UARTE.EVENTS_ENDTX)
 
     def _stop_sending(self) -> None:
         if self._sending:  # the bytes not yet on the line never leave
             self._sending.cancel()
             self._sending = None
-            count = self.registers.get(0x548, 0) & 0xFFFF
-            done = min(count, -(-(self.chip.schedule.now() - self._sending_from) // self.byte_cycles))
-            if done < count and not self.registers.get(_PSEL_TXD, _DISCONNECTED) & _DISCONNECTED:
+            count = self.stored(UARTE.TXD_MAXCNT) & 0xFFFF
+            done = min(count, -(-(self.bus.schedule.now() - self._sending_from) // self.byte_cycles))
+            if done < count and self._connected:
                 del self.board_to_host[max(0, len(self.board_to_host) - (count - done)) :]
-            self.registers[0x54C] = done
-            self.event(_ENDTX)
-        self.event(_TXSTOPPED)
+            self.values[UARTE.TXD_AMOUNT] = done
+            self.event(UARTE.EVENTS_ENDTX)
+        self.event(UARTE.EVENTS_TXSTOPPED)
 
     def wake(self) -> None:
         """The host has sent something: let it arrive at the pace of the line. Bytes wait until the receiver was started
         once."""
         if self.host_to_board and self._arrival is None and self.ever_received:
-            self._free_at = max(self._free_at, self.chip.schedule.now()) + self.byte_cycles
-            self._arrival = self.chip.schedule.at(self._free_at, self._arrive)
+            self._free_at = max(self._free_at, self.bus.schedule.now()) + self.byte_cycles
+            self._arrival = self.bus.schedule.at(self._free_at, self._arrive)
 
     def _arrive(self) -> None:
         self._arrival = None
@@ -177,25 +170,25 @@ class Uarte(Peripheral):
             pass  # nobody listens: the byte is gone, as on the wire
         elif len(self._fifo) >= _FIFO_BYTES:
             self.overruns += 1
-            self.registers[0x480] = self.registers.get(0x480, 0) | _OVERRUN
-            self.event(_ERROR)
+            self.values[UARTE.ERRORSRC] = self.stored(UARTE.ERRORSRC) | _OVERRUN
+            self.event(UARTE.EVENTS_ERROR)
         else:
             self._fifo.append(value)
-            self.registers[0x518] = value
+            self.values[UARTE.RXD] = value
             self._drain_fifo()
-            self.event(_RXDRDY)
+            self.event(UARTE.EVENTS_RXDRDY)
         self.wake()
 
     def _drain_fifo(self) -> None:
         while self._fifo and self._dma:
             address, count = self._buffer
             if self._filled < count:
-                self.chip.dma_write(address + self._filled, bytes([self._fifo.popleft()]), self.name)
+                self.bus.dma_write(address + self._filled, bytes([self._fifo.popleft()]), self.name)
                 self._filled += 1
             if self._filled >= count:
                 self._end_receive()
 
     def _end_receive(self) -> None:
         self._dma = False
-        self.registers[0x53C] = self._filled
-        self.event(_ENDRX)
+        self.values[UARTE.RXD_AMOUNT] = self._filled
+        self.event(UARTE.EVENTS_ENDRX)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from host.emulator.cpu.faults import last_instructions
+from host.emulator.cpu.diagnosis import last_instructions
 from host.emulator.errors import BoardError
 from host.emulator.report import Report
 
@@ -60,19 +60,16 @@ def summary(report: Report) -> str:
     """Figures of a run, for people."""
     lines = [
         f"board time {report.seconds:.3f} s (modelled), CPU load {100 * report.cpu_load:.1f} %, "
-        f"{report.instructions:,} instructions, "
-        f"{report.exceptions:,} exceptions",
-        f"cycles awake: {report.cycles_cached:,} cached, {report.cycles_uncached:,} uncached (modelled; "
-        f"bounds when cached "
-        f"{report.cycles_low:,} .. {report.cycles_high:,}); asleep {report.cycles_asleep:,}; the firmware "
-        f"left the instruction cache "
-        f"{'on' if report.cache_on else 'off'}",
+        f"{report.instructions:,} instructions, {report.exceptions:,} exceptions",
+        f"cycles awake: {report.cycles_cached:,} cached, {report.cycles_uncached:,} uncached (modelled; bounds when "
+        f"cached {report.cycles_low:,} .. {report.cycles_high:,}); asleep {report.cycles_asleep:,}; the firmware left "
+        f"the instruction cache {'on' if report.cache_on else 'off'}",
     ]
     if report.serial_overruns:
         lines.append(f"serial bytes lost because the firmware was too slow: {report.serial_overruns}")
     if report.resets:
         lines.append(f"resets: {report.resets}")
-    lines += [f"a fault that the program's own handler came back from: {told}" for told in report.survived_faults[:3]]
+    lines += [f"a fault that the program's own handler came back from: {fault}" for fault in report.survived_faults[:3]]
     if report.unmodelled:
         lines.append("registers that nobody models: " + ", ".join(report.unmodelled))
     return "\n".join(lines)
@@ -116,11 +113,11 @@ def emulate(
         _run(board, line, timeline, until, speed == "real")
     finally:
         line.close()
-        report = board.report()
+        report, core = board.report(), board.core
         print(summary(report), flush=True)
         print(
-            f"stopped at {board.image.name_at(board.cpu.pc)}{' (asleep)' if board.asleep else ''}; "
-            f"last instructions: {last_instructions(board)}",
+            f"stopped at {board.image.name_at(core.cpu.pc)}{' (asleep)' if core.sleeping else ''}; "
+            f"last instructions: {last_instructions(core.cpu, core.counter)}",
             flush=True,
         )
         if json_file is not None:
@@ -144,9 +141,7 @@ def _run(
     from host.emulator.session.session import Session
     from host.emulator.session.view import LiveView
 
-    asked_to_stop: list[
-        int
-    ] = []  # a flag, because an exception out of a signal would be lost inside Unicorn's callbacks
+    asked_to_stop: list[int] = []  # a flag: an exception out of a signal would be lost inside Unicorn's callbacks
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda which, _: asked_to_stop.append(which))
     console = Console()

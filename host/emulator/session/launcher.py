@@ -28,17 +28,8 @@ def launch(
     json_file receives the figures of the run at the end. Raises BoardError with the board's own sentence when it does
     not start, and at the end of the block when the program has faulted meanwhile.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "host.emulator",
-        str(Path(elf).resolve()),
-        *(str(Path(wav).resolve()) for wav in wavs),
-        "--port",
-        port,
-        "--gap",
-        str(gap),
-    ]
+    images = (str(Path(file).resolve()) for file in (elf, *wavs))
+    command = [sys.executable, "-m", "host.emulator", *images, "--port", port, "--gap", str(gap)]
     command += ["--json", str(json_file.resolve())] if json_file else []
     command += ["--until", until] if until else []
     board = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from host.emulator.board import VirtualBoard
 from host.emulator.session.ports import NoPort, PtyPort, TcpPort
 
-_AHEAD, _BEHIND = (
-    0.005,
-    0.05,
-)  # seconds that an idle board may run ahead of the host's clock, or fall behind before it gives up catching up
+# Seconds that an idle board may run ahead of the host's clock, or fall behind before it gives up catching up
+_AHEAD, _BEHIND = 0.005, 0.05
 
 
 class Session:

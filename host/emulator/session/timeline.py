@@ -12,16 +12,7 @@ if TYPE_CHECKING:
 
 _MAX_MOMENTS = 20_000
 _TOGETHER_SECONDS = 0.001  # three LEDs written one after another are one colour
-_COLOURS = {
-    (0, 0, 0): "off",
-    (1, 0, 0): "red",
-    (0, 1, 0): "green",
-    (0, 0, 1): "blue",
-    (1, 1, 0): "yellow",
-    (1, 0, 1): "magenta",
-    (0, 1, 1): "cyan",
-    (1, 1, 1): "white",
-}
+_COLOURS = ("off", "red", "green", "yellow", "blue", "magenta", "cyan", "white")  # red is 1, green 2, blue 4
 
 
 @dataclass(frozen=True)
@@ -39,7 +30,7 @@ def colour_of(leds: dict[str, bool]) -> str:
     >>> colour_of({"red": True, "green": True, "blue": False})
     'yellow'
     """
-    return _COLOURS[int(leds["red"]), int(leds["green"]), int(leds["blue"])]
+    return _COLOURS[leds["red"] + 2 * leds["green"] + 4 * leds["blue"]]
 
 
 class Timeline:

@@ -43,7 +43,7 @@ def render(board: VirtualBoard, timeline: Timeline) -> Group:
     state = "off" if not microphone.running else "silence" if microphone.exhausted else f"{level:6.1f} dBFS"
     bar = round(max(0.0, 1 + level / 60) * _BAR) if microphone.running else 0
     table.add_row("microphone", Text("█" * bar, style="green"), state)
-    awake, asleep = int(board.counter.state.active), board.schedule.asleep
+    awake, asleep = int(board.core.counter.state.active), board.schedule.asleep
     table.add_row(
         "board time", f"{board.seconds:.2f} s", f"CPU load {100 * awake / max(1, awake + asleep):.1f} % (modelled)"
     )

@@ -1,0 +1,110 @@
+"""What the two counters of cycles offer, the native one (counter.py, counter.c) and its twin in Python."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unicorn import arm_const as arm
+
+from host.emulator.cycles.cost import BlockCost
+from host.emulator.cycles.guards import DIV_0_TRP, TRAPPED_ALIGNED, TRAPPED_DIVISION, UNALIGN_TRP, Guard
+
+STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_GUARD = range(6)
+CORE_REGISTERS = (*range(arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R0 + 13), arm.UC_ARM_REG_SP, arm.UC_ARM_REG_LR)
+MASK_REGISTERS = (arm.UC_ARM_REG_BASEPRI, arm.UC_ARM_REG_FAULTMASK, arm.UC_ARM_REG_PRIMASK)
+# What a block may have to be looked at for: floating point; stores in IT blocks; whatever it is
+ATTENTION_FLOATS, ATTENTION_FLASH, ATTENTION_ALWAYS = 1, 2, 4
+
+
+@dataclass
+class BlockRecord:
+    """How often a block ran; `taken` counts its conditional branch taken."""
+
+    address: int
+    size: int
+    cost: BlockCost
+    executed: int = 0
+    taken: int = 0
+
+
+class Counter(ABC):
+    """What both counters offer; `state` has the fields of counter.c's counter_state."""
+
+    state: Any
+    _uc: Any
+    costs: dict[int, tuple[int, int, BlockCost]]  # index -> address, size, cost
+    index_of: dict[tuple[int, int], int]  # and back
+    name: str
+
+    @abstractmethod
+    def insert(self, address: int, size: int, cost: BlockCost) -> int:
+        """Make a block known, before it first runs; its index."""
+
+    @abstractmethod
+    def watch(self, index: int, guards: Sequence[Guard], attention: int) -> None:
+        """Stop with STOP_SUSPECT (`miss_address` is the index) where this block begins while a guard is hit, or
+        `state.attention` shares a bit with this one."""
+
+    @abstractmethod
+    def place(self, guard: Guard) -> None:
+        """Stop with STOP_GUARD in front of the instruction, at `miss_address`, when it is hit; call on_float for a
+        floating point one.
+
+        Not in IT blocks: there Unicorn does not stop.
+        """
+
+    @abstractmethod
+    def recount(self, index: int, change: int) -> None:
+        """Add to how often a block has run, and to every sum."""
+
+    @abstractmethod
+    def call_on_float(self, call: Callable[[int], None]) -> None:
+        """Whom to tell of the address of a placed floating point instruction that is about to run under
+        ATTENTION_FLOATS."""
+
+    @abstractmethod
+    def settle(self, address: int) -> None:
+        """End the block in execution; `address`, where control went, tells whether its conditional branch was taken."""
+
+    @abstractmethod
+    def hook_access(self, address: int) -> None:
+        """Tell `state` when the instruction at `address`, which touches a peripheral, is reached."""
+
+    @abstractmethod
+    def records(self) -> Iterator[BlockRecord]:
+        """Every block seen so far."""
+
+    @abstractmethod
+    def map_events(
+        self, address: int, size: int, flags: Any, read: Callable[..., int], write: Callable[..., None]
+    ) -> None:
+        """Map registers of which `flags` (see peripherals.Peripheral) says which are events and whether they are
+        raised."""
+
+    def current(self) -> tuple[int, int, BlockCost] | None:
+        """Address, size and cost of the block in execution."""
+        return self.costs.get(int(self.state.last) - 1)
+
+    def is_hit(self, guard: Guard) -> bool:
+        """Whether the instruction must not run now."""
+        trap = {TRAPPED_ALIGNED: UNALIGN_TRP, TRAPPED_DIVISION: DIV_0_TRP}.get(guard.kind)
+        if trap is not None and not self.state.traps & trap:
+            return False
+        total: int = guard.offset + sum(
+            factor * self._uc.reg_read(CORE_REGISTERS[number]) for number, factor in guard.terms
+        )
+        return total & 0xFFFFFFFF == 0 if guard.kind == TRAPPED_DIVISION else total & guard.mask != 0
+
+    def _add(self, cost: BlockCost, change: int) -> None:
+        state = self.state
+        state.cached += change * cost.cached
+        state.uncached += change * cost.uncached
+        state.active += change * (cost.cached if state.cache_on else cost.uncached)
+        state.instructions += change * cost.instructions
+
+    def set_masks(self, values: list[int]) -> None:
+        for index, value in enumerate(values):
+            self.state.masks[index] = value

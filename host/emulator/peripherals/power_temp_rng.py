@@ -1,0 +1,161 @@
+"""Power and clocks, the die's temperature, random numbers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from host.emulator.peripherals.base import RO, RW, Bus, Peripheral, Registers
+from host.emulator.schedule import Event
+
+_US = 64  # cycles
+
+
+class POWER(Registers):
+    """POWER and CLOCK, which share a base address."""
+
+    TASKS_HFCLKSTART = 0x000
+    TASKS_HFCLKSTOP = 0x004
+    TASKS_LFCLKSTART = 0x008
+    TASKS_LFCLKSTOP = 0x00C
+    TASKS_CAL = 0x010
+    TASKS_CTSTART = 0x014
+    TASKS_CTSTOP = 0x018
+    TASKS_CONSTLAT = 0x078
+    TASKS_LOWPWR = 0x07C
+    EVENTS_HFCLKSTARTED = 0x100
+    EVENTS_LFCLKSTARTED = 0x104
+    EVENTS_POFWARN = 0x108
+    EVENTS_DONE = 0x10C
+    EVENTS_CTTO = 0x110
+    EVENTS_USBDETECTED = 0x11C
+    EVENTS_USBREMOVED = 0x120
+    EVENTS_USBPWRRDY = 0x124
+    EVENTS_CTSTARTED = 0x128
+    EVENTS_CTSTOPPED = 0x12C
+    RESETREAS = 0x400
+    HFCLKRUN = 0x408, RO
+    HFCLKSTAT = 0x40C, RO
+    LFCLKRUN = 0x414, RO
+    LFCLKSTAT = 0x418, RO
+    LFCLKSRCCOPY = 0x41C, RO
+    RAMSTATUS = 0x428, RO
+    USBREGSTATUS = 0x438, RO
+    SYSTEMOFF = 0x500
+    POFCON = 0x510
+    LFCLKSRC = 0x518
+    GPREGRET = 0x51C
+    GPREGRET2 = 0x520
+    HFXODEBOUNCE = 0x528, RW, 0x10
+    CTIV = 0x538
+    TRACECONFIG = 0x55C
+    DCDCEN = 0x578
+    DCDCEN0 = 0x580
+    LFRCMODE = 0x5B4
+    MAINREGSTATUS = 0x640, RO
+
+
+class PowerClock(Peripheral):
+    """Oscillators start at once, or after their start-up time."""
+
+    layout = POWER
+    HFXO_CYCLES = 360 * _US
+    LFCLK_CYCLES = 600 * _US  # the RC oscillator's; a crystal would need 250 ms
+    KEPT = (POWER.RESETREAS, POWER.GPREGRET, POWER.GPREGRET2)  # outlive a reset
+
+    def reset(self) -> None:
+        """As after a system reset."""
+        kept: dict[int, int] = {offset: self.stored(offset) for offset in self.KEPT}
+        super().reset()
+        self.values.update(kept)
+
+    def write(self, offset: int, value: int) -> None:
+        """Ones clear RESETREAS."""
+        super().write(offset, self.stored(offset) & ~value if offset == POWER.RESETREAS else value)
+
+    def add_reason(self, bit: int) -> None:
+        """Why the board was reset: RESETREAS adds up until the program clears it."""
+        self.values[POWER.RESETREAS] = self.stored(POWER.RESETREAS) | bit
+
+    def task(self, offset: int) -> None:
+        """Start and stop oscillators, calibrate."""
+        after = self.bus.schedule.after
+        if offset == POWER.TASKS_HFCLKSTART:
+            after(
+                self.HFXO_CYCLES,
+                lambda: self._started(POWER.HFCLKRUN, POWER.HFCLKSTAT, 1 << 16 | 1, POWER.EVENTS_HFCLKSTARTED),
+            )
+        elif offset == POWER.TASKS_HFCLKSTOP:
+            self.values[POWER.HFCLKSTAT] = 0
+        elif offset == POWER.TASKS_LFCLKSTART:
+            source = self.stored(POWER.LFCLKSRC) & 3
+            self.values[POWER.LFCLKSRCCOPY] = source
+            after(
+                self.LFCLK_CYCLES,
+                lambda: self._started(POWER.LFCLKRUN, POWER.LFCLKSTAT, 1 << 16 | source, POWER.EVENTS_LFCLKSTARTED),
+            )
+        elif offset == POWER.TASKS_LFCLKSTOP:
+            self.values[POWER.LFCLKSTAT] = 0
+        elif offset == POWER.TASKS_CAL:
+            after(self.LFCLK_CYCLES, lambda: self.event(POWER.EVENTS_DONE))
+
+    def _started(self, run: int, status: int, value: int, event: int) -> None:
+        self.values[run] = 1
+        self.values[status] = value
+        self.event(event)
+
+
+class TEMP(Registers):
+    """The thermometer's registers."""
+
+    TASKS_START = 0x000
+    TASKS_STOP = 0x004
+    EVENTS_DATARDY = 0x100
+    TEMP = 0x508, RO
+
+
+class Temp(Peripheral):
+    """The die's temperature: 25 degrees, 36 us after START."""
+
+    layout = TEMP
+
+    def task(self, offset: int) -> None:
+        """Measure."""
+        if offset == TEMP.TASKS_START:
+            self.values[TEMP.TEMP] = 100  # in quarters of a degree
+            self.bus.schedule.after(36 * _US, lambda: self.event(TEMP.EVENTS_DATARDY))
+
+
+class RNG(Registers):
+    """The random number generator's registers."""
+
+    TASKS_START = 0x000
+    TASKS_STOP = 0x004
+    EVENTS_VALRDY = 0x100
+    CONFIG = 0x504
+    VALUE = 0x508, RO
+
+
+class Rng(Peripheral):
+    """Random bytes from a fixed seed, one each 30 us."""
+
+    layout = RNG
+    shorts: Mapping[int, tuple[int, int]] = {0: (RNG.EVENTS_VALRDY, RNG.TASKS_STOP)}
+
+    def __init__(self, bus: Bus, number: int, seed: int = 1) -> None:
+        super().__init__(bus, number)
+        self._random = random.Random(seed)
+        self._event: Event | None = None
+
+    def task(self, offset: int) -> None:
+        """Start or stop."""
+        if self._event:
+            self._event.cancel()
+            self._event = None
+        if offset == RNG.TASKS_START:
+            self._event = self.bus.schedule.after(30 * _US, self._ready)
+
+    def _ready(self) -> None:
+        self.values[RNG.VALUE] = self._random.randrange(256)
+        self._event = self.bus.schedule.after(30 * _US, self._ready)
+        self.event(RNG.EVENTS_VALRDY)
