@@ -171,6 +171,10 @@ def test_the_command_knows_a_sweep(folder: Path, cli: Cli, tmp_path: Path) -> No
     assert result.code == 0 and (tmp_path / "own.html").is_file() and (tmp_path / "own.md").is_file()
     result = cli("report", folder, "--trial", tmp_path / "t.json")
     assert result.code == 1 and "--trial: belongs to a run" in result.err
+    board = json.loads(next(folder.glob("points/none0-ptq8*/result.json")).read_text())
+    board["board"]["board_ms"] = "fast"
+    (folder / "points" / "broken" / "result.json").write_text(json.dumps(board))
+    assert "board_ms of broken must be a number" in cli("report", folder).err
     (folder / "points" / "broken" / "result.json").write_text("{")
     result = cli("report", folder)
     assert result.code == 1 and "result.json: no readable JSON" in result.err

@@ -24,7 +24,7 @@ CIRCLES: tuple[frozenset[str], ...] = (
 # From the ground up: a room may import its own files and rooms of floors above it in this list, nothing else.
 FLOORS: tuple[tuple[str, ...], ...] = (
     # converter
-    ("converter.files", "converter.target", "converter.compiler"),
+    ("converter.files", "converter.target", "converter.compiler", "converter.html", "converter.cli"),
     ("converter.spec",),
     ("converter.run_folder", "converter.graph"),
     ("converter.quant",),

@@ -12,9 +12,10 @@ import torch
 from rich.progress import Progress
 
 from converter.files import write_atomic
+from converter.html import Section, page
 from trainer.approx import board, digits, lowrank, precision, speed
 from trainer.approx.logmath import log_matmul
-from trainer.approx.page import render
+from trainer.approx.page import section
 from trainer.approx.pictures import Line, Panel, plot
 from trainer.errors import TrainerError
 
@@ -42,11 +43,21 @@ def run(study: str, out: Path, data: Path | None, trained: Path | None, progress
         ):
             write_atomic(out / file, content)
             made.append(out / file)
-    present = {
-        name: json.loads((out / f"{name}.json").read_text()) for name in STUDIES if (out / f"{name}.json").is_file()
-    }
-    write_atomic(out / "approx.html", render(present).encode())
+    sections = [_read(out, name) for name in STUDIES if (out / f"{name}.json").is_file()]
+    heading = "Approximate kernels: error, speed, and what the board makes of them"
+    write_atomic(out / "approx.html", page("Approximate kernels", [], sections, heading=heading).encode())
     return [*made, out / "approx.html"]
+
+
+def _read(out: Path, name: str) -> Section:
+    file = out / f"{name}.json"
+    try:
+        return section(name, json.loads(file.read_text()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise TrainerError(
+            f"{file}: records as this version writes them are wanted ({type(error).__name__}: {error}); make it again "
+            f"with `python -m trainer approx {name} --out {out}`"
+        ) from None
 
 
 def _make(study: str, data: Path | None) -> tuple[dict[str, Any], bytes]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converter import html
 from trainer.roofline import measured
 from trainer.roofline.board import BoardModel
 from trainer.roofline.chips import BYTES, Chip
@@ -280,28 +279,11 @@ def _about(measurement: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1250px;padding:0 1em;color:#222}
-img{max-width:100%;display:block;margin:1em 0}table{border-collapse:collapse;font-size:12px;margin:1em 0;display:block;overflow-x:auto}
-th,td{border:1px solid #ddd;padding:3px 7px;text-align:left;vertical-align:top}th{background:#f3f3f3}"""  # noqa: E501
-
-
 def page(pictures: Mapping[str, bytes], tables: Sequence[Table], measurement: Mapping[str, Any] | None) -> str:
     """One file: pictures first, tables after."""
-    parts = [
-        f"<!doctype html><html lang=en><meta "
-        f"charset=utf-8><title>Rooflines</title><style>{STYLE}</style><h1>Rooflines</h1>"
+    parts: list[html.Part] = [
+        *_about(measurement),
+        *(html.Picture(name, content) for name, content in pictures.items()),
     ]
-    parts += [f"<p>{html.escape(line)}</p>" for line in _about(measurement)]
-    parts += [
-        f'<img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-        for name, content in pictures.items()
-    ]
-    for table in tables:
-        head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
-        )
-        parts.append(
-            f"<h2>{html.escape(table.title)}</h2><p>{html.escape(table.note)}</p><table><tr>{head}</tr>{body}</table>"
-        )
-    return "\n".join(parts) + "</html>\n"
+    sections = [html.Section(t.title, [t.note, html.Table(t.columns, t.rows, left=True)]) for t in tables]
+    return html.page("Rooflines", parts, sections)
