@@ -305,9 +305,15 @@ def compare(
     """Inference time on this machine's CPU and GPU beside the board's, with slowdown factors."""
     from host.measure import compare as comparison
 
-    timings = comparison.compare(run, port, profile_json, runs)
+    timings = comparison.compare(run, port, profile_json, runs, _torch_times)
     console.print(comparison.table(timings))
     _write_json(json_file, comparison.to_json(timings))
+
+
+def _torch_times(run: Path, runs: int) -> list[tuple[str, str, tuple[float, ...]]]:
+    from trainer.studies.torch_latency import time_run
+
+    return time_run(run, runs)
 
 
 @app.command()
@@ -315,7 +321,13 @@ def bench(json_file: Annotated[Path, typer.Option("--json", help="flat keys")] =
     """Cycles per stage beside the records, sizes, and speeds of this machine."""
     from host.measure import bench as benchmarks
 
-    benchmarks.bench(console, json_file)
+    benchmarks.bench(console, json_file, _training_speed)
+
+
+def _training_speed() -> float:
+    from trainer.studies.training_speed import training_samples_per_second
+
+    return training_samples_per_second()
 
 
 @app.command()

@@ -15,7 +15,7 @@ import torch
 
 from converter.files import write_atomic
 from trainer.errors import TrainerError
-from trainer.roofline import clock, latency, machine, models, nets
+from trainer.roofline import latency, machine, models, nets, system
 
 LONG_POINTS = 14  # a point may take this part of the whole time
 Point = dict[str, Any]
@@ -37,7 +37,7 @@ class Store:
     @staticmethod
     def open(file: Path, minutes: float) -> Store:
         """An unfinished measurement of this machine to continue, or a new one."""
-        here, busy = clock.machine(), clock.load()
+        here, busy = system.machine(), system.load()
         if not file.exists():
             return Store(file, here, minutes, busy)
         found = load(file)
@@ -97,7 +97,7 @@ def run(
 ) -> Path:
     """Measure what is missing, saving after every point; smaller `largest` matrices and `elements` are for tests."""
     store = Store.open(out / "measure.json", minutes)
-    for device in clock.devices():
+    for device in system.devices():
         if device == "cuda":  # fp32 means fp32, and the fastest algorithm of cuDNN
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.benchmark = True
