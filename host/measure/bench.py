@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from converter import cli
 from converter.audio.frontend import MicroFrontend
 from converter.convert import load, render, write_all
 from converter.files import write_atomic
@@ -82,7 +82,7 @@ def bench(console: Console, json_file: Path, training_speed: Callable[[], float]
             figures += part
     console.print(_table(figures))
     found = {f.key: f.value for f in figures if f.value is not None}
-    write_atomic(json_file, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+    cli.write_json(json_file, found)
     console.print(f"{json_file}: cycles are modelled (virtual board), speeds are of this machine")
 
 
@@ -271,17 +271,7 @@ def _timed() -> Iterator[list[float]]:
 
 def _table(figures: list[Figure]) -> Table:
     """One row per figure; fits in 80 columns."""
-    table = Table(
-        title="bench",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        caption_justify="left",
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("figure", no_wrap=True)
-    for heading in ("value", "bounds", "uncached"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = cli.table("bench", ("figure", "value", "bounds", "uncached"), left=("figure",))
     values = {figure.key: figure.value for figure in figures}
     for figure in figures:
         if figure.key.endswith(("_uncached", "_low", "_high")):

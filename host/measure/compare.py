@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.table import Table
 
+from converter import cli
 from converter.graph import Graph
 from converter.tflite.writer import write_tflite
 from converter.timing import microseconds
@@ -34,6 +34,7 @@ class Timing:
 
     @property
     def median_us(self) -> float | None:
+        """Microseconds; None where the engine is not available."""
         return statistics.median(self.us) if self.us else None
 
 
@@ -116,11 +117,8 @@ def _board_timing(raw: dict[str, Any]) -> Timing:
 def table(timings: Sequence[Timing]) -> Table:
     """Median times and how many times slower the board is than each."""
     board = next((timing.median_us for timing in timings if timing.device == "board"), None)
-    shown = Table(
-        title=f"one inference ({platform.machine()}, {platform.system()})", box=box.SIMPLE_HEAD, title_justify="left"
-    )
-    for heading in ("engine", "median\nus", "min\nus", "n", "board is\nslower by"):
-        shown.add_column(heading, justify="left" if heading == "engine" else "right", no_wrap=heading != "engine")
+    title = f"one inference ({platform.machine()}, {platform.system()})"
+    shown = cli.table(title, ("engine", "median\nus", "min\nus", "n", "board is\nslower by"), left=("engine",))
     for t in timings:
         median = t.median_us
         factor = f"{board / median:.1f}x" if board and median and t.device != "board" else ""
@@ -130,6 +128,7 @@ def table(timings: Sequence[Timing]) -> Table:
 
 
 def to_json(timings: Sequence[Timing]) -> dict[str, Any]:
+    """What the report reads, single times left out."""
     board = next((timing.median_us for timing in timings if timing.device == "board"), None)
     rows = []
     for t in timings:

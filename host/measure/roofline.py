@@ -51,25 +51,31 @@ class Point:
 
     @property
     def intensity(self) -> float:
+        """Operations per byte."""
         return self.operations / self.bytes
 
     @property
     def mops(self) -> float:
+        """Million operations a second."""
         return self.operations / self.cycles * self.clock_hz / 1e6
 
     @property
     def roof_mops(self) -> float:
+        """Million operations a second that the chip allows at this intensity."""
         return roof_mops(self.intensity, self.clock_hz)
 
     @property
     def share_of_roof(self) -> float:
+        """0 to 1, over 1 where the rule counts too many bytes."""
         return self.mops / self.roof_mops
 
     @property
     def bound(self) -> str:
+        """What the roof consists of here: memory or compute."""
         return "memory" if self.intensity * SRAM.per_cycle < COMPUTE[0].per_cycle else "compute"
 
     def to_json(self) -> dict[str, Any]:
+        """What `profile --json` writes of it."""
         return {
             "name": self.name,
             "operations": self.operations,

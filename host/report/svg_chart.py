@@ -49,6 +49,7 @@ class Scale:
     log: bool = False
 
     def at(self, value: float) -> float:
+        """Pixels."""
         low, high, v = (
             (math.log10(x) for x in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
         )

@@ -60,6 +60,7 @@ class Row:
 
     @property
     def label(self) -> str:
+        """How the point was made, for people."""
         pruned = f", {self.kind} {self.amount:g}" if self.kind != NONE else ""
         tuned = f", {self.finetune} epochs fine-tuned" if self.finetune else ", not fine-tuned" if pruned else ""
         return f"{self.model}{pruned}{tuned}, {self.method.upper()} {self.bits} bits, seed {self.seed}"
@@ -94,6 +95,7 @@ class Mean:
 
     @property
     def accuracy(self) -> float:
+        """In percent."""
         return statistics.fmean(row.accuracy for row in self.rows)
 
     @property
@@ -103,6 +105,7 @@ class Mean:
         return (min(every), max(every)) if len(every) > 1 else None
 
     def of(self, what: Callable[[Row], float | None]) -> float:
+        """The mean of what is known of a figure."""
         return statistics.fmean(value for row in self.rows if (value := what(row)) is not None)
 
 
@@ -120,14 +123,17 @@ class Curve:
 
     @property
     def drops(self) -> list[float]:
+        """Points of accuracy lost from each point to the next."""
         return [a.accuracy - b.accuracy for a, b in zip(self.points, self.points[1:], strict=False)]
 
     @property
     def cliff(self) -> int | None:
+        """Where in `drops` the largest one is; None where it is too small."""
         return self.drops.index(max(self.drops)) if max(self.drops, default=0.0) > LEAST_CLIFF else None
 
 
 def is_sweep(folder: Path) -> bool:
+    """True for a folder that `trainer sweep` made."""
     return (folder / SWEEP_FILE).is_file()
 
 

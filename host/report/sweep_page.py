@@ -39,6 +39,7 @@ def write_sweep_report(folder: Path, out: Path | None = None) -> Path:
 
 
 def accuracy_word(sweep: Sweep) -> str:
+    """The label of the accuracy's axis."""
     return "smoke test on synthetic speech, %" if sweep.smoke_test else "accuracy, %"
 
 
@@ -76,6 +77,7 @@ def tip(row: Row) -> str:
 
 
 def mean_tip(mean: Mean) -> str:
+    """What the dot of several seeds says."""
     if len(mean.rows) == 1:
         return tip(mean.rows[0])
     every = " ".join(f"{row.accuracy:.2f}" for row in mean.rows)
@@ -222,45 +224,30 @@ def _cost_text(name: str, row: Row) -> str:
     return f"{row.board_ms:.2f} ms" if name == "time" else f"{row.engine_flash:,} B"
 
 
-HEADINGS = (
-    "point",
-    "accuracy %",
-    "n",
-    "parameters",
-    "operations",
-    "cycles",
-    "uncached",
-    "ms",
-    "uJ, modelled",
-    "engine flash B",
-    "engine RAM B",
-    "image flash B",
-    "image RAM B",
-    "host us",
-)
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "point": lambda r: r.label,
+    "accuracy %": lambda r: f"{r.accuracy:.2f}",
+    "n": lambda r: str(r.n),
+    "parameters": lambda r: f"{r.parameters:,}",
+    "operations": lambda r: f"{r.operations:,}",
+    "cycles": lambda r: f"{r.cycles:,.0f}",
+    "uncached": lambda r: f"{r.cycles_uncached:,.0f}",
+    "ms": lambda r: f"{r.board_ms:.2f}",
+    "uJ, modelled": lambda r: f"{r.energy_uj:.1f}",
+    "engine flash B": lambda r: f"{r.engine_flash:,}",
+    "engine RAM B": lambda r: f"{r.engine_ram:,}",
+    "image flash B": lambda r: f"{r.flash:,}",
+    "image RAM B": lambda r: f"{r.ram:,}",
+    "host us": lambda r: "-" if r.host_us is None else f"{r.host_us:.0f}",
+}
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    return (
-        row.label,
-        f"{row.accuracy:.2f}",
-        str(row.n),
-        f"{row.parameters:,}",
-        f"{row.operations:,}",
-        f"{row.cycles:,.0f}",
-        f"{row.cycles_uncached:,.0f}",
-        f"{row.board_ms:.2f}",
-        f"{row.energy_uj:.1f}",
-        f"{row.engine_flash:,}",
-        f"{row.engine_ram:,}",
-        f"{row.flash:,}",
-        f"{row.ram:,}",
-        "-" if row.host_us is None else f"{row.host_us:.0f}",
-    )
+def _cells(row: Row) -> list[str]:
+    return [cell(row) for cell in COLUMNS.values()]
 
 
 def _table(sweep: Sweep) -> list[Section]:
-    found = [Section("All points", [Table(HEADINGS, [_cells(row) for row in sweep.rows])])]
+    found = [Section("All points", [Table(tuple(COLUMNS), [_cells(row) for row in sweep.rows])])]
     if sweep.broken:
         items = _items(Markup("<b>{}</b>: {}").format(key, why) for key, why in sweep.broken)
         found.append(Section("Broken points", [Markup("<div class=bad>{}</div>").format(items)]))
@@ -269,7 +256,7 @@ def _table(sweep: Sweep) -> list[Section]:
 
 def markdown(sweep: Sweep) -> str:
     """The table of all points, then the cliffs and both fronts, for a document."""
-    lines = [f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     lines += [f"| {' | '.join(_cells(row))} |" for row in sweep.rows]
     lines += ["", f"Energy: {CONDITIONS}.", ""]
     lines += [f"* cliff of {curve.model}, {curve.name}: {cliff_text(curve)}" for curve in curves(sweep.rows)]

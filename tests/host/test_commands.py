@@ -319,26 +319,9 @@ def test_report(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
     ModelArtifact(run, SPEC, DETECTOR, "tinyconv <b>", "synthetic").save()
     wav(tmp_path / "yes" / "a.wav", sound(1.0))
     assert cli("profile", port, "--runs", 3, "--json", tmp_path / "p.json").code == 0
-    with open(tmp_path / "t.json", "w") as file:
-        json.dump(
-            {
-                "attempts": [
-                    {
-                        "file": "yes/a.wav",
-                        "expected": "yes",
-                        "heard": "-",
-                        "score": 0.5,
-                        "right": False,
-                        "inferences": 3,
-                        "different": 0,
-                    }
-                ],
-                "right": 0,
-                "n": 1,
-                "different": 0,
-            },
-            file,
-        )
+    attempt = {"file": "yes/a.wav", "expected": "yes", "heard": "-", "score": 0.5, "right": False}
+    attempts = [{**attempt, "inferences": 3, "different": 0}]
+    (tmp_path / "t.json").write_text(json.dumps({"attempts": attempts, "right": 0, "n": 1, "different": 0}))
     result = cli("report", run, "--profile", tmp_path / "p.json", "--trial", tmp_path / "t.json")
     assert result.code == 0, result.err
     page = (run / "report.html").read_text()
@@ -383,6 +366,18 @@ def test_what_a_json_holds_is_escaped(cli: Cli, tmp_path: Path) -> None:
     assert cli("report", tmp_path).code == 0
     page = (tmp_path / "report.html").read_text()
     assert "<script" not in page and page.count("&lt;script&gt;") >= 12
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("compare", "reference", "--runs", 1, "--json"), ("report", "reference", "--out"), ("packed", "--out")],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    cli: Cli, tmp_path: Path, arguments: tuple[object, ...]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refusal(cli(*arguments, tmp_path / "file" / "y.json"))
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
 def test_missing_run_folder(cli: Cli, tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ CIRCLES: tuple[frozenset[str], ...] = (
 # From the ground up: a room may import its own files and rooms of floors above it in this list, nothing else.
 FLOORS: tuple[tuple[str, ...], ...] = (
     # converter
-    ("converter.files", "converter.target", "converter.compiler", "converter.html"),
-    ("converter.cli", "converter.timing"),
+    ("converter.files", "converter.target", "converter.compiler", "converter.html", "converter.timing"),
     ("converter.spec",),
     ("converter.run_folder", "converter.graph"),
+    ("converter.cli",),
     ("converter.quant",),
     ("converter.check", "converter.reference", "converter.audio"),
     ("converter.tflite", "converter.onnx_qdq"),
@@ -54,7 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("host.report",),
     ("host.__main__",),
     # trainer
-    ("trainer.errors",),
+    ("trainer.errors", "trainer.board"),
     ("trainer.data",),
     ("trainer.network",),
     ("trainer.run",),

@@ -4,7 +4,7 @@ that are there."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,17 @@ from trainer.approx import board, digits, lowrank, precision, speed
 from trainer.approx.logmath import log_matmul
 from trainer.approx.page import section
 from trainer.approx.pictures import Line, Panel, plot
+from trainer.board import BoardTools
 from trainer.errors import TrainerError
 
 STUDIES = ("precision", "speed", "svd", "digits", "log", "board")
+Tools = Callable[[], BoardTools]
 Records = list[dict[str, Any]]
 BASES = (1, 2, 4, 8, 16, 32, 64, 128)
 TERMS, SEEDS = 256, 3
 
 
-def run(study: str, out: Path, data: Path | None, trained: Path | None, progress: Progress) -> list[Path]:
+def run(study: str, out: Path, data: Path | None, trained: Path | None, progress: Progress, tools: Tools) -> list[Path]:
     """Make one study or, by the name all, each of them, and the page.
 
     data is a folder with MNIST's idx files (None: scikit-learn's small digits), trained a run folder for the study of
@@ -36,7 +38,7 @@ def run(study: str, out: Path, data: Path | None, trained: Path | None, progress
     made = []
     chosen = [name for name in STUDIES if trained or name != "board"] if study == "all" else [study]
     for name in chosen:
-        result, picture = _board(trained, out, progress) if name == "board" else _make(name, data)
+        result, picture = _board(trained, out, progress, tools()) if name == "board" else _make(name, data)
         for file, content in (
             (f"{name}.json", json.dumps(result, indent=1).encode() + b"\n"),
             (f"{name}.png", picture),
@@ -131,12 +133,12 @@ def _speed() -> tuple[dict[str, Any], bytes]:
     return {"records": records}, plot("2-D convolution: what the fewer multiplications are worth", panels)
 
 
-def _board(trained: Path | None, out: Path, progress: Progress) -> tuple[dict[str, Any], bytes]:
+def _board(trained: Path | None, out: Path, progress: Progress, tools: BoardTools) -> tuple[dict[str, Any], bytes]:
     if trained is None:
         raise TrainerError(
             "approx board: the study needs a trained network, got none; name an exported run folder with --run"
         )
-    records = board.study(trained, out, progress)
+    records = board.study(trained, out, progress, tools)
     whole, parts = records[0], records[1:]
     word = "smoke test" if whole["smoke_test"] else "accuracy"
     ranks = [str(r["rank"]) for r in parts]

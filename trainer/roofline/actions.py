@@ -1,4 +1,4 @@
-"""`python -m trainer roofline`: what each action writes."""
+"""What each action of `python -m trainer roofline` writes."""
 
 from __future__ import annotations
 

@@ -53,6 +53,7 @@ class Store:
         return Store(file, here, minutes, max(busy, found["load"]), found["spent"], False, found["points"])
 
     def save(self) -> None:
+        """Write what is measured so far."""
         content = {
             "machine": self.machine,
             "minutes": self.minutes,
@@ -148,6 +149,7 @@ def _points(
 
 
 def inference_key(device: str, name: str, batch: int) -> str:
+    """The point's name in measure.json."""
     return f"{device} inference {name} {batch}"
 
 

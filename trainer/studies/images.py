@@ -52,6 +52,7 @@ class Pictures:
 
     @property
     def classes(self) -> int:
+        """Labels are 0 .. classes - 1."""
         return int(max(self.train_labels.max(), self.test_labels.max())) + 1
 
 
@@ -77,6 +78,7 @@ class ImageRun:
     results: dict[str, Any]
 
     def save(self) -> ImageRun:
+        """Write images.json and source.json."""
         facts = {
             "model": self.model,
             "pictures": self.title,
@@ -89,6 +91,7 @@ class ImageRun:
 
     @staticmethod
     def load(path: Path) -> ImageRun:
+        """Read them; raises TrainerError when they are missing or damaged."""
         try:
             facts, source = (json.loads((path / f"{name}.json").read_text()) for name in ("images", "source"))
             return ImageRun(
@@ -106,6 +109,7 @@ class ImageRun:
 
 
 def is_image_run(run: Path) -> bool:
+    """True for a folder that `trainer images` made."""
     return (run / "images.json").is_file()
 
 
@@ -265,6 +269,7 @@ def _keep_float(run: ImageRun, network: Network, results: dict[str, Any]) -> Ima
 
 
 def load_network(run: ImageRun) -> Network:
+    """The float network; raises TrainerError when float.pt is damaged."""
     state = load_torch(run.path / "float.pt")
     try:
         network = build(Architecture(**state["architecture"]))

@@ -52,6 +52,7 @@ def checked(primitive: Primitive, sizes: Sizes, name: str, function: Callable[..
 
 
 def reference(primitive: Primitive, x: Floats, w: Floats) -> Any:
+    """The product in float64 by numpy."""
     return primitive.by_numpy(x.astype(np.float64), w.astype(np.float64))
 
 
@@ -61,6 +62,7 @@ def terms(w: Floats) -> int:
 
 
 def require_close(name: str, got: Floats, want: Any, count: int) -> None:
+    """TrainerError where a result is further from numpy's than sums of `count` products may be."""
     if not np.allclose(got, want, rtol=RTOL, atol=ATOL_PER_TERM * (count + 10)):
         largest = np.nanmax(np.abs(got - want))
         raise TrainerError(

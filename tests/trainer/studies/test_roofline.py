@@ -20,9 +20,9 @@ from converter import timing
 from trainer.__main__ import main
 from trainer.errors import TrainerError
 from trainer.roofline import (
+    actions,
     board,
     chips,
-    command,
     latency,
     machine,
     measure,
@@ -248,19 +248,8 @@ def test_plot_from_a_stored_measurement(
     board_json(tmp_path)
     assert cli(monkeypatch, "plot", "--out", str(tmp_path)) == 0
     files = {Path(line).name: Path(line) for line in capsys.readouterr().out.split()}
-    expected = {
-        "chips",
-        "models",
-        "networks_on_chips",
-        "bound",
-        "layers",
-        "board",
-        "cpu_roofline",
-        "cpu_latency",
-        "cpu_throughput",
-        "cpu_spearman",
-        "cpu_training",
-    }
+    expected = {"chips", "models", "networks_on_chips", "bound", "layers", "board"}
+    expected |= {f"cpu_{what}" for what in ("roofline", "latency", "throughput", "spearman", "training")}
     drawn = {name.removesuffix(".png") for name in files if name.endswith(".png")}
     assert expected - {"cpu_training"} <= drawn
     for name in drawn:
@@ -270,7 +259,7 @@ def test_plot_from_a_stored_measurement(
     assert whole.count("data:image/png;base64,") == len(drawn)
     assert not re.search(r'(src|href)="?https?:', whole)
     tables = files["tables.md"].read_text()
-    for text in (
+    rows = (
         "AlexNet",
         "138,357,544",
         "TinyConv on the Nano 33 BLE",
@@ -278,16 +267,17 @@ def test_plot_from_a_stored_measurement(
         "Spearman",
         "nRF52840",
         "256 MOP/s",
-    ):
+    )
+    for text in rows:
         assert text in tables and text in whole, text
 
 
 def test_plot_of_an_unfinished_measurement(stored: Path, networks: dict[str, models.Network]) -> None:
     points = measure.load(stored / "measure.json")["points"]
     some = {key: point for key, point in points.items() if "peak" in key}
-    assert command._of_device(measured.Measurement("cpu", some), networks) == {}
+    assert actions._of_device(measured.Measurement("cpu", some), networks) == {}
     some |= {key: point for key, point in points.items() if "stream" in key}
-    assert set(command._of_device(measured.Measurement("cpu", some), networks)) == {"cpu_roofline.png"}
+    assert set(actions._of_device(measured.Measurement("cpu", some), networks)) == {"cpu_roofline.png"}
 
 
 def test_tables_escape_and_say_what_is_missing() -> None:
@@ -302,7 +292,7 @@ def test_tables_escape_and_say_what_is_missing() -> None:
 
 @pytest.mark.parametrize("action", ["chips", "models"])
 def test_chips_and_models_write_their_files(tmp_path: Path, action: str) -> None:
-    files = command.run(action, tmp_path, 1, lambda line: None)
+    files = actions.run(action, tmp_path, 1, lambda line: None)
     content = json.loads((tmp_path / f"{action}.json").read_text())
     assert len(content) == (len(chips.load()) if action == "chips" else len(nets.NAMES))
     assert len(files) >= 3 and all(file.is_file() for file in files)
