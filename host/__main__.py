@@ -338,27 +338,16 @@ def report(
 ) -> None:
     """One self-contained HTML file about a run (accuracy, stages, layers, sizes, trial, checks) or a sweep (charts,
     Pareto front)."""
-    checks_json = checks_json or ladder_json
-    from host.report import run_page as reporting
-    from host.report import sweep_data as pareto
+    from host.report import run_page, sweep_data, sweep_page
 
-    if pareto.is_sweep(run):
-        from host.report.sweep_page import write_sweep_report
-
-        if given := [
-            name
-            for name, value in (
-                ("--profile", profile_json),
-                ("--trial", trial_json),
-                ("--compare", compare_json),
-                ("--checks", checks_json),
-            )
-            if value
-        ]:
-            raise HostError(f"{given[0]}: belongs to a run, {run} is a sweep; leave it out")
-        console.print(str(write_sweep_report(run, out)))
-        return
-    console.print(str(reporting.write_report(run, out, profile_json, trial_json, compare_json, checks_json)))
+    results = {"--profile": profile_json, "--trial": trial_json, "--compare": compare_json}
+    results["--checks"] = checks_json or ladder_json
+    if not sweep_data.is_sweep(run):
+        console.print(str(run_page.write_report(run, out, *results.values())))
+    elif given := [name for name, file in results.items() if file]:
+        raise HostError(f"{given[0]}: belongs to a run, {run} is a sweep; leave it out")
+    else:
+        console.print(str(sweep_page.write_sweep_report(run, out)))
 
 
 def main() -> None:

@@ -32,40 +32,24 @@ def write_report(
     left out."""
     artifact = ModelArtifact.load(run)
     target = out or run / "report.html"
-    scores = run / "evaluation.json"
-    sections = [
-        Section(
+    scores = run / "evaluation.json" if (run / "evaluation.json").is_file() else None
+    read: list[tuple[str, Path | None, str, str, Callable[[Json], Parts]]] = [
+        (
             "Smoke test" if artifact.is_smoke_test else "Accuracy",
-            _read(
-                scores if scores.is_file() else None,
-                "scores on validation and test clips",
-                f"python -m trainer evaluate {run.name}",
-                lambda found: [*_evaluation(found), *_curves(run)],
-            ),
+            *(scores, "scores on validation and test clips", f"trainer evaluate {run.name}"),
+            lambda found: [*_evaluation(found), *_curves(run)],
         ),
-        Section(
+        (
             "Time on the board",
-            _read(
-                profile,
-                "stages and layers",
-                "python -m host profile PORT --json F; report --profile F",
-                lambda found: _stages(found, artifact),
-            ),
+            *(profile, "stages and layers", "host profile PORT --json F; report --profile F"),
+            lambda found: _stages(found, artifact),
         ),
-        Section("Size of the network", _sizes(artifact)),
-        Section(
-            "Spoken-word trial",
-            _read(trial, "words played", "python -m host trial PORT WAVS --json F; report --trial F", _trial),
-        ),
-        Section(
-            "This machine and the board",
-            _read(compare, "times", "python -m host compare RUN --json F; report --compare F", _compare),
-        ),
-        Section(
-            "Equivalence checks",
-            _read(checks, "the checks", "python -m converter verify RUN --json F; report --checks F", _checks),
-        ),
+        ("Spoken-word trial", trial, "words played", "host trial PORT WAVS --json F; report --trial F", _trial),
+        ("This machine and the board", compare, "times", "host compare RUN --json F; report --compare F", _compare),
+        ("Equivalence checks", checks, "the checks", "converter verify RUN --json F; report --checks F", _checks),
     ]
+    sections = [Section(name, _read(file, what, f"python -m {fix}", make)) for name, file, what, fix, make in read]
+    sections.insert(2, Section("Size of the network", _sizes(artifact)))
     title = f"{artifact.model}: {', '.join(artifact.spec.words)}"
     write_atomic(target, page(title, _head(artifact), sections, heading=artifact.model).encode())
     return target

@@ -96,27 +96,13 @@ def _bits(sweep: Sweep) -> list[Section]:
             every = sorted(means([row for row in plain if row.method == method]), key=lambda m: m.rows[0].bits)
             if every:
                 seeds = max(len(m.rows) for m in every)
-                name = (
-                    f"{method.upper()}, mean of up to {seeds} seeds, bar: lowest to highest"
-                    if seeds > 1
-                    else method.upper()
-                )
-                series.append(
-                    Series(
-                        name,
-                        colour,
-                        tuple(Dot(m.rows[0].bits, m.accuracy, mean_tip(m), spread=m.spread) for m in every),
-                    )
-                )
+                spread = f", mean of up to {seeds} seeds, bar: lowest to highest" if seeds > 1 else ""
+                dots = tuple(Dot(m.rows[0].bits, m.accuracy, mean_tip(m), spread=m.spread) for m in every)
+                series.append(Series(f"{method.upper()}{spread}", colour, dots))
         own = sweep.float_accuracy.get(model, [])
         level = (f"float, mean of {len(own)}: {sum(own) / len(own):.2f} %", sum(own) / len(own)) if own else None
-        drawn = chart(
-            series,
-            "bits of weights and hidden activations",
-            accuracy_word(sweep),
-            level=level,
-            identity=f"bits-{model}",
-        )
+        label = "bits of weights and hidden activations"
+        drawn = chart(series, label, accuracy_word(sweep), level=level, identity=f"bits-{model}")
         parts += [Markup("<h3>{}</h3>").format(model), drawn]
     return [Section("Accuracy against bits", parts)] if parts else []
 
@@ -136,11 +122,7 @@ def _pruning(sweep: Sweep) -> list[Section]:
         own = [curve for curve in every if curve.model == model]
         charts = Markup()
         for name, label, what in axes:
-            known = (
-                [c for c in own if all(r.host_us is not None for m in c.points for r in m.rows)]
-                if name == "host"
-                else own
-            )
+            known = [c for c in own if name != "host" or all(r.host_us is not None for m in c.points for r in m.rows)]
             series = [_curve(c, own.index(c), what) for c in known]
             charts += chart(series, label, accuracy_word(sweep), identity=f"{name}-{model}")
         about = "The cliff, shaded, is the largest drop of accuracy between neighbouring points of a curve:"
@@ -156,13 +138,8 @@ def _items(lines: Iterable[str]) -> Markup:
 
 def _curve(curve: Curve, number: int, what: Callable[[Row], float | None]) -> Series:
     dots = tuple(Dot(m.of(what), m.accuracy, mean_tip(m)) for m in curve.points)
-    return Series(
-        f"{chr(65 + number)}: {curve.name}",
-        COLOURS[(number + 2) % len(COLOURS)],
-        dots,
-        cliff=curve.cliff,
-        mark=chr(65 + number),
-    )
+    mark, colour = chr(65 + number), COLOURS[(number + 2) % len(COLOURS)]
+    return Series(f"{mark}: {curve.name}", colour, dots, cliff=curve.cliff, mark=mark)
 
 
 def cliff_text(curve: Curve) -> str:
@@ -189,23 +166,13 @@ def _pareto(sweep: Sweep) -> list[Section]:
     for name, label, cost in _COSTS:
         series = []
         for colour, family in zip(COLOURS, FAMILIES, strict=False):
-            dots = tuple(
-                Dot(cost(r), r.accuracy, tip(r), SHAPES.get(r.model, "triangle"))
-                for r in sweep.rows
-                if r.family == family
-            )
+            rows = [r for r in sweep.rows if r.family == family]
+            dots = tuple(Dot(cost(r), r.accuracy, tip(r), SHAPES.get(r.model, "triangle")) for r in rows)
             series += [Series(family, colour, dots, line=False)] if dots else []
-        on_front = front(sweep.rows, cost)
-        stairs = [(cost(row), row.accuracy) for row in on_front if row.accuracy >= best - PARETO_DEPTH]
-        drawn = chart(
-            series,
-            label,
-            accuracy_word(sweep),
-            log_x=True,
-            floor=best - PARETO_DEPTH,
-            front=stairs,
-            identity=f"pareto-{name}",
-        )
+        on_front, floor = front(sweep.rows, cost), best - PARETO_DEPTH
+        stairs = [(cost(row), row.accuracy) for row in on_front if row.accuracy >= floor]
+        word, identity = accuracy_word(sweep), f"pareto-{name}"
+        drawn = chart(series, label, word, log_x=True, floor=floor, front=stairs, identity=identity)
         listed = Markup("<details><summary>on the front</summary>{}</details>").format(
             _items(f"{_cost_text(name, row)}: {row.accuracy:.2f} %, {row.label}" for row in on_front)
         )

@@ -80,31 +80,16 @@ def _lines(records: Records, by: str, x: str, y: str) -> tuple[Line, ...]:
 
 def _precision() -> tuple[dict[str, Any], bytes]:
     records = precision.study()
-    panels = [
-        Panel(
-            f"{count} channel{'s' * (count > 1)}, N(0,1)",
-            "precision",
-            "relative RMS error",
-            _lines(
-                [r for r in records if r["channels"] == count and r["input"] == "normal"],
-                "transform",
-                "precision",
-                "relative_rms",
-            ),
-            log_y=True,
-        )
+    products = precision.product_study()
+    parts = [
+        (f"{count} channel{'s' * (count > 1)}, N(0,1)", [r for r in records if r["channels"] == count])
         for count in precision.CHANNELS
     ]
-    products = precision.product_study()
-    panels.append(
-        Panel(
-            "matrices, 256 terms, N(0,1)",
-            "precision",
-            "relative RMS error",
-            _lines([r for r in products if r["input"] == "normal"], "transform", "precision", "relative_rms"),
-            log_y=True,
-        )
-    )
+    panels = []
+    for title, rows in (*parts, ("matrices, 256 terms, N(0,1)", products)):
+        normal = [r for r in rows if r["input"] == "normal"]
+        lines = _lines(normal, "transform", "precision", "relative_rms")
+        panels.append(Panel(title, "precision", "relative RMS error", lines, log_y=True))
     return {"convolution": records, "product": products}, plot(
         "Reconstruction error against precision: 3x3 convolution, product", panels
     )
@@ -113,22 +98,11 @@ def _precision() -> tuple[dict[str, Any], bytes]:
 def _speed() -> tuple[dict[str, Any], bytes]:
     records = speed.study()
     panels = [
-        Panel(
-            "time beside torch's own kernel",
-            "",
-            "times as long as torch (fp32, one thread)",
-            _lines(records, "method", "layer", "times_torch"),
-            log_y=True,
-            names=True,
-        ),
-        Panel(
-            "multiplications saved",
-            "",
-            "times fewer than direct, transforms left out",
-            _lines(records, "method", "layer", "fewer_multiplications"),
-            log_y=True,
-            names=True,
-        ),
+        Panel(title, "", label, _lines(records, "method", "layer", key), log_y=True, names=True)
+        for title, label, key in (
+            ("time beside torch's own kernel", "times as long as torch (fp32, one thread)", "times_torch"),
+            ("multiplications saved", "times fewer than direct, transforms left out", "fewer_multiplications"),
+        )
     ]
     return {"records": records}, plot("2-D convolution: what the fewer multiplications are worth", panels)
 
@@ -145,26 +119,17 @@ def _board(trained: Path | None, out: Path, progress: Progress, tools: BoardTool
     percent = f"{word} in %, n = {whole['test_n']}"
     panels = [
         Panel(
-            "dense layer alone",
+            title,
             "rank",
-            "cycles (modelled)",
-            (Line("two factors", ranks, [r["dense_cycles"] for r in parts]),),
-            level=(whole["dense_cycles"], "as it is"),
-        ),
-        Panel(
-            "whole window",
-            "rank",
-            "cycles (modelled)",
-            (Line("two factors", ranks, [r["window_cycles"] for r in parts]),),
-            level=(whole["window_cycles"], "as it is"),
-        ),
-        Panel(
-            "test split",
-            "rank",
-            percent,
-            (Line("two factors", ranks, [100 * r["accuracy"] for r in parts]),),
-            level=(100 * whole["accuracy"], "as it is"),
-        ),
+            label,
+            (Line("two factors", ranks, [times * r[key] for r in parts]),),
+            level=(times * whole[key], "as it is"),
+        )
+        for title, label, key, times in (
+            ("dense layer alone", "cycles (modelled)", "dense_cycles", 1),
+            ("whole window", "cycles (modelled)", "window_cycles", 1),
+            ("test split", percent, "accuracy", 100),
+        )
     ]
     return {"records": records}, plot("Low-rank dense layer, int8, on the virtual Nano 33 BLE", panels)
 
@@ -174,34 +139,19 @@ def _svd(data: Path | None) -> tuple[dict[str, Any], bytes]:
     crossing = {shape: lowrank.break_even(speed, shape) for shape in lowrank.SHAPES}
     for record in accuracy:
         record["fraction"] = record["rank"] / record["full_rank"]
-    panels = [
-        Panel(
-            "what is lost",
-            "rank / full rank",
-            "relative Frobenius error",
-            _lines(accuracy, "input", "fraction", "relative_error"),
-        )
-    ]
-    for shape in lowrank.SHAPES:
+    lost = _lines(accuracy, "input", "fraction", "relative_error")
+    panels = [Panel("what is lost", "rank / full rank", "relative Frobenius error", lost)]
+    for shape, at in crossing.items():
         rows = [r for r in speed if r["shape"] == shape]
         ranks = [r["rank"] for r in rows]
-        at = crossing[shape]
         title = f"{shape}, batch {lowrank.BATCH}: " + (f"even at rank {at:.3g}" if at else "no crossing")
-        lines = (
-            Line("by multiplications", ranks, [r["multiplications_ratio"] for r in rows]),
-            Line("by time", ranks, [r["time_ratio"] for r in rows]),
+        lines = tuple(
+            Line(name, ranks, [r[key] for r in rows])
+            for name, key in (("by multiplications", "multiplications_ratio"), ("by time", "time_ratio"))
         )
-        panels.append(
-            Panel(
-                title,
-                "rank",
-                "times as fast as the whole matrix",
-                lines,
-                log_x=True,
-                log_y=max(ranks) > 4,
-                level=(1.0, "no gain"),
-            )
-        )
+        many, level = max(ranks) > 4, (1.0, "no gain")
+        label = "times as fast as the whole matrix"
+        panels.append(Panel(title, "rank", label, lines, log_x=True, log_y=many, level=level))
     return {"accuracy": accuracy, "speed": speed, "break_even_rank": crossing}, plot(
         "Truncated singular value factors, kept apart", panels
     )
@@ -215,21 +165,12 @@ def _digits(data: Path | None) -> tuple[dict[str, Any], bytes]:
     as_trained, time_level = (100 * whole["accuracy"], "as trained"), (whole["microseconds"], "as trained")
     percent, micro = f"accuracy in %, n = {whole['test_n']}", f"microseconds for {digits.BATCH} pictures"
     panels = [
-        Panel(
-            "compression and accuracy",
-            "times fewer parameters",
-            percent,
-            (Line("factored", smaller, accuracy),),
-            level=as_trained,
-        ),
-        Panel(
-            "compression and runtime",
-            "times fewer parameters",
-            micro,
-            (Line("factored", smaller, spent),),
-            level=time_level,
-        ),
-        Panel("runtime and accuracy", micro, percent, (Line("factored", spent, accuracy),), level=as_trained),
+        Panel(title, x_label, y_label, (Line("factored", x, y),), level=level)
+        for title, x_label, x, y_label, y, level in (
+            ("compression and accuracy", "times fewer parameters", smaller, percent, accuracy, as_trained),
+            ("compression and runtime", "times fewer parameters", smaller, micro, spent, time_level),
+            ("runtime and accuracy", micro, spent, percent, accuracy, as_trained),
+        )
     ]
     return {"records": records}, plot(f"{whole['inputs']}-512-128-10 perceptron, first layer factored", panels)
 

@@ -54,14 +54,8 @@ class Store:
 
     def save(self) -> None:
         """Write what is measured so far."""
-        content = {
-            "machine": self.machine,
-            "minutes": self.minutes,
-            "load": self.load,
-            "spent": round(self.spent, 3),
-            "finished": self.finished,
-            "points": self.points,
-        }
+        keys = ("machine", "minutes", "load", "spent", "finished", "points")
+        content = {key: getattr(self, key) for key in keys} | {"spent": round(self.spent, 3)}
         write_atomic(self.file, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -71,11 +65,7 @@ def load(file: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(file.read_text())
         if not isinstance(found["points"], dict) or not isinstance(found["machine"], dict):
             raise TypeError("points and machine are objects")
-        found["finished"], found["spent"], found["load"] = (
-            bool(found["finished"]),
-            float(found["spent"]),
-            float(found["load"]),
-        )
+        found |= {"finished": bool(found["finished"]), "spent": float(found["spent"]), "load": float(found["load"])}
     except FileNotFoundError:
         raise TrainerError(
             f"{file}: there is no measurement; make one with `trainer roofline measure --out {file.parent}`"
@@ -142,10 +132,7 @@ def _points(
             if batch is None:
                 yield f"{device} training {name}", partial(_training, store, name, device)
             else:
-                yield (
-                    inference_key(device, name, batch),
-                    partial(_inference, store, name, batch, device, seconds),
-                )
+                yield inference_key(device, name, batch), partial(_inference, store, name, batch, device, seconds)
 
 
 def inference_key(device: str, name: str, batch: int) -> str:

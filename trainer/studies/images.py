@@ -79,12 +79,8 @@ class ImageRun:
 
     def save(self) -> ImageRun:
         """Write images.json and source.json."""
-        facts = {
-            "model": self.model,
-            "pictures": self.title,
-            "settings": asdict(self.settings),
-            "results": self.results,
-        }
+        facts = {"model": self.model, "pictures": self.title, "settings": asdict(self.settings)}
+        facts["results"] = self.results
         write_atomic(self.path / "source.json", (json.dumps({"data": str(self.data)}) + "\n").encode())
         write_atomic(self.path / "images.json", (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
         return self
@@ -94,14 +90,8 @@ class ImageRun:
         """Read them; raises TrainerError when they are missing or damaged."""
         try:
             facts, source = (json.loads((path / f"{name}.json").read_text()) for name in ("images", "source"))
-            return ImageRun(
-                path,
-                facts["model"],
-                Path(source["data"]),
-                facts["pictures"],
-                ImageSettings(**facts["settings"]),
-                dict(facts["results"]),
-            )
+            settings, results = ImageSettings(**facts["settings"]), dict(facts["results"])
+            return ImageRun(path, facts["model"], Path(source["data"]), facts["pictures"], settings, results)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainerError(
                 f"{path}: not a run of `python -m trainer images`, or damaged ({error}); make it again"
