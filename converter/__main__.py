@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from converter import cli
 from converter import convert as conversion
 from converter import size as sizes
 from converter.aot.model_header import has_per_channel_dense
 from converter.errors import ConvertError
-from converter.files import write_atomic
-from converter.run_folder import ArtifactError
-from converter.spec import SpecError
 from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="From a trained model to the files that the firmware is built from.",
-)
-P = ParamSpec("P")
-R = TypeVar("R")
+app = cli.app("From a trained model to the files that the firmware is built from.")
 console = Console()
 
 SourceArgument = Annotated[
     Path, typer.Argument(metavar="SOURCE", help="a run folder, a .onnx with Q/DQ nodes or an int8 .tflite")
 ]
-JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the figures here too")]
-
-
-def _one_sentence(command: Callable[P, R]) -> Callable[P, R]:
-    """An error of ours becomes one sentence on stderr and exit code 1."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except (ConvertError, ArtifactError, SpecError) as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
-
-    return run
 
 
 @app.command()
-@_one_sentence
 def convert(
     source: SourceArgument,
-    out: Annotated[Path | None, typer.Option(help="folder for the files; a run folder's own is RUN/firmware")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="folder for the files; a run folder's own is RUN/firmware", callback=cli.output_folder),
+    ] = None,
     tflite_int4: Annotated[
         bool, typer.Option("--tflite-int4", help="weights that fit 4 bits take half a byte in model.tflite")
     ] = False,
@@ -81,17 +56,15 @@ def convert(
 
 
 @app.command()
-@_one_sentence
-def size(source: SourceArgument, json_file: JsonOption = None) -> None:
+def size(source: SourceArgument, json_file: cli.JsonOption = None) -> None:
     """Flash, RAM, parameters and operations per layer, and the share of the board's memory, for int8 and fp32."""
     found = sizes.model_size(conversion.load(source).graph)
     for table in sizes.tables(found):
         console.print(table)
-    _write_json(json_file, sizes.to_json(found))
+    cli.write_json(json_file, sizes.to_json(found))
 
 
 @app.command()
-@_one_sentence
 def verify(
     source: SourceArgument,
     inputs: Annotated[int, typer.Option(min=1, help="at most so many recorded inputs")] = 1000,
@@ -99,7 +72,7 @@ def verify(
     elf: Annotated[
         Path | None, typer.Option(help="image for the virtual board (default: built from the model)")
     ] = None,
-    json_file: JsonOption = None,
+    json_file: cli.JsonOption = None,
 ) -> None:
     """Run the equivalence checks; exit code 1 when any two engines differ."""
     from converter.verify import run as verification
@@ -110,18 +83,10 @@ def verify(
         checks = verification.run_checks(source, inputs, elf, audio, BOARD_ACCESS, status.update)
     for line in verification.lines(checks):
         console.print(line, highlight=False, soft_wrap=True)
-    _write_json(json_file, verification.to_json(checks))
+    cli.write_json(json_file, verification.to_json(checks))
     if checks.differs:
         first = next(check for check in checks.checks if check.status == DIFFERENT)
         raise ConvertError(f"{first.claim}: {first.differences} of {first.checked} differ, first {first.detail}")
-
-
-def _write_json(file: Path | None, figures: dict[str, Any]) -> None:
-    if file is not None:
-        try:
-            write_atomic(file, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
-        except OSError as error:
-            raise ConvertError(f"{file}: cannot be written ({error.strerror})") from None
 
 
 if __name__ == "__main__":

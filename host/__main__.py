@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from converter import cli
 from host.emulator.errors import BoardError
 from host.emulator.session.cli import SAMPLE_RATE_HZ, emulate
 from host.errors import HostError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from host.link.expected import Model, Pcm
     from host.link.protocol import Heard
     from host.measure.trial import Attempt
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = cli.app(__doc__, HostError, BoardError)
 app.command()(emulate)
 console = Console()
 PORT = "a serial port or socket://host:port, found by USB id if left out; a firmware.elf starts a virtual board"
@@ -33,7 +30,6 @@ RunOption = Annotated[
     Path | None,
     typer.Option("--run", help="the model on the board: run folder, .onnx or .tflite (default: reference/)"),
 ]
-Json = Annotated[Path | None, typer.Option("--json", help="write the result here too")]
 FILE_SUFFIXES = (".wav", ".flac", ".npy", ".bin")
 
 
@@ -50,33 +46,6 @@ def split_port(words: list[str]) -> tuple[str | None, list[Path]]:
     if not files:
         raise HostError(f"{words[0]}: a port alone; name a file behind it")
     return None if is_file else words[0], [Path(word) for word in files]
-
-
-def _write_json(path: Path | None, result: dict[str, Any]) -> None:
-    from converter.files import write_atomic
-
-    if path is not None:
-        write_atomic(path, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
-
-
-def _progress() -> Progress:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
 
 
 def _one_file(words: list[str]) -> tuple[str | None, Path]:
@@ -111,21 +80,22 @@ def build(
     typer.echo(build_firmware(run / "firmware", run / "build"))
 
 
+@app.command("deploy", hidden=True)
 @app.command()
-def deploy(
+def evaluate(
     run: Annotated[Path, typer.Argument(help="an exported run folder")],
     inputs: Annotated[int, typer.Option(min=1, max=256, help="test clips to run, of RUN/vectors.npz")] = 50,
-    json_file: Json = None,
+    json_file: cli.JsonOption = None,
 ) -> None:
     """Convert, build and run a model on the virtual board, every layer compared with the host's; sizes, cycles,
     modelled energy."""
-    from host.measure import model_figures as deployment
+    from host.measure import model_figures
 
-    with _progress() as progress:
+    with cli.progress() as progress:
         task = progress.add_task("test clips on the virtual board", total=inputs)
-        found = deployment.deploy(run, inputs, lambda done: progress.update(task, completed=done))
-    console.print(deployment.summary(found), highlight=False)
-    _write_json(json_file, found)
+        found = model_figures.evaluate(run, inputs, lambda done: progress.update(task, completed=done))
+    console.print(model_figures.summary(found), highlight=False)
+    cli.write_json(json_file, found)
     if found["differences"]:
         count = f"{found['differences']} of {found['inputs']}"
         raise HostError(f"{run}: {count} inferences differ from the host's; `infer --layers` finds the layer")
@@ -138,8 +108,10 @@ def profile(
     layers: Annotated[bool, typer.Option("--layers", help="cycles per layer too, with the board's roofline")] = False,
     wav: Annotated[Path | None, typer.Option(help="recording to work on (default: a made-up sound)")] = None,
     run: RunOption = None,
-    plot: Annotated[Path | None, typer.Option(help="draw the roofline with every layer (.png)")] = None,
-    json_file: Json = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="draw the roofline with every layer (.png)", callback=cli.output_file)
+    ] = None,
+    json_file: cli.JsonOption = None,
 ) -> None:
     """Stage times of the board: minimum, maximum, mean, number of runs; by millis() and by the cycle counter."""
     from converter.audio.wav import read_wav
@@ -150,7 +122,7 @@ def profile(
 
     pcm = read_wav(wav, min_samples=640) if wav else None
     model = load_model(run or REFERENCE) if layers or run or plot else None
-    with connect(port) as board, _progress() as progress:
+    with connect(port) as board, cli.progress() as progress:
         if model is not None and (run or plot):
             require_same(board.identity, model)
         task = progress.add_task("runs", total=runs)
@@ -170,7 +142,7 @@ def profile(
             plot,
         )
     rows = [point.to_json() for point in points.values()]
-    _write_json(json_file, {**result.to_json(), **({"roofline": rows} if rows else {})})
+    cli.write_json(json_file, {**result.to_json(), **({"roofline": rows} if rows else {})})
 
 
 @app.command()
@@ -191,7 +163,7 @@ def infer(
     words: PortAndFile,
     layers: Annotated[bool, typer.Option("--layers", help="compare every layer with --run")] = False,
     run: RunOption = None,
-    json_file: Json = None,
+    json_file: cli.JsonOption = None,
 ) -> None:
     """One recording, or one int8 input (.npy, .bin), through the network on the board."""
     from host.link.client import connect
@@ -203,7 +175,7 @@ def infer(
     with connect(port) as board:
         answer = inference.infer(board, file, model)
         inference.show(answer, board.identity.clock_hz, console, layers)
-    _write_json(json_file, inference.to_json(answer))
+    cli.write_json(json_file, inference.to_json(answer))
     if answer.differences:
         raise HostError(f"{file}: {inference.first_difference(answer)}")
 
@@ -213,7 +185,7 @@ def stream(
     words: PortAndFile,
     run: RunOption = None,
     compare: Annotated[bool, typer.Option(help="with the host's own decisions")] = True,
-    json_file: Json = None,
+    json_file: cli.JsonOption = None,
 ) -> None:
     """Play a recording over the serial line into the board, as if it were its microphone."""
     from converter.audio.wav import read_wav
@@ -224,7 +196,7 @@ def stream(
     port, file = _one_file(words)
     pcm = read_wav(file)
     model = load_model(run or REFERENCE) if compare else None
-    with connect(port) as board, _progress() as progress:
+    with connect(port) as board, cli.progress() as progress:
         if model is not None:
             require_same(board.identity, model)
         task = progress.add_task("audio", total=None)
@@ -237,7 +209,7 @@ def stream(
 
         result = streaming.stream(board, pcm, model, tell)
     console.print(streaming.summary(result))
-    _write_json(json_file, streaming.to_json(result))
+    cli.write_json(json_file, streaming.to_json(result))
     if result.different:
         count = f"{result.different} of {len(result.heard)}"
         raise HostError(f"{file}: {count} inferences differ from the host's; `infer --layers` finds the layer")
@@ -248,7 +220,7 @@ def trial(
     words: PortAndFiles,
     times: Annotated[int, typer.Option(min=1, max=100)] = 3,
     run: RunOption = None,
-    json_file: Json = None,
+    json_file: cli.JsonOption = None,
     table: Annotated[bool, typer.Option(help="one row per attempt")] = True,
 ) -> None:
     """Play recordings into the board: expected word beside heard word, every score compared with the host's.
@@ -266,13 +238,13 @@ def trial(
     if port is not None and port.endswith(".elf"):
         attempts = _virtual_trial(port, files * times, model)
     else:
-        with connect(port) as board, _progress() as progress:
+        with connect(port) as board, cli.progress() as progress:
             task = progress.add_task("recordings", total=times * len(files))
             attempts = trials.trial(board, files, model, times, lambda _: progress.advance(task))
     if table:
         console.print(trials.trial_table(attempts))
     console.print(trials.summary(attempts, trials.is_smoke_test(run or REFERENCE)))
-    _write_json(json_file, trials.to_json(attempts))
+    cli.write_json(json_file, trials.to_json(attempts))
     if different := sum(attempt.different for attempt in attempts):
         raise HostError(
             f"trial: {different} inferences differ from the host's in score or decision; `infer --layers` finds "
@@ -287,7 +259,7 @@ def _virtual_trial(elf: str, files: list[tuple[Path, Pcm]], model: Model) -> lis
 
     gap_samples = trials.TAIL_SAMPLES
     wavs = [file for file, _ in files]
-    with connect(elf, wavs, gap_samples / SAMPLE_RATE_HZ) as board, _progress() as progress:
+    with connect(elf, wavs, gap_samples / SAMPLE_RATE_HZ) as board, cli.progress() as progress:
         task = progress.add_task("inferences", total=None)
         return trials.trial_by_microphone(board, files, model, gap_samples, lambda _: progress.advance(task))
 
@@ -300,28 +272,47 @@ def compare(
         Path | None, typer.Option("--profile", help="the board's `profile --json` instead of a port")
     ] = None,
     runs: Annotated[int, typer.Option(min=1)] = 1000,
-    json_file: Json = None,
+    json_file: cli.JsonOption = None,
 ) -> None:
     """Inference time on this machine's CPU and GPU beside the board's, with slowdown factors."""
     from host.measure import compare as comparison
 
-    timings = comparison.compare(run, port, profile_json, runs)
+    timings = comparison.compare(run, port, profile_json, runs, _torch_times)
     console.print(comparison.table(timings))
-    _write_json(json_file, comparison.to_json(timings))
+    cli.write_json(json_file, comparison.to_json(timings))
+
+
+def _torch_times(run: Path, runs: int) -> list[tuple[str, str, tuple[float, ...]]]:
+    from trainer.studies.torch_latency import time_run
+
+    return time_run(run, runs)
 
 
 @app.command()
-def bench(json_file: Annotated[Path, typer.Option("--json", help="flat keys")] = Path("build/bench.json")) -> None:
+def bench(
+    json_file: Annotated[Path, typer.Option("--json", help="flat keys", callback=cli.output_file)] = Path(
+        "build/bench.json"
+    ),
+) -> None:
     """Cycles per stage beside the records, sizes, and speeds of this machine."""
     from host.measure import bench as benchmarks
 
-    benchmarks.bench(console, json_file)
+    benchmarks.bench(console, json_file, _training_speed)
+
+
+def _training_speed() -> float:
+    from trainer.studies.training_speed import training_samples_per_second
+
+    return training_samples_per_second()
 
 
 @app.command()
 def packed(
     out: Annotated[
-        Path, typer.Option(help="folder for images and figures; what is there is not measured again")
+        Path,
+        typer.Option(
+            help="folder for images and figures; what is there is not measured again", callback=cli.output_folder
+        ),
     ] = Path("build/packed"),
 ) -> None:
     """What few bits and zeros save on the board, as a Markdown table: flash, RAM, cycles of the reference model cut
@@ -336,50 +327,32 @@ def packed(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="run folder, or the folder of a sweep")],
-    out: Annotated[Path | None, typer.Option(help="the HTML file (default: RUN/report.html)")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the HTML file (default: RUN/report.html)", callback=cli.output_file)
+    ] = None,
     profile_json: Annotated[Path | None, typer.Option("--profile", help="of `profile --json`")] = None,
     trial_json: Annotated[Path | None, typer.Option("--trial", help="of `trial --json`")] = None,
     compare_json: Annotated[Path | None, typer.Option("--compare", help="of `compare --json`")] = None,
     checks_json: Annotated[Path | None, typer.Option("--checks", help="of `converter verify --json`")] = None,
+    ladder_json: Annotated[Path | None, typer.Option("--ladder", hidden=True)] = None,  # the option's older name
 ) -> None:
     """One self-contained HTML file about a run (accuracy, stages, layers, sizes, trial, checks) or a sweep (charts,
     Pareto front)."""
-    from host.report import run_page as reporting
-    from host.report import sweep_data as pareto
+    from host.report import run_page, sweep_data, sweep_page
 
-    if pareto.is_sweep(run):
-        from host.report.sweep_page import write_sweep_report
-
-        if given := [
-            name
-            for name, value in (
-                ("--profile", profile_json),
-                ("--trial", trial_json),
-                ("--compare", compare_json),
-                ("--checks", checks_json),
-            )
-            if value
-        ]:
-            raise HostError(f"{given[0]}: belongs to a run, {run} is a sweep; leave it out")
-        console.print(str(write_sweep_report(run, out)))
-        return
-    console.print(str(reporting.write_report(run, out, profile_json, trial_json, compare_json, checks_json)))
+    results = {"--profile": profile_json, "--trial": trial_json, "--compare": compare_json}
+    results["--checks"] = checks_json or ladder_json
+    if not sweep_data.is_sweep(run):
+        console.print(str(run_page.write_report(run, out, *results.values())))
+    elif given := [name for name, file in results.items() if file]:
+        raise HostError(f"{given[0]}: belongs to a run, {run} is a sweep; leave it out")
+    else:
+        console.print(str(sweep_page.write_sweep_report(run, out)))
 
 
 def main() -> None:
-    """Run a command; what the user gave wrong is one sentence on stderr and exit code 1."""
-    from converter.errors import ConvertError
-    from converter.run_folder import ArtifactError
-    from converter.spec import SpecError
-
-    try:
-        app()
-    except (HostError, BoardError, ConvertError, ArtifactError, SpecError) as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    """Run the command in sys.argv."""
+    app()
 
 
 if __name__ == "__main__":

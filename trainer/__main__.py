@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from converter.run_folder import ArtifactError, ModelArtifact
-from converter.spec import KwsSpec, SpecError
+from converter import cli
+from converter.run_folder import ModelArtifact
+from converter.spec import KwsSpec
+from trainer.approx.command import approx
+from trainer.board import BoardTools
 from trainer.errors import TrainerError
+from trainer.roofline.command import roofline
+from trainer.studies.command import study
+from trainer.tvm.command import tvm
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from trainer.run.steps import Source
     from trainer.studies.images import ImageRun
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+def board_tools() -> BoardTools:
+    """The host's functions around a board: the one place where the trainer and the host meet."""
+    from host.measure.board_checks import BOARD_ACCESS, build, profile_image
+    from host.measure.model_figures import evaluate
+
+    return BoardTools(build, profile_image, evaluate, BOARD_ACCESS)
+
+
+app = cli.app(
+    __doc__, TrainerError, interrupted="interrupted; start the same command again to continue", obj=board_tools
+)
+for command in (study, approx, roofline, tvm):
+    app.command()(command)
 Run = Annotated[Path, typer.Argument(help="a run folder")]
 Data = Annotated[
     str, typer.Option(help="a folder shaped like Speech Commands, `speech_commands` (downloaded), or `synthetic`")
@@ -29,12 +43,13 @@ Data = Annotated[
 OtherData = Annotated[str | None, typer.Option("--data", help="recordings, if not those the run was trained on")]
 Clips = Annotated[Path | None, typer.Option(help="use only the clips this list names")]
 Bits = Annotated[int, typer.Option(help="width of weights and hidden activations, 2..8")]
+Out = Annotated[Path, typer.Option(help="the run folder to make", callback=cli.output_folder)]
 Epochs = Annotated[int | None, typer.Option(min=1, help="epochs, if not the usual number")]
 
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="the run folder to make")],
+    out: Out,
     data: Data = "synthetic",
     words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,no",
     model: Annotated[str, typer.Option(help="tinyconv, tinyconv_stream or dscnn")] = "tinyconv",
@@ -51,7 +66,7 @@ def train(
         _absolute(data), str(clips.resolve()) if clips else None, str(teacher.resolve()) if teacher else None
     )
     settings = runs.default_settings(source, model, epochs, seed)
-    with _progress() as progress:
+    with cli.progress() as progress:
         artifact = runs.train_run(out, source, spec, model, settings, progress)
     _say(artifact, "train", "float")
 
@@ -65,7 +80,7 @@ def qat(run: Run, bits: Bits = 8, epochs: Epochs = None, data: OtherData = None)
 @app.command()
 def quantize(
     run: Run,
-    out: Annotated[Path, typer.Option(help="the run folder to make")],
+    out: Out,
     method: Annotated[str, typer.Option(help="ptq (calibration only) or qat (fine-tuning)")] = "qat",
     bits: Bits = 8,
     weights: Annotated[
@@ -85,7 +100,7 @@ def quantize(
     if not is_image_run(run):
         _quantize(run, out, method, bits, weights, scheme, calibration, epochs, data)
         return
-    with _progress() as progress:
+    with cli.progress() as progress:
         options = QuantOptions(bits, weights, scheme, calibration)
         made = quantize_images(run, out, method, options, epochs, Path(data) if data else None, progress)
     _say_pictures(made, "qat", f"{bits}-bit")
@@ -106,7 +121,7 @@ def _quantize(
     from trainer.run.quantize import quantize_run
 
     options = QuantOptions(bits, weights, scheme, calibration)
-    with _progress() as progress:
+    with cli.progress() as progress:
         artifact = quantize_run(run, out, method, options, epochs, _source(data), progress)
     _say(artifact, "qat", f"{bits}-bit")
 
@@ -114,7 +129,7 @@ def _quantize(
 @app.command()
 def prune(
     run: Run,
-    out: Annotated[Path, typer.Option(help="the run folder to make")],
+    out: Out,
     kind: Annotated[str, typer.Option(help="structured (channels go) or unstructured (weights become zero)")],
     amount: Annotated[float, typer.Option(help="share of the channels or weights, between 0 and 1")],
     norm: Annotated[str, typer.Option(help="what ranks them: l1, l2 or linf")] = "l1",
@@ -126,7 +141,7 @@ def prune(
     from trainer.studies.images import is_image_run, prune_images
 
     options = PruneOptions(kind, amount, norm, finetune)
-    with _progress() as progress:
+    with cli.progress() as progress:
         if is_image_run(run):
             made = prune_images(run, out, options, Path(data) if data else None, progress)
             _say_pictures(made, "prune", f"{kind} {amount:g} pruned")
@@ -140,7 +155,7 @@ def prune(
 @app.command()
 def images(
     data: Annotated[Path, typer.Option(help="a folder with MNIST's idx files or CIFAR-10's binary files")],
-    out: Annotated[Path, typer.Option(help="the run folder to make")],
+    out: Out,
     model: Annotated[str, typer.Option(help="mnist_cnn or conv4")] = "mnist_cnn",
     epochs: Annotated[int, typer.Option(min=1)] = 5,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -148,25 +163,9 @@ def images(
     """Train an image CNN with Adam; `prune` and `quantize` take the run."""
     from trainer.studies.images import ImageSettings, train_images
 
-    with _progress() as progress:
+    with cli.progress() as progress:
         made = train_images(out, data, model, ImageSettings(epochs=epochs, seed=seed), progress)
     _say_pictures(made, "train", model)
-
-
-@app.command()
-def study(
-    name: Annotated[str, typer.Argument(help="bits, pruning or images")],
-    runs: Annotated[
-        list[Path], typer.Argument(help="trained float runs that differ in their seed; for images: one image run")
-    ],
-    out: Annotated[Path, typer.Option(help="the folder to make; finished points in it are kept")] = Path("build/study"),
-) -> None:
-    """Measure every way to quantize or prune these runs, on their test split, as tables in OUT/NAME.md."""
-    from trainer.studies.compression import study as make
-    from trainer.studies.images_tables import images_study
-
-    with _progress() as progress:
-        typer.echo(f"{images_study(runs, out, progress) if name == 'images' else make(name, runs, out, progress)}")
 
 
 @app.command()
@@ -180,7 +179,7 @@ def minifloat(
     from trainer.studies.minifloat import FORMATS, minifloat_study, table
 
     chosen = tuple(f.strip() for f in formats.split(",") if f.strip()) or FORMATS
-    with _progress() as progress:
+    with cli.progress() as progress:
         found = minifloat_study(runs, chosen, _source(data), progress)
     typer.echo(table(found), nl=False)
 
@@ -190,7 +189,7 @@ def export(run: Run, data: OtherData = None) -> None:
     """Write RUN/model.onnx with Q/DQ nodes and RUN/vectors.npz."""
     from trainer.run import steps as runs
 
-    with _progress() as progress:
+    with cli.progress() as progress:
         artifact = runs.export_run(run, _source(data), progress)
     typer.echo(f"{artifact.onnx}\n{artifact.vectors}")
 
@@ -200,7 +199,7 @@ def evaluate(run: Run, data: OtherData = None) -> None:
     """Accuracy per class of the float, fake-quantized and int8 network, from a reset and in a continuous stream."""
     from trainer.run import evaluate as evaluation
 
-    with _progress() as progress:
+    with cli.progress() as progress:
         result = evaluation.evaluate_run(run, _source(data), progress)
     evaluation.show(ModelArtifact.load(run), result)
 
@@ -208,7 +207,7 @@ def evaluate(run: Run, data: OtherData = None) -> None:
 @app.command()
 def select(
     runs: Annotated[list[Path], typer.Argument(help="exported runs that differ in their seed")],
-    out: Annotated[Path, typer.Option(help="where the best on validation is copied to")],
+    out: Annotated[Path, typer.Option(help="where the best on validation is copied to", callback=cli.output_folder)],
 ) -> None:
     """Keep the run that does best on validation; print mean and spread of all."""
     from trainer.run import evaluate as evaluation
@@ -220,7 +219,7 @@ def select(
 
 @app.command()
 def synthesize(
-    out: Annotated[Path, typer.Option(help="the data folder to make")],
+    out: Annotated[Path, typer.Option(help="the data folder to make", callback=cli.output_folder)],
     words: str = "yes,no",
     speakers: int = 260,
     others: Annotated[int, typer.Option(min=1, max=20, help="other words per speaker")] = 3,
@@ -231,7 +230,7 @@ def synthesize(
     from trainer.data.synthetic import synthesize as make
 
     chosen = tuple(w.strip() for w in words.split(",") if w.strip())
-    with _progress() as progress:
+    with cli.progress() as progress:
         make(SyntheticSettings(chosen, speakers, others, seed=seed), out, progress)
     typer.echo(f"{out}")
 
@@ -239,27 +238,29 @@ def synthesize(
 @app.command()
 def clips(
     run: Run,
-    out: Annotated[Path, typer.Option(help="the folder to make: OUT/<label>/<name>.wav")],
+    out: Annotated[Path, typer.Option(help="the folder to make: OUT/<label>/<name>.wav", callback=cli.output_folder)],
     per_class: Annotated[int, typer.Option(min=1)] = 3,
     data: OtherData = None,
 ) -> None:
     """Write test clips as WAV files for trials on a board: the first of every class in SHA-256 order of their names."""
     from trainer.run.clips import write_test_clips
 
-    with _progress() as progress:
+    with cli.progress() as progress:
         files = write_test_clips(run, out, per_class, _source(data), progress)
     typer.echo(f"{out}: {len(files)} recordings")
 
 
 @app.command()
 def download(
-    out: Annotated[Path, typer.Option(help="data folder to make")] = Path("build/data/speech_commands_v0.02"),
+    out: Annotated[Path, typer.Option(help="data folder to make", callback=cli.output_folder)] = Path(
+        "build/data/speech_commands_v0.02"
+    ),
     keep: Annotated[bool, typer.Option(help="keep the archive")] = False,
 ) -> None:
     """Download Speech Commands v0.02 (2.4 GB), check it and unpack it; an interrupted download continues."""
     from trainer.data.download import SPEECH_COMMANDS, fetch
 
-    with _progress() as progress:
+    with cli.progress() as progress:
         fetch(SPEECH_COMMANDS, out, progress, keep)
     typer.echo(f"{out}")
 
@@ -269,7 +270,9 @@ def features(
     recordings: Annotated[
         list[Path], typer.Argument(help="WAV or FLAC files, or a word's folder: its loudest and quietest clip")
     ],
-    out: Annotated[Path, typer.Option(help="the picture to write")] = Path("build/features.png"),
+    out: Annotated[Path, typer.Option(help="the picture to write", callback=cli.output_file)] = Path(
+        "build/features.png"
+    ),
 ) -> None:
     """Show what the network sees, and draw wave, spectrum, spectrogram, mel, MFCC and the deployed features side by
     side."""
@@ -283,7 +286,9 @@ def features(
 @app.command()
 def audio(
     recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC files, or folders of them")],
-    out: Annotated[Path, typer.Option(help="the folder to write 16 kHz mono 16 bit WAVs to")],
+    out: Annotated[
+        Path, typer.Option(help="the folder to write 16 kHz mono 16 bit WAVs to", callback=cli.output_folder)
+    ],
 ) -> None:
     """Convert recordings of a higher rate, of more channels or of other samples to what the board hears."""
     from trainer.data.recordings import convert_recording
@@ -295,7 +300,10 @@ def audio(
 
 @app.command()
 def sweep(
-    out: Annotated[Path, typer.Option(help="the sweep's folder; started again, it goes on where it was")],
+    out: Annotated[
+        Path,
+        typer.Option(help="the sweep's folder; started again, it goes on where it was", callback=cli.output_folder),
+    ],
     data: Data = "synthetic",
     words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,stop",
     grid: Annotated[
@@ -318,71 +326,13 @@ def sweep(
     from trainer.sweep.grid import DEFAULT_GRID, parse
 
     source = Source(_absolute(data), None, str(teacher.resolve()) if teacher else None)
-    job = sweeping.make_job(out, source, [w.strip() for w in words.split(",") if w.strip()], epochs)
-    with _progress() as progress:
+    heard = [w.strip() for w in words.split(",") if w.strip()]
+    job = sweeping.make_job(out, source, heard, epochs, board_tools())
+    with cli.progress() as progress:
         results = sweeping.sweep(job, parse(grid or DEFAULT_GRID), again, ray, progress)
     Console().print(sweeping.table(results))
     if any("error" in result for result in results):
         raise SystemExit(1)
-
-
-@app.command()
-def approx(
-    study: Annotated[str, typer.Argument(help="precision, speed, svd, digits, log, board or all")],
-    out: Annotated[Path, typer.Option(help="the folder to write STUDY.json, STUDY.png and approx.html to")] = Path(
-        "build/approx"
-    ),
-    data: Annotated[
-        Path | None, typer.Option(help="svd, digits: a folder with MNIST's idx files (default: scikit-learn's)")
-    ] = None,
-    trained: Annotated[Path | None, typer.Option("--run", help="board: an exported run folder")] = None,
-) -> None:
-    """Study approximate kernels: error, speed against torch, low-rank factors, logarithmic numbers, and what the board
-    makes of them."""
-    from trainer.approx.studies import run
-
-    with _progress() as progress:
-        for file in run(study, out, data, trained, progress):
-            typer.echo(f"{file}")
-
-
-@app.command()
-def roofline(
-    action: Annotated[str, typer.Argument(help="chips, models, measure or plot")],
-    out: Annotated[Path, typer.Option(help="the folder of the figures and pictures")] = Path("build/roofline"),
-    minutes: Annotated[float, typer.Option(min=0.01, help="of measure; what would take too long is left out")] = 14,
-) -> None:
-    """Rooflines: chips by data sheet, networks counted, this machine measured (resumable), and the plots of all of it.
-
-    The plots show the Nano 33 BLE's layers too where OUT has board_NAME.json, written by `python -m host profile ELF
-    --layers --json`.
-    """
-    from trainer.roofline.command import run
-
-    for file in run(action, out, minutes, lambda line: typer.echo(line, err=True)):
-        typer.echo(f"{file}")
-
-
-@app.command()
-def tvm(
-    what: Annotated[
-        str, typer.Argument(help="conv1d, gemm, conv2d or depthwise; firmware: a run's engine tvm; table: everything")
-    ],
-    run: Annotated[Path, typer.Argument(help="the run that firmware compiles")] = Path("reference"),
-    target: Annotated[str, typer.Option(help="cpu, cuda or cortex-m4 (int8 on the virtual board)")] = "cpu",
-    method: Annotated[str, typer.Option(help="original, manual or auto")] = "manual",
-    size: Annotated[str, typer.Option(help="sizes with commas between, if not the usual ones")] = "",
-    trials: Annotated[int, typer.Option(help="candidates that auto measures, at most 128")] = 128,
-    replay: Annotated[bool, typer.Option(help="take auto's schedule from the log where it is in there")] = True,
-    generator: Annotated[str, typer.Option(help="of firmware: llvm or c")] = "llvm",
-    out: Annotated[Path, typer.Option(help="for IR, sources and firmware; of table: the file")] = Path("build/tvm"),
-) -> None:
-    """Schedules compiled by Apache TVM: by hand or searched, for this CPU, a GPU, the Cortex-M4; each beside torch,
-    numpy or our engine."""
-    from trainer.tvm.command import run_command
-
-    for line in run_command(what, run, target, method, size, trials, replay, generator, out):
-        typer.echo(line)
 
 
 def _absolute(data: str) -> str:
@@ -393,22 +343,6 @@ def _source(data: str | None) -> Source | None:
     from trainer.run.steps import Source
 
     return Source(_absolute(data)) if data else None
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:
-        yield progress
 
 
 def _say(artifact: ModelArtifact, stage: str, title: str) -> None:
@@ -428,17 +362,8 @@ def _say_pictures(run: ImageRun, stage: str, title: str) -> None:
 
 
 def main() -> None:
-    """Run a command; what the user gave wrong is one sentence on stderr and exit code 1."""
-    from converter.errors import ConvertError
-
-    try:
-        app()
-    except (TrainerError, ArtifactError, SpecError, ConvertError) as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("interrupted; start the same command again to continue", file=sys.stderr)
-        raise SystemExit(130) from None
+    """Run the command in sys.argv."""
+    app()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import subprocess
-import sys
 import time
 import wave
 from collections.abc import Callable, Iterator, Mapping
@@ -16,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from converter import cli
 from converter.audio.frontend import MicroFrontend
 from converter.convert import load, render, write_all
 from converter.files import write_atomic
@@ -74,15 +72,16 @@ class Figure:
     note: str = ""
 
 
-def bench(console: Console, json_file: Path) -> None:
+def bench(console: Console, json_file: Path, training_speed: Callable[[], float]) -> None:
     """Measure, print the table, write the JSON (flat keys; what is not available here is left out)."""
     figures: list[Figure] = []
-    for part in (_tinyconv, _listening, _dscnn, _speeds):
-        with console.status(part.__name__.strip("_")):
-            figures += part()
+    parts = {"tinyconv": _tinyconv(), "listening": _listening(), "dscnn": _dscnn(), "speeds": _speeds(training_speed)}
+    for name, part in parts.items():
+        with console.status(name):
+            figures += part
     console.print(_table(figures))
     found = {f.key: f.value for f in figures if f.value is not None}
-    write_atomic(json_file, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+    cli.write_json(json_file, found)
     console.print(f"{json_file}: cycles are modelled (virtual board), speeds are of this machine")
 
 
@@ -242,7 +241,7 @@ def _dscnn() -> Iterator[Figure]:
     yield from _bounds("dscnn_window", elf, _infer)
 
 
-def _speeds() -> Iterator[Figure]:
+def _speeds(training_speed: Callable[[], float]) -> Iterator[Figure]:
     pcm = np.tile(made_up_audio(16000), AUDIO_SECONDS)
     front_end = MicroFrontend()
     with _timed() as spent:
@@ -251,12 +250,10 @@ def _speeds() -> Iterator[Figure]:
     with _timed() as spent:
         _convert(ROOT / "reference", OUT / "converted")
     yield Figure("conversion_seconds", round(spent[0], 3), "reference/ to all generated files")
-    code = "from trainer.studies.training_speed import training_samples_per_second as speed; print(speed())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        yield Figure("training_samples_per_second", None, f"not available here: {done.stderr.strip().splitlines()[-1]}")
-    else:
-        yield Figure("training_samples_per_second", round(float(done.stdout)), "TinyConv, float")
+    try:
+        yield Figure("training_samples_per_second", round(training_speed()), "TinyConv, float")
+    except ImportError as error:
+        yield Figure("training_samples_per_second", None, f"not available here: {error}")
 
 
 def _convert(model: Path, out: Path) -> None:
@@ -273,17 +270,7 @@ def _timed() -> Iterator[list[float]]:
 
 def _table(figures: list[Figure]) -> Table:
     """One row per figure; fits in 80 columns."""
-    table = Table(
-        title="bench",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        caption_justify="left",
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("figure", no_wrap=True)
-    for heading in ("value", "bounds", "uncached"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = cli.table("bench", ("figure", "value", "bounds", "uncached"), left=("figure",))
     values = {figure.key: figure.value for figure in figures}
     for figure in figures:
         if figure.key.endswith(("_uncached", "_low", "_high")):

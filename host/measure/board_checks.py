@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from converter.errors import ConvertError
 from converter.verify.checks import BoardAccess, BoardAnswer, BoardDecisions, LayerCrc
@@ -17,6 +18,7 @@ from host.link.client import Board
 from host.link.expected import Pcm, load_model, require_same
 from host.measure import infer as inference
 from host.measure import stream as streaming
+from host.measure.profile import profile
 
 
 def build(model_dir: Path, out_dir: Path) -> Path:
@@ -48,6 +50,12 @@ def listen(elf: Path, model: Path, pcm: Pcm) -> BoardDecisions:
         require_same(board.identity, expected)
         result = streaming.stream(board, pcm, expected)
     return BoardDecisions(len(result.heard), bool(result.host), result.different)
+
+
+def profile_image(elf: Path, runs: int) -> dict[str, Any]:
+    """Stages, layers and memory, as `host profile --json` writes them."""
+    with _virtual_board(elf) as board:
+        return profile(board, runs).to_json()
 
 
 @contextmanager

@@ -5,27 +5,22 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.table import Table
 
+from converter import cli
 from converter.graph import Graph
 from converter.tflite.writer import write_tflite
+from converter.timing import microseconds
 from host.errors import HostError
 from host.link.expected import load_model, require_same
 
-WARMUP = 50
-TORCH_TIMEOUT_S = 300
 BOARD_RUNS = 100
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -39,18 +34,17 @@ class Timing:
 
     @property
     def median_us(self) -> float | None:
+        """Microseconds; None where the engine is not available."""
         return statistics.median(self.us) if self.us else None
 
 
-def compare(run: Path, port: str | None = None, profile_json: Path | None = None, runs: int = 1000) -> list[Timing]:
+TorchTimes = Callable[[Path, int], Sequence[tuple[str, str, tuple[float, ...]]]]
+
+
+def compare(run: Path, port: str | None, profile_json: Path | None, runs: int, torch_times: TorchTimes) -> list[Timing]:
     """PyTorch (CPU, GPU) and tflite-runtime on this machine, then the board if a port or its profile is given."""
     model = load_model(run)
-    timings = (
-        _torch(run, runs)
-        if run.is_dir()
-        else [Timing("PyTorch", "cpu", (), "not available: needs a run folder with its checkpoint")]
-    )
-    timings.append(tflite_timing(model.graph, runs))
+    timings = [*_torch(run, runs, torch_times), tflite_timing(model.graph, runs)]
     if port is not None:
         timings.append(_board(port, run))
     elif profile_json is not None:
@@ -60,35 +54,13 @@ def compare(run: Path, port: str | None = None, profile_json: Path | None = None
     return timings
 
 
-def measure(call: Callable[[], object], runs: int) -> tuple[float, ...]:
-    """Microseconds of each call after a warm-up; the call itself must be synchronous."""
-    for _ in range(WARMUP):
-        call()
-    found = []
-    for _ in range(runs):
-        start = time.perf_counter_ns()
-        call()
-        found.append((time.perf_counter_ns() - start) / 1000)
-    return tuple(found)
-
-
-def _torch(run: Path, runs: int) -> list[Timing]:
-    """PyTorch lives in the trainer: another process measures it and answers in JSON."""
-    command = [sys.executable, "-m", "trainer.studies.torch_latency", str(run.resolve()), str(runs)]
+def _torch(run: Path, runs: int, torch_times: TorchTimes) -> list[Timing]:
+    if not run.is_dir():
+        return [Timing("PyTorch", "cpu", (), "not available: needs a run folder with its checkpoint")]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TORCH_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return [Timing("PyTorch", "cpu", (), f"not available: no answer within {TORCH_TIMEOUT_S} s")]
-    if done.returncode:
-        return [
-            Timing(
-                "PyTorch", "cpu", (), f"not available: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
-            )
-        ]
-    found = [
-        Timing(item["engine"], item["device"], tuple(item["us"]), "warmed up, synchronised")
-        for item in json.loads(done.stdout)
-    ]
+        found = [Timing(engine, device, us, "warmed up, synchronised") for engine, device, us in torch_times(run, runs)]
+    except (ImportError, ValueError) as error:
+        return [Timing("PyTorch", "cpu", (), f"not available: {' '.join(str(error).split())}")]
     if all(timing.device != "gpu" for timing in found):
         found.append(Timing("PyTorch", "gpu", (), "not available: no GPU here"))
     return found
@@ -108,7 +80,7 @@ def tflite_timing(graph: Graph, runs: int) -> Timing:
     interpreter.set_tensor(
         interpreter.get_input_details()[0]["index"], np.zeros(graph.tensors[graph.input].shape, np.int8)
     )
-    return Timing("tflite-runtime, CPU, int8, 1 thread", "cpu", measure(interpreter.invoke, runs), "warmed up")
+    return Timing("tflite-runtime, CPU, int8, 1 thread", "cpu", microseconds(interpreter.invoke, runs), "warmed up")
 
 
 def _board(port: str, run: Path) -> Timing:
@@ -145,11 +117,8 @@ def _board_timing(raw: dict[str, Any]) -> Timing:
 def table(timings: Sequence[Timing]) -> Table:
     """Median times and how many times slower the board is than each."""
     board = next((timing.median_us for timing in timings if timing.device == "board"), None)
-    shown = Table(
-        title=f"one inference ({platform.machine()}, {platform.system()})", box=box.SIMPLE_HEAD, title_justify="left"
-    )
-    for heading in ("engine", "median\nus", "min\nus", "n", "board is\nslower by"):
-        shown.add_column(heading, justify="left" if heading == "engine" else "right", no_wrap=heading != "engine")
+    title = f"one inference ({platform.machine()}, {platform.system()})"
+    shown = cli.table(title, ("engine", "median\nus", "min\nus", "n", "board is\nslower by"), left=("engine",))
     for t in timings:
         median = t.median_us
         factor = f"{board / median:.1f}x" if board and median and t.device != "board" else ""
@@ -159,6 +128,7 @@ def table(timings: Sequence[Timing]) -> Table:
 
 
 def to_json(timings: Sequence[Timing]) -> dict[str, Any]:
+    """What the report reads, single times left out."""
     board = next((timing.median_us for timing in timings if timing.device == "board"), None)
     rows = []
     for t in timings:

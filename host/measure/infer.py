@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from converter import reference
+from converter import cli, reference
 from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.audio.wav import read_wav
 from host.errors import HostError
@@ -33,6 +33,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool | None:
+        """None where the board cannot see the layer's output."""
         return None if self.board.crc32 is None else self.board.crc32 == self.host_crc32
 
 
@@ -49,10 +50,12 @@ class Answer:
 
     @property
     def best(self) -> str:
+        """The label of the highest score, the first of equals."""
         return self.labels[max(range(len(self.output)), key=lambda index: (self.output[index], -index))]
 
     @property
     def differences(self) -> int:
+        """Layers that differ, and the features as one more."""
         return sum(pair.equal is False for pair in self.comparisons) + (self.features_equal is False)
 
 
@@ -119,9 +122,8 @@ def compare_layers(model: Model, values: Int8, layers: list[LayerRun]) -> tuple[
 
 def layer_table(answer: Answer, clock_hz: int) -> Table:
     """Cycles of each layer and, with a model, whether its output equals the host's."""
-    table = Table(title="layers")
-    for heading in ("#", "layer", "cycles", "us", "CRC-32 board", "CRC-32 host", "equal"):
-        table.add_column(heading, justify="left" if heading in ("layer", "equal") else "right")
+    heads = ("#", "layer", "cycles", "us", "CRC-32 board", "CRC-32 host", "equal")
+    table = cli.table("layers", heads, left=("layer", "equal"))
     pairs = answer.comparisons or [None] * len(answer.layers)
     for layer, pair in zip(answer.layers, pairs, strict=True):
         seen = "not visible" if layer.crc32 is None else f"{layer.crc32:08x}"
@@ -145,6 +147,7 @@ def show(answer: Answer, clock_hz: int, console: Console, layers: bool) -> None:
 
 
 def to_json(answer: Answer) -> dict[str, Any]:
+    """What `infer --json` writes."""
     return {**asdict(answer), "best": answer.best, "differences": answer.differences}
 
 

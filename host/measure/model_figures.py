@@ -29,20 +29,26 @@ PROFILE_RUNS = 10
 HOST_RUNS = 300
 
 
-def deploy(run: Path, inputs: int, progress: Callable[[int], None] | None = None) -> Json:
-    """RUN/firmware, RUN/build/emulator/firmware.elf, and all figures of the model on the board; `differences` counts
-    unequal inferences.
+def evaluate(run: Path, inputs: int, progress: Callable[[int], None] | None = None) -> Json:
+    """All figures of a run's model on the board, on its first `inputs` test clips; see figures."""
+    return figures(run, run, clip_features(run, inputs), PROFILE_RUNS, progress)
+
+
+def figures(
+    source: Path, folder: Path, features: Int8, runs: int, progress: Callable[[int], None] | None = None
+) -> Json:
+    """FOLDER/firmware, FOLDER/build/emulator/firmware.elf, and all figures of the model on the board for int8 features
+    [count, frames, channels]; `differences` counts unequal inferences.
 
     An inference is different when a layer's CRC or a score is not the integer reference's. Raises HostError,
     BoardError, ConvertError.
     """
-    features = clip_features(run, inputs)
-    write_all(render(load(run)), run / "firmware")
-    elf = build_firmware(run / "firmware", run / "build")
-    model = load_model(run)
+    write_all(render(load(source)), folder / "firmware")
+    elf = build_firmware(folder / "firmware", folder / "build")
+    model = load_model(source)
     with connect(str(elf)) as board:
         require_same(board.identity, model)
-        found = profile(board, PROFILE_RUNS)
+        found = profile(board, runs)
         different = 0
         for number, values in enumerate(features):
             different += not same_on_board(board, model, values)
@@ -55,6 +61,7 @@ def deploy(run: Path, inputs: int, progress: Callable[[int], None] | None = None
         "model_id": model.graph.model_id,
         "inputs": len(features),
         "layers": len(model.graph.layers),
+        "layer_cycles": [layer.cycles for layer in found.layers],
         "differences": different,
         "cycles": cycles["inference"],
         "cycles_uncached": uncached["inference"],

@@ -30,6 +30,7 @@ class View:
         self._last: Heard | None = None
 
     def add(self, heard: Heard) -> None:
+        """Take the next record in."""
         self._last = heard
         self.count += 1
         self.lost = heard.lost

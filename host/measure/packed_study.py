@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from converter.aot.emit import engine_kernels
 from converter.aot.kernels.weight_tables import stored
-from converter.convert import load, render, write_all
+from converter.convert import load
 from converter.files import write_atomic
 from converter.graph import Graph, Operator
 from converter.operators.conv2d import Conv2D
@@ -24,12 +24,8 @@ from converter.operators.fully_connected import FullyConnected
 from converter.tensor import QuantParams
 from converter.tflite.writer import write_tflite
 from host.errors import HostError
-from host.firmware_build import build_firmware
-from host.link.client import connect
-from host.link.expected import REFERENCE, load_model
-from host.measure.image_size import ENGINE, part_sizes
-from host.measure.model_figures import same_on_board
-from host.measure.profile import profile
+from host.link.expected import REFERENCE
+from host.measure.model_figures import figures
 
 Int8 = NDArray[np.int8]
 BITS = (8, 6, 4, 3, 2)
@@ -64,11 +60,8 @@ def cut(graph: Graph, bits: int, sparsity: float) -> Graph:
     hidden = 1 << bits
 
     def stretched(quant: QuantParams, factor: float) -> QuantParams:
-        return (
-            replace(quant, scales=tuple(float(np.float32(scale * factor)) for scale in quant.scales))
-            if factor != 1
-            else quant
-        )
+        scales = tuple(float(np.float32(scale * factor)) for scale in quant.scales)
+        return replace(quant, scales=scales) if factor != 1 else quant
 
     def layer_of(layer: Operator) -> Operator:
         if isinstance(layer, Conv2D):
@@ -115,44 +108,27 @@ def _strongest(weights: Int8, sparsity: float) -> Int8:
 def measure(graph: Graph, bits: int, sparsity: float, folder: Path) -> Point:
     """Build the network's image, run it on a virtual board, and compare every layer with the reference; HostError where
     one differs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "model.tflite"
-    file.write_bytes(write_tflite(graph))
-    write_all(render(load(file)), folder / "firmware")
-    elf = build_firmware(folder / "firmware", folder / "build")
-    model = load_model(file)
-    rng = np.random.default_rng(1)
-    with connect(str(elf)) as board:
-        for _ in range(INPUTS):
-            if not same_on_board(
-                board, model, rng.integers(-128, 128, graph.tensors[graph.input].shape).astype(np.int8)
-            ):
-                raise HostError(f"{folder.name}: a layer on the board differs from the reference")
-        found = profile(board, RUNS)
-        clock_mhz = board.identity.clock_hz / 1e6
-    window, uncached, hop = (
-        round(stage.min_us * clock_mhz)
-        for stage in (
-            found.stage("inference"),
-            next(s for s in found.uncached if s.name == "inference"),
-            found.stage("inference (stream)"),
-        )
-    )
+    model = folder / "model.tflite"
+    write_atomic(model, write_tflite(graph))
+    shape = graph.tensors[graph.input].shape
+    values = np.random.default_rng(1).integers(-128, 128, (INPUTS, *shape)).astype(np.int8)
+    found = figures(model, folder, values, RUNS)
+    if found["differences"]:
+        raise HostError(f"{folder.name}: a layer on the board differs from the reference")
     kept = [stored(kernel) for kernel in engine_kernels(graph) if kernel]
-    engine = next(part for part in part_sizes(elf) if part.part == ENGINE)
     return Point(
         model_id=graph.model_id,
         bits=bits,
         sparsity=sparsity,
         forms=[form for form, _ in kept],
         constants=[size for _, size in kept],
-        engine_flash=engine.flash,
-        engine_ram=engine.ram,
-        image_flash=found.memory.flash,
-        window_cycles=window,
-        window_cycles_uncached=uncached,
-        hop_cycles=hop,
-        layer_cycles=[layer.cycles for layer in found.layers],
+        engine_flash=found["engine_flash_bytes"],
+        engine_ram=found["engine_ram_bytes"],
+        image_flash=found["flash_bytes"],
+        window_cycles=found["cycles"],
+        window_cycles_uncached=found["cycles_uncached"],
+        hop_cycles=found["cycles_stream_hop"],
+        layer_cycles=found["layer_cycles"],
         int4_tflite=len(write_tflite(graph, int4=True)),
     )
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from converter import cli
 from host.link.client import Board
 from host.link.protocol import Identity, LayerRun, Memory, Run
 from host.measure.roofline import COMPUTE, SRAM, Point, short, whole
@@ -64,9 +64,11 @@ class Profile:
     memory: Memory
 
     def stage(self, name: str) -> Stage:
+        """The stage of this name, flash cache on."""
         return next(stage for stage in self.stages if stage.name == name)
 
     def to_json(self) -> dict[str, Any]:
+        """What `profile --json` writes."""
         return asdict(self)
 
 
@@ -99,71 +101,39 @@ def profile(
 def _stages(board: Board, runs: int, progress: Callable[[Run], None] | None) -> tuple[Stage, ...]:
     """Statistics of what is loaded, as the cache now is."""
     identity = board.identity
-    clock = identity.clock_hz
     stages = []
+
+    def add(name: str, work: str, records: Sequence[Any], key: str) -> None:
+        cycles, ms = ([getattr(r, f"{key}{unit}") for r in records] for unit in ("cycles", "ms"))
+        stages.append(Stage.of(name, work, cycles, ms, identity.clock_hz))
+
     if identity.audio is not None:
         windows = board.windows(min(runs, WINDOW_RUNS))
-        stages.append(
-            Stage.of(
-                "pre (window)",
-                f"{windows[0].slices} slices",
-                [w.cycles for w in windows],
-                [w.ms for w in windows],
-                clock,
-            )
-        )
+        add("pre (window)", f"{windows[0].slices} slices", windows, "")
     found = board.runs(runs, progress)
     hop = found[0].slices
     if hop:
-        stages.append(
-            Stage.of("pre (slice)", "1 slice", [r.slice_cycles for r in found], [r.slice_ms for r in found], clock)
-        )
-        stages.append(
-            Stage.of("pre", f"{hop} slices, one hop", [r.pre_cycles for r in found], [r.pre_ms for r in found], clock)
-        )
-    stages.append(
-        Stage.of("inference", identity.model_name, [r.infer_cycles for r in found], [r.infer_ms for r in found], clock)
-    )
-    hops = [(r.stream_cycles, r.stream_ms) for r in found if r.stream_cycles is not None and r.stream_ms is not None]
-    if hops:
-        stages.append(
-            Stage.of(
-                "inference (stream)", "the same, one hop", [cycles for cycles, _ in hops], [ms for _, ms in hops], clock
-            )
-        )
+        add("pre (slice)", "1 slice", found, "slice_")
+        add("pre", f"{hop} slices, one hop", found, "pre_")
+    add("inference", identity.model_name, found, "infer_")
+    if hops := [r for r in found if r.stream_cycles is not None and r.stream_ms is not None]:
+        add("inference (stream)", "the same, one hop", hops, "stream_")
     if hop:
-        stages.append(
-            Stage.of("post", "average, decide, LED", [r.post_cycles for r in found], [r.post_ms for r in found], clock)
-        )
+        add("post", "average, decide, LED", found, "post_")
     return tuple(stages)
 
 
 def stage_table(result: Profile) -> Table:
     """One row per stage; fits in 80 columns."""
     how = "modelled: virtual board" if result.modelled else "measured"
-    table = Table(
-        title=f"{result.identity.board}, engine {result.identity.engine}, {result.identity.clock_hz / 1e6:g} MHz "
-        f"({how})",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        caption_justify="left",
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for heading in ("stage", "n", "min\nus", "max\nus", "mean\nus", "min\nms", "max\nms", "mean\nms", "uncached\nus"):
-        table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
+    identity = result.identity
+    title = f"{identity.board}, engine {identity.engine}, {identity.clock_hz / 1e6:g} MHz ({how})"
+    heads = ("stage", "n", "min\nus", "max\nus", "mean\nus", "min\nms", "max\nms", "mean\nms", "uncached\nus")
+    table = cli.table(title, heads, left=("stage",))
     for s, without in zip(result.stages, result.uncached, strict=True):
-        table.add_row(
-            s.name,
-            str(s.n),
-            _us(s.min_us),
-            _us(s.max_us),
-            _us(s.mean_us),
-            str(s.min_ms),
-            str(s.max_ms),
-            f"{s.mean_ms:.2f}",
-            _us(without.mean_us),
-        )
+        us = [_us(value) for value in (s.min_us, s.max_us, s.mean_us)]
+        ms = (str(s.min_ms), str(s.max_ms), f"{s.mean_ms:.2f}")
+        table.add_row(s.name, str(s.n), *us, *ms, _us(without.mean_us))
     works = "; ".join(f"{stage.name}: {stage.work}" for stage in result.stages)
     table.caption = (
         f"us by the cycle counter, ms by millis(). Uncached: mean, instruction cache off, n = "
@@ -178,22 +148,9 @@ def _us(value: float) -> str:
 
 def layer_table(result: Profile, points: dict[int, Point] | None = None) -> Table:
     """Cycles per layer of one traced inference; with points, where each stands under the board's roofline."""
-    table = Table(
-        title=f"layers of {result.identity.model_name}",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        caption_justify="left",
-        padding=0 if points else (0, 1),
-    )
-    for heading in (
-        "#",
-        "layer",
-        "cycles",
-        "us",
-        "CRC-32",
-        *(("oper-\nations", "bytes", "op/B", "MOP/s", "of\nroof") if points else ()),
-    ):
-        table.add_column(heading, justify="left" if heading == "layer" else "right", no_wrap=True)
+    under_roof = ("oper-\nations", "bytes", "op/B", "MOP/s", "of\nroof") if points else ()
+    heads = ("#", "layer", "cycles", "us", "CRC-32", *under_roof)
+    table = cli.table(f"layers of {result.identity.model_name}", heads, left=("layer",))
     for layer in result.layers:
         crc = "not visible" if layer.crc32 is None else f"{layer.crc32:08x}"
         under = _under_roof((points or {}).get(layer.index))
@@ -229,6 +186,7 @@ def show(result: Profile, console: Console, layers: bool, points: dict[int, Poin
 
 
 def memory_line(memory: Memory) -> str:
+    """Bytes of flash and RAM, in one sentence."""
     return (
         f"flash {memory.flash:,} B, static RAM {memory.static_ram:,} B (activations and scratch "
         f"{memory.arena:,} B of it), "

@@ -51,35 +51,34 @@ class Point:
 
     @property
     def intensity(self) -> float:
+        """Operations per byte."""
         return self.operations / self.bytes
 
     @property
     def mops(self) -> float:
+        """Million operations a second."""
         return self.operations / self.cycles * self.clock_hz / 1e6
 
     @property
     def roof_mops(self) -> float:
+        """Million operations a second that the chip allows at this intensity."""
         return roof_mops(self.intensity, self.clock_hz)
 
     @property
     def share_of_roof(self) -> float:
+        """0 to 1, over 1 where the rule counts too many bytes."""
         return self.mops / self.roof_mops
 
     @property
     def bound(self) -> str:
+        """What the roof consists of here: memory or compute."""
         return "memory" if self.intensity * SRAM.per_cycle < COMPUTE[0].per_cycle else "compute"
 
     def to_json(self) -> dict[str, Any]:
+        """What `profile --json` writes of it."""
+        counted = ("name", "operations", "bytes", "cycles")
         return {
-            "name": self.name,
-            "operations": self.operations,
-            "bytes": self.bytes,
-            "cycles": self.cycles,
-            "intensity": self.intensity,
-            "mops": self.mops,
-            "roof_mops": self.roof_mops,
-            "share_of_roof": self.share_of_roof,
-            "bound": self.bound,
+            key: getattr(self, key) for key in (*counted, "intensity", "mops", "roof_mops", "share_of_roof", "bound")
         }
 
 
@@ -108,13 +107,8 @@ def points(graph: Graph, runs: Sequence[LayerRun], clock_hz: int) -> dict[int, P
 
 def whole(found: Sequence[Point]) -> Point:
     """All layers, one after the other, as one point."""
-    return Point(
-        "all",
-        sum(p.operations for p in found),
-        sum(p.bytes for p in found),
-        sum(p.cycles for p in found),
-        found[0].clock_hz,
-    )
+    operations, moved, cycles = (sum(getattr(p, key) for p in found) for key in ("operations", "bytes", "cycles"))
+    return Point("all", operations, moved, cycles, found[0].clock_hz)
 
 
 def plot(found: dict[int, Point], title: str, file: Path) -> None:
@@ -132,43 +126,23 @@ def plot(found: dict[int, Point], title: str, file: Path) -> None:
     right = max(8.0, *(p.intensity * 3 for p in found.values()))
     clock = next(iter(found.values())).clock_hz
     bottom = min(roof_mops(left, clock), *(p.mops for p in found.values())) / 2
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlim=(left, right),
-        ylim=(bottom, 2 * COMPUTE[0].per_cycle * clock / 1e6),
-        title=title,
-        xlabel="operations per byte (weights, input and output once)",
-        ylabel="MOP/s",
-    )
+    axes.set(xscale="log", yscale="log", title=title, ylabel="MOP/s")
+    axes.set(xlim=(left, right), ylim=(bottom, 2 * COMPUTE[0].per_cycle * clock / 1e6))
+    axes.set_xlabel("operations per byte (weights, input and output once)")
     _plain_ticks(axes)
     for color, group in enumerate(groups(found)):
         for index in group:
             point = found[index]
-            axes.plot(
-                point.intensity,
-                point.mops,
-                "o",
-                color=f"C{color % 10}",
-                label=f"{index}  {short(point.name)}: {point.mops:.0f} MOP/s, {100 * point.share_of_roof:.0f} %",
-            )
+            label = f"{index}  {short(point.name)}: {point.mops:.0f} MOP/s, {100 * point.share_of_roof:.0f} %"
+            axes.plot(point.intensity, point.mops, "o", color=f"C{color % 10}", label=label)
         first = found[group[0]]
         close_above = any(1.01 < other.mops / first.mops < 1.2 for other in found.values())
-        axes.annotate(
-            ", ".join(map(str, group)),
-            (first.intensity, first.mops),
-            (7, -10 if close_above else -3),
-            textcoords="offset points",
-            fontsize=9,
-        )
-    figure.legend(
-        *_in_order(axes),
-        loc="outside right upper",
-        fontsize=8,
-        title="layer, speed, share of its roof",
-        title_fontsize=8,
-        frameon=False,
-    )
+        text, at = ", ".join(map(str, group)), (first.intensity, first.mops)
+        _note(axes, text, at, (7, -10 if close_above else -3), fontsize=9)
+    handles = axes.get_legend_handles_labels()
+    in_order = zip(*sorted(zip(*handles, strict=True), key=lambda item: int(item[1].split()[0])), strict=True)
+    look = {"fontsize": 8, "title": "layer, speed, share of its roof", "title_fontsize": 8, "frameon": False}
+    figure.legend(*in_order, loc="outside right upper", **look)
     _draw_roof(axes, (left, right), clock, list(found.values()), canvas)
     picture = io.BytesIO()
     canvas.print_png(picture, metadata={"Software": None})
@@ -185,51 +159,29 @@ def _plain_ticks(axes: Any) -> None:
     axes.grid(True, alpha=0.25)
 
 
-def _in_order(axes: Any) -> tuple[list[Any], list[str]]:
-    handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda at: int(labels[at].split()[0]))
-    return [handles[at] for at in order], [labels[at] for at in order]
+def _note(axes: Any, text: str, at: tuple[float, float], shift: tuple[float, float], **more: Any) -> None:
+    axes.annotate(text, at, shift, textcoords="offset points", **{"fontsize": 8, **more})
 
 
 def _draw_roof(axes: Any, x_range: tuple[float, float], clock_hz: int, found: list[Point], canvas: Any) -> None:
     left, right = x_range
     ridge = COMPUTE[0].per_cycle / SRAM.per_cycle
     axes.plot([left, ridge, right], [roof_mops(x, clock_hz) for x in (left, ridge, right)], color="black", linewidth=2)
-    axes.plot(
-        [COMPUTE[1].per_cycle / SRAM.per_cycle, right],
-        [COMPUTE[1].per_cycle * clock_hz / 1e6] * 2,
-        color="grey",
-        linestyle="--",
-    )
+    lower = COMPUTE[1].per_cycle
+    axes.plot([lower / SRAM.per_cycle, right], [lower * clock_hz / 1e6] * 2, color="grey", linestyle="--")
     for ceiling in COMPUTE:
         mops = ceiling.per_cycle * clock_hz / 1e6
         near = [p.intensity for p in found if 0.8 < p.mops / mops < 1.4]
         at_left = not near or min(near) > (ridge * right) ** 0.5  # the text keeps out of the marks' way
-        axes.annotate(
-            f"{ceiling.name}, {mops:.0f} MOP/s",
-            (ridge if at_left else right, mops),
-            (8 if at_left else -6, 4),
-            textcoords="offset points",
-            ha="left" if at_left else "right",
-            fontsize=8,
-        )
+        x, shift, side = (ridge, 8, "left") if at_left else (right, -6, "right")
+        _note(axes, f"{ceiling.name}, {mops:.0f} MOP/s", (x, mops), (shift, 4), ha=side)
     canvas.draw()  # settles the layout, and with it the slope on paper
     middle = (left * ridge) ** 0.5
-    (x0, y0), (x1, y1) = axes.transData.transform(
-        [(left, roof_mops(left, clock_hz)), (ridge, roof_mops(ridge, clock_hz))]
-    )
+    (x0, y0), (x1, y1) = axes.transData.transform([(x, roof_mops(x, clock_hz)) for x in (left, ridge)])
     angle = math.atan2(y1 - y0, x1 - x0)
-    axes.annotate(
-        f"SRAM, {SRAM.per_cycle * clock_hz / 1e6:.0f} MB/s",
-        (middle, roof_mops(middle, clock_hz)),
-        (-12 * math.sin(angle), 12 * math.cos(angle)),
-        textcoords="offset points",
-        ha="center",
-        va="center",
-        rotation=math.degrees(angle),
-        rotation_mode="anchor",
-        fontsize=8,
-    )
+    text, at = f"SRAM, {SRAM.per_cycle * clock_hz / 1e6:.0f} MB/s", (middle, roof_mops(middle, clock_hz))
+    turned = {"ha": "center", "va": "center", "rotation": math.degrees(angle), "rotation_mode": "anchor"}
+    _note(axes, text, at, (-12 * math.sin(angle), 12 * math.cos(angle)), **turned)
 
 
 def short(name: str) -> str:

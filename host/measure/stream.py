@@ -56,12 +56,14 @@ def seconds(heard: Heard, board: Identity) -> float:
 
 
 def summary(result: Streamed) -> str:
+    """Words heard and differences, in one line."""
     words = ", ".join(word for _, word in result.words) or "no word"
     compared = f"; {result.different} differ from the host's in score or decision" if result.host else ""
     return f"{len(result.heard)} inferences, heard: {words}{compared}"
 
 
 def to_json(result: Streamed) -> dict[str, Any]:
+    """What `stream --json` writes."""
     return {
         "labels": result.labels,
         "words": result.words,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from converter import cli
 from converter.audio.wav import SUFFIXES, read_wav
 from converter.run_folder import ModelArtifact
 from converter.spec import SILENCE, UNKNOWN
@@ -41,6 +42,7 @@ class Attempt:
 
     @property
     def right(self) -> bool:
+        """Silence and unknown words want nothing heard."""
         return self.heard == (NOTHING if self.expected in (SILENCE, UNKNOWN) else self.expected)
 
 
@@ -154,9 +156,8 @@ def _judge(file: Path, streamed: Streamed, board: Board) -> Attempt:
 
 def trial_table(attempts: Sequence[Attempt]) -> Table:
     """Expected / heard, one row per attempt."""
-    table = Table(title="spoken-word trial")
-    for heading in ("recording", "expected", "heard", "score", "right", "same as host"):
-        table.add_column(heading, justify="right" if heading == "score" else "left")
+    heads = ("recording", "expected", "heard", "score", "right", "same as host")
+    table = cli.table("spoken-word trial", heads, left=[head for head in heads if head != "score"])
     for a in attempts:
         table.add_row(
             "/".join(a.file.parts[-2:]),
@@ -190,21 +191,10 @@ def summary(attempts: Sequence[Attempt], smoke_test: bool = False) -> str:
 
 
 def to_json(attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """What the report reads: every attempt, and the sums."""
     rows = [
-        {
-            "file": "/".join(a.file.parts[-2:]),
-            "expected": a.expected,
-            "heard": a.heard,
-            "score": round(a.score, 4),
-            "right": a.right,
-            "inferences": a.inferences,
-            "different": a.different,
-        }
+        {**asdict(a), "file": "/".join(a.file.parts[-2:]), "score": round(a.score, 4), "right": a.right}
         for a in attempts
     ]
-    return {
-        "attempts": rows,
-        "right": sum(a.right for a in attempts),
-        "n": len(attempts),
-        "different": sum(a.different for a in attempts),
-    }
+    right, different = sum(a.right for a in attempts), sum(a.different for a in attempts)
+    return {"attempts": rows, "right": right, "n": len(attempts), "different": different}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,18 @@ Json = dict[str, Any]
 SWEEP_FILE = "sweep.json"
 NONE = "none"
 LEAST_CLIFF = 1.0
+BOARD = {  # field of Row -> key of "board" in result.json
+    "parameters": "nonzero",
+    "operations": "operations_nonzero",
+    "engine_flash": "engine_flash_bytes",
+    "engine_ram": "engine_ram_bytes",
+    "flash": "flash_bytes",
+    "ram": "ram_bytes",
+    "stream_cycles": "cycles_stream_hop",
+    **{key: key for key in ("host_us", "board_ms", "cycles", "cycles_uncached", "energy_uj", "inputs")},
+}
+OPTIONAL = ("host_us", "stream_cycles")
+AXES = ("board_ms", "engine_flash")  # of logarithmic charts
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,7 @@ class Row:
 
     @property
     def label(self) -> str:
+        """How the point was made, for people."""
         pruned = f", {self.kind} {self.amount:g}" if self.kind != NONE else ""
         tuned = f", {self.finetune} epochs fine-tuned" if self.finetune else ", not fine-tuned" if pruned else ""
         return f"{self.model}{pruned}{tuned}, {self.method.upper()} {self.bits} bits, seed {self.seed}"
@@ -81,6 +95,7 @@ class Mean:
 
     @property
     def accuracy(self) -> float:
+        """In percent."""
         return statistics.fmean(row.accuracy for row in self.rows)
 
     @property
@@ -90,6 +105,7 @@ class Mean:
         return (min(every), max(every)) if len(every) > 1 else None
 
     def of(self, what: Callable[[Row], float | None]) -> float:
+        """The mean of what is known of a figure."""
         return statistics.fmean(value for row in self.rows if (value := what(row)) is not None)
 
 
@@ -107,14 +123,17 @@ class Curve:
 
     @property
     def drops(self) -> list[float]:
+        """Points of accuracy lost from each point to the next."""
         return [a.accuracy - b.accuracy for a, b in zip(self.points, self.points[1:], strict=False)]
 
     @property
     def cliff(self) -> int | None:
+        """Where in `drops` the largest one is; None where it is too small."""
         return self.drops.index(max(self.drops)) if max(self.drops, default=0.0) > LEAST_CLIFF else None
 
 
 def is_sweep(folder: Path) -> bool:
+    """True for a folder that `trainer sweep` made."""
     return (folder / SWEEP_FILE).is_file()
 
 
@@ -137,41 +156,29 @@ def load_sweep(folder: Path) -> Sweep:
         floats: dict[str, list[float]] = {}
         for file in sorted((folder / "float").glob("*/float.json")):
             own = read_json(file)
+            if not _is_number(own["accuracy"]):
+                raise TypeError(f"accuracy of {file} must be a number, got {own['accuracy']!r}")
             floats.setdefault(own["model"], []).append(own["accuracy"])
         return Sweep(folder, tuple(facts["words"]), facts["smoke_test"], tuple(rows), tuple(broken), waiting, floats)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise HostError(
             f"{folder}: no sweep of this version ({error}); run `python -m trainer sweep --again board` on it"
         ) from None
 
 
 def _row(point: Json, found: Json) -> Row:
-    t, b = found["train"], found["board"]
-    return Row(
-        point["model"],
-        point["seed"],
-        point["kind"],
-        point["amount"],
-        point["finetune"],
-        point["method"],
-        point["bits"],
-        t["accuracy"],
-        t["n"],
-        b["nonzero"],
-        b["operations_nonzero"],
-        b["host_us"],
-        b["board_ms"],
-        b["cycles"],
-        b["cycles_uncached"],
-        b["cycles_stream_hop"],
-        b["energy_uj"],
-        b["engine_flash_bytes"],
-        b["engine_ram_bytes"],
-        b["flash_bytes"],
-        b["ram_bytes"],
-        b["inputs"],
-        tuple(found["commands"]),
-    )
+    train, board = found["train"], found["board"]
+    made = {key: point[key] for key in ("model", "seed", "kind", "amount", "finetune", "method", "bits")}
+    figures = {field: board[key] for field, key in BOARD.items()}
+    known = {field: value for field, value in figures.items() if field not in OPTIONAL or value is not None}
+    for name, value in {**known, "accuracy": train["accuracy"], "n": train["n"]}.items():
+        if not _is_number(value) or value < 0 or (name in AXES and value == 0):
+            raise TypeError(f"{name} of {point['key']} must be a number of at least 0, got {value!r}")
+    return Row(**made, **figures, accuracy=train["accuracy"], n=train["n"], commands=tuple(found["commands"]))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_json(file: Path, fix: str = "run the sweep again, finished points are kept") -> Json:

@@ -39,21 +39,9 @@ def test_networks_have_the_bits_and_zeros_they_are_named_for() -> None:
 
 
 def test_table_has_a_row_per_point_as_the_page_shows_it() -> None:
-    point = packed.Point(
-        "id",
-        4,
-        0.5,
-        ["packed", "int4", ""],
-        [500, 8048, 400],
-        16000,
-        11000,
-        45000,
-        270000,
-        290000,
-        81000,
-        [240000, 24000, 500],
-        10400,
-    )
+    forms, constants, cycles = ["packed", "int4", ""], [500, 8048, 400], [240000, 24000, 500]
+    sizes, times = (16000, 11000, 45000), (270000, 290000, 81000)
+    point = packed.Point("id", 4, 0.5, forms, constants, *sizes, *times, cycles, 10400)
     lines = packed.markdown([point, replace(point, bits=2)]).splitlines()
     assert lines[2] == (
         "| 4 | 50% | packed, int4 | 500 + 8,048 | 16,000 | 11,000 | 270,000 | 290,000 | 81,000 | 24,000 | 10,400 |"

@@ -319,26 +319,9 @@ def test_report(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
     ModelArtifact(run, SPEC, DETECTOR, "tinyconv <b>", "synthetic").save()
     wav(tmp_path / "yes" / "a.wav", sound(1.0))
     assert cli("profile", port, "--runs", 3, "--json", tmp_path / "p.json").code == 0
-    with open(tmp_path / "t.json", "w") as file:
-        json.dump(
-            {
-                "attempts": [
-                    {
-                        "file": "yes/a.wav",
-                        "expected": "yes",
-                        "heard": "-",
-                        "score": 0.5,
-                        "right": False,
-                        "inferences": 3,
-                        "different": 0,
-                    }
-                ],
-                "right": 0,
-                "n": 1,
-                "different": 0,
-            },
-            file,
-        )
+    attempt = {"file": "yes/a.wav", "expected": "yes", "heard": "-", "score": 0.5, "right": False}
+    attempts = [{**attempt, "inferences": 3, "different": 0}]
+    (tmp_path / "t.json").write_text(json.dumps({"attempts": attempts, "right": 0, "n": 1, "different": 0}))
     result = cli("report", run, "--profile", tmp_path / "p.json", "--trial", tmp_path / "t.json")
     assert result.code == 0, result.err
     page = (run / "report.html").read_text()
@@ -349,6 +332,52 @@ def test_report(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
     assert "Not measured" in page
     (tmp_path / "bad.json").write_text("[1")
     assert "no readable JSON" in refusal(cli("report", run, "--trial", tmp_path / "bad.json"))
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "content", "fix"),
+    [
+        ("", "run/evaluation.json", {"labels": ["yes"], "engines": {}}, "trainer evaluate run"),
+        ("", "run/evaluation.json", {"labels": 3}, "trainer evaluate run"),
+        ("--profile", "f.json", {"identity": {}}, "host profile PORT --json F"),
+        ("--trial", "f.json", {"attempts": [{"file": "a"}]}, "host trial PORT WAVS --json F"),
+        ("--compare", "f.json", {"timings": [1]}, "host compare RUN --json F"),
+        ("--checks", "f.json", {"checks": {"a": 1}}, "converter verify RUN --json F"),
+    ],
+)
+def test_a_damaged_json_is_one_sentence(
+    cli: Cli, tmp_path: Path, option: str, file: str, content: object, fix: str
+) -> None:
+    (tmp_path / "run").mkdir()
+    ModelArtifact(tmp_path / "run", SPEC, DETECTOR, "tinyconv", "synthetic").save()
+    (tmp_path / file).write_text(json.dumps(content))
+    says = refusal(cli("report", tmp_path / "run", *([option, tmp_path / file] if option else [])))
+    assert file in says and f"make it again with `python -m {fix}`" in says
+
+
+def test_what_a_json_holds_is_escaped(cli: Cli, tmp_path: Path) -> None:
+    ModelArtifact(tmp_path, SPEC, DETECTOR, "tinyconv", "synthetic").save()
+    bad = "<script>alert(1)</script>"
+    scores = {"accuracy": 1.0, "n": bad, "per_class": [1.0], "per_class_n": [bad], "confusion": [[1]]}
+    change = {"n": bad, "gained": bad, "lost": bad, "net_loss_points": bad}
+    heard = dict.fromkeys(("seconds", "heard", "words", "false_accepts", "false_accepts_per_hour"), bad)
+    evaluation = {"labels": [bad], "engines": {bad: {"test_reset": scores}}, "float_to_int8": change}
+    (tmp_path / "evaluation.json").write_text(json.dumps({**evaluation, "listening": {**heard, "miss_rate": 0.5}}))
+    assert cli("report", tmp_path).code == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page and page.count("&lt;script&gt;") >= 12
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("compare", "reference", "--runs", 1, "--json"), ("report", "reference", "--out"), ("packed", "--out")],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    cli: Cli, tmp_path: Path, arguments: tuple[object, ...]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refusal(cli(*arguments, tmp_path / "file" / "y.json"))
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
 def test_missing_run_folder(cli: Cli, tmp_path: Path) -> None:

@@ -27,16 +27,8 @@ def write_point(
     folder: Path, kind: str, amount: float, bits: int, method: str, accuracy: float, seed: int = 0
 ) -> dict[str, Any]:
     key = f"{kind}{amount:g}-{method}{bits}-s{seed}"
-    point = {
-        "model": "tinyconv",
-        "seed": seed,
-        "kind": kind,
-        "amount": amount,
-        "norm": "l2",
-        "finetune": 0,
-        "method": method,
-        "bits": bits,
-    }
+    point = {"model": "tinyconv", "seed": seed, "kind": kind, "amount": amount, "norm": "l2"}
+    point |= {"finetune": 0, "method": method, "bits": bits}
     parameters = round(16652 * (1 - amount))
     ms = 5.0 * (1 - amount) + bits / 100
     board = {
@@ -49,10 +41,7 @@ def write_point(
         "cycles_stream_hop": None,
         "energy_uj": modelled_energy_uj(64000 * ms),
         "engine_flash_bytes": 9000 + parameters * bits // 8,
-        "engine_ram_bytes": 9000,
-        "flash_bytes": 50000,
-        "ram_bytes": 40000,
-        "inputs": 50,
+        **{"engine_ram_bytes": 9000, "flash_bytes": 50000, "ram_bytes": 40000, "inputs": 50},
     }
     commands = ["python -m trainer train --out X", f"python -m trainer quantize X --bits {bits} --out 'Y & <Z>'"]
     result = {"point": point, "commands": commands, "train": {"accuracy": accuracy, "n": 983}, "board": board}
@@ -111,15 +100,12 @@ def test_the_front_is_what_nothing_beats(folder: Path) -> None:
             replace(template, accuracy=float(rng.randint(80, 95)), board_ms=float(rng.randint(1, 9))) for _ in range(15)
         ]
         found = front(rows, lambda r: r.board_ms)
-        beaten = [
-            r
-            for r in rows
-            if any(
-                (o.accuracy >= r.accuracy and o.board_ms < r.board_ms)
-                or (o.accuracy > r.accuracy and o.board_ms <= r.board_ms)
-                for o in rows
-            )
-        ]
+
+        def beats(o: Row, r: Row) -> bool:
+            as_good = o.accuracy >= r.accuracy and o.board_ms <= r.board_ms
+            return as_good and (o.accuracy, o.board_ms) != (r.accuracy, r.board_ms)
+
+        beaten = [r for r in rows if any(beats(o, r) for o in rows)]
         assert values(found) == values(rows) - values(beaten)
         assert [r.board_ms for r in found] == sorted(r.board_ms for r in found)
 
@@ -137,15 +123,8 @@ def test_the_cliff_is_the_largest_drop_between_neighbours(folder: Path) -> None:
 def test_the_page_has_every_point_and_no_network(folder: Path) -> None:
     page = write_sweep_report(folder).read_text()
     elements = Elements(page).found
-    assert {a["id"] for tag, a in elements if tag == "svg"} == {
-        "bits-tinyconv",
-        "parameters-tinyconv",
-        "operations-tinyconv",
-        "host-tinyconv",
-        "board-tinyconv",
-        "pareto-time",
-        "pareto-flash",
-    }
+    own = {f"{name}-tinyconv" for name in ("bits", "parameters", "operations", "host", "board")}
+    assert {a["id"] for tag, a in elements if tag == "svg"} == own | {"pareto-time", "pareto-flash"}
     tips = [a["data-tip"] or "" for _, a in elements if "dot" in (a.get("class") or "").split()]
     assert len(tips) == 5 + 4 * 4 + 2 * 12, (
         "bits: PTQ at 2, 4, 8 and QAT at 2, 4; four pruning charts of four; two Pareto charts of all"
@@ -171,6 +150,10 @@ def test_the_command_knows_a_sweep(folder: Path, cli: Cli, tmp_path: Path) -> No
     assert result.code == 0 and (tmp_path / "own.html").is_file() and (tmp_path / "own.md").is_file()
     result = cli("report", folder, "--trial", tmp_path / "t.json")
     assert result.code == 1 and "--trial: belongs to a run" in result.err
+    board = json.loads(next(folder.glob("points/none0-ptq8*/result.json")).read_text())
+    board["board"]["board_ms"] = "fast"
+    (folder / "points" / "broken" / "result.json").write_text(json.dumps(board))
+    assert "board_ms of broken must be a number" in cli("report", folder).err
     (folder / "points" / "broken" / "result.json").write_text("{")
     result = cli("report", folder)
     assert result.code == 1 and "result.json: no readable JSON" in result.err
@@ -198,32 +181,13 @@ def test_in_a_browser_the_tip_shows_the_command(folder: Path) -> None:
     document.title = 'PROBE' + JSON.stringify(seen);
     </script></html>"""  # noqa: E501
     (folder / "probe.html").write_text(page.read_text().replace("</html>", probe))
-    done = subprocess.run(
-        [
-            browser,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--proxy-server=127.0.0.1:9",
-            f"--user-data-dir={folder / 'u'}",
-            "--dump-dom",
-            f"file://{folder / 'probe.html'}",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--proxy-server=127.0.0.1:9", "--dump-dom")
+    command = [browser, *flags, f"--user-data-dir={folder / 'u'}", f"file://{folder / 'probe.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     told = re.search(r"<title>PROBE(.*?)</title>", done.stdout)
     assert told, done.stderr[-1000:]
-    assert json.loads(told[1]) == {
-        "dots": 45,
-        "outside": 0,
-        "hover": True,
-        "left": False,
-        "pinned": True,
-        "closed": False,
-    }
+    states = {"hover": True, "left": False, "pinned": True, "closed": False}
+    assert json.loads(told[1]) == {"dots": 45, "outside": 0, **states}
 
 
 def test_a_chart_of_one_point_and_of_none() -> None:

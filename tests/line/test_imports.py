@@ -19,10 +19,17 @@ CIRCLES: tuple[frozenset[str], ...] = ()
 # From the ground up: a room may import its own files and rooms of floors above it in this list, nothing else.
 FLOORS: tuple[tuple[str, ...], ...] = (
     # converter
-    ("converter.files", "converter.target", "converter.compiler", "converter.errors"),
+    (
+        "converter.files",
+        "converter.target",
+        "converter.compiler",
+        "converter.errors",
+        "converter.html",
+        "converter.timing",
+    ),
     ("converter.spec", "converter.tensor"),
     ("converter.run_folder", "converter.formats.tflite"),
-    ("converter.graph", "converter.quant"),
+    ("converter.graph", "converter.quant", "converter.cli"),
     ("converter.formats", "converter.formats.onnx"),
     ("converter.operators",),
     ("converter.check", "converter.reference", "converter.audio"),
@@ -50,7 +57,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("host.report",),
     ("host.__main__",),
     # trainer
-    ("trainer.errors",),
+    ("trainer.errors", "trainer.board"),
     ("trainer.data",),
     ("trainer.network",),
     ("trainer.run",),
@@ -173,7 +180,7 @@ def test_imports_point_one_way(package: str) -> None:
 
 @pytest.mark.parametrize("package", ["converter", "host"])
 def test_no_torch_beyond_the_trainer(package: str) -> None:
-    """compare measures torch's speed in a process of its own; naming it anywhere else is wrong."""
+    """compare is handed the function that measures torch's speed; naming it here is wrong."""
     wrong = [
         f"{file.relative_to(ROOT)}:{line}"
         for file in modules(package)

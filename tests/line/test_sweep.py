@@ -102,22 +102,8 @@ def test_a_point_whose_float_network_is_gone_is_broken_not_raised(
 
 
 def command(corpus: Path, out: Path, *more: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "trainer",
-        "sweep",
-        "--data",
-        str(corpus),
-        "--words",
-        "yes,stop",
-        "--epochs",
-        "1",
-        "--out",
-        str(out),
-        *GRID,
-        *more,
-    ]
+    options = ["--data", str(corpus), "--words", "yes,stop", "--epochs", "1", "--out", str(out)]
+    return [sys.executable, "-m", "trainer", "sweep", *options, *GRID, *more]
 
 
 def environment() -> dict[str, str]:

@@ -48,7 +48,7 @@ def refusal(result: Result) -> str:
     """The one sentence on stderr of a command that failed."""
     assert result.code == 1 and "Traceback" not in result.err
     lines = [line for line in result.err.splitlines() if line.strip() and "━" not in line and "0:00" not in line]
-    assert len(lines) == 1, result.err
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.err
     return lines[0]
 
 

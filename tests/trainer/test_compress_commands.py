@@ -90,7 +90,7 @@ def test_pruned_then_quantized(home: Path) -> None:
 )
 def test_bad_input_is_one_sentence(home: Path, arguments: tuple[str, ...], said: str) -> None:
     done = command(home, *arguments)
-    assert done.returncode == 1 and done.stderr.strip() == said and not done.stdout, done.stderr
+    assert done.returncode == 1 and done.stderr.strip() == f"error: {said}" and not done.stdout, done.stderr
     assert not (home / "x" / "float.pt").exists()
 
 

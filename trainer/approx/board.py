@@ -6,9 +6,6 @@ equal.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
 
+from converter import convert as conversion
 from converter.files import write_atomic
 from converter.graph import Graph, layer_name
 from converter.onnx_qdq.reader import read_onnx
@@ -26,13 +24,14 @@ from converter.reference import run_batch, run_batch_all
 from converter.run_folder import ModelArtifact
 from converter.tensor import QuantParams, Tensor
 from converter.tflite.writer import write_tflite
+from converter.verify.run import run_checks
+from trainer.board import BoardTools
 from trainer.data.augment import Int8, Labelled, labelled
 from trainer.errors import TrainerError
 from trainer.run.steps import CACHE, Source
 
 Float = npt.NDArray[np.float64]
 PROFILE_RUNS, VERIFIED_INPUTS = 5, 100
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def low_rank(graph: Graph, rank: int, calibration: Int8) -> Graph:
@@ -110,7 +109,7 @@ def _activation(values: Float) -> QuantParams:
     return QuantParams((scale,), (int(np.clip(np.round(-128 - low / scale), -128, 127)),))
 
 
-def study(run: Path, out: Path, progress: Progress) -> list[dict[str, Any]]:
+def study(run: Path, out: Path, progress: Progress, tools: BoardTools) -> list[dict[str, Any]]:
     """One record for the network of a run folder as it is (rank 0) and one per rank of its largest dense layer."""
     artifact = ModelArtifact.load(run)
     if not artifact.onnx.is_file():
@@ -125,51 +124,22 @@ def study(run: Path, out: Path, progress: Progress) -> list[dict[str, Any]]:
     for rank in range(outputs):  # at full rank there are only more multiplications
         changed = low_rank(graph, rank, calibration.features[..., None]) if rank else graph
         records.append(
-            {"rank": rank, "smoke_test": source.synthetic, **_measured(changed, test, out / f"board_rank{rank}")}
+            {"rank": rank, "smoke_test": source.synthetic, **_measured(changed, test, out / f"board_rank{rank}", tools)}
         )
         progress.advance(task)
     return records
 
 
-def _measured(graph: Graph, test: Labelled, folder: Path) -> dict[str, Any]:
-    """Accuracy of the integer reference; the equivalence checks and the cycles from the commands that a user has."""
-    model, figures, checks = folder / "model.tflite", folder / "profile.json", folder / "checks.json"
+def _measured(graph: Graph, test: Labelled, folder: Path, tools: BoardTools) -> dict[str, Any]:
+    """Accuracy of the integer reference, the equivalence checks, and cycles on the virtual board."""
+    model = folder / "model.tflite"
     write_atomic(model, write_tflite(graph))
-    for arguments in (
-        ["converter", "convert", model, "--out", folder / "firmware"],
-        ["host", "build", folder],
-        [
-            "converter",
-            "verify",
-            model,
-            "--inputs",
-            VERIFIED_INPUTS,
-            "--elf",
-            folder / "build/emulator/firmware.elf",
-            "--json",
-            checks,
-        ],
-        [
-            "host",
-            "profile",
-            folder / "build/emulator/firmware.elf",
-            "--layers",
-            "--runs",
-            PROFILE_RUNS,
-            "--run",
-            model,
-            "--json",
-            figures,
-        ],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise TrainerError(
-                f"{folder}: `python -m {' '.join(map(str, arguments))}` failed: {done.stderr.strip()[-500:]}"
-            )
-    measured = json.loads(figures.read_text())
+    conversion.write_all(conversion.render(conversion.load(model)), folder / "firmware")
+    elf = tools.build(folder / "firmware", folder / "build")
+    checks = run_checks(model, VERIFIED_INPUTS, elf, None, tools.checks)
+    if checks.differs:
+        raise TrainerError(f"{folder}: two engines differ; run `python -m converter verify {model}` for the layer")
+    measured = tools.profile(elf, PROFILE_RUNS)
     cycles = {stage["name"]: round(stage["mean_cycles"]) for stage in measured["stages"]}
     dense = [layer for layer in graph.layers if isinstance(layer, FullyConnected)]
     dense_names = {layer_name(graph.tensors[d.output].name) for d in dense}
@@ -182,5 +152,5 @@ def _measured(graph: Graph, test: Labelled, folder: Path) -> dict[str, Any]:
         "window_cycles": cycles["inference"],
         "hop_cycles": cycles.get("inference (stream)"),
         "image_flash": measured["memory"]["flash"],
-        "differences": sum(check["differences"] for check in json.loads(checks.read_text())["checks"]),
+        "differences": sum(check.differences for check in checks.checks),
     }

@@ -24,10 +24,12 @@ class Winograd:
 
     @property
     def m(self) -> int:
+        """Outputs of a tile along each axis."""
         return len(self.at)
 
     @property
     def tile(self) -> int:
+        """Inputs of a tile along each axis."""
         return len(self.bt)
 
 

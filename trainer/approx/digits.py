@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.approx.clock import fastest_seconds
 from trainer.approx.matmul import factor
+from trainer.approx.speed import fastest_seconds
 from trainer.errors import TrainerError
 from trainer.studies.images import read_idx
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.approx.clock import fastest_seconds
 from trainer.approx.digits import load_digits, train_perceptron
 from trainer.approx.matmul import chain, factor
+from trainer.approx.speed import fastest_seconds
 from trainer.errors import TrainerError
 
 SHAPES = {"1024 x 1024": (1024, 1024), "4000 x 4": (4000, 4)}

@@ -11,6 +11,8 @@ MARKS = "osD^vPX*<>"
 
 @dataclass(frozen=True)
 class Line:
+    """A named series, x against y."""
+
     name: str
     x: Sequence[float | str]
     y: Sequence[float]

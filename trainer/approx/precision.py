@@ -7,6 +7,7 @@ is the method, and is judged too.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -52,20 +53,11 @@ def _operand(distribution: str, shape: tuple[int, ...], generator: torch.Generat
 def study(channels: tuple[int, ...] = CHANNELS, seeds: int = 4) -> list[dict[str, Any]]:
     """One record per transform, precision, distribution and channel count: relative RMS error over all seeds."""
     records = []
-    for count in channels:
-        for distribution in INPUTS:
-            layers = [draw(distribution, count, seed) for seed in range(seeds)]
-            for precision in PRECISIONS:
-                for transform in TRANSFORMS:
-                    records.append(
-                        {
-                            "transform": transform,
-                            "precision": precision,
-                            "input": distribution,
-                            "channels": count,
-                            "relative_rms": relative_rms(layers, transform, precision),
-                        }
-                    )
+    for count, distribution in itertools.product(channels, INPUTS):
+        layers = [draw(distribution, count, seed) for seed in range(seeds)]
+        for precision, transform in itertools.product(PRECISIONS, TRANSFORMS):
+            facts = {"transform": transform, "precision": precision, "input": distribution, "channels": count}
+            records.append({**facts, "relative_rms": relative_rms(layers, transform, precision)})
     return records
 
 
@@ -88,23 +80,16 @@ def product_study(seeds: int = 2) -> list[dict[str, Any]]:
     records = []
     for distribution in INPUTS:
         pairs = [draw_matrices(distribution, seed) for seed in range(seeds)]
-        for precision in PRECISIONS:
-            for way in PRODUCTS:
-                error = truth = 0.0
-                for a, b in pairs:
-                    if precision != "int8":
-                        a, b = a.to(FLOATS[precision]), b.to(FLOATS[precision])
-                    high, low = exact_sum([(a[:, None, i], b[None, i]) for i in range(a.shape[1])])
-                    error += float(((multiply(a, b, way, precision).double() - high) - low).square().sum())
-                    truth += float(high.square().sum())
-                records.append(
-                    {
-                        "transform": way,
-                        "precision": precision,
-                        "input": distribution,
-                        "relative_rms": (error / truth) ** 0.5,
-                    }
-                )
+        for precision, way in itertools.product(PRECISIONS, PRODUCTS):
+            error = truth = 0.0
+            for a, b in pairs:
+                if precision != "int8":
+                    a, b = a.to(FLOATS[precision]), b.to(FLOATS[precision])
+                high, low = exact_sum([(a[:, None, i], b[None, i]) for i in range(a.shape[1])])
+                error += float(((multiply(a, b, way, precision).double() - high) - low).square().sum())
+                truth += float(high.square().sum())
+            facts = {"transform": way, "precision": precision, "input": distribution}
+            records.append({**facts, "relative_rms": (error / truth) ** 0.5})
     return records
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from trainer.approx.clock import fastest_seconds
+from converter.timing import Call, fastest_in_turns
 from trainer.approx.conv import conv2d
 
 LAYERS = {  # pictures, input channels, output channels, side with its border, kernel
@@ -19,6 +20,16 @@ LAYERS = {  # pictures, input channels, output channels, side with its border, k
     "16 to 16, 50x50, kernel 15": (1, 16, 16, 64, 15),
 }
 FAST = ("torch", "im2col", "winograd", "winograd4", "fft")
+
+
+def fastest_seconds(calls: Sequence[Call], rounds: int) -> list[float]:
+    """The shortest time of each call; in each round every call has one turn, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return fastest_in_turns(calls, rounds)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def multiplications(method: str, inputs: int, outputs: int, side: int, kernel: int) -> float:

@@ -4,7 +4,7 @@ that are there."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,22 @@ import torch
 from rich.progress import Progress
 
 from converter.files import write_atomic
+from converter.html import Section, page
 from trainer.approx import board, digits, lowrank, precision, speed
 from trainer.approx.logmath import log_matmul
-from trainer.approx.page import render
+from trainer.approx.page import section
 from trainer.approx.pictures import Line, Panel, plot
+from trainer.board import BoardTools
 from trainer.errors import TrainerError
 
 STUDIES = ("precision", "speed", "svd", "digits", "log", "board")
+Tools = Callable[[], BoardTools]
 Records = list[dict[str, Any]]
 BASES = (1, 2, 4, 8, 16, 32, 64, 128)
 TERMS, SEEDS = 256, 3
 
 
-def run(study: str, out: Path, data: Path | None, trained: Path | None, progress: Progress) -> list[Path]:
+def run(study: str, out: Path, data: Path | None, trained: Path | None, progress: Progress, tools: Tools) -> list[Path]:
     """Make one study or, by the name all, each of them, and the page.
 
     data is a folder with MNIST's idx files (None: scikit-learn's small digits), trained a run folder for the study of
@@ -35,18 +38,28 @@ def run(study: str, out: Path, data: Path | None, trained: Path | None, progress
     made = []
     chosen = [name for name in STUDIES if trained or name != "board"] if study == "all" else [study]
     for name in chosen:
-        result, picture = _board(trained, out, progress) if name == "board" else _make(name, data)
+        result, picture = _board(trained, out, progress, tools()) if name == "board" else _make(name, data)
         for file, content in (
             (f"{name}.json", json.dumps(result, indent=1).encode() + b"\n"),
             (f"{name}.png", picture),
         ):
             write_atomic(out / file, content)
             made.append(out / file)
-    present = {
-        name: json.loads((out / f"{name}.json").read_text()) for name in STUDIES if (out / f"{name}.json").is_file()
-    }
-    write_atomic(out / "approx.html", render(present).encode())
+    sections = [_read(out, name) for name in STUDIES if (out / f"{name}.json").is_file()]
+    heading = "Approximate kernels: error, speed, and what the board makes of them"
+    write_atomic(out / "approx.html", page("Approximate kernels", [], sections, heading=heading).encode())
     return [*made, out / "approx.html"]
+
+
+def _read(out: Path, name: str) -> Section:
+    file = out / f"{name}.json"
+    try:
+        return section(name, json.loads(file.read_text()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise TrainerError(
+            f"{file}: records as this version writes them are wanted ({type(error).__name__}: {error}); make it again "
+            f"with `python -m trainer approx {name} --out {out}`"
+        ) from None
 
 
 def _make(study: str, data: Path | None) -> tuple[dict[str, Any], bytes]:
@@ -67,31 +80,16 @@ def _lines(records: Records, by: str, x: str, y: str) -> tuple[Line, ...]:
 
 def _precision() -> tuple[dict[str, Any], bytes]:
     records = precision.study()
-    panels = [
-        Panel(
-            f"{count} channel{'s' * (count > 1)}, N(0,1)",
-            "precision",
-            "relative RMS error",
-            _lines(
-                [r for r in records if r["channels"] == count and r["input"] == "normal"],
-                "transform",
-                "precision",
-                "relative_rms",
-            ),
-            log_y=True,
-        )
+    products = precision.product_study()
+    parts = [
+        (f"{count} channel{'s' * (count > 1)}, N(0,1)", [r for r in records if r["channels"] == count])
         for count in precision.CHANNELS
     ]
-    products = precision.product_study()
-    panels.append(
-        Panel(
-            "matrices, 256 terms, N(0,1)",
-            "precision",
-            "relative RMS error",
-            _lines([r for r in products if r["input"] == "normal"], "transform", "precision", "relative_rms"),
-            log_y=True,
-        )
-    )
+    panels = []
+    for title, rows in (*parts, ("matrices, 256 terms, N(0,1)", products)):
+        normal = [r for r in rows if r["input"] == "normal"]
+        lines = _lines(normal, "transform", "precision", "relative_rms")
+        panels.append(Panel(title, "precision", "relative RMS error", lines, log_y=True))
     return {"convolution": records, "product": products}, plot(
         "Reconstruction error against precision: 3x3 convolution, product", panels
     )
@@ -100,58 +98,38 @@ def _precision() -> tuple[dict[str, Any], bytes]:
 def _speed() -> tuple[dict[str, Any], bytes]:
     records = speed.study()
     panels = [
-        Panel(
-            "time beside torch's own kernel",
-            "",
-            "times as long as torch (fp32, one thread)",
-            _lines(records, "method", "layer", "times_torch"),
-            log_y=True,
-            names=True,
-        ),
-        Panel(
-            "multiplications saved",
-            "",
-            "times fewer than direct, transforms left out",
-            _lines(records, "method", "layer", "fewer_multiplications"),
-            log_y=True,
-            names=True,
-        ),
+        Panel(title, "", label, _lines(records, "method", "layer", key), log_y=True, names=True)
+        for title, label, key in (
+            ("time beside torch's own kernel", "times as long as torch (fp32, one thread)", "times_torch"),
+            ("multiplications saved", "times fewer than direct, transforms left out", "fewer_multiplications"),
+        )
     ]
     return {"records": records}, plot("2-D convolution: what the fewer multiplications are worth", panels)
 
 
-def _board(trained: Path | None, out: Path, progress: Progress) -> tuple[dict[str, Any], bytes]:
+def _board(trained: Path | None, out: Path, progress: Progress, tools: BoardTools) -> tuple[dict[str, Any], bytes]:
     if trained is None:
         raise TrainerError(
             "approx board: the study needs a trained network, got none; name an exported run folder with --run"
         )
-    records = board.study(trained, out, progress)
+    records = board.study(trained, out, progress, tools)
     whole, parts = records[0], records[1:]
     word = "smoke test" if whole["smoke_test"] else "accuracy"
     ranks = [str(r["rank"]) for r in parts]
     percent = f"{word} in %, n = {whole['test_n']}"
     panels = [
         Panel(
-            "dense layer alone",
+            title,
             "rank",
-            "cycles (modelled)",
-            (Line("two factors", ranks, [r["dense_cycles"] for r in parts]),),
-            level=(whole["dense_cycles"], "as it is"),
-        ),
-        Panel(
-            "whole window",
-            "rank",
-            "cycles (modelled)",
-            (Line("two factors", ranks, [r["window_cycles"] for r in parts]),),
-            level=(whole["window_cycles"], "as it is"),
-        ),
-        Panel(
-            "test split",
-            "rank",
-            percent,
-            (Line("two factors", ranks, [100 * r["accuracy"] for r in parts]),),
-            level=(100 * whole["accuracy"], "as it is"),
-        ),
+            label,
+            (Line("two factors", ranks, [times * r[key] for r in parts]),),
+            level=(times * whole[key], "as it is"),
+        )
+        for title, label, key, times in (
+            ("dense layer alone", "cycles (modelled)", "dense_cycles", 1),
+            ("whole window", "cycles (modelled)", "window_cycles", 1),
+            ("test split", percent, "accuracy", 100),
+        )
     ]
     return {"records": records}, plot("Low-rank dense layer, int8, on the virtual Nano 33 BLE", panels)
 
@@ -161,34 +139,19 @@ def _svd(data: Path | None) -> tuple[dict[str, Any], bytes]:
     crossing = {shape: lowrank.break_even(speed, shape) for shape in lowrank.SHAPES}
     for record in accuracy:
         record["fraction"] = record["rank"] / record["full_rank"]
-    panels = [
-        Panel(
-            "what is lost",
-            "rank / full rank",
-            "relative Frobenius error",
-            _lines(accuracy, "input", "fraction", "relative_error"),
-        )
-    ]
-    for shape in lowrank.SHAPES:
+    lost = _lines(accuracy, "input", "fraction", "relative_error")
+    panels = [Panel("what is lost", "rank / full rank", "relative Frobenius error", lost)]
+    for shape, at in crossing.items():
         rows = [r for r in speed if r["shape"] == shape]
         ranks = [r["rank"] for r in rows]
-        at = crossing[shape]
         title = f"{shape}, batch {lowrank.BATCH}: " + (f"even at rank {at:.3g}" if at else "no crossing")
-        lines = (
-            Line("by multiplications", ranks, [r["multiplications_ratio"] for r in rows]),
-            Line("by time", ranks, [r["time_ratio"] for r in rows]),
+        lines = tuple(
+            Line(name, ranks, [r[key] for r in rows])
+            for name, key in (("by multiplications", "multiplications_ratio"), ("by time", "time_ratio"))
         )
-        panels.append(
-            Panel(
-                title,
-                "rank",
-                "times as fast as the whole matrix",
-                lines,
-                log_x=True,
-                log_y=max(ranks) > 4,
-                level=(1.0, "no gain"),
-            )
-        )
+        many, level = max(ranks) > 4, (1.0, "no gain")
+        label = "times as fast as the whole matrix"
+        panels.append(Panel(title, "rank", label, lines, log_x=True, log_y=many, level=level))
     return {"accuracy": accuracy, "speed": speed, "break_even_rank": crossing}, plot(
         "Truncated singular value factors, kept apart", panels
     )
@@ -202,21 +165,12 @@ def _digits(data: Path | None) -> tuple[dict[str, Any], bytes]:
     as_trained, time_level = (100 * whole["accuracy"], "as trained"), (whole["microseconds"], "as trained")
     percent, micro = f"accuracy in %, n = {whole['test_n']}", f"microseconds for {digits.BATCH} pictures"
     panels = [
-        Panel(
-            "compression and accuracy",
-            "times fewer parameters",
-            percent,
-            (Line("factored", smaller, accuracy),),
-            level=as_trained,
-        ),
-        Panel(
-            "compression and runtime",
-            "times fewer parameters",
-            micro,
-            (Line("factored", smaller, spent),),
-            level=time_level,
-        ),
-        Panel("runtime and accuracy", micro, percent, (Line("factored", spent, accuracy),), level=as_trained),
+        Panel(title, x_label, y_label, (Line("factored", x, y),), level=level)
+        for title, x_label, x, y_label, y, level in (
+            ("compression and accuracy", "times fewer parameters", smaller, percent, accuracy, as_trained),
+            ("compression and runtime", "times fewer parameters", smaller, micro, spent, time_level),
+            ("runtime and accuracy", micro, spent, percent, accuracy, as_trained),
+        )
     ]
     return {"records": records}, plot(f"{whole['inputs']}-512-128-10 perceptron, first layer factored", panels)
 

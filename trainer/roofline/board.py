@@ -44,17 +44,10 @@ def load(file: Path) -> BoardModel:
     try:
         found = json.loads(file.read_text())
         clock_hz = int(found["identity"]["clock_hz"])
-        layers = tuple(
-            BoardLayer(
-                row["name"],
-                row["operations"] / row["bytes"],
-                row["operations"] / row["cycles"] * clock_hz,
-                int(row["operations"]),
-                int(row["bytes"]),
-                int(row["cycles"]),
-            )
-            for row in found["roofline"]
-        )
+        counts = [
+            (row["name"], *(int(row[key]) for key in ("operations", "bytes", "cycles"))) for row in found["roofline"]
+        ]
+        layers = tuple(BoardLayer(name, o / b, o / c * clock_hz, o, b, c) for name, o, b, c in counts)
         model = BoardModel(file.stem.removeprefix("board_"), bool(found["modelled"]), clock_hz, layers)
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise TrainerError(

@@ -48,6 +48,7 @@ class Chip:
         return min(self.peaks[dtype].value, intensity * self.bandwidth.value)
 
     def bound(self, dtype: str, intensity: float) -> str:
+        """memory or compute, for operations per byte."""
         return "compute" if intensity >= self.ridge(dtype) else "memory"
 
 
@@ -99,4 +100,5 @@ def _figure(file: Path, name: str, entry: dict[str, Any]) -> Figure:
 
 
 def of(short: str) -> Chip:
+    """The chip of this short name."""
     return next(chip for chip in load() if chip.short == short)

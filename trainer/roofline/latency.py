@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from converter.timing import Times
 from trainer.roofline import nets
-from trainer.roofline.clock import Times, free_bytes, synchronise, take
 from trainer.roofline.models import Network, kind_of
+from trainer.roofline.system import free_bytes, synchronise, take
 
 BATCHES = (1, 8, 64, 256)
 TRAIN_BATCH = 8

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from trainer.roofline.clock import Times, cpu_flags, free_bytes, take
+from converter.timing import Times
+from trainer.roofline.system import cpu_flags, free_bytes, take
 
 DTYPES = ("fp32", "bf16", "int8")
 STREAM = {"copy": 2, "scale": 2, "add": 3, "triad": 3}  # arrays that a pass reads or writes (McCalpin, STREAM, 1995)

@@ -15,7 +15,7 @@ import torch
 
 from converter.files import write_atomic
 from trainer.errors import TrainerError
-from trainer.roofline import clock, latency, machine, models, nets
+from trainer.roofline import latency, machine, models, nets, system
 
 LONG_POINTS = 14  # a point may take this part of the whole time
 Point = dict[str, Any]
@@ -37,7 +37,7 @@ class Store:
     @staticmethod
     def open(file: Path, minutes: float) -> Store:
         """An unfinished measurement of this machine to continue, or a new one."""
-        here, busy = clock.machine(), clock.load()
+        here, busy = system.machine(), system.load()
         if not file.exists():
             return Store(file, here, minutes, busy)
         found = load(file)
@@ -53,14 +53,9 @@ class Store:
         return Store(file, here, minutes, max(busy, found["load"]), found["spent"], False, found["points"])
 
     def save(self) -> None:
-        content = {
-            "machine": self.machine,
-            "minutes": self.minutes,
-            "load": self.load,
-            "spent": round(self.spent, 3),
-            "finished": self.finished,
-            "points": self.points,
-        }
+        """Write what is measured so far."""
+        keys = ("machine", "minutes", "load", "spent", "finished", "points")
+        content = {key: getattr(self, key) for key in keys} | {"spent": round(self.spent, 3)}
         write_atomic(self.file, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -70,11 +65,7 @@ def load(file: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(file.read_text())
         if not isinstance(found["points"], dict) or not isinstance(found["machine"], dict):
             raise TypeError("points and machine are objects")
-        found["finished"], found["spent"], found["load"] = (
-            bool(found["finished"]),
-            float(found["spent"]),
-            float(found["load"]),
-        )
+        found |= {"finished": bool(found["finished"]), "spent": float(found["spent"]), "load": float(found["load"])}
     except FileNotFoundError:
         raise TrainerError(
             f"{file}: there is no measurement; make one with `trainer roofline measure --out {file.parent}`"
@@ -97,7 +88,7 @@ def run(
 ) -> Path:
     """Measure what is missing, saving after every point; smaller `largest` matrices and `elements` are for tests."""
     store = Store.open(out / "measure.json", minutes)
-    for device in clock.devices():
+    for device in system.devices():
         if device == "cuda":  # fp32 means fp32, and the fastest algorithm of cuDNN
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.benchmark = True
@@ -141,13 +132,11 @@ def _points(
             if batch is None:
                 yield f"{device} training {name}", partial(_training, store, name, device)
             else:
-                yield (
-                    inference_key(device, name, batch),
-                    partial(_inference, store, name, batch, device, seconds),
-                )
+                yield inference_key(device, name, batch), partial(_inference, store, name, batch, device, seconds)
 
 
 def inference_key(device: str, name: str, batch: int) -> str:
+    """The point's name in measure.json."""
     return f"{device} inference {name} {batch}"
 
 

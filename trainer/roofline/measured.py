@@ -13,7 +13,7 @@ from trainer.roofline.board import BoardModel
 from trainer.roofline.chips import Chip
 from trainer.roofline.models import KINDS, Network
 from trainer.roofline.nets import NAMES
-from trainer.roofline.pictures import MARKS, end_labels, figure, plain_ticks, png, units
+from trainer.roofline.pictures import MARKS, end_labels, figure, log_axes, note, plain_ticks, png, units
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,11 @@ class Measurement:
         }
 
     def batches(self) -> list[int]:
+        """Batches that some network was measured at."""
         return sorted({batch for (_, batch), point in self.inference().items() if "median" in point})
 
     def training(self) -> dict[str, Mapping[str, Any]]:
+        """Measured training steps by network."""
         return {key.split()[2]: point for key, point in self._of("training").items() if "backward" in point}
 
     def _of(self, what: str) -> dict[str, Mapping[str, Any]]:
@@ -96,36 +98,21 @@ def machine_roofline(found: Measurement, networks: Mapping[str, Network]) -> byt
         mine = [(x, y, batch) for other, batch, x, y in points if other == name]
         panel.plot([x for x, _, _ in mine], [y for _, y, _ in mine], "-", color=_color(number), linewidth=0.6)
         for x, y, batch in mine:
-            panel.plot(
-                x,
-                y,
-                MARKS[number],
-                color=_color(number),
-                markersize=3 + 2 * found.batches().index(batch),
-                linestyle="none",
-            )
+            size = 3 + 2 * found.batches().index(batch)
+            panel.plot(x, y, MARKS[number], color=_color(number), markersize=size, linestyle="none")
     low = min([y for _, _, _, y in points] + [left * roof["bandwidth"]]) / 2
-    panel.set(
-        xscale="log",
-        yscale="log",
+    batches = ", ".join(map(str, found.batches()))
+    log_axes(
+        panel,
+        "operations per byte: weights, input and output of every layer once, fp32",
+        "operations per second",
         xlim=(left, right),
         ylim=(low, 2 * max(peaks.values())),
-        xlabel="operations per byte: weights, input and output of every layer once, fp32",
-        ylabel="operations per second",
-        title=f"{found.device}: networks in fp32, larger marks for larger batches "
-        f"({', '.join(map(str, found.batches()))})",
+        title=f"{found.device}: networks in fp32, larger marks for larger batches ({batches})",
     )
-    panel.grid(alpha=0.25)
-    end_labels(
-        panel, [(right, peak, f"{dtype}, {units(peak, 'OP/s')}", "black") for dtype, peak in peaks.items()], size=8.5
-    )
-    panel.annotate(
-        units(roof["bandwidth"], "B/s"),
-        (left, left * roof["bandwidth"]),
-        (18, -6),
-        textcoords="offset points",
-        fontsize=8.5,
-    )
+    ends = [(right, peak, f"{dtype}, {units(peak, 'OP/s')}", "black") for dtype, peak in peaks.items()]
+    end_labels(panel, ends, size=8.5)
+    note(panel, units(roof["bandwidth"], "B/s"), (left, left * roof["bandwidth"]), (18, -6), fontsize=8.5)
     _legend(made, [name for name in NAMES if any(name == other for other, _, _, _ in points)])
     return png(made)
 
@@ -144,26 +131,14 @@ def latency_plot(found: Measurement, networks: Mapping[str, Network]) -> bytes:
         for panel, (label, values) in zip(row, sides, strict=True):
             for number, name in enumerate(NAMES):
                 if name in seconds:
-                    panel.plot(
-                        values[name],
-                        1000 * seconds[name],
-                        MARKS[number],
-                        color=_color(number),
-                        markersize=7,
-                        linestyle="none",
-                    )
+                    style = {"color": _color(number), "markersize": 7, "linestyle": "none"}
+                    panel.plot(values[name], 1000 * seconds[name], MARKS[number], **style)
             times = [1000 * taken for taken in seconds.values()]
-            panel.set(
-                xscale="log",
-                yscale="log",
-                xlabel=label,
-                ylabel=f"ms for a batch of {batch}",
-                ylim=(min(times) / 2, max(times) * 2),
-                xlim=(min(values.values()) / 1.4, max(values.values()) * 1.4),
-            )
+            ylim = (min(times) / 2, max(times) * 2)
+            xlim = (min(values.values()) / 1.4, max(values.values()) * 1.4)
+            log_axes(panel, label, f"ms for a batch of {batch}", ylim=ylim, xlim=xlim)
             plain_ticks(panel.xaxis)
             plain_ticks(panel.yaxis)
-            panel.grid(alpha=0.25)
     _legend(made, [name for name in NAMES if any(name in found.seconds(batch) for batch in batches)])
     made.suptitle(f"{found.device}: latency in fp32, medians")
     return png(made)
@@ -190,23 +165,14 @@ def throughput_plot(found: Measurement) -> bytes:
         ]
         if points:
             last, rate = points[-1]
-            panel.plot(
-                [x for x, _ in points], [y for _, y in points], marker=MARKS[number], color=_color(number), markersize=5
-            )
+            panel.plot(*zip(*points, strict=True), marker=MARKS[number], color=_color(number), markersize=5)
             panel.plot([last, right], [rate, rate], ":", color=_color(number), linewidth=0.7)
             ends.append((right, rate, f"{NAMES[name]}, {rate:.3g}/s at {last}", _color(number)))
     panel.set_xlim(0.87, right)
-    panel.set(
-        xscale="log",
-        yscale="log",
-        xlabel="batch",
-        ylabel="pictures per second",
-        title=f"{found.device}: throughput in fp32",
-    )
+    log_axes(panel, "batch", "pictures per second", title=f"{found.device}: throughput in fp32")
     panel.set_xticks(found.batches(), [str(batch) for batch in found.batches()])
     panel.minorticks_off()
     plain_ticks(panel.yaxis)
-    panel.grid(alpha=0.25)
     end_labels(panel, ends, 0.05, 8)
     return png(made)
 
@@ -221,15 +187,9 @@ def spearman_plot(found: Measurement, networks: Mapping[str, Network]) -> bytes:
     for y, a in enumerate(names):
         for x, b in enumerate(names):
             value, count = matrix[a][b]
-            panel.text(
-                x,
-                y,
-                f"n = {count}" if math.isnan(value) else f"{value:.2f}\nn = {count}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if abs(value) > 0.7 else "black",
-            )
+            text = f"n = {count}" if math.isnan(value) else f"{value:.2f}\nn = {count}"
+            color = "white" if abs(value) > 0.7 else "black"
+            panel.text(x, y, text, ha="center", va="center", fontsize=8, color=color)
     panel.set_xticks(range(len(names)), names, rotation=30, ha="right")
     panel.set_yticks(range(len(names)), names)
     panel.set_title(f"{found.device}: Spearman's rank correlation")
@@ -254,14 +214,7 @@ def training_plot(found: Measurement) -> bytes:
             panel.barh(range(len(rows)), widths, left=starts, label=kind, color=f"C{number}", height=0.75)
     for y, ((name, way), length) in enumerate(zip(rows, lengths, strict=True)):
         ratio = f", {length:.2f} x forward" if way == "backward" else ""
-        panel.annotate(
-            f"{1000 * steps[name][way]['median']:.0f} ms{ratio}",
-            (length, y),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-        )
+        note(panel, f"{1000 * steps[name][way]['median']:.0f} ms{ratio}", (length, y), (4, 0), va="center")
     panel.set_yticks(range(len(rows)), [f"{NAMES[name]}  {way}" for name, way in rows], fontsize=8)
     panel.invert_yaxis()
     panel.set(
@@ -281,21 +234,9 @@ def board_plot(chip: Chip, boards: Sequence[BoardModel]) -> bytes:
         left, right = 0.2, 300.0
         for dtype, style in (("int8", "-"), ("fp32", "--")):
             peak, ridge = chip.peaks[dtype].value, chip.ridge(dtype)
-            panel.plot(
-                [left, ridge, right],
-                [chip.roof(dtype, x) for x in (left, ridge, right)],
-                style,
-                color="black",
-                linewidth=1.3,
-            )
-            panel.annotate(
-                f"{dtype}, {units(peak, 'OP/s')}",
-                (right, peak),
-                (-4, 4),
-                textcoords="offset points",
-                ha="right",
-                fontsize=8,
-            )
+            roof = [chip.roof(dtype, x) for x in (left, ridge, right)]
+            panel.plot([left, ridge, right], roof, style, color="black", linewidth=1.3)
+            note(panel, f"{dtype}, {units(peak, 'OP/s')}", (right, peak), (-4, 4), ha="right")
         merged: dict[tuple[int, int], list[int]] = {}
         for number, layer in enumerate(model.layers):
             place = (round(8 * math.log(layer.intensity)), round(8 * math.log(layer.operations_per_second)))
@@ -303,32 +244,15 @@ def board_plot(chip: Chip, boards: Sequence[BoardModel]) -> bytes:
         for color, numbers in enumerate(merged.values()):
             first = model.layers[numbers[0]]
             share = f"{100 * first.operations_per_second / chip.roof('int8', first.intensity):.0f} % of its roof"
-            panel.plot(
-                first.intensity,
-                first.operations_per_second,
-                "o",
-                color=f"C{color % 10}",
-                label=f"{', '.join(map(str, numbers))}: {units(first.operations_per_second, 'OP/s')}, {share}",
-            )
+            label = f"{', '.join(map(str, numbers))}: {units(first.operations_per_second, 'OP/s')}, {share}"
+            panel.plot(first.intensity, first.operations_per_second, "o", color=f"C{color % 10}", label=label)
         whole = model.whole
-        panel.plot(
-            whole.intensity,
-            whole.operations_per_second,
-            "*",
-            color="black",
-            markersize=11,
-            label=f"all: {units(whole.operations_per_second, 'OP/s')}, {1000 * whole.cycles / model.clock_hz:.1f} ms, "
-            f"{1000 * whole.operations / chip.roof('int8', whole.intensity):.1f} ms at the roof",
-        )
-        panel.set(
-            xscale="log",
-            yscale="log",
-            xlim=(left, right),
-            ylim=(5e6, 5e8),
-            xlabel="operations per byte",
-            ylabel="operations per second",
-            title=f"{model.name} on the Nano 33 BLE, int8{', modelled' if model.modelled else ''}",
-        )
-        panel.grid(alpha=0.25)
+        speed, ms = units(whole.operations_per_second, "OP/s"), 1000 * whole.cycles / model.clock_hz
+        least = 1000 * whole.operations / chip.roof("int8", whole.intensity)
+        label = f"all: {speed}, {ms:.1f} ms, {least:.1f} ms at the roof"
+        panel.plot(whole.intensity, whole.operations_per_second, "*", color="black", markersize=11, label=label)
+        title = f"{model.name} on the Nano 33 BLE, int8{', modelled' if model.modelled else ''}"
+        limits = {"xlim": (left, right), "ylim": (5e6, 5e8)}
+        log_axes(panel, "operations per byte", "operations per second", **limits, title=title)
         panel.legend(fontsize=8, loc="lower right", title="layers by number", title_fontsize=8)
     return png(made)

@@ -73,9 +73,11 @@ class Network:
         return size * (self.weights + batch * self.activations)
 
     def intensity(self, batch: int = 1, size: int = 4) -> float:
+        """Operations per byte at `size` bytes an element."""
         return batch * self.flops / self.traffic(batch, size)
 
     def to_json(self) -> dict[str, Any]:
+        """What models.json holds of it."""
         return {
             "name": self.name,
             "parameters": self.parameters,

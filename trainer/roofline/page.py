@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converter import html
 from trainer.roofline import measured
 from trainer.roofline.board import BoardModel
 from trainer.roofline.chips import BYTES, Chip
@@ -30,70 +29,52 @@ class Table:
     rows: Rows
 
 
+Columns = dict[str, Callable[[Any], str]]
+
+
+def _table(title: str, note: str, columns: Columns, items: Iterable[Any]) -> Table:
+    return Table(title, note, tuple(columns), [[cell(item) for cell in columns.values()] for item in items])
+
+
 def chip_table(chips: Sequence[Chip]) -> Table:
     """A row per figure, with where it comes from."""
     rows: Rows = []
     for chip in chips:
-        figures = {
-            f"{chip.memory} bandwidth": (chip.bandwidth, "B/s"),
-            **{dtype: (peak, "OP/s") for dtype, peak in chip.peaks.items()},
-        }
-        for number, (what, (figure, unit)) in enumerate(figures.items()):
+        what_it_is = [chip.name, chip.kind]
+        for what, figure, unit in (
+            (f"{chip.memory} bandwidth", chip.bandwidth, "B/s"),
+            *((dtype, peak, "OP/s") for dtype, peak in chip.peaks.items()),
+        ):
             ridge = f"{chip.ridge(what):.3g}" if what in chip.peaks else ""
-            rows.append(
-                [
-                    chip.name if number == 0 else "",
-                    chip.kind if number == 0 else "",
-                    what,
-                    units(figure.value, unit),
-                    ridge,
-                    figure.derivation,
-                    figure.source,
-                ]
-            )
-    return Table(
-        "Chips by data sheet",
-        "A multiply-accumulate is 2 operations; no figure counts sparsity.",
-        ("chip", "kind", "figure", "per second", "ridge, op/B", "derivation", "source"),
-        rows,
-    )
+            rows.append([*what_it_is, what, units(figure.value, unit), ridge, figure.derivation, figure.source])
+            what_it_is = ["", ""]
+    note = "A multiply-accumulate is 2 operations; no figure counts sparsity."
+    columns = ("chip", "kind", "figure", "per second", "ridge, op/B", "derivation", "source")
+    return Table("Chips by data sheet", note, columns, rows)
 
 
 def network_table(found: Sequence[Network]) -> Table:
-    rows = [
-        [
-            n.name,
-            f"{n.parameters:,}",
-            f"{n.flops / 2e9:.3f}",
-            f"{n.footprint() / 1e6:.1f}",
-            f"{n.traffic() / 1e6:.1f}",
-            f"{n.intensity():.1f}",
-            f"{n.intensity(64):.1f}",
-            f"{n.intensity(1, 1):.1f}",
-            str(sum(layer.flops > 0 for layer in n.layers)),
-        ]
-        for n in found
-    ]
-    return Table(
-        "Networks",
+    """A row per network: sizes, and operations per byte."""
+    columns: Columns = {
+        "network": lambda n: n.name,
+        "parameters": lambda n: f"{n.parameters:,}",
+        "GMAC": lambda n: f"{n.flops / 2e9:.3f}",
+        "memory, MB": lambda n: f"{n.footprint() / 1e6:.1f}",
+        "traffic, MB": lambda n: f"{n.traffic() / 1e6:.1f}",
+        "op/B": lambda n: f"{n.intensity():.1f}",
+        "op/B, batch 64": lambda n: f"{n.intensity(64):.1f}",
+        "op/B, int8": lambda n: f"{n.intensity(1, 1):.1f}",
+        "layers that compute": lambda n: str(sum(layer.flops > 0 for layer in n.layers)),
+    }
+    note = (
         "fp32 unless said; memory: weights and the largest layer's input and output; traffic: every layer's weights, "
-        "input and output once.",
-        (
-            "network",
-            "parameters",
-            "GMAC",
-            "memory, MB",
-            "traffic, MB",
-            "op/B",
-            "op/B, batch 64",
-            "op/B, int8",
-            "layers that compute",
-        ),
-        rows,
+        "input and output once."
     )
+    return _table("Networks", note, columns, found)
 
 
 def bound_table(chips: Sequence[Chip], found: Sequence[Network]) -> Table:
+    """A row per chip and type, a column per network."""
     rows = [
         [f"{chip.short} {dtype}", *(chip.bound(dtype, n.intensity(1, BYTES[dtype])) for n in found)]
         for chip in chips
@@ -108,79 +89,53 @@ def bound_table(chips: Sequence[Chip], found: Sequence[Network]) -> Table:
 
 
 def machine_table(found: Measurement) -> Table:
+    """A row per peak and STREAM kernel of this machine."""
     rows = []
     for key, point in found.points.items():
         device, what, name = (*key.split(), "")[:3]
         if device == found.device and what in ("peak", "stream"):
-            rate = (
-                units(point["operations_per_second"], "OP/s")
-                if "operations_per_second" in point
-                else units(point["bytes_per_second"], "B/s")
-                if "bytes_per_second" in point
-                else f"left out: {point['skipped']}"
-            )
-            rows.append(
-                [
-                    f"{name} peak" if what == "peak" else f"STREAM {name}",
-                    rate,
-                    str(point.get("way", "")),
-                    f"{100 * point['spread']:.0f} %" if "spread" in point else "",
-                    str(point.get("runs", "")),
-                ]
-            )
-    return Table(
-        f"{found.device}: what it can do",
-        "The fastest run; spread: distance of the quartiles over the median.",
-        ("what", "per second", "by", "spread", "runs"),
-        rows,
-    )
+            rate = f"left out: {point.get('skipped')}"
+            for rate_of, unit in (("bytes_per_second", "B/s"), ("operations_per_second", "OP/s")):
+                rate = units(point[rate_of], unit) if rate_of in point else rate
+            spread = f"{100 * point['spread']:.0f} %" if "spread" in point else ""
+            label = f"{name} peak" if what == "peak" else f"STREAM {name}"
+            rows.append([label, rate, str(point.get("way", "")), spread, str(point.get("runs", ""))])
+    note = "The fastest run; spread: distance of the quartiles over the median."
+    return Table(f"{found.device}: what it can do", note, ("what", "per second", "by", "spread", "runs"), rows)
 
 
 def latency_table(found: Measurement) -> Table:
+    """A row per network, a column per batch."""
     points = found.inference()
+
+    def cell(name: str, batch: int) -> str:
+        point = points.get((name, batch), {"skipped": "not measured"})
+        if "median" not in point:
+            return f"left out: {point['skipped']}"
+        median, spread = f"{1000 * point['median']:.1f} ms", f"{100 * point['spread']:.0f} %"
+        return f"{median} ± {spread}, {point['pictures_per_second']:.3g}/s, n = {point['runs']}"
+
     batches = sorted({batch for _, batch in points})
-    rows = []
-    for name in (name for name in NAMES if any(key[0] == name for key in points)):
-        row = [NAMES[name]]
-        for batch in batches:
-            point = points.get((name, batch), {"skipped": "not measured"})
-            row.append(
-                f"{1000 * point['median']:.1f} ms ± {100 * point['spread']:.0f} %, "
-                f"{point['pictures_per_second']:.3g}/s, n = "
-                f"{point['runs']}"
-                if "median" in point
-                else f"left out: {point['skipped']}"
-            )
-        rows.append(row)
+    names = [name for name in NAMES if any(key[0] == name for key in points)]
     return Table(
         f"{found.device}: inference in fp32",
         "Median, spread (the quartiles' distance over the median), pictures a second, runs.",
         ("network", *(f"batch {batch}" for batch in batches)),
-        rows,
+        [[NAMES[name], *(cell(name, batch) for batch in batches)] for name in names],
     )
 
 
 def achieved_table(found: Measurement, networks: Mapping[str, Network]) -> Table:
+    """A row per network and batch that was measured."""
     roof, rows = found.roof(), []
-    for name in networks:
+    for name, network in networks.items():
         for batch in found.batches():
             if roof and name in found.seconds(batch):
-                intensity, rate = (
-                    networks[name].intensity(batch),
-                    batch * networks[name].flops / found.seconds(batch)[name],
-                )
+                intensity, rate = network.intensity(batch), batch * network.flops / found.seconds(batch)[name]
                 limit = min(roof["peak"], intensity * roof["bandwidth"])
-                rows.append(
-                    [
-                        NAMES[name],
-                        str(batch),
-                        f"{intensity:.1f}",
-                        units(rate, "FLOP/s"),
-                        units(limit, "FLOP/s"),
-                        f"{100 * rate / limit:.0f} %",
-                        "memory" if intensity * roof["bandwidth"] < roof["peak"] else "compute",
-                    ]
-                )
+                bound = "memory" if intensity * roof["bandwidth"] < roof["peak"] else "compute"
+                speeds = (units(rate, "FLOP/s"), units(limit, "FLOP/s"), f"{100 * rate / limit:.0f} %")
+                rows.append([NAMES[name], str(batch), f"{intensity:.1f}", *speeds, bound])
     return Table(
         f"{found.device}: reached under the roof",
         "Over 100 %: the libraries fuse layers or find them in a cache, so fewer bytes moved than the rule counts.",
@@ -190,6 +145,7 @@ def achieved_table(found: Measurement, networks: Mapping[str, Network]) -> Table
 
 
 def spearman_table(found: Measurement, networks: Mapping[str, Network]) -> Table:
+    """The matrix of rank correlations."""
     matrix = measured.ranks(found, networks)
     rows = [
         [one, *("" if math.isnan(value) else f"{value:.2f} (n = {count})" for value, count in others.values())]
@@ -199,68 +155,53 @@ def spearman_table(found: Measurement, networks: Mapping[str, Network]) -> Table
 
 
 def training_table(found: Measurement) -> Table:
-    rows = []
-    for name, step in found.training().items():
-        row = [
-            NAMES[name],
-            f"{1000 * step['forward']['median']:.0f}",
-            f"{1000 * step['backward']['median']:.0f}",
-            f"{step['backward_over_forward']:.2f}",
-        ]
-        for way in ("forward", "backward"):
-            shares = sorted(step["kinds"][way].items(), key=lambda item: -item[1])
-            row.append(
-                ", ".join(
-                    f"{kind} {100 * share / sum(step['kinds'][way].values()):.0f} %" for kind, share in shares[:4]
-                )
-            )
-        rows.append(row)
-    return Table(
-        f"{found.device}: a training step in fp32",
+    """A row per network: both directions of a step, and the kinds of layers that take the most time in each."""
+
+    def goes_to(step: Mapping[str, Any], way: str) -> str:
+        kinds = step["kinds"][way]
+        most = sorted(kinds.items(), key=lambda item: -item[1])[:4]
+        return ", ".join(f"{kind} {100 * share / sum(kinds.values()):.0f} %" for kind, share in most)
+
+    columns: Columns = {
+        "network": lambda item: NAMES[item[0]],
+        "forward, ms": lambda item: f"{1000 * item[1]['forward']['median']:.0f}",
+        "backward, ms": lambda item: f"{1000 * item[1]['backward']['median']:.0f}",
+        "backward over forward": lambda item: f"{item[1]['backward_over_forward']:.2f}",
+        "forward goes to": lambda item: goes_to(item[1], "forward"),
+        "backward goes to": lambda item: goes_to(item[1], "backward"),
+    }
+    note = (
         "Medians of 3 steps at batch 8; kinds by one more step under the profiler, "
-        "depthwise convolutions among the convolutions.",
-        ("network", "forward, ms", "backward, ms", "backward over forward", "forward goes to", "backward goes to"),
-        rows,
+        "depthwise convolutions among the convolutions."
     )
+    return _table(f"{found.device}: a training step in fp32", note, columns, found.training().items())
 
 
 def board_table(chip: Chip, model: BoardModel) -> Table:
-    rows = [
-        [
-            str(number),
-            layer.name.split(";")[0][-40:],
-            f"{layer.operations:,}",
-            f"{layer.bytes:,}",
-            f"{layer.intensity:.1f}",
-            f"{layer.cycles:,}",
-            units(layer.operations_per_second, "OP/s"),
-            f"{100 * layer.operations_per_second / chip.roof('int8', layer.intensity):.0f} %",
-            chip.bound("int8", layer.intensity),
-        ]
-        for number, layer in [*enumerate(model.layers), ("", model.whole)]
-    ]
+    """A row per layer of a model on the board, and one of all."""
+    columns: Columns = {
+        "": lambda item: str(item[0]),
+        "layer": lambda item: item[1].name.split(";")[0][-40:],
+        "operations": lambda item: f"{item[1].operations:,}",
+        "bytes": lambda item: f"{item[1].bytes:,}",
+        "op/B": lambda item: f"{item[1].intensity:.1f}",
+        "cycles": lambda item: f"{item[1].cycles:,}",
+        "speed": lambda item: units(item[1].operations_per_second, "OP/s"),
+        "of roof": lambda item: f"{100 * item[1].operations_per_second / chip.roof('int8', item[1].intensity):.0f} %",
+        "bound": lambda item: chip.bound("int8", item[1].intensity),
+    }
     how = "cycles of the virtual board's model" if model.modelled else "cycles measured"
-    return Table(
-        f"{model.name} on the Nano 33 BLE",
-        f"int8, {how}; at its roof all of it takes "
-        f"{1000 * model.whole.operations / chip.roof('int8', model.whole.intensity):.2f} ms.",
-        ("", "layer", "operations", "bytes", "op/B", "cycles", "speed", "of roof", "bound"),
-        rows,
-    )
+    ms = 1000 * model.whole.operations / chip.roof("int8", model.whole.intensity)
+    note = f"int8, {how}; at its roof all of it takes {ms:.2f} ms."
+    return _table(f"{model.name} on the Nano 33 BLE", note, columns, [*enumerate(model.layers), ("", model.whole)])
 
 
 def markdown(tables: Sequence[Table], measurement: Mapping[str, Any] | None) -> str:
+    """The tables for a document."""
     lines = ["<!-- written by `python -m trainer roofline plot` -->", "# Rooflines: tables", "", *_about(measurement)]
     for table in tables:
-        lines += [
-            "",
-            f"## {table.title}",
-            "",
-            table.note,
-            "",
-            "| " + " | ".join(table.columns) + " |",
-            "|" + "---|" * len(table.columns),
-        ]
+        heads = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
+        lines += ["", f"## {table.title}", "", table.note, "", *heads]
         lines += ["| " + " | ".join(row) + " |" for row in table.rows]
     return "\n".join(lines) + "\n"
 
@@ -280,28 +221,11 @@ def _about(measurement: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1250px;padding:0 1em;color:#222}
-img{max-width:100%;display:block;margin:1em 0}table{border-collapse:collapse;font-size:12px;margin:1em 0;display:block;overflow-x:auto}
-th,td{border:1px solid #ddd;padding:3px 7px;text-align:left;vertical-align:top}th{background:#f3f3f3}"""  # noqa: E501
-
-
 def page(pictures: Mapping[str, bytes], tables: Sequence[Table], measurement: Mapping[str, Any] | None) -> str:
     """One file: pictures first, tables after."""
-    parts = [
-        f"<!doctype html><html lang=en><meta "
-        f"charset=utf-8><title>Rooflines</title><style>{STYLE}</style><h1>Rooflines</h1>"
+    parts: list[html.Part] = [
+        *_about(measurement),
+        *(html.Picture(name, content) for name, content in pictures.items()),
     ]
-    parts += [f"<p>{html.escape(line)}</p>" for line in _about(measurement)]
-    parts += [
-        f'<img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-        for name, content in pictures.items()
-    ]
-    for table in tables:
-        head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
-        )
-        parts.append(
-            f"<h2>{html.escape(table.title)}</h2><p>{html.escape(table.note)}</p><table><tr>{head}</tr>{body}</table>"
-        )
-    return "\n".join(parts) + "</html>\n"
+    sections = [html.Section(t.title, [t.note, html.Table(t.columns, t.rows, left=True)]) for t in tables]
+    return html.page("Rooflines", parts, sections)

@@ -89,6 +89,17 @@ def end_labels(axes: Any, ends: Sequence[tuple[float, float, str, str]], gap: fl
         )
 
 
+def log_axes(panel: Any, x: str, y: str, **more: Any) -> None:
+    """Both axes logarithmic, labelled, with a grid; more goes to panel.set."""
+    panel.set(xscale="log", yscale="log", xlabel=x, ylabel=y, **more)
+    panel.grid(alpha=0.25)
+
+
+def note(panel: Any, text: str, at: tuple[float, float], shift: tuple[float, float], **more: Any) -> None:
+    """Small text beside a point, `shift` in points of print."""
+    panel.annotate(text, at, shift, textcoords="offset points", **{"fontsize": 8, **more})
+
+
 def plain_ticks(axis: Any) -> None:
     """1, 2, 5, 10, ... in figures as people write them."""
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -132,15 +143,7 @@ def chip_rooflines(chips: Sequence[Chip]) -> bytes:
                 ends.append(
                     (right, peak.value, f"{chip.short} {dtype}, {units(peak.value, 'OP/s')}", f"C{number % 10}")
                 )
-        panel.set(
-            xscale="log",
-            yscale="log",
-            xlim=(left, right),
-            title=kind,
-            xlabel="operations per byte",
-            ylabel="operations per second",
-        )
-        panel.grid(alpha=0.25)
+        log_axes(panel, "operations per byte", "operations per second", xlim=(left, right), title=kind)
         end_labels(panel, ends)
     panels[-1].axis("off")
     styles = (
@@ -174,9 +177,7 @@ def network_bars(found: Sequence[Network]) -> bytes:
         panel.invert_yaxis()
         panel.grid(axis="x", alpha=0.25)
         for row, value in enumerate(values):
-            panel.annotate(
-                form.format(value), (value, row), (4, 0), textcoords="offset points", va="center", fontsize=8
-            )
+            note(panel, form.format(value), (value, row), (4, 0), va="center")
     made.suptitle("The networks at batch 1 in fp32; a multiply-accumulate is 2 operations", fontsize=11)
     return png(made)
 
@@ -193,17 +194,12 @@ def bound_map(chips: Sequence[Chip], found: Sequence[Network]) -> bytes:
     panel.imshow(logs, cmap="RdBu", norm=TwoSlopeNorm(0, -2.5, 2.5), aspect="auto")
     for y, row in enumerate(ratios):
         for x, ratio in enumerate(row):
-            letter = "C" if ratio >= 1 else "M"
-            text = (
-                f"{letter} {ratio:.0f}"
-                if ratio >= 10
-                else f"{letter} {ratio:.3g}"
-                if 0.95 < ratio < 1.05
-                else f"{letter} {ratio:.2g}"
+            digits = ".0f" if ratio >= 10 else ".3g" if 0.95 < ratio < 1.05 else ".2g"
+            text, color = (
+                f"{'C' if ratio >= 1 else 'M'} {ratio:{digits}}",
+                "white" if abs(logs[y][x]) > 1.6 else "black",
             )
-            panel.text(
-                x, y, text, ha="center", va="center", fontsize=7, color="white" if abs(logs[y][x]) > 1.6 else "black"
-            )
+            panel.text(x, y, text, ha="center", va="center", fontsize=7, color=color)
     panel.set_xticks(range(len(found)), [n.name for n in found], rotation=35, ha="left", fontsize=8)
     panel.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False)
     panel.set_yticks(range(len(rows)), [f"{chip.short} {dtype}" for chip, dtype in rows], fontsize=7.5)
@@ -234,14 +230,8 @@ def networks_on_chips(
             heights = [min(peak, n.intensity() * bandwidth) for n in found]
             panel.plot([n.intensity() for n in found], heights, ".", color=color, markersize=7)
         ends.append((right, peak, f"{name}, {units(peak, 'OP/s')}", color))
-    panel.set(
-        xscale="log",
-        yscale="log",
-        xlim=(left, right),
-        ylim=(2e6, 2e15),
-        ylabel="operations per second",
-        xlabel="operations per byte; networks: fp32 at batch 1, dots on the fp32 roofs",
-    )
+    about = "operations per byte; networks: fp32 at batch 1, dots on the fp32 roofs"
+    log_axes(panel, about, "operations per second", xlim=(left, right), ylim=(2e6, 2e15))
     panel.grid(alpha=0.2)
     end_labels(panel, ends, 0.035, 8)
     _names_on_top(panel, found, left, right)
@@ -262,20 +252,9 @@ def networks_on_chips(
 
 
 def _chosen(chips: Sequence[Chip]) -> list[tuple[Chip, str]]:
-    wanted = (
-        "TPU v4 bf16",
-        "H100 fp32",
-        "T4 fp32",
-        "EPYC 9654 fp32",
-        "Jetson Nano fp32",
-        "Apple M1 fp32",
-        "STM32H743 fp32",
-        "nRF52840 fp32",
-        "nRF52840 int8",
-    )
-    return [
-        (chip, dtype) for name in wanted for chip in chips for dtype in chip.peaks if name == f"{chip.short} {dtype}"
-    ]
+    every = {f"{chip.short} {dtype}": (chip, dtype) for chip in chips for dtype in chip.peaks}
+    fp32 = (f"{name} fp32" for name in ("H100", "T4", "EPYC 9654", "Jetson Nano", "Apple M1", "STM32H743", "nRF52840"))
+    return [every[name] for name in ("TPU v4 bf16", *fp32, "nRF52840 int8") if name in every]
 
 
 def _names_on_top(panel: Any, found: Sequence[Network], left: float, right: float) -> None:

@@ -82,15 +82,9 @@ def _quantized(
 
 
 def _bits() -> list[Table]:
+    learned = {bits: (_quantized("qat", bits),) for bits in LEARNED_WIDTHS}
     widths = [
-        (
-            str(bits),
-            (
-                _quantized("ptq", bits, "minmax"),
-                _quantized("ptq", bits),
-                *([_quantized("qat", bits)] if bits in LEARNED_WIDTHS else []),
-            ),
-        )
+        (str(bits), (_quantized("ptq", bits, "minmax"), _quantized("ptq", bits), *learned.get(bits, ())))
         for bits in WIDTHS
     ]
     options = [
@@ -121,28 +115,17 @@ def _pruning() -> list[Table]:
         for amount in NORM_AMOUNTS
         for norm in NORMS
     ]
+
+    def by_amount(title: str, kind: str, amounts: tuple[float, ...]) -> Table:
+        rows = (("0 %", (Point(),)), *((f"{100 * a:g} %", _pruned(kind, a)) for a in amounts))
+        return Table(title, ("amount", *heads), rows, sizes=True, cliff=True)
+
+    learned = "80 % set to zero, fine-tuned, then 4-bit QAT"
     return [
-        Table(
-            "Single weights set to zero, l2",
-            ("amount", *heads),
-            (("0 %", (Point(),)), *((f"{100 * a:g} %", _pruned("unstructured", a)) for a in AMOUNTS)),
-            sizes=True,
-            cliff=True,
-        ),
+        by_amount("Single weights set to zero, l2", "unstructured", AMOUNTS),
         Table("Three norms", ("norm, amount", *heads), tuple(norms)),
-        Table(
-            "80 % set to zero, fine-tuned, then 4-bit QAT",
-            ("network", "4-bit QAT"),
-            (("80 %, l2", (kept,)),),
-            sizes=True,
-        ),
-        Table(
-            "Channels removed from the graph, l2",
-            ("amount", *heads),
-            (("0 %", (Point(),)), *((f"{100 * a:g} %", _pruned("structured", a)) for a in CHANNEL_AMOUNTS)),
-            sizes=True,
-            cliff=True,
-        ),
+        Table(learned, ("network", "4-bit QAT"), (("80 %, l2", (kept,)),), sizes=True),
+        by_amount("Channels removed from the graph, l2", "structured", CHANNEL_AMOUNTS),
     ]
 
 

@@ -45,6 +45,7 @@ class Views:
 
     @property
     def peak_dbfs(self) -> float:
+        """The loudest sample, dB below full scale."""
         return float(decibels(np.square(np.abs(self.pcm.astype(np.float64)).max() / 32768)))
 
 
@@ -109,6 +110,7 @@ def plot_features(wavs: Sequence[Path], out_png: Path, spec: FeatureSpec | None 
 
 
 def plot_views(views: Sequence[Views], out_png: Path, spec: FeatureSpec) -> None:
+    """Six rows of axes, a column per recording, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -52,6 +52,7 @@ class Pictures:
 
     @property
     def classes(self) -> int:
+        """Labels are 0 .. classes - 1."""
         return int(max(self.train_labels.max(), self.test_labels.max())) + 1
 
 
@@ -77,28 +78,20 @@ class ImageRun:
     results: dict[str, Any]
 
     def save(self) -> ImageRun:
-        facts = {
-            "model": self.model,
-            "pictures": self.title,
-            "settings": asdict(self.settings),
-            "results": self.results,
-        }
+        """Write images.json and source.json."""
+        facts = {"model": self.model, "pictures": self.title, "settings": asdict(self.settings)}
+        facts["results"] = self.results
         write_atomic(self.path / "source.json", (json.dumps({"data": str(self.data)}) + "\n").encode())
         write_atomic(self.path / "images.json", (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
         return self
 
     @staticmethod
     def load(path: Path) -> ImageRun:
+        """Read them; raises TrainerError when they are missing or damaged."""
         try:
             facts, source = (json.loads((path / f"{name}.json").read_text()) for name in ("images", "source"))
-            return ImageRun(
-                path,
-                facts["model"],
-                Path(source["data"]),
-                facts["pictures"],
-                ImageSettings(**facts["settings"]),
-                dict(facts["results"]),
-            )
+            settings, results = ImageSettings(**facts["settings"]), dict(facts["results"])
+            return ImageRun(path, facts["model"], Path(source["data"]), facts["pictures"], settings, results)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainerError(
                 f"{path}: not a run of `python -m trainer images`, or damaged ({error}); make it again"
@@ -106,6 +99,7 @@ class ImageRun:
 
 
 def is_image_run(run: Path) -> bool:
+    """True for a folder that `trainer images` made."""
     return (run / "images.json").is_file()
 
 
@@ -265,6 +259,7 @@ def _keep_float(run: ImageRun, network: Network, results: dict[str, Any]) -> Ima
 
 
 def load_network(run: ImageRun) -> Network:
+    """The float network; raises TrainerError when float.pt is damaged."""
     state = load_torch(run.path / "float.pt")
     try:
         network = build(Architecture(**state["architecture"]))

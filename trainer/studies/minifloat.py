@@ -43,6 +43,7 @@ class Minifloat:
 
     @staticmethod
     def of(name: str) -> Minifloat:
+        """The format of a name such as e4m3; raises TrainerError for no such format."""
         found = re.fullmatch(r"e([1-8])m(\d)", name)
         if not found or not 3 <= 1 + int(found[1]) + int(found[2]) <= 8:
             raise TrainerError(
@@ -53,10 +54,12 @@ class Minifloat:
 
     @property
     def bits(self) -> int:
+        """Width, the sign among them."""
         return 1 + self.exponent + self.mantissa
 
     @property
     def bias(self) -> int:
+        """Of the exponent."""
         return (1 << (self.exponent - 1)) - 1
 
     @property
@@ -92,6 +95,7 @@ class Grid:
 
 
 def float_grid(format_: Minifloat) -> Grid:
+    """The values of a format."""
     return Grid(format_.round, format_.top)
 
 
@@ -131,6 +135,7 @@ class Rounded(nn.Module):
             self(calibration)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits [n, labels]; the first call finds the activations' scales."""
         for name, block in self.network.blocks.items():
             x = block(x)
             if self.hidden and (isinstance(block, Conv) or (isinstance(block, Dense) and block.relu)):

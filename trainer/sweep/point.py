@@ -3,15 +3,13 @@ virtual board.
 
 SWEEP/float/NAME/           run folder of the float network that points of equal model and seed share
 SWEEP/points/KEY/result.json   the point, its commands, "train" and "board" figures as they come, or "error"
-SWEEP/points/KEY/run/          the exported run; RUN/firmware and RUN/build are made by `host deploy`
+SWEEP/points/KEY/run/          the exported run; RUN/firmware and RUN/build are made by `host evaluate`
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
 from converter.run_folder import ArtifactError, ModelArtifact
 from converter.spec import KwsSpec
+from trainer.board import BoardTools, Json
 from trainer.data.augment import Int8, Labelled, labelled
 from trainer.errors import TrainerError
 from trainer.network.quant_options import QuantOptions
@@ -36,9 +35,6 @@ from trainer.run.prune import PruneOptions, prune_run
 from trainer.run.quantize import quantize_run
 from trainer.run.steps import CACHE, Source, default_settings, export_run, load_float, saved_settings, train_run
 from trainer.sweep.grid import NONE, Point
-
-ROOT = Path(__file__).resolve().parents[2]
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,15 +48,19 @@ class Job:
     words: tuple[str, ...]
     epochs: int | None
     clips: int
+    board: BoardTools | None = None  # None: no point gets as far
 
     @property
     def spec(self) -> KwsSpec:
+        """Words and features."""
         return KwsSpec.of_words(list(self.words))
 
     def float_run(self, point: Point) -> Path:
+        """The run folder of the point's float network."""
         return self.folder / "float" / point.float_key
 
     def point_folder(self, point: Point) -> Path:
+        """The folder of the point's result."""
         return self.folder / "points" / point.key
 
 
@@ -74,6 +74,7 @@ def read_result(folder: Path) -> Json:
 
 
 def write_result(folder: Path, result: Json) -> None:
+    """Write result.json whole."""
     write_atomic(folder / "result.json", (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
 
 
@@ -172,27 +173,15 @@ def _accuracy(job: Job, test: Labelled, predicted: Any) -> Json:
 
 
 def _board(job: Job, folder: Path) -> Json:
-    """What `python -m host deploy` says; TrainerError with its sentence where it fails."""
+    """What `python -m host evaluate` says; TrainerError where an inference differs."""
     started = time.perf_counter()
-    file = folder / "board.json"
-    file.unlink(missing_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "host",
-        "deploy",
-        str(folder / "run"),
-        "--inputs",
-        str(job.clips),
-        "--json",
-        str(file),
-    ]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    if done.returncode:
-        raise TrainerError((done.stderr.strip().splitlines() or ["host deploy ended without a word"])[-1])
-    found: Json = json.loads(file.read_text())
+    assert job.board, "a job that reaches the board was made with its tools"
+    found = job.board.evaluate(folder / "run", job.clips)
+    if found["differences"]:
+        raise TrainerError(
+            f"{folder / 'run'}: {found['differences']} of {found['inputs']} inferences differ from the host's; "
+            f"`infer --layers` finds the layer"
+        )
     return {**found, "seconds": round(time.perf_counter() - started, 1)}
 
 
@@ -218,5 +207,5 @@ def commands(job: Job, point: Point) -> list[str]:
         *lines,
         f"python -m trainer quantize {run} --method {point.method} --bits {point.bits} --out {out}",
         f"python -m trainer export {out}",
-        f"python -m host deploy {out} --inputs {job.clips}",
+        f"python -m host evaluate {out} --inputs {job.clips}",
     ]

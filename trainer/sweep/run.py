@@ -24,13 +24,17 @@ from typing import Any
 from rich.progress import Progress
 from rich.table import Table
 
+from converter import cli
 from converter.files import write_atomic
+from trainer.board import BoardTools, Json
 from trainer.data.augment import labelled
 from trainer.errors import TrainerError
 from trainer.run.fit import TrainSettings
 from trainer.run.steps import CACHE, Source, default_settings, pool_of
 from trainer.sweep.grid import NONE, Point
-from trainer.sweep.point import ROOT, Job, Json, float_is_done, make_point, read_result, train_float, write_result
+from trainer.sweep.point import Job, float_is_done, make_point, read_result, train_float, write_result
+
+ROOT = Path(__file__).resolve().parents[2]
 
 Work = Callable[[Job, Point], Json]
 Submit = Callable[[Work, Job, Point], "Future[Json]"]
@@ -112,6 +116,7 @@ def claim(job: Job, points: Sequence[Point]) -> None:
 
 
 def forget(job: Job, point: Point, again: str | None) -> None:
+    """Take out of result.json what is to be made again: board or all."""
     result = read_result(job.point_folder(point))
     kept = {
         k: v
@@ -276,27 +281,25 @@ def _outcome(job: Job, point: Point, future: Future[Json], followers: Sequence[P
 
 def table(results: Sequence[Json]) -> Table:
     """One row per point."""
-    shown = Table(title="sweep")
-    for heading in ("point", "accuracy %", "n", "cycles", "ms", "engine flash B", "uJ, modelled", "differ"):
-        shown.add_column(heading, justify="left" if heading == "point" else "right")
+    heads = ("point", "accuracy %", "n", "cycles", "ms", "engine flash B", "uJ, modelled", "differ")
+    shown = cli.table("sweep", heads, left=("point",))
     for result in results:
         name = Point(**result["point"]).label if "point" in result else ""
         if "error" in result or "board" not in result:
             shown.add_row(name, f"broken: {result.get('error', 'another sweep in this folder makes it again')}")
             continue
         t, b = result["train"], result["board"]
-        shown.add_row(
-            name,
-            f"{t['accuracy']:.2f}",
-            str(t["n"]),
+        figures = (
             f"{b['cycles']:,.0f}",
             f"{b['board_ms']:.2f}",
             f"{b['engine_flash_bytes']:,}",
             f"{b['energy_uj']:.1f}",
-            f"{b['differences']} of {b['inputs']}",
         )
+        differ = f"{b['differences']} of {b['inputs']}"
+        shown.add_row(name, f"{t['accuracy']:.2f}", str(t["n"]), *figures, differ)
     return shown
 
 
-def make_job(out: Path, source: Source, words: Sequence[str], epochs: int | None) -> Job:
-    return Job(out.resolve(), Path.cwd(), source, tuple(words), epochs, BOARD_CLIPS)
+def make_job(out: Path, source: Source, words: Sequence[str], epochs: int | None, board: BoardTools) -> Job:
+    """The job of a sweep in `out`, started from the working folder."""
+    return Job(out.resolve(), Path.cwd(), source, tuple(words), epochs, BOARD_CLIPS, board)

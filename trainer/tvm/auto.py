@@ -31,10 +31,12 @@ class Workshop:
         self.built: list[Any] = []
 
     def build(self, mod: tvm.IRModule, target: tvm.target.Target) -> str:
+        """Compile a candidate; its key."""
         self.built.append(tvm.compile(mod, target=target))
         return str(len(self.built) - 1)
 
     def seconds(self, key: str, shapes: list[tuple[tuple[int, ...], str]]) -> list[float]:
+        """Times of a candidate on random operands of (shape, type), after a warm-up; it is dropped then."""
         generator = np.random.default_rng(0)
         arguments = [tvm.runtime.tensor(generator.uniform(-1, 1, shape).astype(kind)) for shape, kind in shapes]
         built = self.built[int(key)]
@@ -129,15 +131,18 @@ def _plain(value: Any) -> Any:
 
 
 def key_of(primitive: Primitive, sizes: Sizes) -> str:
+    """The log's name for a primitive of these sizes."""
     return f"{primitive.name} {'x'.join(map(str, sizes))}"
 
 
 def read_log() -> dict[str, Any]:
+    """Key to record; empty without a log."""
     found: dict[str, Any] = json.loads(LOG.read_text()) if LOG.is_file() else {}
     return found
 
 
 def write_log(key: str, record: dict[str, Any]) -> None:
+    """Add a record, one line each, in order."""
     log = {**read_log(), key: record}
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(log[name], separators=(',', ':'))}" for name in sorted(log))
     write_atomic(LOG, f"{{\n{lines}\n}}\n".encode())

@@ -1,21 +1,15 @@
 """The Cortex-M4 schedules on the virtual board: cycles per layer after each step, every layer's CRC equal to the
 compiled engine's.
-
-The board is reached through the host's own commands, in processes of their own: the trainer imports nothing of the
-host.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from converter import convert as conversion
 from converter.files import write_atomic
+from trainer.board import BoardTools
 from trainer.errors import TrainerError
 from trainer.tvm.cortex import CHANNELS, PIXELS, STEPS, Tile, kernel_of, scheduled
 from trainer.tvm.cortex_firmware import GENERATORS, write_firmware
@@ -49,10 +43,11 @@ class Profile:
 
     @property
     def total(self) -> int:
+        """Cycles of all layers."""
         return sum(self.cycles)
 
 
-def study(primitive: Primitive, method: str, out: Path) -> list[str]:
+def study(primitive: Primitive, method: str, out: Path, tools: BoardTools) -> list[str]:
     """int8 instead of float32, and the reference model's layer: its convolution for conv2d, its dense layer for
     gemm."""
     if primitive.name not in ("conv2d", "gemm"):
@@ -73,7 +68,7 @@ def study(primitive: Primitive, method: str, out: Path) -> list[str]:
         file = out / f"{primitive.name}_cortex-m4_{n}_{name}.py"
         write_atomic(file, (scheduled(kernel, n, "llvm").mod.script() + "\n").encode())
         lines.append(str(file))
-    ours = ours_profile(out)
+    ours = ours_profile(out, tools)
     for generator in GENERATORS:
         tiles = {
             "original": {"original": (0, (PIXELS, CHANNELS))},
@@ -83,7 +78,7 @@ def study(primitive: Primitive, method: str, out: Path) -> list[str]:
             STEPS[n - 1].__name__ if n else "original": (n, (PIXELS, CHANNELS)) for n in range(len(STEPS) + 1)
         }
         for name, (count, tile) in rows.items():
-            found = profile(REFERENCE, out / f"{generator}_{count}_{tile[0]}x{tile[1]}", count, generator, tile)
+            found = profile(out / f"{generator}_{count}_{tile[0]}x{tile[1]}", count, generator, tools, tile)
             require_equal(found, ours)
             lines.append(
                 f"{generator} {name}: {found.cycles[number]:,} cycles; our compiled engine, equal CRC: "
@@ -92,24 +87,22 @@ def study(primitive: Primitive, method: str, out: Path) -> list[str]:
     return lines
 
 
-def profile(run: Path, out: Path, steps: int, generator: str, tile: Tile = (PIXELS, CHANNELS)) -> Profile:
+def profile(out: Path, steps: int, generator: str, tools: BoardTools, tile: Tile = (PIXELS, CHANNELS)) -> Profile:
     """Build the engine and take its cycles on the virtual board."""
-    write_firmware(run, out, steps, generator, tile)
-    return measure(out)
+    write_firmware(REFERENCE, out, steps, generator, tile)
+    return measure(out, tools)
 
 
-def ours_profile(out: Path) -> Profile:
+def ours_profile(out: Path, tools: BoardTools) -> Profile:
     """The same of the compiled engine."""
     loaded = conversion.load(REFERENCE)
     conversion.write_all(conversion.render(loaded), out / "aot" / "firmware")
-    return measure(out / "aot")
+    return measure(out / "aot", tools)
 
 
-def measure(folder: Path) -> Profile:
-    elf = _host("build", str(folder)).strip().splitlines()[-1]
-    file = folder / "profile.json"
-    _host("profile", elf, "--layers", "--runs", "1", "--json", str(file))
-    layers: list[dict[str, Any]] = json.loads(file.read_text())["layers"]
+def measure(folder: Path, tools: BoardTools) -> Profile:
+    """Of the image of FOLDER/firmware."""
+    layers = tools.profile(tools.build(folder / "firmware", folder / "build"), 1)["layers"]
     return Profile(
         tuple(str(x["name"]) for x in layers),
         tuple(int(x["cycles"]) for x in layers),
@@ -118,6 +111,7 @@ def measure(folder: Path) -> Profile:
 
 
 def require_equal(found: Profile, ours: Profile) -> None:
+    """TrainerError where a layer's CRC is not the compiled engine's."""
     for name, got, want in zip(found.layers, found.crcs, ours.crcs, strict=True):
         if got != want:
             raise TrainerError(
@@ -126,17 +120,10 @@ def require_equal(found: Profile, ours: Profile) -> None:
             )
 
 
-def _host(*words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "host", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise TrainerError(f"tvm: host {words[0]}: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
-    return done.stdout
-
-
-def table(out: Path) -> list[str]:
+def table(out: Path, tools: BoardTools) -> list[str]:
     """Markdown: cycles of the reference model's two layers after each step, beside the compiled engine and the
     records."""
-    ours = ours_profile(out)
+    ours = ours_profile(out, tools)
     lines = [
         "## Cortex-M4: TinyConv int8 on the virtual board",
         "",
@@ -147,7 +134,7 @@ def table(out: Path) -> list[str]:
     ]
     for generator in GENERATORS:
         for n in range(len(STEPS) + 1):
-            found = profile(REFERENCE, out / f"{generator}_{n}_{PIXELS}x{CHANNELS}", n, generator)
+            found = profile(out / f"{generator}_{n}_{PIXELS}x{CHANNELS}", n, generator, tools)
             require_equal(found, ours)
             name = (
                 f"tvm, {'GCC of its C' if generator == 'c' else 'its LLVM'}, "

@@ -20,6 +20,7 @@ ARCH = "sm_80"
 
 
 def cuda_target() -> Target:
+    """A GPU of ARCH and the limits that all such GPUs have."""
     limits = {"max_threads_per_block": 1024, "max_shared_memory_per_block": 49152, "thread_warp_size": 32}
     return Target({"kind": "cuda", "arch": ARCH, **limits}, host=Target("llvm"))
 

@@ -4,7 +4,6 @@ same threads."""
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,12 +12,11 @@ import torch
 import tvm
 from tvm.target import Target, codegen
 
+from converter.timing import Call, fastest_in_turns
 from trainer.errors import TrainerError
 from trainer.tvm.primitives import Floats, Primitive, Sizes
 
-Call = Callable[[], object]
-ROUNDS, TURN_SECONDS, MAX_CALLS = 7, 0.02, 200
-MIN_CALLS, SLOW_SECONDS = 10, 0.1  # the first calls of a turn wake threads: of all but slow ways more follow
+ROUNDS, TURN_SECONDS = 7, 0.02
 RTOL, ATOL_PER_TERM = 1e-4, 1e-7  # a sum of n float32 products, one after the other, in whatever order
 
 
@@ -54,6 +52,7 @@ def checked(primitive: Primitive, sizes: Sizes, name: str, function: Callable[..
 
 
 def reference(primitive: Primitive, x: Floats, w: Floats) -> Any:
+    """The product in float64 by numpy."""
     return primitive.by_numpy(x.astype(np.float64), w.astype(np.float64))
 
 
@@ -63,6 +62,7 @@ def terms(w: Floats) -> int:
 
 
 def require_close(name: str, got: Floats, want: Any, count: int) -> None:
+    """TrainerError where a result is further from numpy's than sums of `count` products may be."""
     if not np.allclose(got, want, rtol=RTOL, atol=ATOL_PER_TERM * (count + 10)):
         largest = np.nanmax(np.abs(got - want))
         raise TrainerError(
@@ -79,21 +79,5 @@ def others(primitive: Primitive, sizes: Sizes) -> dict[str, Call]:
 
 
 def fastest_seconds(calls: Mapping[str, Call]) -> dict[str, float]:
-    """The shortest time of each call. In each of seven rounds every call has one turn of some 20 ms, slow ones a call
-    in three rounds."""
-    best = dict.fromkeys(calls, float("inf"))
-    for round_number in range(ROUNDS):
-        for name, call in calls.items():
-            if best[name] < 1 and best[name] > SLOW_SECONDS and round_number > 2:
-                continue
-            start = time.perf_counter()
-            call()
-            once = time.perf_counter() - start
-            best[name] = min(best[name], once)
-            more = max(MIN_CALLS, min(MAX_CALLS, int(TURN_SECONDS / once))) if once < SLOW_SECONDS else 0
-            for _ in range(more):
-                start = time.perf_counter()
-                call()
-                best[name] = min(best[name], time.perf_counter() - start)
-            time.sleep(0.005)  # threads that still wait for work in a loop fall asleep
-    return best
+    """The shortest time of each call: seven rounds of turns of some 20 ms."""
+    return dict(zip(calls, fastest_in_turns(list(calls.values()), ROUNDS, TURN_SECONDS), strict=True))

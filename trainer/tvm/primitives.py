@@ -48,6 +48,7 @@ class Primitive:
         return sizes
 
     def operands(self, sizes: Sizes, seed: int = 0) -> tuple[Floats, Floats]:
+        """float32 data and weights in -1 .. 1, shaped as the sizes say."""
         generator = np.random.default_rng(seed)
         first, second = (generator.uniform(-1, 1, shape).astype(np.float32) for shape in self.shapes(*sizes))
         return first, second

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import tvm
 
 from converter.files import write_atomic
+from trainer.board import BoardTools
 from trainer.errors import TrainerError
 from trainer.tvm import auto, cpu
 from trainer.tvm.measure import checked, compiled, cpu_target, fastest_seconds, others, threads
@@ -35,6 +37,7 @@ class Row:
 
 
 def find(name: str) -> Primitive:
+    """The primitive of this name; TrainerError for no such one."""
     if name not in PRIMITIVES:
         raise TrainerError(
             f"tvm: the primitive is one of {', '.join(PRIMITIVES)} (or firmware, table), got {name!r}; name one "
@@ -44,6 +47,7 @@ def find(name: str) -> Primitive:
 
 
 def one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    """TrainerError unless the option --WHAT has one of the values."""
     if value not in allowed:
         raise TrainerError(f"tvm: --{what} is one of {', '.join(allowed)}, got {value!r}; name one of these")
 
@@ -133,7 +137,16 @@ def _ratio(value: float) -> str:
     return f"{value:,.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def study(name: str, target: str, method: str, size: str, trials: int, replay: bool, out: Path) -> list[str]:
+def study(
+    name: str,
+    target: str,
+    method: str,
+    size: str,
+    trials: int,
+    replay: bool,
+    out: Path,
+    tools: Callable[[], BoardTools],
+) -> list[str]:
     """The lines to print; IR, and for a GPU the source, are written into `out`."""
     one_of("target", target, TARGETS)
     one_of("method", method, METHODS)
@@ -142,7 +155,7 @@ def study(name: str, target: str, method: str, size: str, trials: int, replay: b
     if target == "cortex-m4":
         from trainer.tvm import cortex_study
 
-        return cortex_study.study(primitive, method, out)
+        return cortex_study.study(primitive, method, out, tools())
     if target == "cuda":
         from trainer.tvm import gpu_study
 
@@ -161,7 +174,7 @@ def _sizes(text: str) -> Sizes:
     return tuple(int(part) for part in parts)
 
 
-def write_table(out: Path) -> Path:
+def write_table(out: Path, tools: BoardTools) -> Path:
     """Every primitive on this machine in one run, from the log without searching, and the Cortex-M4's cycles."""
     from trainer.tvm import cortex_study
 
@@ -177,6 +190,6 @@ def write_table(out: Path) -> Path:
         for sizes in (primitive.default, *MORE_SIZES[primitive.name]):
             lines += table(primitive, sizes, measure_cpu(primitive, sizes, "manual"))
     with tempfile.TemporaryDirectory() as folder:
-        lines += cortex_study.table(Path(folder))
+        lines += cortex_study.table(Path(folder), tools)
     write_atomic(out, ("\n".join(lines)).encode())
     return out

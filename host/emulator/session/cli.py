@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from converter.cli import output_file, write_json
 from host.emulator.cpu.diagnosis import last_instructions
 from host.emulator.errors import BoardError
 from host.emulator.report import Report
@@ -94,7 +95,12 @@ def emulate(
     speed: Annotated[
         str, typer.Option(help="max: as fast as it goes while there is work; real: never faster than the board")
     ] = "max",
-    json_file: Annotated[Path | None, typer.Option("--json", help="write figures and timeline here at the end")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="write figures and timeline here at the end", callback=output_file)
+    ] = None,
+    json_lines: Annotated[
+        bool, typer.Option("--json-lines", help="say the port, and what stopped the board, as JSON for a program")
+    ] = False,
 ) -> None:
     """Run firmware on the virtual Nano 33 BLE. The board starts when somebody opens its serial port."""
     from host.emulator.board import VirtualBoard
@@ -108,7 +114,7 @@ def emulate(
     timeline = Timeline(board, sounds)
     board.send(send.encode())
     line = open_port(port)
-    print(f"serial port: {line.address}", flush=True)
+    print(json.dumps({"serial_port": line.address}) if json_lines else f"serial port: {line.address}", flush=True)
     try:
         _run(board, line, timeline, until, speed == "real")
     finally:
@@ -120,15 +126,8 @@ def emulate(
             f"last instructions: {last_instructions(core.cpu, core.counter)}",
             flush=True,
         )
-        if json_file is not None:
-            from converter.files import write_atomic
-
-            found = {
-                **report.as_json(),
-                "timeline": [asdict(one) for one in timeline.moments],
-                "timeline_dropped": timeline.dropped,
-            }
-            write_atomic(json_file, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+        moments = [asdict(one) for one in timeline.moments]
+        write_json(json_file, {**report.as_json(), "timeline": moments, "timeline_dropped": timeline.dropped})
 
 
 def _run(

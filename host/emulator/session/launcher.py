@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,6 @@ from pathlib import Path
 from host.emulator.errors import BoardError
 
 _ROOT = Path(__file__).resolve().parents[3]
-_PROMPT = "serial port: "
 
 
 @contextmanager
@@ -29,17 +29,17 @@ def launch(
     not start, and at the end of the block when the program has faulted meanwhile.
     """
     images = (str(Path(file).resolve()) for file in (elf, *wavs))
-    command = [sys.executable, "-m", "host.emulator", *images, "--port", port, "--gap", str(gap)]
+    command = [sys.executable, "-m", "host.emulator", *images, "--port", port, "--gap", str(gap), "--json-lines"]
     command += ["--json", str(json_file.resolve())] if json_file else []
     command += ["--until", until] if until else []
     board = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert board.stdout is not None
     try:
         first = board.stdout.readline()
-        if not first.startswith(_PROMPT):
+        if not first:
             board.wait(timeout=30)
             raise BoardError("the virtual board ended before it had a serial port")
-        yield first.removeprefix(_PROMPT).strip()
+        yield str(json.loads(first)["serial_port"])
     finally:
         _end(board)
 
@@ -55,5 +55,6 @@ def _end(board: subprocess.Popen[str]) -> None:
         board.kill()
         board.communicate()
         return
-    if faulted and errors.strip():
-        raise BoardError(errors.strip().splitlines()[-1])
+    last = (errors.strip().splitlines() or [""])[-1]
+    if faulted and last:
+        raise BoardError(json.loads(last)["error"] if last.startswith("{") else last)

@@ -14,6 +14,7 @@ from converter.operators.fully_connected import FullyConnected
 from converter.operators.softmax import Softmax
 from converter.reference import run_batch
 from converter.tensor import QuantParams, Tensor
+from trainer.__main__ import board_tools
 from trainer.approx import lowrank, precision, speed
 from trainer.approx.board import low_rank
 from trainer.approx.digits import load_digits, study
@@ -60,12 +61,12 @@ def test_break_even_lies_between_the_ranks_that_enclose_it() -> None:
 
 def test_what_a_study_lacks_is_said(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(TrainerError, match="one of precision, speed, svd, digits, log"):
-        run("fft", tmp_path, None, None, Progress())
+        run("fft", tmp_path, None, None, Progress(), board_tools)
     with pytest.raises(TrainerError, match="--run"):
-        run("board", tmp_path, None, None, Progress())
+        run("board", tmp_path, None, None, Progress(), board_tools)
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(bytes((0, 0, 8, 3)) + bytes(12) + b"x")
     with pytest.raises(TrainerError, match="as long as it says"):
-        run("digits", tmp_path, tmp_path, None, Progress())
+        run("digits", tmp_path, tmp_path, None, Progress(), board_tools)
 
 
 def test_every_product_in_fp64_is_the_product_but_the_logarithmic_one() -> None:

@@ -1,5 +1,4 @@
-"""Rooflines: chips and their sources, networks counted, a measurement that resumes, pictures and page from what was
-stored."""
+"""Rooflines: a measurement that resumes, pictures and page from what was stored."""
 
 from __future__ import annotations
 
@@ -8,7 +7,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -17,18 +15,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
-from host.measure import roofline as host_roofline
+from converter import timing
 from trainer.__main__ import main
 from trainer.errors import TrainerError
 from trainer.roofline import (
+    actions,
     board,
     chips,
-    clock,
-    command,
     latency,
     machine,
     measure,
@@ -37,23 +31,11 @@ from trainer.roofline import (
     nets,
     page,
     pictures,
+    system,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ("squeezenet1_0", "shufflenet_v2_x1_0")
-CHECKS = {
-    "alexnet": (61_100_840, 0.714),
-    "vgg16": (138_357_544, 15.47),
-    "resnet18": (11_689_512, 1.814),
-    "resnet50": (25_557_032, 4.089),
-    "mobilenet_v2": (3_504_872, 0.301),
-    "mobilenet_v3_large": (5_483_032, 0.217),
-    "efficientnet_b0": (5_288_548, 0.386),
-    "densenet121": (7_978_856, 2.834),
-    "squeezenet1_0": (1_248_424, 0.819),
-    "inception_v3": (27_161_264, 5.713),
-    "shufflenet_v2_x1_0": (2_278_604, 0.145),
-}
 
 
 def cli(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -92,151 +74,6 @@ def board_json(folder: Path, **changes: Any) -> Path:
     return file
 
 
-# --- chips
-
-
-def test_at_least_sixteen_chips_of_every_kind_and_each_number_has_a_source() -> None:
-    found = chips.load()
-    assert len(found) >= 16
-    assert {chip.kind for chip in found} == set(chips.KINDS)
-    for chip in found:
-        for figure in (chip.bandwidth, *chip.peaks.values()):
-            assert figure.value > 0 and len(figure.source) > 15 and figure.derivation, chip.name
-
-
-def test_no_chip_is_off_by_a_thousand() -> None:
-    """Processors of a kind lie within a few orders of magnitude, and a ridge between 0.1 and 3,000 operations a
-    byte."""
-    ranges = {"CPU": (2e10, 1e12), "GPU": (1e11, 1e13), "ASIC": (1e10, 1e13), "SoC": (5e9, 5e11), "MCU": (1e8, 2e10)}
-    for chip in chips.load():
-        low, high = ranges[chip.kind]
-        assert low < chip.bandwidth.value < high, chip.name
-        assert all(0.1 < chip.ridge(dtype) < 3000 for dtype in chip.peaks), chip.name
-
-
-def test_the_board_is_the_one_the_host_draws() -> None:
-    nano, clock_hz = chips.of("nRF52840"), 64_000_000
-    assert nano.peaks["fp32"].value == 64e6
-    assert nano.peaks["int8"].value == host_roofline.COMPUTE[0].per_cycle * clock_hz == 256e6
-    assert nano.bandwidth.value == host_roofline.SRAM.per_cycle * clock_hz == 256e6
-    for intensity in (0.1, 1.0, 30.0):
-        assert nano.roof("int8", intensity) == pytest.approx(1e6 * host_roofline.roof_mops(intensity, clock_hz))
-
-
-@pytest.mark.parametrize(
-    ("change", "word"), [({"source": " "}, "source"), ({"value": 0}, "positive"), ({"derivation": ""}, "derivation")]
-)
-def test_a_figure_without_its_source_is_refused(tmp_path: Path, change: dict[str, Any], word: str) -> None:
-    entries = json.loads(chips.FILE.read_text())
-    entries[3]["bandwidth"] |= change
-    (tmp_path / "chips.json").write_text(json.dumps(entries))
-    with pytest.raises(TrainerError, match=word):
-        chips.load(tmp_path / "chips.json")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"kind": "toaster"},
-        {"peaks": {"fp7": {"value": 1, "source": "x", "derivation": "y"}}},
-        {"peaks": {}},
-        {"short": "T4"},
-    ],
-)
-def test_a_chip_that_cannot_be_drawn_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
-    entries = json.loads(chips.FILE.read_text())
-    entries[0] |= change
-    (tmp_path / "chips.json").write_text(json.dumps(entries))
-    with pytest.raises(TrainerError):
-        chips.load(tmp_path / "chips.json")
-
-
-# --- networks
-
-
-def test_the_networks_have_the_parameters_and_operations_of_the_literature(networks: dict[str, models.Network]) -> None:
-    assert set(networks) == set(CHECKS)
-    for name, (parameters, gmac) in CHECKS.items():
-        assert networks[name].parameters == parameters, name
-        assert networks[name].flops / 2e9 == pytest.approx(gmac, rel=0.01), name
-
-
-def test_the_layers_have_all_the_operations_and_weights(networks: dict[str, models.Network]) -> None:
-    for name, network in networks.items():
-        assert sum(layer.flops for layer in network.layers) == network.flops, name
-        assert all(layer.name and layer.kind in models.KINDS and layer.outputs for layer in network.layers), name
-        skipped = 3_326_696 if name == "inception_v3" else 0  # the auxiliary head takes part in training only
-        statistics = sum(
-            b.numel()
-            for key, b in nets.build(name, "meta").named_buffers()
-            if "running" in key and "AuxLogits" not in key
-        )
-        assert network.weights == network.parameters - skipped + statistics, name
-
-
-def test_a_convolution_by_hand() -> None:
-    """4 outputs of 3x3x2 at 5x5 positions without a border, then ReLU in place, then a view and a product."""
-    network = nn.Sequential(
-        nn.Conv2d(2, 4, 3, device="meta"), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(100, 6, device="meta")
-    )
-    found = models.count(network, torch.empty(1, 2, 7, 7, device="meta"), "small")
-    conv, relu, dense = found.layers
-    assert (conv.kind, conv.flops, conv.weights, conv.inputs, conv.outputs) == (
-        "convolution",
-        2 * 4 * 18 * 25,
-        4 * 18 + 4,
-        98,
-        100,
-    )
-    assert (relu.kind, relu.flops, relu.weights, relu.inputs, relu.outputs) == ("activation", 0, 0, 100, 100)
-    assert (dense.kind, dense.flops, dense.weights, dense.inputs, dense.outputs) == ("dense", 1200, 606, 100, 6)
-    assert conv.intensity() == 3600 / (4 * (76 + 98 + 100))
-    assert conv.intensity(8, 1) == 8 * 3600 / (76 + 8 * 198)
-    assert found.intensity() == 4800 / (4 * (76 + 606 + 98 + 100 + 200 + 106))
-    assert found.footprint() == 4 * (682 + 200)
-    assert found.parameters == 682
-
-
-def test_depthwise_and_inputs_used_twice() -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.each = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False, device="meta")
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return functional.avg_pool2d(self.each(x) + x, 2)
-
-    each, add, pool = models.count(Net(), torch.empty(1, 4, 6, 6, device="meta"), "net").layers
-    assert (each.kind, each.flops, each.weights) == ("depthwise", 2 * 9 * 4 * 36, 36)
-    assert (add.kind, add.inputs, add.outputs, add.weights) == ("element-wise", 288, 144, 0)
-    assert (pool.kind, pool.inputs, pool.outputs) == ("pooling", 144, 36)
-
-
-def test_batches_read_weights_once(networks: dict[str, models.Network]) -> None:
-    for network in networks.values():
-        intensities = [network.intensity(batch) for batch in (1, 8, 64, 256)]
-        assert intensities == sorted(intensities)
-        assert intensities[-1] < network.flops / (4 * network.activations)
-
-
-def test_importing_the_networks_leaves_torch_as_it_was() -> None:
-    before = torch.library.register_fake
-    network = nets.build("squeezenet1_0")
-    assert torch.library.register_fake is before
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        assert network(nets.pictures("squeezenet1_0", 1)).shape == (1, 1000)
-    assert counter.get_total_flops() / 2e9 == pytest.approx(0.819, rel=0.01)
-
-
-def test_missing_torchvision_is_one_sentence() -> None:
-    code = (
-        "import sys; sys.modules['torchvision'] = None\nfrom trainer.roofline import nets\n"
-        "try: nets.build('alexnet', 'meta')\nexcept Exception as error: print(type(error).__name__, error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("TrainerError") and "pip install torchvision" in done.stdout
-
-
 # --- measuring
 
 
@@ -252,13 +89,13 @@ def test_stream_counts_bytes_not_kilobytes() -> None:
     finally:
         torch.set_num_threads(threads)
     a, b = np.ones(elements, np.float32), np.zeros(elements, np.float32)
-    times = clock.take(lambda: np.copyto(b, a), "cpu", 0.2)
+    times = system.take(lambda: np.copyto(b, a), "cpu", 0.2)
     assert 1 / 20 < ours / (2 * a.nbytes / min(times.seconds)) < 20
     assert [machine.moved(kernel, 10) for kernel in machine.STREAM] == [80, 80, 120, 120]
 
 
 def test_peak_counts_every_operation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "take", lambda call, device, seconds: (call(), clock.Times((0.5, 0.25, 1.0)))[1])
+    monkeypatch.setattr(machine, "take", lambda call, device, seconds: (call(), timing.Times((0.5, 0.25, 1.0)))[1])
     found = machine.peak("fp32", "cpu", 1.0, largest=512)
     assert found["ways"]["product of 512x512"] == 2 * 512**3 / 0.25
     assert found["ways"]["3x3 convolution of 32 channels"] == 2 * 8 * 32 * 32 * 9 * 28 * 28 / 0.25
@@ -273,14 +110,14 @@ def test_types_the_hardware_lacks_are_left_out(monkeypatch: pytest.MonkeyPatch) 
 
 def test_take_warms_up_and_repeats() -> None:
     calls: list[int] = []
-    times = clock.take(lambda: calls.append(1), "cpu", 0.0)
-    assert len(times.seconds) == clock.LEAST_RUNS and len(calls) == clock.LEAST_RUNS + 1
-    assert len(clock.take(lambda: None, "cpu", 0.05).seconds) == clock.MOST_RUNS
+    times = system.take(lambda: calls.append(1), "cpu", 0.0)
+    assert len(times.seconds) == timing.LEAST_RUNS and len(calls) == timing.LEAST_RUNS + 1
+    assert len(system.take(lambda: None, "cpu", 0.05).seconds) == timing.MOST_RUNS
 
 
 def test_a_measurement_has_every_point_and_says_what_it_left_out(stored: Path) -> None:
     found = measure.load(stored / "measure.json")
-    assert found["finished"] and found["machine"] == clock.machine()
+    assert found["finished"] and found["machine"] == system.machine()
     for name in SMALL:
         for batch in (1, 2):
             point = found["points"][measure.inference_key("cpu", name, batch)]
@@ -307,7 +144,7 @@ def test_an_interrupted_measurement_goes_on_where_it_was(tmp_path: Path, monkeyp
         latency, "inference", count({"median": 1e-3, "spread": 0.0, "pictures_per_second": 1.0, "runs": 3})
     )
     monkeypatch.setattr(latency, "training", count({"skipped": "for the test"}))
-    monkeypatch.setattr(clock, "devices", lambda: ["cpu"])
+    monkeypatch.setattr(system, "devices", lambda: ["cpu"])
 
     def stop_at_five(line: str) -> None:
         if line.startswith("5/"):
@@ -411,19 +248,8 @@ def test_plot_from_a_stored_measurement(
     board_json(tmp_path)
     assert cli(monkeypatch, "plot", "--out", str(tmp_path)) == 0
     files = {Path(line).name: Path(line) for line in capsys.readouterr().out.split()}
-    expected = {
-        "chips",
-        "models",
-        "networks_on_chips",
-        "bound",
-        "layers",
-        "board",
-        "cpu_roofline",
-        "cpu_latency",
-        "cpu_throughput",
-        "cpu_spearman",
-        "cpu_training",
-    }
+    expected = {"chips", "models", "networks_on_chips", "bound", "layers", "board"}
+    expected |= {f"cpu_{what}" for what in ("roofline", "latency", "throughput", "spearman", "training")}
     drawn = {name.removesuffix(".png") for name in files if name.endswith(".png")}
     assert expected - {"cpu_training"} <= drawn
     for name in drawn:
@@ -433,7 +259,7 @@ def test_plot_from_a_stored_measurement(
     assert whole.count("data:image/png;base64,") == len(drawn)
     assert not re.search(r'(src|href)="?https?:', whole)
     tables = files["tables.md"].read_text()
-    for text in (
+    rows = (
         "AlexNet",
         "138,357,544",
         "TinyConv on the Nano 33 BLE",
@@ -441,23 +267,24 @@ def test_plot_from_a_stored_measurement(
         "Spearman",
         "nRF52840",
         "256 MOP/s",
-    ):
+    )
+    for text in rows:
         assert text in tables and text in whole, text
 
 
 def test_plot_of_an_unfinished_measurement(stored: Path, networks: dict[str, models.Network]) -> None:
     points = measure.load(stored / "measure.json")["points"]
     some = {key: point for key, point in points.items() if "peak" in key}
-    assert command._of_device(measured.Measurement("cpu", some), networks) == {}
+    assert actions._of_device(measured.Measurement("cpu", some), networks) == {}
     some |= {key: point for key, point in points.items() if "stream" in key}
-    assert set(command._of_device(measured.Measurement("cpu", some), networks)) == {"cpu_roofline.png"}
+    assert set(actions._of_device(measured.Measurement("cpu", some), networks)) == {"cpu_roofline.png"}
 
 
 def test_tables_escape_and_say_what_is_missing() -> None:
     found = measured.Measurement("cpu", {"cpu inference vgg16 256": {"skipped": "estimated 900 s"}})
     table = page.latency_table(found)
     assert table.rows == [["VGG16", "left out: estimated 900 s"]]
-    busy = {"machine": {**clock.machine(), "cores": 2}, "load": 7.0}
+    busy = {"machine": {**system.machine(), "cores": 2}, "load": 7.0}
     assert "OTHER PROGRAMS RAN" in page.markdown([table], busy)
     assert "it was quiet" in page.markdown([table], {**busy, "load": 0.5})
     assert "a &lt; b" in page.page({}, [page.Table("t", "a < b", ("x",), [["y"]])], None)
@@ -465,9 +292,9 @@ def test_tables_escape_and_say_what_is_missing() -> None:
 
 @pytest.mark.parametrize("action", ["chips", "models"])
 def test_chips_and_models_write_their_files(tmp_path: Path, action: str) -> None:
-    files = command.run(action, tmp_path, 1, lambda line: None)
+    files = actions.run(action, tmp_path, 1, lambda line: None)
     content = json.loads((tmp_path / f"{action}.json").read_text())
-    assert len(content) == (len(chips.load()) if action == "chips" else len(CHECKS))
+    assert len(content) == (len(chips.load()) if action == "chips" else len(nets.NAMES))
     assert len(files) >= 3 and all(file.is_file() for file in files)
 
 
@@ -504,7 +331,7 @@ def test_a_damaged_measurement_is_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [chips, clock, latency, machine, measure, models, pictures], ids=lambda module: module.__name__
+    "module", [chips, timing, latency, machine, measure, models, pictures], ids=lambda module: module.__name__
 )
 def test_docstrings_run(module: ModuleType) -> None:
     found = doctest.testmod(module)

@@ -13,9 +13,9 @@ import pytest
 
 pytest.importorskip("tvm", reason="the extra tvm is not installed")
 
+from trainer.__main__ import board_tools
 from trainer.errors import TrainerError
 from trainer.tvm import auto, cpu, studies
-from trainer.tvm.command import run_command
 from trainer.tvm.measure import checked, compiled, cpu_target, others, require_close
 from trainer.tvm.primitives import PRIMITIVES, Sizes
 
@@ -120,7 +120,7 @@ def test_a_search_is_written_into_the_log_and_replayed(tmp_path: Path, monkeypat
 
 
 def test_the_command_saves_the_ir_and_prints_ratios(tmp_path: Path) -> None:
-    lines = run_command("gemm", Path("reference"), "cpu", "manual", "24,16,40", 8, True, "llvm", tmp_path)
+    lines = studies.study("gemm", "cpu", "manual", "24,16,40", 8, True, tmp_path, board_tools)
     rows = [line.split("|")[1].strip() for line in lines if line.startswith("|")][2:]
     assert rows == [
         "original",
@@ -195,6 +195,6 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> N
     )
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.strip() == (
-        "tvm: needs the optional packages of the extra tvm, got no apache-tvm and no xgboost-cpu; "
+        "error: tvm: needs the optional packages of the extra tvm, got no apache-tvm and no xgboost-cpu; "
         "pip install -e '.[tvm]'"
     )

@@ -23,6 +23,7 @@ from converter.operators.softmax import Softmax
 from converter.tensor import Int8
 from host.firmware_build import build_firmware
 from host.link.client import connect
+from trainer.__main__ import board_tools
 from trainer.errors import TrainerError
 from trainer.tvm import cortex_study
 from trainer.tvm.cortex import STEPS, kernel_of
@@ -132,7 +133,7 @@ def test_generated_files_are_the_same_each_time_and_a_second_generator_leaves_no
 def test_the_study_measures_every_step(tmp_path: Path) -> None:
     if shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("no arm-none-eabi-gcc to build the firmware with")
-    lines = cortex_study.table(tmp_path)
+    lines = cortex_study.table(tmp_path, board_tools())
     cells = [line.split("|")[1:-1] for line in lines if line.startswith("| tvm")]
     cycles = [int(cell[-1].replace(",", "")) for cell in cells]
     assert len(cycles) == 2 * (len(STEPS) + 1)

@@ -1,64 +1,21 @@
-"""Times of a call: warmed up, waited for, repeated; and the machine they were taken on."""
+"""The machine that times are taken on: devices, memory, instruction sets, and whether it was quiet."""
 
 from __future__ import annotations
 
 import os
 import platform
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-MOST_RUNS, LEAST_RUNS = 50, 3
+from converter import timing
 
 
-@dataclass(frozen=True)
-class Times:
-    """Seconds of each run after the warm-up."""
-
-    seconds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-    @property
-    def spread(self) -> float:
-        """Distance of the quartiles over the median.
-
-        >>> Times((1.0, 2.0, 3.0)).spread
-        1.0
-        """
-        low, _, high = statistics.quantiles(self.seconds, n=4)
-        return (high - low) / self.median
-
-    def to_json(self) -> dict[str, Any]:
-        return {"median": self.median, "spread": self.spread, "best": min(self.seconds), "runs": len(self.seconds)}
-
-
-def take(call: Callable[[], object], device: str, seconds: float) -> Times:
-    """Runs of the call, at least 3 and at most 50, about `seconds` long in all, after one as a warm-up (more when they
-    are short)."""
-
-    def once() -> float:
-        start = time.perf_counter()
-        call()
-        synchronise(device)
-        return time.perf_counter() - start
-
-    warming = time.perf_counter()
-    while True:
-        once()
-        if time.perf_counter() - warming > seconds / 10:
-            break
-    found = [once() for _ in range(LEAST_RUNS)]
-    while sum(found) < seconds and len(found) < MOST_RUNS:
-        found.append(once())
-    return Times(tuple(found))
+def take(call: Callable[[], object], device: str, seconds: float) -> timing.Times:
+    """Runs of the call, each waited for; see timing.take."""
+    return timing.take(call, seconds, lambda: synchronise(device))
 
 
 def synchronise(device: str) -> None:
@@ -68,6 +25,7 @@ def synchronise(device: str) -> None:
 
 
 def devices() -> list[str]:
+    """Names for torch: the CPU, and the GPU where there is one."""
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 

@@ -1,0 +1,22 @@
+"""What the trainer asks of the host around a board; the command line hands it in, for the trainer imports no host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converter.verify.checks import BoardAccess
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BoardTools:
+    """Functions of the host; each raises a ValueError of one sentence."""
+
+    build: Callable[[Path, Path], Path]  # (folder of generated files, folder to build in) -> image
+    profile: Callable[[Path, int], Json]  # (image, runs) -> what `host profile --json` writes
+    evaluate: Callable[[Path, int], Json]  # (run folder, inputs) -> what `host evaluate --json` writes
+    checks: BoardAccess
