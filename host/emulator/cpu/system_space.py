@@ -22,78 +22,58 @@ from host.emulator.cpu.nvic import (
 from host.emulator.schedule import Event, Schedule
 
 SYSTEM_SPACE = 0xE0000000
+# Registers by the ARMv7-M manual's names (B3.2); a range: one word after the other
 DWT_CTRL, DWT_CYCCNT = 0xE0001000, 0xE0001004
-_CPUID = 0x410FC241
-_PRIORITY_MASK = (0xFF << (8 - PRIORITY_BITS)) & 0xFF
-_PLAIN = {  # kept as written: nothing of the model depends on them
-    0xE000ED10: "SCB.SCR",
-    0xE000ED14: "SCB.CCR",
-    0xE000ED28: "SCB.CFSR",
-    0xE000ED2C: "SCB.HFSR",
-    0xE000ED30: "SCB.DFSR",
-    0xE000ED34: "SCB.MMFAR",
-    0xE000ED38: "SCB.BFAR",
-    0xE000ED3C: "SCB.AFSR",
-    0xE000ED88: "SCB.CPACR",
-    0xE000EDF0: "DHCSR",
-    0xE000EDFC: "DEMCR",
-    0xE000EF34: "FPU.FPCCR",
-    0xE000EF38: "FPU.FPCAR",
-    0xE000EF3C: "FPU.FPDSCR",
-    0xE000E008: "ACTLR",
-    0xE000ED94: "MPU.CTRL",
-    0xE000ED98: "MPU.RNR",
-    0xE000ED9C: "MPU.RBAR",
-    0xE000EDA0: "MPU.RASR",
-}
-_CONSTANT = {
-    0xE000ED00: _CPUID,
-    0xE000ED90: 8 << 8,
-    0xE000E004: 1,
-    0xE000EF40: 0x10110021,
-    0xE000EF44: 0x11000011,
-    0xE000ED40: 0x30,
-    0xE000ED44: 0x200,
-    0xE000ED48: 0x100000,
-    0xE000ED50: 0x30,
-}
-_ACTIVE, _PENDING, _ENABLED = range(3)
-_SHCSR = {
-    0: (MEM_MANAGE, _ACTIVE),
-    1: (BUS_FAULT, _ACTIVE),
-    3: (USAGE_FAULT, _ACTIVE),
-    7: (SVCALL, _ACTIVE),
-    8: (DEBUG_MONITOR, _ACTIVE),
-    10: (PENDSV, _ACTIVE),
-    11: (SYSTICK, _ACTIVE),
-    12: (USAGE_FAULT, _PENDING),
-    13: (MEM_MANAGE, _PENDING),
-    14: (BUS_FAULT, _PENDING),
-    15: (SVCALL, _PENDING),
-    16: (MEM_MANAGE, _ENABLED),
-    17: (BUS_FAULT, _ENABLED),
-    18: (USAGE_FAULT, _ENABLED),
-}
-_UNHEEDED = {
-    0xE000EF3C: (0x07C00000, "FPU.FPDSCR other than 0"),
-    0xE000ED94: (1, "MPU switched on: its regions are kept, not enforced"),
-}
-_CLEAR_ON_ONE = {0xE000ED28, 0xE000ED2C, 0xE000ED30}
-CFSR, HFSR, MMFAR, BFAR, CPACR, SCR, CCR = (
-    0xE000ED28,
-    0xE000ED2C,
-    0xE000ED34,
-    0xE000ED38,
-    0xE000ED88,
-    0xE000ED10,
-    0xE000ED14,
-)
-FPCCR, FPCAR = 0xE000EF34, 0xE000EF38
-ASPEN, LSPEN, LSPACT = 1 << 31, 1 << 30, 1 << 0  # bits of FPCCR
-DEMCR, MON_EN = 0xE000EDFC, 1 << 16
-_DEBUG = (0xE000EDF0, DEMCR)
+ICTR, ACTLR = 0xE000E004, 0xE000E008
+SYST_CSR, SYST_RVR, SYST_CVR, SYST_CALIB = range(0xE000E010, 0xE000E020, 4)
+NVIC_ISER, NVIC_ICER, NVIC_ISPR, NVIC_ICPR, NVIC_IABR = range(0xE000E100, 0xE000E380, 0x80)
+NVIC_IPR = 0xE000E400
+CPUID, ICSR, VTOR, AIRCR, SCR, CCR, SHPR1, SHPR2, SHPR3, SHCSR = range(0xE000ED00, 0xE000ED28, 4)
+CFSR, HFSR, DFSR, MMFAR, BFAR, AFSR, ID_PFR0, ID_PFR1, ID_DFR0 = range(0xE000ED28, 0xE000ED4C, 4)
+ID_MMFR0, CPACR = 0xE000ED50, 0xE000ED88
+MPU_TYPE, MPU_CTRL, MPU_RNR, MPU_RBAR, MPU_RASR = range(0xE000ED90, 0xE000EDA4, 4)
+DHCSR, DEMCR, STIR = 0xE000EDF0, 0xE000EDFC, 0xE000EF00
+FPCCR, FPCAR, FPDSCR, MVFR0, MVFR1 = range(0xE000EF34, 0xE000EF48, 4)
+_TRACE = (range(0xE0000000, 0xE0001000), range(0xE0040000, 0xE0043000))  # output that goes nowhere
+
 STKALIGN, NONBASETHRDENA = 1 << 9, 1 << 0  # bits of CCR
 SLEEPONEXIT, SEVONPEND = 1 << 1, 1 << 4  # bits of SCR
+ASPEN, LSPEN, LSPACT = 1 << 31, 1 << 30, 1 << 0  # bits of FPCCR
+MON_EN = 1 << 16  # a bit of DEMCR
+_ACTIVE = {
+    0: MEM_MANAGE,
+    1: BUS_FAULT,
+    3: USAGE_FAULT,
+    7: SVCALL,
+    8: DEBUG_MONITOR,
+    10: PENDSV,
+    11: SYSTICK,
+}  # of SHCSR
+_PENDING = {12: USAGE_FAULT, 13: MEM_MANAGE, 14: BUS_FAULT, 15: SVCALL}
+_ENABLED = {16: MEM_MANAGE, 17: BUS_FAULT, 18: USAGE_FAULT}
+
+_PRIORITY_MASK = (0xFF << (8 - PRIORITY_BITS)) & 0xFF
+_CLEAR_ON_ONE = (CFSR, HFSR, DFSR)
+_DEBUG = (DHCSR, DEMCR)
+_KEPT = (  # as written: nothing but _changed() and the core depends on them
+    *(ACTLR, SCR, CCR, CFSR, HFSR, DFSR, MMFAR, BFAR, AFSR, CPACR, *_DEBUG, FPCCR, FPCAR, FPDSCR),
+    *(MPU_CTRL, MPU_RNR, MPU_RBAR, MPU_RASR),
+)
+_CONSTANT = {
+    **{CPUID: 0x410FC241, ICTR: 1, MPU_TYPE: 8 << 8, MVFR0: 0x10110021, MVFR1: 0x11000011},
+    **{ID_PFR0: 0x30, ID_PFR1: 0x200, ID_DFR0: 0x100000, ID_MMFR0: 0x30},
+}
+_UNHEEDED = {
+    FPDSCR: (0x07C00000, "FPU.FPDSCR other than 0"),
+    MPU_CTRL: (1, "MPU switched on: its regions are kept, not enforced"),
+}
+
+
+def prioritized(address: int) -> int | None:
+    """The exception whose priority is the byte at an address of NVIC_IPR or SHPR; None elsewhere."""
+    if NVIC_IPR <= address < NVIC_IPR + EXCEPTIONS - FIRST_IRQ:
+        return FIRST_IRQ + address - NVIC_IPR
+    return MEM_MANAGE + address - SHPR1 if SHPR1 <= address < SHCSR else None
 
 
 class SysTick:
@@ -156,7 +136,7 @@ class SystemSpace:
     ) -> None:
         self.nvic, self.systick, self._schedule = nvic, SysTick(nvic, schedule), schedule
         self._unmodelled, self._reset = unmodelled, reset
-        self.on_control: Callable[[], None] = lambda: None  # told that CCR, CPACR or FPCCR was written
+        self.on_control: Callable[[], None] = lambda: None  # called when CCR, CPACR or FPCCR was written
         self.vtor = 0
         self.registers: dict[int, int] = {}
         self._cyccnt_on, self._cyccnt_base = False, 0
@@ -166,7 +146,7 @@ class SystemSpace:
         """As after a system reset; the debugger's registers keep what they hold."""
         self.systick.write_control(0)
         kept = {address: self.registers[address] for address in _DEBUG if address in self.registers}
-        self.registers.update({**dict.fromkeys(_PLAIN, 0), FPCCR: ASPEN | LSPEN, CCR: STKALIGN, **kept})
+        self.registers.update({**dict.fromkeys(_KEPT, 0), FPCCR: ASPEN | LSPEN, CCR: STKALIGN, **kept})
         self.on_control()
 
     def cyccnt(self) -> int:
@@ -187,9 +167,8 @@ class SystemSpace:
         address = SYSTEM_SPACE + offset
         if size == 4:
             self._write_word(address, value)
-        elif 0xE000E400 <= address < 0xE000E400 + EXCEPTIONS - FIRST_IRQ or 0xE000ED18 <= address < 0xE000ED24:
-            for index in range(size):
-                self._write_priority(address + index, value >> 8 * index & 0xFF)
+        elif prioritized(address) is not None:
+            self._write_priorities(address, size, value)
         else:
             old, shift = self._read_word(address & ~3), 8 * (address & 3)
             if address & ~3 in _CLEAR_ON_ONE:
@@ -207,29 +186,25 @@ class SystemSpace:
             return self.registers[address]
         if address in _CONSTANT:
             return _CONSTANT[address]
-        if 0xE000E100 <= address < 0xE000E400:
-            return self._bits(
-                {0: nvic.enabled, 1: nvic.pending, 2: set(nvic.active)}[(address - 0xE000E100) // 0x100], address & 0x7F
-            )
-        if 0xE000E400 <= address < 0xE000E400 + EXCEPTIONS - FIRST_IRQ:
-            first = FIRST_IRQ + address - 0xE000E400
-            return int.from_bytes(bytes(nvic.priorities[first : first + 4]), "little")
-        if 0xE000ED18 <= address < 0xE000ED24:
-            first = 4 + address - 0xE000ED18
+        if NVIC_ISER <= address < NVIC_IPR:
+            kinds = (nvic.enabled, nvic.pending, set(nvic.active))
+            return self._bits(kinds[(address - NVIC_ISER) // 0x100], address & 0x7F)
+        first = prioritized(address)
+        if first is not None:
             return int.from_bytes(bytes(nvic.priorities[first : first + 4]), "little")
         return self._read_control(address)
 
     def _read_control(self, address: int) -> int:
         nvic = self.nvic
-        if address == 0xE000E010:
+        if address == SYST_CSR:
             return self.systick.read_control()
-        if address == 0xE000E014:
+        if address == SYST_RVR:
             return self.systick.reload
-        if address == 0xE000E018:
+        if address == SYST_CVR:
             return self.systick.value()
-        if address == 0xE000E01C:
+        if address == SYST_CALIB:
             return 0xC0000000
-        if address == 0xE000ED04:
+        if address == ICSR:
             best = nvic.best_pending() or 0
             return (
                 (nvic.active[-1] if nvic.active else 0)
@@ -240,16 +215,13 @@ class SystemSpace:
                 | (SYSTICK in nvic.pending) << 26
                 | (PENDSV in nvic.pending) << 28
             )
-        if address == 0xE000ED08:
+        if address == VTOR:
             return self.vtor
-        if address == 0xE000ED0C:
+        if address == AIRCR:
             return 0xFA050000 | nvic.priority_group << 8
-        if address == 0xE000ED24:
-            return sum(
-                1 << bit
-                for bit, (number, states) in _SHCSR.items()
-                if number in (nvic.active, nvic.pending, nvic.enabled)[states]
-            )
+        if address == SHCSR:
+            states = ((_ACTIVE, nvic.active), (_PENDING, nvic.pending), (_ENABLED, nvic.enabled))
+            return sum(1 << bit for bits, inside in states for bit, number in bits.items() if number in inside)
         self._unmodelled(f"system register {address:#010x} (read)")
         return 0
 
@@ -267,12 +239,11 @@ class SystemSpace:
         elif address in self.registers:
             self.registers[address] = self.registers[address] & ~value if address in _CLEAR_ON_ONE else value
             self._changed(address, value)
-        elif 0xE000E100 <= address < 0xE000E300:
+        elif NVIC_ISER <= address < NVIC_IABR:
             self._write_interrupts(address, value)
-        elif 0xE000E400 <= address < 0xE000E400 + EXCEPTIONS - FIRST_IRQ or 0xE000ED18 <= address < 0xE000ED24:
-            for index in range(4):
-                self._write_priority(address + index, value >> 8 * index & 0xFF)
-        elif address == 0xE000EF00:
+        elif prioritized(address) is not None:
+            self._write_priorities(address, 4, value)
+        elif address == STIR:
             nvic.pend(FIRST_IRQ + (value & 0xFF))
         elif address not in _CONSTANT:
             self._write_control(address, value)
@@ -293,31 +264,33 @@ class SystemSpace:
     def _write_interrupts(self, address: int, value: int) -> None:
         nvic, first = self.nvic, FIRST_IRQ + (address & 0x7F) * 8
         numbers = {first + bit for bit in range(32) if value >> bit & 1 and first + bit < EXCEPTIONS}
-        if address < 0xE000E180:
+        if address < NVIC_ICER:
             nvic.enabled |= numbers
-        elif address < 0xE000E200:
+        elif address < NVIC_ISPR:
             nvic.enabled -= numbers
-        elif address < 0xE000E280:
+        elif address < NVIC_ICPR:
             for number in numbers:
                 nvic.pend(number)
         else:
             nvic.pending -= numbers
         nvic.on_change()
 
-    def _write_priority(self, address: int, value: int) -> None:
-        number = address - 0xE000ED18 + 4 if address >= 0xE000ED18 else address - 0xE000E400 + FIRST_IRQ
-        self.nvic.priorities[number] = value & _PRIORITY_MASK
+    def _write_priorities(self, address: int, size: int, value: int) -> None:
+        for index in range(size):
+            number = prioritized(address + index)
+            if number is not None:
+                self.nvic.priorities[number] = value >> 8 * index & _PRIORITY_MASK
         self.nvic.on_change()
 
     def _write_control(self, address: int, value: int) -> None:
         nvic = self.nvic
-        if address == 0xE000E010:
+        if address == SYST_CSR:
             self.systick.write_control(value)
-        elif address == 0xE000E014:
+        elif address == SYST_RVR:
             self.systick.reload = value & 0xFFFFFF
-        elif address == 0xE000E018:
+        elif address == SYST_CVR:
             self.systick.clear()
-        elif address == 0xE000ED04:
+        elif address == ICSR:
             for bit, number in ((31, NMI), (28, PENDSV), (26, SYSTICK)):
                 if value >> bit & 1:
                     nvic.pend(number)
@@ -325,17 +298,15 @@ class SystemSpace:
                 if value >> bit & 1:
                     nvic.pending.discard(number)
             nvic.on_change()
-        elif address == 0xE000ED08:
+        elif address == VTOR:
             self.vtor = value & 0xFFFFFF80
-        elif address == 0xE000ED0C:
+        elif address == AIRCR:
             if value >> 16 == 0x05FA:
                 nvic.priority_group = value >> 8 & 7
                 if value & 4:
                     self._reset()
-        elif address == 0xE000ED24:
-            for bit, number in ((16, MEM_MANAGE), (17, BUS_FAULT), (18, USAGE_FAULT)):
+        elif address == SHCSR:
+            for bit, number in _ENABLED.items():
                 (nvic.enabled.add if value >> bit & 1 else nvic.enabled.discard)(number)
-        elif (
-            not 0xE0000000 <= address < 0xE0001000 and not 0xE0040000 <= address < 0xE0043000
-        ):  # trace output goes nowhere
+        elif not any(address in trace for trace in _TRACE):
             self._unmodelled(f"system register {address:#010x} (write)")
