@@ -76,6 +76,11 @@ class AsmCode:
         return f'#include "nn_simd.h"\n#if {needed}\n{routines}{table}#else\n#define {prefix}_code 0\n#endif\n'
 
 
+def note(text: str) -> str:
+    """A comment for the assembler, on a line of its own; not inside of code whose length is counted."""
+    return f"@ {text}"
+
+
 def add(register: str, value: int, source: str = "") -> list[str]:
     """register = source (or register) + value, any value that two instructions reach."""
     name, size, source = ("sub" if value < 0 else "add"), abs(value), source or register

@@ -8,7 +8,7 @@ it in nn_conv_simd.c.
 
 from __future__ import annotations
 
-from converter.aot.kernels.asm import Routine, add, loads
+from converter.aot.kernels.asm import Routine, add, loads, note
 
 PIXELS = 3  # NN_CONV_SIMD_PIXELS
 STEPS = 16  # NN_CONV_STEPS: words of weights in a turn of the loop
@@ -34,6 +34,7 @@ def routine(relu: bool) -> Routine:
         "orr r8, r8, #1",
         "stm sp, {r1-r10}",
         f"{name}_pair:",
+        note("two channels a and b, three pixels each: all sums begin with the biases"),
         *loads(
             [
                 (X, f"sp, #{PIXEL}"),
@@ -46,12 +47,14 @@ def routine(relu: bool) -> Routine:
             ]
         ),
         *(f"mov {s}, {sums[0]}" for sums in (A, B) for s in sums[1:]),
+        note("into the unrolled turn where the words that remain to be done fill it"),
         "bx r9",
         ".balign 4",
         f"{name}_turn:",
         *(line for number in range(STEPS) for line in step(number)),
         "subs r8, r8, #1",
         f"bne.w {name}_turn",
+        note("to int8; bytes of a and b side by side for each pixel"),
         f"ldr r11, [sp, #{CHANNELS}]",
         *finish(A, 0),
         *finish(B, CHANNEL_BYTES),
@@ -60,6 +63,7 @@ def routine(relu: bool) -> Routine:
         "strh r0, [r7]",
         "strh r1, [r7, r6]",
         "strh r2, [r7, r6, lsl #1]",
+        note("next pair of channels"),
         f"add r12, sp, #{WEIGHTS}",
         "ldm r12, {r0-r4}",  # weights, channels, out, pairs, filter_bytes
         "add r0, r0, r4",

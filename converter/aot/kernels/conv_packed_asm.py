@@ -38,7 +38,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from converter.aot.kernels.asm import Routine, add, enter, leave, loads
+from converter.aot.kernels.asm import Routine, add, enter, leave, loads, note
 
 FIELD = 21  # bits
 HALF = 1 << (FIELD - 1)
@@ -98,6 +98,7 @@ def routine(shape: PackedConvShape) -> Routine:
         f"add.w r12, {X}",
         "stm r12, {r1-r10}",
         "mov r8, r11",
+        note("where each pass enters its unrolled kernel rows: behind those that are padding"),
         *(line for label, row, *places in passes for line in entry(label, 4 * len(row), *places)),
         *add("r1", 16 * shape.blocks),
         f"str.w r1, [{END}]",
@@ -105,15 +106,18 @@ def routine(shape: PackedConvShape) -> Routine:
         f"str.w r1, [{PAIRS}]",
         "movs r1, #1",
         f"{name}_pair:",  # Z is clear here and behind the loop over blocks, see rows_of()
+        note("two channels a and b: constants to the stack, inputs and weights from the row's start"),
         *start_pair(),
         *(
             [f"{name}_again:", *block(shape, 2), f"ldr.w r12, [{END}]", "cmp r8, r12", f"bne.w {name}_again"]
             if shape.blocks
             else []
         ),
+        note("the last outputs of the row"),
         *(["movs r12, #1"] if shape.blocks else []),
         *(block(shape, 1) if shape.single else []),
         *(finish_row(shape) if shape.out_w % 2 == 0 else []),
+        note("next pair of channels"),
         *next_pair(shape),
         f"bne.w {name}_pair",
         *leave(FRAME),
@@ -126,7 +130,13 @@ def block(shape: PackedConvShape, triples: int) -> list[str]:
     """Two outputs a triple of both channels: start, kernel rows, end."""
     label = f"{shape.name}_{'block' if triples == 2 else 'single'}"
     rows = (row_of_block(shape, row, triples) for row in range(shape.kernel_h))
-    return [*start_block(triples), *rows_of(label, rows), *finish_block(shape, triples)]
+    return [
+        note(f"{triples} triples of a and of b: three packed sums each, from half their fields on"),
+        *start_block(triples),
+        *rows_of(label, rows),
+        note("fields apart, each completed by its neighbour's carry; to int8 and out"),
+        *finish_block(shape, triples),
+    ]
 
 
 def entry(label: str, row_bytes: int, begin: str, rows: str) -> list[str]:
@@ -193,6 +203,7 @@ def kept_sums(shape: PackedConvShape, label: str, rows: str) -> list[str]:
         load = [*step(LOAD, LOAD_STEP, "ldm r10, {r0-r7}"), *carry("add", "adc")]
         store = [*carry("sub", "sbc"), *step(STORE, STORE_STEP, "stm r10, {r0-r7}"), *carry("add", "adc")]
     return [
+        note("sums kept from the hop before, in front of the kernel rows, and kept for the next behind them"),
         f".balign 4\\n{label}_kept:",
         *load,
         f"ldr.w r12, [{rows}]",

@@ -6,7 +6,7 @@ widened by SXTB16, a alone. What it computes is four_loaded() in nn_dense_pairs_
 
 from __future__ import annotations
 
-from converter.aot.kernels.asm import Routine
+from converter.aot.kernels.asm import Routine, note
 
 TURN = 8  # NN_DENSE_TURN: inputs; twice as many save 4 % of the time and cost 152 bytes of RAM
 NAME = "nn_dense_pairs"
@@ -15,7 +15,8 @@ NAME = "nn_dense_pairs"
 def routine() -> Routine:
     """void name(const nn_dense_args *): r0 weights, r1 inputs, r2 turns left; r4, r6 the sums of a and of c, r5, r7
     those of both."""
-    lines = ["push {r4-r11, lr}", "ldm r0, {r0-r3}", "push {r3}", "ldm r3, {r4-r7}", f"{NAME}_turn:"]
+    lines = ["push {r4-r11, lr}", "ldm r0, {r0-r3}", "push {r3}", "ldm r3, {r4-r7}"]
+    lines += [f"{NAME}_turn:", note(f"{TURN} inputs against words of a pair of outputs, twice")]
     for _ in range(TURN // 4):
         lines += [
             "ldr r12, [r1], #4",

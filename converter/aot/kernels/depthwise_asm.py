@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from converter.aot.kernels.asm import Routine, add, enter, leave, loads
+from converter.aot.kernels.asm import Routine, add, enter, leave, loads, note
 from converter.aot.kernels.requantize import Rounding
 
 MAX_ROWS = 33  # of outputs in a piece; the code takes 54 bytes a row
@@ -97,6 +97,7 @@ def routine(shape: DepthwiseShape) -> Routine:
         "sub r1, r1, r8",
         "stm sp, {r1-r8}",
         f"{name}_channel:",
+        note("a channel: its nine weights in six words, its bias, its multiplier"),
         f"ldr r6, [sp, #{WEIGHTS}]",
         "ldm r6!, {r0-r5, r9, r10, lr}",
         f"str r6, [sp, #{WEIGHTS}]",
@@ -107,6 +108,7 @@ def routine(shape: DepthwiseShape) -> Routine:
         f"ldr.w {TO}, [sp, #{OUT}]",
         f"vmov {LEFT}, r6",
         f"{name}_column:",
+        note("a column of outputs downwards, into the unrolled steps so that `rows` of them are left"),
         f"vmov {AT}, {F}",
         f"vmov {FIRST}, {TO}",
         *loads([(y, f"sp, #{SKIPPED}"), (Y[1], f"sp, #{ENTRY}")]),
@@ -116,6 +118,7 @@ def routine(shape: DepthwiseShape) -> Routine:
         ".balign 4",
         *steps,
         f"{name}_end:",
+        note("next column, then next channel"),
         *(last_row(shape) if shape.stride_h == 1 else []),
         f"vmov {F}, {AT}",
         f"vmov {TO}, {FIRST}",
@@ -223,11 +226,13 @@ def take_routine(shape: DepthwiseShape) -> Routine:
         f"mov {END}, r5",
         f"mov {OFFSET}, r7",
         f"{name}_pair:",
+        note("two input rows, or zeros where they lie outside"),
         *_choose_row(shape, TOP, TOP_STEP, 0),
         f"add {ROW}, {ROW}, #1",
         *_choose_row(shape, BOTTOM, BOTTOM_STEP, row),
         f"add {ROW}, {ROW}, #1",
         *add(INPUT, 2 * row),
+        note("columns of four channels, less the zero point: the two rows of a channel to a word"),
         *(
             [
                 f"movw {LOW}, #{rounds}",

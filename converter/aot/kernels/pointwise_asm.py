@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from converter.aot.kernels.asm import CORE, Routine, add, enter, leave, loads
+from converter.aot.kernels.asm import CORE, Routine, add, enter, leave, loads, note
 from converter.aot.kernels.requantize import Rounding
 
 BLOCK = 4  # pixels; single ones for what is left
@@ -61,11 +61,14 @@ def routine(shape: PointwiseShape, pixels: int) -> Routine:
         f"str.w r1, [sp, #{out}]",
         f"str.w r3, [sp, #{end}]",
         "mov r11, r2",
+        note("all pixels as words of two int16 on the stack"),
         *widen(name, shape, pixels),
         *(_keep_in_floats(shape, floats) if floats else []),
         f"mov {w}, r11",
         f"{name}_pair:",
+        note("two channels a and b: sums over all taps of every pixel, from the biases on"),
         *products(shape.taps, a, b, "sp", w, free, floats),
+        note("to int8 and out"),
         *loads(
             [
                 (put, f"sp, #{out}"),

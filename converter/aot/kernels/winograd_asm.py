@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from converter.aot.kernels.asm import CORE, Routine, add, enter, leave, loads
+from converter.aot.kernels.asm import CORE, Routine, add, enter, leave, loads, note
 from converter.aot.kernels.pointwise_asm import products
 from converter.aot.kernels.requantize import Rounding
 
@@ -68,6 +68,7 @@ def transform(shape: WinogradShape) -> Routine:
         f"mov r9, #{COLUMNS}",
         "vmov s0, r9",
         f"{name}_column:",
+        note("B^T d: four rows of a column, four channels at once"),
         *loads([(f"r{1 + i}", f"r0, #{i * shape.row_bytes}" if i else "r0") for i in range(4)]),
         *(f"sxtb16 r{5 + i}, r{1 + i}" for i in range(4)),
         *(f"sxtb16 r{1 + i}, r{1 + i}, ror #8" for i in range(4)),
@@ -84,6 +85,7 @@ def transform(shape: WinogradShape) -> Routine:
         f"mov r9, #{POINTS // 4}",
         "vmov s0, r9",
         f"{name}_row:",
+        note("(B^T d) B: a row of the four tiles to its four points"),
         *_columns(shape, 4, 0),
         *_columns(shape, 0, 1),
         "vmov r1, s0",
@@ -151,6 +153,7 @@ def multiply(shape: WinogradShape) -> Routine:
         "mov r11, sp",
         "vmov s0, r11",
         f"{name}_point:",
+        note("one of 16 points: products of a pair of channels with all four tiles"),
         *products(shape.taps, CORE[:4], CORE[4:8], "r9", "r8", ("r10", "r11", "r12", "lr")),
         "vmov r11, s0",
         *add("r8", 4 * (INIT + 2 * shape.taps)),
@@ -160,6 +163,7 @@ def multiply(shape: WinogradShape) -> Routine:
         f"add.w r12, sp, #{room}",
         "cmp r11, r12",
         f"bne.w {name}_point",
+        note("A^T m A of both channels, to int8 and out"),
         *_outputs(shape, out, out_row),
         "add.w r8, r8, #16",
         f"ldr.w r0, [sp, #{out}]",

@@ -7,6 +7,7 @@ add r8, r8, r11
 orr r8, r8, #1
 stm sp, {r1-r10}
 nn_conv_pairs_relu_pair:
+@ two channels a and b, three pixels each: all sums begin with the biases
 ldr.w r7, [sp, #0]
 ldr.w r6, [sp, #4]
 ldr.w r11, [sp, #8]
@@ -18,6 +19,7 @@ mov r1, r0
 mov r2, r0
 mov r4, r3
 mov r5, r3
+@ into the unrolled turn where the words that remain to be done fill it
 bx r9
 .balign 4
 nn_conv_pairs_relu_turn:
@@ -215,6 +217,7 @@ smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 subs r8, r8, #1
 bne.w nn_conv_pairs_relu_turn
+@ to int8; bytes of a and b side by side for each pixel
 ldr r11, [sp, #8]
 ldr.w r8, [r11, #4]
 ldr.w r9, [r11, #8]
@@ -263,6 +266,7 @@ ldr.w r6, [sp, #32]
 strh r0, [r7]
 strh r1, [r7, r6]
 strh r2, [r7, r6, lsl #1]
+@ next pair of channels
 add r12, sp, #4
 ldm r12, {r0-r4}
 add r0, r0, r4
@@ -282,6 +286,7 @@ add r8, r8, r11
 orr r8, r8, #1
 stm sp, {r1-r10}
 nn_conv_pairs_full_pair:
+@ two channels a and b, three pixels each: all sums begin with the biases
 ldr.w r7, [sp, #0]
 ldr.w r6, [sp, #4]
 ldr.w r11, [sp, #8]
@@ -293,6 +298,7 @@ mov r1, r0
 mov r2, r0
 mov r4, r3
 mov r5, r3
+@ into the unrolled turn where the words that remain to be done fill it
 bx r9
 .balign 4
 nn_conv_pairs_full_turn:
@@ -490,6 +496,7 @@ smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 subs r8, r8, #1
 bne.w nn_conv_pairs_full_turn
+@ to int8; bytes of a and b side by side for each pixel
 ldr r11, [sp, #8]
 ldr.w r8, [r11, #4]
 ldr.w r9, [r11, #8]
@@ -546,6 +553,7 @@ ldr.w r6, [sp, #32]
 strh r0, [r7]
 strh r1, [r7, r6]
 strh r2, [r7, r6, lsl #1]
+@ next pair of channels
 add r12, sp, #4
 ldm r12, {r0-r4}
 add r0, r0, r4

@@ -5,6 +5,7 @@ ldm r0, {r1-r11}
 add.w r12, sp, #80
 stm r12, {r1-r10}
 mov r8, r11
+@ where each pass enters its unrolled kernel rows: behind those that are padding
 movw r11, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_block_rows
 movt r11, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_block_rows
 movw r12, #120
@@ -50,6 +51,7 @@ mov r1, #2
 str.w r1, [sp, #76]
 movs r1, #1
 nn_conv_packed_3_2_1_9_6_4_10_8_pair:
+@ two channels a and b: constants to the stack, inputs and weights from the row's start
 ldr.w r12, [sp, #92]
 ldm r12!, {r0-r7}
 stm sp, {r0-r7}
@@ -64,6 +66,7 @@ str.w r1, [sp, #36]
 str.w r2, [sp, #40]
 str.w r2, [sp, #44]
 nn_conv_packed_3_2_1_9_6_4_10_8_again:
+@ 2 triples of a and of b: three packed sums each, from half their fields on
 ldr.w r0, [sp, #40]
 ldr.w r4, [sp, #44]
 ldr.w r10, [sp, #48]
@@ -169,6 +172,7 @@ smlal r2, r3, r10, r12
 smlal r6, r7, r10, lr
 beq.w nn_conv_packed_3_2_1_9_6_4_10_8_block_store
 nn_conv_packed_3_2_1_9_6_4_10_8_block_stored:
+@ fields apart, each completed by its neighbour's carry; to int8 and out
 str.w r3, [sp, #40]
 str.w r7, [sp, #44]
 add.w r2, r2, r1, asr #10
@@ -235,7 +239,9 @@ add.w r8, r8, #16
 ldr.w r12, [sp, #72]
 cmp r8, r12
 bne.w nn_conv_packed_3_2_1_9_6_4_10_8_again
+@ the last outputs of the row
 movs r12, #1
+@ 1 triples of a and of b: three packed sums each, from half their fields on
 ldr.w r0, [sp, #40]
 ldr.w r4, [sp, #44]
 ldr.w r10, [sp, #52]
@@ -308,6 +314,7 @@ smlal r0, r1, r11, r12
 smlal r4, r5, r11, lr
 beq.w nn_conv_packed_3_2_1_9_6_4_10_8_single_store
 nn_conv_packed_3_2_1_9_6_4_10_8_single_stored:
+@ fields apart, each completed by its neighbour's carry; to int8 and out
 str.w r1, [sp, #40]
 str.w r5, [sp, #44]
 lsr.w r10, r0, #21
@@ -390,6 +397,7 @@ smmla r1, r1, r10, r11
 ssat r1, #8, r1, asr #10
 bfi r0, r1, #8, #8
 strh.w r0, [r12]
+@ next pair of channels
 ldr.w r0, [sp, #84]
 ldr.w r1, [sp, #96]
 ldr.w r2, [sp, #76]
@@ -405,6 +413,7 @@ str.w r2, [sp, #76]
 bne.w nn_conv_packed_3_2_1_9_6_4_10_8_pair
 add sp, sp, #120
 pop {r4-r11, pc}
+@ sums kept from the hop before, in front of the kernel rows, and kept for the next behind them
 .balign 4\nnn_conv_packed_3_2_1_9_6_4_10_8_block_kept:
 ldr.w r10, [sp, #104]
 ldr.w r11, [sp, #108]
@@ -445,6 +454,7 @@ asr.w r11, r11, #10
 adds.w r4, r4, r11
 adc.w r5, r5, r11, asr #31
 b.w nn_conv_packed_3_2_1_9_6_4_10_8_block_stored
+@ sums kept from the hop before, in front of the kernel rows, and kept for the next behind them
 .balign 4\nnn_conv_packed_3_2_1_9_6_4_10_8_single_kept:
 ldr.w r10, [sp, #104]
 ldr.w r11, [sp, #108]
@@ -485,6 +495,7 @@ asr.w r11, r11, #10
 adds.w r4, r4, r11
 adc.w r5, r5, r11, asr #31
 b.w nn_conv_packed_3_2_1_9_6_4_10_8_single_stored
+@ sums kept from the hop before, in front of the kernel rows, and kept for the next behind them
 .balign 4\nnn_conv_packed_3_2_1_9_6_4_10_8_tail_kept:
 ldr.w r10, [sp, #104]
 ldr.w r11, [sp, #108]

@@ -4,6 +4,7 @@ ldm r0, {r0-r3}
 push {r3}
 ldm r3, {r4-r7}
 nn_dense_pairs_turn:
+@ 8 inputs against words of a pair of outputs, twice
 ldr r12, [r1], #4
 ldr r9, [r0, #4]
 ldr r10, [r0, #8]

@@ -12,6 +12,7 @@ lsl r8, r8, #2
 sub r1, r1, r8
 stm sp, {r1-r8}
 nn_depthwise3_3_1_1_20_4_3_84_5_5_s10_0_channel:
+@ a channel: its nine weights in six words, its bias, its multiplier
 ldr r6, [sp, #4]
 ldm r6!, {r0-r5, r9, r10, lr}
 str r6, [sp, #4]
@@ -22,6 +23,7 @@ ldr.w r12, [sp, #0]
 ldr.w r11, [sp, #8]
 vmov s4, r6
 nn_depthwise3_3_1_1_20_4_3_84_5_5_s10_0_column:
+@ a column of outputs downwards, into the unrolled steps so that `rows` of them are left
 vmov s2, r12
 vmov s3, r11
 ldr.w r9, [sp, #28]
@@ -58,6 +60,7 @@ strb.w r9, [r11]
 strb.w r10, [r11, #20]
 addw r11, r11, #40
 nn_depthwise3_3_1_1_20_4_3_84_5_5_s10_0_end:
+@ next column, then next channel
 ldr.w r10, [sp, #20]
 lsls r10, r10, #31
 beq nn_depthwise3_3_1_1_20_4_3_84_5_5_s10_0_even
@@ -111,6 +114,7 @@ mov r11, r3
 mov r12, r5
 mov r8, r7
 nn_depthwise3_3_1_1_20_4_3_84_5_5_take_pair:
+@ two input rows, or zeros where they lie outside
 addw r0, lr, #0
 movw r2, #4
 cmp r11, r12
@@ -126,6 +130,7 @@ movhs r1, sp
 movhs r3, #0
 add r11, r11, #1
 addw lr, lr, #40
+@ columns of four channels, less the zero point: the two rows of a channel to a word
 ldr.w r4, [r0]
 ldr.w r5, [r1]
 add r0, r0, r2

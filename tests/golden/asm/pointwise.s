@@ -5,6 +5,7 @@ ldm r0, {r0-r3}
 str.w r1, [sp, #12]
 str.w r3, [sp, #16]
 mov r11, r2
+@ all pixels as words of two int16 on the stack
 mov r10, sp
 ldr.w r2, [r0], #4
 sxtb16 r1, r2
@@ -16,6 +17,7 @@ pkhbt r1, r1, r2, lsl #16
 str r1, [r10], #4
 mov r2, r11
 nn_pointwise_6_4_6_s10_0_x1_pair:
+@ two channels a and b: sums over all taps of every pixel, from the biases on
 ldr.w r0, [r2]
 ldr.w r1, [r2, #4]
 ldr.w r3, [r2, #8]
@@ -33,6 +35,7 @@ smlad r0, r8, r6, r0
 smlad r1, r8, r7, r1
 smlad r0, r11, r9, r0
 smlad r1, r11, r10, r1
+@ to int8 and out
 ldr.w r3, [sp, #12]
 ldr.w r4, [r2, #32]
 ldr.w r5, [r2, #36]
@@ -59,6 +62,7 @@ ldm r0, {r0-r3}
 str.w r1, [sp, #48]
 str.w r3, [sp, #52]
 mov r11, r2
+@ all pixels as words of two int16 on the stack
 mov r10, sp
 mov r12, #4
 nn_pointwise_6_4_6_s10_0_x4_pixel:
@@ -76,6 +80,7 @@ addw r0, sp, #36
 vldmia r0, {s0, s1, s2}
 mov r8, r11
 nn_pointwise_6_4_6_s10_0_x4_pair:
+@ two channels a and b: sums over all taps of every pixel, from the biases on
 ldr.w r0, [r8]
 ldr.w r4, [r8, #4]
 ldr.w r9, [r8, #8]
@@ -120,6 +125,7 @@ smlad r6, r11, r10, r6
 vmov lr, s2
 smlad r3, lr, r9, r3
 smlad r7, lr, r10, r7
+@ to int8 and out
 ldr.w r9, [sp, #48]
 ldr.w r10, [r8, #32]
 ldr.w r11, [r8, #36]
@@ -164,6 +170,7 @@ ldm r0, {r0-r3}
 str.w r1, [sp, #12]
 str.w r3, [sp, #16]
 mov r11, r2
+@ all pixels as words of two int16 on the stack
 mov r10, sp
 ldr.w r2, [r0], #4
 sxtb16 r1, r2
@@ -175,6 +182,7 @@ pkhbt r1, r1, r2, lsl #16
 str r1, [r10], #4
 mov r2, r11
 nn_pointwise_6_4_6_z133_x1_pair:
+@ two channels a and b: sums over all taps of every pixel, from the biases on
 ldr.w r0, [r2]
 ldr.w r1, [r2, #4]
 ldr.w r3, [r2, #8]
@@ -192,6 +200,7 @@ smlad r0, r8, r6, r0
 smlad r1, r8, r7, r1
 smlad r0, r11, r9, r0
 smlad r1, r11, r10, r1
+@ to int8 and out
 ldr.w r3, [sp, #12]
 ldr.w r4, [r2, #32]
 ldr.w r5, [r2, #36]
@@ -224,6 +233,7 @@ ldm r0, {r0-r3}
 str.w r1, [sp, #48]
 str.w r3, [sp, #52]
 mov r11, r2
+@ all pixels as words of two int16 on the stack
 mov r10, sp
 mov r12, #4
 nn_pointwise_6_4_6_z133_x4_pixel:
@@ -241,6 +251,7 @@ addw r0, sp, #36
 vldmia r0, {s0, s1, s2}
 mov r8, r11
 nn_pointwise_6_4_6_z133_x4_pair:
+@ two channels a and b: sums over all taps of every pixel, from the biases on
 ldr.w r0, [r8]
 ldr.w r4, [r8, #4]
 ldr.w r9, [r8, #8]
@@ -285,6 +296,7 @@ smlad r6, r11, r10, r6
 vmov lr, s2
 smlad r3, lr, r9, r3
 smlad r7, lr, r10, r7
+@ to int8 and out
 ldr.w r9, [sp, #48]
 ldr.w r10, [r8, #32]
 ldr.w r11, [r8, #36]

@@ -14,6 +14,7 @@ str r1, [sp, #320]
 mov r9, #10
 vmov s0, r9
 nn_winograd_in_8_80_column:
+@ B^T d: four rows of a column, four channels at once
 ldr.w r1, [r0]
 ldr.w r2, [r0, #80]
 ldr.w r3, [r0, #160]
@@ -45,6 +46,7 @@ mov r0, sp
 mov r9, #4
 vmov s0, r9
 nn_winograd_in_8_80_row:
+@ (B^T d) B: a row of the four tiles to its four points
 ldr.w r1, [r0, #16]
 ldr.w r2, [r0, #48]
 ldr.w r3, [r0, #80]
@@ -158,6 +160,7 @@ ldr.w r9, [sp, #512]
 mov r11, sp
 vmov s0, r11
 nn_winograd_8_4_z133_point:
+@ one of 16 points: products of a pair of channels with all four tiles
 ldr.w r0, [r8]
 ldr.w r4, [r8, #4]
 ldr.w r10, [r8, #8]
@@ -224,6 +227,7 @@ vmov s0, r11
 add.w r12, sp, #512
 cmp r11, r12
 bne.w nn_winograd_8_4_z133_point
+@ A^T m A of both channels, to int8 and out
 ldrd r10, r11, [r8, #0]
 ldr.w r0, [sp, #0]
 ldr.w r1, [sp, #128]
