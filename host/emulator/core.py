@@ -37,7 +37,7 @@ _SVC_INTERRUPT, _PREFETCH_ABORT_INTERRUPT, _BKPT_INTERRUPT, _EXC_RETURN_INTERRUP
 class Core:
     """Flash, RAM, the processor and the cycle counter, with this image in the flash. Time is in cycles of 64 MHz.
 
-    The flash controller is asked through `flash_writable`, and told through `flash_written` how many words a store
+    The flash controller is asked through `flash_writable`, and learns through `flash_written` how many words a store
     has changed; both are set by the board.
     """
 

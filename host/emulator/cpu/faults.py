@@ -20,7 +20,7 @@ _NO_CODE = ((0x40000000, 0x60000000), (0xA0000000, 1 << 32))  # nothing can be e
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault that an instruction has met: what to tell people, the exception, its bits in CFSR (HFSR for a HardFault),
+    """A fault that an instruction has met: in words, the exception, its bits in CFSR (HFSR for a HardFault),
     the address."""
 
     what: str

@@ -31,6 +31,7 @@ class Blocks:
         self._prefixes: dict[tuple[int, int], int] = {}
 
     def code(self, address: int, size: int) -> bytes:
+        """Bytes of the program."""
         return bytes(self._uc.mem_read(address, size))
 
     def learn(self, address: int, size: int) -> int:

@@ -62,7 +62,7 @@ class Counter(ABC):
 
     @abstractmethod
     def call_on_float(self, call: Callable[[int], None]) -> None:
-        """Whom to tell of the address of a placed floating point instruction that is about to run under
+        """Whom to call with the address of a placed floating point instruction that is about to run under
         ATTENTION_FLOATS."""
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Counter(ABC):
 
     @abstractmethod
     def hook_access(self, address: int) -> None:
-        """Tell `state` when the instruction at `address`, which touches a peripheral, is reached."""
+        """Mark in `state` when the instruction at `address`, which touches a peripheral, is reached."""
 
     @abstractmethod
     def records(self) -> Iterator[BlockRecord]:
@@ -106,5 +106,6 @@ class Counter(ABC):
         state.instructions += change * cost.instructions
 
     def set_masks(self, values: list[int]) -> None:
+        """BASEPRI, FAULTMASK, PRIMASK as they are now: STOP_MASK when they differ."""
         for index, value in enumerate(values):
             self.state.masks[index] = value
