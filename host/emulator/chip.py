@@ -41,7 +41,7 @@ class Nrf52840:
     """The peripherals around one core. pcm: int16 samples for the microphone, None for none."""
 
     def __init__(self, wires: Wires, pcm: Any) -> None:
-        self.on_leds: Callable[[dict[str, bool]], None] | None = None  # told the three colours when one has changed
+        self.on_leds: Callable[[dict[str, bool]], None] | None = None  # given the three colours when one has changed
         self._leds: dict[str, bool] = {}
         self.pins: dict[str, int] = {}  # port -> levels
         self.bus = bus = Bus(wires.schedule, wires.memory, wires.set_line, wires.unmodelled)
@@ -74,6 +74,7 @@ class Nrf52840:
         return {name: bool(port.direction >> pin & 1) and not port.out >> pin & 1 for name, pin in LED_PINS.items()}
 
     def other_leds(self) -> dict[str, bool]:
+        """The board's other two lights by name, whether they are lit."""
         return {
             name: bool(self.ports[port].out & self.ports[port].direction & 1 << pin)
             for name, (port, pin) in OTHER_LEDS.items()

@@ -18,7 +18,7 @@ from host.emulator.cpu.nvic import HARD_FAULT, SVCALL, Nvic
 from host.emulator.cpu.system_space import BFAR, CCR, CFSR, CPACR, HFSR, SCR, SLEEPONEXIT, SYSTEM_SPACE, SystemSpace
 from host.emulator.cycles import counting
 from host.emulator.cycles.clock import Clock
-from host.emulator.cycles.guards import DIV_0_TRP, FLOATING_POINT, UNALIGN_TRP, it_state_at
+from host.emulator.cycles.preconditions import DIV_0_TRP, FLOATING_POINT, UNALIGN_TRP, it_state_at
 from host.emulator.cycles.thumb import Kind, decode
 from host.emulator.errors import BoardError, BoardFault
 from host.emulator.image.elf import FLASH_BYTES, Image
@@ -37,7 +37,7 @@ _SVC_INTERRUPT, _PREFETCH_ABORT_INTERRUPT, _BKPT_INTERRUPT, _EXC_RETURN_INTERRUP
 class Core:
     """Flash, RAM, the processor and the cycle counter, with this image in the flash. Time is in cycles of 64 MHz.
 
-    The flash controller is asked through `flash_writable`, and told through `flash_written` how many words a store
+    The flash controller is asked through `flash_writable`, and learns through `flash_written` how many words a store
     has changed; both are set by the board.
     """
 
@@ -116,7 +116,7 @@ class Core:
         """A floating point instruction is about to run: it is not allowed, or the interrupted program's registers are
         saved first."""
         if not self._fpu_on:
-            self.counter.state.miss_address, self.counter.state.stop_reason = address, counting.STOP_GUARD
+            self.counter.state.miss_address, self.counter.state.stop_reason = address, counting.STOP_PRECONDITION
             self.uc.emu_stop()
         elif self.cpu.lazy:
             self.cpu.save_floats()
@@ -242,23 +242,23 @@ class Core:
         reason, state.stop_reason = state.stop_reason, counting.STOP_NONE
         if self.blocks.to_mark:
             self.blocks.mark()
-        if reason == counting.STOP_GUARD:
-            self._take_fault(faults.guarded_trouble(self.blocks.code(state.miss_address, 4), self._fpu_on))
+        if reason == counting.STOP_PRECONDITION:
+            self._take_fault(faults.broken_precondition(self.blocks.code(state.miss_address, 4), self._fpu_on))
         elif reason == counting.STOP_NONE and (error is not None or self.cpu.pc != end):
             self._stopped_by_program(error)
 
     def _step_through(self, index: int) -> None:
         """Run a block instruction by instruction until control goes elsewhere: Unicorn does not stop in an IT block,
         and goes on behind a store that fails there."""
-        guards = self.blocks.guards(index)
+        preconditions = self.blocks.preconditions(index)
         for at, end in self.blocks.instructions(index):
-            guard = guards.get(at)
-            if guard is not None and self.cpu.passes:
-                if guard.kind == FLOATING_POINT:
+            precondition = preconditions.get(at)
+            if precondition is not None and self.cpu.passes:
+                if precondition.kind == FLOATING_POINT:
                     self._on_float(at)
-                if not self._fpu_on if guard.kind == FLOATING_POINT else self.counter.is_hit(guard):
+                if not self._fpu_on if precondition.kind == FLOATING_POINT else self.counter.is_broken(precondition):
                     self.counter.state.stop_reason = counting.STOP_NONE
-                    self._take_fault(faults.guarded_trouble(self.blocks.code(at, 4), self._fpu_on))
+                    self._take_fault(faults.broken_precondition(self.blocks.code(at, 4), self._fpu_on))
                     return
             self._stepped = index, at
             self._step(end)

@@ -39,9 +39,11 @@ class Report:
 
     @property
     def seconds(self) -> float:
+        """Board time."""
         return (self.cycles_awake + self.cycles_asleep) / CLOCK_HZ
 
     def as_json(self) -> dict[str, Any]:
+        """All figures, with what they are."""
         return {
             **asdict(self),
             "seconds": self.seconds,

@@ -19,6 +19,7 @@ class Event:
         self.when, self.callback = when, callback
 
     def cancel(self) -> None:
+        """It will not be called."""
         self.callback = _nothing
 
 
@@ -42,6 +43,7 @@ class Schedule:
         self.on_change: Callable[[int], None] = _ignore  # given the awake() value at which a new event is due
 
     def now(self) -> int:
+        """Cycles since power-up."""
         return self.awake() + self.asleep
 
     @property
@@ -50,9 +52,11 @@ class Schedule:
         return self.now() / CLOCK_HZ
 
     def at(self, when: int, callback: Callable[[], None]) -> Event:
+        """Call back at a value of now()."""
         return self._push(self._queue, when, callback)
 
     def after(self, cycles: int, callback: Callable[[], None]) -> Event:
+        """Call back so many cycles from now."""
         return self.at(self.now() + cycles, callback)
 
     def at_awake(self, when: int, callback: Callable[[], None]) -> Event:

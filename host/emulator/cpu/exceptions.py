@@ -75,10 +75,12 @@ class Memory:
         return self.flash[address : address + size] if address >= 0 and address + size <= FLASH_BYTES else None
 
     def word(self, address: int) -> int:
+        """32 bits at an address; 0 outside flash and RAM."""
         found = self.load(address, 1)
         return found[0] if found else 0
 
     def load(self, address: int, count: int) -> tuple[int, ...] | None:
+        """So many words from an address on; None outside flash and RAM."""
         found = self.span(address, 4 * count)
         return None if found is None else struct.unpack(f"<{count}I", found)
 
@@ -117,10 +119,12 @@ class Cpu:
         self._floats = RegisterGroup(uc, [*_FLOATS, arm.UC_ARM_REG_FPSCR])
 
     def vector(self, number: int) -> int:
+        """The address of an exception's handler, bit 0 set for Thumb."""
         return self.memory.word(self.vtor + 4 * number)
 
     @property
     def pc(self) -> int:
+        """The address of the next instruction."""
         return self._pc.read()[0]
 
     def register(self, name: str) -> int:
@@ -154,6 +158,7 @@ class Cpu:
 
     @property
     def thumb(self) -> bool:
+        """Whether the core is in Thumb state, the only one it has."""
         return bool(self.uc.reg_read(arm.UC_ARM_REG_XPSR) & _THUMB)
 
     @property

@@ -9,7 +9,7 @@ from unicorn import unicorn_const as uc_const
 from unicorn.unicorn_py3 import UcError
 
 from host.emulator.cpu.nvic import BUS_FAULT, HARD_FAULT, MEM_MANAGE, SVCALL, USAGE_FAULT
-from host.emulator.cycles.guards import is_float
+from host.emulator.cycles.preconditions import is_float
 
 # Bits of CFSR (ARMv7-M manual B3.2.15) and HFSR
 IACCVIOL, IBUSERR, PRECISERR, BFARVALID = 1 << 0, 1 << 8, 1 << 9, 1 << 15
@@ -20,7 +20,7 @@ _NO_CODE = ((0x40000000, 0x60000000), (0xA0000000, 1 << 32))  # nothing can be e
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault that an instruction has met: what to tell people, the exception, its bits in CFSR (HFSR for a HardFault),
+    """A fault that an instruction has met: in words, the exception, its bits in CFSR (HFSR for a HardFault),
     the address."""
 
     what: str
@@ -65,8 +65,8 @@ def jump_trouble(address: int) -> Trouble:
     )
 
 
-def guarded_trouble(code: bytes, fpu_on: bool) -> Trouble:
-    """Why the guarded instruction with these four bytes must not run."""
+def broken_precondition(code: bytes, fpu_on: bool) -> Trouble:
+    """Why the watched instruction with these four bytes must not run."""
     first, second = struct.unpack("<HH", code)
     if not fpu_on and is_float(first, second):
         return FLOAT_OFF

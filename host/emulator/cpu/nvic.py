@@ -23,12 +23,13 @@ NAMES = {
 
 
 def exception_name(number: int) -> str:
+    """Such as SysTick, or interrupt 8."""
     return NAMES.get(number, f"interrupt {number - FIRST_IRQ}")
 
 
 class Nvic:
-    """Exception state. `active` is a stack: the last one runs. `line(irq)` tells whether a peripheral still asserts its
-    interrupt."""
+    """Exception state. `active` is a stack: the last one runs. `lines` are those that a peripheral
+    still asserts."""
 
     def __init__(self) -> None:
         self.on_change: Callable[[], None] = lambda: None
@@ -36,6 +37,7 @@ class Nvic:
         self.reset()
 
     def reset(self) -> None:
+        """As after a system reset."""
         self.pending: set[int] = set()
         self.enabled: set[int] = {RESET, NMI, HARD_FAULT, SVCALL, PENDSV, SYSTICK}
         self.active: list[int] = []
@@ -46,6 +48,7 @@ class Nvic:
         self.lines: set[int] = set()  # exceptions whose peripheral asserts its interrupt now
 
     def priority(self, number: int) -> int:
+        """The lower the sooner; three exceptions have a fixed one."""
         if number == RESET:
             return -3
         if number == NMI:
@@ -101,6 +104,7 @@ class Nvic:
         return found
 
     def pend(self, number: int) -> None:
+        """An exception waits to be taken."""
         if self.event_on_pend and number not in self.pending:
             self.event = True
         self.pending.add(number)
@@ -124,6 +128,7 @@ class Nvic:
             self.lines.discard(number)
 
     def enter(self, number: int) -> None:
+        """An exception is taken."""
         self.pending.discard(number)
         self.active.append(number)
 

@@ -22,9 +22,11 @@ class RegisterGroup:
         self._pointers = (ctypes.c_void_p * count)(*(first + 4 * index for index in range(count)))
 
     def read(self) -> list[int]:
+        """What they hold."""
         uclib.uc_reg_read_batch(self._engine, self._ids, self._pointers, self._count)
         return self._values[:]
 
     def write(self, values: Sequence[int]) -> None:
+        """Set them all."""
         self._values[:] = list(values)
         uclib.uc_reg_write_batch(self._engine, self._ids, self._pointers, self._count)

@@ -93,6 +93,7 @@ class SysTick:
         return self._zero_at - self._schedule.awake()
 
     def write_control(self, value: int) -> None:
+        """SYST_CSR: bit 0 starts and stops, bit 1 asks for the exception."""
         started = value & 1 and not self.control & 1
         self.control = value & 7
         if started:
@@ -100,16 +101,19 @@ class SysTick:
         self._arm()
 
     def clear(self) -> None:
+        """SYST_CVR was written: begin a period."""
         self._flag = False
         self._zero_at = self._schedule.awake() + self._period()
         self._arm()
 
     def value(self) -> int:
+        """SYST_CVR."""
         if not self.control & 1 or not self.reload:
             return 0
         return self._left() % self._period()
 
     def read_control(self) -> int:
+        """SYST_CSR; reading takes its COUNTFLAG away."""
         flag, self._flag = self._flag, False
         return self.control | flag << 16
 
@@ -150,6 +154,7 @@ class SystemSpace:
         self.on_control()
 
     def cyccnt(self) -> int:
+        """DWT_CYCCNT: cycles awake, modulo 2^32."""
         return (self._schedule.awake() - self._cyccnt_base if self._cyccnt_on else self._cyccnt_base) & 0xFFFFFFFF
 
     def _dwt_control(self, on: bool) -> None:
@@ -159,11 +164,13 @@ class SystemSpace:
             self._cyccnt_base = self._schedule.awake() - value if on else value
 
     def read(self, offset: int, size: int) -> int:
+        """`size` bytes at an offset."""
         address = SYSTEM_SPACE + offset
         word = self._read_word(address & ~3)
         return word >> 8 * (address & 3) & (1 << 8 * size) - 1
 
     def write(self, offset: int, size: int, value: int) -> None:
+        """`size` bytes at an offset."""
         address = SYSTEM_SPACE + offset
         if size == 4:
             self._write_word(address, value)

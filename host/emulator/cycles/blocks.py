@@ -6,7 +6,14 @@ from typing import Any
 
 from host.emulator.cycles.cost import block_cost, prefix_cost
 from host.emulator.cycles.counting import ATTENTION_ALWAYS, ATTENTION_FLASH, ATTENTION_FLOATS, Counter
-from host.emulator.cycles.guards import Guard, exact_guards, float_guards, guards_of, it_state_at, stores_conditionally
+from host.emulator.cycles.preconditions import (
+    Precondition,
+    exact_preconditions,
+    float_preconditions,
+    it_state_at,
+    preconditions_of,
+    stores_conditionally,
+)
 from host.emulator.cycles.thumb import decode
 
 
@@ -15,7 +22,7 @@ class Blocks:
 
     def __init__(self, uc: Any, counter: Counter) -> None:
         self._uc, self._counter = uc, counter
-        self.traps = 0  # bits of CCR that were ever set: their guards are placed
+        self.traps = 0  # bits of CCR that were ever set: their preconditions are placed
         self.look_again = False  # learn_again() is wanted
         self.to_mark: set[int] = set()
         self.placed: set[tuple[int, int]] = set()
@@ -24,30 +31,31 @@ class Blocks:
         self._prefixes: dict[tuple[int, int], int] = {}
 
     def code(self, address: int, size: int) -> bytes:
+        """Bytes of the program."""
         return bytes(self._uc.mem_read(address, size))
 
     def learn(self, address: int, size: int) -> int:
         """A new block; its index."""
         code = self.code(address, size)
         index = self._counter.insert(address, size, block_cost(code, address))
-        self._guard(index, code, address)
+        self._precondition(index, code, address)
         return index
 
-    def _guard(self, index: int, code: bytes, address: int) -> None:
-        early, late = guards_of(code, address, self.traps)
-        attention = ATTENTION_FLOATS if float_guards(code, address) else 0
+    def _precondition(self, index: int, code: bytes, address: int) -> None:
+        early, late = preconditions_of(code, address, self.traps)
+        attention = ATTENTION_FLOATS if float_preconditions(code, address) else 0
         attention |= ATTENTION_FLASH if stores_conditionally(code, address) else 0
-        attention |= ATTENTION_ALWAYS if any(guard.conditional for guard in late) else 0
+        attention |= ATTENTION_ALWAYS if any(precondition.conditional for precondition in late) else 0
         if early or attention:
             self._counter.watch(index, early, attention)
         self._place(late, address, len(code))
 
-    def _place(self, guards: list[Guard], address: int, size: int) -> None:
-        for guard in guards:
-            if not guard.conditional and (guard.address, guard.kind) not in self.placed:
-                self.placed.add((guard.address, guard.kind))
-                self._counter.place(guard)
-        if guards:
+    def _place(self, preconditions: list[Precondition], address: int, size: int) -> None:
+        for precondition in preconditions:
+            if not precondition.conditional and (precondition.address, precondition.kind) not in self.placed:
+                self.placed.add((precondition.address, precondition.kind))
+                self._counter.place(precondition)
+        if preconditions:
             self._uc.ctl_remove_cache(address, address + size)
 
     def resolve(self, index: int) -> bool:
@@ -57,21 +65,20 @@ class Blocks:
         code = self.code(address, size)
         if self._counter.state.attention & ATTENTION_FLASH and stores_conditionally(code, address):
             return False
-        guards = self.guards(index)
-        by_step = any(guard.conditional for guard in guards.values())
+        preconditions = self.preconditions(index)
+        by_step = any(precondition.conditional for precondition in preconditions.values())
         self._counter.watch(
             index, (), ATTENTION_ALWAYS if by_step else ATTENTION_FLASH if stores_conditionally(code, address) else 0
         )
-        self._place(list(guards.values()), address, size)
+        self._place(list(preconditions.values()), address, size)
         return not by_step
 
-    def guards(self, index: int) -> dict[int, Guard]:
-        """All guards of a block by address."""
+    def preconditions(self, index: int) -> dict[int, Precondition]:
+        """All preconditions of a block by address."""
         address, size, _ = self._counter.costs[index]
         code = self.code(address, size)
-        return {
-            guard.address: guard for guard in (*float_guards(code, address), *exact_guards(code, address, self.traps))
-        }
+        found = (*float_preconditions(code, address), *exact_preconditions(code, address, self.traps))
+        return {one.address: one for one in found}
 
     def instructions(self, index: int) -> list[tuple[int, int]]:
         """Address and end of each instruction of a block, which are known as blocks of their own from now on."""
@@ -86,7 +93,7 @@ class Blocks:
         """A trap was switched on for the first time: the blocks known by now have more to be looked at."""
         self.look_again = False
         for index, (address, size, _) in self._counter.costs.items():
-            self._guard(index, self.code(address, size), address)
+            self._precondition(index, self.code(address, size), address)
 
     def cut(self, pc: int) -> int:
         """The block in execution ends in front of the instruction at pc, what lies behind was not executed; the IT bits

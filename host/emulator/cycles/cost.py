@@ -44,6 +44,7 @@ class BlockCost:
 
     @property
     def taken_cached(self) -> int:
+        """What a taken conditional branch adds with the cache."""
         return REFILL if self.conditional else 0
 
 

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <stddef.h>
 
-enum { STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_GUARD };
+enum { STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_PRECONDITION };
 enum { ALWAYS_ALIGNED, TRAPPED_ALIGNED, TRAPPED_DIVISION, FLOATING_POINT };
 enum { ATTENTION_FLOATS = 1 };
 enum { REG_BASEPRI = 0, REG_FAULTMASK = 1, REG_PRIMASK = 2 };
@@ -14,21 +14,21 @@ typedef struct {
     uint32_t cached, uncached;             /* cycles when the block falls through */
     uint32_t taken_cached, taken_uncached; /* added when its conditional branch is taken */
     uint32_t conditional, instructions;
-    uint32_t first_guard, guards; /* what to look at before the block runs */
-    uint32_t attention, unused;   /* it does not simply run while the state's attention shares a bit */
+    uint32_t first_precondition, preconditions; /* what to look at before the block runs */
+    uint32_t attention, unused;                 /* it does not simply run while the state's attention shares a bit */
     uint64_t executed, taken;
 } block_record;
 
 struct counter_state;
 
-/* guards.py says what it means: the sum of factor times register, and offset, must have no bit of mask; a division:
- * must not be 0. */
+/* preconditions.py says what it means: the sum of factor times register, and offset, must have no bit of mask; a
+ * division: must not be 0. */
 typedef struct {
     struct counter_state *state;
     uint32_t kind, offset, mask, unused;
     int32_t registers[3];
     uint32_t factors[3];
-} guard;
+} precondition;
 
 typedef struct counter_state {
     uint64_t active;   /* cycles the core was awake, by the cache setting in force */
@@ -44,9 +44,9 @@ typedef struct counter_state {
     int (*reg_read)(void *, int, void *);
     block_record *blocks;
     uint32_t *table;    /* open addressing on the block's address: index + 1 */
-    uint32_t traps;     /* CCR: which of the guards with a trap bit count */
+    uint32_t traps;     /* CCR: which of the preconditions with a trap bit count */
     uint32_t attention; /* what is watched for now; counter.py has the bits */
-    guard *guards;
+    precondition *preconditions;
     void (*on_float)(uint64_t address);
 } counter_state;
 
@@ -100,7 +100,7 @@ static uint32_t read_register(const counter_state *s, int32_t number) {
     return value;
 }
 
-static int is_hit(const counter_state *s, const guard *g) {
+static int is_broken(const counter_state *s, const precondition *g) {
     if (g->kind == TRAPPED_ALIGNED && !(s->traps & 8)) return 0;
     if (g->kind == TRAPPED_DIVISION && !(s->traps & 16)) return 0;
     uint32_t sum = g->offset;
@@ -111,23 +111,23 @@ static int is_hit(const counter_state *s, const guard *g) {
 /* True when the block must not simply run. */
 static int is_suspect(const counter_state *s, const block_record *b) {
     if (b->attention & s->attention) return 1;
-    for (uint32_t i = 0; i < b->guards; i++)
-        if (is_hit(s, &s->guards[b->first_guard + i])) return 1;
+    for (uint32_t i = 0; i < b->preconditions; i++)
+        if (is_broken(s, &s->preconditions[b->first_precondition + i])) return 1;
     return 0;
 }
 
-/* In front of a guarded instruction outside IT blocks: stops when it must not run. */
-void counter_guard(void *engine, uint64_t address, uint32_t size, void *user) {
-    const guard *g = user;
+/* In front of a watched instruction outside IT blocks: stops when it must not run. */
+void counter_precondition(void *engine, uint64_t address, uint32_t size, void *user) {
+    const precondition *g = user;
     counter_state *s = g->state;
     (void)engine;
     (void)size;
     if (s->stop_reason) return;
     if (g->kind == FLOATING_POINT) {
         if (s->attention & ATTENTION_FLOATS) s->on_float(address);
-    } else if (is_hit(s, g)) {
+    } else if (is_broken(s, g)) {
         s->miss_address = (uint32_t)address;
-        stop(s, STOP_GUARD);
+        stop(s, STOP_PRECONDITION);
     }
 }
 
@@ -155,7 +155,7 @@ void counter_block(void *engine, uint64_t address, uint32_t size, void *user) {
         return;
     }
     block_record *b = &s->blocks[found - 1];
-    if ((b->guards || b->attention) && is_suspect(s, b)) {
+    if ((b->preconditions || b->attention) && is_suspect(s, b)) {
         s->miss_address = found - 1;
         stop(s, STOP_SUSPECT);
         return;
@@ -190,4 +190,5 @@ void counter_access(void *engine, uint64_t address, uint32_t size, void *user) {
 }
 
 /* counter.py repeats these structs for ctypes and compares their sizes with its own when it loads this file. */
-const uint32_t counter_sizes[] = {sizeof(block_record), sizeof(guard), sizeof(counter_state), sizeof(event_reads)};
+const uint32_t counter_sizes[] = {sizeof(block_record), sizeof(precondition), sizeof(counter_state),
+                                  sizeof(event_reads)};

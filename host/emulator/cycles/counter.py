@@ -19,7 +19,7 @@ from unicorn.unicorn_py3.unicorn import MMIO_READ_CFUNC, MMIO_WRITE_CFUNC, uccal
 from converter.compiler import find_compiler
 from host.emulator.cycles.cost import BlockCost
 from host.emulator.cycles.counting import ATTENTION_ALWAYS, CORE_REGISTERS, MASK_REGISTERS, BlockRecord, Counter
-from host.emulator.cycles.guards import MAX_TERMS, Guard
+from host.emulator.cycles.preconditions import MAX_TERMS, Precondition
 from host.emulator.cycles.python_counter import PythonCounter
 from host.emulator.errors import BoardError
 
@@ -36,7 +36,7 @@ def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
 class _Block(ctypes.Structure):
     _fields_ = (
         *_fields(ctypes.c_uint32, "address size cached uncached taken_cached taken_uncached conditional instructions"),
-        *_fields(ctypes.c_uint32, "first_guard guards attention unused"),
+        *_fields(ctypes.c_uint32, "first_precondition preconditions attention unused"),
         *_fields(ctypes.c_uint64, "executed taken"),
     )
 
@@ -51,11 +51,11 @@ class _State(ctypes.Structure):
         ("engine", ctypes.c_uint64),
         *_fields(ctypes.c_void_p, "emu_stop reg_read blocks table"),
         *_fields(ctypes.c_uint32, "traps attention"),
-        *_fields(ctypes.c_void_p, "guards on_float"),
+        *_fields(ctypes.c_void_p, "preconditions on_float"),
     )
 
 
-class _Guard(ctypes.Structure):
+class _Precondition(ctypes.Structure):
     _fields_ = (
         ("state", ctypes.c_void_p),
         *_fields(ctypes.c_uint32, "kind offset mask unused"),
@@ -75,7 +75,11 @@ class NativeCounter(Counter):
 
     def __init__(self, uc: Any, library: ctypes.CDLL) -> None:
         self._uc, self._library, self.costs, self.index_of = uc, library, {}, {}
-        self._blocks, self._guards, self._guard_count = (_Block * _BLOCKS)(), (_Guard * _BLOCKS)(), 0
+        self._blocks, self._preconditions, self._precondition_count = (
+            (_Block * _BLOCKS)(),
+            (_Precondition * _BLOCKS)(),
+            0,
+        )
         self._table = (ctypes.c_uint32 * (1 << _TABLE_BITS))()
         self.state = _State(
             cache_on=0,
@@ -88,7 +92,7 @@ class NativeCounter(Counter):
         self.state.reg_read = ctypes.cast(uclib.uc_reg_read, ctypes.c_void_p).value
         self.state.blocks = ctypes.addressof(self._blocks)
         self.state.table = ctypes.addressof(self._table)
-        self.state.guards = ctypes.addressof(self._guards)
+        self.state.preconditions = ctypes.addressof(self._preconditions)
         self._hooks: list[Any] = []
         self._hook(uc_const.UC_HOOK_BLOCK, library.counter_block, 1, 0)
 
@@ -125,34 +129,36 @@ class NativeCounter(Counter):
         self._library.counter_insert(ctypes.byref(self.state), ctypes.c_uint32(index))
         return index
 
-    def watch(self, index: int, guards: Sequence[Guard], attention: int) -> None:
-        first, self._guard_count = self._guard_count, self._guard_count + len(guards)
-        if self._guard_count > _BLOCKS:
+    def watch(self, index: int, preconditions: Sequence[Precondition], attention: int) -> None:
+        first, self._precondition_count = self._precondition_count, self._precondition_count + len(preconditions)
+        if self._precondition_count > _BLOCKS:
             raise RuntimeError(f"more than {_BLOCKS} watched addresses")
-        for at, guard in enumerate(guards, first):
-            self._guards[at] = self._native(guard)
+        for at, precondition in enumerate(preconditions, first):
+            self._preconditions[at] = self._native(precondition)
         block = self._blocks[index]
-        block.first_guard, block.guards, block.attention = first, len(guards), attention
+        block.first_precondition, block.preconditions, block.attention = first, len(preconditions), attention
 
-    def _native(self, guard: Guard) -> _Guard:
+    def _native(self, precondition: Precondition) -> _Precondition:
         registers, factors = (
-            [CORE_REGISTERS[number] for number, _ in guard.terms],
-            [factor for _, factor in guard.terms],
+            [CORE_REGISTERS[number] for number, _ in precondition.terms],
+            [factor for _, factor in precondition.terms],
         )
-        return _Guard(
+        return _Precondition(
             ctypes.addressof(self.state),
-            guard.kind,
-            guard.offset & 0xFFFFFFFF,
-            guard.mask,
+            precondition.kind,
+            precondition.offset & 0xFFFFFFFF,
+            precondition.mask,
             0,
             (ctypes.c_int32 * MAX_TERMS)(*registers),
             (ctypes.c_uint32 * MAX_TERMS)(*factors),
         )
 
-    def place(self, guard: Guard) -> None:
-        made = self._native(guard)
+    def place(self, precondition: Precondition) -> None:
+        made = self._native(precondition)
         self._hooks.append(made)
-        self._hook(uc_const.UC_HOOK_CODE, self._library.counter_guard, guard.address, guard.address, made)
+        self._hook(
+            uc_const.UC_HOOK_CODE, self._library.counter_precondition, precondition.address, precondition.address, made
+        )
 
     def recount(self, index: int, change: int) -> None:
         self._blocks[index].executed += change
@@ -217,12 +223,12 @@ def native_library() -> ctypes.CDLL | None:
 
 def check_structs(library: ctypes.CDLL) -> None:
     """Raises BoardError unless the C structs of `library` take as many bytes as their ctypes mirrors."""
-    ours = [ctypes.sizeof(mirror) for mirror in (_Block, _Guard, _State, _EventReads)]
+    ours = [ctypes.sizeof(mirror) for mirror in (_Block, _Precondition, _State, _EventReads)]
     theirs = list((ctypes.c_uint32 * len(ours)).in_dll(library, "counter_sizes"))
     if ours != theirs:
         raise BoardError(
-            f"counter.c: its structs block_record, guard, counter_state, event_reads must have the {ours} bytes that "
-            f"counter.py gives them, got {theirs}; make the fields of both files the same"
+            f"counter.c: its structs block_record, precondition, counter_state, event_reads must have the {ours} bytes "
+            f"that counter.py gives them, got {theirs}; make the fields of both files the same"
         )
 
 

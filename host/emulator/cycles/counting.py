@@ -10,9 +10,9 @@ from typing import Any
 from unicorn import arm_const as arm
 
 from host.emulator.cycles.cost import BlockCost
-from host.emulator.cycles.guards import DIV_0_TRP, TRAPPED_ALIGNED, TRAPPED_DIVISION, UNALIGN_TRP, Guard
+from host.emulator.cycles.preconditions import DIV_0_TRP, TRAPPED_ALIGNED, TRAPPED_DIVISION, UNALIGN_TRP, Precondition
 
-STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_GUARD = range(6)
+STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_PRECONDITION = range(6)
 CORE_REGISTERS = (*range(arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R0 + 13), arm.UC_ARM_REG_SP, arm.UC_ARM_REG_LR)
 MASK_REGISTERS = (arm.UC_ARM_REG_BASEPRI, arm.UC_ARM_REG_FAULTMASK, arm.UC_ARM_REG_PRIMASK)
 # What a block may have to be looked at for: floating point; stores in IT blocks; whatever it is
@@ -44,14 +44,14 @@ class Counter(ABC):
         """Make a block known, before it first runs; its index."""
 
     @abstractmethod
-    def watch(self, index: int, guards: Sequence[Guard], attention: int) -> None:
-        """Stop with STOP_SUSPECT (`miss_address` is the index) where this block begins while a guard is hit, or
-        `state.attention` shares a bit with this one."""
+    def watch(self, index: int, preconditions: Sequence[Precondition], attention: int) -> None:
+        """Stop with STOP_SUSPECT (`miss_address` is the index) where this block begins while a precondition is broken,
+        or `state.attention` shares a bit with this one."""
 
     @abstractmethod
-    def place(self, guard: Guard) -> None:
-        """Stop with STOP_GUARD in front of the instruction, at `miss_address`, when it is hit; call on_float for a
-        floating point one.
+    def place(self, precondition: Precondition) -> None:
+        """Stop with STOP_PRECONDITION in front of the instruction, at `miss_address`, when it is broken; call on_float
+        for a floating point one.
 
         Not in IT blocks: there Unicorn does not stop.
         """
@@ -62,7 +62,7 @@ class Counter(ABC):
 
     @abstractmethod
     def call_on_float(self, call: Callable[[int], None]) -> None:
-        """Whom to tell of the address of a placed floating point instruction that is about to run under
+        """Whom to call with the address of a placed floating point instruction that is about to run under
         ATTENTION_FLOATS."""
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Counter(ABC):
 
     @abstractmethod
     def hook_access(self, address: int) -> None:
-        """Tell `state` when the instruction at `address`, which touches a peripheral, is reached."""
+        """Mark in `state` when the instruction at `address`, which touches a peripheral, is reached."""
 
     @abstractmethod
     def records(self) -> Iterator[BlockRecord]:
@@ -88,15 +88,15 @@ class Counter(ABC):
         """Address, size and cost of the block in execution."""
         return self.costs.get(int(self.state.last) - 1)
 
-    def is_hit(self, guard: Guard) -> bool:
+    def is_broken(self, precondition: Precondition) -> bool:
         """Whether the instruction must not run now."""
-        trap = {TRAPPED_ALIGNED: UNALIGN_TRP, TRAPPED_DIVISION: DIV_0_TRP}.get(guard.kind)
+        trap = {TRAPPED_ALIGNED: UNALIGN_TRP, TRAPPED_DIVISION: DIV_0_TRP}.get(precondition.kind)
         if trap is not None and not self.state.traps & trap:
             return False
-        total: int = guard.offset + sum(
-            factor * self._uc.reg_read(CORE_REGISTERS[number]) for number, factor in guard.terms
+        total: int = precondition.offset + sum(
+            factor * self._uc.reg_read(CORE_REGISTERS[number]) for number, factor in precondition.terms
         )
-        return total & 0xFFFFFFFF == 0 if guard.kind == TRAPPED_DIVISION else total & guard.mask != 0
+        return total & 0xFFFFFFFF == 0 if precondition.kind == TRAPPED_DIVISION else total & precondition.mask != 0
 
     def _add(self, cost: BlockCost, change: int) -> None:
         state = self.state
@@ -106,5 +106,6 @@ class Counter(ABC):
         state.instructions += change * cost.instructions
 
     def set_masks(self, values: list[int]) -> None:
+        """BASEPRI, FAULTMASK, PRIMASK as they are now: STOP_MASK when they differ."""
         for index, value in enumerate(values):
             self.state.masks[index] = value

@@ -10,7 +10,7 @@ from unicorn import unicorn_const as uc_const
 from host.emulator.cycles import counting
 from host.emulator.cycles.cost import BlockCost
 from host.emulator.cycles.counting import BlockRecord, Counter
-from host.emulator.cycles.guards import FLOATING_POINT, Guard
+from host.emulator.cycles.preconditions import FLOATING_POINT, Precondition
 
 
 class _PythonState:
@@ -29,7 +29,7 @@ class PythonCounter(Counter):
     def __init__(self, uc: Any) -> None:
         self._uc, self.costs, self.index_of, self.state = uc, {}, {}, _PythonState()
         self._records: list[BlockRecord] = []
-        self._watched: dict[int, tuple[Sequence[Guard], int]] = {}
+        self._watched: dict[int, tuple[Sequence[Precondition], int]] = {}
         self._on_float: Callable[[int], None] = lambda address: None
         uc.hook_add(uc_const.UC_HOOK_BLOCK, self._block)
 
@@ -56,8 +56,8 @@ class PythonCounter(Counter):
             state.miss_address, state.miss_size = address, size
             self._stop(counting.STOP_MISS)
             return
-        guards, attention = self._watched.get(index, ((), 0))
-        if attention & state.attention or any(self.is_hit(guard) for guard in guards):
+        preconditions, attention = self._watched.get(index, ((), 0))
+        if attention & state.attention or any(self.is_broken(precondition) for precondition in preconditions):
             state.miss_address = index
             self._stop(counting.STOP_SUSPECT)
             return
@@ -82,8 +82,8 @@ class PythonCounter(Counter):
         self._records.append(BlockRecord(address, size, cost))
         return index
 
-    def watch(self, index: int, guards: Sequence[Guard], attention: int) -> None:
-        self._watched[index] = guards, attention
+    def watch(self, index: int, preconditions: Sequence[Precondition], attention: int) -> None:
+        self._watched[index] = preconditions, attention
 
     def recount(self, index: int, change: int) -> None:
         self._records[index].executed += change
@@ -92,18 +92,18 @@ class PythonCounter(Counter):
     def call_on_float(self, call: Callable[[int], None]) -> None:
         self._on_float = call
 
-    def place(self, guard: Guard) -> None:
+    def place(self, precondition: Precondition) -> None:
         def look(uc: Any, address: int, size: int, user: Any) -> None:
             if self.state.stop_reason:
                 return
-            if guard.kind == FLOATING_POINT:
+            if precondition.kind == FLOATING_POINT:
                 if self.state.attention & counting.ATTENTION_FLOATS:
                     self._on_float(address)
-            elif self.is_hit(guard):
+            elif self.is_broken(precondition):
                 self.state.miss_address = address
-                self._stop(counting.STOP_GUARD)
+                self._stop(counting.STOP_PRECONDITION)
 
-        self._uc.hook_add(uc_const.UC_HOOK_CODE, look, begin=guard.address, end=guard.address)
+        self._uc.hook_add(uc_const.UC_HOOK_CODE, look, begin=precondition.address, end=precondition.address)
 
     def hook_access(self, address: int) -> None:
         self._uc.hook_add(uc_const.UC_HOOK_CODE, self._access, begin=address, end=address)

@@ -10,6 +10,8 @@ PC, LR, SP = 15, 14, 13
 
 
 class Kind(Enum):
+    """What the cycle model tells apart."""
+
     ALU = "alu"
     DIVIDE = "divide"
     LOAD = "load"
@@ -42,6 +44,7 @@ class Instruction:
 
     @property
     def touches_memory(self) -> bool:
+        """Whether it loads or stores."""
         return self.kind in _MEMORY
 
 

@@ -25,6 +25,8 @@ _PROGRAM_HEADER, _SECTION_HEADER, _SYMBOL = 32, 40, 16  # bytes of one table ent
 
 @dataclass(frozen=True)
 class Symbol:
+    """A function or object: address without the Thumb bit, bytes."""
+
     name: str
     address: int
     size: int
@@ -41,6 +43,7 @@ class Image:
 
     @property
     def vector_address(self) -> int:
+        """The lowest address loaded, where the vector table lies."""
         return min(address for address, _ in self.segments)
 
     def symbol_at(self, address: int) -> Symbol | None:
@@ -53,6 +56,7 @@ class Image:
         return found if address < found.address + max(found.size, 2) else None
 
     def name_at(self, address: int) -> str:
+        """Such as main+0x1c; the address itself where no function is known."""
         found = self.symbol_at(address)
         return f"{found.name}+{(address & ~1) - found.address:#x}" if found else f"{address & ~1:#010x}"
 
@@ -135,6 +139,7 @@ class SizedSymbol:
 
     @property
     def in_ram(self) -> bool:
+        """Whether it lies in RAM."""
         return self.address >= RAM_START
 
 

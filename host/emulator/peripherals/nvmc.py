@@ -55,9 +55,11 @@ class Nvmc(Peripheral):
 
     @property
     def writes(self) -> bool:
+        """Whether the program may write to flash."""
         return self.stored(NVMC.CONFIG) & 3 == _WRITES
 
     def value_of(self, offset: int) -> int:
+        """READY is 0 while the flash is at work."""
         if offset in (NVMC.READY, NVMC.READYNEXT):
             return int(self.bus.schedule.now() >= self._ready_at)
         return self.stored(offset)
@@ -75,6 +77,7 @@ class Nvmc(Peripheral):
         self._stall(left + cycles)
 
     def changed(self, offset: int, value: int) -> None:
+        """The cache, what may be done, and erasing."""
         if offset == NVMC.ICACHECNF:
             self._set_cache(bool(value & 1))
         elif offset == NVMC.CONFIG:

@@ -59,15 +59,18 @@ class Pdm(Peripheral):
         self._buffer = (0, 0)
 
     def reset(self) -> None:
+        """As after a system reset."""
         super().reset()
         self._halt()
 
     @property
     def samples(self) -> int:
+        """Length of the recording."""
         return 0 if self._bytes is None else len(self._bytes) // 2
 
     @property
     def exhausted(self) -> bool:
+        """Whether the recording is over."""
         return self.position >= self.samples
 
     def seconds_at(self, sample: int) -> float:
@@ -89,6 +92,7 @@ class Pdm(Peripheral):
         return 32_000_000, divider * _RATIOS.get(self.stored(PDM.RATIO) & 1, 64)
 
     def task(self, offset: int) -> None:
+        """Start or stop."""
         if offset == PDM.TASKS_START and not self.running and self.stored(PDM.ENABLE) & 1:
             self.running = True
             if self.host_has_spoken and self.position:
@@ -101,6 +105,7 @@ class Pdm(Peripheral):
             self.event(PDM.EVENTS_STOPPED)
 
     def changed(self, offset: int, value: int) -> None:
+        """Disabling stops it, without the event."""
         if offset == PDM.ENABLE and not value & 1:
             self._halt()
 
@@ -111,7 +116,7 @@ class Pdm(Peripheral):
             self._event = None
 
     def _begin_buffer(self) -> None:
-        """Latch the pointer, tell the firmware so that it can give the next one, and fill this one by its end."""
+        """Latch the pointer, raise STARTED so that the firmware gives the next one, and fill this one by its end."""
         self._buffer = self.stored(PDM.SAMPLE_PTR), self.stored(PDM.SAMPLE_MAXCNT) & 0x7FFF
         clock, divider = self.sample_clock
         # Without a buffer (the Arduino library starts like that) the peripheral looks again one sample later.

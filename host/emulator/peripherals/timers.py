@@ -43,6 +43,7 @@ class Timer(Peripheral):
         self._alarms: dict[int, Event] = {}
 
     def reset(self) -> None:
+        """As after a system reset."""
         super().reset()
         self._cancel()
         self._running, self._held = False, 0
@@ -56,11 +57,13 @@ class Timer(Peripheral):
         return 1 << _WIDTHS[self.stored(TIMER.BITMODE) & 3]
 
     def counter(self) -> int:
+        """The count now."""
         if not self._running:
             return self._held % self._modulus
         return (self.bus.schedule.now() - self._zero_at) // self._cycles_per_tick % self._modulus
 
     def task(self, offset: int) -> None:
+        """Start, stop, count, clear, capture."""
         if offset == TIMER.TASKS_START and not self._running:
             self._running = self.stored(TIMER.MODE) == 0
             self._zero_at = self.bus.schedule.now() - self._held * self._cycles_per_tick
@@ -82,6 +85,7 @@ class Timer(Peripheral):
             self._arm()
 
     def changed(self, offset: int, value: int) -> None:
+        """A compare value, the width or the prescaler."""
         if offset != TIMER.MODE:
             self._arm()
 
@@ -159,6 +163,7 @@ class Rtc(Peripheral):
         self._alarms: dict[int, Event] = {}
 
     def reset(self) -> None:
+        """As after a system reset."""
         super().reset()
         self._cancel()
         self._running, self._held, self._evten = False, 0, 0
@@ -172,21 +177,25 @@ class Rtc(Peripheral):
         return (self.bus.schedule.now() * 32768 - self._zero_at) // self._tick
 
     def value_of(self, offset: int) -> int:
+        """COUNTER, and the enabled events by each of their three names."""
         if offset == RTC.COUNTER:
             return (self._total() if self._running else self._held) % self.MODULUS
         return self._evten if offset in _EVTEN else self.stored(offset)
 
     def write(self, offset: int, value: int) -> None:
+        """An interrupt that is enabled wants its event."""
         super().write(offset, value)
         if offset in (Common.INTEN, Common.INTENSET, Common.INTENCLR):
             self._arm()
 
     def changed(self, offset: int, value: int) -> None:
+        """Enabled events, compare values, the prescaler."""
         if offset in _EVTEN:
             self._evten = set_clear(self._evten, (offset - RTC.EVTEN) // 4, value)
         self._arm()
 
     def task(self, offset: int) -> None:
+        """Start, stop, clear, or 16 ticks before the overflow."""
         now = self.bus.schedule.now() * 32768
         if offset == RTC.TASKS_START and not self._running:
             self._running, self._zero_at = True, now - self._held * self._tick

@@ -76,6 +76,7 @@ class Uarte(Peripheral):
         self._sending_from = 0
 
     def reset(self) -> None:
+        """As after a system reset; what the host has sent waits."""
         super().reset()
         for event in (self._arrival, self._sending):
             if event:
@@ -96,15 +97,18 @@ class Uarte(Peripheral):
 
     @property
     def is_sending(self) -> bool:
+        """Whether bytes are on the line to the host."""
         return self._sending is not None
 
     def changed(self, offset: int, value: int) -> None:
+        """ERRORSRC is cleared by a write."""
         if offset == UARTE.ERRORSRC:
             self.values[offset] = 0
         elif offset == UARTE.TXD:
             self.bus.unmodelled(f"{self.name} TXD without DMA (write)")
 
     def task(self, offset: int) -> None:
+        """Start and stop both directions."""
         if offset == UARTE.TASKS_STARTTX:
             self._start_sending()
         elif offset == UARTE.TASKS_STOPTX:

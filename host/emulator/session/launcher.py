@@ -45,7 +45,7 @@ def launch(
 
 
 def _end(board: subprocess.Popen[str]) -> None:
-    """Stop the board; when it had already stopped by itself on a fault, that is what the user must hear."""
+    """Stop the board; when it had already stopped by itself on a fault, that is what the user must read."""
     faulted = (board.poll() or 0) > 0
     if board.poll() is None:
         board.terminate()

@@ -35,9 +35,11 @@ class TcpPort:
 
     @property
     def attached(self) -> bool:
+        """Whether a reader is there."""
         return self._client is not None
 
     def wait_attached(self, timeout: float) -> bool:
+        """Wait so many seconds for a reader; whether one is there."""
         if self._client is None and select.select([self._server], [], [], timeout)[0]:
             self._client, _ = self._server.accept()
             self._client.setblocking(False)
@@ -45,6 +47,7 @@ class TcpPort:
         return self.attached
 
     def wait_input(self, timeout: float) -> None:
+        """Wait so many seconds for bytes of the host."""
         if self._client is not None:
             select.select([self._client], [], [], timeout)
 
@@ -81,6 +84,7 @@ class TcpPort:
         self._client = None
 
     def close(self) -> None:
+        """Let the reader and the port go."""
         self._detach()
         self._server.close()
 
@@ -107,18 +111,22 @@ class PtyPort:
 
     @property
     def attached(self) -> bool:
+        """Whether somebody has the device open."""
         return not self._events(0) & select.POLLHUP
 
     def wait_attached(self, timeout: float) -> bool:
+        """As TcpPort's."""
         if not self.attached:
             time.sleep(min(timeout, 0.01))  # a hang-up makes poll() return at once
         return self.attached
 
     def wait_input(self, timeout: float) -> None:
+        """As TcpPort's."""
         if self._events(timeout) & select.POLLHUP:
             time.sleep(min(timeout, 0.01))
 
     def read(self) -> bytes:
+        """As TcpPort's."""
         try:
             return os.read(self._master, _CHUNK)
         except (BlockingIOError, InterruptedError):
@@ -129,6 +137,7 @@ class PtyPort:
             raise
 
     def write(self, data: bytes) -> bytes:
+        """As TcpPort's."""
         try:
             return data[os.write(self._master, data) :]
         except (BlockingIOError, InterruptedError):
@@ -136,6 +145,7 @@ class PtyPort:
             return data
 
     def close(self) -> None:
+        """Let the device go."""
         os.close(self._master)
 
 
@@ -146,18 +156,23 @@ class NoPort:
     attached = True
 
     def wait_attached(self, timeout: float) -> bool:
+        """At once."""
         return True
 
     def wait_input(self, timeout: float) -> None:
+        """Wait all the time: nothing comes."""
         time.sleep(timeout)
 
     def read(self) -> bytes:
+        """Nothing."""
         return b""
 
     def write(self, data: bytes) -> bytes:
+        """Everything is gone."""
         return b""
 
     def close(self) -> None:
+        """Nothing to let go."""
         pass
 
 

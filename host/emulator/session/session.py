@@ -26,7 +26,7 @@ class Session:
         look: Callable[[], None] | None = None,
     ) -> None:
         self.board, self.port, self._done, self._real_time = board, port, done, real_time
-        self._on_serial, self._look = on_serial, look  # told what the board sends; called now and then
+        self._on_serial, self._look = on_serial, look  # given what the board sends; called now and then
         self.transcript = b""  # the last of what the board sent
         self._unsent = b""
         self._alone = False  # nobody talks to the board and its run has an end: an idle board waits for no one

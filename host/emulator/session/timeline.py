@@ -81,7 +81,7 @@ class Timeline:
             self._line(line)
 
     def _line(self, line: str) -> None:
-        """Our firmware's records of words are told as words; all else is a line."""
+        """Our firmware's records of words become words; all else is a line."""
         fields = line[line.find("[") + 1 : -1].split(",") if line.endswith("]") else []
         if line.startswith("m-labels-["):
             self.labels = fields

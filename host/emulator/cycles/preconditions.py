@@ -22,7 +22,7 @@ _WIDE = 0xE800  # first halves of 32-bit instructions begin here
 
 
 @dataclass(frozen=True)
-class Guard:
+class Precondition:
     """The instruction at `address` must not run when its sum of registers, and of `offset`, has a bit of `mask`; a
     division: is 0."""
 
@@ -35,15 +35,15 @@ class Guard:
 
 
 # Factors of r0..r15 as the block found them and a constant, modulo 4; None: not known
-Form = tuple[tuple[int, ...], int] | None
+Affine = tuple[tuple[int, ...], int] | None
 
 
-def _register(number: int) -> Form:
+def _register(number: int) -> Affine:
     """What a register holds when the block begins; SP is a multiple of 4, and nobody asks for PC."""
     return tuple(int(index == number and number != SP) for index in range(16)), 0
 
 
-def _add(one: Form, other: Form, sign: int = 1, shift: int = 0) -> Form:
+def _add(one: Affine, other: Affine, sign: int = 1, shift: int = 0) -> Affine:
     if shift >= 2:
         other = _constant(0)
     if one is None or other is None:
@@ -52,7 +52,7 @@ def _add(one: Form, other: Form, sign: int = 1, shift: int = 0) -> Form:
     return tuple((a + factor * b) % 4 for a, b in zip(one[0], other[0], strict=True)), (one[1] + factor * other[1]) % 4
 
 
-def _constant(value: int) -> Form:
+def _constant(value: int) -> Affine:
     return (0,) * 16, value % 4
 
 
@@ -79,12 +79,12 @@ def is_float(first: int, second: int) -> bool:
     return first & 0xEC00 == 0xEC00 and second >> 8 & 15 in (10, 11)
 
 
-def float_guards(code: bytes, address: int) -> list[Guard]:
+def float_preconditions(code: bytes, address: int) -> list[Precondition]:
     """The floating point instructions of a block up to the first that runs whatever the flags are."""
     found = []
     for at, first, second, conditional, _ in conditions(code, address):
         if is_float(first, second):
-            found.append(Guard(at, FLOATING_POINT, conditional=conditional))
+            found.append(Precondition(at, FLOATING_POINT, conditional=conditional))
             if not conditional:
                 break
     return found
@@ -96,64 +96,63 @@ def stores_conditionally(code: bytes, address: int) -> bool:
     return bool(inside) and any(one.address in inside and one.kind in _STORES for one in decode(code, address))
 
 
-def guards_of(code: bytes, address: int, traps: int) -> tuple[list[Guard], list[Guard]]:
-    """(guards to look at where the block begins, guards to look at in front of their instruction). traps: CCR."""
-    early: dict[tuple[object, ...], Guard] = {}
-    late: list[Guard] = []
-    forms: list[Form] | None = None
+def preconditions_of(code: bytes, address: int, traps: int) -> tuple[list[Precondition], list[Precondition]]:
+    """(those to look at where the block begins, those to look at in front of their instruction). traps: CCR."""
+    early: dict[tuple[object, ...], Precondition] = {}
+    late: list[Precondition] = []
+    affines: list[Affine] | None = None
     here = list(conditions(code, address))
     for index, (at, first, second, conditional, _) in enumerate(here):
-        guard = _guard(at, first, second, conditional, traps)
-        if guard is None:
+        precondition = _precondition(at, first, second, conditional, traps)
+        if precondition is None:
             continue
-        if guard.kind == TRAPPED_DIVISION:
-            late.append(guard)
+        if precondition.kind == TRAPPED_DIVISION:
+            late.append(precondition)
             continue
-        if forms is None:
-            forms, followed = [_register(number) for number in range(16)], 0
+        if affines is None:
+            affines, followed = [_register(number) for number in range(16)], 0
         for _, one, two, when, _ in here[followed:index]:
-            follow(forms, one, two, when)
+            follow(affines, one, two, when)
         followed = index
-        form = _constant(guard.offset)
-        for number, factor in guard.terms:
-            form = _add(form, forms[number], 1, factor.bit_length() - 1)
-        if form is None:
-            late.append(guard)
+        affine = _constant(precondition.offset)
+        for number, factor in precondition.terms:
+            affine = _add(affine, affines[number], 1, factor.bit_length() - 1)
+        if affine is None:
+            late.append(precondition)
             continue
-        terms = tuple((number, factor) for number, factor in enumerate(form[0]) if factor & guard.mask)
+        terms = tuple((number, factor) for number, factor in enumerate(affine[0]) if factor & precondition.mask)
         if len(terms) > MAX_TERMS:
-            late.append(guard)
-        elif terms or form[1] & guard.mask:
-            early.setdefault(
-                (terms, form[1], guard.mask, guard.kind), Guard(at, guard.kind, terms, form[1], guard.mask)
-            )
+            late.append(precondition)
+        elif terms or affine[1] & precondition.mask:
+            kind, mask = precondition.kind, precondition.mask
+            early.setdefault((terms, affine[1], mask, kind), Precondition(at, kind, terms, affine[1], mask))
     return list(early.values()), late
 
 
-def exact_guards(code: bytes, address: int, traps: int) -> list[Guard]:
-    """Every guard of the block in front of its own instruction."""
+def exact_preconditions(code: bytes, address: int, traps: int) -> list[Precondition]:
+    """Every precondition of the block in front of its own instruction."""
     return [
-        guard
+        precondition
         for at, first, second, conditional, _ in conditions(code, address)
-        if (guard := _guard(at, first, second, conditional, traps)) is not None
+        if (precondition := _precondition(at, first, second, conditional, traps)) is not None
     ]
 
 
 # --- which instructions
 
 
-def _guard(at: int, first: int, second: int, conditional: bool, traps: int) -> Guard | None:
+def _precondition(at: int, first: int, second: int, conditional: bool, traps: int) -> Precondition | None:
     if first < _WIDE:
         found = _narrow(first, traps)
     elif traps & DIV_0_TRP and first & 0xFFD0 == 0xFB90:
-        return Guard(at, TRAPPED_DIVISION, ((second & 15, 1),), conditional=conditional)
+        return Precondition(at, TRAPPED_DIVISION, ((second & 15, 1),), conditional=conditional)
     else:
         found = _wide(first, second, traps)
     if found is None:
         return None
     base, index, offset, mask, kind = found
     terms = tuple(term for term in ((base, 1), index) if term is not None and term[0] not in (SP, PC))
-    return Guard(at, kind, terms, offset, mask, conditional) if terms or offset & mask else None
+    return Precondition(at, kind, terms, offset, mask, conditional) if terms or offset & mask else None
 
 
 _Found = tuple[int, tuple[int, int] | None, int, int, int] | None  # base, (index register, factor), offset, mask, kind
@@ -208,105 +207,105 @@ def _wide_single(one: int, two: int) -> _Found:
 # --- what registers hold, modulo 4
 
 
-def follow(forms: list[Form], first: int, second: int, conditional: bool = False) -> None:
-    """Bring `forms` behind one instruction. What is not followed becomes unknown; SP stays a multiple of 4."""
-    before = list(forms)
+def follow(affines: list[Affine], first: int, second: int, conditional: bool = False) -> None:
+    """Bring `affines` behind one instruction. What is not followed becomes unknown; SP stays a multiple of 4."""
+    before = list(affines)
     if first >= _WIDE:
-        _follow_wide(forms, first, second)
+        _follow_wide(affines, first, second)
     else:
-        _follow_narrow(forms, first)
+        _follow_narrow(affines, first)
     if conditional:
-        forms[:] = [old if old == new else None for old, new in zip(before, forms, strict=True)]
-    forms[SP] = forms[PC] = _constant(0)
+        affines[:] = [old if old == new else None for old, new in zip(before, affines, strict=True)]
+    affines[SP] = affines[PC] = _constant(0)
 
 
-def _follow_narrow(forms: list[Form], op: int) -> None:
+def _follow_narrow(affines: list[Affine], op: int) -> None:
     low, middle, top5 = op & 7, op >> 3 & 7, op >> 11
     if top5 == 0b00000:  # LSL, and MOV by no bits
-        forms[low] = _add(_constant(0), forms[middle], 1, op >> 6 & 31)
+        affines[low] = _add(_constant(0), affines[middle], 1, op >> 6 & 31)
     elif top5 == 0b00011:
-        other = _constant(op >> 6 & 7) if op & 0x0400 else forms[op >> 6 & 7]
-        forms[low] = _add(forms[middle], other, -1 if op & 0x0200 else 1)
+        other = _constant(op >> 6 & 7) if op & 0x0400 else affines[op >> 6 & 7]
+        affines[low] = _add(affines[middle], other, -1 if op & 0x0200 else 1)
     elif op >> 13 == 0b001:
         number, value = op >> 8 & 7, _constant(op & 0xFF)
         if top5 != 0b00101:  # CMP
-            forms[number] = value if top5 == 0b00100 else _add(forms[number], value, -1 if top5 & 1 else 1)
+            affines[number] = value if top5 == 0b00100 else _add(affines[number], value, -1 if top5 & 1 else 1)
     elif op >> 10 == 0b010001:
         number = op & 7 | op >> 4 & 8
         if op & 0x0300 == 0x0200:
-            forms[number] = forms[op >> 3 & 15]
+            affines[number] = affines[op >> 3 & 15]
         elif op & 0x0300 == 0x0000:
-            forms[number] = _add(forms[number], forms[op >> 3 & 15])
+            affines[number] = _add(affines[number], affines[op >> 3 & 15])
     elif op >> 12 == 0b1010:  # ADR, ADD from SP
-        forms[op >> 8 & 7] = _constant(0)
+        affines[op >> 8 & 7] = _constant(0)
     elif op >> 12 in (0b1100, 0b1011) and (op & 0x0800 or op >> 12 == 0b1011):
         for number in range(8):  # LDM, POP; extensions and REV write a low register
             if (op >> number & 1 and (op >> 12 == 0b1100 or op & 0xFE00 == 0xBC00)) or (
                 number == low and op & 0xFE00 != 0xBC00
             ):
-                forms[number] = None
+                affines[number] = None
     elif top5 in (0b01001, 0b10011):  # LDR from PC or SP
-        forms[op >> 8 & 7] = None
+        affines[op >> 8 & 7] = None
     elif top5 not in (0b10010, 0b11000):
-        forms[low] = None  # shifts, logic, loads; what only compares or stores writes nothing
+        affines[low] = None  # shifts, logic, loads; what only compares or stores writes nothing
 
 
-def _follow_wide(forms: list[Form], one: int, two: int) -> None:
+def _follow_wide(affines: list[Affine], one: int, two: int) -> None:
     destination, second = two >> 8 & 15, two >> 12
     if one & 0xFE40 == 0xE800:  # LDM, STM: written back in steps of 4
         if one & 0x10:
             for number in range(16):
                 if two >> number & 1:
-                    forms[number] = None
+                    affines[number] = None
     elif one & 0xFE00 == 0xEA00:  # shifted register
         _follow_arithmetic(
-            forms, one, two, forms[two & 15] if not two & 0x30 else None, (two >> 10 & 0x1C) | (two >> 6 & 3)
+            affines, one, two, affines[two & 15] if not two & 0x30 else None, (two >> 10 & 0x1C) | (two >> 6 & 3)
         )
     elif one & 0xFA00 == 0xF000 and not two & 0x8000:
         _follow_arithmetic(
-            forms, one, two, _constant(expand_immediate((one & 0x400) << 1 | two >> 4 & 0x700 | two & 0xFF)), 0
+            affines, one, two, _constant(expand_immediate((one & 0x400) << 1 | two >> 4 & 0x700 | two & 0xFF)), 0
         )
     elif one & 0xFA00 == 0xF200 and not two & 0x8000:
-        _follow_plain(forms, one, two)
+        _follow_plain(affines, one, two)
     elif one & 0xFE00 == 0xF800:
-        _follow_single(forms, one, two)
+        _follow_single(affines, one, two)
     elif one & 0xFFE0 == 0xF3E0 and two & 0xFE == 8:  # MRS of a stack pointer
-        forms[destination] = _constant(0)
+        affines[destination] = _constant(0)
     else:
-        forms[destination] = forms[second] = None
+        affines[destination] = affines[second] = None
         if one & 0xFFF0 == 0xEC50:  # VMOV to two registers
-            forms[one & 15] = None
+            affines[one & 15] = None
         elif one & 0xFFF0 == 0xE8C0:  # STREXB, STREXH
-            forms[two & 15] = None
+            affines[two & 15] = None
 
 
-def _follow_arithmetic(forms: list[Form], one: int, two: int, other: Form, shift: int) -> None:
+def _follow_arithmetic(affines: list[Affine], one: int, two: int, other: Affine, shift: int) -> None:
     destination, base, operation = two >> 8 & 15, one & 15, one >> 5 & 15
     if operation == 0b1000:
-        forms[destination] = _add(forms[base], other, 1, shift)
+        affines[destination] = _add(affines[base], other, 1, shift)
     elif operation == 0b1101:
-        forms[destination] = _add(forms[base], other, -1, shift)
+        affines[destination] = _add(affines[base], other, -1, shift)
     elif operation == 0b0010 and base == PC:  # MOV
-        forms[destination] = _add(_constant(0), other, 1, shift)
+        affines[destination] = _add(_constant(0), other, 1, shift)
     else:
-        forms[destination] = None
+        affines[destination] = None
 
 
-def _follow_plain(forms: list[Form], one: int, two: int) -> None:
+def _follow_plain(affines: list[Affine], one: int, two: int) -> None:
     """ADDW, SUBW, ADR, MOVW, MOVT; bit fields are not followed."""
     destination, base, operation = two >> 8 & 15, one & 15, one >> 4 & 31
     value = (one & 0x400) << 1 | two >> 4 & 0x700 | two & 0xFF
     if operation in (0b00000, 0b01010):
-        forms[destination] = _add(forms[base], _constant(value), -1 if operation else 1)
+        affines[destination] = _add(affines[base], _constant(value), -1 if operation else 1)
     elif operation == 0b00100:
-        forms[destination] = _constant(value)
+        affines[destination] = _constant(value)
     elif operation != 0b01100:  # MOVT leaves the low half alone
-        forms[destination] = None
+        affines[destination] = None
 
 
-def _follow_single(forms: list[Form], one: int, two: int) -> None:
+def _follow_single(affines: list[Affine], one: int, two: int) -> None:
     base = one & 15
     if not one & 0x80 and base != PC and two & 0x0900 == 0x0900:  # written back by 8 bits
-        forms[base] = _add(forms[base], _constant(two & 0xFF), 1 if two & 0x0200 else -1)
+        affines[base] = _add(affines[base], _constant(two & 0xFF), 1 if two & 0x0200 else -1)
     if one & 0x10:
-        forms[two >> 12] = None
+        affines[two >> 12] = None

@@ -17,7 +17,7 @@ from unicorn.unicorn_py3 import UcError
 from host.emulator import BoardError
 from host.emulator.board import VirtualBoard
 from host.emulator.cpu.exceptions import make_engine
-from host.emulator.cycles.guards import exact_guards, follow, guards_of
+from host.emulator.cycles.preconditions import exact_preconditions, follow, preconditions_of
 from host.emulator.cycles.thumb import decode, halves_of
 from host.emulator.image.elf import RAM_BYTES, RAM_START
 from host.emulator.image.load import load_image
@@ -68,7 +68,7 @@ def _random_registers(uc: Any, rng: random.Random) -> list[int]:
 
 
 def test_what_is_said_of_registers_is_what_the_instructions_do(tmp_path: Path) -> None:
-    """Each instruction of a program, on random registers: the sums modulo 4 that guards are built on."""
+    """Each instruction of a program, on random registers: the sums modulo 4 that preconditions are built on."""
     image = load_image(build(tmp_path, "exceptions.c", "results.c", board_layer=True))
     base, code = image.segments[0]
     uc = make_engine()
@@ -115,17 +115,17 @@ def test_what_is_said_of_registers_is_what_the_instructions_do(tmp_path: Path) -
             continue
         uc.mem_write(0x1000, raw)
         values = _random_registers(uc, rng)
-        forms = [(tuple(int(index == number and number != 13) for index in range(16)), 0) for number in range(16)]
-        follow(forms, first, second)  # type: ignore[arg-type]
+        affines = [(tuple(int(index == number and number != 13) for index in range(16)), 0) for number in range(16)]
+        follow(affines, first, second)  # type: ignore[arg-type]
         try:
             uc.emu_start(0x1001, 0x1000 + len(raw))
         except UcError:
             continue
         for number, register in enumerate(REGISTERS):
-            form = forms[number]
-            if form is not None:
+            affine = affines[number]
+            if affine is not None:
                 known += 1
-                predicted = sum(factor * value for factor, value in zip(form[0], values, strict=False)) + form[1]
+                predicted = sum(factor * value for factor, value in zip(affine[0], values, strict=False)) + affine[1]
                 assert (uc.reg_read(register) - predicted) % 4 == 0, f"{first:04x} {second:04x}: r{number}"
     assert known > 3000
 
@@ -133,10 +133,10 @@ def test_what_is_said_of_registers_is_what_the_instructions_do(tmp_path: Path) -
 def test_one_look_at_the_start_of_a_block_finds_what_each_instruction_would() -> None:
     """adds r0, #4; ldrd r2, r3, [r0]; adds r0, #1; ldm r0, {r1}; ldr r4, [r5]; ldrd r2, r3, [r4]"""
     code = bytes.fromhex("0430 d0e90023 0130 02c8 2c68 d4e90023".replace(" ", ""))
-    early, late = guards_of(code, 0x100, 0)
+    early, late = preconditions_of(code, 0x100, 0)
     assert [(one.address, one.terms, one.offset) for one in early] == [(0x102, ((0, 1),), 0), (0x108, ((0, 1),), 1)]
     assert [one.address for one in late] == [0x10C]
-    assert [one.address for one in exact_guards(code, 0x100, 0)] == [0x102, 0x108, 0x10C]
+    assert [one.address for one in exact_preconditions(code, 0x100, 0)] == [0x102, 0x108, 0x10C]
 
 
 def _faulty(folder: Path, number: int) -> VirtualBoard:
