@@ -128,6 +128,7 @@ class Board:
         self.close()
 
     def close(self) -> None:
+        """Let go of the port."""
         self._link.close()
 
     @property
@@ -254,6 +255,7 @@ class Board:
             )
 
     def infer(self, count: int = 1, warmup: int = 0) -> Inference:
+        """`count` timed inferences of the input that is loaded, after `warmup` untimed ones."""
         laps: list[int] = []
         results: tuple[float, ...] = ()
         for line in self.lines(f"infer {count} {warmup}"):
@@ -299,6 +301,7 @@ class Board:
         return found
 
     def memory(self) -> Memory:
+        """Bytes of flash, static RAM, arena and stack."""
         records = self._records("memory")
         if [record.key for record in records] != ["memory"]:
             raise HostError(

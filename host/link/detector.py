@@ -24,6 +24,7 @@ class Detector:
         self.reset()
 
     def reset(self) -> None:
+        """Forget all scores and decisions, as the board does at listen."""
         self._rows: deque[list[int]] = deque(maxlen=self.spec.average_count)
         self._frames_since: int | None = None
 

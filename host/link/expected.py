@@ -31,6 +31,7 @@ class Model:
 
     @property
     def spec_id(self) -> str:
+        """The id that the board must report, "none" for a model without a front end."""
         return self.spec.spec_id if self.spec else "none"
 
 
@@ -63,6 +64,7 @@ class Decision:
 
     @staticmethod
     def of(heard: Heard) -> Decision:
+        """What a heard record says."""
         return Decision(heard.frame, heard.scores, heard.word)
 
 

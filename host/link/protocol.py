@@ -162,6 +162,7 @@ class Identity:
 
     @staticmethod
     def of(records: Sequence[Record]) -> Identity:
+        """Parse the record; raises HostError on fields that do not fit."""
         by_key = {record.key: record for record in records}
         missing = {"id", "firmware", "network"} - by_key.keys()
         if missing or len(by_key) != len(records):
@@ -215,6 +216,7 @@ class Memory:
 
     @staticmethod
     def of(record: Record) -> Memory:
+        """Parse the record; raises HostError on fields that do not fit."""
         fields = _Fields(record, 4)
         return Memory(fields.number(), fields.number(), fields.number(), fields.number())
 
@@ -230,6 +232,7 @@ class LayerRun:
 
     @staticmethod
     def of(record: Record) -> LayerRun:
+        """Parse the record; raises HostError on fields that do not fit."""
         fields = _Fields(record, 4)
         index, name, cycles = fields.number(), fields.text(), fields.number()
         return LayerRun(index, name, cycles, None if fields.rest == ["none"] else int.from_bytes(fields.hex(8), "big"))
@@ -245,6 +248,7 @@ class Slice:
 
     @staticmethod
     def of(record: Record) -> Slice:
+        """Parse the record; raises HostError on fields that do not fit."""
         fields = _Fields(record, 3)
         return Slice(fields.number(), fields.number(), fields.hex())
 
@@ -260,10 +264,12 @@ class Features:
 
     @property
     def data(self) -> bytes:
+        """The int8 features of all slices, one byte each."""
         return b"".join(part.features for part in self.slices)
 
     @staticmethod
     def of(record: Record, slices: Sequence[Slice]) -> Features:
+        """Parse the record; raises HostError on fields that do not fit."""
         fields = _Fields(record, 4)
         size, crc32 = fields.number(), int.from_bytes(fields.hex(8), "big")
         if size != sum(len(part.features) for part in slices) or [part.index for part in slices] != list(
@@ -284,6 +290,7 @@ class Window:
 
     @staticmethod
     def of(record: Record) -> Window:
+        """Parse the record; raises HostError on fields that do not fit."""
         fields = _Fields(record, 4)
         return Window(*(fields.number() for _ in range(4)))
 
@@ -307,6 +314,7 @@ class Run:
 
     @staticmethod
     def of(record: Record) -> Run:
+        """Parse the record; raises HostError on fields that do not fit."""
         count = 12 if len(record.fields) == 12 else 10
         fields = _Fields(record, count)
         return Run(*(fields.number() for _ in range(count)))
@@ -330,6 +338,7 @@ class Heard:
 
     @staticmethod
     def of(record: Record, labels: int) -> Heard:
+        """Parse the record; raises HostError on fields that do not fit."""
         fields = _Fields(record, 11)
         index, frame, *times = (fields.number() for _ in range(8))
         scores, word, lost = signed(fields.hex(2 * labels)), fields.number(-1, labels - 1), fields.number()

@@ -122,10 +122,10 @@ def test_the_study_resumes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_float_network_teaches_where_no_teacher_did(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """QAT below 8 bits of a run without a teacher learns from the run's own float scores."""
-    taught = []
+    teacher_logits = []
 
     def watching(network: torch.nn.Module, pool: TrainingPool, *rest: Any, **named: Any) -> list[Epoch]:
-        taught.append(pool.taught)
+        teacher_logits.append(pool.teacher_logits)
         return fit(network, pool, *rest, **named)
 
     monkeypatch.setattr("trainer.run.quantize.fit", watching)
@@ -133,7 +133,7 @@ def test_a_float_network_teaches_where_no_teacher_did(home: Path, monkeypatch: p
     with Progress(disable=True) as progress:
         for bits in (4, 8):
             quantize_run(Path("run"), Path(f"t{bits}"), "qat", QuantOptions(bits), 1, None, progress)
-    assert taught[0] is not None and taught[1] is None
+    assert teacher_logits[0] is not None and teacher_logits[1] is None
     features = SPEC.features
     pool = runs.pool_of(
         runs.Source.load(Path("run")),
@@ -142,4 +142,4 @@ def test_a_float_network_teaches_where_no_teacher_did(home: Path, monkeypatch: p
         progress,
     )
     expected = predict(runs.load_float(ModelArtifact.load("run")), pool.silence, features)
-    torch.testing.assert_close(torch.from_numpy(taught[0][2]), expected)
+    torch.testing.assert_close(torch.from_numpy(teacher_logits[0][2]), expected)

@@ -22,7 +22,7 @@ from converter.reference import run_batch
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, FeatureSpec, KwsSpec
 from host.link.detector import Detector
-from trainer.data.augment import AugmentSettings, Labelled, TrainingPool, augment, labelled, training_pool
+from trainer.data.augment import AugmentSettings, LabelledClips, TrainingPool, augment, load_split, training_pool
 from trainer.data.dataset import select
 from trainer.data.recordings import write_wav
 from trainer.errors import TrainerError
@@ -47,11 +47,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sets(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingPool, Labelled]:
+def sets(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingPool, LabelledClips]:
     cache = tmp_path_factory.mktemp("cache")
     with Progress(disable=True) as progress:
         chosen = select(corpus, SPEC)
-        return training_pool(chosen, SMALL.augment, cache, progress), labelled(chosen, "validation", cache, progress)
+        return training_pool(chosen, SMALL.augment, cache, progress), load_split(chosen, "validation", cache, progress)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fitted(
-    sets: tuple[TrainingPool, Labelled],
+    sets: tuple[TrainingPool, LabelledClips],
     checkpoint: Path,
     settings: TrainSettings,
 ) -> tuple[dict[str, torch.Tensor], list[train.Epoch]]:
@@ -83,7 +83,7 @@ def fitted(
     return network.state_dict(), history
 
 
-def test_training_learns_and_repeats(sets: tuple[TrainingPool, Labelled], tmp_path: Path) -> None:
+def test_training_learns_and_repeats(sets: tuple[TrainingPool, LabelledClips], tmp_path: Path) -> None:
     state, history = fitted(sets, tmp_path / "a.pt", SMALL)
     again, same = fitted(sets, tmp_path / "b.pt", SMALL)
     assert history == same and all(torch.equal(state[k], again[k]) for k in state)
@@ -93,7 +93,7 @@ def test_training_learns_and_repeats(sets: tuple[TrainingPool, Labelled], tmp_pa
 
 
 def test_interrupted_training_gives_the_same_result(
-    sets: tuple[TrainingPool, Labelled],
+    sets: tuple[TrainingPool, LabelledClips],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -119,17 +119,19 @@ def test_interrupted_training_gives_the_same_result(
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
 
-def test_checkpoint_of_other_settings_is_not_continued(sets: tuple[TrainingPool, Labelled], tmp_path: Path) -> None:
+def test_checkpoint_of_other_settings_is_not_continued(
+    sets: tuple[TrainingPool, LabelledClips], tmp_path: Path
+) -> None:
     fitted(sets, tmp_path / "a.pt", replace(SMALL, epochs=2, seed=3))
     _, history = fitted(sets, tmp_path / "a.pt", replace(SMALL, epochs=2, seed=4))
     _, fresh = fitted(sets, tmp_path / "b.pt", replace(SMALL, epochs=2, seed=4))
     assert history == fresh
 
 
-def test_epoch_holds_the_stated_classes(sets: tuple[TrainingPool, Labelled]) -> None:
+def test_epoch_holds_the_stated_classes(sets: tuple[TrainingPool, LabelledClips]) -> None:
     pool, _ = sets
-    _, labels, taught = pool.epoch(np.random.default_rng(0))
-    assert taught is None and len(labels) == pool.epoch_size
+    _, labels, teacher_logits = pool.epoch(np.random.default_rng(0))
+    assert teacher_logits is None and len(labels) == pool.epoch_size
     counts = np.bincount(labels, minlength=4)
     assert counts[2] + counts[3] == len(pool.labels)
     assert counts[0] == pool.extra and counts[1] == min(pool.extra, pool.unknown.shape[1])
@@ -237,12 +239,12 @@ def test_other_recordings_leave_the_artifact_alone(
 def test_damaged_cache_is_made_anew(corpus: Path, tmp_path: Path) -> None:
     chosen = select(corpus, SPEC)
     with Progress(disable=True) as progress:
-        first = labelled(chosen, "test", tmp_path, progress)
+        first = load_split(chosen, "test", tmp_path, progress)
         (file,) = tmp_path.iterdir()
         whole = file.read_bytes()
         for damaged in (whole[:1000], b"", whole[:-30], b"PK\x03\x04" + bytes(100)):
             file.write_bytes(damaged)
-            assert np.array_equal(labelled(chosen, "test", tmp_path, progress).features, first.features)
+            assert np.array_equal(load_split(chosen, "test", tmp_path, progress).features, first.features)
             assert file.read_bytes() == whole
 
 
@@ -257,7 +259,7 @@ def test_smoke_test_is_never_called_an_accuracy(finished: Path) -> None:
         assert ("smoke test" in said) == synthetic and ("accuracy," in said or "accuracy of" in said) != synthetic
 
 
-def test_stream_features_begin_as_from_a_reset(sets: tuple[TrainingPool, Labelled]) -> None:
+def test_stream_features_begin_as_from_a_reset(sets: tuple[TrainingPool, LabelledClips]) -> None:
     """In a continuous stream only the first clip is heard as from a reset."""
     _, validation = sets
     found = evaluate.continuous_features(validation, SPEC.features)
@@ -361,5 +363,5 @@ def test_clip_of_8_khz_is_refused(corpus: Path, tmp_path: Path) -> None:
     write_wav(victim, np.zeros(8000, np.int16), 8000)
     with Progress(disable=True) as progress, pytest.raises(TrainerError, match="8000 Hz"):
         training_pool(select(folder, SPEC), SMALL.augment, tmp_path / "cache", progress)
-        labelled(select(folder, SPEC), "validation", tmp_path / "cache", progress)
-        labelled(select(folder, SPEC), "test", tmp_path / "cache", progress)
+        load_split(select(folder, SPEC), "validation", tmp_path / "cache", progress)
+        load_split(select(folder, SPEC), "test", tmp_path / "cache", progress)

@@ -26,7 +26,7 @@ from converter.tensor import QuantParams, Tensor
 from converter.tflite.writer import write_tflite
 from converter.verify.run import run_checks
 from trainer.board import BoardTools
-from trainer.data.augment import Int8, Labelled, labelled
+from trainer.data.augment import Int8, LabelledClips, load_split
 from trainer.errors import TrainerError
 from trainer.run.steps import CACHE, Source
 
@@ -117,7 +117,7 @@ def study(run: Path, out: Path, progress: Progress, tools: BoardTools) -> list[d
     graph = read_onnx(artifact.onnx.read_bytes())
     source = Source.load(run)
     selection = source.selection(artifact.spec, progress)
-    calibration, test = (labelled(selection, name, CACHE, progress) for name in ("validation", "test"))
+    calibration, test = (load_split(selection, name, CACHE, progress) for name in ("validation", "test"))
     outputs = _dense(graph, _largest_dense(graph)).weights_oi.shape[0]
     task = progress.add_task("on the virtual board", total=outputs)
     records = []
@@ -130,7 +130,7 @@ def study(run: Path, out: Path, progress: Progress, tools: BoardTools) -> list[d
     return records
 
 
-def _measured(graph: Graph, test: Labelled, folder: Path, tools: BoardTools) -> dict[str, Any]:
+def _measured(graph: Graph, test: LabelledClips, folder: Path, tools: BoardTools) -> dict[str, Any]:
     """Accuracy of the integer reference, the equivalence checks, and cycles on the virtual board."""
     model = folder / "model.tflite"
     write_atomic(model, write_tflite(graph))

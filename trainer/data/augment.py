@@ -54,7 +54,7 @@ class AugmentSettings:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledClips:
     """The clips of one split: features int8 [n, frames, channels] from a reset, labels, names, PCM int16 [n,
     clip_samples]."""
 
@@ -69,7 +69,7 @@ class TrainingPool:
     """int8 features of augmented copies: known and unknown [copies, n, frames, channels], silence [n, frames,
     channels].
 
-    `extra` unknown and `extra` silence clips are drawn from them in each epoch. `taught` holds a teacher's logits for
+    `extra` unknown and `extra` silence clips are drawn from them in each epoch. `teacher_logits` holds a teacher's for
     all three.
     """
 
@@ -78,10 +78,11 @@ class TrainingPool:
     unknown: Int8
     silence: Int8
     extra: int
-    taught: tuple[Float32, Float32, Float32] | None = None
+    teacher_logits: tuple[Float32, Float32, Float32] | None = None
 
     @property
     def epoch_size(self) -> int:
+        """Clips of an epoch."""
         return len(self.labels) + min(self.extra, self.unknown.shape[1]) + self.extra
 
     def epoch(self, rng: np.random.Generator) -> tuple[Int8, Int64, Float32 | None]:
@@ -105,23 +106,24 @@ class TrainingPool:
             return shuffled
 
         features = gather((self.known, self.unknown, self.silence))
-        return features, labels[order], gather(self.taught) if self.taught is not None else None
+        return features, labels[order], gather(self.teacher_logits) if self.teacher_logits is not None else None
 
 
-def labelled(selection: Selection, split: str, cache: Path, progress: Progress) -> Labelled:
+def load_split(selection: Selection, split: str, cache: Path, progress: Progress) -> LabelledClips:
     """A split as it is, without augmentation, the front end reset before each clip."""
     assert split in ("train", "validation", "test")
     clips = selection.clips[split]  # type: ignore[index]
     spec = selection.spec.features
-    arrays = _cached(cache, f"{split}", {"clips": _contents(clips), "spec": asdict(spec), "split": split})
+    key = {"clips": _contents(clips), "spec": asdict(spec), "split": split}
+    arrays = _cached(cache, split, key)
     if arrays is None:
         task = progress.add_task(f"{split}: recordings", total=len(clips))
         pcm = load(clips, split, spec, lambda n: progress.advance(task, n))  # type: ignore[arg-type]
         arrays = {"pcm": pcm, "features": clip_features(pcm, spec)}
         progress.update(task, completed=len(clips))
-        _keep(cache, split, {"clips": _contents(clips), "spec": asdict(spec), "split": split}, arrays)
+        _keep(cache, split, key, arrays)
     labels = np.array([c.label for c in clips], np.int64)
-    return Labelled(arrays["features"], labels, tuple(c.name for c in clips), arrays["pcm"])
+    return LabelledClips(arrays["features"], labels, tuple(c.name for c in clips), arrays["pcm"])
 
 
 def training_pool(selection: Selection, settings: AugmentSettings, cache: Path, progress: Progress) -> TrainingPool:
@@ -144,7 +146,7 @@ def training_pool(selection: Selection, settings: AugmentSettings, cache: Path, 
     )
 
 
-def taught_by(
+def add_teacher_logits(
     teacher: Callable[[Int8], Float32], pool: TrainingPool, checkpoint: Path, cache: Path, progress: Progress
 ) -> TrainingPool:
     """The pool with a teacher's logits beside every clip; cached by the teacher's checkpoint and the pool's
@@ -160,7 +162,7 @@ def taught_by(
             arrays[str(number)] = teacher(flat).reshape(*part.shape[:-2], -1)
             progress.advance(task)
         _keep(cache, "taught", key, arrays)
-    return replace(pool, taught=(arrays["0"], arrays["1"], arrays["2"]))
+    return replace(pool, teacher_logits=(arrays["0"], arrays["1"], arrays["2"]))
 
 
 def _augmented(

@@ -160,6 +160,7 @@ def _files(folder: Path) -> tuple[Path, ...]:
 
 
 def in_sha256_order(names: Iterable[str]) -> list[str]:
+    """A fixed order that says nothing about the names."""
     return sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
 
 

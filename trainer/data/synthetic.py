@@ -120,6 +120,7 @@ class Utterance:
 
     @property
     def file(self) -> str:
+        """Its path in a folder shaped like Speech Commands."""
         return f"{self.word}/{self.speaker}_nohash_0.wav"
 
 

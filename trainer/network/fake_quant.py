@@ -61,6 +61,7 @@ class ActivationRange(nn.Module):
         self.gain = nn.Parameter(torch.zeros(())) if options.fixed_steps else None
 
     def observe(self, x: Tensor) -> None:
+        """Widen the range by what x holds."""
         with torch.no_grad():
             low, high = x.min().clamp(max=0.0), x.max().clamp(min=0.0)
             rate = max(self.momentum, 1.0 / (1.0 + float(self.seen)))
@@ -88,6 +89,7 @@ class ActivationRange(nn.Module):
         return (scale if self.gain is None else scale * torch.exp(self.gain)).clamp(min=MIN_SCALE), zero_point
 
     def forward(self, x: Tensor) -> Tensor:
+        """The values on their int8 grid, as real numbers."""
         if self.training and not self.frozen:
             self.observe(x)
         scale, zero_point = self.parameters_of()
@@ -105,6 +107,7 @@ class WeightSteps(nn.Module):
         self.gain = nn.Parameter(torch.zeros(count))
 
     def forward(self) -> Tensor:
+        """The values on their int8 grid, as real numbers."""
         return self.base * torch.exp(self.gain)
 
 
@@ -139,9 +142,11 @@ class QuantNetwork(nn.Module):
 
     @property
     def bits(self) -> int:
+        """Width of the weights, 2 to 8."""
         return self.options.bits
 
     def freeze_ranges(self, frozen: bool = True) -> None:
+        """Keep the ranges of activations as they are from now on."""
         for observer in self.ranges.values():
             assert isinstance(observer, ActivationRange)
             observer.frozen = frozen or observer.gain is not None

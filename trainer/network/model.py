@@ -41,12 +41,14 @@ class Architecture:
 
     @staticmethod
     def of(model: str, labels: int, features: FeatureSpec, dropout: float = 0.5) -> Architecture:
+        """The named model for features [frames, channels] and so many labels; raises TrainerError."""
         if model not in MODELS:
             raise TrainerError(f"--model: must be one of {', '.join(MODELS)}, got {model}")
         return Architecture(model, labels, features.frames, features.channels, DEFAULT_WIDTH[model], dropout)
 
     @staticmethod
     def of_pictures(model: str, labels: int, planes_rows_columns: tuple[int, ...]) -> Architecture:
+        """The named model for pictures; raises TrainerError."""
         if model not in IMAGE_MODELS:
             raise TrainerError(f"--model: must be one of {', '.join(IMAGE_MODELS)}, got {model}")
         planes, rows, columns = planes_rows_columns
@@ -78,14 +80,17 @@ class Conv(nn.Module):
 
     @property
     def weight(self) -> Tensor:
+        """Float weights in torch's layout."""
         return self.conv.weight
 
     @property
     def bias(self) -> Tensor:
+        """Float bias, one per output."""
         assert self.conv.bias is not None
         return self.conv.bias
 
     def forward(self, x_nchw: Tensor) -> Tensor:
+        """[n, channels, height, width] to the layer's output; a network's is logits [n, labels]."""
         top, bottom, left, right = self.pads_tblr
         y = self.conv(F.pad(x_nchw, (left, right, top, bottom)))
         return F.relu(y if self.norm is None else self.norm(y))
@@ -95,6 +100,7 @@ class AveragePool(nn.Module):
     """The mean over each channel's plane: [n, c, h, w] to [n, c, 1, 1]."""
 
     def forward(self, x_nchw: Tensor) -> Tensor:
+        """[n, channels, height, width] to the layer's output; a network's is logits [n, labels]."""
         return x_nchw.mean(dim=(2, 3), keepdim=True)
 
 
@@ -102,6 +108,7 @@ class MaxPool(nn.Module):
     """The largest of each 2x2 patch: [n, c, h, w] to [n, c, h // 2, w // 2]."""
 
     def forward(self, x_nchw: Tensor) -> Tensor:
+        """[n, channels, height, width] to the layer's output; a network's is logits [n, labels]."""
         return F.max_pool2d(x_nchw, 2)
 
 
@@ -115,13 +122,16 @@ class Dense(nn.Module):
 
     @property
     def weight(self) -> Tensor:
+        """Float weights in torch's layout."""
         return self.linear.weight
 
     @property
     def bias(self) -> Tensor:
+        """Float bias, one per output."""
         return self.linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
+        """[n, channels, height, width] to the layer's output; a network's is logits [n, labels]."""
         y = self.linear(F.dropout(flatten_nhwc(x), self.dropout, self.training))
         return F.relu(y) if self.relu else y
 
@@ -138,6 +148,7 @@ class Network(nn.Module):
         self.blocks = nn.ModuleDict(dict(blocks))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
+        """[n, channels, height, width] to the layer's output; a network's is logits [n, labels]."""
         for block in self.blocks.values():
             x_nchw = block(x_nchw)
         return x_nchw

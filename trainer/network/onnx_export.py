@@ -92,6 +92,7 @@ class ExportNetwork(nn.Module):
         return _op("Reshape", (x.permute(0, 2, 3, 1), self.get_buffer("flat_shape")), torch.float32, (1, x[0].numel()))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Logits, every activation through its Q/DQ pair."""
         x = self._through_int8(features, "features")
         for name, block in self.blocks.items():
             if isinstance(block, Conv):

@@ -90,7 +90,7 @@ def end_labels(axes: Any, ends: Sequence[tuple[float, float, str, str]], gap: fl
 
 
 def log_axes(panel: Any, x: str, y: str, **more: Any) -> None:
-    """Both axes logarithmic, labelled, with a grid; more goes to panel.set."""
+    """Both axes logarithmic, load_split, with a grid; more goes to panel.set."""
     panel.set(xscale="log", yscale="log", xlabel=x, ylabel=y, **more)
     panel.grid(alpha=0.25)
 

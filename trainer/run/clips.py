@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from converter.run_folder import ModelArtifact
-from trainer.data.augment import labelled
+from trainer.data.augment import load_split
 from trainer.data.dataset import in_sha256_order
 from trainer.data.recordings import write_wav
 from trainer.errors import TrainerError
@@ -21,7 +21,7 @@ def write_test_clips(run: Path, out: Path, per_class: int, source: Source | None
     if out.exists():
         raise TrainerError(f"{out}: exists already; remove it or name another folder")
     artifact = ModelArtifact.load(run)
-    test = labelled((source or Source.load(run)).selection(artifact.spec, progress), "test", CACHE, progress)
+    test = load_split((source or Source.load(run)).selection(artifact.spec, progress), "test", CACHE, progress)
     place = {name: index for index, name in enumerate(test.names)}
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converter.spec import DetectorSpec, FeatureSpec
-from trainer.data.augment import Int8, Int16, Int64, Labelled
+from trainer.data.augment import Int8, Int16, Int64, LabelledClips
 from trainer.data.dataset import in_sha256_order
 from trainer.data.features import stream_features, stream_windows
 
@@ -40,10 +40,12 @@ class StreamResult:
 
     @property
     def miss_rate(self) -> float:
+        """Share of words not heard, 0..1."""
         return 1 - self.heard / max(1, self.words)
 
     @property
     def false_accepts_per_hour(self) -> float:
+        """Wrong decisions per hour of stream."""
         return self.wrong / self.hours
 
 
@@ -68,7 +70,7 @@ def decisions(scores: Int8, spec: DetectorSpec) -> list[tuple[int, int]]:
 
 
 def make_stream(
-    split: Labelled,
+    split: LabelledClips,
     noises: Sequence[Int16],
     score: Callable[[Int8], Int8],
     features: FeatureSpec,
@@ -121,7 +123,7 @@ class Trial:
 
 
 def make_trial(
-    split: Labelled, score: Callable[[Int8], Int8], features: FeatureSpec, detector: DetectorSpec, per_class: int
+    split: LabelledClips, score: Callable[[Int8], Int8], features: FeatureSpec, detector: DetectorSpec, per_class: int
 ) -> Trial:
     """The first `per_class` clips of each class in SHA-256 order of their names, each from a reset, a second of silence
     after it."""

@@ -22,7 +22,7 @@ from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
 from converter.run_folder import ModelArtifact
 from converter.spec import FeatureSpec, KwsSpec
-from trainer.data.augment import Int8, Int16, Int64, Labelled, labelled
+from trainer.data.augment import Int8, Int16, Int64, LabelledClips, load_split
 from trainer.data.dataset import noise_backgrounds
 from trainer.data.features import stream_features
 from trainer.errors import TrainerError
@@ -57,7 +57,7 @@ def accuracy_of(matrix: Confusion) -> dict[str, Any]:
     }
 
 
-def continuous_features(split: Labelled, spec: FeatureSpec) -> Int8:
+def continuous_features(split: LabelledClips, spec: FeatureSpec) -> Int8:
     """The split's features when all clips are one recording and the front end is never reset; clips in a fixed random
     order."""
     order = np.random.default_rng(0).permutation(len(split.labels))
@@ -86,7 +86,7 @@ def evaluate_run(run: Path, source: Source | None, progress: Progress) -> dict[s
         "smoke_test": source.synthetic or artifact.is_smoke_test,
         "engines": {},
     }
-    splits = {name: labelled(selection, name, CACHE, progress) for name in ("validation", "test")}
+    splits = {name: load_split(selection, name, CACHE, progress) for name in ("validation", "test")}
     task = progress.add_task("evaluating", total=4 * len(engines))
     predicted: dict[tuple[str, str], Int64] = {}
     for name, split in splits.items():
@@ -118,7 +118,7 @@ def evaluate_run(run: Path, source: Source | None, progress: Progress) -> dict[s
 
 
 def _listening(
-    artifact: ModelArtifact, test: Labelled, noises: Sequence[Int16], score: Callable[[Int8], Int8]
+    artifact: ModelArtifact, test: LabelledClips, noises: Sequence[Int16], score: Callable[[Int8], Int8]
 ) -> dict[str, Any]:
     """What the detector does on a stream of test clips, and on clips played alone."""
     settings = (artifact.spec.features, artifact.detector)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
-from trainer.data.augment import AugmentSettings, Int8, Labelled, TrainingPool
+from trainer.data.augment import AugmentSettings, Int8, LabelledClips, TrainingPool
 from trainer.errors import TrainerError
 
 THREADS = 1  # the layers are small: a second thread gains little, and loses much on a busy machine
@@ -96,6 +96,7 @@ class Averaged:
         self.state = {k: v.detach().clone() for k, v in network.state_dict().items()}
 
     def update(self, network: nn.Module) -> None:
+        """Take in the weights after a step."""
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 10))
         with torch.no_grad():
@@ -120,6 +121,7 @@ class Fit:
     identity: str
 
     def save(self) -> None:
+        """Write all that a later run needs to go on, or nothing."""
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -145,21 +147,23 @@ class Fit:
         self.best = state["best"]
 
 
-def loss_of(logits: Tensor, y: Tensor, taught: Tensor | None, settings: TrainSettings) -> Tensor:
+def loss_of(logits: Tensor, y: Tensor, teacher_logits: Tensor | None, settings: TrainSettings) -> Tensor:
     """Cross entropy; with a teacher, teacher_share of it is distance from the teacher's softened scores (Hinton 2015,
     arXiv 1503.02531)."""
     loss = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing)
-    if taught is None:
+    if teacher_logits is None:
         return loss
     t = settings.temperature
-    distance = F.kl_div(F.log_softmax(logits / t, dim=1), F.softmax(taught / t, dim=1), reduction="batchmean") * t * t
+    distance = (
+        F.kl_div(F.log_softmax(logits / t, dim=1), F.softmax(teacher_logits / t, dim=1), reduction="batchmean") * t * t
+    )
     return (1 - settings.teacher_share) * loss + settings.teacher_share * distance
 
 
 def fit(
     network: nn.Module,
     pool: TrainingPool,
-    validation: Labelled,
+    validation: LabelledClips,
     settings: TrainSettings,
     spec: FeatureSpec,
     checkpoint: Path,
@@ -213,7 +217,7 @@ def _epoch(run: Fit, pool: TrainingPool, spec: FeatureSpec, number: int) -> tupl
     rng = np.random.default_rng([settings.seed, 1000 + number])
     generator = torch.Generator().manual_seed(settings.seed * 100003 + number)
     torch.manual_seed(settings.seed * 100003 + number)  # dropout
-    features, labels, taught = pool.epoch(rng)
+    features, labels, teacher_logits = pool.epoch(rng)
     steps = -(-len(labels) // settings.batch)
     total, right = 0.0, 0
     run.network.train()
@@ -223,7 +227,9 @@ def _epoch(run: Fit, pool: TrainingPool, spec: FeatureSpec, number: int) -> tupl
             group["lr"] = settings.learning_rate * schedule(number + step / steps, settings.epochs)
         x, y = to_batch(features[place], spec), torch.from_numpy(labels[place])
         logits = run.network(masked(x, settings, generator))
-        value = loss_of(logits, y, torch.from_numpy(taught[place]) if taught is not None else None, settings)
+        value = loss_of(
+            logits, y, torch.from_numpy(teacher_logits[place]) if teacher_logits is not None else None, settings
+        )
         run.optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         run.optimizer.step()
@@ -233,7 +239,7 @@ def _epoch(run: Fit, pool: TrainingPool, spec: FeatureSpec, number: int) -> tupl
     return total / len(labels), right / len(labels)
 
 
-def _validate(run: Fit, validation: Labelled, spec: FeatureSpec) -> tuple[float, float]:
+def _validate(run: Fit, validation: LabelledClips, spec: FeatureSpec) -> tuple[float, float]:
     kept = {k: v.clone() for k, v in run.network.state_dict().items()}
     run.network.load_state_dict(run.average.state)
     logits = predict(run.network, validation.features, spec)
@@ -250,7 +256,7 @@ def schedule(epoch: float, epochs: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (epoch - warm) / (epochs - warm))))
 
 
-def identity(settings: TrainSettings, pool: TrainingPool, validation: Labelled) -> str:
+def identity(settings: TrainSettings, pool: TrainingPool, validation: LabelledClips) -> str:
     """Settings and sizes of a run as one string; a checkpoint continues only a run of equal identity."""
     sizes = [
         list(pool.known.shape),

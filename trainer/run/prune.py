@@ -11,7 +11,7 @@ import torch
 from rich.progress import Progress
 
 from converter.run_folder import ModelArtifact
-from trainer.data.augment import labelled
+from trainer.data.augment import load_split
 from trainer.errors import TrainerError
 from trainer.network.prune import hold_zeros, nonzero_count, prune
 from trainer.run.fit import THREADS, fit, save_torch
@@ -54,7 +54,7 @@ def prune_run(run: Path, out: Path, options: PruneOptions, source: Source | None
     artifact = continue_in(origin, out)
     spec = artifact.spec
     selection = source.selection(spec, progress)
-    validation = labelled(selection, "validation", CACHE, progress)
+    validation = load_split(selection, "validation", CACHE, progress)
     before = measured(pruned, validation, spec.features)
     found: dict[str, Any] = {**before}
     if options.finetune:

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from torch.nn import functional as F
 
 from converter.run_folder import ArtifactError, ModelArtifact
-from trainer.data.augment import Int8, Labelled, TrainingPool, labelled, taught_by
+from trainer.data.augment import Int8, LabelledClips, TrainingPool, add_teacher_logits, load_split
 from trainer.data.dataset import Selection, noise_backgrounds
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
@@ -71,10 +71,10 @@ def quantize_run(
     options = replace(options, fixed_steps=method == "ptq" or options.bits < 8)
     settings = qat_settings(saved_settings(artifact), epochs, options.bits)
     selection = source.selection(artifact.spec, progress)
-    validation = labelled(selection, "validation", CACHE, progress)
+    validation = load_split(selection, "validation", CACHE, progress)
     pool = pool_of(source, selection, settings, progress)
-    if method == "qat" and pool.taught is None and options.bits < 8:
-        pool = taught_by(
+    if method == "qat" and pool.teacher_logits is None and options.bits < 8:
+        pool = add_teacher_logits(
             lambda x: predict(network, x, selection.spec.features).numpy(),
             pool,
             artifact.float_checkpoint,
@@ -122,7 +122,7 @@ def _fine_tune(
     quant: QuantNetwork,
     artifact: ModelArtifact,
     pool: TrainingPool,
-    validation: Labelled,
+    validation: LabelledClips,
     settings: TrainSettings,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def continue_in(artifact: ModelArtifact, out: Path) -> ModelArtifact:
 
 
 def tune_detector(
-    artifact: ModelArtifact, quant: QuantNetwork, selection: Selection, validation: Labelled
+    artifact: ModelArtifact, quant: QuantNetwork, selection: Selection, validation: LabelledClips
 ) -> ModelArtifact:
     """The artifact with the detector that does best on validation clips, in a stream and played alone."""
     features = artifact.spec.features

@@ -20,7 +20,14 @@ from torch.nn import functional as F
 from converter.files import write_atomic
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, FeatureSpec, KwsSpec
-from trainer.data.augment import AugmentSettings, Labelled, TrainingPool, labelled, taught_by, training_pool
+from trainer.data.augment import (
+    AugmentSettings,
+    LabelledClips,
+    TrainingPool,
+    add_teacher_logits,
+    load_split,
+    training_pool,
+)
 from trainer.data.dataset import Selection, clip_names, select
 from trainer.data.synthetic import MARKER, SyntheticSettings, synthesize
 from trainer.errors import TrainerError
@@ -46,6 +53,7 @@ class Source:
 
     @staticmethod
     def load(run: Path) -> Source:
+        """What RUN/source.json names; raises TrainerError."""
         try:
             return Source(**json.loads((run / "source.json").read_text()))
         except (OSError, TypeError, ValueError):
@@ -54,6 +62,7 @@ class Source:
             ) from None
 
     def save(self, run: Path) -> None:
+        """Write RUN/source.json."""
         write_atomic(run / "source.json", (json.dumps(asdict(self)) + "\n").encode())
 
     @property
@@ -76,6 +85,7 @@ class Source:
         return Path(self.data)
 
     def selection(self, spec: KwsSpec, progress: Progress) -> Selection:
+        """The clips of every split for this task."""
         return select(self.folder(spec, progress), spec, Path(self.clips) if self.clips else None)
 
 
@@ -96,7 +106,7 @@ def train_run(
     settings."""
     architecture = Architecture.of(model, len(spec.labels), spec.features, settings.dropout)
     selection = source.selection(spec, progress)
-    validation = labelled(selection, "validation", CACHE, progress)
+    validation = load_split(selection, "validation", CACHE, progress)
     pool = pool_of(source, selection, settings, progress)
     source.save(run)
     torch.manual_seed(settings.seed)
@@ -133,7 +143,7 @@ def forget(run: Path, *names: str) -> None:
         (run / name).unlink(missing_ok=True)
 
 
-def measured(network: nn.Module, validation: Labelled, spec: FeatureSpec) -> dict[str, Any]:
+def measured(network: nn.Module, validation: LabelledClips, spec: FeatureSpec) -> dict[str, Any]:
     """Accuracy and loss on validation clips, as `summary` names them."""
     logits, target = predict(network, validation.features, spec), torch.from_numpy(validation.labels)
     return {
@@ -155,7 +165,7 @@ def pool_of(source: Source, selection: Selection, settings: TrainSettings, progr
             f"{', '.join(teacher.spec.words)}"
         )
     network = load_float(teacher)
-    return taught_by(
+    return add_teacher_logits(
         lambda x: predict(network, x, selection.spec.features).numpy(), pool, teacher.float_checkpoint, CACHE, progress
     )
 
@@ -168,7 +178,7 @@ def export_run(run: Path, source: Source | None, progress: Progress) -> ModelArt
     data = to_onnx(quant, artifact.spec)
     progress.advance(task)
     selection = (source or Source.load(run)).selection(artifact.spec, progress)
-    test = labelled(selection, "test", CACHE, progress)
+    test = load_split(selection, "test", CACHE, progress)
     chosen = np.sort(np.random.default_rng(artifact.seed).permutation(len(test.labels))[:VECTOR_CLIPS])
     progress.advance(task)
     arrays = vectors(quant, test.pcm[chosen], test.features[chosen], test.labels[chosen])
@@ -203,6 +213,7 @@ def select_run(runs: Sequence[Path], out: Path) -> tuple[ModelArtifact, list[Mod
 
 
 def load_float(artifact: ModelArtifact) -> Network:
+    """The trained float network; raises TrainerError."""
     state = _state(artifact, artifact.float_checkpoint, "train")
     network = build(_architecture(state))
     network.load_state_dict(state["state"])
@@ -210,6 +221,7 @@ def load_float(artifact: ModelArtifact) -> Network:
 
 
 def load_quant(artifact: ModelArtifact) -> QuantNetwork:
+    """The fine-tuned fake-quant network; raises TrainerError."""
     state = _state(artifact, artifact.qat_checkpoint, "qat")
     network = fold_norms(build(_architecture(state)).eval())
     options = QuantOptions(**state["options"]) if "options" in state else QuantOptions(int(state["bits"]))
@@ -236,6 +248,7 @@ def _state(artifact: ModelArtifact, file: Path, command: str) -> dict[str, Any]:
 
 
 def saved_settings(artifact: ModelArtifact) -> TrainSettings:
+    """The settings a run was trained with."""
     raw = dict(artifact.results["train"]["settings"])
     augment = dict(raw.pop("augment"))
     augment["gain_db"] = tuple(augment["gain_db"])
@@ -243,10 +256,14 @@ def saved_settings(artifact: ModelArtifact) -> TrainSettings:
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """Highest validation accuracy, of equal ones the lowest loss."""
     return max(history, key=lambda e: (e.validation_accuracy, -e.validation_loss))
 
 
-def summary(best: Epoch, history: Sequence[Epoch], settings: TrainSettings, validation: Labelled) -> dict[str, Any]:
+def summary(
+    best: Epoch, history: Sequence[Epoch], settings: TrainSettings, validation: LabelledClips
+) -> dict[str, Any]:
+    """What results.json keeps of a training."""
     return {
         "best_epoch": best.number,
         "epochs": len(history),

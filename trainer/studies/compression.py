@@ -21,7 +21,7 @@ from converter.graph import Graph
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
 from converter.run_folder import ModelArtifact
-from trainer.data.augment import Labelled, labelled
+from trainer.data.augment import LabelledClips, load_split
 from trainer.errors import TrainerError
 from trainer.network.onnx_export import to_onnx
 from trainer.network.prune import NORMS, nonzero_count, stored_bytes
@@ -185,14 +185,14 @@ def _measure(artifact: ModelArtifact, point: Point, folder: Path, progress: Prog
             made = prune_run(artifact.path, folder / "pruned" if point.method else folder, point.prune, None, quiet)
         if point.method:
             made = quantize_run(made.path, folder, point.method, point.options, None, None, quiet)
-        test = labelled(Source.load(artifact.path).selection(artifact.spec, quiet), "test", CACHE, quiet)
+        test = load_split(Source.load(artifact.path).selection(artifact.spec, quiet), "test", CACHE, quiet)
     found = {"seed": artifact.seed, **_facts(made, point, test)}
     write_atomic(folder / "test.json", (json.dumps({**asked, "found": found}, indent=1) + "\n").encode())
     progress.console.print(f"{folder}: {found['accuracy']:.2f} %", highlight=False)
     return found
 
 
-def _facts(made: ModelArtifact, point: Point, test: Labelled) -> Json:
+def _facts(made: ModelArtifact, point: Point, test: LabelledClips) -> Json:
     """Accuracy of the exported integers by the reference; of the fake-quantized or float network where nothing is
     exported."""
     network = load_float(made)

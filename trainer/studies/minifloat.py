@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from converter.run_folder import ModelArtifact
 from converter.spec import FeatureSpec
-from trainer.data.augment import Labelled, labelled, training_pool
+from trainer.data.augment import LabelledClips, load_split, training_pool
 from trainer.errors import TrainerError
 from trainer.network.model import Conv, Dense, Network, fold_norms
 from trainer.network.quant_options import MIN_SCALE, SEARCH_VALUES, least_error
@@ -161,12 +161,12 @@ def minifloat_study(runs: Sequence[Path], formats: Sequence[str], source: Source
     for run in runs:
         artifact = ModelArtifact.load(run)
         selection = (source or Source.load(run)).selection(artifact.spec, progress)
-        test = labelled(selection, "test", CACHE, progress)
+        test = load_split(selection, "test", CACHE, progress)
         pool = training_pool(selection, saved_settings(artifact).augment, CACHE, progress)
         clips = to_batch(calibration_clips(pool), artifact.spec.features)
         network, spec = load_float(artifact), artifact.spec.features
 
-        def accuracy(net: nn.Module, test: Labelled = test, spec: FeatureSpec = spec) -> float:
+        def accuracy(net: nn.Module, test: LabelledClips = test, spec: FeatureSpec = spec) -> float:
             return round(100 * float((predict(net, test.features, spec).argmax(1).numpy() == test.labels).mean()), 2)
 
         facts: Json = {

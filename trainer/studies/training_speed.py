@@ -11,7 +11,7 @@ import torch
 from rich.progress import Progress
 
 from converter.spec import KwsSpec
-from trainer.data.augment import Labelled, TrainingPool
+from trainer.data.augment import LabelledClips, TrainingPool
 from trainer.network.model import Architecture, build
 from trainer.run.fit import TrainSettings, fit
 
@@ -27,7 +27,9 @@ def training_samples_per_second(model: str = "tinyconv", samples: int = 4000, ep
         return rng.integers(-128, 128, (*leading, *shape), dtype=np.int8)
 
     pool = TrainingPool(features(1, samples), rng.integers(2, 4, samples), features(1, 100), features(100), 100)
-    few = Labelled(features(8), np.zeros(8, np.int64), ("",) * 8, np.zeros((8, spec.features.clip_samples), np.int16))
+    few = LabelledClips(
+        features(8), np.zeros(8, np.int64), ("",) * 8, np.zeros((8, spec.features.clip_samples), np.int16)
+    )
     torch.manual_seed(0)
     network = build(Architecture.of(model, len(spec.labels), spec.features, 0.1))
     starts: list[float] = []

@@ -26,7 +26,7 @@ from converter.reference import run_batch
 from converter.run_folder import ArtifactError, ModelArtifact
 from converter.spec import KwsSpec
 from trainer.board import BoardTools, Json
-from trainer.data.augment import Int8, Labelled, labelled
+from trainer.data.augment import Int8, LabelledClips, load_split
 from trainer.errors import TrainerError
 from trainer.network.quant_options import QuantOptions
 from trainer.run.evaluate import accuracy_of, confusion
@@ -163,11 +163,11 @@ def _train(job: Job, point: Point, folder: Path) -> Json:
     return {**facts, **_accuracy(job, test, scores.argmax(axis=1)), "seconds": round(time.perf_counter() - started, 1)}
 
 
-def _test(job: Job, progress: Progress) -> Labelled:
-    return labelled(job.source.selection(job.spec, progress), "test", CACHE, progress)
+def _test(job: Job, progress: Progress) -> LabelledClips:
+    return load_split(job.source.selection(job.spec, progress), "test", CACHE, progress)
 
 
-def _accuracy(job: Job, test: Labelled, predicted: Any) -> Json:
+def _accuracy(job: Job, test: LabelledClips, predicted: Any) -> Json:
     found = accuracy_of(confusion(test.labels, predicted, len(job.spec.labels)))
     return {key: found[key] for key in ("accuracy", "n", "per_class", "per_class_n")}
 

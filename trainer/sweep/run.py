@@ -27,7 +27,7 @@ from rich.table import Table
 from converter import cli
 from converter.files import write_atomic
 from trainer.board import BoardTools, Json
-from trainer.data.augment import labelled
+from trainer.data.augment import load_split
 from trainer.errors import TrainerError
 from trainer.run.fit import TrainSettings
 from trainer.run.steps import CACHE, Source, default_settings, pool_of
@@ -137,7 +137,7 @@ def _prepare(job: Job, points: Sequence[Point], progress: Progress) -> int:
     anything starts."""
     selection = job.source.selection(job.spec, progress)
     for split in ("validation", "test"):
-        if not len(labelled(selection, split, CACHE, progress).labels):
+        if not len(load_split(selection, split, CACHE, progress).labels):
             raise TrainerError(
                 f"{job.source.data}: holds no {split} clips of {', '.join(job.words)}; give more recordings"
             )
