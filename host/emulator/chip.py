@@ -66,7 +66,7 @@ class Nrf52840:
     @property
     def console(self) -> Uarte:
         """The UART that is the serial port: the first one in use."""
-        return next((uart for uart in self.uarts if uart.stored(UARTE.ENABLE) or uart.ever_received), self.uarts[0])
+        return next((uart for uart in self.uarts if uart.values.get(UARTE.ENABLE) or uart.ever_received), self.uarts[0])
 
     def leds(self) -> dict[str, bool]:
         """Which of the three colours is lit."""

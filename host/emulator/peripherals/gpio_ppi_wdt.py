@@ -230,6 +230,9 @@ _FIXED = {  # the channels that cannot be set: event, task
 }
 
 
+_EEP, _TEP = tuple(PPI.CH_EEP.offsets), tuple(PPI.CH_TEP.offsets)
+
+
 class Ppi(Peripheral):
     """Programmable interconnect: an event of one peripheral does a task of another; channels 20-31 are wired, all have
     a fork."""
@@ -264,7 +267,8 @@ class Ppi(Peripheral):
 
     def _ends(self, channel: int) -> tuple[int, int]:
         """Event and task of a channel."""
-        return _FIXED.get(channel) or (self.stored(PPI.CH_EEP[channel]), self.stored(PPI.CH_TEP[channel]))
+        values = self.values  # this is called at every event
+        return _FIXED.get(channel) or (values.get(_EEP[channel], 0), values.get(_TEP[channel], 0))
 
     def route(self, event: int) -> None:
         """An event has happened at this address."""
