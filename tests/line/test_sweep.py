@@ -97,6 +97,7 @@ def test_a_point_whose_float_network_is_gone_is_broken_not_raised(
     job = a_job(tmp_path)
     found = make_point(job, Point())
     assert "no artifact.json" in found["error"] and read_result(job.point_folder(Point()))["error"] == found["error"]
+    assert "Traceback" in (job.point_folder(Point()) / "traceback.txt").read_text()
     with pytest.raises((TrainerError, ArtifactError)), Progress(disable=True) as progress:
         sweep.sweep(job, [Point()], None, None, progress)  # no recordings at all: nothing is started
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,8 @@ def train_float(job: Job, point: Point) -> Json:
 
 
 def make_point(job: Job, point: Point) -> Json:
-    """result.json of the point, after the stages it still lacked; what goes wrong is its "error", never an
-    exception."""
+    """result.json of the point, after the stages it still lacked; what goes wrong is its "error", never an exception,
+    and stands with its traceback in traceback.txt."""
     started = _begin(job)
     folder = job.point_folder(point)
     result = {k: v for k, v in read_result(folder).items() if k in ("train", "board")}
@@ -126,6 +127,7 @@ def make_point(job: Job, point: Point) -> Json:
             result["board"] = _board(job, folder)
     except (TrainerError, ArtifactError, ConvertError, OSError, RuntimeError, ValueError) as error:
         result["error"] = (str(error).splitlines() or [type(error).__name__])[0][:400]
+        write_atomic(folder / "traceback.txt", traceback.format_exc().encode())
     write_result(folder, result)
     return {**result, "seconds": round(time.perf_counter() - started, 1)}
 
