@@ -17,8 +17,9 @@ from typing import Any, ClassVar, Literal, NoReturn, Protocol, cast
 import flatbuffers
 import numpy as np
 
+from converter.arrays import Int8, Int32
 from converter.formats.tflite import TfliteNode, TfliteOperator
-from converter.tensor import Int8, Int32, QuantParams, Tensor, Weights
+from converter.tensor import QuantParams, Tensor, Weights
 
 OutputMemory = Literal["view", "in place", "own"]
 Bounds = tuple[int, int]  # least and largest int8 value

@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from converter.tensor import Int, QuantParams
+from converter.arrays import Int64
+from converter.tensor import QuantParams
 
 Activation = Literal["NONE", "RELU", "RELU6"]
 
@@ -29,7 +30,7 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     return (0, 0) if shift < -31 else (mantissa, shift)
 
 
-def high_mul(a: Int, b: int | Int) -> Int:
+def high_mul(a: Int64, b: int | Int64) -> Int64:
     """gemmlowp SaturatingRoundingDoublingHighMul: round(a * b / 2**31), halves upward, int32 saturated.
 
     gemmlowp adds a nudge of the product's sign and truncates; that is this floor for either sign.
@@ -40,14 +41,14 @@ def high_mul(a: Int, b: int | Int) -> Int:
     return np.minimum(product, (1 << 31) - 1)
 
 
-def rounding_shift(x: Int, exponent: int | Int) -> Int:
+def rounding_shift(x: Int64, exponent: int | Int64) -> Int64:
     """gemmlowp RoundingDivideByPOT: x / 2**exponent, halves away from zero."""
-    shift: Int = np.asarray(exponent, np.int64)
-    half: Int = (np.int64(1) << shift) >> 1
+    shift: Int64 = np.asarray(exponent, np.int64)
+    half: Int64 = (np.int64(1) << shift) >> 1
     return np.right_shift(x + half - ((x < 0) & (half > 0)), shift)
 
 
-def multiply_by_quantized_multiplier(x: Int, mantissa: int | Int, shift: int | Int) -> Int:
+def multiply_by_quantized_multiplier(x: Int64, mantissa: int | Int64, shift: int | Int64) -> Int64:
     """x * mantissa * 2**(shift - 31) with TFLite's double rounding; mantissa and shift may be arrays over channels."""
     shift = np.asarray(shift, np.int64)
     left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
@@ -68,7 +69,9 @@ def activation_range(activation: Activation, quant: QuantParams) -> tuple[int, i
     return low, high
 
 
-def conv_multipliers(input: QuantParams, weights: QuantParams, output: QuantParams, channels: int) -> tuple[Int, Int]:
+def conv_multipliers(
+    input: QuantParams, weights: QuantParams, output: QuantParams, channels: int
+) -> tuple[Int64, Int64]:
     """(mantissas, shifts) per output channel of CONV_2D and DEPTHWISE_CONV_2D: products of scales taken in double."""
     scales = weights.scales if len(weights.scales) > 1 else weights.scales * channels
     pairs = [quantize_multiplier(input.scale * scale / output.scale) for scale in scales]
@@ -77,7 +80,7 @@ def conv_multipliers(input: QuantParams, weights: QuantParams, output: QuantPara
 
 def fully_connected_multipliers(
     input: QuantParams, weights: QuantParams, output: QuantParams, channels: int
-) -> tuple[Int, Int]:
+) -> tuple[Int64, Int64]:
     """(mantissas, shifts) per output of FULLY_CONNECTED, as the package tflite-micro of 2026 computes them: like a
     convolution's.
 
@@ -110,7 +113,7 @@ def softmax_multiplier(input: QuantParams, beta: float) -> tuple[int, int, int]:
     return mantissa, shift, -math.floor(radius)
 
 
-def _saturating_double(x: Int, exponent: int) -> Int:
+def _saturating_double(x: Int64, exponent: int) -> Int64:
     """gemmlowp SaturatingRoundingMultiplyByPOT for exponent > 0: x * 2**exponent, int32 saturated."""
     threshold = (1 << (31 - exponent)) - 1
     shifted = np.where(x > threshold, (1 << 31) - 1, x << exponent)
@@ -122,7 +125,7 @@ _THIRD = round(2.0**31 / 3)
 _EXP_POWERS = tuple((round(math.exp(-(2.0**power)) * 2.0**31), 26 + power) for power in range(-2, 5))
 
 
-def exp_of_negative(x: Int) -> Int:
+def exp_of_negative(x: Int64) -> Int64:
     """exp(x) as Q0.31 of x <= 0 in Q5.26: gemmlowp exp_on_negative_values (a quartic on [-1/4, 0), then a barrel
     shifter)."""
     quarter = 1 << 24
@@ -138,7 +141,7 @@ def exp_of_negative(x: Int) -> Int:
     return np.where(x == 0, (1 << 31) - 1, result)
 
 
-def one_over_one_plus(x: Int) -> Int:
+def one_over_one_plus(x: Int64) -> Int64:
     """1 / (1 + x) as Q0.31 of x in [0, 1) as Q0.31: gemmlowp's three Newton-Raphson steps in Q2.29."""
     half = (x + (1 << 31)) // 2  # RoundingHalfSum of a non-negative x and 2**31 - 1
     guess = round(48 / 17 * 2.0**29) + high_mul(half, round(-32 / 17 * 2.0**29))

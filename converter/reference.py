@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from converter.arrays import Int8
 from converter.errors import ConvertError
 from converter.graph import Graph, Operator
-from converter.tensor import Int8
 
 CHUNK = 16  # small enough for the caches
 

@@ -6,13 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from converter.arrays import Int8, Int32
 from converter.errors import require
 
-Int8 = NDArray[np.int8]
-Int32 = NDArray[np.int32]
-Int = NDArray[np.int64]
 MAX_ELEMENTS = 1 << 24
 
 

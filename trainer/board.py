@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from converter.arrays import Json
 from converter.verify.checks import BoardAccess
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

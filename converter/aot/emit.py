@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converter.aot.c_text import comment, string, struct_fields, wrapped
 from converter.aot.emit_stream import keep_sums, stream_header, stream_source
@@ -14,6 +13,7 @@ from converter.aot.kernels.weight_tables import place_tables, scratch_with_table
 from converter.aot.lower import lower_layer
 from converter.aot.memory_plan import ArenaPlan, plan_arena
 from converter.aot.stream_plan import StreamPlan, plan_stream
+from converter.arrays import Int8, Int32
 from converter.errors import ConvertError
 from converter.graph import Graph, Operator
 
@@ -166,7 +166,7 @@ def _table(name: str, value: Value) -> list[str]:
     return []
 
 
-def _literals(values: NDArray[np.int8] | NDArray[np.int32]) -> list[str]:
+def _literals(values: Int8 | Int32) -> list[str]:
     return ["(-2147483647 - 1)" if value == -(1 << 31) else str(value) for value in values.tolist()]
 
 

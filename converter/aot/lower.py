@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converter import quant
 from converter.aot.kernels import (
@@ -32,7 +31,6 @@ from converter.aot.kernels.dense_lowbit_asm import DenseCode, PackedShape, Spars
 from converter.aot.kernels.depthwise import pack_depthwise_weights
 from converter.aot.kernels.structs import (
     Channels,
-    Int32,
     Kernel,
     NnAddLayer,
     NnConvLayer,
@@ -50,6 +48,7 @@ from converter.aot.kernels.structs import (
     NnWinogradLayer,
     Scratch,
 )
+from converter.arrays import Int8, Int32, Int64
 from converter.errors import ConvertError
 from converter.graph import Graph, Operator
 from converter.operators.add import Add
@@ -64,7 +63,7 @@ from converter.operators.reshape import Reshape
 from converter.operators.softmax import Softmax
 from converter.operators.windows import pad_before
 from converter.quant import Activation
-from converter.tensor import Int, Int8, QuantParams
+from converter.tensor import QuantParams
 
 SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
 ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
@@ -88,21 +87,21 @@ class Window:
     pad_left: int
 
 
-def _channels(bias: NDArray[np.int64], multipliers: tuple[Int, Int]) -> Channels:
+def _channels(bias: Int64, multipliers: tuple[Int64, Int64]) -> Channels:
     # biases wrap modulo 2**32, as the CPU adds
     return Channels(bias.astype(np.int32), multipliers[0].astype(np.int32), multipliers[1].astype(np.int32))
 
 
-def _output(activation: Activation, y: QuantParams, largest_sums: NDArray[np.int64], channels: Channels) -> NnOutput:
+def _output(activation: Activation, y: QuantParams, largest_sums: Int64, channels: Channels) -> NnOutput:
     low, high = quant.activation_range(activation, y)
     bounded = int(largest_sums.max()) < 1 << 30 and int(channels.shift.max()) < 0
     return NnOutput(y.zero_point, low, high, int(bounded))
 
 
-def _largest_sums(weights_on: NDArray[np.int64], bias: NDArray[np.int64], x: QuantParams) -> NDArray[np.int64]:
+def _largest_sums(weights_on: Int64, bias: Int64, x: QuantParams) -> Int64:
     """A bound on |bias + sum(w * (x - zero))| per output channel; weights are [channel, taps]."""
     reach = max(127 - x.zero_point, x.zero_point + 128)
-    sums: NDArray[np.int64] = np.abs(bias) + np.abs(weights_on).sum(axis=1) * reach
+    sums: Int64 = np.abs(bias) + np.abs(weights_on).sum(axis=1) * reach
     return sums
 
 
@@ -220,7 +219,7 @@ def _winograd(
     channels: Channels,
     scaled: requantize.Scaled,
     in_zero: int,
-    largest: NDArray[np.int64],
+    largest: Int64,
 ) -> Kernel | None:
     out_c, _, _, in_c = weights_ohwi.shape
     weights = winograd.pack(weights_ohwi, channels.bias.astype(np.int64), in_zero, largest, scaled)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from converter.aot.emit import render_aot
+from converter.arrays import Int8
 from converter.compiler import find_compiler
 from converter.errors import ConvertError
 from converter.graph import Graph
-from converter.tensor import Int8
 from converter.tflite.interpreters import Unavailable
 
 KERNELS = Path(__file__).resolve().parents[2] / "firmware" / "lib" / "nn"

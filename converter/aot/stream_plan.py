@@ -16,11 +16,11 @@ import numpy as np
 
 from converter import reference
 from converter.aot.memory_plan import owners
+from converter.arrays import Int8, Int64
 from converter.errors import ConvertError
 from converter.graph import Graph, Operator, RowWindow
 from converter.operators.conv2d import Conv2D
 from converter.spec import KwsSpec
-from converter.tensor import Int, Int8
 
 KEPT_LIMIT_BYTES = 65536  # of 256 KB of RAM; a model that would keep more runs on whole windows
 CHUNK = 64
@@ -285,9 +285,9 @@ def _carrying(plan: StreamPlan) -> Iterator[tuple[Conv2D, Part]]:
             yield layer, step.parts[-1]
 
 
-def _from_sums(graph: Graph, layer: Conv2D, part: Part, x: Int8, last: dict[int, Int]) -> Int8:
+def _from_sums(graph: Graph, layer: Conv2D, part: Part, x: Int8, last: dict[int, Int64]) -> Int8:
     """The part's output rows of some hops, made as its Carry says; `last` holds the sums of the hop before."""
-    carry, (start, stop), found = part.carry, part.out_rows, list[Int]()
+    carry, (start, stop), found = part.carry, part.out_rows, list[Int64]()
     assert carry is not None
     seen, new = (
         np.full_like(x, graph.tensors[layer.input].quant.zero_point),
@@ -305,7 +305,7 @@ def _from_sums(graph: Graph, layer: Conv2D, part: Part, x: Int8, last: dict[int,
 
 
 def _run_hops(
-    plan: StreamPlan, hops: Int8, last: dict[int, Int8], sums: dict[int, Int], noise: np.random.Generator
+    plan: StreamPlan, hops: Int8, last: dict[int, Int8], sums: dict[int, Int64], noise: np.random.Generator
 ) -> Int8:
     """Some hops at once, layer by layer; `last` and `sums`, what is kept of the hop before, are brought up to date."""
     graph, owner = plan.graph, owners(plan.graph)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from converter.arrays import Int8, Int16, Uint16
 from converter.audio.native import NativeEngine
 from converter.audio.tables import FrontendTables, compute_tables
 from converter.compiler import find_compiler
@@ -25,9 +26,6 @@ from converter.errors import ConvertError
 from converter.spec import FeatureSpec
 
 WHEEL, WHEEL_VERSION, WHEEL_MODULE = "pymicro-features", "2.0.2", "micro_features_cpp"
-Int8 = npt.NDArray[np.int8]
-Int16 = npt.NDArray[np.int16]
-Uint16 = npt.NDArray[np.uint16]
 
 
 class _WindowConfig(ctypes.Structure):

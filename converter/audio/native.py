@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from converter.arrays import Int16, Uint16
 from converter.audio.tables import render
 from converter.compiler import find_compiler
 from converter.errors import ConvertError
@@ -27,8 +27,6 @@ from converter.spec import FeatureSpec
 
 SOURCES = Path(__file__).resolve().parents[2] / "firmware" / "lib" / "frontend"
 FLAGS = ("-std=gnu11", "-O2")
-Int16 = npt.NDArray[np.int16]
-Uint16 = npt.NDArray[np.uint16]
 
 
 def build(spec: FeatureSpec, out: Path, flags: tuple[str, ...] = (), extra_sources: tuple[Path, ...] = ()) -> Path:

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from converter.arrays import Int16
 from converter.errors import ConvertError
 
-Int16 = npt.NDArray[np.int16]
 SUFFIXES, FORMATS = (".wav", ".flac"), ("WAV", "WAVEX", "FLAC")
 MAX_SECONDS = 3600
 _STREAMED, _BLOCK = 0xFFFFFFFF, 1 << 16

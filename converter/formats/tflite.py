@@ -14,8 +14,9 @@ from typing import Protocol
 import flatbuffers
 import numpy as np
 
+from converter.arrays import Int8, Int32, Int64
 from converter.errors import ConvertError
-from converter.tensor import Int, Int8, Int32, QuantParams, Tensor
+from converter.tensor import QuantParams, Tensor
 
 IDENTIFIER = b"TFL3"
 FLOAT32, INT32, INT64, INT8, INT4 = 0, 2, 4, 9, 17
@@ -70,7 +71,7 @@ class TfliteNode(Protocol):
     def bias(self, operand: int, channels: int) -> Int32:
         """An int32 bias, zeros when it is left out."""
 
-    def integers(self, operand: int) -> Int:
+    def integers(self, operand: int) -> Int64:
         """A constant of int32 or int64 indices."""
 
 

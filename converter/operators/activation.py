@@ -7,10 +7,11 @@ from typing import Literal
 import numpy as np
 
 from converter import quant
+from converter.arrays import Int8, Int64
 from converter.errors import ConvertError, require
 from converter.formats.tflite import TfliteNode
 from converter.quant import Activation
-from converter.tensor import Int, Int8, QuantParams, Tensor
+from converter.tensor import QuantParams, Tensor
 
 NUMBERS: dict[Activation, int] = {"NONE": 0, "RELU": 1, "RELU6": 3}  # of ActivationFunctionType
 
@@ -21,7 +22,7 @@ def check_activation(name: str, activation: Activation, y: Tensor) -> None:
     require(activation != "RELU6" or 6.0 / y.quant.scale < 1 << 30, name, rule)
 
 
-def clamp(values: Int, activation: Activation, y: QuantParams) -> Int8:
+def clamp(values: Int64, activation: Activation, y: QuantParams) -> Int8:
     """int8 outputs."""
     return np.clip(values, *quant.activation_range(activation, y)).astype(np.int8)
 

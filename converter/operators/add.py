@@ -10,13 +10,13 @@ import flatbuffers
 import numpy as np
 
 from converter import quant
+from converter.arrays import Int8
 from converter.errors import ConvertError, require
 from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, pending
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
 from converter.operators.activation import activation_slot, check_activation, clamp, read_activation
 from converter.quant import Activation
-from converter.tensor import Int8
 
 ACTIVATION = 0  # of AddOptions
 

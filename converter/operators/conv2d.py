@@ -10,6 +10,7 @@ import flatbuffers
 import numpy as np
 
 from converter import quant
+from converter.arrays import Int8, Int32, Int64
 from converter.errors import ConvertError, require
 from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, feature_map, pending
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
@@ -38,7 +39,7 @@ from converter.operators.windows import (
     windows_of,
 )
 from converter.quant import Activation
-from converter.tensor import Int, Int8, Int32, QuantParams, Weights
+from converter.tensor import QuantParams, Weights
 
 ACTIVATION, DILATION_W, DILATION_H = 3, 4, 5  # of Conv2DOptions
 
@@ -88,7 +89,7 @@ class Conv2D:
     def _shape(self) -> tuple[int, ...]:
         return self.weights_ohwi.shape
 
-    def _multipliers(self, graph: Graph) -> tuple[Int, Int]:
+    def _multipliers(self, graph: Graph) -> tuple[Int64, Int64]:
         x, y = graph.tensors[self.input].quant, graph.tensors[self.output].quant
         return quant.conv_multipliers(x, self.weight_quant, y, self._shape[0])
 
@@ -96,7 +97,7 @@ class Conv2D:
         """[n, out_h, out_w, channels]"""
         return self.from_sums(graph, self.sums(graph, inputs[0]))
 
-    def sums(self, graph: Graph, x: Int8) -> Int:
+    def sums(self, graph: Graph, x: Int8) -> Int64:
         """The sums before the bias: [n, out_h, out_w, channels]."""
         channels, height, width, _ = self._shape
         centred = x.astype(np.int32) - np.int32(graph.tensors[self.input].quant.zero_point)
@@ -104,7 +105,7 @@ class Conv2D:
         columns = windows.reshape(*windows.shape[:3], -1)
         return exact_matmul(columns, self.weights_ohwi.reshape(channels, -1).T)
 
-    def from_sums(self, graph: Graph, sums: Int) -> Int8:
+    def from_sums(self, graph: Graph, sums: Int64) -> Int8:
         """The outputs that such sums give."""
         y = graph.tensors[self.output].quant
         return requantize(sums + self.bias, self._multipliers(graph), self.activation, y)

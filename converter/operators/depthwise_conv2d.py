@@ -10,6 +10,7 @@ import flatbuffers
 import numpy as np
 
 from converter import quant
+from converter.arrays import Int8, Int32, Int64
 from converter.errors import require
 from converter.formats.onnx import OnnxRule
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
@@ -26,7 +27,7 @@ from converter.operators.windows import (
     windows_of,
 )
 from converter.quant import Activation
-from converter.tensor import Int, Int8, Int32, QuantParams, Weights
+from converter.tensor import QuantParams, Weights
 
 DEPTH_MULTIPLIER, ACTIVATION, DILATION_W, DILATION_H = 3, 4, 5, 6  # of DepthwiseConv2DOptions
 
@@ -76,7 +77,7 @@ class DepthwiseConv2D:
         by_channel = self.weights_1hwc.reshape(-1, channels).T
         check_weights(self.name, self.weights, by_channel, x.quant, self._multipliers(graph))
 
-    def _multipliers(self, graph: Graph) -> tuple[Int, Int]:
+    def _multipliers(self, graph: Graph) -> tuple[Int64, Int64]:
         x, y = graph.tensors[self.input].quant, graph.tensors[self.output].quant
         return quant.conv_multipliers(x, self.weight_quant, y, self.weights_1hwc.shape[3])
 

@@ -12,6 +12,7 @@ import flatbuffers
 import numpy as np
 
 from converter import quant
+from converter.arrays import Int8, Int32, Int64
 from converter.errors import ConvertError, require
 from converter.formats.onnx import NO_PADS, Importer, OnnxNode, OnnxRule, PendingLayer, Value, pending
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
@@ -26,7 +27,7 @@ from converter.operators.weighted import (
     requantize,
 )
 from converter.quant import Activation
-from converter.tensor import Int, Int8, Int32, QuantParams, Weights
+from converter.tensor import QuantParams, Weights
 
 ACTIVATION, WEIGHTS_FORMAT, KEEP_NUM_DIMS = range(3)  # of FullyConnectedOptions
 
@@ -70,7 +71,7 @@ class FullyConnected:
         check_constants(self.name, self.weights, channels)
         check_weights(self.name, self.weights, self.weights_oi, x.quant, self._multipliers(graph))
 
-    def _multipliers(self, graph: Graph) -> tuple[Int, Int]:
+    def _multipliers(self, graph: Graph) -> tuple[Int64, Int64]:
         x, y = graph.tensors[self.input].quant, graph.tensors[self.output].quant
         return quant.fully_connected_multipliers(x, self.weight_quant, y, self.weights_oi.shape[0])
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import flatbuffers
 import numpy as np
 
+from converter.arrays import Int8
 from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, feature_map, pending
 from converter.formats.tflite import TfliteNode, TfliteOperator
 from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
@@ -16,7 +17,6 @@ from converter.operators import pool
 from converter.operators.activation import clamp
 from converter.operators.windows import Padding, onnx_output_shape, onnx_pool, row_window, windows_of
 from converter.quant import Activation
-from converter.tensor import Int8
 
 
 @dataclass(frozen=True, eq=False)

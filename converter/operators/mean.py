@@ -10,13 +10,14 @@ import flatbuffers
 import numpy as np
 
 from converter import quant
+from converter.arrays import Int8, Int32
 from converter.errors import ConvertError, require
 from converter.formats.onnx import Importer, OnnxNode, OnnxRule, PendingLayer, Value, axes_of, feature_map, pending
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, Operator, OutputMemory
 from converter.operators.average_pool2d import AveragePool2D
 from converter.operators.pool import SCALE_TOLERANCE
-from converter.tensor import Int8, Int32, QuantParams
+from converter.tensor import QuantParams
 
 KEEP_DIMS = 0  # of ReducerOptions
 INT32_MAX = (1 << 31) - 1

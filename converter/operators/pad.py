@@ -9,11 +9,12 @@ from typing import ClassVar
 import flatbuffers
 import numpy as np
 
+from converter.arrays import Int8, Int32
 from converter.errors import ConvertError, require
 from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, pending
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
-from converter.tensor import MAX_ELEMENTS, Int8, Int32, check_same_quant
+from converter.tensor import MAX_ELEMENTS, check_same_quant
 
 
 @dataclass(frozen=True, eq=False)

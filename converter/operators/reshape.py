@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import flatbuffers
 
+from converter.arrays import Int8
 from converter.errors import require
 from converter.formats.onnx import OnnxRule
 from converter.formats.tflite import TfliteNode, TfliteOperator, int_vector
 from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
-from converter.tensor import Int8
 
 NEW_SHAPE = 0  # of ReshapeOptions
 

@@ -11,11 +11,11 @@ import flatbuffers
 import numpy as np
 
 from converter import quant
+from converter.arrays import Int8
 from converter.errors import ConvertError, require
 from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, pending
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory
-from converter.tensor import Int8
 
 BETA = 0  # of SoftmaxOptions
 MOST_CLASSES = 511

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from converter import quant
+from converter.arrays import Int8, Int32, Int64
 from converter.errors import ConvertError, require
 from converter.formats.onnx import Importer, OnnxNode, QuantConstant, Value
 from converter.operators.activation import clamp
 from converter.quant import Activation
-from converter.tensor import Int, Int8, Int32, QuantParams, Weights, check_quant
+from converter.tensor import QuantParams, Weights, check_quant
 
 INT32_MAX = (1 << 31) - 1
 FLOAT32_EXACT_TERMS = 512
@@ -17,7 +18,7 @@ BIAS_SCALE_TOLERANCE = 1e-5
 
 
 def check_weights(
-    name: str, weights: Weights, weights_by_channel: Int8, x: QuantParams, multipliers: tuple[Int, Int]
+    name: str, weights: Weights, weights_by_channel: Int8, x: QuantParams, multipliers: tuple[Int64, Int64]
 ) -> None:
     """int8 weights with zero point 0, an int32 bias per channel, and no sum that leaves int32. Raises ConvertError.
 
@@ -45,15 +46,15 @@ def check_constants(name: str, weights: Weights, channels: int) -> None:
     require(worst == 0, name, f"int8 weights need zero point 0, got {worst}; export symmetric weights")
 
 
-def exact_matmul(x: Int32, weights: Int8) -> Int:
+def exact_matmul(x: Int32, weights: Int8) -> Int64:
     """x @ weights without rounding: a product of an int8 weight and an input minus its zero point is at most 2**15, so
     float32 holds sums of up to 512 of them and float64 all others."""
     kind = np.float32 if x.shape[-1] <= FLOAT32_EXACT_TERMS else np.float64
-    product: Int = (x.astype(kind) @ weights.astype(kind)).astype(np.int64)
+    product: Int64 = (x.astype(kind) @ weights.astype(kind)).astype(np.int64)
     return product
 
 
-def requantize(sums: Int, multipliers: tuple[Int, Int], activation: Activation, y: QuantParams) -> Int8:
+def requantize(sums: Int64, multipliers: tuple[Int64, Int64], activation: Activation, y: QuantParams) -> Int8:
     """int32 sums [..., channels] -> int8 outputs."""
     return clamp(quant.multiply_by_quantized_multiplier(sums, *multipliers) + y.zero_point, activation, y)
 

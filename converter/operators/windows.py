@@ -7,11 +7,12 @@ from typing import Literal
 
 import numpy as np
 
+from converter.arrays import Int32
 from converter.errors import ConvertError, require
 from converter.formats.onnx import NO_PADS, Importer, OnnxNode, Quantized, feature_map
 from converter.formats.tflite import TfliteNode
 from converter.graph import RowWindow
-from converter.tensor import Int32, Tensor
+from converter.tensor import Tensor
 
 Padding = Literal["SAME", "VALID"]
 HW = tuple[int, int]

@@ -6,9 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
+from converter.arrays import Int8
 from converter.errors import ConvertError
 from converter.graph import Graph
-from converter.tensor import Int8
 from converter.tflite.writer import write_tflite
 
 

@@ -8,13 +8,11 @@ product in double.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converter import quant
+from converter.arrays import Int64
 from converter.graph import Graph
 from converter.operators.fully_connected import FullyConnected
-
-Int = NDArray[np.int64]
 
 
 def diverging_sums(graph: Graph, layer: FullyConnected) -> list[int]:
@@ -28,12 +26,12 @@ def diverging_sums(graph: Graph, layer: FullyConnected) -> list[int]:
     x, y = graph.tensors[layer.input].quant, graph.tensors[layer.output].quant
     exact = quant.quantize_multiplier(x.scale * layer.weight_quant.scale / y.scale)
     older = quant.quantize_multiplier(float(np.float32(x.scale) * np.float32(layer.weight_quant.scale)) / y.scale)
-    outputs: Int = np.arange(-127, 128, dtype=np.int64)
+    outputs: Int64 = np.arange(-127, 128, dtype=np.int64)
     apart = _least_sums(outputs - y.zero_point, exact) != _least_sums(outputs - y.zero_point, older)
     return [int(value) for value in outputs[apart]]
 
 
-def _least_sums(wanted: Int, multiplier: tuple[int, int]) -> Int:
+def _least_sums(wanted: Int64, multiplier: tuple[int, int]) -> Int64:
     """For each value the least sum that is scaled to it or above, by bisection."""
     limit = ((1 << 31) - 1) >> max(multiplier[1], 0)
     low, high = np.full(len(wanted), -limit, np.int64), np.full(len(wanted), limit, np.int64)

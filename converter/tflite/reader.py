@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from converter.arrays import Int8, Int32, Int64
 from converter.check import check, check_spec
 from converter.errors import ConvertError
 from converter.formats.tflite import FLOAT32, INT4, INT8, INT32, INT64, Table
 from converter.graph import Graph, Operator, layer_name
 from converter.operators import OPERATORS
-from converter.tensor import MAX_ELEMENTS, Int, Int8, Int32, QuantParams, Tensor, check_tensor
+from converter.tensor import MAX_ELEMENTS, QuantParams, Tensor, check_tensor
 from converter.tflite import schema
 from converter.tflite.one_channel import depthwise_as_conv
 
@@ -239,7 +240,7 @@ class _Node:
             return np.zeros(channels, np.int32)
         return self.reader.constant(self.name, self.operands[operand], INT32, "<i4").astype(np.int32)
 
-    def integers(self, operand: int) -> Int:
+    def integers(self, operand: int) -> Int64:
         index = self.operands[operand]
         is_wide = self.reader.type_of(self.name, index) == INT64
         form = (INT64, "<i8") if is_wide else (INT32, "<i4")

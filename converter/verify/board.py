@@ -7,9 +7,9 @@ import wave
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converter import convert as conversion
+from converter.arrays import Int16
 from converter.errors import ConvertError
 from converter.tflite.interpreters import Unavailable
 from converter.verify.checks import DIFFERENT, EQUAL, BoardAccess, Check, CheckInputs, Mismatches
@@ -64,7 +64,7 @@ def _access(given: CheckInputs) -> BoardAccess:
     return given.board
 
 
-def _write_wav(file: Path, pcm: NDArray[np.int16]) -> None:
+def _write_wav(file: Path, pcm: Int16) -> None:
     with wave.open(str(file), "wb") as recording:
         recording.setnchannels(1)
         recording.setsampwidth(2)

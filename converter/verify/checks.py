@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.arrays import Int8, Int16
 from converter.convert import Source
 from converter.graph import Graph
-from converter.tensor import Int8
 
 EQUAL, DIFFERENT, ABSENT, WITHIN = "equal", "DIFFERENT", "not available here", "within the rule"
 
@@ -64,7 +64,7 @@ class BoardAccess:
 
     build: Callable[[Path, Path], Path]  # (folder of generated files, folder to build in) -> image
     infer: Callable[[Path, Path, Sequence[Path]], list[BoardAnswer]]  # (image, model, .npy int8 or .wav files)
-    listen: Callable[[Path, Path, NDArray[np.int16]], BoardDecisions]  # (image, model, pcm of 16 kHz)
+    listen: Callable[[Path, Path, Int16], BoardDecisions]  # (image, model, pcm of 16 kHz)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class CheckInputs:
 
     source: Source
     vectors: dict[str, NDArray[Any]]
-    pcm: NDArray[np.int16]
+    pcm: Int16
     recorded: Int8
     noise: Int8
     folder: Path

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from converter import convert as conversion
 from converter import reference
 from converter.aot.native import NativeModel
+from converter.arrays import Int8, Int64
 from converter.operators.fully_connected import FullyConnected
-from converter.tensor import Int8
 from converter.tflite.interpreters import TfliteRuntime, Tflm, Unavailable
 from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
 from converter.tflite.reader import read_tflite
@@ -160,7 +160,7 @@ def fake_quant(given: CheckInputs) -> Check:
     return Check("", DIFFERENT if wrong.any() else WITHIN, rows, "recorded inputs", int(wrong.sum()), detail)
 
 
-def _steps_apart(given: CheckInputs) -> NDArray[np.int64]:
+def _steps_apart(given: CheckInputs) -> Int64:
     """Per recorded input the largest distance between a layer's outputs and the fake-quant's, both from the
     fake-quant's inputs."""
     graph, found = given.graph, np.zeros(len(given.vectors["features"]), np.int64)

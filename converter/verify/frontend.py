@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from converter.arrays import Int8, Int16
 from converter.audio.frontend import WHEEL, WHEEL_VERSION, MicroFrontend, WheelEngine, load_wheel, quantize_features
 from converter.audio.native import NativeEngine, build
 from converter.audio.wav import SUFFIXES, read_wav
@@ -15,7 +15,6 @@ from converter.compiler import find_compiler
 from converter.errors import ConvertError
 from converter.graph import Graph
 from converter.spec import FeatureSpec, KwsSpec
-from converter.tensor import Int8
 from converter.tflite.interpreters import Unavailable
 from converter.verify.checks import Check, CheckInputs, Mismatches
 
@@ -61,9 +60,7 @@ def front_end(given: CheckInputs) -> Check:
     return mismatches.check()
 
 
-def recordings(
-    graph: Graph, folder: Path, max_inputs: int, pcm: NDArray[np.int16], features: Int8
-) -> tuple[NDArray[np.int16], Int8]:
+def recordings(graph: Graph, folder: Path, max_inputs: int, pcm: Int16, features: Int8) -> tuple[Int16, Int8]:
     """(pcm, features) with recordings under `folder` behind them: in SHA-256 order of the file name, cut or padded to
     one clip."""
     if not graph.spec_json:
@@ -100,7 +97,7 @@ def _feature_spec(graph: Graph) -> FeatureSpec:
     return KwsSpec.from_json(graph.spec_json).features
 
 
-def generated(rate: int) -> list[tuple[str, NDArray[np.int16]]]:
+def generated(rate: int) -> list[tuple[str, Int16]]:
     """(name, pcm) of sounds that need no recording."""
     rng = np.random.default_rng(20241120)
     count = GENERATED_SECONDS * rate

@@ -7,8 +7,8 @@ import numpy as np
 from converter import reference
 from converter.aot.native import NativeModel
 from converter.aot.stream_plan import plan_stream, run_stream
+from converter.arrays import Int8
 from converter.errors import ConvertError
-from converter.tensor import Int8
 from converter.tflite.interpreters import Unavailable
 from converter.verify.checks import Check, CheckInputs, Mismatches
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-import numpy as np
 import serial
-from numpy.typing import NDArray
 from serial.tools import list_ports
 
+from converter.arrays import Pcm
 from host.errors import HostError
 from host.link.protocol import (
     AUDIO_SAMPLES,
@@ -41,7 +40,6 @@ from host.link.protocol import (
     signed,
 )
 
-Pcm = NDArray[np.int16]
 Timed = TypeVar("Timed", Run, Window)
 BAUD = 115200  # never 1200: opening the Nano's port at that speed starts its bootloader
 USB_VENDOR = 0x2341

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converter import convert, reference
+from converter.arrays import Pcm
 from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.graph import Graph
 from converter.spec import KwsSpec
@@ -16,8 +16,6 @@ from host.errors import HostError
 from host.link.detector import Detector
 from host.link.protocol import Heard, Identity
 
-Pcm = NDArray[np.int16]
-Int8 = NDArray[np.int8]
 REFERENCE = Path(__file__).resolve().parents[2] / "reference"
 
 

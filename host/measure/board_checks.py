@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from converter.arrays import Pcm
 from converter.errors import ConvertError
 from converter.verify.checks import BoardAccess, BoardAnswer, BoardDecisions, LayerCrc
 from host.emulator.errors import BoardError
@@ -15,7 +16,7 @@ from host.emulator.session.launcher import launch
 from host.errors import HostError
 from host.firmware_build import build_firmware
 from host.link.client import Board
-from host.link.expected import Pcm, load_model, require_same
+from host.link.expected import load_model, require_same
 from host.measure import infer as inference
 from host.measure import stream as streaming
 from host.measure.profile import profile

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from converter import cli, reference
+from converter.arrays import Int8
 from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.audio.wav import read_wav
 from host.errors import HostError
@@ -20,7 +20,6 @@ from host.link.client import Board
 from host.link.expected import Model, require_same
 from host.link.protocol import LayerRun
 
-Int8 = NDArray[np.int8]
 RAW_SUFFIXES = (".npy", ".bin")
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from converter.arrays import Int8, Json
 from converter.convert import load, render, write_all
 from converter.graph import Graph
 from converter.size import model_size
@@ -23,8 +22,6 @@ from host.measure.image_size import ENGINE, part_sizes
 from host.measure.infer import compare_layers
 from host.measure.profile import Stage, profile
 
-Json = dict[str, Any]
-Int8 = NDArray[np.int8]
 PROFILE_RUNS = 10
 HOST_RUNS = 300
 

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converter.aot.emit import engine_kernels
 from converter.aot.kernels.weight_tables import stored
+from converter.arrays import Float64, Int8
 from converter.convert import load
 from converter.files import write_atomic
 from converter.graph import Graph, Operator
@@ -27,7 +27,6 @@ from host.errors import HostError
 from host.link.expected import REFERENCE
 from host.measure.model_figures import figures
 
-Int8 = NDArray[np.int8]
 BITS = (8, 6, 4, 3, 2)
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 SPARSITIES_4_BITS = (0.5, 0.7, 0.9)
@@ -89,8 +88,8 @@ def _few(weights: Int8, bits: int) -> tuple[Int8, float]:
         return weights, 1.0
     top = (1 << (bits - 1)) - 1
 
-    def cut_to(step: float) -> NDArray[np.float64]:
-        whole: NDArray[np.float64] = np.clip(np.rint(weights / step), -top, top)
+    def cut_to(step: float) -> Float64:
+        whole: Float64 = np.clip(np.rint(weights / step), -top, top)
         return whole
 
     steps = [127 * share / (40 * top) for share in range(1, 41)]

@@ -7,16 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from converter import cli
+from converter.arrays import Pcm
 from host.link.client import Board
 from host.link.protocol import Identity, LayerRun, Memory, Run
 from host.measure.roofline import COMPUTE, SRAM, Point, short, whole
 
-Pcm = NDArray[np.int16]
 WINDOW_RUNS = 10
 UNCACHED_RUNS = 100
 

@@ -6,14 +6,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from converter.arrays import Pcm
 from host.link.client import Board
 from host.link.expected import Decision, Model, listen
 from host.link.protocol import Heard, Identity
-
-Pcm = NDArray[np.int16]
 
 
 @dataclass(frozen=True)

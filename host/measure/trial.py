@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.table import Table
 
 from converter import cli
+from converter.arrays import Pcm
 from converter.audio.wav import SUFFIXES, read_wav
 from converter.run_folder import ModelArtifact
 from converter.spec import SILENCE, UNKNOWN
@@ -22,7 +22,6 @@ from host.link.expected import Model, listen, require_same
 from host.link.protocol import Heard
 from host.measure.stream import Streamed, stream
 
-Pcm = NDArray[np.int16]
 TAIL_SAMPLES = 16000  # silence after each recording, so that the word passes through the whole window
 NOTHING = "-"
 _QUIET_FOLDERS = ("_silence_", "_background_noise_", SILENCE)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from converter.arrays import Json
 from converter.files import write_atomic
 from converter.html import Markup, Part, Picture, Section, Table, page
 from converter.run_folder import ModelArtifact
@@ -15,7 +16,7 @@ from converter.target import NRF52840
 from host.errors import HostError
 from host.link.expected import load_model
 from host.report.svg_chart import bars
-from host.report.sweep_data import Json, read_json
+from host.report.sweep_data import read_json
 
 Parts = list[Part]
 

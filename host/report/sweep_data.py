@@ -8,11 +8,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from converter.arrays import Json
 from host.errors import HostError
 
-Json = dict[str, Any]
 SWEEP_FILE = "sweep.json"
 NONE = "none"
 LEAST_CLIFF = 1.0

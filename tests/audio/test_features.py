@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from frontend.signals import Int16, golden_pcm, whole
+from frontend.signals import golden_pcm, whole
 
+from converter.arrays import Int16
 from converter.audio.frontend import MicroFrontend
 from converter.spec import FeatureSpec, SpecError
 from trainer.data.features import clip_features, random_warm_ups, stream_features, stream_windows

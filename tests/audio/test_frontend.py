@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from frontend.signals import RATE, Int16, golden_pcm, odd_chunks, signals, whole
+from frontend.signals import RATE, golden_pcm, odd_chunks, signals, whole
 
+from converter.arrays import Int8, Int16, Uint16
 from converter.audio.frontend import Engine, MicroFrontend, WheelEngine, load_wheel, pin_tables, quantize_features
 from converter.audio.log1pf import log1pf
 from converter.audio.native import SOURCES, NativeEngine, build
@@ -269,7 +270,7 @@ def long_stream() -> Int16:
     return np.concatenate([*(pcm for _, pcm in signals(seconds=1.5, seed=7)), golden_pcm()])
 
 
-def raw_and_features(output: bytes, frames: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int8]]:
+def raw_and_features(output: bytes, frames: int) -> tuple[Uint16, Int8]:
     assert len(output) == frames * 40 * 3
     return np.frombuffer(output, np.uint16, frames * 40).reshape(-1, 40), np.frombuffer(
         output, np.int8, offset=frames * 80

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from frontend.signals import RATE, Int16, golden_pcm, signals
+from frontend.signals import RATE, golden_pcm, signals
 
+from converter.arrays import Int16
 from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.audio.native import SOURCES
 from converter.audio.tables import render

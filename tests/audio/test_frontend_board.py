@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from emulator_bare import build, results_of, run_to_finish
-from frontend.signals import Int16, golden_pcm, signals
+from frontend.signals import golden_pcm, signals
 
+from converter.arrays import Int8, Int16, Uint16
 from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.audio.native import SOURCES
 from converter.audio.tables import render
@@ -40,8 +41,8 @@ pytestmark = pytest.mark.skipif(shutil.which(GCC) is None, reason=f"no {GCC} on 
 
 @dataclass(frozen=True)
 class Outcome:
-    raw: npt.NDArray[np.uint16]
-    features: tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]  # without, with the instruction cache
+    raw: Uint16
+    features: tuple[Int8, Int8]  # without, with the instruction cache
     cycles: tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]
 
 

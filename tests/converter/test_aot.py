@@ -17,12 +17,12 @@ from converter.aot.emit import render_aot
 from converter.aot.kernels.structs import NnPadLayer
 from converter.aot.lower import lower_layer
 from converter.aot.memory_plan import plan_arena
+from converter.arrays import Int8
 from converter.errors import ConvertError
 from converter.graph import Graph
 from converter.operators.fully_connected import FullyConnected
 from converter.operators.pad import Pad
 from converter.operators.reshape import Reshape
-from converter.tensor import Int8
 from converter.tflite.reader import read_tflite
 
 MODELS = ("kws_ref_model", "ad01_int8", "pretrainedResnet_quant")

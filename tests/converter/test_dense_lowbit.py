@@ -20,11 +20,12 @@ from converter.aot.kernels import dense_lowbit, dense_lowbit_asm
 from converter.aot.kernels.dense_lowbit import DenseFormat, choose_dense, dense_formats, value_range
 from converter.aot.kernels.dense_lowbit_asm import PackedShape, SparseShape
 from converter.aot.lower import lower_layer
+from converter.arrays import Int8
 from converter.graph import Graph
 from converter.operators.conv2d import Conv2D
 from converter.operators.fully_connected import FullyConnected
 from converter.operators.reshape import Reshape
-from converter.tensor import Int8, QuantParams, Tensor
+from converter.tensor import QuantParams, Tensor
 
 LENGTHS = [*range(1, 36), 47, 48, 49, 63, 64, 67, 496, 497, 505, 1023, 4000]
 FORMATS = ["int4", "int2", "sparse4+4", "sparse4+8", "sparse8+4", "sparse8+8"]

@@ -23,13 +23,13 @@ from converter import convert as conversion
 from converter import reference
 from converter.__main__ import app
 from converter.aot import native as aot_native
+from converter.arrays import Int8
 from converter.audio.frontend import MicroFrontend, load_wheel
 from converter.compiler import find_compiler
 from converter.errors import ConvertError
 from converter.graph import Graph
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec
-from converter.tensor import Int8
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.writer import write_tflite
 from converter.verify import board as verify_board

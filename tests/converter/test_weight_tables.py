@@ -18,9 +18,10 @@ from converter.aot.emit import render_aot
 from converter.aot.kernels.weight_tables import pack_table, table_of, unpack_kernels
 from converter.aot.lower import lower_layer
 from converter.aot.native import NativeModel
+from converter.arrays import Int8
 from converter.convert import load
 from converter.graph import Graph
-from converter.tensor import Int8, QuantParams
+from converter.tensor import QuantParams
 from converter.verify import engines as verify
 from converter.verify.checks import DIFFERENT, WITHIN, Check, CheckInputs
 

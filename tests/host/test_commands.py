@@ -12,7 +12,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 from host_cli import Cli, refusal, sound, wav
-from numpy.typing import NDArray
 from sketch_on_host import DETECTOR, SPEC, build, running, tinyconv, write_model
 
 import host.__main__ as commands
@@ -22,6 +21,7 @@ import host.link.protocol as protocol_module
 import host.measure.profile as profiler_module
 import host.measure.trial as trial_module
 from converter import reference
+from converter.arrays import Int8
 from converter.run_folder import ModelArtifact
 from converter.tflite.writer import write_tflite
 from host.errors import HostError
@@ -124,7 +124,7 @@ def test_a_layer_that_differs_is_named(
 ) -> None:
     original = reference.run
 
-    def damaged(graph: object, x: object) -> list[NDArray[np.int8]]:
+    def damaged(graph: object, x: object) -> list[Int8]:
         tensors = original(graph, x)  # type: ignore[arg-type]
         tensors[3] = tensors[3] + np.int8(1)
         return tensors

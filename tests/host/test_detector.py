@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from converter.arrays import Int8
 from converter.spec import DetectorSpec
 from host.link.detector import Detector
 
@@ -53,7 +53,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return ctypes.CDLL(str(out))
 
 
-def c_words(library: ctypes.CDLL, spec: DetectorSpec, scores: NDArray[np.int8]) -> list[int | None]:
+def c_words(library: ctypes.CDLL, spec: DetectorSpec, scores: Int8) -> list[int | None]:
     detector = CDetector()
     detector.guard[:] = [0xA5] * 16
     c_spec = CSpec(scores.shape[1], spec.hop_frames, spec.average_count, spec.threshold, spec.suppress_frames)
@@ -69,7 +69,7 @@ def c_words(library: ctypes.CDLL, spec: DetectorSpec, scores: NDArray[np.int8]) 
     return found
 
 
-def random_scores(rng: np.random.Generator, labels: int) -> NDArray[np.int8]:
+def random_scores(rng: np.random.Generator, labels: int) -> Int8:
     """Stretches in which one label dominates, saturated and equal scores among them."""
     rows = rng.integers(-128, 128, (400, labels))
     for start in range(0, 400, 25):

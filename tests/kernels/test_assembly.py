@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from kernels_image import MARK, Case, build_arm_image, run_qemu
 from kernels_on_host import compiler
-from numpy.typing import NDArray
 from shaped_layers import patch_case, plane_case, point_case
 
 from converter import quant
@@ -19,15 +18,16 @@ from converter.aot.kernels.pointwise_asm import MAX_IN_C
 from converter.aot.kernels.requantize import Scaled, rounding
 from converter.aot.kernels.structs import NnOutput
 from converter.aot.lower import lower_layer
+from converter.arrays import Int64
 
 
-def round_scaled(found: Scaled, sums: NDArray[np.int64]) -> NDArray[np.int64]:
+def round_scaled(found: Scaled, sums: Int64) -> Int64:
     """nn_round_scaled of sums[channel, :], which are not scaled yet."""
     scaled = (sums << found.scaling[:, None]) * found.multiplier[:, None]
     assert (np.abs(scaled) < 1 << 62).all()
     zero = found.rounding.out_zero
     low = 0 if zero == -128 else zero
-    values: NDArray[np.int64] = (
+    values: Int64 = (
         np.clip(((scaled >> 32) + found.second[:, None]) >> found.rounding.shift, zero - low, 127 - low) + low
     )
     return values

@@ -15,10 +15,11 @@ from converter import quant, reference
 from converter.aot.kernels import conv_packed
 from converter.aot.kernels.structs import NnConvPackedLayer
 from converter.aot.lower import lower_layer
+from converter.arrays import Int8
 from converter.graph import Graph
 from converter.operators.conv2d import Conv2D
 from converter.operators.windows import output_size, pad_before
-from converter.tensor import Int8, QuantParams, Tensor
+from converter.tensor import QuantParams, Tensor
 
 FIELD_LIMIT = (1 << 20) - 1  # of a sum, in either direction
 Case = tuple[Graph, Int8]

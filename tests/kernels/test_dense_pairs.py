@@ -12,9 +12,10 @@ from kernels_on_host import SOURCES, compile_shared, run_kernel
 from converter import reference
 from converter.aot.kernels.dense import pack_dense_pairs
 from converter.aot.lower import lower_layer
+from converter.arrays import Int8
 from converter.graph import Graph
 from converter.operators.fully_connected import FullyConnected
-from converter.tensor import Int8, QuantParams, Tensor
+from converter.tensor import QuantParams, Tensor
 
 LENGTHS = [*range(1, 40), 510, 511, 512, 513, 1023, 1024, 1027, 4000]
 

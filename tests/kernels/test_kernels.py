@@ -34,12 +34,13 @@ from converter.aot.kernels.dense import pack_dense_weights
 from converter.aot.kernels.depthwise import pack_depthwise_weights
 from converter.aot.kernels.structs import Kernel, NnConvLayer, NnDenseLayer, NnDenseLowbitLayer, NnDenseSparseLayer
 from converter.aot.lower import SIMD_SCRATCH_LIMIT, lower_layer
+from converter.arrays import Int8
 from converter.graph import Graph
 from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
 from converter.operators.windows import Padding, output_size
-from converter.tensor import Int8, QuantParams, Tensor
+from converter.tensor import QuantParams, Tensor
 
 BATCHES = 6
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from protocol_session import Wire
 
 from converter import convert, reference
+from converter.arrays import Int8
 from host.emulator.session.launcher import launch
 from host.firmware_build import build_firmware
 from host.link.client import connect
@@ -29,9 +29,9 @@ def kws_model(mlperf_tiny: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def inputs(mlperf_tiny: Path) -> NDArray[np.int8]:
+def inputs(mlperf_tiny: Path) -> Int8:
     with np.load(mlperf_tiny / "kws_mfcc_int8.npz") as vectors:
-        found: NDArray[np.int8] = vectors["x"][:VECTORS]
+        found: Int8 = vectors["x"][:VECTORS]
     return found
 
 
@@ -44,7 +44,7 @@ def elf(kws_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_firmware(folder / "model", folder / "build")
 
 
-def test_runner_conversation(elf: Path, kws_model: Path, inputs: NDArray[np.int8]) -> None:
+def test_runner_conversation(elf: Path, kws_model: Path, inputs: Int8) -> None:
     """name, profile, download in lines of 31 bytes, infer 10 1: the runner's own patterns find what they look for."""
     graph = load_model(kws_model).graph
     with launch(elf) as url:
@@ -79,7 +79,7 @@ def test_runner_conversation(elf: Path, kws_model: Path, inputs: NDArray[np.int8
     assert len(results) == 1 and results[0] == ",".join(f"{(int(value) + 128) / 256:.3f}" for value in output)
 
 
-def test_outputs_equal_the_reference(elf: Path, kws_model: Path, inputs: NDArray[np.int8]) -> None:
+def test_outputs_equal_the_reference(elf: Path, kws_model: Path, inputs: Int8) -> None:
     """CRC of every layer and of the output, for each vector."""
     model = load_model(kws_model)
     expected = reference.run_batch(model.graph, inputs.reshape(-1, 49, 10, 1)).reshape(len(inputs), -1)

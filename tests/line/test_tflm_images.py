@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from converter.arrays import Int8
 from converter.graph import Graph
 from converter.reference import run
-from converter.tensor import Int8
 from host.link.client import Board, connect
 from host.link.expected import Model, load_model, require_same
 from host.measure.stream import stream

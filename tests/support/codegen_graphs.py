@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from converter.arrays import Int8, Int32
 from converter.graph import Graph, Operator
 from converter.operators.add import Add
 from converter.operators.average_pool2d import AveragePool2D
@@ -18,7 +19,7 @@ from converter.operators.reshape import Reshape
 from converter.operators.softmax import Softmax
 from converter.operators.windows import Padding, output_size
 from converter.quant import Activation
-from converter.tensor import Int8, Int32, QuantParams, Tensor
+from converter.tensor import QuantParams, Tensor
 
 Rng = np.random.Generator
 

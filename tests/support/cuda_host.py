@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+
+from converter.arrays import Float32
 
 SHIM = """
 #include <algorithm>
@@ -58,10 +59,10 @@ template <class Kernel> static void launch(Index grid, Index block, Kernel kerne
 def run(
     source: str,
     host: str,
-    operands: tuple[NDArray[np.float32], NDArray[np.float32]],
+    operands: tuple[Float32, Float32],
     shape: tuple[int, ...],
     folder: Path,
-) -> NDArray[np.float32]:
+) -> Float32:
     """The output of the kernels, launched as the host script says."""
     if shutil.which("g++") is None:
         pytest.skip("no g++ to compile the CUDA source for this machine")

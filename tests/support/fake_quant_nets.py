@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.arrays import Int8
 from converter.check import check
 from converter.graph import Graph, Operator
 from converter.operators.add import Add
@@ -17,7 +18,7 @@ from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.softmax import Softmax
-from converter.tensor import Int8, QuantParams, Tensor
+from converter.tensor import QuantParams, Tensor
 
 SCORES = QuantParams((1 / 256,), (-128,))
 

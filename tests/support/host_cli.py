@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from numpy.typing import NDArray
 
 import host.__main__ as commands
-
-Pcm = NDArray[np.int16]
+from converter.arrays import Pcm
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from converter.aot.c_text import wrapped
 from converter.aot.emit import layer_data
 from converter.aot.kernels.structs import Kernel
 from converter.aot.lower import lower_layer
+from converter.arrays import Int8
 from converter.graph import Graph
 from converter.operators.add import Add
-from converter.tensor import Int8
 
 MARK = "every layer equal"
 ARM_FLAGS = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=softfp", "-mfpu=fpv4-sp-d16")

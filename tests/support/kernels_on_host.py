@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from converter.aot.kernels.asm import Code
 from converter.aot.kernels.structs import Channels, Kernel, NnOutput, members
-from converter.tensor import Int8
+from converter.arrays import Int8
 
 ROOT = Path(__file__).resolve().parents[2]
 NN = ROOT / "firmware" / "lib" / "nn"

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from converter.arrays import Int8
 from converter.check import check
 from converter.errors import ConvertError
 from converter.graph import Graph
 from converter.operators.mean import Mean
-from converter.tensor import Int8, QuantParams, Tensor
+from converter.tensor import QuantParams, Tensor
 
 
 def mean_graph(index: int) -> Graph:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from converter.arrays import Int8, Int32
 from converter.check import check
 from converter.errors import ConvertError
 from converter.graph import Graph, Operator
@@ -26,7 +27,7 @@ from converter.operators.pad import Pad
 from converter.operators.softmax import Softmax
 from converter.operators.windows import Padding, output_size
 from converter.quant import Activation
-from converter.tensor import Int8, Int32, QuantParams, Tensor
+from converter.tensor import QuantParams, Tensor
 
 LAYERS = 600
 MAX_MACS = 300_000

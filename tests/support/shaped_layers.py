@@ -10,12 +10,13 @@ from kernels_image import (
 )
 
 from converter.aot.kernels.pointwise_asm import MAX_IN_C
+from converter.arrays import Int8
 from converter.graph import Graph
 from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.windows import Padding, output_size
 from converter.quant import Activation
-from converter.tensor import Int8, QuantParams, Tensor
+from converter.tensor import QuantParams, Tensor
 
 Fill = Callable[[tuple[int, ...], int], Int8]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from codegen_graphs import Net, tinyconv_like
 from kernels_on_host import compile_shared
-from numpy.typing import NDArray
 
 from converter import convert, reference
 from converter.aot.emit import render_aot
+from converter.arrays import Int8, Int16
 from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.audio.wav import read_wav
 from converter.graph import Graph
@@ -21,7 +21,6 @@ from converter.operators.average_pool2d import AveragePool2D
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.windows import Padding
 from converter.spec import FeatureSpec
-from converter.tensor import Int8
 
 OBSERVER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint32)
 
@@ -154,7 +153,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def recording(folder: Path, seconds: float) -> Int8:
     """Features of real recordings one after another, words in turn, the front end never reset."""
-    pcm: list[NDArray[np.int16]] = []
+    pcm: list[Int16] = []
     words = [
         sorted(word.glob("*.*"))
         for word in sorted(folder.iterdir())

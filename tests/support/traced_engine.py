@@ -12,8 +12,8 @@ from kernels_on_host import NN, ROOT, SOURCES
 from converter import reference
 from converter.aot.c_text import wrapped
 from converter.aot.emit import render_aot
+from converter.arrays import Int8
 from converter.graph import Graph
-from converter.tensor import Int8
 
 SRC = ROOT / "firmware" / "src"
 

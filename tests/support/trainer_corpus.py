@@ -7,8 +7,8 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from converter.arrays import Int16
 from trainer.data.recordings import write_wav
 
 RATE_HZ = 16000
@@ -18,7 +18,7 @@ def speaker(number: int) -> str:
     return hashlib.sha256(f"speaker {number}".encode()).hexdigest()[:8]
 
 
-def say(word: str, number: int) -> NDArray[np.int16]:
+def say(word: str, number: int) -> Int16:
     """A second with a chirp in it whose slope tells the word."""
     rng = np.random.default_rng([number, *word.encode()])
     slope = {"yes": 3000.0, "stop": -2500.0}.get(word, 0.0)
@@ -28,7 +28,7 @@ def say(word: str, number: int) -> NDArray[np.int16]:
     clip = rng.normal(0, 0.001, RATE_HZ)
     at = int(rng.integers(2000, 8000))
     clip[at : at + 6000] += rng.uniform(0.2, 0.6) * tone
-    pcm: NDArray[np.int16] = np.rint(clip * 32767).astype(np.int16)
+    pcm: Int16 = np.rint(clip * 32767).astype(np.int16)
     return pcm
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from converter import reference
 from converter.aot.emit import render_aot
+from converter.arrays import Int8
 from converter.onnx_qdq.reader import read_onnx
 from converter.operators.conv2d import Conv2D
 from converter.operators.fully_connected import FullyConnected
@@ -33,7 +33,7 @@ torch.set_num_threads(1)
 SPEC = KwsSpec.of_words(["yes", "stop"])
 
 
-def some_features(count: int, seed: int = 0) -> NDArray[np.int8]:
+def some_features(count: int, seed: int = 0) -> Int8:
     return np.random.default_rng(seed).integers(-128, 128, (count, 49, 40)).astype(np.int8)
 
 

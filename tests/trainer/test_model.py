@@ -9,9 +9,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from converter import reference
+from converter.arrays import Int8
 from converter.onnx_qdq.reader import read_onnx
 from converter.operators.conv2d import Conv2D
 from converter.spec import KwsSpec
@@ -33,7 +33,7 @@ def network(model: str, width: int | None = None, seed: int = 0) -> Network:
     return build(replace(architecture, width=width) if width else architecture)
 
 
-def some_features(count: int, seed: int = 0) -> NDArray[np.int8]:
+def some_features(count: int, seed: int = 0) -> Int8:
     return np.random.default_rng(seed).integers(-128, 128, (count, 49, 40)).astype(np.int8)
 
 

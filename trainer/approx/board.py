@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rich.progress import Progress
 
 from converter import convert as conversion
+from converter.arrays import Float64, Int8
 from converter.files import write_atomic
 from converter.graph import Graph, layer_name
 from converter.onnx_qdq.reader import read_onnx
@@ -26,11 +26,10 @@ from converter.tensor import QuantParams, Tensor
 from converter.tflite.writer import write_tflite
 from converter.verify.run import run_checks
 from trainer.board import BoardTools
-from trainer.data.augment import Int8, LabelledClips, load_split
+from trainer.data.augment import LabelledClips, load_split
 from trainer.errors import TrainerError
 from trainer.run.steps import CACHE, Source
 
-Float = npt.NDArray[np.float64]
 PROFILE_RUNS, VERIFIED_INPUTS = 5, 100
 
 
@@ -89,7 +88,7 @@ def _dense(graph: Graph, i: int) -> FullyConnected:
 
 
 def _quantized(
-    like: FullyConnected, name: str, source: int, target: int, weights: Float, bias: Float, in_scale: float
+    like: FullyConnected, name: str, source: int, target: int, weights: Float64, bias: Float64, in_scale: float
 ) -> FullyConnected:
     scale = float(np.float32(np.abs(weights).max() / 127))
     return replace(
@@ -103,7 +102,7 @@ def _quantized(
     )
 
 
-def _activation(values: Float) -> QuantParams:
+def _activation(values: Float64) -> QuantParams:
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     scale = float(np.float32((high - low) / 255))
     return QuantParams((scale,), (int(np.clip(np.round(-128 - low / scale), -128, 127)),))

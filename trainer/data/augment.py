@@ -21,16 +21,13 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
 
+from converter.arrays import Float32, Float64, Int8, Int16, Int64
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from trainer.data.dataset import Clip, Selection, extra_count, load, noise_backgrounds, silence_cuts
 from trainer.data.features import clip_features, random_warm_ups
 
 CACHE_VERSION = 1
-Int8 = npt.NDArray[np.int8]
-Int16 = npt.NDArray[np.int16]
-Int64 = npt.NDArray[np.int64]
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -210,7 +207,7 @@ def _warm(
 
 def augment(
     pcm: Int16,
-    shifts_ms: npt.NDArray[np.float64],
+    shifts_ms: Float64,
     noises: Sequence[Int16],
     settings: AugmentSettings,
     spec: FeatureSpec,

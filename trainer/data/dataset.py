@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from converter.arrays import Int16
 from converter.spec import FeatureSpec, KwsSpec
 from trainer.data.recordings import read_pcm
 from trainer.errors import TrainerError
@@ -32,7 +32,6 @@ MAX_CLIPS_PER_CLASS = 2**27 - 1
 VALIDATION_PERCENT, TEST_PERCENT = 10, 10
 POOL_FACTOR = 4
 NOISE_REGION = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
-Int16 = npt.NDArray[np.int16]
 Progress = Callable[[int], None]
 
 

@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from converter.arrays import Float64, Int8, Int16
 from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.spec import FeatureSpec, SpecError
-
-Int8 = npt.NDArray[np.int8]
-Int16 = npt.NDArray[np.int16]
 
 
 def clip_features(
@@ -93,7 +90,7 @@ def random_warm_ups(
     return found
 
 
-def _background(length: int, rng: np.random.Generator, backgrounds: Sequence[Int16]) -> npt.NDArray[np.float64]:
+def _background(length: int, rng: np.random.Generator, backgrounds: Sequence[Int16]) -> Float64:
     usable = [one for one in backgrounds if len(one) >= length]
     if not usable:
         return rng.normal(0.0, 1000.0, length)

@@ -22,14 +22,12 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from converter.arrays import Float64, Int16
 from converter.audio.wav import MAX_SECONDS, SUFFIXES, check_length, open_recording, read_samples, read_wav
 from converter.errors import ConvertError
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from trainer.errors import TrainerError
-
-Int16 = npt.NDArray[np.int16]
-Float64 = npt.NDArray[np.float64]
 
 
 def read_pcm(

@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 from rich.progress import Progress
 
+from converter.arrays import Float64, Int16
 from converter.files import write_atomic
 from trainer.data.recordings import write_wav
 from trainer.errors import TrainerError
@@ -89,8 +89,6 @@ OTHER_WORDS = (
 )
 NOISES = ("white", "pink", "brown", "hum", "clicks", "babble")
 MARKER = "synthetic.json"
-Float = npt.NDArray[np.float64]
-Int16 = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -251,7 +249,7 @@ def render(utterance: Utterance, wav: bytes) -> Int16:
     return pcm
 
 
-def _resample(sound: Float, rate_hz: int) -> Float:
+def _resample(sound: Float64, rate_hz: int) -> Float64:
     """At 16 kHz, by cutting the spectrum of the whole sound: thousands of clips need no better and no slower
     (recordings.resample)."""
     padded = np.concatenate([sound, np.zeros(-len(sound) % (rate_hz // 50))])  # whole 20 ms, so that the ratio is exact
@@ -262,7 +260,7 @@ def _resample(sound: Float, rate_hz: int) -> Float:
     return np.fft.irfft(shaped, count) * (count / len(padded))
 
 
-def _trim(sound: Float) -> Float:
+def _trim(sound: Float64) -> Float64:
     """The sound without quiet ends; if longer than a clip, its loudest second."""
     loud = np.flatnonzero(np.abs(sound) > 0.02 * np.abs(sound).max())
     sound = sound[loud[0] : loud[-1] + 1] if len(loud) else sound
@@ -300,7 +298,7 @@ def background(name: str, settings: SyntheticSettings, voices: list[Int16]) -> I
     return pcm
 
 
-def _coloured(white: Float, exponent: float) -> Float:
+def _coloured(white: Float64, exponent: float) -> Float64:
     spectrum = np.fft.rfft(white)
     frequency = np.arange(len(spectrum), dtype=np.float64)
     spectrum[1:] /= frequency[1:] ** exponent

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from converter.arrays import Int8, Int16, Int64
 from converter.files import write_atomic
 from converter.spec import KwsSpec
 from trainer.network.fake_quant import SCORE_SCALE, SCORE_ZERO_POINT, QuantNetwork
@@ -195,9 +196,7 @@ def _plain(model: onnx.ModelProto) -> None:
         item.doc_string = ""
 
 
-def vectors(
-    source: QuantNetwork, pcm: NDArray[np.int16], features: NDArray[np.int8], labels: NDArray[np.int64]
-) -> dict[str, NDArray[Any]]:
+def vectors(source: QuantNetwork, pcm: Int16, features: Int8, labels: Int64) -> dict[str, NDArray[Any]]:
     """What RUN/vectors.npz holds: the inputs, logits, and `layer:NAME_q` int8 (NHWC) for every layer."""
     source = source.eval()
     with torch.no_grad():
@@ -207,7 +206,7 @@ def vectors(
     return {"pcm": pcm, "features": features, "labels": labels, "logits": logits.numpy(), **layers}
 
 
-def dequantised(features: NDArray[np.int8], source: QuantNetwork) -> Tensor:
+def dequantised(features: Int8, source: QuantNetwork) -> Tensor:
     """int8 [n, frames, channels] as the real NCHW tensor a network takes."""
     real = torch.from_numpy(np.ascontiguousarray(features)).float() - float(source.features.zero_point)
     return (real * source.input_scale).unsqueeze(1)

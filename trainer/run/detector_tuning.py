@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from converter.arrays import Float32, Int8, Int16, Int64
 from converter.spec import DetectorSpec, FeatureSpec
-from trainer.data.augment import Int8, Int16, Int64, LabelledClips
+from trainer.data.augment import LabelledClips
 from trainer.data.dataset import in_sha256_order
 from trainer.data.features import stream_features, stream_windows
 
@@ -167,7 +167,7 @@ def tune(stream: Stream, trial: Trial, features: FeatureSpec, detector: Detector
     return best[len(best) // 2]
 
 
-def float_scores(probabilities: npt.NDArray[np.float32]) -> Int8:
+def float_scores(probabilities: Float32) -> Int8:
     """Probabilities 0..1 as int8 scores of scale 1/256 and zero point -128."""
     scores: Int8 = np.clip(np.rint(probabilities * 256) - 128, -128, 127).astype(np.int8)
     return scores

@@ -17,12 +17,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from converter.arrays import Int8, Int16, Int64
 from converter.files import write_atomic
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
 from converter.run_folder import ModelArtifact
 from converter.spec import FeatureSpec, KwsSpec
-from trainer.data.augment import Int8, Int16, Int64, LabelledClips, load_split
+from trainer.data.augment import LabelledClips, load_split
 from trainer.data.dataset import noise_backgrounds
 from trainer.data.features import stream_features
 from trainer.errors import TrainerError
@@ -30,7 +31,7 @@ from trainer.run.detector_tuning import judge, judge_trial, make_stream, make_tr
 from trainer.run.fit import THREADS, predict
 from trainer.run.steps import CACHE, Source, load_float, load_quant
 
-Confusion = npt.NDArray[np.int64]
+Confusion = Int64
 
 
 def confusion(labels: Int64, predicted: Int64, count: int) -> Confusion:

@@ -19,9 +19,10 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from converter.arrays import Int8
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
-from trainer.data.augment import AugmentSettings, Int8, LabelledClips, TrainingPool
+from trainer.data.augment import AugmentSettings, LabelledClips, TrainingPool
 from trainer.errors import TrainerError
 
 THREADS = 1  # the layers are small: a second thread gains little, and loses much on a busy machine

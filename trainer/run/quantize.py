@@ -15,8 +15,9 @@ import torch
 from rich.progress import Progress
 from torch.nn import functional as F
 
+from converter.arrays import Int8
 from converter.run_folder import ArtifactError, ModelArtifact
-from trainer.data.augment import Int8, LabelledClips, TrainingPool, add_teacher_logits, load_split
+from trainer.data.augment import LabelledClips, TrainingPool, add_teacher_logits, load_split
 from trainer.data.dataset import Selection, noise_backgrounds
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork

@@ -11,11 +11,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.progress import Progress
 
+from converter.arrays import Json
 from converter.files import write_atomic
 from converter.graph import Graph
 from converter.onnx_qdq.reader import read_onnx
@@ -39,7 +39,6 @@ CHANNEL_AMOUNTS = (0.125, 0.25, 0.5, 0.75, 0.875)
 FINE_TUNE_EPOCHS = 20
 CLIFF_POINTS = 3.0  # a network that lost more than this has gone over the cliff
 MSE = QuantOptions(calibration="mse")
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

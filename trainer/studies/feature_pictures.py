@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from converter.arrays import Float64, Int8, Int16
 from converter.audio.wav import SUFFIXES
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
@@ -25,7 +26,6 @@ from trainer.errors import TrainerError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-Floats = npt.NDArray[np.float64]
 MAX_COLUMNS, MAX_SECONDS, FLOOR_DB, MFCC_COUNT = 8, 30, -110.0, 13
 _MAGMA = ((0, 0, 4), (40, 17, 89), (114, 31, 129), (182, 54, 121), (241, 96, 93), (254, 175, 119), (252, 253, 191))
 _SHADES = " ·░▒▓█"
@@ -36,12 +36,12 @@ class Views:
     """One recording seen in six ways. Spectra are in dB of full scale; matrices are [frequency, time]."""
 
     name: str
-    pcm: npt.NDArray[np.int16]
-    spectrum_db: Floats
-    spectrogram_db: Floats
-    mel_db: Floats
-    mfcc: Floats
-    features: npt.NDArray[np.int8]
+    pcm: Int16
+    spectrum_db: Float64
+    spectrogram_db: Float64
+    mel_db: Float64
+    mfcc: Float64
+    features: Int8
 
     @property
     def peak_dbfs(self) -> float:
@@ -49,9 +49,9 @@ class Views:
         return float(decibels(np.square(np.abs(self.pcm.astype(np.float64)).max() / 32768)))
 
 
-def decibels(power: npt.ArrayLike) -> Floats:
+def decibels(power: npt.ArrayLike) -> Float64:
     """10 log10, at least FLOOR_DB."""
-    found: Floats = 10 * np.log10(np.maximum(np.asarray(power, np.float64), 10 ** (FLOOR_DB / 10)))
+    found: Float64 = 10 * np.log10(np.maximum(np.asarray(power, np.float64), 10 ** (FLOOR_DB / 10)))
     return found
 
 
@@ -183,7 +183,7 @@ def _plot_spectra(row: Any, views: Sequence[Views], spec: FeatureSpec) -> None:
 
 def _plot_images(
     row: Any,
-    images: Sequence[Floats],
+    images: Sequence[Float64],
     vertical: tuple[float, float],
     limits: tuple[float, float] | None,
     spec: FeatureSpec,
@@ -222,7 +222,7 @@ def show_features(wavs: Sequence[Path], spec: FeatureSpec | None = None, console
     console.print(Columns(panels))
 
 
-def _panel(title: str, features: npt.NDArray[np.int8], spec: FeatureSpec, console: Console) -> RenderableType:
+def _panel(title: str, features: Int8, spec: FeatureSpec, console: Console) -> RenderableType:
     from rich.panel import Panel
     from rich.text import Text
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.progress import Progress
 
+from converter.arrays import Json
 from converter.files import write_atomic
 from trainer.errors import TrainerError
 from trainer.network.model import DEFAULT_WIDTH
@@ -33,7 +33,6 @@ REPORTED = {  # mnist_cnn of a course report, 60,000 training digits: by amount 
         (98.84, 98.94, 98.84, 98.73, 98.22, 96.28, 46.22),
     ),
 }
-Json = dict[str, Any]
 
 
 def images_study(runs: Sequence[Path], out: Path, progress: Progress) -> Path:

@@ -13,13 +13,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from converter.arrays import Json
 from converter.run_folder import ModelArtifact
 from converter.spec import FeatureSpec
 from trainer.data.augment import LabelledClips, load_split, training_pool
@@ -31,7 +31,6 @@ from trainer.run.quantize import calibration_clips
 from trainer.run.steps import CACHE, Source, load_float, saved_settings
 
 FORMATS = ("e4m3", "e5m2", "e3m4", "e2m5", "e3m2", "e2m3", "e2m2", "e3m1", "e2m1", "e3m0", "e1m2", "e2m0", "e1m1")
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

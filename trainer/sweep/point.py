@@ -20,14 +20,15 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
+from converter.arrays import Int8, Json
 from converter.errors import ConvertError
 from converter.files import write_atomic
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
 from converter.run_folder import ArtifactError, ModelArtifact
 from converter.spec import KwsSpec
-from trainer.board import BoardTools, Json
-from trainer.data.augment import Int8, LabelledClips, load_split
+from trainer.board import BoardTools
+from trainer.data.augment import LabelledClips, load_split
 from trainer.errors import TrainerError
 from trainer.network.quant_options import QuantOptions
 from trainer.run.evaluate import accuracy_of, confusion

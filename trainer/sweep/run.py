@@ -25,8 +25,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from converter import cli
+from converter.arrays import Json
 from converter.files import write_atomic
-from trainer.board import BoardTools, Json
+from trainer.board import BoardTools
 from trainer.data.augment import load_split
 from trainer.errors import TrainerError
 from trainer.run.fit import TrainSettings

@@ -12,6 +12,7 @@ from tvm import s_tir, te, tirx
 
 from converter.aot.kernels.structs import Channels, NnConvLayer, NnDenseLayer, NnOutput
 from converter.aot.lower import lower_layer
+from converter.arrays import Int32
 from converter.graph import Graph, Operator
 from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
@@ -102,7 +103,7 @@ def _dense(f: NnDenseLayer) -> Kernel:
     return Kernel((x, w, *tables), (weights, *constants), (sums,), out, False, f.in_n % 4 == 0)
 
 
-def _channels(channels: Channels) -> tuple[list[te.Tensor], list[NDArray[np.int32]]]:
+def _channels(channels: Channels) -> tuple[list[te.Tensor], list[Int32]]:
     constants = [getattr(channels, name) for name in ("bias", "multiplier", "shift")]
     tables = [
         te.placeholder(c.shape, "int32", name=name)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tvm import te, tirx
 
+from converter.arrays import Float32
 from trainer.errors import TrainerError
 
-Floats = NDArray[np.float32]
+Floats = Float32
 Sizes = tuple[int, ...]
 MAX_SIZE = 1 << 16
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from converter.tensor import Int8
+from converter.arrays import Int8
 
 
 def pack_conv_weights(weights_ohwi: Int8) -> Int8:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converter.aot.kernels.asm import IMMEDIATE, AsmCode
 from converter.aot.kernels.conv_packed_asm import FIELD, PackedConvShape, routine
 from converter.aot.kernels.requantize import PackedConvRounding, relu_bits
 from converter.aot.kernels.structs import NnOutput
-from converter.tensor import Int8, Int32, QuantParams
+from converter.arrays import Int8, Int32
+from converter.tensor import QuantParams
 
 MAX_OUT_C = 1000  # out of a store's reach beyond
 CODE_ROW_BYTES = 64  # of a kernel row per tap, about
@@ -23,7 +23,6 @@ CODE_LIMIT = 3072  # of RAM for the code of a block
 MAX_SCALING = 12
 SLOT = 8  # NN_CONV_PACKED_SLOT
 MAX_SHIFT = 23  # 128 outputs stay below 2**30
-Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from converter.tensor import Int8
+from converter.arrays import Int8
 
 DENSE_OUTPUTS = 4  # NN_DENSE_SIMD_OUTPUTS
 

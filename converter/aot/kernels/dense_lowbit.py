@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from converter.aot.kernels import dense_lowbit_asm
 from converter.aot.kernels.dense_lowbit_asm import GROUP, TURN, PackedShape, SparseShape
+from converter.arrays import Int8, Int32, Int64
 from converter.graph import Graph
-from converter.tensor import Int8, Int32
 
 OUTPUTS = 4  # of a block of nn_dense_lowbit_s8
 LOWER_SUM_LIMIT = (1 << 13) - 1  # what 14 bits hold, of either sign
@@ -128,7 +128,7 @@ def entry_counts(weights_oi: Int8, shape: SparseShape) -> list[int]:
     return [int(len(gap) + (np.maximum(gap - 1, 0) // longest).sum()) for gap in gaps]
 
 
-def _numbers(values: NDArray[np.int64], bits: int) -> NDArray[np.uint8]:
+def _numbers(values: Int64, bits: int) -> NDArray[np.uint8]:
     """[groups, 8] as bytes: as they are, or the first four in the lower halves."""
     return (values if bits == 8 else (values[:, :4] & 15) | ((values[:, 4:] & 15) << 4)).astype(np.uint8)
 

@@ -8,8 +8,8 @@ import numpy as np
 from converter.aot.kernels import depthwise_asm
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.depthwise_asm import DepthwiseShape
-from converter.aot.kernels.requantize import Int, Scaled
-from converter.tensor import Int8, Int32
+from converter.aot.kernels.requantize import Scaled
+from converter.arrays import Int8, Int32, Int64
 
 
 def pack_depthwise_weights(weights_1hwc: Int8) -> Int8:
@@ -64,7 +64,7 @@ def depthwise_code(
     return AsmCode("nn_depthwise3_code", (depthwise_asm.routine(shape), depthwise_asm.take_routine(shape)))
 
 
-def pack_depthwise(weights_1hwc: Int8, bias: Int, scaled: Scaled) -> Int32:
+def pack_depthwise(weights_1hwc: Int8, bias: Int64, scaled: Scaled) -> Int32:
     """The records nn_depthwise3_s8 wants: see nn.h."""
     columns = (
         weights_1hwc[0].astype(np.int64).transpose(2, 1, 0) << scaled.scaling[:, None, None]

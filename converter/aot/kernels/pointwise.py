@@ -7,8 +7,8 @@ import numpy as np
 from converter.aot.kernels import pointwise_asm
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.pointwise_asm import PointwiseShape
-from converter.aot.kernels.requantize import Int, Scaled
-from converter.tensor import Int8, Int32
+from converter.aot.kernels.requantize import Scaled
+from converter.arrays import Int8, Int32, Int64
 
 
 def pointwise_fits(kernel_hw: tuple[int, int], in_c: int, out_c: int) -> bool:
@@ -25,7 +25,7 @@ def pointwise_code(in_c: int, out_c: int, stride_w: int, scaled: Scaled) -> AsmC
     )
 
 
-def pack_pointwise(weights_oi: Int8, bias: Int, in_zero: int, scaled: Scaled) -> Int32:
+def pack_pointwise(weights_oi: Int8, bias: Int64, in_zero: int, scaled: Scaled) -> Int32:
     """The records nn_pointwise_s8 wants: see nn.h."""
     out_c, in_c = weights_oi.shape
     weights = weights_oi.astype(np.int64)

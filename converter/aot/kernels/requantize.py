@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from converter.aot.kernels.structs import Int32, NnOutput
+from converter.aot.kernels.structs import NnOutput
+from converter.arrays import Int32, Int64
 
-Int = NDArray[np.int64]
 MAX_SCALING = 8  # int8 times 2**8 fits int16
 MAX_SHIFT = 22  # -128 * 2**shift leaves room for the product
 USUAL_SHIFT = 10
@@ -51,9 +50,9 @@ class Scaled:
     constants."""
 
     rounding: Rounding
-    scaling: Int
-    multiplier: Int
-    second: Int
+    scaling: Int64
+    multiplier: Int64
+    second: Int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +61,14 @@ class PackedConvRounding:
     negative sums."""
 
     shift: int
-    scale: Int
-    offset: Int
-    multiplier: Int
-    added: Int
+    scale: Int64
+    offset: Int64
+    multiplier: Int64
+    added: Int64
 
 
 def rounding(
-    multiplier: Int32, shift: Int32, output: NnOutput, largest: Int, wanted: int = USUAL_SHIFT
+    multiplier: Int32, shift: Int32, output: NnOutput, largest: Int64, wanted: int = USUAL_SHIFT
 ) -> Scaled | None:
     """One right shift for all channels where the output begins at its zero point, else one per channel; None where
     neither serves.
@@ -92,7 +91,7 @@ def rounding(
     return Scaled(Rounding(0, out_zero), np.ones_like(exponent), factor, exponent - 1) if full_range(output) else None
 
 
-def _common_shift(exponent: Int, largest: Int, wanted: int) -> int:
+def _common_shift(exponent: Int64, largest: Int64, wanted: int) -> int:
     """E of rounding(), 0 where there is none."""
     found = []
     for common in range(int(exponent.max()) + 1, min(MAX_SHIFT, int(exponent.min()) + MAX_SCALING - 1) + 1):

@@ -10,14 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import ClassVar, Union
 
-import numpy as np
-from numpy.typing import NDArray
-
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.dense_lowbit_asm import DenseCode
-from converter.tensor import Int8
-
-Int32 = NDArray[np.int32]
+from converter.arrays import Int8, Int32
 
 
 @dataclass(frozen=True, eq=False)

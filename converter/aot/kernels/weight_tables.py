@@ -28,8 +28,8 @@ from converter.aot.kernels.structs import (
     members,
 )
 from converter.aot.memory_plan import ALIGNMENT
+from converter.arrays import Int8, Int32, Int64
 from converter.graph import Graph
-from converter.tensor import Int8, Int32
 from converter.tflite.writer import weight_bits
 
 LEAST_SAVED, MOST_KEPT = (
@@ -160,7 +160,7 @@ def _stored_bits(lane_bits: int) -> int:
     return 16 if lane_bits == FIELD else lane_bits
 
 
-def _lanes(data: NDArray[np.uint8], lane_bits: int) -> NDArray[np.int64]:
+def _lanes(data: NDArray[np.uint8], lane_bits: int) -> Int64:
     """[words, lanes], signed; of lanes of FIELD bits the lower one may borrow from the upper one."""
     if lane_bits == FIELD:
         words = data.view("<i4").astype(np.int64)
@@ -169,7 +169,7 @@ def _lanes(data: NDArray[np.uint8], lane_bits: int) -> NDArray[np.int64]:
     return data.view("<i1" if lane_bits == 8 else "<i2").astype(np.int64).reshape(-1, 32 // lane_bits)
 
 
-def _fields(data: NDArray[np.uint8], run: _Run) -> NDArray[np.int64]:
+def _fields(data: NDArray[np.uint8], run: _Run) -> Int64:
     lanes, stored_bits = _lanes(data, run.lane_bits), _stored_bits(run.lane_bits)
     per = stored_bits // run.bits
     shifts = np.resize(np.array(run.shifts), len(lanes))[:, None]
@@ -177,7 +177,7 @@ def _fields(data: NDArray[np.uint8], run: _Run) -> NDArray[np.int64]:
     padded = np.zeros((-(-len(lanes) // per) * per, lanes.shape[1]), np.int64)
     padded[: len(lanes)] = stored
     places = stored_bits * np.arange(lanes.shape[1])[None, None, :] + run.bits * np.arange(per)[None, :, None]
-    merged: NDArray[np.int64] = (padded.reshape(-1, per, lanes.shape[1]) << places).sum(axis=(1, 2))
+    merged: Int64 = (padded.reshape(-1, per, lanes.shape[1]) << places).sum(axis=(1, 2))
     return merged
 
 
@@ -202,7 +202,7 @@ def _runs(data: NDArray[np.uint8]) -> list[_Run]:
     return runs
 
 
-def _reach(data: NDArray[np.uint8], lane_bits: int, bits: int) -> NDArray[np.int64]:
+def _reach(data: NDArray[np.uint8], lane_bits: int, bits: int) -> Int64:
     """[shift, word]: how many words, every other one from this one on, hold fields of so many bits at that shift."""
     lanes = _lanes(data, lane_bits)
     shifts = SHIFTS if lane_bits == 16 else 1
@@ -215,7 +215,7 @@ def _reach(data: NDArray[np.uint8], lane_bits: int, bits: int) -> NDArray[np.int
     return reach
 
 
-def _longest(at: int, lane_bits: int, bits: int, reach: NDArray[np.int64]) -> _Run:
+def _longest(at: int, lane_bits: int, bits: int, reach: Int64) -> _Run:
     first, second = int(reach[:, at].argmax()), int(reach[:, at + 1].argmax())
     words = min(2 * int(min(reach[first, at], reach[second, at + 1])), MAX_RUN)
     return _Run(words, bits, lane_bits, (first, second))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converter.aot.kernels import winograd_asm
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.requantize import Scaled, full_range
 from converter.aot.kernels.structs import NnOutput
 from converter.aot.kernels.winograd_asm import COLUMNS, POINTS, TILES, WinogradShape
-from converter.tensor import Int8, Int32
+from converter.arrays import Int8, Int32, Int64
 
-Int = NDArray[np.int64]
 MIN_IN_C = 8  # below, the transforms cost more than the products saved
 TWICE_G = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])
 BIAS_POINT = 5  # (1, 1): the one point that every output of a tile takes with a factor of 1
@@ -50,7 +48,7 @@ def fits(
     )
 
 
-def pack(weights_ohwi: Int8, bias: Int, in_zero: int, largest: Int, scaled: Scaled) -> Int32 | None:
+def pack(weights_ohwi: Int8, bias: Int64, in_zero: int, largest: Int64, scaled: Scaled) -> Int32 | None:
     """The records nn_winograd_s8 wants (nn.h), or None where a weight leaves int16 or a sum int32; `largest` bounds
     |sum| per channel."""
     out_c, in_c = weights_ohwi.shape[0], weights_ohwi.shape[3]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-Int16 = npt.NDArray[np.int16]
+from converter.arrays import Int16
+
 RATE = 16000
 
 

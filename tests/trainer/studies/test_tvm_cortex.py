@@ -18,9 +18,9 @@ pytest.importorskip("tvm", reason="the extra tvm is not installed")
 
 from converter import convert as conversion
 from converter import reference
+from converter.arrays import Int8
 from converter.graph import Graph
 from converter.operators.softmax import Softmax
-from converter.tensor import Int8
 from host.firmware_build import build_firmware
 from host.link.client import connect
 from trainer.__main__ import board_tools
