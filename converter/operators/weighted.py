@@ -17,6 +17,16 @@ FLOAT32_EXACT_TERMS = 512
 BIAS_SCALE_TOLERANCE = 1e-5
 
 
+def largest_sums(weights_by_channel: Int8, bias: Int32, x: QuantParams) -> Int64:
+    """The largest |bias + sum(w * (q - zero point))| per channel that int8 inputs q of zero point x can make, and that
+    any of its partial sums in any order can; weights [channels, taps], bias [channels]."""
+    wide, start = weights_by_channel.astype(np.int64), bias.astype(np.int64)
+    up, down = wide.clip(min=0).sum(axis=1), -wide.clip(max=0).sum(axis=1)
+    high, low = 127 - x.zero_point, 128 + x.zero_point
+    reach: Int64 = np.maximum(up * high + down * low + start.clip(min=0), up * low + down * high - start.clip(max=0))
+    return reach
+
+
 def check_weights(
     name: str, weights: Weights, weights_by_channel: Int8, x: QuantParams, multipliers: tuple[Int64, Int64]
 ) -> None:
@@ -25,11 +35,7 @@ def check_weights(
     weights_by_channel: [channels, taps]; multipliers: (mantissas, shifts) of the requantization. No partial sum, in any
     order, nor its left shift, may leave int32: C has no defined result there.
     """
-    wide, bias = weights_by_channel.astype(np.int64), weights.bias.astype(np.int64)
-    low, high = -128 - x.zero_point, 127 - x.zero_point
-    positive = np.maximum(wide * low, wide * high).clip(min=0).sum(axis=1) + np.maximum(bias, 0)
-    negative = np.minimum(wide * low, wide * high).clip(max=0).sum(axis=1) + np.minimum(bias, 0)
-    reach = np.maximum(positive, -negative) << np.clip(multipliers[1], 0, 31)
+    reach = largest_sums(weights_by_channel, weights.bias, x) << np.clip(multipliers[1], 0, 31)
     worst = int(reach.argmax())
     rule = f"output channel {worst} can overflow int32 (its sum reaches {int(reach[worst])}); check its bias and scales"
     require(int(reach[worst]) <= INT32_MAX - 256, name, rule)

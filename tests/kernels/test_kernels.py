@@ -33,7 +33,8 @@ from converter.aot.kernels.conv import pack_conv_weights, pack_row_weights
 from converter.aot.kernels.dense import pack_dense_weights
 from converter.aot.kernels.depthwise import pack_depthwise_weights
 from converter.aot.kernels.structs import Kernel, NnConvLayer, NnDenseLayer, NnDenseLowbitLayer, NnDenseSparseLayer
-from converter.aot.lower import SIMD_SCRATCH_LIMIT, lower_layer
+from converter.aot.lower import lower_layer
+from converter.aot.lower_conv import SIMD_SCRATCH_LIMIT
 from converter.arrays import Int8
 from converter.graph import Graph
 from converter.operators.conv2d import Conv2D

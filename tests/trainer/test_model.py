@@ -14,10 +14,11 @@ from converter import reference
 from converter.arrays import Int8
 from converter.onnx_qdq.reader import read_onnx
 from converter.operators.conv2d import Conv2D
+from converter.operators.windows import same_pads
 from converter.spec import KwsSpec
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
-from trainer.network.model import Architecture, Conv, Dense, Network, build, fold_norms, same_pads
+from trainer.network.model import Architecture, Conv, Dense, Network, build, fold_norms
 from trainer.network.onnx_export import to_onnx, vectors
 from trainer.network.quant_options import QuantOptions
 from trainer.run.fit import to_batch

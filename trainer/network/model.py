@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from converter.operators.windows import Padding, output_size, pad_before
+from converter.operators.windows import Padding, output_size, same_pads
 from converter.spec import FeatureSpec
 from trainer.errors import TrainerError
 
@@ -162,18 +162,6 @@ class Network(nn.Module):
             if isinstance(block, (Conv, Dense))
             for p in (block.weight, block.bias)
         )
-
-
-def same_pads(
-    sizes_hw: tuple[int, int], kernel_hw: tuple[int, int], stride_hw: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """TFLite's SAME padding as (top, bottom, left, right); the odd row goes below, the odd column to the right."""
-    pads: list[int] = []
-    for size, kernel, stride in zip(sizes_hw, kernel_hw, stride_hw, strict=True):
-        total = max(0, (output_size(size, kernel, stride, "SAME") - 1) * stride + kernel - size)
-        before = pad_before(size, kernel, stride, "SAME")
-        pads += [before, total - before]
-    return pads[0], pads[1], pads[2], pads[3]
 
 
 def flatten_nhwc(x: Tensor) -> Tensor:

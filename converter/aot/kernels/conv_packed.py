@@ -15,6 +15,7 @@ from converter.aot.kernels.conv_packed_asm import FIELD, PackedConvShape, routin
 from converter.aot.kernels.requantize import PackedConvRounding, relu_bits
 from converter.aot.kernels.structs import NnOutput
 from converter.arrays import Int8, Int32
+from converter.operators.weighted import largest_sums
 from converter.tensor import QuantParams
 
 MAX_OUT_C = 1000  # out of a store's reach beyond
@@ -88,11 +89,8 @@ def fits(window: PackedConvWindow, stride_w: int, weights_ohwi: Int8, x: QuantPa
     )
     reached = 4 * (window.kernel_h + 1) * max(window.row_words, 4 * window.taps) <= IMMEDIATE
     short = window.kernel_h * CODE_ROW_BYTES * window.taps <= CODE_LIMIT
-    weights = weights_ohwi.reshape(window.out_c, -1).astype(np.int64)
-    up, down = np.maximum(weights, 0).sum(axis=1), np.maximum(-weights, 0).sum(axis=1)
-    high, low = 127 - x.zero_point, 128 + x.zero_point
-    largest = int(np.maximum(up * high + down * low, up * low + down * high).max())
-    return bool(full and shape and reached and short and largest < 1 << (FIELD - 1))
+    largest = largest_sums(weights_ohwi.reshape(window.out_c, -1), np.zeros(window.out_c, np.int32), x)
+    return bool(full and shape and reached and short and int(largest.max()) < 1 << (FIELD - 1))
 
 
 def rounding(bias: Int32, multiplier: Int32, shift: Int32, out_zero: int) -> PackedConvRounding | None:

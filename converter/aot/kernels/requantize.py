@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converter.aot.kernels.structs import NnOutput
+from converter import quant
+from converter.aot.kernels.structs import Channels, NnOutput
 from converter.arrays import Int32, Int64
+from converter.quant import Activation
+from converter.tensor import QuantParams
 
 MAX_SCALING = 8  # int8 times 2**8 fits int16
 MAX_SHIFT = 22  # -128 * 2**shift leaves room for the product
@@ -65,6 +68,18 @@ class PackedConvRounding:
     offset: Int64
     multiplier: Int64
     added: Int64
+
+
+def channel_constants(bias: Int64, multipliers: tuple[Int64, Int64]) -> Channels:
+    """Per channel: bias, mantissa and shift as int32; biases wrap modulo 2**32, as the CPU adds."""
+    return Channels(bias.astype(np.int32), multipliers[0].astype(np.int32), multipliers[1].astype(np.int32))
+
+
+def output_range(activation: Activation, y: QuantParams, largest: Int64, channels: Channels) -> NnOutput:
+    """Zero point and clamp of the output; `largest` bounds |sum| per channel (largest_sums of the operators)."""
+    low, high = quant.activation_range(activation, y)
+    bounded = int(largest.max()) < 1 << 30 and int(channels.shift.max()) < 0
+    return NnOutput(y.zero_point, low, high, int(bounded))
 
 
 def rounding(

@@ -1,0 +1,292 @@
+"""From a convolution to the const data of the fastest kernel that takes it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from converter import quant
+from converter.aot.kernels import conv_asm, conv_packed, depthwise, pointwise, requantize, winograd
+from converter.aot.kernels.asm import AsmCode
+from converter.aot.kernels.conv import pack_conv_weights, pack_row_weights
+from converter.aot.kernels.conv_packed import PackedConvWindow
+from converter.aot.kernels.depthwise import pack_depthwise_weights
+from converter.aot.kernels.structs import (
+    Channels,
+    Kernel,
+    NnConvLayer,
+    NnConvPackedLayer,
+    NnDepthwise3Layer,
+    NnOutput,
+    NnPointwiseLayer,
+    NnWinogradLayer,
+    Scratch,
+)
+from converter.arrays import Int8, Int32, Int64
+from converter.graph import Graph
+from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.conv2d import Conv2D
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.operators.max_pool2d import MaxPool2D
+from converter.operators.weighted import largest_sums
+from converter.operators.windows import pad_before
+from converter.tensor import QuantParams, Tensor
+
+SIMD_PIXELS = 3  # NN_CONV_SIMD_PIXELS
+ROWS_PIXELS = 5  # NN_CONV_ROWS_PIXELS
+SIMD_SCRATCH_LIMIT = 16384  # a convolution that wants more takes the portable kernel: RAM is worth more than its time
+PLANE_SCRATCH_LIMIT = 8192  # of nn_depthwise3_s8; larger planes are done in pieces
+
+
+@dataclass(frozen=True)
+class Window:
+    """Sizes of a layer whose window moves over rows and columns."""
+
+    in_h: int
+    in_w: int
+    out_h: int
+    out_w: int
+    stride_h: int
+    stride_w: int
+    pad_top: int
+    pad_left: int
+
+
+def window_of(
+    x: tuple[int, ...],
+    y: tuple[int, ...],
+    window_hw: tuple[int, int],
+    layer: Conv2D | DepthwiseConv2D | AveragePool2D | MaxPool2D,
+) -> Window:
+    """Of a layer whose input and output have shapes x and y, [1, H, W, C]."""
+    pads = [pad_before(x[1 + i], window_hw[i], layer.stride_hw[i], layer.padding) for i in (0, 1)]
+    return Window(x[1], x[2], y[1], y[2], *layer.stride_hw, *pads)
+
+
+def lower_conv(graph: Graph, layer: Conv2D, simd: bool) -> Kernel:
+    """The fastest of nn_pointwise, nn_conv_packed, nn_winograd, nn_conv_rows and nn_conv that takes the shape."""
+    x, y = graph.tensors[layer.input], graph.tensors[layer.output]
+    return _conv(layer, layer.weights_ohwi, x, y, simd)
+
+
+def lower_depthwise(graph: Graph, layer: DepthwiseConv2D, simd: bool) -> Kernel:
+    """nn_depthwise3 or nn_depthwise; a convolution's kernel for one input channel."""
+    x, y = graph.tensors[layer.input], graph.tensors[layer.output]
+    if x.shape[3] == 1:  # one input channel: the same sums as a CONV_2D, which has the faster kernel
+        return _conv(layer, layer.weights_1hwc.transpose(3, 1, 2, 0), x, y, simd)
+    return _depthwise(layer, x, y, simd)
+
+
+def _conv(layer: Conv2D | DepthwiseConv2D, weights_ohwi: Int8, x: Tensor, y: Tensor, simd: bool) -> Kernel:
+    out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
+    bias = layer.bias.astype(np.int64)
+    channels = requantize.channel_constants(bias, quant.conv_multipliers(x.quant, layer.weight_quant, y.quant, out_c))
+    largest = largest_sums(weights_ohwi.reshape(out_c, -1), layer.bias, x.quant)
+    output = requantize.output_range(layer.activation, y.quant, largest, channels)
+    window = window_of(x.shape, y.shape, (kernel_h, kernel_w), layer)
+    if simd and pointwise.pointwise_fits((kernel_h, kernel_w), in_c, out_c):
+        scaled = requantize.rounding(channels.multiplier, channels.shift, output, largest)
+        if scaled:
+            return _pointwise(weights_ohwi.reshape(out_c, in_c), window, channels, scaled, x.quant.zero_point)
+    packed = _conv_packed(weights_ohwi, window, channels, output, x.quant) if simd else None
+    if packed is not None:
+        return packed
+    if simd and winograd.fits((kernel_h, kernel_w), layer.stride_hw, in_c, (y.shape[2], out_c), output):
+        # wanted=0: the least scaling
+        scaled = requantize.rounding(channels.multiplier, channels.shift, output, largest, wanted=0)
+        kernel = _winograd(weights_ohwi, window, channels, scaled, x.quant.zero_point, largest) if scaled else None
+        if kernel:
+            return kernel
+    function, weights, scratch = (
+        _conv_form(weights_ohwi, y.shape[2], layer.stride_hw[1]) if simd else _portable_conv(weights_ohwi)
+    )
+    takes_code = function == "nn_conv_s8_simd" and out_c >= 2 and requantize.full_range(output)
+    code = AsmCode("nn_conv_code", (conv_asm.routine(output.out_zero == -128),)) if takes_code else None
+    data = _conv_layer(window, weights_ohwi.shape, x.quant.zero_point, output, weights, channels, code)
+    return Kernel(function, data, scratch)
+
+
+def _conv_layer(
+    window: Window,
+    weights_ohwi_shape: tuple[int, ...],
+    in_zero: int,
+    output: NnOutput,
+    weights: Int8,
+    channels: Channels,
+    code: AsmCode | None,
+) -> NnConvLayer:
+    """`weights` as the kernel wants them, of shape OHWI before."""
+    out_c, kernel_h, kernel_w, in_c = weights_ohwi_shape
+    return NnConvLayer(
+        **asdict(window),
+        in_c=in_c,
+        out_c=out_c,
+        kernel_h=kernel_h,
+        kernel_w=kernel_w,
+        in_zero=in_zero,
+        output=output,
+        weights=weights,
+        channels=channels,
+        code=code,
+    )
+
+
+def _pointwise(weights_oi: Int8, window: Window, channels: Channels, scaled: requantize.Scaled, in_zero: int) -> Kernel:
+    out_c, in_c = weights_oi.shape
+    layer = NnPointwiseLayer(
+        in_h=window.in_h,
+        in_w=window.in_w,
+        in_c=in_c,
+        out_h=window.out_h,
+        out_w=window.out_w,
+        out_c=out_c,
+        stride_h=window.stride_h,
+        stride_w=window.stride_w,
+        pad_top=window.pad_top,
+        out_zero=scaled.rounding.out_zero,
+        shift=scaled.rounding.shift,
+        weights=pointwise.pack_pointwise(weights_oi, channels.bias.astype(np.int64), in_zero, scaled),
+        code=pointwise.pointwise_code(in_c, out_c, window.stride_w, scaled),
+    )
+    return Kernel("nn_pointwise_s8", layer)
+
+
+def _winograd(
+    weights_ohwi: Int8,
+    window: Window,
+    channels: Channels,
+    scaled: requantize.Scaled,
+    in_zero: int,
+    largest: Int64,
+) -> Kernel | None:
+    out_c, _, _, in_c = weights_ohwi.shape
+    weights = winograd.pack(weights_ohwi, channels.bias.astype(np.int64), in_zero, largest, scaled)
+    scratch_bytes = winograd.scratch_bytes(in_c, window.out_w, out_c)
+    if weights is None or scratch_bytes > SIMD_SCRATCH_LIMIT:
+        return None
+    layer = NnWinogradLayer(
+        in_h=window.in_h,
+        in_w=window.in_w,
+        in_c=in_c,
+        out_h=window.out_h,
+        out_w=window.out_w,
+        out_c=out_c,
+        pad_top=window.pad_top,
+        pad_left=window.pad_left,
+        in_zero=in_zero,
+        out_zero=scaled.rounding.out_zero,
+        shift=scaled.rounding.shift,
+        weights=weights,
+        code=winograd.code(in_c, window.out_w, out_c, scaled),
+    )
+    return Kernel("nn_winograd_s8", layer, Scratch("NN_WINOGRAD_SCRATCH", (in_c, window.out_w, out_c), scratch_bytes))
+
+
+def _conv_packed(
+    weights_ohwi: Int8, window: Window, channels: Channels, output: NnOutput, x: QuantParams
+) -> Kernel | None:
+    """nn_conv_packed_s8 where it takes the layer."""
+    out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
+    shape = PackedConvWindow(
+        kernel_h, kernel_w, window.in_w, in_c, window.out_w, out_c, window.stride_h, window.pad_left
+    )
+    if not conv_packed.fits(shape, window.stride_w, weights_ohwi, x, output):
+        return None
+    relu = requantize.relu_bits(output)
+    zero = 0 if 0 < relu < 8 else output.out_zero  # outputs of few bits get it at the end
+    scaled = conv_packed.rounding(channels.bias, channels.multiplier, channels.shift, zero)
+    if scaled is None or shape.scratch_bytes > SIMD_SCRATCH_LIMIT:
+        return None
+    layer = NnConvPackedLayer(
+        in_h=window.in_h,
+        in_w=window.in_w,
+        in_c=in_c,
+        out_h=window.out_h,
+        out_w=window.out_w,
+        out_c=out_c,
+        kernel_h=kernel_h,
+        stride_h=window.stride_h,
+        pad_top=window.pad_top,
+        pad_left=window.pad_left,
+        in_zero=x.zero_point,
+        taps=shape.taps,
+        tail=shape.tail,
+        row_words=shape.row_words,
+        shift=scaled.shift,
+        relu=relu,
+        weights=conv_packed.pack_weights(weights_ohwi, shape.tail),
+        channels=conv_packed.constants(scaled),
+        code=conv_packed.code(shape, scaled.shift, relu),
+    )
+    sizes = (kernel_h, window.stride_h, shape.row_words, shape.tail)
+    return Kernel("nn_conv_packed_s8", layer, Scratch("NN_CONV_PACKED_SCRATCH", sizes, shape.scratch_bytes))
+
+
+def _conv_form(weights_ohwi: Int8, out_w: int, stride_w: int) -> tuple[str, Int8, Scratch | None]:
+    """(kernel, packed weights, scratch) of the fastest form for the shape."""
+    _, kernel_h, kernel_w, in_c = weights_ohwi.shape
+    row = kernel_w * in_c
+    fours = -(-row // 4)
+    row_words = -(-out_w // ROWS_PIXELS) * ROWS_PIXELS + 2 * fours
+    if stride_w * in_c == 2 and 4 * kernel_h * row_words <= SIMD_SCRATCH_LIMIT:
+        scratch = Scratch("NN_CONV_ROWS_SCRATCH", (kernel_h, kernel_w, in_c, out_w), 4 * kernel_h * row_words)
+        return "nn_conv_rows_s8_simd", pack_row_weights(weights_ohwi), scratch
+    scratch_bytes = 4 * SIMD_PIXELS * kernel_h * ((row + 1) // 2) + 4 * fours
+    if scratch_bytes <= SIMD_SCRATCH_LIMIT:
+        scratch = Scratch("NN_CONV_SIMD_SCRATCH", (kernel_h, kernel_w, in_c), scratch_bytes)
+        return "nn_conv_s8_simd", pack_conv_weights(weights_ohwi), scratch
+    return _portable_conv(weights_ohwi)
+
+
+def _portable_conv(weights_ohwi: Int8) -> tuple[str, Int8, None]:
+    return "nn_conv_s8", np.ascontiguousarray(weights_ohwi).reshape(-1), None
+
+
+def _depthwise(layer: DepthwiseConv2D, x: Tensor, y: Tensor, simd: bool) -> Kernel:
+    _, kernel_h, kernel_w, out_c = layer.weights_1hwc.shape
+    bias = layer.bias.astype(np.int64)
+    channels = requantize.channel_constants(bias, quant.conv_multipliers(x.quant, layer.weight_quant, y.quant, out_c))
+    largest = largest_sums(layer.weights_1hwc.reshape(-1, out_c).T, layer.bias, x.quant)
+    window = window_of(x.shape, y.shape, (kernel_h, kernel_w), layer)
+    output = requantize.output_range(layer.activation, y.quant, largest, channels)
+    plain = simd and out_c == x.shape[3]
+    out_hwc = (y.shape[1], y.shape[2], out_c)
+    rows = depthwise.depthwise_rows((kernel_h, kernel_w), layer.stride_hw, out_hwc, PLANE_SCRATCH_LIMIT)
+    scaled = requantize.rounding(channels.multiplier, channels.shift, output, largest)
+    if plain and rows and scaled:
+        return _depthwise3(
+            layer, window, rows, depthwise.pack_depthwise(layer.weights_1hwc, bias, scaled), scaled, x.quant.zero_point
+        )
+    weights = (
+        pack_depthwise_weights(layer.weights_1hwc) if plain else np.ascontiguousarray(layer.weights_1hwc).reshape(-1)
+    )
+    shape_ohwi = (out_c, kernel_h, kernel_w, x.shape[3])
+    return Kernel(
+        "nn_depthwise_s8_simd" if plain else "nn_depthwise_s8",
+        _conv_layer(window, shape_ohwi, x.quant.zero_point, output, weights, channels, None),
+    )
+
+
+def _depthwise3(
+    layer: DepthwiseConv2D,
+    window: Window,
+    rows: int,
+    weights: Int32,
+    scaled: requantize.Scaled,
+    in_zero: int,
+) -> Kernel:
+    channels, out_w = layer.weights_1hwc.shape[3], window.out_w
+    data = NnDepthwise3Layer(
+        **asdict(window),
+        channels=channels,
+        in_zero=in_zero,
+        out_zero=scaled.rounding.out_zero,
+        shift=scaled.rounding.shift,
+        rows=rows,
+        weights=weights,
+        code=depthwise.depthwise_code(rows, layer.stride_hw, (window.in_w, out_w), window.pad_left, channels, scaled),
+    )
+    sizes = (rows, window.stride_h, out_w, window.stride_w)
+    scratch_bytes = depthwise.depthwise_scratch(rows, layer.stride_hw, out_w)
+    return Kernel("nn_depthwise3_s8", data, Scratch("NN_DEPTHWISE3_SCRATCH", sizes, scratch_bytes))
