@@ -10,6 +10,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from converter.target import SAMPLE_RATE_HZ
+
 SILENCE, UNKNOWN = "silence", "unknown"
 
 
@@ -25,7 +27,7 @@ class FeatureSpec:
     uint16 output; the real value of an int8 feature is (int8 - zero_point) * scale. Neither is ever learned.
     """
 
-    sample_rate_hz: int = 16000
+    sample_rate_hz: int = SAMPLE_RATE_HZ
     clip_ms: int = 1000
     window_ms: int = 30
     step_ms: int = 20

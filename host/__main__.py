@@ -10,12 +10,14 @@ import typer
 from rich.console import Console
 
 from converter import cli
+from converter.target import SAMPLE_RATE_HZ
 from host.emulator.errors import BoardError
-from host.emulator.session.cli import SAMPLE_RATE_HZ, emulate
+from host.emulator.session.cli import emulate
 from host.errors import HostError
 
 if TYPE_CHECKING:
-    from host.link.expected import Model, Pcm
+    from converter.arrays import Pcm
+    from host.link.expected import Model
     from host.link.protocol import Heard
     from host.measure.trial import Attempt
 

@@ -18,6 +18,7 @@ import soundfile
 
 from converter.arrays import Int16
 from converter.errors import ConvertError
+from converter.target import SAMPLE_RATE_HZ
 
 SUFFIXES, FORMATS = (".wav", ".flac"), ("WAV", "WAVEX", "FLAC")
 MAX_SECONDS = 3600
@@ -25,7 +26,7 @@ _STREAMED, _BLOCK = 0xFFFFFFFF, 1 << 16
 
 
 def read_wav(
-    path: Path | str, sample_rate_hz: int = 16000, min_samples: int = 1, max_seconds: float = MAX_SECONDS
+    path: Path | str, sample_rate_hz: int = SAMPLE_RATE_HZ, min_samples: int = 1, max_seconds: float = MAX_SECONDS
 ) -> Int16:
     """int16 [n] of a recording that already is sample_rate_hz, mono, 16 bit; raises ConvertError for anything else."""
     with open_recording(path, max_seconds) as recording:

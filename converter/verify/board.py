@@ -11,11 +11,11 @@ import numpy as np
 from converter import convert as conversion
 from converter.arrays import Int16
 from converter.errors import ConvertError
+from converter.target import SAMPLE_RATE_HZ
 from converter.tflite.interpreters import Unavailable
 from converter.verify.checks import DIFFERENT, EQUAL, BoardAccess, Check, CheckInputs, Mismatches
 from converter.verify.frontend import generated
 
-SAMPLE_RATE_HZ = 16000
 BOARD_INPUTS, STREAM_CLIPS = 3, 4
 
 

@@ -21,6 +21,7 @@ from converter import cli
 from converter.audio.frontend import MicroFrontend
 from converter.convert import load, render, write_all
 from converter.files import write_atomic
+from converter.target import SAMPLE_RATE_HZ
 from host.emulator.board import VirtualBoard
 from host.emulator.session.launcher import launch
 from host.errors import HostError
@@ -174,7 +175,7 @@ def _infer(board: Board, count: int) -> None:
 
 
 def _features(board: Board, count: int) -> None:
-    board.load_pcm(made_up_audio(16000))
+    board.load_pcm(made_up_audio(SAMPLE_RATE_HZ))
     board.windows(count)
 
 
@@ -186,8 +187,8 @@ def _listening() -> Iterator[Figure]:
     with wave.open(str(recording), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes(np.tile(made_up_audio(16000), AUDIO_SECONDS + 1).astype("<i2").tobytes())
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes(np.tile(made_up_audio(SAMPLE_RATE_HZ), AUDIO_SECONDS + 1).astype("<i2").tobytes())
     for suffix, cache in (("", True), ("_uncached", False)):
         begun, _ = _listen(elf, recording, 1, cache)
         ended, heard = _listen(elf, recording, AUDIO_SECONDS * 25, cache)
@@ -242,7 +243,7 @@ def _dscnn() -> Iterator[Figure]:
 
 
 def _speeds(training_speed: Callable[[], float]) -> Iterator[Figure]:
-    pcm = np.tile(made_up_audio(16000), AUDIO_SECONDS)
+    pcm = np.tile(made_up_audio(SAMPLE_RATE_HZ), AUDIO_SECONDS)
     front_end = MicroFrontend()
     with _timed() as spent:
         front_end.features(pcm)

@@ -8,9 +8,10 @@ the rest of the Arduino board draw otherwise; none of that is in these figures.
 
 from __future__ import annotations
 
+from converter.target import NRF52840
+
 CORE_AMPERE = 3.3e-3
 SUPPLY_VOLT = 3.0
-CLOCK_HZ = 64_000_000
 CONDITIONS = (
     "modelled energy: cycles at 64 MHz x 3.3 mA (data sheet, CPU running from flash with cache, DC/DC "
     "regulator) x 3.0 V"
@@ -23,4 +24,4 @@ def modelled_energy_uj(cycles: float) -> float:
     >>> modelled_energy_uj(64_000_000)
     9900.0
     """
-    return round(cycles / CLOCK_HZ * CORE_AMPERE * SUPPLY_VOLT * 1e6, 6)
+    return round(cycles / NRF52840.clock_hz * CORE_AMPERE * SUPPLY_VOLT * 1e6, 6)

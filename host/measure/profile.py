@@ -12,6 +12,7 @@ from rich.table import Table
 
 from converter import cli
 from converter.arrays import Pcm
+from converter.target import SAMPLE_RATE_HZ
 from host.link.client import Board
 from host.link.protocol import Identity, LayerRun, Memory, Run
 from host.measure.roofline import COMPUTE, SRAM, Point, short, whole
@@ -74,7 +75,7 @@ class Profile:
 def made_up_audio(samples: int) -> Pcm:
     """A second of made-up sound (a rising tone in noise), always the same; stage times hardly depend on it."""
     rng = np.random.default_rng(0)
-    t = np.arange(samples) / 16000
+    t = np.arange(samples) / SAMPLE_RATE_HZ
     return np.asarray(6000 * np.sin(2 * np.pi * (300 + 900 * t) * t) + rng.normal(0, 600, samples)).astype(np.int16)
 
 

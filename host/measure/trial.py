@@ -16,13 +16,14 @@ from converter.arrays import Pcm
 from converter.audio.wav import SUFFIXES, read_wav
 from converter.run_folder import ModelArtifact
 from converter.spec import SILENCE, UNKNOWN
+from converter.target import SAMPLE_RATE_HZ
 from host.errors import HostError
 from host.link.client import Board
 from host.link.expected import Model, listen, require_same
 from host.link.protocol import Heard
 from host.measure.stream import Streamed, stream
 
-TAIL_SAMPLES = 16000  # silence after each recording, so that the word passes through the whole window
+TAIL_SAMPLES = SAMPLE_RATE_HZ  # silence after each recording, so that the word passes through the whole window
 NOTHING = "-"
 _QUIET_FOLDERS = ("_silence_", "_background_noise_", SILENCE)
 

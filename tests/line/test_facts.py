@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,35 @@ def _bytes(text: str) -> int:
 
 def test_the_microphones_rate() -> None:
     assert FeatureSpec().sample_rate_hz == SAMPLE_RATE_HZ
+
+
+# Literals that would be second copies of converter/target.py, and the files that may hold them.
+COPIES = re.compile(
+    r"(?<![\w.])(16_?000|64_?000_?000|64e6|1_?048_?576|262_?144|(256|1024) \* 1024|256 << 10|1 << 18|1 << 20)(?!\w)"
+)
+ALLOWED = {
+    "converter/target.py": "their home",
+    "host/link/protocol.py": "PROTOCOL_MAX_QUIET, a number of samples that protocol.h states too",
+    "host/emulator/cpu/faults.py": "1 << 18 is a bit of CFSR",
+    "converter/tflite/interpreters.py": "1 << 20 bytes of a desktop's arena",
+    "trainer/data/download.py": "1 << 20 bytes are read at a time",
+    "trainer/studies/images_tables.py": "MIB, a unit",
+    "trainer/tvm/cpu.py": "1 << 20 multiplications, measured on a desktop",
+}
+
+
+def test_the_boards_facts_are_written_once() -> None:
+    """Flash, RAM, clock and rate are imported; doctests and strings may name them."""
+    found = []
+    for package in ("converter", "host", "trainer"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            name = file.relative_to(ROOT).as_posix()
+            code = _without_strings_and_comments(file.read_text())
+            found += [f"{name}: {match[0]}" for match in COPIES.finditer(code) if name not in ALLOWED]
+    assert not found, f"import these from converter/target.py: {found}"
+
+
+def _without_strings_and_comments(source: str) -> str:
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    kept = (token.string for token in tokens if token.type not in (tokenize.STRING, tokenize.COMMENT))
+    return " ".join(kept)

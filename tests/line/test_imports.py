@@ -20,6 +20,7 @@ CIRCLES: tuple[frozenset[str], ...] = ()
 FLOORS: tuple[tuple[str, ...], ...] = (
     # converter
     (
+        "converter.arrays",
         "converter.files",
         "converter.target",
         "converter.compiler",
@@ -190,10 +191,10 @@ def test_no_torch_beyond_the_trainer(package: str) -> None:
     assert not wrong, wrong
 
 
-@pytest.mark.parametrize("name", ["spec", "files", "run_folder"])
+@pytest.mark.parametrize("name", ["spec", "files", "run_folder", "target"])
 def test_the_contract_needs_the_standard_library_only(name: str) -> None:
     """What every package reads of a run: it must import in any environment."""
-    own = {"converter.spec", "converter.files", "converter.run_folder"}
+    own = {"converter.spec", "converter.files", "converter.run_folder", "converter.target"}
     for line, module in imported(ROOT / "converter" / f"{name}.py"):
         assert module.split(".")[0] in sys.stdlib_module_names or module in own, (
             f"converter/{name}.py:{line} imports {module}"

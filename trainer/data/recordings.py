@@ -27,6 +27,7 @@ from converter.audio.wav import MAX_SECONDS, SUFFIXES, check_length, open_record
 from converter.errors import ConvertError
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
+from converter.target import SAMPLE_RATE_HZ
 from trainer.errors import TrainerError
 
 
@@ -103,7 +104,7 @@ def to_int16(signal: npt.ArrayLike) -> Int16:
     return pcm
 
 
-def write_wav(path: Path, pcm: Int16, sample_rate_hz: int = 16000) -> None:
+def write_wav(path: Path, pcm: Int16, sample_rate_hz: int = SAMPLE_RATE_HZ) -> None:
     """A 16 bit mono WAV, whole or not at all."""
     buffer = io.BytesIO()
     soundfile.write(buffer, pcm, sample_rate_hz, format="WAV", subtype="PCM_16")

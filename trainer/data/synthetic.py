@@ -23,10 +23,11 @@ from rich.progress import Progress
 
 from converter.arrays import Float64, Int16
 from converter.files import write_atomic
+from converter.target import SAMPLE_RATE_HZ
 from trainer.data.recordings import write_wav
 from trainer.errors import TrainerError
 
-RATE_HZ, CLIP_SAMPLES = 16000, 16000
+CLIP_SAMPLES = SAMPLE_RATE_HZ  # one second
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-029")
 VARIANTS = (
     "",
@@ -253,7 +254,7 @@ def _resample(sound: Float64, rate_hz: int) -> Float64:
     """At 16 kHz, by cutting the spectrum of the whole sound: thousands of clips need no better and no slower
     (recordings.resample)."""
     padded = np.concatenate([sound, np.zeros(-len(sound) % (rate_hz // 50))])  # whole 20 ms, so that the ratio is exact
-    count = len(padded) * RATE_HZ // rate_hz
+    count = len(padded) * SAMPLE_RATE_HZ // rate_hz
     shaped = np.zeros(count // 2 + 1, np.complex128)
     spectrum = np.fft.rfft(padded)[: len(shaped)]
     shaped[: len(spectrum)] = spectrum
@@ -273,13 +274,13 @@ def _trim(sound: Float64) -> Float64:
 
 def background(name: str, settings: SyntheticSettings, voices: list[Int16]) -> Int16:
     """A noise recording of `noise_s` seconds: coloured noise, mains hum, clicks or many voices at once."""
-    count = settings.noise_s * RATE_HZ
+    count = settings.noise_s * SAMPLE_RATE_HZ
     rng = np.random.default_rng([settings.seed, 77, NOISES.index(name)])
     if name in ("white", "pink", "brown"):
         exponent = {"white": 0.0, "pink": 0.5, "brown": 1.0}[name]
         sound = _coloured(rng.normal(size=count), exponent)
     elif name == "hum":
-        time = np.arange(count) / RATE_HZ
+        time = np.arange(count) / SAMPLE_RATE_HZ
         sound = sum(
             (np.sin(2 * np.pi * 50 * k * time + rng.uniform(0, 6.28)) / k for k in (1, 2, 3, 5, 7)), np.zeros(count)
         )
@@ -302,5 +303,5 @@ def _coloured(white: Float64, exponent: float) -> Float64:
     spectrum = np.fft.rfft(white)
     frequency = np.arange(len(spectrum), dtype=np.float64)
     spectrum[1:] /= frequency[1:] ** exponent
-    spectrum[frequency * RATE_HZ / len(white) < 20] = 0
+    spectrum[frequency * SAMPLE_RATE_HZ / len(white) < 20] = 0
     return np.fft.irfft(spectrum, len(white))

@@ -12,9 +12,10 @@ import torch
 import tvm
 from tvm.target import Target, codegen
 
+from converter.arrays import Float32
 from converter.timing import Call, fastest_in_turns
 from trainer.errors import TrainerError
-from trainer.tvm.primitives import Floats, Primitive, Sizes
+from trainer.tvm.primitives import Primitive, Sizes
 
 ROUNDS, TURN_SECONDS = 7, 0.02
 RTOL, ATOL_PER_TERM = 1e-4, 1e-7  # a sum of n float32 products, one after the other, in whatever order
@@ -51,17 +52,17 @@ def checked(primitive: Primitive, sizes: Sizes, name: str, function: Callable[..
     return lambda: function(*arguments)
 
 
-def reference(primitive: Primitive, x: Floats, w: Floats) -> Any:
+def reference(primitive: Primitive, x: Float32, w: Float32) -> Any:
     """The product in float64 by numpy."""
     return primitive.by_numpy(x.astype(np.float64), w.astype(np.float64))
 
 
-def terms(w: Floats) -> int:
+def terms(w: Float32) -> int:
     """Products per sum, from the weights' shape: (N), (K, N), (O, I, K, K) or (C, K, K)."""
     return len(w) if w.ndim < 3 else w[0].size
 
 
-def require_close(name: str, got: Floats, want: Any, count: int) -> None:
+def require_close(name: str, got: Float32, want: Any, count: int) -> None:
     """TrainerError where a result is further from numpy's than sums of `count` products may be."""
     if not np.allclose(got, want, rtol=RTOL, atol=ATOL_PER_TERM * (count + 10)):
         largest = np.nanmax(np.abs(got - want))

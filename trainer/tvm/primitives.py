@@ -14,7 +14,6 @@ from tvm import te, tirx
 from converter.arrays import Float32
 from trainer.errors import TrainerError
 
-Floats = Float32
 Sizes = tuple[int, ...]
 MAX_SIZE = 1 << 16
 
@@ -29,7 +28,7 @@ class Primitive:
     odd: str  # the size that must be odd, "" if none
     define: Callable[..., list[te.Tensor]]
     shapes: Callable[..., tuple[Sizes, Sizes]]
-    by_numpy: Callable[[Floats, Floats], Floats]
+    by_numpy: Callable[[Float32, Float32], Float32]
     by_torch: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
     def check(self, sizes: Sizes) -> Sizes:
@@ -47,7 +46,7 @@ class Primitive:
             )
         return sizes
 
-    def operands(self, sizes: Sizes, seed: int = 0) -> tuple[Floats, Floats]:
+    def operands(self, sizes: Sizes, seed: int = 0) -> tuple[Float32, Float32]:
         """float32 data and weights in -1 .. 1, shaped as the sizes say."""
         generator = np.random.default_rng(seed)
         first, second = (generator.uniform(-1, 1, shape).astype(np.float32) for shape in self.shapes(*sizes))
@@ -112,17 +111,17 @@ def _depthwise(b: int, c: int, h: int, w: int, k: int) -> list[te.Tensor]:
     return [x, weights, out]
 
 
-def _numpy_conv2d(x: Floats, weights: Floats) -> Floats:
+def _numpy_conv2d(x: Float32, weights: Float32) -> Float32:
     return _numpy_windows(
         x, weights.shape[-1], lambda windows: np.tensordot(weights, windows, axes=((1, 2, 3), (0, 3, 4)))
     )
 
 
-def _numpy_depthwise(x: Floats, weights: Floats) -> Floats:
+def _numpy_depthwise(x: Float32, weights: Float32) -> Float32:
     return _numpy_windows(x, weights.shape[-1], lambda windows: np.einsum("bchwuv,cuv->bchw", windows, weights))
 
 
-def _numpy_windows(x: Floats, k: int, contract: Callable[[Floats], Floats]) -> Floats:
+def _numpy_windows(x: Float32, k: int, contract: Callable[[Float32], Float32]) -> Float32:
     padded = np.pad(x, [(0, 0)] * (x.ndim - 2) + [(k // 2, k // 2)] * 2)
     windows: Any = np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(-2, -1))  # type: ignore[call-overload]
     return contract(windows)

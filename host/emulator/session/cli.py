@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 from converter.cli import output_file, write_json
+from converter.target import SAMPLE_RATE_HZ
 from host.emulator.cpu.diagnosis import last_instructions
 from host.emulator.errors import BoardError
 from host.emulator.report import Report
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from host.emulator.board import VirtualBoard
     from host.emulator.session.ports import NoPort, PtyPort, TcpPort
     from host.emulator.session.timeline import Timeline
-
-SAMPLE_RATE_HZ = 16000
 
 
 def microphone_pcm(wavs: list[Path], gap_seconds: float) -> Any:
