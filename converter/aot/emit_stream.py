@@ -23,7 +23,7 @@ from converter.aot.kernels.structs import (
 )
 from converter.aot.kernels.weight_tables import unpack_call
 from converter.aot.memory_plan import ArenaPlan, owners
-from converter.aot.stream_plan import Kept, LayerPlan, Part, Range, StreamPlan
+from converter.aot.stream_plan import LayerPlan, Part, Range, StateBuffer, StreamPlan
 from converter.graph import Operator
 
 HEADER = """\
@@ -53,15 +53,15 @@ def stream_source(plan: StreamPlan, kernels: list[Kernel | None], arena: ArenaPl
     return "\n".join([*structs, *writer.start(), writer.run()])
 
 
-def carries(kernel: Kernel | None, part: Part) -> bool:
+def resumes(kernel: Kernel | None, part: Part) -> bool:
     """Whether the layer's kernel keeps the sums of the part's last rows from hop to hop.
 
     All rows of inputs that such a part reads must fit in its scratch.
     """
-    if kernel is None or not isinstance(kernel.layer, NnConvPackedLayer) or part.carry is None:
+    if kernel is None or not isinstance(kernel.layer, NnConvPackedLayer) or part.resumed is None:
         return False
     rows = conv_packed.buffered_rows(kernel.layer.kernel_h, kernel.layer.stride_h)
-    return part.carry.in_rows[1] - part.carry.in_rows[0] <= rows
+    return part.resumed.in_rows[1] - part.resumed.in_rows[0] <= rows
 
 
 def keep_sums(plan: StreamPlan, kernels: list[Kernel | None]) -> list[Kernel | None]:
@@ -69,34 +69,34 @@ def keep_sums(plan: StreamPlan, kernels: list[Kernel | None]) -> list[Kernel | N
     found = list(kernels)
     for number, step in enumerate(plan.layers):
         kernel, part = kernels[number], step.parts[-1] if step.parts else None
-        if part and part.carry and kernel and carries(kernel, part):
+        if part and part.resumed and kernel and resumes(kernel, part):
             layer = kernel.layer
             assert isinstance(layer, NnConvPackedLayer)
-            words = part.carry.rows * conv_packed.sums_words(layer.out_w, layer.out_c, layer.tail)
-            moved = part.out_rows[0] + part.carry.moved
-            found[number] = replace(kernel, layer=replace(layer, sums=Sums(words), moved=moved))
+            words = part.resumed.rows * conv_packed.sums_words(layer.out_w, layer.out_c, layer.tail)
+            first = part.out_rows[0] + part.resumed.row_shift
+            found[number] = replace(kernel, layer=replace(layer, sums=Sums(words), first_kept_row=first))
     return found
 
 
-def part_struct(layer: NnLayer, part: Part, rows: int, carried: bool = False) -> NnLayer:
-    """The layer's struct for some of its `rows` rows of outputs only; those that are carried go on from sums of the hop
+def part_struct(layer: NnLayer, part: Part, rows: int, resume: bool = False) -> NnLayer:
+    """The layer's struct for some of its `rows` rows of outputs only; to resume means to go on from sums of the hop
     before."""
     (out_start, out_stop), (in_start, in_stop) = part.out_rows, part.in_rows
     out_h, in_h = out_stop - out_start, in_stop - in_start
     match layer:
-        case NnConvPackedLayer() if part.carry and carried:
-            (in_start, in_stop), carry = part.carry.in_rows, part.carry
+        case NnConvPackedLayer() if part.resumed and resume:
+            (in_start, in_stop), resumed = part.resumed.in_rows, part.resumed
             return replace(
                 layer,
                 in_h=in_stop - in_start,
                 out_h=out_h,
-                pad_top=carry.pad_top,
-                carried=carry.rows,
-                moved=carry.moved,
-                fresh=carry.fresh - in_start,
+                pad_top=resumed.pad_top,
+                resumed_rows=resumed.rows,
+                first_kept_row=resumed.row_shift,
+                first_new_row=resumed.first_new_row - in_start,
             )
         case NnConvPackedLayer():
-            return replace(layer, in_h=in_h, out_h=out_h, pad_top=part.pad_top, sums=None, moved=0)
+            return replace(layer, in_h=in_h, out_h=out_h, pad_top=part.pad_top, sums=None, first_kept_row=0)
         case NnConvLayer() | NnPointwiseLayer() | NnDepthwise3Layer() | NnWinogradLayer() | NnPoolLayer():
             return replace(layer, in_h=in_h, out_h=out_h, pad_top=part.pad_top)
         case NnAddLayer():
@@ -125,7 +125,7 @@ class _Writer:
             return
         rows = self.plan.graph.tensors[self.plan.graph.layers[number].output].shape[1]
         for index, part in enumerate(parts):
-            struct = part_struct(kernel.layer, part, rows, carries(kernel, part))
+            struct = part_struct(kernel.layer, part, rows, resumes(kernel, part))
             start, stop = part.out_rows
             yield (
                 f"// {number}: rows {start} to {stop - 1}\n"
@@ -168,7 +168,7 @@ class _Writer:
         first = f"    {self.copy(self.plan.graph.input, kept_input, 'model_aot_input()')}\n" if kept_input else ""
         yield f"void model_aot_stream_start(void)\n{{\n{first}    model_aot_run({'keep_rows' if cases else '0'});\n}}\n"
 
-    def copy(self, index: int, kept: Kept, source: str) -> str:
+    def copy(self, index: int, kept: StateBuffer, source: str) -> str:
         return (
             f"nn_move_s8({self.place(index, kept.first, kept.row_bytes)}, {source} + "
             f"{kept.first * kept.row_bytes}, {kept.bytes});"
@@ -186,10 +186,10 @@ class _Writer:
 
     def move(self, index: int) -> list[str]:
         kept = self.plan.kept.get(index)
-        if kept is None or kept.moved[0] >= kept.moved[1]:
+        if kept is None or kept.moved_rows[0] >= kept.moved_rows[1]:
             return []
-        low, high = kept.moved
-        to, source = (self.place(index, row, kept.row_bytes) for row in (low, low + kept.shift))
+        low, high = kept.moved_rows
+        to, source = (self.place(index, row, kept.row_bytes) for row in (low, low + kept.row_shift))
         return [f"    nn_move_s8({to}, {source}, {(high - low) * kept.row_bytes});"]
 
     def layer(self, number: int, layer: Operator, step: LayerPlan) -> list[str]:
@@ -208,7 +208,7 @@ class _Writer:
         elif kernel is not None and step.parts is not None:
             lines += self.move(layer.output)
             for index, part in enumerate(step.parts):
-                in_rows = part.carry.in_rows if part.carry and carries(kernel, part) else part.in_rows
+                in_rows = part.resumed.in_rows if part.resumed and resumes(kernel, part) else part.in_rows
                 rows: list[tuple[int, Range]] = [(i, in_rows) for i in layer.inputs] + [(layer.output, part.out_rows)]
                 places = [self.place(i, start, self.row_bytes(i)) for i, (start, _) in rows]
                 lines.append(self.call(number, f"layer{number}_part{index}", kernel, layer, places))

@@ -101,7 +101,7 @@ def _conv(layer: Conv2D | DepthwiseConv2D, weights_ohwi: Int8, x: Tensor, y: Ten
     function, weights, scratch = (
         _conv_form(weights_ohwi, y.shape[2], layer.stride_hw[1]) if simd else _portable_conv(weights_ohwi)
     )
-    takes_code = function == "nn_conv_s8_simd" and out_c >= 2 and requantize.full_range(output)
+    takes_code = function == "nn_conv_s8_simd" and out_c >= 2 and requantize.unclamped(output)
     code = AsmCode("nn_conv_code", (conv_asm.routine(output.out_zero == -128),)) if takes_code else None
     data = _conv_layer(window, weights_ohwi.shape, x.quant.zero_point, output, weights, channels, code)
     return Kernel(function, data, scratch)
@@ -194,7 +194,7 @@ def _conv_packed(
     if not conv_packed.fits(shape, window.stride_w, weights_ohwi, x, output):
         return None
     relu = requantize.relu_bits(output)
-    zero = 0 if 0 < relu < 8 else output.out_zero  # outputs of few bits get it at the end
+    zero = 0 if 0 < relu < 8 else output.out_zero  # low-bit outputs get it at the end
     scaled = conv_packed.rounding(channels.bias, channels.multiplier, channels.shift, zero)
     if scaled is None or shape.scratch_bytes > SIMD_SCRATCH_LIMIT:
         return None

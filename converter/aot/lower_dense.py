@@ -18,7 +18,7 @@ from converter.operators.weighted import largest_sums
 
 
 def lower_dense(graph: Graph, layer: FullyConnected, simd: bool) -> Kernel:
-    """Weights as bytes, as a table of few bits or as the entries that are not zero, whichever is fastest."""
+    """Weights as bytes, as a low-bit table or as the entries that are not zero, whichever is fastest."""
     x, y, in_size = graph.tensors[layer.input].quant, graph.tensors[layer.output].quant, graph.tensors[layer.input].size
     x_range = dense_lowbit.value_range(graph, layer.input) if simd else None
     out_n, in_n = layer.weights_oi.shape

@@ -14,7 +14,7 @@ from converter.errors import ConvertError
 from converter.target import SAMPLE_RATE_HZ
 from converter.tflite.interpreters import Unavailable
 from converter.verify.checks import DIFFERENT, EQUAL, BoardAccess, Check, CheckInputs, Mismatches
-from converter.verify.frontend import generated
+from converter.verify.frontend import synthetic_signals
 
 BOARD_INPUTS, STREAM_CLIPS = 3, 4
 
@@ -46,7 +46,7 @@ def listening(given: CheckInputs) -> Check:
     pcm = (
         given.pcm[:STREAM_CLIPS].reshape(-1)
         if len(given.pcm)
-        else np.concatenate([pcm for _, pcm in generated(SAMPLE_RATE_HZ)])[:64000]
+        else np.concatenate([pcm for _, pcm in synthetic_signals(SAMPLE_RATE_HZ)])[:64000]
     )
     found = access.listen(_image(given, access), _model(given), pcm)
     if not found.compared or not found.inferences:

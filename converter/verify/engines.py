@@ -138,8 +138,8 @@ def fake_quant(given: CheckInputs) -> Check:
     top = np.sort(theirs, axis=1)
     close = top[:, -1] - top[:, -2] <= 1
     moved = ours.argmax(axis=1) != theirs.argmax(axis=1)
-    few_bits = any(0 < weight_bits(layer) < 8 for layer in graph.layers)
-    wrong = _steps_apart(given) > 1 if few_bits else (distance > 1) | (moved & ~close)
+    low_bit = any(0 < weight_bits(layer) < 8 for layer in graph.layers)
+    wrong = _steps_apart(given) > 1 if low_bit else (distance > 1) | (moved & ~close)
     rows = len(ours)
     layers = [
         f"{graph.tensors[i].name} {_exact_share(given.vectors[key], ours_all[i]):.4%}" for i, key in _layer_keys(given)
@@ -149,9 +149,9 @@ def fake_quant(given: CheckInputs) -> Check:
         f"{int(moved.sum())} argmax moved, {int((moved & close).sum())} of them with the top two within 1 LSB; "
         f"equal values per layer: {', '.join(layers) or 'not recorded'}"
     )
-    if few_bits:
+    if low_bit:
         detail = (
-            f"few bits, so each layer is given the fake-quant's inputs and must come within one step; end to "
+            f"low-bit weights, so each layer is given the fake-quant's inputs and must come within one step; end to "
             f"end: {detail}"
         )
     if wrong.any():

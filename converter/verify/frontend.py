@@ -43,7 +43,7 @@ def front_end(given: CheckInputs) -> Check:
     streams = [(f"clip {index}", pcm) for index, pcm in enumerate(given.pcm)]
     if len(given.pcm):
         streams.append(("all clips in one stream", given.pcm.reshape(-1)))
-    streams += generated(spec.sample_rate_hz)
+    streams += synthetic_signals(spec.sample_rate_hz)
     seconds = sum(len(pcm) for _, pcm in streams) / spec.sample_rate_hz
     mismatches = Mismatches(f"streams, portable and DSP form ({seconds:,.0f} s of audio each)")
     for where, pcm in streams:
@@ -97,7 +97,7 @@ def _feature_spec(graph: Graph) -> FeatureSpec:
     return KwsSpec.from_json(graph.spec_json).features
 
 
-def generated(rate: int) -> list[tuple[str, Int16]]:
+def synthetic_signals(rate: int) -> list[tuple[str, Int16]]:
     """(name, pcm) of sounds that need no recording."""
     rng = np.random.default_rng(20241120)
     count = GENERATED_SECONDS * rate

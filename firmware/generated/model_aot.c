@@ -665,7 +665,7 @@ static int32_t layer0_sums[528];
 static const nn_conv_packed_layer layer0 = {
     .in_h = 49, .in_w = 40, .in_c = 1, .out_h = 25, .out_w = 20, .out_c = 8, .kernel_h = 10, .stride_h = 2, .pad_top = 4, .pad_left = 3,
     .in_zero = -128, .taps = 2, .tail = 1, .row_words = 23, .shift = 10, .relu = 8, .weights = layer0_weights, .channels = layer0_channels,
-    .code = layer0_code, .sums = layer0_sums, .carried = 0, .moved = 22, .fresh = 0,
+    .code = layer0_code, .sums = layer0_sums, .resumed_rows = 0, .first_kept_row = 22, .first_new_row = 0,
 };
 _Static_assert(NN_CONV_PACKED_SCRATCH(10, 2, 23, 1) == 1464, "layer0: scratch as nn.h wants it");
 
@@ -1100,7 +1100,7 @@ static const nn_dense_code layer1_routines = {{nn_dense_pairs}};
 #define layer1_code 0
 #endif
 static const nn_dense_layer layer1 = {
-    .rows = 1, .in_n = 4000, .out_n = 4, .output = {.out_zero = 16, .act_min = -128, .act_max = 127, .bounded = 1},
+    .rows = 1, .in_n = 4000, .out_n = 4, .output = {.out_zero = 16, .act_min = -128, .act_max = 127, .sum_below_2_30 = 1},
     .weights = layer1_weights, .channels = layer1_channels, .code = layer1_code,
 };
 
@@ -1151,14 +1151,14 @@ void model_aot_run(model_aot_observer after_layer)
 static const nn_conv_packed_layer layer0_part0 = {
     .in_h = 8, .in_w = 40, .in_c = 1, .out_h = 2, .out_w = 20, .out_c = 8, .kernel_h = 10, .stride_h = 2, .pad_top = 4, .pad_left = 3,
     .in_zero = -128, .taps = 2, .tail = 1, .row_words = 23, .shift = 10, .relu = 8, .weights = layer0_weights, .channels = layer0_channels,
-    .code = layer0_code, .sums = 0, .carried = 0, .moved = 0, .fresh = 0,
+    .code = layer0_code, .sums = 0, .resumed_rows = 0, .first_kept_row = 0, .first_new_row = 0,
 };
 
 // 0: rows 21 to 24
 static const nn_conv_packed_layer layer0_part1 = {
     .in_h = 5, .in_w = 40, .in_c = 1, .out_h = 4, .out_w = 20, .out_c = 8, .kernel_h = 10, .stride_h = 2, .pad_top = 6, .pad_left = 3,
     .in_zero = -128, .taps = 2, .tail = 1, .row_words = 23, .shift = 10, .relu = 8, .weights = layer0_weights, .channels = layer0_channels,
-    .code = layer0_code, .sums = layer0_sums, .carried = 3, .moved = 1, .fresh = 3,
+    .code = layer0_code, .sums = layer0_sums, .resumed_rows = 3, .first_kept_row = 1, .first_new_row = 3,
 };
 
 void model_aot_stream_start(void)

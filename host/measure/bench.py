@@ -29,7 +29,7 @@ from host.firmware_build import build_bare, build_firmware
 from host.link.client import Board, connect
 from host.link.protocol import Heard
 from host.measure.image_size import ENGINE, FRONT_END, OTHER, SKETCH, part_sizes
-from host.measure.profile import made_up_audio, profile
+from host.measure.profile import profile, synthetic_tone
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "bench"
@@ -175,7 +175,7 @@ def _infer(board: Board, count: int) -> None:
 
 
 def _features(board: Board, count: int) -> None:
-    board.load_pcm(made_up_audio(SAMPLE_RATE_HZ))
+    board.load_pcm(synthetic_tone(SAMPLE_RATE_HZ))
     board.windows(count)
 
 
@@ -188,7 +188,7 @@ def _listening() -> Iterator[Figure]:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE_HZ)
-        file.writeframes(np.tile(made_up_audio(SAMPLE_RATE_HZ), AUDIO_SECONDS + 1).astype("<i2").tobytes())
+        file.writeframes(np.tile(synthetic_tone(SAMPLE_RATE_HZ), AUDIO_SECONDS + 1).astype("<i2").tobytes())
     for suffix, cache in (("", True), ("_uncached", False)):
         begun, _ = _listen(elf, recording, 1, cache)
         ended, heard = _listen(elf, recording, AUDIO_SECONDS * 25, cache)
@@ -243,7 +243,7 @@ def _dscnn() -> Iterator[Figure]:
 
 
 def _speeds(training_speed: Callable[[], float]) -> Iterator[Figure]:
-    pcm = np.tile(made_up_audio(SAMPLE_RATE_HZ), AUDIO_SECONDS)
+    pcm = np.tile(synthetic_tone(SAMPLE_RATE_HZ), AUDIO_SECONDS)
     front_end = MicroFrontend()
     with _timed() as spent:
         front_end.features(pcm)

@@ -72,7 +72,7 @@ class Profile:
         return asdict(self)
 
 
-def made_up_audio(samples: int) -> Pcm:
+def synthetic_tone(samples: int) -> Pcm:
     """A second of made-up sound (a rising tone in noise), always the same; stage times hardly depend on it."""
     rng = np.random.default_rng(0)
     t = np.arange(samples) / SAMPLE_RATE_HZ
@@ -85,7 +85,7 @@ def profile(
     """Stage times over `runs` runs (and fewer with the cache off), layers of one traced inference, memory use."""
     audio = board.identity.audio
     if audio is not None:
-        board.load_pcm(made_up_audio(audio.clip_samples) if pcm is None else pcm[: audio.clip_samples])
+        board.load_pcm(synthetic_tone(audio.clip_samples) if pcm is None else pcm[: audio.clip_samples])
     else:
         board.load_input(bytes(board.identity.input_bytes))
     stages = _stages(board, runs, progress)

@@ -61,7 +61,7 @@ def dense(weights: Int8, zero_point: int = -5) -> Graph:
 
 
 def behind_relu(weights: Int8, zero_point: int) -> Graph:
-    """A dense layer whose inputs lie in zero_point..127, as those of a network of few bits do."""
+    """A dense layer whose inputs lie in zero_point..127, as those of a low-bit network do."""
     outputs, inputs = weights.shape
     hidden, out = QuantParams((0.1,), (zero_point,)), QuantParams((float(np.float32(0.01 * inputs**0.5)),), (3,))
     tensors = (

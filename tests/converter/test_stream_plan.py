@@ -13,7 +13,7 @@ from codegen_graphs import Net, branched, tinyconv_like
 from stream_graphs import GRAPHS, ds_cnn, models, noise_frames, recording, valid_in_time, windows
 
 from converter import reference
-from converter.aot.stream_plan import Carry, Kept, Part, StreamPlan, plan_stream, run_stream
+from converter.aot.stream_plan import Part, ResumedSums, StateBuffer, StreamPlan, plan_stream, run_stream
 from converter.errors import ConvertError
 from converter.operators.reshape import Reshape
 from converter.spec import KwsSpec
@@ -64,8 +64,11 @@ def test_plan_of_tinyconv() -> None:
     input row 44.
     """
     plan = plan_stream(tinyconv_like(0), 2)
-    assert plan.layers[0].parts == (Part((0, 2), (0, 8), 4), Part((21, 25), (38, 49), 0, Carry(3, 1, 47, (44, 49), 6)))
-    assert plan.kept == {0: Kept(0, 49, 40, 2, (0, 47)), 1: Kept(0, 25, 160, 1, (2, 21))}
+    assert plan.layers[0].parts == (
+        Part((0, 2), (0, 8), 4),
+        Part((21, 25), (38, 49), 0, ResumedSums(3, 1, 47, (44, 49), 6)),
+    )
+    assert plan.kept == {0: StateBuffer(0, 49, 40, 2, (0, 47)), 1: StateBuffer(0, 25, 160, 1, (2, 21))}
     assert plan.kept_bytes == 5960 and plan.layers[2].parts is None and "mixes all rows" in plan.layers[2].why
 
 
@@ -84,25 +87,29 @@ def _spoilt(plan: StreamPlan) -> list[StreamPlan]:
     """Plans that keep one row too many, at either end, compute one row too few, or go on from sums that are not the
     row's."""
     kept = plan.kept[1]
-    low, high = kept.moved
+    low, high = kept.moved_rows
     parts = plan.layers[0].parts
     assert parts is not None and len(parts) == 2
     fewer = replace(plan.layers[0], parts=(replace(parts[0], out_rows=(0, 1)), parts[1]))
-    later = replace(plan.layers[0], parts=(parts[0], replace(parts[1], out_rows=(22, 25), carry=None)))
-    carry = parts[1].carry
-    assert carry is not None
+    later = replace(plan.layers[0], parts=(parts[0], replace(parts[1], out_rows=(22, 25), resumed=None)))
+    resumed = parts[1].resumed
+    assert resumed is not None
     ends = [
-        replace(parts[1], carry=replace(carry, fresh=46)),
-        replace(parts[1], carry=replace(carry, fresh=48)),
-        replace(parts[1], carry=replace(carry, rows=2)),
-        replace(parts[1], carry=replace(carry, in_rows=(45, 49))),
+        replace(parts[1], resumed=replace(resumed, first_new_row=46)),
+        replace(parts[1], resumed=replace(resumed, first_new_row=48)),
+        replace(parts[1], resumed=replace(resumed, rows=2)),
+        replace(parts[1], resumed=replace(resumed, in_rows=(45, 49))),
     ]
     return [
         *(replace(plan, layers=(replace(plan.layers[0], parts=(parts[0], end)), *plan.layers[1:])) for end in ends),
-        replace(plan, kept={**plan.kept, 1: replace(kept, moved=(low - 1, high))}, layers=(fewer, *plan.layers[1:])),
-        replace(plan, kept={**plan.kept, 1: replace(kept, moved=(low, high + 1))}, layers=(later, *plan.layers[1:])),
+        replace(
+            plan, kept={**plan.kept, 1: replace(kept, moved_rows=(low - 1, high))}, layers=(fewer, *plan.layers[1:])
+        ),
+        replace(
+            plan, kept={**plan.kept, 1: replace(kept, moved_rows=(low, high + 1))}, layers=(later, *plan.layers[1:])
+        ),
         replace(plan, layers=(fewer, *plan.layers[1:])),
-        replace(plan, kept={**plan.kept, 0: replace(plan.kept[0], moved=(0, 46))}),
+        replace(plan, kept={**plan.kept, 0: replace(plan.kept[0], moved_rows=(0, 46))}),
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from codegen_graphs import in_few_bits, tinyconv_like
+from codegen_graphs import tinyconv_like, with_low_bits
 from random_layers import random_graph, random_inputs
 from typer.testing import CliRunner
 
@@ -26,11 +26,11 @@ from converter.tflite.writer import fits_int4, pack_int4, weight_bits, write_tfl
 
 def graphs() -> Iterator[Graph]:
     for seed in range(3):
-        yield in_few_bits(tinyconv_like(seed))
+        yield with_low_bits(tinyconv_like(seed))
     for index in range(200):
         graph = random_graph(index)
         if graph.layers[-1].weights is not None:
-            yield in_few_bits(graph, 2 + index % 3)
+            yield with_low_bits(graph, 2 + index % 3)
 
 
 def test_bytes_as_the_schema_states_them() -> None:
@@ -42,7 +42,7 @@ def test_int4_file_gives_the_graph_back_and_is_smaller() -> None:
     for graph in graphs():
         small, plain = read_tflite(write_tflite(graph, int4=True)), read_tflite(write_tflite(graph))
         assert small.model_id == plain.model_id
-    graph = in_few_bits(tinyconv_like(0))
+    graph = with_low_bits(tinyconv_like(0))
     saved = len(write_tflite(graph)) - len(write_tflite(graph, int4=True))
     assert abs(saved - (4 * 4000 + 640) // 2) < 32  # less a version number and alignment
 
@@ -51,11 +51,11 @@ def test_a_layer_that_does_not_fit_stays_int8() -> None:
     graph = tinyconv_like(0)
     assert write_tflite(graph, int4=True) == write_tflite(graph)
     assert not any(map(fits_int4, graph.layers))
-    few = in_few_bits(graph)
+    few = with_low_bits(graph)
     dense = next(layer for layer in few.layers if isinstance(layer, FullyConnected))
     several = QuantParams(dense.weight_quant.scales * 4, (0,) * 4, 0)
     assert fits_int4(dense) and not fits_int4(replace(dense, weight_quant=several))
-    assert [weight_bits(layer) for layer in in_few_bits(graph, 2).layers] == [2, 0, 2, 0]
+    assert [weight_bits(layer) for layer in with_low_bits(graph, 2).layers] == [2, 0, 2, 0]
 
 
 def test_reference_equals_tflm_on_int4_weights() -> None:
@@ -72,7 +72,7 @@ def test_reference_equals_tflm_on_int4_weights() -> None:
 
 
 def test_damaged_int4_constant_is_one_sentence() -> None:
-    data = bytearray(write_tflite(in_few_bits(tinyconv_like(0)), int4=True))
+    data = bytearray(write_tflite(with_low_bits(tinyconv_like(0)), int4=True))
     at = data.index((8000).to_bytes(4, "little"))  # the length of the dense layer's buffer
     data[at : at + 4] = (7999).to_bytes(4, "little")
     with pytest.raises(ConvertError, match=r"int4 constant .* holds 7999 bytes"):
@@ -80,7 +80,7 @@ def test_damaged_int4_constant_is_one_sentence() -> None:
 
 
 def test_convert_writes_int4_when_asked(tmp_path: Path) -> None:
-    graph = in_few_bits(tinyconv_like(0))
+    graph = with_low_bits(tinyconv_like(0))
     model = tmp_path / "model.tflite"
     model.write_bytes(write_tflite(graph))
     for options, bytes_written in (([], write_tflite(graph)), (["--tflite-int4"], write_tflite(graph, int4=True))):

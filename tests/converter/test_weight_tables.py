@@ -1,4 +1,4 @@
-"""Convolutions of few bits: their tables packed and unpacked, whole engines on this machine and on the virtual
+"""Low-bit convolutions: their tables packed and unpacked, whole engines on this machine and on the virtual
 board."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from codegen_graphs import Net, in_few_bits, tinyconv_like
+from codegen_graphs import Net, tinyconv_like, with_low_bits
 from kernels_on_host import SOURCES, compile_shared
 from traced_engine import traced_cycles
 
@@ -50,7 +50,7 @@ def separable(seed: int) -> Graph:
     for _ in range(2):
         x = net.conv(net.depthwise(x, (3, 3)), 24, (1, 1), (1, 1), "SAME", "RELU")
     x = net.conv(x, 10, (3, 2), (2, 1), "VALID", "NONE")
-    return in_few_bits(net.graph(net.softmax(net.dense(net.flatten(x), 4))), 2 + seed % 3)
+    return with_low_bits(net.graph(net.softmax(net.dense(net.flatten(x), 4))), 2 + seed % 3)
 
 
 def test_tables_come_back(library: ctypes.CDLL) -> None:
@@ -83,8 +83,8 @@ def packed_tables(graph: Graph) -> int:
 
 
 @pytest.mark.parametrize("bits", [2, 4])
-def test_tinyconv_of_few_bits_streams_and_equals_the_reference(tmp_path: Path, bits: int) -> None:
-    graph = in_few_bits(hidden_bits(load(ROOT / "reference").graph, bits), bits)
+def test_tinyconv_of_low_bits_streams_and_equals_the_reference(tmp_path: Path, bits: int) -> None:
+    graph = with_low_bits(hidden_bits(load(ROOT / "reference").graph, bits), bits)
     assert packed_tables(graph) == 1
     text = render_aot(graph, hop_frames=2)["model_aot.c"]
     assert (
@@ -117,9 +117,9 @@ def check(graph: Graph, model: NativeModel) -> None:
 
 
 def test_on_the_board(tmp_path: Path) -> None:
-    """Few bits are no slower than eight: the convolution is the same, the dense layer's inner loop no longer."""
+    """Low-bit weights are no slower than eight: the convolution is the same, the dense layer's inner loop no longer."""
     tinyconv = load(ROOT / "reference").graph
-    graphs = {"8": tinyconv, "2": in_few_bits(hidden_bits(tinyconv, 2), 2), "separable": separable(1)}
+    graphs = {"8": tinyconv, "2": with_low_bits(hidden_bits(tinyconv, 2), 2), "separable": separable(1)}
     for name in graphs:
         (tmp_path / name).mkdir()
     eight, two, _ = (sum(traced_cycles(graph, tmp_path / name)[0]) for name, graph in graphs.items())
@@ -131,11 +131,11 @@ def test_eight_bit_networks_are_left_alone() -> None:
     assert packed_tables(tinyconv_like(0)) == packed_tables(load(ROOT / "reference").graph) == 0
 
 
-def test_fake_quant_of_few_bits_is_compared_layer_by_layer(tmp_path: Path) -> None:
+def test_fake_quant_of_low_bits_is_compared_layer_by_layer(tmp_path: Path) -> None:
     """A hidden step that float arithmetic rounds the other way moves the logits by many LSB; what is judged is each
     layer by itself."""
     source = load(ROOT / "reference")
-    graph = in_few_bits(hidden_bits(source.graph, 2), 2)
+    graph = with_low_bits(hidden_bits(source.graph, 2), 2)
     x = np.random.default_rng(8).integers(-128, 128, (6, 49, 40, 1)).astype(np.int8)
     tensors = reference.run_batch_all(graph, x)
     hidden, dense = graph.tensors[graph.layers[0].output], graph.layers[1]

@@ -28,7 +28,7 @@ def round_scaled(found: Scaled, sums: Int64) -> Int64:
     zero = found.rounding.out_zero
     low = 0 if zero == -128 else zero
     values: Int64 = (
-        np.clip(((scaled >> 32) + found.second[:, None]) >> found.rounding.shift, zero - low, 127 - low) + low
+        np.clip(((scaled >> 32) + found.addend_or_shift[:, None]) >> found.rounding.shift, zero - low, 127 - low) + low
     )
     return values
 
@@ -41,7 +41,7 @@ def test_one_shift_for_all_channels_rounds_as_tflite(zero: int) -> None:
     exact = 1 << 30 | rng.integers(0, 4, 64) << 28
     multipliers = np.where(np.arange(64) % 2, rng.integers(1 << 30, (1 << 31) - 1, 64), exact).astype(np.int32)
     largest = np.full(64, 1 << 21, np.int64)
-    output = NnOutput(out_zero=zero, act_min=zero, act_max=127, bounded=1)
+    output = NnOutput(out_zero=zero, act_min=zero, act_max=127, sum_below_2_30=1)
     found = rounding(multipliers, shifts, output, largest)
     assert found is not None and found.rounding.shift > 0
     sums = np.concatenate(
@@ -62,17 +62,17 @@ def test_one_shift_for_all_channels_rounds_as_tflite(zero: int) -> None:
 def test_shifts_too_far_apart_take_the_other_form_or_none() -> None:
     multipliers, largest = np.full(2, 1 << 30, np.int32), np.full(2, 1 << 20, np.int64)
     shifts = np.array([-2, -12], np.int32)
-    whole = NnOutput(out_zero=-128, act_min=-128, act_max=127, bounded=1)
+    whole = NnOutput(out_zero=-128, act_min=-128, act_max=127, sum_below_2_30=1)
     found = rounding(multipliers, shifts, whole, largest)
-    assert found is not None and found.rounding.shift == 0 and found.second.tolist() == [1, 11]
+    assert found is not None and found.rounding.shift == 0 and found.addend_or_shift.tolist() == [1, 11]
     assert rounding(multipliers, shifts, replace(whole, out_zero=96, act_min=96), largest) is None
-    assert rounding(multipliers, shifts, replace(whole, bounded=0), largest) is None
+    assert rounding(multipliers, shifts, replace(whole, sum_below_2_30=0), largest) is None
     assert rounding(multipliers, -np.array([7, 9], np.int32), replace(whole, act_max=100), largest) is None
 
 
 def test_layers_of_one_shape_share_their_code() -> None:
     multipliers, largest = np.full(2, 1 << 30, np.int32), np.full(2, 1 << 20, np.int64)
-    output = NnOutput(out_zero=-128, act_min=-128, act_max=127, bounded=1)
+    output = NnOutput(out_zero=-128, act_min=-128, act_max=127, sum_below_2_30=1)
     found = [rounding(multipliers, np.full(2, shift, np.int32), output, largest) for shift in (-5, -6, -9)]
     assert len({scaled.rounding for scaled in found if scaled}) == 1 and None not in found
 

@@ -80,7 +80,7 @@ def test_random_layers_reach_every_kernel() -> None:
     assert min(counts.values()) >= 50, counts
     layers = [kernel.layer for index in range(LAYERS) for kernel in both_forms(random_graph(index))]
     with_output = (NnConvLayer, NnDenseLayer, NnDenseLowbitLayer, NnDenseSparseLayer)
-    bounded = Counter(layer.output.bounded for layer in layers if isinstance(layer, with_output))
+    bounded = Counter(layer.output.sum_below_2_30 for layer in layers if isinstance(layer, with_output))
     assert min(bounded[0], bounded[1]) >= 30, bounded
 
 

@@ -151,7 +151,7 @@ def branched(seed: int) -> Graph:
     return net.graph(net.softmax(net.dense(net.flatten(x), int(rng.integers(2, 9)))))
 
 
-def in_few_bits(graph: Graph, bits: int = 4) -> Graph:
+def with_low_bits(graph: Graph, bits: int = 4) -> Graph:
     """The same network with its weights cut to their upper bits."""
 
     def cut(values: Int8) -> Int8:

@@ -116,7 +116,8 @@ def _requantize(total: Any, channel: list[Any], output: NnOutput) -> Any:
     """TFLite's double rounding of an int32 sum: the doubling high multiply (halves upward), then a shift that rounds
     halves away from zero.
 
-    Where sums may pass 2**30 or a shift is not to the right (`bounded` is 0), the forms that cannot overflow are taken.
+    Where sums may pass 2**30 or a shift is not to the right (`sum_below_2_30` is 0), those that cannot overflow
+    are taken.
     """
 
     def c32(number: int) -> Any:
@@ -124,7 +125,7 @@ def _requantize(total: Any, channel: list[Any], output: NnOutput) -> Any:
 
     bias, multiplier, shift = channel
     value, right = total + bias, -shift
-    if not output.bounded:
+    if not output.sum_below_2_30:
         value, right = (
             (value.astype("int64") << te.max(shift, c32(0)).astype("int64")).astype("int32"),
             te.max(right, c32(0)),
@@ -133,7 +134,7 @@ def _requantize(total: Any, channel: list[Any], output: NnOutput) -> Any:
         (value.astype("int64") * multiplier.astype("int64") + tirx.const(1 << 30, "int64")) >> tirx.const(31, "int64")
     ).astype("int32")
     negative = (high >> c32(31)) & c32(1)
-    if output.bounded:
+    if output.sum_below_2_30:
         rounded = (high + (c32(1) << (right - c32(1))) - negative) >> right
     else:
         mask = c32(-1) ^ (c32(-1) << right)

@@ -80,7 +80,7 @@ def buffered_rows(kernel_h: int, stride_h: int) -> int:
 
 def fits(window: PackedConvWindow, stride_w: int, weights_ohwi: Int8, x: QuantParams, output: NnOutput) -> bool:
     """Whether nn_conv_packed_s8 takes the shape and every sum stays within its field, whatever the input."""
-    full = output.bounded and (relu_bits(output) > 0 or (output.act_min, output.act_max) == (-128, 127))
+    full = output.sum_below_2_30 and (relu_bits(output) > 0 or (output.act_min, output.act_max) == (-128, 127))
     shape = (
         stride_w * window.in_c == 2
         and window.kernel_w * window.in_c > 2

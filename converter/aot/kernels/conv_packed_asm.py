@@ -337,7 +337,7 @@ def scale(shape: PackedConvShape, sums: Sequence[str], constants: tuple[str, str
 
 
 def couple(shape: PackedConvShape, low: str, high: str) -> list[str]:
-    """Two outputs into a half word; those of few bits get their zero point now."""
+    """Two outputs into a half word; low-bit ones get their zero point now."""
     zero_points = (128 - (1 << shape.relu)) * 0x01010101
     return [f"bfi {low}, {high}, #8, #8", *([f"add.w {low}, {low}, #{zero_points}"] if 0 < shape.relu < 8 else [])]
 

@@ -1,4 +1,4 @@
-"""Dense layers of few bits or few weights: which format a layer takes in flash, and its const data (nn_lowbit.h says
+"""Low-bit and sparse dense layers: which format a layer takes in flash, and its const data (nn_lowbit.h says
 how it lies there)."""
 
 from __future__ import annotations

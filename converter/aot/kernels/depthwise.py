@@ -73,6 +73,6 @@ def pack_depthwise(weights_1hwc: Int8, bias: Int64, scaled: Scaled) -> Int32:
         "<i2"
     )  # [channel, (w0, w1) or (w1, w2), column, half]
     words = np.ascontiguousarray(halves).view("<i4").reshape(-1, 6)
-    constants = np.stack([bias << scaled.scaling, scaled.multiplier, scaled.second], axis=1).astype(np.int32)
+    constants = np.stack([bias << scaled.scaling, scaled.multiplier, scaled.addend_or_shift], axis=1).astype(np.int32)
     packed: Int32 = np.concatenate([words, constants], axis=1).reshape(-1)
     return packed

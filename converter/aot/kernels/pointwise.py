@@ -40,7 +40,7 @@ def pack_pointwise(weights_oi: Int8, bias: Int64, in_zero: int, scaled: Scaled) 
     words = (
         np.ascontiguousarray(padded[:, order]).astype("<i2").view("<i4").reshape(out_c // 2, 2, -1).transpose(0, 2, 1)
     )
-    constants = np.stack([scaled.multiplier, scaled.second], axis=1).reshape(out_c // 2, 4)
+    constants = np.stack([scaled.multiplier, scaled.addend_or_shift], axis=1).reshape(out_c // 2, 4)
     records = [part.astype(np.int32) for part in (biases.reshape(-1, 2), words.reshape(out_c // 2, -1), constants)]
     packed: Int32 = np.concatenate(records, axis=1).reshape(-1)
     return packed

@@ -33,15 +33,19 @@ class Rounding:
     def name(self) -> str:
         return (f"s{self.shift}_" if self.shift else "z") + str(self.out_zero + 128)
 
-    def lines(self, sums: Sequence[str], multiplier: str, second: str) -> list[str]:
+    def lines(self, sums: Sequence[str], multiplier: str, addend_or_shift: str) -> list[str]:
         """Round the sums of one channel in place to int8."""
         if self.shift:
-            products = [f"smmla {s}, {s}, {multiplier}, {second}" for s in sums]
+            products = [f"smmla {s}, {s}, {multiplier}, {addend_or_shift}" for s in sums]
             if self.out_zero == -128:  # which is part of what was added
                 return products + [f"ssat {s}, #8, {s}, asr #{self.shift}" for s in sums]
             products += [f"usat {s}, #{(127 - self.out_zero).bit_length()}, {s}, asr #{self.shift}" for s in sums]
             return products + ([f"addw {s}, {s}, #{self.out_zero}" for s in sums] if self.out_zero else [])
-        steps = [("smmulr {0}, {0}, " + multiplier), "add.w {0}, {0}, {0}, asr #31", ("asr.w {0}, {0}, " + second)]
+        steps = [
+            ("smmulr {0}, {0}, " + multiplier),
+            "add.w {0}, {0}, {0}, asr #31",
+            ("asr.w {0}, {0}, " + addend_or_shift),
+        ]
         offset = 2 * self.out_zero + 1
         steps += [f"{'sub' if offset < 0 else 'add'}w {{0}}, {{0}}, #{abs(offset)}", "ssat {0}, #8, {0}, asr #1"]
         return [step.format(s) for step in steps for s in sums]
@@ -49,13 +53,13 @@ class Rounding:
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
-    """How a layer rounds: per channel the power of two that its weights and bias are multiplied by, and the two
-    constants."""
+    """How a layer rounds, per channel: the power of two that its weights and bias are multiplied by, the multiplier,
+    and what is added to the product (rounding.shift > 0) or else how far it is shifted right, less one."""
 
     rounding: Rounding
     scaling: Int64
     multiplier: Int64
-    second: Int64
+    addend_or_shift: Int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +82,8 @@ def channel_constants(bias: Int64, multipliers: tuple[Int64, Int64]) -> Channels
 def output_range(activation: Activation, y: QuantParams, largest: Int64, channels: Channels) -> NnOutput:
     """Zero point and clamp of the output; `largest` bounds |sum| per channel (largest_sums of the operators)."""
     low, high = quant.activation_range(activation, y)
-    bounded = int(largest.max()) < 1 << 30 and int(channels.shift.max()) < 0
-    return NnOutput(y.zero_point, low, high, int(bounded))
+    sum_below_2_30 = int(largest.max()) < 1 << 30 and int(channels.shift.max()) < 0
+    return NnOutput(y.zero_point, low, high, int(sum_below_2_30))
 
 
 def rounding(
@@ -98,12 +102,14 @@ def rounding(
     """
     exponent, out_zero = -shift.astype(np.int64), output.out_zero
     factor = multiplier.astype(np.int64)
-    common = _common_shift(exponent, largest, wanted) if output.bounded and relu_bits(output) else 0
+    common = _common_shift(exponent, largest, wanted) if output.sum_below_2_30 and relu_bits(output) else 0
     if common:
         scaling = common + 1 - exponent
-        second = (np.int64(1) << (scaling - 2)) + (1 << (common - 1)) - ((128 << common) if out_zero == -128 else 0)
-        return Scaled(Rounding(common, out_zero), scaling, factor, second)
-    return Scaled(Rounding(0, out_zero), np.ones_like(exponent), factor, exponent - 1) if full_range(output) else None
+        addend_or_shift = (
+            (np.int64(1) << (scaling - 2)) + (1 << (common - 1)) - ((128 << common) if out_zero == -128 else 0)
+        )
+        return Scaled(Rounding(common, out_zero), scaling, factor, addend_or_shift)
+    return Scaled(Rounding(0, out_zero), np.ones_like(exponent), factor, exponent - 1) if unclamped(output) else None
 
 
 def _common_shift(exponent: Int64, largest: Int64, wanted: int) -> int:
@@ -115,14 +121,14 @@ def _common_shift(exponent: Int64, largest: Int64, wanted: int) -> int:
     return min(found, key=lambda common: abs(common - wanted), default=0)
 
 
-def full_range(output: NnOutput) -> bool:
-    """Whether sums are bounded and no activation narrows the output."""
-    return bool(output.bounded and (output.act_min, output.act_max) == (-128, 127))
+def unclamped(output: NnOutput) -> bool:
+    """Whether |sum| < 2**30 and the output is all of int8, so that saturation to 8 bits is its only clamp."""
+    return bool(output.sum_below_2_30 and (output.act_min, output.act_max) == (-128, 127))
 
 
 def relu_bits(output: NnOutput) -> int:
-    """b where the outputs are 128 - 2**b, their zero point, to 127: 8 for a zero point of -128, fewer in networks of
-    few bits; else 0."""
+    """b where the outputs are 128 - 2**b, their zero point, to 127: 8 for a zero point of -128, fewer in low-bit
+    networks; else 0."""
     low, bits = output.act_min, (128 - output.act_min).bit_length() - 1
     begins_at_zero = low == output.out_zero == 128 - (1 << bits) and output.act_max == 127
     return bits if begins_at_zero and bits > 1 else 0

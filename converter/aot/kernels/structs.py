@@ -32,7 +32,7 @@ class NnOutput:
     out_zero: int
     act_min: int
     act_max: int
-    bounded: int
+    sum_below_2_30: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +104,9 @@ class NnConvPackedLayer:
     channels: Int32
     code: AsmCode | None
     sums: Sums | None = None
-    carried: int = 0
-    moved: int = 0
-    fresh: int = 0
+    resumed_rows: int = 0
+    first_kept_row: int = 0
+    first_new_row: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Convolutions of few bits: weights small in flash, unpacked by nn_unpack into the table that the layer's kernel reads.
+"""Low-bit convolutions: weights small in flash, unpacked by nn_unpack into the table that the layer's kernel reads.
 
 The table is packed as it is, whatever kernel it is for: runs of words whose halves (or bytes, or fields 21 bits apart)
 are small numbers, all shifted alike, take 2, 4 or 8 bits each (nn_lowbit.h). It is unpacked into RAM before each

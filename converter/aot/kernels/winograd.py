@@ -6,7 +6,7 @@ import numpy as np
 
 from converter.aot.kernels import winograd_asm
 from converter.aot.kernels.asm import AsmCode
-from converter.aot.kernels.requantize import Scaled, full_range
+from converter.aot.kernels.requantize import Scaled, unclamped
 from converter.aot.kernels.structs import NnOutput
 from converter.aot.kernels.winograd_asm import COLUMNS, POINTS, TILES, WinogradShape
 from converter.arrays import Int8, Int32, Int64
@@ -44,7 +44,7 @@ def fits(
         and out_c % 2 == 0
         and out_c <= winograd_asm.MAX_OUT_C
         and row_bytes(out_w, in_c) <= winograd_asm.MAX_ROW_BYTES
-        and full_range(output)
+        and unclamped(output)
     )
 
 
@@ -71,7 +71,7 @@ def pack(weights_ohwi: Int8, bias: Int64, in_zero: int, largest: Int64, scaled: 
     init = np.zeros((out_c // 2, POINTS, 2), np.int32)
     init[:, BIAS_POINT] = ((bias - in_zero * weights.sum(axis=(1, 2, 3))) << scaling).reshape(-1, 2)
     records = np.concatenate([init, words.reshape(out_c // 2, POINTS, in_c)], axis=2).reshape(out_c // 2, -1)
-    constants = np.stack([scaled.multiplier, scaled.second], axis=1).astype(np.int32).reshape(out_c // 2, 4)
+    constants = np.stack([scaled.multiplier, scaled.addend_or_shift], axis=1).astype(np.int32).reshape(out_c // 2, 4)
     packed: Int32 = np.concatenate([records, constants], axis=1).reshape(-1)
     return packed
 

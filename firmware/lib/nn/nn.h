@@ -21,13 +21,13 @@ typedef struct {
     int32_t shift;
 } nn_channel;
 
-// `bounded` is 1 when the converter has proven |sum| < 2**30 and shift in -31..-1 for every channel: the SIMD forms
-// then round by SMMULR.
+// `sum_below_2_30` is 1 when the converter has proven |sum| < 2**30 and shift in -31..-1 for every channel: the SIMD
+// forms then round by SMMULR.
 typedef struct {
     int32_t out_zero;
     int32_t act_min;
     int32_t act_max;
-    int32_t bounded;
+    int32_t sum_below_2_30;
 } nn_output;
 
 // What the assembly of nn_conv_s8_simd by converter/aot/kernels/conv_asm.py is given, three pixels of bounded sums and
@@ -94,7 +94,7 @@ void nn_conv_rows_s8_simd(const nn_conv_layer *layer, const int8_t *in, int8_t *
 
 // Four products in one multiplication, see converter/aot/kernels/conv_packed_asm.py: stride_w * in_c == 2, kernel rows
 // of more than two values, out_c even, all sums of a pixel within NN_CONV_PACKED_FIELD bits, which the converter has
-// proven of the weights, an output of the full range or of few bits: `relu` is b when its range is 128 - 2**b, its zero
+// proven of the weights, an output of the full range or low-bit: `relu` is b when its range is 128 - 2**b, its zero
 // point, to 127 (b 2 to 8), so that what is negative is clamped; else 0. `taps` are the groups of four weights of a
 // kernel row, `tail` how many of them the last output wants again, `row_words` a row of inputs. Weights, per pair of
 // channels a, b and kernel row: per group w0..w3 four words, of a and b w2 + (w0 << 21), of a and b w3 + (w1 << 21);
@@ -133,8 +133,9 @@ typedef struct {
     const int32_t *channels;
     const nn_conv_packed_code *code;  // null: portable C
     int32_t *sums;                    // of rows of outputs, kept from call to call; null: none
-    int32_t carried, moved,
-        fresh;  // the first `carried` rows go on from sums with input row `fresh`; row `moved` is kept as sum 0
+    int32_t resumed_rows;             // so many rows in front go on from `sums`
+    int32_t first_kept_row;           // of the output: its sums are kept as row 0 of `sums`
+    int32_t first_new_row;            // of the input: what resumed rows add begins with it
 } nn_conv_packed_layer;
 
 void nn_conv_packed_s8(const nn_conv_packed_layer *layer, const int8_t *in, int8_t *out, void *scratch);
@@ -228,11 +229,11 @@ void nn_depthwise3_s8(const nn_depthwise3_layer *layer, const int8_t *in, int8_t
     (4 * NN_DEPTHWISE3_PLANES * NN_DEPTHWISE3_WORDS(rows, stride_h) * NN_DEPTHWISE3_COLUMNS(out_w, stride_w))
 
 // CONV_2D of kernel 3 x 3 and stride 1 by Winograd in exact integers: in_c a multiple of 4, out_c even, both within
-// converter/aot/kernels/winograd_asm.py's limits, an output that is `bounded` with the full range, sums below 2**29.
-// Weights, int32, per pair of channels a, b: for each of the 16 points both biases (-in_zero * sum(weights) folded in;
-// 0 at all points but 5), then per pair of input channels ((0, 2) (1, 3) of each four) two int16 of a and two of b;
-// behind the points multiplier and second constant of a and of b. Weights are those of (2G) g (2G)^T and, as the
-// biases, multiplied by a power of two; nn_round_scaled says what becomes of the sums. Scratch, 4-byte aligned:
+// converter/aot/kernels/winograd_asm.py's limits, an output that is `sum_below_2_30` with the full range, sums below
+// 2**29. Weights, int32, per pair of channels a, b: for each of the 16 points both biases (-in_zero * sum(weights)
+// folded in; 0 at all points but 5), then per pair of input channels ((0, 2) (1, 3) of each four) two int16 of a and
+// two of b; behind the points multiplier and second constant of a and of b. Weights are those of (2G) g (2G)^T and, as
+// the biases, multiplied by a power of two; nn_round_scaled says what becomes of the sums. Scratch, 4-byte aligned:
 // NN_WINOGRAD_SCRATCH bytes.
 typedef struct {
     const int8_t *rows;

@@ -16,7 +16,7 @@ void nn_add_s8(const nn_add_layer *l, const int8_t *a, const int8_t *b, int8_t *
 }
 
 // A value below 2**30 in magnitude times multiplier * 2**(shift - 31), shift <= 0. `last` is -shift - 1, or -1 when
-// nothing is to be rounded after the multiplication; see nn_scale_bounded_twice.
+// nothing is to be rounded after the multiplication; see nn_scale_below_2_30_twice.
 NN_INLINE int32_t scale_by_smmulr(int32_t value, int32_t multiplier, int32_t last) {
     const int32_t product = nn_smmulr(2 * value, multiplier);
     return last < 0 ? product : (((product + (product >> 31)) >> last) + 1) >> 1;

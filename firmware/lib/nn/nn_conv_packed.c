@@ -68,8 +68,8 @@ typedef struct {
 
 static row_sums sums_of(const nn_conv_packed_layer *l, int32_t oy) {
     const int32_t words = l->out_c / 2 * NN_CONV_PACKED_PAIR_SUMS(l->out_w, l->tail);
-    const row_sums found = {l->sums && oy < l->carried ? l->sums + words * oy : 0,
-                            l->sums && oy >= l->moved ? l->sums + words * (oy - l->moved) : 0};
+    const row_sums found = {l->sums && oy < l->resumed_rows ? l->sums + words * oy : 0,
+                            l->sums && oy >= l->first_kept_row ? l->sums + words * (oy - l->first_kept_row) : 0};
     return found;
 }
 
@@ -176,7 +176,7 @@ void nn_conv_packed_s8(const nn_conv_packed_layer *l, const int8_t *in, int8_t *
     for (int32_t oy = 0; oy < l->out_h; oy++, out += l->out_w * l->out_c) {
         const row_sums sums = sums_of(l, oy);
         const int32_t y0 = oy * l->stride_h - l->pad_top, inside = y0 < 0 ? 0 : y0;
-        const int32_t low = sums.load && inside < l->fresh ? l->fresh : inside;
+        const int32_t low = sums.load && inside < l->first_new_row ? l->first_new_row : inside;
         const int32_t high = y0 + l->kernel_h < l->in_h ? y0 + l->kernel_h : l->in_h;
         make_room(l, &f, sums.load ? f.first : low, high);
         if (f.end < low && !sums.load) {  // rows between two kernels are never looked at

@@ -84,7 +84,7 @@ NN_INLINE void convolve_block(const nn_conv_layer *l, const rows_state *r, reach
     const uint32_t *x = r->ring + k.slot * row_words + ox, *x_second = r->ring + ox;
     const int8_t *w = l->weights + k.ky_low * row_bytes;
     const nn_channel *channel = l->channels;
-    const int plain = l->output.bounded && nn_full_range(&l->output) && count == PIXELS;
+    const int plain = l->output.sum_below_2_30 && nn_unclamped(&l->output) && count == PIXELS;
     const int32_t zero = 2 * l->output.out_zero + 1;
     for (const nn_channel *end = channel + out_c; channel != end; channel++, w += filter_bytes, out++) {
         const int32_t bias = channel->bias;

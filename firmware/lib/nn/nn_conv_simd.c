@@ -122,7 +122,7 @@ static void convolve_channels(const block *b, int32_t done, int8_t *out) {
     const int32_t out_c = b->layer->out_c, zero = 2 * o->out_zero + 1;
     const int8_t *weights = b->weights + done / 2 * b->filter_bytes;
     const nn_channel *even = b->layer->channels + done;
-    const int plain = o->bounded && nn_full_range(o) && b->count == PIXELS;
+    const int plain = o->sum_below_2_30 && nn_unclamped(o) && b->count == PIXELS;
     out += done;
     for (int32_t left = out_c - done; left > 0; left -= 2, even += 2, weights += b->filter_bytes, out += 2) {
         const nn_channel *odd = left > 1 ? even + 1 : even;

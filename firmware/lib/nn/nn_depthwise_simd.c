@@ -60,7 +60,7 @@ static int32_t sum1(const nn_conv_layer *l, const taps *t, const int8_t *in, con
 static void convolve_pixel(const nn_conv_layer *l, const taps *t, const int8_t *in, const int8_t *w, int8_t *out) {
     const nn_output *o = &l->output;
     const nn_channel *channel = l->channels;
-    const int plain = o->bounded && nn_full_range(o);
+    const int plain = o->sum_below_2_30 && nn_unclamped(o);
     const int32_t zero = 2 * o->out_zero + 1;
     const int32_t filter = l->kernel_h * l->kernel_w * GROUP;
     int32_t left = l->out_c;

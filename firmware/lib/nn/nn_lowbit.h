@@ -58,7 +58,7 @@ typedef struct {
 
 void nn_dense_sparse_s8(const nn_dense_sparse_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// The table of a convolution's weights in the words that its kernel reads, from runs of fields of few bits. A run: a
+// The table of a convolution's weights in the words that its kernel reads, from runs of narrow fields. A run: a
 // word with the count of output words in bits 0-15, the bits of a field in 16-19 (0: the words follow as they are), in
 // 20 whether a field becomes a byte, in 21 whether two stand NN_CONV_PACKED_FIELD bits apart (else each becomes an
 // int16), in 24-27 and 28-31 how far the fields of the first, third.. and of the second, fourth.. word are shifted;

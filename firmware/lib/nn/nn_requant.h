@@ -34,26 +34,28 @@ NN_INLINE int8_t nn_requantize(int32_t sum, const nn_channel *channel, const nn_
 // it is equal: high_mul(s, m) is (2 s m + 2**31) >> 32, which is SMMULR; halves away from zero are halves up once 1 is
 // taken from what is negative; and (x + 2**(e - 1)) >> e is ((x >> (e - 1)) + 1) >> 1. twice_zero_plus_1 is 2 * zero
 // + 1.
-NN_INLINE int32_t nn_scale_bounded_twice(int32_t sum, int32_t multiplier, int32_t exponent, int32_t twice_zero_plus_1) {
+NN_INLINE int32_t nn_scale_below_2_30_twice(int32_t sum, int32_t multiplier, int32_t exponent,
+                                            int32_t twice_zero_plus_1) {
     const int32_t product = nn_smmulr(2 * sum, multiplier);
     return ((product + (product >> 31)) >> (exponent - 1)) + twice_zero_plus_1;
 }
 
 // As converter/aot/kernels/asm.py's Rounding: with one `shift` for all channels, outputs from out_zero to 127, sums
-// that were scaled for it and `second` what is added (a zero point of -128 with it); else doubled sums, any zero point,
-// the full range and `second` the exponent less one.
-NN_INLINE int8_t nn_round_scaled(int32_t sum, int32_t multiplier, int32_t second, int32_t shift, int32_t out_zero) {
+// that were scaled for it and `addend_or_shift` what is added (a zero point of -128 with it); else doubled sums, any
+// zero point, the full range and `addend_or_shift` the exponent less one.
+NN_INLINE int8_t nn_round_scaled(int32_t sum, int32_t multiplier, int32_t addend_or_shift, int32_t shift,
+                                 int32_t out_zero) {
     if (shift) {
         const int32_t zero = out_zero == -128 ? 0 : out_zero;
-        return (int8_t)(nn_clamp(((int32_t)(((int64_t)sum * multiplier) >> 32) + second) >> shift, out_zero - zero,
-                                 127 - zero) +
+        return (int8_t)(nn_clamp(((int32_t)(((int64_t)sum * multiplier) >> 32) + addend_or_shift) >> shift,
+                                 out_zero - zero, 127 - zero) +
                         zero);
     }
     const int32_t product = nn_smmulr(sum, multiplier);
-    return (int8_t)nn_ssat8_half(((product + (product >> 31)) >> second) + 2 * out_zero + 1);
+    return (int8_t)nn_ssat8_half(((product + (product >> 31)) >> addend_or_shift) + 2 * out_zero + 1);
 }
 
-NN_INLINE int nn_full_range(const nn_output *o) { return o->act_min == -128 && o->act_max == 127; }
+NN_INLINE int nn_unclamped(const nn_output *o) { return o->act_min == -128 && o->act_max == 127; }
 
 // `count` sums of one channel to outputs `step` bytes apart.
 void nn_requantize_pixels(const nn_output *o, const nn_channel *channel, const int32_t *sums, int32_t count,
@@ -69,7 +71,8 @@ NN_INLINE void nn_requantize_full(const nn_channel *channel, int32_t twice_zero_
                                   int32_t count, int32_t step, int8_t *out) {
     const int32_t multiplier = channel->multiplier, exponent = -channel->shift;
     for (int32_t i = 0; i < count; i++) {
-        out[i * step] = (int8_t)nn_ssat8_half(nn_scale_bounded_twice(sums[i], multiplier, exponent, twice_zero_plus_1));
+        out[i * step] =
+            (int8_t)nn_ssat8_half(nn_scale_below_2_30_twice(sums[i], multiplier, exponent, twice_zero_plus_1));
     }
 }
 

@@ -1,4 +1,4 @@
-// Weights of few bits back into the table that a convolution's kernel reads.
+// Low-bit weights back into the table that a convolution's kernel reads.
 #include "nn_optimize.h"
 NN_OPTIMIZE("O2")
 
