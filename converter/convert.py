@@ -32,6 +32,7 @@ class Source:
 
     @property
     def detector(self) -> DetectorSpec | None:
+        """None for a model without a run folder."""
         return self.artifact.detector if self.artifact else None
 
     @property
@@ -41,6 +42,7 @@ class Source:
 
     @property
     def spec_id(self) -> str:
+        """12 hex digits, or "none" without a spec."""
         return KwsSpec.from_json(self.graph.spec_json).spec_id if self.graph.spec_json else "none"
 
 

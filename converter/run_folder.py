@@ -40,28 +40,35 @@ class ModelArtifact:
 
     @property
     def float_checkpoint(self) -> Path:
+        """Weights before quantization."""
         return self.path / "float.pt"
 
     @property
     def qat_checkpoint(self) -> Path:
+        """Weights behind quantization-aware training."""
         return self.path / "qat.pt"
 
     @property
     def onnx(self) -> Path:
+        """The QDQ model."""
         return self.path / "model.onnx"
 
     @property
     def vectors(self) -> Path:
+        """Inputs with the outputs that training computed."""
         return self.path / "vectors.npz"
 
     @property
     def firmware(self) -> Path:
+        """The generated C."""
         return self.path / "firmware"
 
     def with_results(self, **results: Any) -> ModelArtifact:
+        """A copy with these results added or replaced; not saved."""
         return replace(self, results={**self.results, **results})
 
     def save(self) -> ModelArtifact:
+        """Writes artifact.json, and returns the artifact."""
         raw = {
             "spec": asdict(self.spec),
             "spec_id": self.spec.spec_id,

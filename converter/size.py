@@ -24,6 +24,8 @@ FLASH_BYTES, RAM_BYTES = NRF52840.flash_bytes, NRF52840.ram_bytes
 
 @dataclass(frozen=True)
 class LayerSize:
+    """Shape and cost of one layer."""
+
     name: str
     operator: str
     output_shape: tuple[int, ...]
@@ -48,30 +50,37 @@ class ModelSize:
 
     @property
     def parameters(self) -> int:
+        """Weights and biases."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
     def macs(self) -> int:
+        """Multiplications with a weight, per inference."""
         return sum(layer.macs for layer in self.layers)
 
     @property
     def operations(self) -> int:
+        """Per inference, as LayerSize counts them."""
         return sum(layer.operations for layer in self.layers)
 
     @property
     def int8_flash_bytes(self) -> int:
+        """int8 weights and int32 biases."""
         return sum(layer.int8_bytes for layer in self.layers)
 
     @property
     def engine_flash_bytes(self) -> int:
+        """Constants in the form that the C engine reads."""
         return sum(layer.engine_bytes for layer in self.layers)
 
     @property
     def fp32_flash_bytes(self) -> int:
+        """The parameters as float32."""
         return 4 * self.parameters
 
     @property
     def fp32_ram_bytes(self) -> int:
+        """The arena as float32."""
         return 4 * self.arena_bytes
 
 

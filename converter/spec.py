@@ -55,18 +55,22 @@ class FeatureSpec:
 
     @property
     def window_samples(self) -> int:
+        """Of a frame's window."""
         return self.sample_rate_hz * self.window_ms // 1000
 
     @property
     def step_samples(self) -> int:
+        """From one frame to the next."""
         return self.sample_rate_hz * self.step_ms // 1000
 
     @property
     def clip_samples(self) -> int:
+        """Of what the network looks at."""
         return self.sample_rate_hz * self.clip_ms // 1000
 
     @property
     def frames(self) -> int:
+        """Whole windows in a clip."""
         return 1 + (self.clip_samples - self.window_samples) // self.step_samples
 
 
@@ -86,10 +90,12 @@ class KwsSpec:
 
     @staticmethod
     def of_words(words: list[str] | tuple[str, ...]) -> KwsSpec:
+        """The spec with default features; labels are silence, unknown, then the words."""
         return KwsSpec(labels=(SILENCE, UNKNOWN, *words))
 
     @property
     def words(self) -> tuple[str, ...]:
+        """The labels to be spotted."""
         return self.labels[2:]
 
     @property
@@ -98,10 +104,12 @@ class KwsSpec:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     def to_json(self) -> str:
+        """Canonical text, whose hash is the spec id."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str | dict[str, Any]) -> KwsSpec:
+        """Raises SpecError."""
         try:
             raw = json.loads(text) if isinstance(text, str) else dict(text)
             return KwsSpec(labels=tuple(raw["labels"]), features=FeatureSpec(**raw["features"]))

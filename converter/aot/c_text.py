@@ -47,8 +47,10 @@ def wrapped(items: list[str], indent: str = "") -> str:
 
 
 def comment(name: str) -> str:
+    """The name with what may not stand in a C comment or string replaced by `?`."""
     return re.sub(r"[^\x20-\x5b\x5d-\x7e]", "?", name)
 
 
 def string(name: str) -> str:
+    """The name as a C string literal, without trigraphs."""
     return '"' + comment(name).replace('"', "'").replace("??", "?") + '"'

@@ -25,6 +25,7 @@ class Buffer:
     last: int
 
     def overlaps(self, other: Buffer) -> bool:
+        """Whether both are alive during one layer."""
         return self.first <= other.last and other.first <= self.last
 
 

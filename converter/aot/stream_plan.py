@@ -49,6 +49,7 @@ class StateBuffer:
 
     @property
     def bytes(self) -> int:
+        """Of the arena."""
         return (self.rows - self.first) * self.row_bytes
 
     @property
@@ -102,6 +103,7 @@ class StreamPlan:
 
     @property
     def kept_bytes(self) -> int:
+        """Of the arena, from hop to hop."""
         return sum(kept.bytes for kept in self.kept.values())
 
     @property

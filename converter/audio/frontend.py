@@ -156,9 +156,11 @@ class _Output(ctypes.Structure):
 class Engine(Protocol):
     """One running front end; process appends to what it keeps and returns every window that became full."""
 
-    def reset(self) -> None: ...
+    def reset(self) -> None:
+        """Forget all audio, the noise estimate and the gain."""
 
-    def process(self, pcm: Int16) -> Uint16: ...
+    def process(self, pcm: Int16) -> Uint16:
+        """int16 [samples] -> raw uint16 [windows that became full, channels]."""
 
 
 @lru_cache(maxsize=1)
@@ -252,9 +254,11 @@ class WheelEngine:
             self.library.FrontendFreeStateContents(ctypes.byref(self.state))
 
     def reset(self) -> None:
+        """See Engine."""
         self.library.FrontendReset(ctypes.byref(self.state))
 
     def process(self, pcm: Int16) -> Uint16:
+        """See Engine."""
         state, read = ctypes.byref(self.state), ctypes.byref(self._read)
         address, left, width = pcm.ctypes.data, len(pcm), 2 * self.spec.channels
         frames: list[bytes] = []

@@ -89,9 +89,11 @@ class NativeEngine:
         self.reset()
 
     def reset(self) -> None:
+        """See frontend.Engine."""
         self._library.frontend_reset(self._state)
 
     def process(self, pcm: Int16) -> Uint16:
+        """See frontend.Engine."""
         step, width = self.spec.step_samples, 2 * self.spec.channels
         raw = np.empty((len(pcm) // step + 2, self.spec.channels), np.uint16)
         source, target, count = pcm.ctypes.data, raw.ctypes.data, 0

@@ -50,6 +50,7 @@ def read_samples(recording: soundfile.SoundFile, dtype: str, always_2d: bool = F
 
 
 def channels_in_words(channels: int) -> str:
+    """For messages."""
     return {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
 
 

@@ -85,6 +85,7 @@ class Table:
 
     @staticmethod
     def root(data: bytes) -> Table:
+        """The Model table of a file; raises ConvertError."""
         if len(data) < 8 or data[4:8] != IDENTIFIER:
             raise ConvertError("not a .tflite file: its bytes 4..7 are not TFL3; give a TensorFlow Lite model")
         return Table(data, struct.unpack_from("<I", data, 0)[0])
@@ -104,13 +105,16 @@ class Table:
         return self._position + offset if offset else 0
 
     def number(self, field: int, form: str, default: int) -> int:
+        """A scalar of struct's type `form`."""
         position = self._field(field)
         return self._number("<" + form, position) if position else default
 
     def real(self, field: int, default: float) -> float:
+        """A float32."""
         return float(self.number(field, "f", 0)) if self._field(field) else default
 
     def table(self, field: int) -> Table | None:
+        """A table that the field refers to."""
         position = self._field(field)
         return Table(self._data, position + self._number("<I", position)) if position else None
 
@@ -128,13 +132,16 @@ class Table:
         return start + 4, length
 
     def numbers(self, field: int, form: str) -> list[int]:
+        """A vector of scalars of struct's type `form`; [] if missing."""
         start, length = self._vector(field, struct.calcsize("<" + form))
         return list(struct.unpack_from(f"<{length}{form}", self._data, start)) if length else []
 
     def reals(self, field: int) -> list[float]:
+        """A vector of float32."""
         return [float(value) for value in self.numbers(field, "f")]
 
     def bytes(self, field: int) -> bytes:
+        """A vector of uint8."""
         start, length = self._vector(field, 1)
         return self._data[start : start + length]
 
@@ -143,6 +150,7 @@ class Table:
         return "".join(c if c.isprintable() else "?" for c in self.bytes(field).decode("utf-8", "replace")[:200])
 
     def tables(self, field: int) -> list[Table]:
+        """A vector of tables."""
         start, length = self._vector(field, 4)
         positions = [start + 4 * index for index in range(length)]
         return [Table(self._data, position + self._number("<I", position)) for position in positions]

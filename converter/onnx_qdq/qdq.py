@@ -43,6 +43,7 @@ class QdqImporter:
     materialized: dict[Quantized, Quantized] = field(default_factory=dict)
 
     def input_value(self, graph: onnx.GraphProto) -> None:
+        """Enters the model's one input, [1, ...] float32; raises ConvertError."""
         inputs = [info for info in graph.input if info.name not in self.values]
         if len(inputs) != 1 or len(graph.output) != 1:
             raise ConvertError(
@@ -58,6 +59,7 @@ class QdqImporter:
         self.values[info.name] = Real(info.name, shape, info.type.tensor_type.elem_type == onnx.TensorProto.INT8)
 
     def finish(self, model: onnx.ModelProto) -> Graph:
+        """The Graph up to the model's one output; raises ConvertError."""
         name = model.graph.output[0].name
         found = self.values.get(name)
         if not isinstance(found, Quantized):
@@ -112,6 +114,7 @@ class QdqImporter:
         )
 
     def quant_of(self, value: Quantized) -> QuantParams:
+        """Scale and zero point of the tensor behind the value."""
         return self.tensors[value.base].quant
 
     def finish_layer(self, tensor_name: str, pending: PendingLayer, quant: QuantParams) -> Quantized:

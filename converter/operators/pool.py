@@ -22,19 +22,32 @@ class Pool(Protocol):
     """The fields of either."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Unique in its graph."""
+
     @property
-    def input(self) -> int: ...
+    def input(self) -> int:
+        """Tensor [1, H, W, C]."""
+
     @property
-    def output(self) -> int: ...
+    def output(self) -> int:
+        """Tensor [1, H, W, C]."""
+
     @property
-    def window_hw(self) -> HW: ...
+    def window_hw(self) -> HW:
+        """Rows and columns."""
+
     @property
-    def stride_hw(self) -> HW: ...
+    def stride_hw(self) -> HW:
+        """Rows and columns."""
+
     @property
-    def padding(self) -> Padding: ...
+    def padding(self) -> Padding:
+        """SAME leaves outside values out."""
+
     @property
-    def activation(self) -> Activation: ...
+    def activation(self) -> Activation:
+        """Fused."""
 
 
 def check(layer: Pool, graph: Graph) -> None:

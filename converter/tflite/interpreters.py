@@ -38,6 +38,7 @@ class Tflm:
             raise ConvertError(f"TensorFlow Lite Micro refuses the model: {error}") from None
 
     def output(self, x_int8: Int8) -> Int8:
+        """int8 [1, ...] -> the output tensor."""
         self._interpreter.set_input(
             np.ascontiguousarray(x_int8.reshape(self._graph.tensors[self._graph.input].shape)), 0
         )
@@ -76,6 +77,7 @@ class TfliteRuntime:
         self._shape = graph.tensors[graph.input].shape
 
     def output(self, x_int8: Int8) -> Int8:
+        """int8 [1, ...] -> the output tensor."""
         self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], x_int8.reshape(self._shape))
         self._interpreter.invoke()
         result: Int8 = self._interpreter.get_tensor(self._interpreter.get_output_details()[0]["index"])

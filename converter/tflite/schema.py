@@ -11,30 +11,44 @@ SPEC_METADATA = "kws_spec"
 
 
 class Model:
+    """Field numbers."""
+
     VERSION, OPERATOR_CODES, SUBGRAPHS, DESCRIPTION, BUFFERS, _METADATA_BUFFER, METADATA = range(7)
 
 
 class Metadata:
+    """Field numbers."""
+
     NAME, BUFFER = range(2)
 
 
 class SubGraph:
+    """Field numbers."""
+
     TENSORS, INPUTS, OUTPUTS, OPERATORS, NAME = range(5)
 
 
 class TensorTable:
+    """Field numbers."""
+
     SHAPE, TYPE, BUFFER, NAME, QUANTIZATION, IS_VARIABLE, SPARSITY, SHAPE_SIGNATURE = range(8)
 
 
 class Quantization:
+    """Field numbers."""
+
     MIN, MAX, SCALE, ZERO_POINT, _DETAILS_TYPE, _DETAILS, QUANTIZED_DIMENSION = range(7)
 
 
 class OperatorCode:
+    """Field numbers."""
+
     OLD_BUILTIN, CUSTOM, VERSION, BUILTIN = range(4)
 
 
 class Operator:
+    """Field numbers."""
+
     OPCODE_INDEX, INPUTS, OUTPUTS, OPTIONS_TYPE, OPTIONS = range(5)
 
 

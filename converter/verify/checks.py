@@ -83,14 +83,17 @@ class CheckInputs:
 
     @property
     def graph(self) -> Graph:
+        """The network under test."""
         return self.source.graph
 
     @property
     def inputs(self) -> Int8:
+        """int8 [n, ...], recorded ones first."""
         return np.concatenate([self.recorded, self.noise])
 
     @property
     def counts(self) -> str:
+        """For messages."""
         return f"inputs ({len(self.recorded)} recorded, {len(self.noise)} noise)"
 
 
@@ -142,4 +145,5 @@ class Checks:
 
     @property
     def differs(self) -> bool:
+        """Whether a check found a difference."""
         return any(check.status == DIFFERENT for check in self.checks)

@@ -82,6 +82,7 @@ def native(given: CheckInputs, simd: bool) -> Check:
 
 
 def tflm(given: CheckInputs, int4: bool = False) -> Check:
+    """Every layer's output by TFLM's interpreter against the reference."""
     mismatches = Mismatches(f"layer outputs of {given.counts}")
     engine = Tflm(given.graph, write_tflite(given.graph, int4))
     wanted = reference.run_batch_all(given.graph, given.inputs)
@@ -98,6 +99,7 @@ def tflm(given: CheckInputs, int4: bool = False) -> Check:
 
 
 def tflite_runtime(given: CheckInputs) -> Check:
+    """The output by tflite-runtime against TFLM's."""
     mismatches = Mismatches(f"outputs of {given.counts}")
     micro, lite = Tflm(given.graph), TfliteRuntime(given.graph)
     name = given.graph.tensors[given.graph.output].name

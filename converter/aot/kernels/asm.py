@@ -66,6 +66,7 @@ class AsmCode:
     routines: tuple[Routine, ...]
 
     def render(self, prefix: str) -> str:
+        """C text: the routines, and the table of their addresses named after prefix."""
         needed = "NN_HAS_FPU" if any(routine.fpu for routine in self.routines) else "NN_HAS_DSP"
         entries = ", ".join(routine.name for routine in self.routines)
         table = (
@@ -100,6 +101,7 @@ def enter(frame: int, saved_floats: bool = False) -> list[str]:
 
 
 def leave(frame: int, saved_floats: bool = False) -> list[str]:
+    """The way out of a routine that enter() began."""
     return [
         *([f"add sp, sp, #{frame}"] if frame else []),
         *(["vpop {s16-s31}"] if saved_floats else []),

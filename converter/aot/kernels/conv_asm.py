@@ -127,10 +127,12 @@ def round_full(sums: tuple[str, ...], channel: int) -> list[str]:
 
 
 def pack_relu() -> list[str]:
+    """Saturated outputs of channels a and b side by side; their zero point -128 comes in by the sign bits."""
     return [
         line for a, b in zip(A, B, strict=True) for line in (f"orr {a}, {a}, {b}, lsl #8", f"eor {a}, {a}, #0x80808080")
     ]
 
 
 def pack_full() -> list[str]:
+    """Outputs of channels a and b, any int8, side by side."""
     return [line for a, b in zip(A, B, strict=True) for line in (f"uxtb {a}, {a}", f"orr {a}, {a}, {b}, lsl #8")]

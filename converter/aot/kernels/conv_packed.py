@@ -46,6 +46,7 @@ class PackedConvWindow:
 
     @property
     def triples(self) -> int:
+        """Words of three values that a row of outputs reads, for two outputs each."""
         return (self.out_w + 1) // 2
 
     @property
@@ -58,6 +59,7 @@ class PackedConvWindow:
 
     @property
     def row_words(self) -> int:
+        """Words of a buffered row of inputs."""
         return 2 * (self.triples + self.taps - 1) + self.tail
 
     @property
@@ -119,6 +121,7 @@ def constants(r: PackedConvRounding) -> Int32:
 
 
 def code(window: PackedConvWindow, shift: int, relu: int) -> AsmCode:
+    """The assembly for a layer's shape and rounding."""
     shape = PackedConvShape(
         window.kernel_h, window.taps, window.tail, window.row_words, window.out_w, window.out_c, shift, relu
     )

@@ -72,6 +72,7 @@ class PackedConvShape:
 
     @property
     def name(self) -> str:
+        """Of the routine, equal for equal shapes."""
         sizes = (self.kernel_h, self.taps, self.tail, self.row_words, self.out_w, self.out_c, self.shift, self.relu)
         return "nn_conv_packed_" + "_".join(map(str, sizes))
 
@@ -357,6 +358,7 @@ def finish_row(shape: PackedConvShape) -> list[str]:
 
 
 def next_pair(shape: PackedConvShape) -> Iterator[str]:
+    """On to the next two output channels, or out of the loop."""
     yield from loads([("r0", WEIGHTS), ("r1", ROW_OUT), ("r2", PAIRS), *([("r3", TAILS)] if shape.tail else [])])
     yield from add("r0", 16 * shape.kernel_h * shape.taps)
     yield from (*add("r3", 8 * shape.kernel_h * shape.tail), f"str.w r3, [{TAILS}]") if shape.tail else ()

@@ -29,6 +29,7 @@ class PackedShape:
 
     @property
     def name(self) -> str:
+        """What listings call the format."""
         return f"int{self.bits}"
 
 
@@ -41,6 +42,7 @@ class SparseShape:
 
     @property
     def name(self) -> str:
+        """What listings call the format."""
         return f"sparse{self.distance_bits}+{self.bits}"
 
 
@@ -78,6 +80,7 @@ def render(prefix: str, shape: PackedShape | SparseShape) -> str:
 
 
 def instructions(shape: PackedShape | SparseShape) -> list[str]:
+    """The routine's lines for a format."""
     if isinstance(shape, SparseShape):
         return sparse_row(shape)
     return four_bits(shape) if shape.bits == 4 else two_bits(shape)
@@ -252,4 +255,5 @@ class DenseCode:
     shape: PackedShape | SparseShape
 
     def render(self, prefix: str) -> str:
+        """C text, see render()."""
         return render(prefix, self.shape)

@@ -48,6 +48,7 @@ def depthwise_scratch(rows: int, stride_hw: tuple[int, int], out_w: int) -> int:
 def depthwise_code(
     rows: int, stride_hw: tuple[int, int], in_out_w: tuple[int, int], pad_left: int, channels: int, scaled: Scaled
 ) -> AsmCode:
+    """The assembly that takes rows of inputs apart and the one that makes `rows` rows of outputs."""
     in_w, out_w = in_out_w
     words, columns = _plane(rows, stride_hw, out_w)
     shape = DepthwiseShape(

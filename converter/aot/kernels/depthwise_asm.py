@@ -43,6 +43,7 @@ class DepthwiseShape:
 
     @property
     def name(self) -> str:
+        """Of the routines, equal for equal shapes."""
         sizes = (
             self.rows,
             self.stride_h,

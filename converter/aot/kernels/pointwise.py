@@ -19,6 +19,7 @@ def pointwise_fits(kernel_hw: tuple[int, int], in_c: int, out_c: int) -> bool:
 
 
 def pointwise_code(in_c: int, out_c: int, stride_w: int, scaled: Scaled) -> AsmCode:
+    """The assembly for one pixel and for a block of them."""
     shape = PointwiseShape(in_c, out_c, stride_w * in_c, scaled.rounding)
     return AsmCode(
         "nn_pointwise_code", tuple(pointwise_asm.routine(shape, pixels) for pixels in (1, pointwise_asm.BLOCK))

@@ -35,13 +35,16 @@ class PointwiseShape:
 
     @property
     def taps(self) -> int:
+        """Pairs of input channels."""
         return (self.in_c + 1) // 2
 
     @property
     def record_bytes(self) -> int:
+        """Flash of two output channels."""
         return 4 * (RECORD_WORDS + 2 * self.taps)
 
     def name(self, pixels: int) -> str:
+        """Of the routine for so many pixels at once."""
         return f"nn_pointwise_{self.in_c}_{self.out_c}_{self.pixel_step}_{self.rounding.name}_x{pixels}"
 
 

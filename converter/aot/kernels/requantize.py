@@ -31,6 +31,7 @@ class Rounding:
 
     @property
     def name(self) -> str:
+        """A part of routine names."""
         return (f"s{self.shift}_" if self.shift else "z") + str(self.out_zero + 128)
 
     def lines(self, sums: Sequence[str], multiplier: str, addend_or_shift: str) -> list[str]:

@@ -342,6 +342,7 @@ class Kernel:
 
     @property
     def scratch_bytes(self) -> int:
+        """Of RAM while the kernel runs."""
         return self.scratch.bytes if self.scratch else 0
 
 

@@ -77,5 +77,6 @@ def pack(weights_ohwi: Int8, bias: Int64, in_zero: int, largest: Int64, scaled: 
 
 
 def code(in_c: int, out_w: int, out_c: int, scaled: Scaled) -> AsmCode:
+    """The assembly of both steps: transformed inputs, then products and outputs."""
     shape = WinogradShape(in_c, out_c, row_bytes(out_w, in_c), scaled.rounding)
     return AsmCode("nn_winograd_code", (winograd_asm.transform(shape), winograd_asm.multiply(shape)))

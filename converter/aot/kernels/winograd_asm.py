@@ -36,6 +36,7 @@ class WinogradShape:
 
     @property
     def taps(self) -> int:
+        """Pairs of input channels."""
         return self.in_c // 2
 
     @property
