@@ -15,29 +15,9 @@ from converter.errors import ConvertError, require
 from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, feature_map, pending
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
+from converter.operators import weighted, windows
 from converter.operators.activation import activation_slot, check_activation, read_activation
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
-from converter.operators.weighted import (
-    check_constants,
-    check_weights,
-    exact_matmul,
-    onnx_bias,
-    onnx_weights,
-    requantize,
-)
-from converter.operators.windows import (
-    Padding,
-    check_windows,
-    onnx_output_shape,
-    onnx_pads,
-    onnx_pair,
-    read_window,
-    refuse_dilation,
-    row_window,
-    same_pads,
-    window_slots,
-    windows_of,
-)
 from converter.quant import Activation
 from converter.tensor import QuantParams, Weights
 
@@ -55,7 +35,7 @@ class Conv2D:
     weight_quant: QuantParams
     bias: Int32
     stride_hw: tuple[int, int]
-    padding: Padding
+    padding: windows.Padding
     activation: Activation
 
     TFLITE: ClassVar = TfliteOperator("CONV_2D", 3, 1, 3, "AddConv2D", operands=2, int4_version=7)
@@ -78,12 +58,12 @@ class Conv2D:
         check_activation(self.name, self.activation, y)
         require(self.weights_ohwi.ndim == 4, self.name, f"weights are [out, height, width, in], got {self._shape}")
         channels, height, width, depth = self._shape
-        check_windows(self.name, x, y, (height, width), self.stride_hw, self.padding, channels)
+        windows.check_windows(self.name, x, y, (height, width), self.stride_hw, self.padding, channels)
         rule = f"weights read {depth} input channels (groups are not supported), the input has {x.shape[3]}"
         require(x.shape[3] == depth, self.name, rule)
-        check_constants(self.name, self.weights, channels)
+        weighted.check_constants(self.name, self.weights, channels)
         by_channel = self.weights_ohwi.reshape(channels, -1)
-        check_weights(self.name, self.weights, by_channel, x.quant, self._multipliers(graph))
+        weighted.check_weights(self.name, self.weights, by_channel, x.quant, self._multipliers(graph))
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -101,14 +81,14 @@ class Conv2D:
         """The sums before the bias: [n, out_h, out_w, channels]."""
         channels, height, width, _ = self._shape
         centred = x.astype(np.int32) - np.int32(graph.tensors[self.input].quant.zero_point)
-        windows = windows_of(centred, (height, width), self.stride_hw, self.padding, 0)
-        columns = windows.reshape(*windows.shape[:3], -1)
-        return exact_matmul(columns, self.weights_ohwi.reshape(channels, -1).T)
+        patches = windows.windows_of(centred, (height, width), self.stride_hw, self.padding, 0)
+        columns = patches.reshape(*patches.shape[:3], -1)
+        return weighted.exact_matmul(columns, self.weights_ohwi.reshape(channels, -1).T)
 
     def from_sums(self, graph: Graph, sums: Int64) -> Int8:
         """The outputs that such sums give."""
         y = graph.tensors[self.output].quant
-        return requantize(sums + self.bias, self._multipliers(graph), self.activation, y)
+        return weighted.requantize(sums + self.bias, self._multipliers(graph), self.activation, y)
 
     def cost(self, graph: Graph) -> Cost:
         """Every weight once per output position."""
@@ -122,7 +102,7 @@ class Conv2D:
 
     def rows(self, graph: Graph) -> RowWindow:
         """The window's height."""
-        return row_window(graph.tensors[self.input], self._shape[1], self.stride_hw[0], self.padding)
+        return windows.row_window(graph.tensors[self.input], self._shape[1], self.stride_hw[0], self.padding)
 
     def tflm_bytes(self, graph: Graph) -> tuple[int, int]:
         """CMSIS-NN keeps two columns of int16 inputs, and a little more."""
@@ -130,15 +110,15 @@ class Conv2D:
 
     def tflite_options(self, graph: Graph, builder: flatbuffers.Builder) -> int:
         """Conv2DOptions."""
-        window = window_slots(self.stride_hw, self.padding)
+        window = windows.window_slots(self.stride_hw, self.padding)
         return options_table(builder, *window, activation_slot(ACTIVATION, self.activation))
 
     @classmethod
     def from_tflite(cls, node: TfliteNode) -> Conv2D:
         """Operands: input, weights, bias."""
-        stride_hw, padding = read_window(node)
+        stride_hw, padding = windows.read_window(node)
         activation = read_activation(node, ACTIVATION)
-        refuse_dilation(node, DILATION_W, DILATION_H)
+        windows.refuse_dilation(node, DILATION_W, DILATION_H)
         weights, weight_quant = node.weights(1, axis=0)
         bias = node.bias(2, weights.shape[0])
         return cls(node.name, node.input, node.output, weights, weight_quant, bias, stride_hw, padding, activation)
@@ -146,24 +126,24 @@ class Conv2D:
     @staticmethod
     def _from_conv(importer: Importer, node: OnnxNode) -> Value:
         """A Conv node, plain or depthwise."""
-        name, x, weights = node.name, feature_map(importer, node), onnx_weights(importer, node, 4)
+        name, x, weights = node.name, feature_map(importer, node), weighted.onnx_weights(importer, node, 4)
         channels, depth, height, width = weights.array.shape
-        window_hw, stride_hw = (height, width), onnx_pair(node, "strides", node.integers("strides", (1, 1)))
+        window_hw, stride_hw = (height, width), windows.onnx_pair(node, "strides", node.integers("strides", (1, 1)))
         if node.integers("dilations", (1, 1)) != (1, 1):
             raise ConvertError(f"{name}: dilation is not supported, got {node.integers('dilations', (1, 1))}")
         if weights.quant.axis not in (None, 0):
             raise ConvertError(f"{name}: weight scales must lie along axis 0, got axis {weights.quant.axis}")
-        own = onnx_pads(node, x.shape[2:], window_hw, stride_hw)
+        own = windows.onnx_pads(node, x.shape[2:], window_hw, stride_hw)
         top, bottom, left, right = (a + b for a, b in zip(own, x.pads_tblr, strict=True))
         pads = (top, bottom, left, right)
         # zeros that TensorFlow Lite knows as SAME or VALID need no PAD layer
-        same = any(pads) and pads == same_pads(x.shape[2:], window_hw, stride_hw)
-        padding: Padding = "SAME" if same else "VALID"
+        same = any(pads) and pads == windows.same_pads(x.shape[2:], window_hw, stride_hw)
+        padding: windows.Padding = "SAME" if same else "VALID"
         x = importer.materialize(name, replace(x, pads_tblr=(0, 0, 0, 0) if same else pads))
         bias = np.zeros(channels, np.int32)
         if node.has_input(2):
-            bias = onnx_bias(name, importer.value(node, 2), importer.quant_of(x), weights.quant, channels)
-        shape = onnx_output_shape(x, channels, window_hw, stride_hw, padding)
+            bias = weighted.onnx_bias(name, importer.value(node, 2), importer.quant_of(x), weights.quant, channels)
+        shape = windows.onnx_output_shape(x, channels, window_hw, stride_hw, padding)
         group, values = node.integer("group", 1), weights.array.astype(np.int8)
         if group == 1:
             ohwi: Int8 = np.ascontiguousarray(values.transpose(0, 2, 3, 1))

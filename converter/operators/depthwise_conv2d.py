@@ -15,17 +15,8 @@ from converter.errors import require
 from converter.formats.onnx import OnnxRule
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
+from converter.operators import weighted, windows
 from converter.operators.activation import activation_slot, check_activation, read_activation
-from converter.operators.weighted import check_constants, check_weights, requantize
-from converter.operators.windows import (
-    Padding,
-    check_windows,
-    read_window,
-    refuse_dilation,
-    row_window,
-    window_slots,
-    windows_of,
-)
 from converter.quant import Activation
 from converter.tensor import QuantParams, Weights
 
@@ -44,7 +35,7 @@ class DepthwiseConv2D:
     bias: Int32
     depth_multiplier: int
     stride_hw: tuple[int, int]
-    padding: Padding
+    padding: windows.Padding
     activation: Activation
 
     TFLITE: ClassVar = TfliteOperator("DEPTHWISE_CONV_2D", 4, 2, 3, "AddDepthwiseConv2D", operands=2, int4_version=7)
@@ -69,13 +60,13 @@ class DepthwiseConv2D:
         fits = len(shape) == 4 and shape[0] == 1
         require(fits, self.name, f"weights are [1, height, width, channels], got {shape}")
         channels = shape[3]
-        check_windows(self.name, x, y, (shape[1], shape[2]), self.stride_hw, self.padding, channels)
+        windows.check_windows(self.name, x, y, (shape[1], shape[2]), self.stride_hw, self.padding, channels)
         fits = self.depth_multiplier >= 1 and x.shape[3] * self.depth_multiplier == channels
         rule = f"{channels} outputs are not {x.shape[3]} input channels x depth multiplier {self.depth_multiplier}"
         require(fits, self.name, rule)
-        check_constants(self.name, self.weights, channels)
+        weighted.check_constants(self.name, self.weights, channels)
         by_channel = self.weights_1hwc.reshape(-1, channels).T
-        check_weights(self.name, self.weights, by_channel, x.quant, self._multipliers(graph))
+        weighted.check_weights(self.name, self.weights, by_channel, x.quant, self._multipliers(graph))
 
     def _multipliers(self, graph: Graph) -> tuple[Int64, Int64]:
         x, y = graph.tensors[self.input].quant, graph.tensors[self.output].quant
@@ -86,13 +77,13 @@ class DepthwiseConv2D:
         _, height, width, channels = self.weights_1hwc.shape
         x, y = graph.tensors[self.input].quant, graph.tensors[self.output].quant
         spread = np.repeat(inputs[0].astype(np.int32) - x.zero_point, self.depth_multiplier, axis=3)
-        windows = windows_of(spread, (height, width), self.stride_hw, self.padding, 0)
+        patches = windows.windows_of(spread, (height, width), self.stride_hw, self.padding, 0)
         weights = self.weights_1hwc[0].astype(np.int32)
-        sums = np.zeros((*windows.shape[:3], channels), np.int32)
+        sums = np.zeros((*patches.shape[:3], channels), np.int32)
         for row in range(height):
             for column in range(width):
-                sums += windows[:, :, :, row, column] * weights[row, column]
-        return requantize(sums.astype(np.int64) + self.bias, self._multipliers(graph), self.activation, y)
+                sums += patches[:, :, :, row, column] * weights[row, column]
+        return weighted.requantize(sums.astype(np.int64) + self.bias, self._multipliers(graph), self.activation, y)
 
     def cost(self, graph: Graph) -> Cost:
         """A window per output."""
@@ -106,7 +97,9 @@ class DepthwiseConv2D:
 
     def rows(self, graph: Graph) -> RowWindow:
         """The window's height."""
-        return row_window(graph.tensors[self.input], self.weights_1hwc.shape[1], self.stride_hw[0], self.padding)
+        return windows.row_window(
+            graph.tensors[self.input], self.weights_1hwc.shape[1], self.stride_hw[0], self.padding
+        )
 
     def tflm_bytes(self, graph: Graph) -> tuple[int, int]:
         """As CONV_2D; CMSIS-NN takes several outputs to an input without scratch."""
@@ -116,14 +109,14 @@ class DepthwiseConv2D:
         """DepthwiseConv2DOptions."""
         multiplier = ("Int32", DEPTH_MULTIPLIER, self.depth_multiplier)
         activation = activation_slot(ACTIVATION, self.activation)
-        return options_table(builder, *window_slots(self.stride_hw, self.padding), multiplier, activation)
+        return options_table(builder, *windows.window_slots(self.stride_hw, self.padding), multiplier, activation)
 
     @classmethod
     def from_tflite(cls, node: TfliteNode) -> DepthwiseConv2D:
         """Operands: input, weights, bias."""
-        stride_hw, padding = read_window(node)
+        stride_hw, padding = windows.read_window(node)
         activation = read_activation(node, ACTIVATION)
-        refuse_dilation(node, DILATION_W, DILATION_H)
+        windows.refuse_dilation(node, DILATION_W, DILATION_H)
         weights, weight_quant = node.weights(1, axis=3)
         bias = node.bias(2, weights.shape[-1])
         multiplier = weights.shape[-1] // node.tensor(node.input).shape[-1]  # as TFLite does, from the shapes

@@ -17,15 +17,8 @@ from converter.errors import ConvertError, require
 from converter.formats.onnx import NO_PADS, Importer, OnnxNode, OnnxRule, PendingLayer, Value, pending
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory
+from converter.operators import weighted
 from converter.operators.activation import activation_slot, check_activation, read_activation
-from converter.operators.weighted import (
-    check_constants,
-    check_weights,
-    exact_matmul,
-    onnx_bias,
-    onnx_weights,
-    requantize,
-)
 from converter.quant import Activation
 from converter.tensor import QuantParams, Weights
 
@@ -68,8 +61,8 @@ class FullyConnected:
         channels, depth = self.weights_oi.shape
         require(x.size == depth, self.name, f"weights read {depth} values (one row), the input has {x.size}")
         require(y.size == channels, self.name, f"the output has {channels} values, got shape {y.shape}")
-        check_constants(self.name, self.weights, channels)
-        check_weights(self.name, self.weights, self.weights_oi, x.quant, self._multipliers(graph))
+        weighted.check_constants(self.name, self.weights, channels)
+        weighted.check_weights(self.name, self.weights, self.weights_oi, x.quant, self._multipliers(graph))
 
     def _multipliers(self, graph: Graph) -> tuple[Int64, Int64]:
         x, y = graph.tensors[self.input].quant, graph.tensors[self.output].quant
@@ -79,8 +72,8 @@ class FullyConnected:
         """[n, out]"""
         x, y = graph.tensors[self.input].quant, graph.tensors[self.output].quant
         centred = inputs[0].reshape(len(inputs[0]), -1).astype(np.int32) - np.int32(x.zero_point)
-        sums = exact_matmul(centred, self.weights_oi.T) + self.bias
-        return requantize(sums, self._multipliers(graph), self.activation, y)
+        sums = weighted.exact_matmul(centred, self.weights_oi.T) + self.bias
+        return weighted.requantize(sums, self._multipliers(graph), self.activation, y)
 
     def cost(self, graph: Graph) -> Cost:
         """Every weight once."""
@@ -132,7 +125,7 @@ class FullyConnected:
 
 
 def _dense(importer: Importer, node: OnnxNode, is_oi: bool, bias: Value | None) -> PendingLayer:
-    name, weights, out_axis = node.name, onnx_weights(importer, node, 2), 0 if is_oi else 1
+    name, weights, out_axis = node.name, weighted.onnx_weights(importer, node, 2), 0 if is_oi else 1
     if weights.quant.axis not in (None, out_axis):
         raise ConvertError(
             f"{name}: weight scales must lie along the outputs (axis {out_axis}), got axis {weights.quant.axis}"
@@ -151,6 +144,6 @@ def _dense(importer: Importer, node: OnnxNode, is_oi: bool, bias: Value | None) 
     if len(set(params.scales)) == 1:
         params = QuantParams(params.scales[:1], params.zero_points[:1])
     zeros = np.zeros(channels, np.int32)
-    sums_from = zeros if bias is None else onnx_bias(name, bias, importer.quant_of(x), params, channels)
+    sums_from = zeros if bias is None else weighted.onnx_bias(name, bias, importer.quant_of(x), params, channels)
     layer = FullyConnected(name, x.base, -1, np.ascontiguousarray(weights_oi), params, sums_from, "NONE")
     return pending(layer, (*x.shape[:-1], channels), "plain")
