@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, NoReturn, Protocol, cast
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import flatbuffers
 import numpy as np
@@ -149,11 +149,6 @@ def _value(value: Any) -> Any:
 
 def _canonical(item: Any) -> bytes:
     return json.dumps(item, sort_keys=True, separators=(",", ":")).encode()
-
-
-def assert_never(kernel: NoReturn) -> NoReturn:
-    """The last case of a match over a union: mypy reports here every kind that the match forgot."""
-    raise AssertionError(f"no case for {type(kernel).__name__}")
 
 
 def layer_name(tensor_name: str) -> str:

@@ -56,11 +56,6 @@ def _run_all(graph: Graph, batch: Int8) -> list[Int8]:
     return tensors
 
 
-def run_layer(graph: Graph, layer: Operator, inputs: list[Int8]) -> Int8:
-    """One layer alone on its operands (each with the tensor's shape); for tests of single kernels."""
-    return layer.run(graph, inputs).reshape(graph.tensors[layer.output].shape)
-
-
 def run_layer_batch(graph: Graph, layer: Operator, inputs: list[Int8]) -> Int8:
-    """The same for operands of n inferences stacked along axis 0."""
+    """One layer alone, on operands of n inferences stacked along axis 0."""
     return layer.run(graph, inputs).reshape(len(inputs[0]), *graph.tensors[layer.output].shape[1:])

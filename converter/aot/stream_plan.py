@@ -106,11 +106,6 @@ class StreamPlan:
         """Of the arena, from hop to hop."""
         return sum(kept.bytes for kept in self.kept.values())
 
-    @property
-    def hops_to_forget(self) -> int:
-        """After so many hops nothing of the first window is left in the input."""
-        return -(-self.graph.tensors[self.graph.input].size // self.hop_bytes)
-
 
 Outcome = Union[TimeAxis, str]  # a str: why the layer runs on the whole map
 

@@ -142,7 +142,7 @@ def test_fake_quant_equals_the_integers(model: str) -> None:
     for layer in graph.layers:
         shape = graph.tensors[layer.input].shape
         found = np.concatenate(
-            [reference.run_layer(graph, layer, [row.reshape(shape)]) for row in tensors[layer.input]]
+            [reference.run_layer_batch(graph, layer, [row.reshape(shape)]) for row in tensors[layer.input]]
         )
         name = f"layer:{graph.tensors[layer.output].name}"
         if name in data:

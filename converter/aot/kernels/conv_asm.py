@@ -11,8 +11,7 @@ from __future__ import annotations
 from converter.aot.kernels.asm import Routine, add, loads, note
 
 PIXELS = 3  # NN_CONV_SIMD_PIXELS
-STEPS = 16  # NN_CONV_STEPS: words of weights in a turn of the loop
-STEP_BYTES = 48  # NN_CONV_STEP_BYTES: code of one, all instructions of four bytes
+STEPS = 16  # NN_CONV_STEPS: words of weights in a turn of the loop; NN_CONV_STEP_BYTES is the code of one
 A, B, W, X = ("r0", "r1", "r2"), ("r3", "r4", "r5"), "r6", "r7"
 # the frame: nn_conv_args, the way into the first turn as an address
 PIXEL, WEIGHTS, CHANNELS, OUT, PAIRS, FILTER_BYTES, TURNS, ENTRY, OUT_C, TWICE_ZERO_PLUS_1 = range(0, 40, 4)

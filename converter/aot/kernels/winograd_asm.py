@@ -21,7 +21,7 @@ MAX_IN_C = 128  # the code of a point is 56 bytes a pair of channels
 MAX_OUT_C = 500  # out of a store's reach beyond
 MAX_ROW_BYTES = 1365  # out of a load's reach beyond
 INIT = 2  # words in front of each point's weights: both biases at point 5, zeros elsewhere
-CONSTANTS = 4  # words behind the 16 points: multiplier and second constant of a, then of b
+# behind the 16 points: multiplier and addend_or_shift of a, then of b
 
 
 @dataclass(frozen=True)
