@@ -132,12 +132,12 @@ static void clip_step() {
     if (clip_frames == KWS_FRAMES) return;
     stage slice = stage();
     stage_begin();
-    const int has_frame = hear_step(step);
+    const int has_frame = process_step(step);
     stage_end(&slice);
     clip_cost.cycles += slice.cycles;
     clip_cost.ms += slice.ms;
     if (!has_frame) return;
-    memcpy(model_input + clip_frames * KWS_CHANNELS, heard_frame(0), KWS_CHANNELS);
+    memcpy(model_input + clip_frames * KWS_CHANNELS, frame_at(0), KWS_CHANNELS);
     slice_cycles[clip_frames++] = slice.cycles;
 }
 
@@ -184,7 +184,7 @@ static const char *start_timing(uint32_t *at) {
     if (sample_count < KWS_STEP_SAMPLES) return "the clip is shorter than one step";
     *at = 0;
     listening_reset();
-    (void)hear_step(next_step(at));  // fills the first window, so that each later step completes a frame
+    (void)process_step(next_step(at));  // fills the first window, so that each later step completes a frame
     return nullptr;
 }
 
@@ -194,7 +194,7 @@ static const char *windows(uint32_t count) {
     for (uint32_t run = 0; run < count && !error; run++) {
         stage cost = stage();
         stage_begin();
-        for (uint32_t slice = 0; slice < KWS_FRAMES; slice++) (void)hear_step(next_step(&at));
+        for (uint32_t slice = 0; slice < KWS_FRAMES; slice++) (void)process_step(next_step(&at));
         stage_end(&cost);
         const uint32_t record[] = {run, KWS_FRAMES, cost.cycles, cost.ms};
         reply_open("window");
@@ -211,24 +211,24 @@ static const char *runs(uint32_t count) {
     const char *error = start_timing(&at);
     if (error) return error;
     const bool streams = engine_stream_frames() == KWS_HOP_FRAMES;
-    if (streams) error = infer_heard_window();
+    if (streams) error = infer_latest_window();
     if (error) return error;
     for (uint32_t run = 0; run < count; run++) {
         stage first = stage(), pre = stage(), streamed = stage(), infer = stage(), post = stage();
         stage_begin();
         for (uint32_t slice = 0; slice < KWS_HOP_FRAMES; slice++) {
-            (void)hear_step(next_step(&at));
+            (void)process_step(next_step(&at));
             if (slice == 0) stage_end(&first);
         }
         stage_end(&pre);
         if (streams) {
             stage_begin();
-            error = infer_heard();
+            error = infer_latest();
             stage_end(&streamed);
             if (error) return error;
         }
         stage_begin();
-        error = infer_heard_window();
+        error = infer_latest_window();
         stage_end(&infer);
         if (error) return error;
         stage_begin();

@@ -72,28 +72,28 @@ void listening_reset() {
     board_led(0, 0, 0);
 }
 
-int hear_step(const int16_t *pcm) {
+int process_step(const int16_t *pcm) {
     if (!frontend_step(&front_end, pcm, window[oldest])) return 0;
     new_frames++;
     oldest = (oldest + 1) % KWS_FRAMES;
     return 1;
 }
 
-const int8_t *heard_frame(uint32_t age) { return window[(oldest + KWS_FRAMES - 1 - age) % KWS_FRAMES]; }
+const int8_t *frame_at(uint32_t age) { return window[(oldest + KWS_FRAMES - 1 - age) % KWS_FRAMES]; }
 
 // Where the engine streams it is given the new frames only, else, or when it has not seen the window before, the whole
 // window.
-const char *infer_heard() {
+const char *infer_latest() {
     int8_t rows[KWS_HOP_FRAMES * KWS_CHANNELS];
-    if (!engine_streaming || new_frames != KWS_HOP_FRAMES) return infer_heard_window();
+    if (!engine_streaming || new_frames != KWS_HOP_FRAMES) return infer_latest_window();
     for (uint32_t age = KWS_HOP_FRAMES; age > 0; age--) {
-        memcpy(rows + (KWS_HOP_FRAMES - age) * KWS_CHANNELS, heard_frame(age - 1), KWS_CHANNELS);
+        memcpy(rows + (KWS_HOP_FRAMES - age) * KWS_CHANNELS, frame_at(age - 1), KWS_CHANNELS);
     }
     new_frames = 0;
     return engine_stream_next(rows);
 }
 
-const char *infer_heard_window() {
+const char *infer_latest_window() {
     int8_t *input = engine_input();
     memcpy(input, window[oldest], (KWS_FRAMES - oldest) * KWS_CHANNELS);
     memcpy(input + (KWS_FRAMES - oldest) * KWS_CHANNELS, window[0], oldest * KWS_CHANNELS);
@@ -118,18 +118,18 @@ int decide() {
 }
 
 // One step of audio is complete: a frame of features, and every KWS_HOP_FRAMES frames an inference and a decision.
-static const char *hear() {
+static const char *process_and_infer() {
     stage infer = stage(), post = stage();
     step_samples = 0;
     stage_begin();
-    const int has_frame = hear_step(step);
+    const int has_frame = process_step(step);
     stage_end(&pre);
     if (!has_frame) return nullptr;
     frames++;
     if (++hop < KWS_HOP_FRAMES) return nullptr;
 
     stage_begin();
-    const char *error = infer_heard();
+    const char *error = infer_latest();
     stage_end(&infer);
     if (error) return error;
     stage_begin();
@@ -179,13 +179,13 @@ void listening_end() {
 }
 
 // At most one step of audio per call, so that commands are read between inferences.
-static void listen_on() {
+static void poll_microphone() {
     step_samples += board_mic_read(step + step_samples, KWS_STEP_SAMPLES - step_samples);
     if (step_samples < KWS_STEP_SAMPLES) {
         board_idle();
         return;
     }
-    const char *error = hear();
+    const char *error = process_and_infer();
     if (error) reply_error(error);
     if (error || (wanted && inferences == wanted)) listening_end();
 }
@@ -202,7 +202,7 @@ const char *stream_audio(const int16_t *samples, uint32_t count) {
     if (source != SERIAL_AUDIO) return "audio: send stream first";
     while (count-- && !error) {
         step[step_samples++] = *samples++;
-        if (step_samples == KWS_STEP_SAMPLES) error = hear();
+        if (step_samples == KWS_STEP_SAMPLES) error = process_and_infer();
     }
     return error;
 }
@@ -225,7 +225,7 @@ extern "C" void loop() {
     for (int budget = 64; budget > 0 && (c = board_serial_read()) >= 0; budget--) protocol_feed((char)c);
 #if KWS_HAS_FRONTEND
     if (source == MICROPHONE) {
-        listen_on();
+        poll_microphone();
         return;
     }
 #endif

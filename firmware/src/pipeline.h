@@ -34,14 +34,14 @@ const char *infer_window(const int8_t *input);  // copies it to the engine and r
 void listening_end();
 
 #if KWS_HAS_FRONTEND
-extern int16_t step[KWS_STEP_SAMPLES];    // the step of audio being gathered
-extern uint32_t step_samples;             // how much of it is there
-void listening_reset();                   // front end, window and detector as after power-up
-int hear_step(const int16_t *pcm);        // KWS_STEP_SAMPLES of audio; 1 when they completed a feature frame
-const char *infer_heard();                // on the last KWS_FRAMES frames, by streaming where the engine can
-const char *infer_heard_window();         // the same on the whole window
-int decide();                             // a label, or DETECTOR_NOTHING; shows it on the LED
-const int8_t *heard_frame(uint32_t age);  // the features of `age` frames ago
+extern int16_t step[KWS_STEP_SAMPLES];  // the step of audio being gathered
+extern uint32_t step_samples;           // how much of it is there
+void listening_reset();                 // front end, window and detector as after power-up
+int process_step(const int16_t *pcm);   // KWS_STEP_SAMPLES of audio; 1 when they completed a feature frame
+const char *infer_latest();             // on the last KWS_FRAMES frames, by streaming where the engine can
+const char *infer_latest_window();      // the same on the whole window
+int decide();                           // a label, or DETECTOR_NOTHING; shows it on the LED
+const int8_t *frame_at(uint32_t age);   // the features of `age` frames ago
 const char *listen(uint32_t inferences, bool report);
 const char *stream_begin();
 const char *stream_audio(const int16_t *samples, uint32_t count);
