@@ -8,7 +8,7 @@ import flatbuffers
 
 from converter import quant
 from converter.formats.tflite import TfliteNode, options_table
-from converter.graph import Bounds, Graph
+from converter.graph import Bounds, Graph, Operator
 from converter.operators.activation import activation_slot, check_activation, read_activation
 from converter.operators.windows import HW, Padding, check_windows, read_window, window_slots
 from converter.quant import Activation
@@ -18,20 +18,8 @@ WINDOW_W, WINDOW_H, ACTIVATION = 3, 4, 5  # of Pool2DOptions
 SCALE_TOLERANCE = 1e-6  # TensorFlow Lite's own
 
 
-class Pool(Protocol):
-    """The fields of either."""
-
-    @property
-    def name(self) -> str:
-        """Unique in its graph."""
-
-    @property
-    def input(self) -> int:
-        """Tensor [1, H, W, C]."""
-
-    @property
-    def output(self) -> int:
-        """Tensor [1, H, W, C]."""
+class Pool(Operator, Protocol):
+    """What either has beyond other operators."""
 
     @property
     def window_hw(self) -> HW:

@@ -39,9 +39,8 @@ class Tflm:
 
     def output(self, x_int8: Int8) -> Int8:
         """int8 [1, ...] -> the output tensor."""
-        self._interpreter.set_input(
-            np.ascontiguousarray(x_int8.reshape(self._graph.tensors[self._graph.input].shape)), 0
-        )
+        shape = self._graph.tensors[self._graph.input].shape
+        self._interpreter.set_input(np.ascontiguousarray(x_int8.reshape(shape)), 0)
         self._interpreter.invoke()
         result: Int8 = np.array(self._interpreter.get_output(0), np.int8)
         return result

@@ -115,10 +115,8 @@ def rounding(
 
 def _common_shift(exponent: Int64, largest: Int64, wanted: int) -> int:
     """E of rounding(), 0 where there is none."""
-    found = []
-    for common in range(int(exponent.max()) + 1, min(MAX_SHIFT, int(exponent.min()) + MAX_SCALING - 1) + 1):
-        if (largest < (1 << 31) >> (common + 1 - exponent)).all():
-            found.append(common)
+    shifts = range(int(exponent.max()) + 1, min(MAX_SHIFT, int(exponent.min()) + MAX_SCALING - 1) + 1)
+    found = [common for common in shifts if (largest < (1 << 31) >> (common + 1 - exponent)).all()]
     return min(found, key=lambda common: abs(common - wanted), default=0)
 
 
