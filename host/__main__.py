@@ -317,7 +317,7 @@ def packed(
         ),
     ] = Path("build/packed"),
 ) -> None:
-    """What few bits and zeros save on the board, as a Markdown table: flash, RAM, cycles of the reference model cut
+    """What low-bit and sparse weights save on the board, as a Markdown table: flash, RAM, cycles of the model cut
     down."""
     from host.measure import packed_study as costs
 

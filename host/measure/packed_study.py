@@ -1,5 +1,5 @@
-"""What few bits and zeros save on the board: the reference model with its weights cut, built and run at each width and
-sparsity.
+"""What low-bit and sparse weights save on the board: the reference model with its weights cut, built and run
+at each width and sparsity.
 
 Costs only: cutting the weights of a finished network says nothing about accuracy, which docs/compression.md measures.
 """

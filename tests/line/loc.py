@@ -9,7 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CODE = {".py", ".c", ".cpp", ".h", ".ld"}
 GENERATED = "firmware/generated"
-BUDGET = {"product": 38_000, "tests": 16_000}  # lines
+# Lines. Product: 38,600 after the house (its aim was 38,000; MEAN 190 of them, sentences on public names 230), and 330
+# for negatives. Tests: 16,350 after the house, and 150 for negatives.
+BUDGET = {"product": 38_950, "tests": 16_500}
 
 
 def folder_of(path: str) -> str:

@@ -1,0 +1,140 @@
+"""Negatives: made from any sound, resumed, split by speaker, without the clips that hold a word."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from rich.progress import Progress
+
+from trainer.data import negatives
+from trainer.data.negatives import SOURCES, Clip, Stream, excluded, list_excluded, load_negatives, make_negatives
+from trainer.errors import TrainerError
+
+WORDS = ("yes", "stop")
+
+
+@pytest.fixture
+def ffmpeg() -> None:
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("no ffmpeg on this machine")
+
+
+def speaker(folder: Path, name: str, seconds: dict[str, float], rate: int = 16000) -> Path:
+    for number, (file, length) in enumerate(seconds.items()):
+        samples = np.random.default_rng(number).integers(-9000, 9000, int(rate * length)).astype(np.int16)
+        (folder / name / file).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / name / file, samples, rate)
+    return folder / name
+
+
+def make(out: Path, *folders: Path) -> list[Stream]:
+    with Progress(disable=True) as progress:
+        return make_negatives(out, (), folders, progress)
+
+
+def test_own_recordings_become_a_stream(tmp_path: Path, ffmpeg: None) -> None:
+    folder = speaker(tmp_path, "anna", {"a.wav": 1.5, "deep/b.flac": 0.25})
+    (stream,) = make(tmp_path / "out", folder)
+    assert [(c.id, c.samples) for c in stream.clips] == [("a.wav", 24000), ("deep/b.flac", 4000)]
+    ((again, pcm),) = load_negatives(tmp_path / "out", WORDS)
+    assert again == stream and stream.seconds == 1.75 and stream.split == "train"
+    assert np.array_equal(pcm[:24000], soundfile.read(folder / "a.wav", dtype="int16")[0])  # bit for bit
+
+
+@pytest.mark.parametrize(("rate", "suffix"), [(44100, "wav"), (8000, "ogg"), (48000, "ogg")])
+def test_other_rates_and_formats_are_resampled(tmp_path: Path, ffmpeg: None, rate: int, suffix: str) -> None:
+    folder = speaker(tmp_path, "bob", {f"a.{suffix}": 1.0}, rate)
+    (stream,) = make(tmp_path / "out", folder)
+    assert abs(stream.clips[0].samples - 16000) <= 400
+
+
+def test_interrupted_work_goes_on_and_damage_is_made_anew(
+    tmp_path: Path, ffmpeg: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [speaker(tmp_path, name, {"a.wav": 0.5}) for name in ("anna", "bob")]
+    out, decode = tmp_path / "out", negatives.decode
+    made: list[Path] = []
+
+    def counted(files: list[Path]) -> list[np.ndarray]:  # type: ignore[type-arg]
+        made.extend(files)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return decode(files)
+
+    monkeypatch.setattr(negatives, "decode", counted)
+    with pytest.raises(KeyboardInterrupt):
+        make(out, *folders)
+    first = (out / "own-anna.flac").stat().st_mtime_ns
+    assert [s.name for s in make(out, *folders)] == ["own-anna", "own-bob"]
+    assert (out / "own-anna.flac").stat().st_mtime_ns == first and len(made) == 3
+    (out / "own-bob.flac").write_bytes((out / "own-bob.flac").read_bytes()[:-1])
+    with pytest.raises(TrainerError, match=r"own-bob\.flac: missing or damaged"):
+        load_negatives(out, WORDS)
+    make(out, *folders)
+    assert len(load_negatives(out, WORDS)) == 2 and len(made) == 4
+
+
+@pytest.mark.parametrize("content", ["{", '{"streams": [1]}', '{"streams": [{"name": "x"}]}', "[]"])
+def test_a_damaged_index_is_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "negatives.json").write_text(content)
+    with pytest.raises(TrainerError, match=r"negatives\.json: damaged"):
+        load_negatives(tmp_path, WORDS)
+
+
+def test_what_is_no_sound_is_named(tmp_path: Path, ffmpeg: None) -> None:
+    folder = speaker(tmp_path, "anna", {"a.wav": 0.5})
+    (folder / "b.mp3").write_bytes(b"no sound at all")
+    with pytest.raises(TrainerError, match=r"b\.mp3: no sound that ffmpeg can read"):
+        make(tmp_path / "out", folder)
+    with pytest.raises(TrainerError, match="holds no recordings"):
+        (tmp_path / "empty").mkdir()
+        make(tmp_path / "out", tmp_path / "empty")
+    with pytest.raises(TrainerError, match="holds no negatives"):
+        load_negatives(tmp_path / "nowhere", WORDS)
+
+
+def test_no_speaker_stands_in_both_splits() -> None:
+    speakers = {split: {s.speaker for s in SOURCES if s.split == split} for split in ("train", "test")}
+    assert speakers["train"] and speakers["test"] and not speakers["train"] & speakers["test"]
+
+
+def test_clips_with_a_word_are_left_out(tmp_path: Path, ffmpeg: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "out", speaker(tmp_path, "anna", {"a.wav": 0.5, "b.wav": 0.25, "c.wav": 0.5}))
+    rows = tmp_path / "excluded.csv"
+    rows.write_text("source,word,clip,held in\nown-anna,stop,b.wav,name\nown-anna,up,c.wav,name\n")
+    monkeypatch.setattr(negatives, "EXCLUDED", rows)
+    ((stream, pcm),) = load_negatives(tmp_path / "out", WORDS, "train")
+    assert [(c.id, c.start) for c in stream.clips] == [("a.wav", 0), ("c.wav", 8000)] and len(pcm) == 16000
+
+
+def test_the_list_of_clips_with_a_word_is_made_from_transcripts_and_names(tmp_path: Path) -> None:
+    script = tmp_path / "usr/share/games/fillets-ng/script/city"
+    script.mkdir(parents=True)
+    (script / "dialogs_nl.lua").write_text(
+        'dialogId("a-1", "font", "English stop.")\ndialogStr("De stop eruit getrokken, of niet.")\n\n\n'
+        'dialogId("a-2", "font", "Stop.")\ndialogStr("Rustig \\"maar\\".")\n'
+    )
+    root = "usr/share/games/fillets-ng/sound/city/nl"
+    clips = tuple(Clip(f"{root}/{name}.ogg", 0, 1) for name in ("a-1", "a-2"))
+    nl = Stream("fillets-nl", "x", "nl", "test", "", "", "", clips)
+    en = Stream(
+        "asterisk-en", "y", "en", "test", "", "", "", (Clip("s/beam-on.g722", 0, 1), Clip("s/yesterday.g722", 0, 1))
+    )
+    rows = list_excluded([nl, en], tmp_path)
+    assert [(row["source"], row["word"], Path(row["clip"]).stem, row["held in"]) for row in rows] == [
+        ("fillets-nl", "stop", "a-1", "transcript"),
+        ("fillets-nl", "off", "a-1", "transcript"),
+        ("asterisk-en", "on", "beam-on", "name"),
+    ]
+
+
+def test_the_committed_list_knows_its_sources() -> None:
+    with negatives.EXCLUDED.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["source"] for row in rows} <= {source.name for source in SOURCES}
+    assert {row["word"] for row in rows} <= negatives.SOUNDS_LIKE.keys() and excluded("fillets-nl", ["stop"])

@@ -1,0 +1,309 @@
+"""Continuous speech without the words: what false accepts per hour are measured and trained on.
+
+A folder of negatives holds a FLAC stream (16 kHz, mono, 16 bit) per speaker and negatives.json, which names every clip
+in them. Sources are Debian packages, downloaded and unpacked but not installed, and a user's own recordings. Split by
+SPEAKER: what a test speaker says is never trained on, in no language. Clips whose transcript or name holds a word, or
+sounds like one, are listed by id in negatives_excluded.csv, made from the transcripts before any model was scored.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+from rich.progress import Progress
+from rich.table import Table
+
+from converter.arrays import Int16
+from converter.files import write_atomic
+from converter.target import SAMPLE_RATE_HZ
+from trainer.errors import TrainerError
+
+Split = Literal["train", "test"]
+INDEX = "negatives.json"
+EXCLUDED = Path(__file__).with_name("negatives_excluded.csv")
+SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".g722", ".wma", ".webm", ".mp4"}
+BATCH = 40  # files to an ffmpeg
+
+
+@dataclass(frozen=True)
+class Source:
+    """Speech inside a Debian package: files that `pattern` finds in it, all of one speaker or group of speakers."""
+
+    name: str
+    package: str
+    pattern: str
+    speaker: str
+    language: str
+    split: Split
+    licence: str
+
+
+def _asterisk(language: str, speaker: str, split: Split, licence: str = "CC-BY-SA-3.0") -> Source:
+    package = f"asterisk-core-sounds-{language}-g722"
+    return Source(
+        f"asterisk-{language}", package, "usr/share/asterisk/sounds/**/*.g722", speaker, language, split, licence
+    )
+
+
+def _fillets(language: str, split: Split) -> Source:
+    package, pattern = f"fillets-ng-data-{language}", f"usr/share/games/fillets-ng/sound/**/{language}/*.ogg"
+    return Source(f"fillets-{language}", package, pattern, f"fillets-{language}", language, split, "GPL-2")
+
+
+# The Spanish prompts are spoken by the voice of the English ones.
+SOURCES = (
+    _asterisk("en", "allison", "test"),
+    _asterisk("es", "allison", "test"),
+    _fillets("nl", "test"),
+    _asterisk("fr", "june", "train"),
+    _asterisk("it", "carlo", "train"),
+    _asterisk("ru", "maxim", "train", "CC-BY-3.0"),
+    _fillets("cs", "train"),
+    Source("klettres", "klettres-data", "usr/share/klettres/*/*/*.ogg", "klettres", "many", "train", "GPL-2+"),
+)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip's place in its stream, in samples."""
+
+    id: str
+    start: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One speaker's clips one after the other."""
+
+    name: str
+    speaker: str
+    language: str
+    split: Split
+    licence: str
+    file: str
+    sha256: str
+    clips: tuple[Clip, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Of all clips."""
+        return sum(clip.samples for clip in self.clips) / SAMPLE_RATE_HZ
+
+
+def make_negatives(
+    out: Path, sources: Sequence[Source], recordings: Sequence[Path], progress: Progress
+) -> list[Stream]:
+    """Download, unpack and decode what is missing under `out`; a stream is whole or absent, so an interrupted run goes
+    on where it was. Raises TrainerError."""
+    _require("ffmpeg", "apt-get install ffmpeg")
+    out.mkdir(parents=True, exist_ok=True)
+    streams = {stream.name: stream for stream in _index(out) if _is_whole(out, stream)}
+    wanted = [source.name for source in sources] + [_own_name(folder) for folder in recordings]
+    task = progress.add_task("speakers", total=len(wanted), completed=len(streams.keys() & set(wanted)))
+    for source in sources:
+        if source.name not in streams:
+            root = _unpacked(source.package, out / "packages", out / "unpacked")
+            files = {str(file.relative_to(root)): file for file in sorted(root.glob(source.pattern))}
+            facts = source.name, source.speaker, source.language, source.split, source.licence
+            streams[source.name] = _stream(out, facts, files, progress)
+            shutil.rmtree(root)
+            _write_index(out, streams.values())
+            progress.advance(task)
+    for own in recordings:
+        name = _own_name(own)
+        if name not in streams:
+            files = {str(f.relative_to(own)): f for f in sorted(own.rglob("*")) if f.suffix.lower() in SUFFIXES}
+            streams[name] = _stream(out, (name, name, "own", "train", "your own"), files, progress)
+            _write_index(out, streams.values())
+            progress.advance(task)
+    return [streams[name] for name in wanted]
+
+
+def load_negatives(folder: Path, words: Sequence[str], split: Split | None = None) -> list[tuple[Stream, Int16]]:
+    """Streams of a folder with their int16 PCM, without the clips that hold one of the words; their clips are placed
+    anew. Raises TrainerError."""
+    found = []
+    for stream in _index(folder):
+        if split is not None and stream.split != split:
+            continue
+        if not _is_whole(folder, stream):
+            raise TrainerError(f"{folder / stream.file}: missing or damaged; make it again with `trainer negatives`")
+        pcm, _ = soundfile.read(folder / stream.file, dtype="int16")
+        out = excluded(stream.name, words)
+        kept = [clip for clip in stream.clips if clip.id not in out]
+        parts: list[Int16] = [pcm[clip.start : clip.start + clip.samples] for clip in kept]
+        joined = np.concatenate(parts) if parts else np.zeros(0, np.int16)
+        found.append((_placed(stream, [(clip.id, clip.samples) for clip in kept]), joined))
+    if not found:
+        raise TrainerError(f"{folder}: holds no negatives; make some with `python -m trainer negatives --out {folder}`")
+    return found
+
+
+def excluded(source: str, words: Sequence[str]) -> set[str]:
+    """Ids of the source's clips that hold one of the words or a homophone, by the committed list."""
+    with EXCLUDED.open(newline="") as file:
+        return {row["clip"] for row in csv.DictReader(file) if row["source"] == source and row["word"] in words}
+
+
+# What a word sounds like in a source's language, beside itself as a word of a transcript or of a file's name.
+SOUNDS_LIKE = {
+    "stop": {"nl": r"\w*stop\w*", "cs": r"\w*stop\w*"},
+    "yes": {"nl": "jes", "cs": "jes"},
+    "no": {"nl": "nou", "cs": "no|nou"},
+    "go": {"nl": "goo|gou", "cs": "gou"},
+    "down": {"nl": "daun", "cs": "daun"},
+    "on": {"cs": "on"},
+    "off": {"nl": "of", "cs": "of"},
+    "up": {},
+    "left": {},
+    "right": {"nl": "rijt|raait", "cs": "rajt"},
+}
+
+
+def list_excluded(streams: Sequence[Stream], dialogs: Path) -> list[dict[str, str]]:
+    """The rows of negatives_excluded.csv: clips whose name, or whose transcript in the package fillets-ng-data unpacked
+    under `dialogs`, holds a word or what sounds like it."""
+    rows = []
+    for stream in streams:
+        said = _dialogs(dialogs, stream.language) if stream.name.startswith("fillets-") else {}
+        for word, sounds in SOUNDS_LIKE.items():
+            pattern = re.compile(rf"\b({word}|{sounds.get(stream.language, word)})\b", re.IGNORECASE)
+            for clip in stream.clips:
+                path = Path(clip.id)
+                named = pattern.search(re.sub(r"[-_]", " ", path.stem)) if not said else None
+                text = said.get(f"{path.parts[-3]}/{path.stem}", said.get(path.stem, "")) if said else ""
+                spoken = pattern.search(text)
+                if named or spoken:
+                    why = "transcript" if spoken else "name"
+                    rows.append({"source": stream.name, "word": word, "clip": clip.id, "held in": why})
+    return rows
+
+
+def _dialogs(root: Path, language: str) -> dict[str, str]:
+    """level/id, and id, -> what is said."""
+    found = dict[str, str]()
+    for file in sorted(root.glob(f"usr/share/games/fillets-ng/script/*/*dialogs_{language}.lua")):
+        for part in file.read_text("utf-8", "replace").split("dialogId(")[1:]:
+            said = re.search(r'dialogStr\(\s*"(.*)"', part)
+            if said:
+                key = part.split('"')[1]
+                found |= {f"{file.parent.name}/{key}": said[1], key: found.get(key, "") + " " + said[1]}
+    return found
+
+
+def table(streams: Sequence[Stream]) -> Table:
+    """For the terminal: who speaks how long, and under which licence."""
+    found = Table(title="Negatives", title_justify="left")
+    for column in ("source", "speaker", "language", "split", "clips", "minutes", "licence"):
+        found.add_column(column, justify="right" if column in ("clips", "minutes") else "left")
+    for s in streams:
+        found.add_row(s.name, s.speaker, s.language, s.split, f"{len(s.clips):,}", f"{s.seconds / 60:.1f}", s.licence)
+    return found
+
+
+def _require(program: str, mend: str) -> None:
+    if shutil.which(program) is None:
+        raise TrainerError(f"{program}: not found; install it ({mend})")
+
+
+def _own_name(folder: Path) -> str:
+    return f"own-{folder.resolve().name}"
+
+
+def _unpacked(package: str, store: Path, folder: Path) -> Path:
+    """The package's files under `folder`; apt checks the signature of its index and the checksum of the file."""
+    store.mkdir(exist_ok=True)
+    if not list(store.glob(f"{package}_*.deb")):
+        mend = f"put {package}_*.deb into {store}, or give recordings of your own by --recordings"
+        if shutil.which("apt-get") is None:
+            raise TrainerError(f"{package}: needs apt-get to be downloaded; {mend}")
+        done = subprocess.run(["apt-get", "download", package], cwd=store, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise TrainerError(f"{package}: apt-get cannot download it ({reason}); run apt-get update, or {mend}")
+    _require("dpkg-deb", "apt-get install dpkg")
+    shutil.rmtree(folder, ignore_errors=True)  # of an interrupted run
+    file = sorted(store.glob(f"{package}_*.deb"))[-1]
+    done = subprocess.run(["dpkg-deb", "-x", str(file), str(folder)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TrainerError(f"{file}: damaged; remove it and run the command again")
+    return folder
+
+
+def _stream(out: Path, facts: tuple[str, str, str, Split, str], files: dict[str, Path], progress: Progress) -> Stream:
+    """Decode the files into one FLAC."""
+    name, speaker, language, split, licence = facts
+    if not files:
+        raise TrainerError(f"{name}: holds no recordings; sound files end in {', '.join(sorted(SUFFIXES))}")
+    task = progress.add_task(f"{name}: recordings", total=len(files))
+    parts: list[tuple[str, Int16]] = []
+    ids = list(files)
+    for start in range(0, len(ids), BATCH):
+        batch = ids[start : start + BATCH]
+        parts += zip(batch, decode([files[key] for key in batch]), strict=True)
+        progress.advance(task, len(batch))
+    partial = out / f"{name}.part.flac"
+    soundfile.write(partial, np.concatenate([pcm for _, pcm in parts]), SAMPLE_RATE_HZ, "PCM_16")
+    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+    partial.replace(out / f"{name}.flac")
+    stream = Stream(name, speaker, language, split, licence, f"{name}.flac", digest, ())
+    return _placed(stream, [(key, len(pcm)) for key, pcm in parts])
+
+
+def _placed(stream: Stream, lengths: Sequence[tuple[str, int]]) -> Stream:
+    starts = np.cumsum([0, *(samples for _, samples in lengths)])
+    clips = (Clip(key, int(at), samples) for (key, samples), at in zip(lengths, starts[:-1], strict=True))
+    return Stream(**{**stream.__dict__, "clips": tuple(clips)})
+
+
+def decode(files: Sequence[Path]) -> list[Int16]:
+    """int16 PCM at 16 kHz of sound files of any format that ffmpeg reads; raises TrainerError naming the first that it
+    does not."""
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder) / f"{number}.s16" for number in range(len(files))]
+        command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y"]
+        for file in files:
+            command += [*(["-f", "g722"] if file.suffix == ".g722" else []), "-i", str(file.resolve())]
+        for number, output in enumerate(outputs):
+            command += ["-map", f"{number}:a:0", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-f", "s16le", str(output)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode and len(files) == 1:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise TrainerError(f"{files[0]}: no sound that ffmpeg can read ({reason[-200:]}); remove it")
+        if done.returncode:
+            return [pcm for file in files for pcm in decode([file])]
+        return [np.fromfile(output, "<i2").astype(np.int16) for output in outputs]
+
+
+def _index(folder: Path) -> list[Stream]:
+    file = folder / INDEX
+    if not file.is_file():
+        return []
+    try:
+        rows = json.loads(file.read_text())
+        return [Stream(**{**row, "clips": tuple(Clip(*clip) for clip in row["clips"])}) for row in rows["streams"]]
+    except (ValueError, KeyError, TypeError):
+        raise TrainerError(f"{file}: damaged; remove it and run `trainer negatives` again") from None
+
+
+def _write_index(folder: Path, streams: Iterable[Stream]) -> None:
+    rows = [{**asdict(stream), "clips": [[c.id, c.start, c.samples] for c in stream.clips]} for stream in streams]
+    write_atomic(folder / INDEX, (json.dumps({"streams": rows}, indent=None) + "\n").encode())
+
+
+def _is_whole(folder: Path, stream: Stream) -> bool:
+    file = folder / stream.file
+    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == stream.sha256
