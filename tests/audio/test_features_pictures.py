@@ -109,5 +109,5 @@ def test_commands(words: Path, tmp_path: Path) -> None:
     broken.write_bytes(b"RIFF")
     for command in ("features", "audio"):
         done = trainer(command, broken, "--out", tmp_path / "never" / "out")
-        assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stderr.startswith(str(broken))
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stderr.startswith(f"error: {broken}")
         assert not (tmp_path / "never").exists()
