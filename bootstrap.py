@@ -80,9 +80,15 @@ def missing_packages():
     return [name for name, found in wanted if not found]
 
 
-def install_system_packages():
-    missing = missing_packages()
-    if not missing:
+def missing_for_tests(extras):
+    """Debian names of system packages without which some tests are skipped."""
+    wanted = ("qemu-system-arm", "ffmpeg") if "test" in extras and shutil.which("apt-get") else ()
+    return [name for name in wanted if not shutil.which(name)]
+
+
+def install_system_packages(extras):
+    missing, for_tests = missing_packages(), missing_for_tests(extras)
+    if not missing and not for_tests:
         return
     prefix = [] if hasattr(os, "geteuid") and os.geteuid() == 0 else ["sudo", "-n"]
     allowed = shutil.which("apt-get") and (
@@ -90,13 +96,15 @@ def install_system_packages():
     )
     if allowed:
         quiet = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+        install = [*prefix, "apt-get", "install", "-y", "-qq", "--no-install-recommends"]
         subprocess.run([*prefix, "apt-get", "update", "-qq"], env=quiet)
-        run(
-            [*prefix, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing],
-            env=quiet,
-            stdout=subprocess.DEVNULL,
-        )
-        missing = missing_packages()
+        if missing:
+            run([*install, *missing], env=quiet, stdout=subprocess.DEVNULL)
+        for name in for_tests:
+            subprocess.run([*install, name], env=quiet, stdout=subprocess.DEVNULL)
+        missing, for_tests = missing_packages(), missing_for_tests(extras)
+    if for_tests:
+        print("setup: without %s some tests will be skipped" % ", ".join(for_tests))
     if missing:
         ways = "; ".join("%s: %s" % (system, way.format(packages=" ".join(missing))) for system, way in BY_HAND.items())
         stop("missing %s; install: %s" % (", ".join(missing), ways))
@@ -166,7 +174,7 @@ def main():
             "Python 3.10 to 3.14 is needed, this is %d.%d; point make at one with PYTHON=python3.11"
             % sys.version_info[:2]
         )
-    install_system_packages()
+    install_system_packages(sys.argv[1:])
     install_python_packages(sorted(sys.argv[1:]))
 
 
