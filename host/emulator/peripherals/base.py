@@ -46,11 +46,13 @@ class Registers(IntEnum):
     stride: int
 
     def __new__(cls, offset: int, access: Access = RW, reset: int = 0, count: int = 1, stride: int = 4) -> Registers:
+        """From what a declaration lists, offset first."""
         one = int.__new__(cls, offset)
         one._value_, one.access, one.reset, one.count, one.stride = offset, access, reset, count, stride
         return one
 
     def __getitem__(self, index: int) -> int:
+        """Offset of register number `index` of several."""
         return int(self) + index * self.stride
 
     @property
