@@ -220,6 +220,7 @@ def comparable(out: Path, exact: bool) -> list[Any]:
     ticks = (
         "cycles",
         "cycles_uncached",
+        "layer_cycles",
         "cycles_stream_hop",
         "board_ms",
         "energy_uj",
