@@ -45,8 +45,7 @@ def launch(
 
 
 def _end(board: subprocess.Popen[str]) -> None:
-    """Stop the board; when it had already stopped by itself on a fault, that is what the user must read."""
-    faulted = (board.poll() or 0) > 0
+    """Stop the board; when its program had already faulted, that is what the user must read."""
     if board.poll() is None:
         board.terminate()
     try:
@@ -56,5 +55,5 @@ def _end(board: subprocess.Popen[str]) -> None:
         board.communicate()
         return
     last = (errors.strip().splitlines() or [""])[-1]
-    if faulted and last:
+    if board.returncode > 0 and last:  # also of a board that was just about to say so when it was told to stop
         raise BoardError(json.loads(last)["error"] if last.startswith("{") else last)
