@@ -6,88 +6,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import flatbuffers
 import numpy as np
 
 from converter.arrays import Int8
-from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, feature_map, pending
-from converter.formats.tflite import TfliteNode, TfliteOperator
-from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
-from converter.operators import pool
+from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value
+from converter.formats.tflite import TfliteOperator
+from converter.graph import Graph
 from converter.operators.activation import clamp
-from converter.operators.windows import Padding, onnx_output_shape, onnx_pool, row_window, windows_of
-from converter.quant import Activation
+from converter.operators.pool import Pool2D, from_onnx_global_pool, from_onnx_pool
+from converter.operators.windows import windows_of
 
 
 @dataclass(frozen=True, eq=False)
-class MaxPool2D:
-    """The largest value of a window; padding does not count."""
-
-    name: str
-    input: int
-    output: int
-    window_hw: tuple[int, int]
-    stride_hw: tuple[int, int]
-    padding: Padding
-    activation: Activation
+class MaxPool2D(Pool2D):
+    """The largest value of a window."""
 
     TFLITE: ClassVar = TfliteOperator("MAX_POOL_2D", 17, 5, 2, "AddMaxPool2D")
-    MEMORY: ClassVar[OutputMemory] = "own"
-    weights: ClassVar[None] = None
-    integer_operands: ClassVar[tuple[()]] = ()
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """One tensor [1, H, W, C]."""
-        return (self.input,)
-
-    def check(self, graph: Graph) -> None:
-        """Raises ConvertError."""
-        pool.check(self, graph)
 
     def run(self, graph: Graph, inputs: Sequence[Int8]) -> Int8:
         """[n, out_h, out_w, channels]"""
         windows = windows_of(inputs[0].astype(np.int32), self.window_hw, self.stride_hw, self.padding, -128)
         return clamp(windows.max(axis=(3, 4)).astype(np.int64), self.activation, graph.tensors[self.output].quant)
 
-    def cost(self, graph: Graph) -> Cost:
-        """The window once per output."""
-        return Cost(operations=graph.tensors[self.output].size * self.window_hw[0] * self.window_hw[1])
-
-    def bounds(self, graph: Graph, x: Bounds) -> Bounds:
-        """Between the least and the largest of its inputs."""
-        return pool.bounds(self, graph, x)
-
-    def rows(self, graph: Graph) -> RowWindow:
-        """The window's height."""
-        return row_window(graph.tensors[self.input], self.window_hw[0], self.stride_hw[0], self.padding)
-
-    def tflm_bytes(self, graph: Graph) -> tuple[int, int]:
-        """None."""
-        return 0, 0
-
-    def tflite_options(self, graph: Graph, builder: flatbuffers.Builder) -> int:
-        """Pool2DOptions."""
-        return pool.tflite_options(self, builder)
-
-    @classmethod
-    def from_tflite(cls, node: TfliteNode) -> MaxPool2D:
-        """One operand."""
-        return cls(node.name, node.input, node.output, *pool.fields(node))
-
     @staticmethod
     def _from_max_pool(importer: Importer, node: OnnxNode) -> Value:
         """A MaxPool node."""
-        x, window_hw, stride_hw, padding = onnx_pool(importer, node, counts_zeros=False)
-        layer = MaxPool2D(node.name, x.base, -1, window_hw, stride_hw, padding, "NONE")
-        return pending(layer, onnx_output_shape(x, x.shape[1], window_hw, stride_hw, padding), "nchw")
+        return from_onnx_pool(MaxPool2D, importer, node, counts_zeros=False)
 
     @staticmethod
     def _from_global_pool(importer: Importer, node: OnnxNode) -> Value:
         """A GlobalMaxPool node."""
-        x = importer.materialize(node.name, feature_map(importer, node))
-        window_hw = (x.shape[2], x.shape[3])
-        layer = MaxPool2D(node.name, x.base, -1, window_hw, window_hw, "VALID", "NONE")
-        return pending(layer, (1, x.shape[1], 1, 1), "nchw")
+        return from_onnx_global_pool(MaxPool2D, importer, node)
 
     ONNX: ClassVar[Mapping[str, OnnxRule]] = {"MaxPool": _from_max_pool, "GlobalMaxPool": _from_global_pool}

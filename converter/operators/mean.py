@@ -12,11 +12,11 @@ import numpy as np
 from converter import quant
 from converter.arrays import Int8, Int32
 from converter.errors import ConvertError, require
-from converter.formats.onnx import Importer, OnnxNode, OnnxRule, PendingLayer, Value, axes_of, feature_map, pending
+from converter.formats.onnx import Importer, OnnxNode, OnnxRule, PendingLayer, Value, axes_of
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, Operator, OutputMemory
 from converter.operators.average_pool2d import AveragePool2D
-from converter.operators.pool import SCALE_TOLERANCE
+from converter.operators.pool import SCALE_TOLERANCE, from_onnx_global_pool
 from converter.tensor import QuantParams
 
 KEEP_DIMS = 0  # of ReducerOptions
@@ -107,16 +107,15 @@ class Mean:
     @staticmethod
     def _from_global_pool(importer: Importer, node: OnnxNode) -> PendingLayer:
         """A GlobalAveragePool node: a pool where input and output share one scale, else a MEAN."""
-        x = importer.materialize(node.name, feature_map(importer, node))
-        x_quant, window_hw = importer.quant_of(x), (x.shape[2], x.shape[3])
+        found = from_onnx_global_pool(AveragePool2D, importer, node)
+        x_quant = importer.quant_of(importer.activation(node))
 
-        def choose(pool: Operator, y: QuantParams) -> Operator:
+        def choose(layer: Operator, y: QuantParams) -> Operator:
             same = x_quant.zero_point == y.zero_point and abs(x_quant.scale - y.scale) <= SCALE_TOLERANCE
-            fused = isinstance(pool, AveragePool2D) and pool.activation != "NONE"
-            return pool if same or fused else Mean(node.name, x.base, -1)
+            fused = isinstance(layer, AveragePool2D) and layer.activation != "NONE"
+            return layer if same or fused else Mean(node.name, layer.input, -1)
 
-        layer = AveragePool2D(node.name, x.base, -1, window_hw, window_hw, "VALID", "NONE")
-        return replace(pending(layer, (1, x.shape[1], 1, 1), "nchw"), choose=choose)
+        return replace(found, choose=choose)
 
     @staticmethod
     def _from_reduce_mean(importer: Importer, node: OnnxNode) -> Value:

@@ -258,7 +258,8 @@ def test_launch_tells_at_its_end_that_the_program_has_faulted(tmp_path: Path) ->
     elf = _faulty(tmp_path, 1)
     with (
         pytest.raises(BoardError, match="read of 0x30000000, where there is nothing, at read_nowhere"),
-        launch(elf) as address,serial.serial_for_url(address, timeout=10) as line,
+        launch(elf) as address,
+        serial.serial_for_url(address, timeout=10) as line,
         pytest.raises(serial.SerialException),
     ):  # the line is cut
         line.read(1)
