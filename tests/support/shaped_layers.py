@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from kernels_image import (
@@ -110,3 +111,23 @@ def patch_case(number: int) -> Case:
     y_quant = QuantParams((float(np.float32(0.04 * np.sqrt(weights[0].size))),), ((-128, -5)[number // 2 % 2],))
     tensors = (Tensor("x", (1, height, width, depth), X_QUANT), Tensor("y", (1, *out_hw, channels), y_quant))
     return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
+
+
+def rows_case(depth: int, number: int) -> Case:
+    """A convolution whose output pixels lie one pair of values apart: stride_w * depth is 2."""
+    rng = np.random.default_rng([3, depth, number])
+    kernel_hw = (int(rng.integers(1, 12)), 1 + number % 11)
+    height, width = int(kernel_hw[0] + rng.integers(0, 9)), int(kernel_hw[1] + rng.integers(0, 25))
+    channels, stride_hw = int(rng.integers(1, 9)) * (1 + number % 5 % 2), (int(rng.integers(1, 4)), 2 // depth)
+    padding: Padding = "SAME" if rng.random() < 0.7 else "VALID"
+    weights, bias = _noise((channels, *kernel_hw, depth), number), np.arange(channels, dtype=np.int32) * 999
+    layer = Conv2D(
+        "conv", 0, 1, weights, QuantParams((0.02,), (0,)), bias, stride_hw, padding, "RELU" if number % 2 else "NONE"
+    )
+    out_hw = [output_size(n, k, s, padding) for n, k, s in zip((height, width), kernel_hw, stride_hw, strict=True)]
+    tensors = Tensor("x", (1, height, width, depth), X_QUANT), Tensor("y", (1, *out_hw, channels), Y_QUANT)
+    graph = Graph(tensors, (layer,), 0, 1)
+    if number % 4 < 2:  # a RELU as training gives it, and the same zero point without one
+        y_quant = QuantParams((float(np.float32(0.02 * X_QUANT.scale * 40 * np.sqrt(weights[0].size) / 2)),), (-128,))
+        graph = replace(graph, tensors=(graph.tensors[0], Tensor("y", graph.tensors[1].shape, y_quant)))
+    return graph, FILLS[list(FILLS)[number % 3]](graph.tensors[0].shape, number)
