@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from converter import cli
 from converter import convert as conversion
 from converter import size as sizes
 from converter.aot.model_header import has_per_channel_dense
+from converter.commands import cli
 from converter.errors import ConvertError
 from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from converter import cli
+from converter.commands import cli
 from converter.target import SAMPLE_RATE_HZ
 from host.emulator.errors import BoardError
 from host.emulator.session.cli import emulate

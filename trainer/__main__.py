@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from converter import cli
+from converter.commands import cli
 from converter.run_folder import ModelArtifact
 from converter.spec import KwsSpec
 from trainer.approx.command import approx

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from converter.cli import OutputError
+from converter.commands.cli import OutputError
 from host.emulator.session.cli import emulate
 from host.errors import HostError
 

@@ -17,8 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from converter import cli
 from converter.audio.frontend import MicroFrontend
+from converter.commands import cli
 from converter.convert import load, render, write_all
 from converter.files import write_atomic
 from converter.target import SAMPLE_RATE_HZ

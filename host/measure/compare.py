@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from converter import cli
+from converter.commands import cli
+from converter.commands.timing import microseconds
 from converter.graph import Graph
 from converter.tflite.writer import write_tflite
-from converter.timing import microseconds
 from host.errors import HostError
 from host.link.expected import load_model, require_same
 

@@ -11,10 +11,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from converter import cli, reference
+from converter import reference
 from converter.arrays import Int8
 from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.audio.wav import read_wav
+from converter.commands import cli
 from host.errors import HostError
 from host.link.client import Board
 from host.link.expected import Model, require_same

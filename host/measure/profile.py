@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from converter import cli
 from converter.arrays import Pcm
+from converter.commands import cli
 from converter.target import SAMPLE_RATE_HZ
 from host.link.client import Board
 from host.link.protocol import Identity, LayerRun, Memory, Run

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from converter import cli
 from converter.arrays import Pcm
 from converter.audio.wav import SUFFIXES, read_wav
+from converter.commands import cli
 from converter.run_folder import ModelArtifact
 from converter.spec import SILENCE, UNKNOWN
 from converter.target import SAMPLE_RATE_HZ

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from converter.arrays import Json
+from converter.commands.html import Markup, Part, Picture, Section, Table, page
 from converter.files import write_atomic
-from converter.html import Markup, Part, Picture, Section, Table, page
 from converter.run_folder import ModelArtifact
 from converter.size import model_size
 from converter.target import NRF52840

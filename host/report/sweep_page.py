@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from converter.commands.html import Markup, Part, Section, Table, page, template
 from converter.files import write_atomic
-from converter.html import Markup, Part, Section, Table, page, template
 from host.measure.energy import CONDITIONS
 from host.report.svg_chart import COLOURS, Dot, Series, chart
 from host.report.sweep_data import LEAST_CLIFF, NONE, Curve, Mean, Row, Sweep, curves, front, load_sweep, means

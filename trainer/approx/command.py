@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from converter import cli
+from converter.commands import cli
 
 
 def approx(

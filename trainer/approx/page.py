@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from converter.html import Part, Picture, Section, Table
+from converter.commands.html import Part, Picture, Section, Table
 
 TITLES = {
     "precision": "Error against precision",

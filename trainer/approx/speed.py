@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from converter.timing import Call, fastest_in_turns
+from converter.commands.timing import Call, fastest_in_turns
 from trainer.approx.conv import conv2d
 
 LAYERS = {  # pictures, input channels, output channels, side with its border, kernel

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from rich.progress import Progress
 
+from converter.commands.html import Section, page
 from converter.files import write_atomic
-from converter.html import Section, page
 from trainer.approx import board, digits, lowrank, precision, speed
 from trainer.approx.logmath import log_matmul
 from trainer.approx.page import section

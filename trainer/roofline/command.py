@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from converter.cli import output_folder
+from converter.commands.cli import output_folder
 
 
 def roofline(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from converter.timing import Times
+from converter.commands.timing import Times
 from trainer.roofline import nets
 from trainer.roofline.models import Network, kind_of
 from trainer.roofline.system import free_bytes, synchronise, take

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from converter.timing import Times
+from converter.commands.timing import Times
 from trainer.roofline.system import cpu_flags, free_bytes, take
 
 DTYPES = ("fp32", "bf16", "int8")

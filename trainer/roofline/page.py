@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from converter import html
+from converter.commands import html
 from trainer.roofline import measured
 from trainer.roofline.board import BoardModel
 from trainer.roofline.chips import BYTES, Chip

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from converter import timing
+from converter.commands import timing
 
 
 def take(call: Callable[[], object], device: str, seconds: float) -> timing.Times:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from converter.commands.timing import microseconds
 from converter.run_folder import ModelArtifact
-from converter.timing import microseconds
 from trainer.run.steps import load_float
 
 

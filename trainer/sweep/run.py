@@ -24,8 +24,8 @@ from typing import Any
 from rich.progress import Progress
 from rich.table import Table
 
-from converter import cli
 from converter.arrays import Json
+from converter.commands import cli
 from converter.files import write_atomic
 from trainer.board import BoardTools
 from trainer.data.augment import load_split

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from converter.cli import output_file, output_folder
+from converter.commands.cli import output_file, output_folder
 from trainer.errors import TrainerError
 
 PACKAGES = {"tvm": "apache-tvm", "xgboost": "xgboost-cpu"}

@@ -13,7 +13,7 @@ import tvm
 from tvm.target import Target, codegen
 
 from converter.arrays import Float32
-from converter.timing import Call, fastest_in_turns
+from converter.commands.timing import Call, fastest_in_turns
 from trainer.errors import TrainerError
 from trainer.tvm.primitives import Primitive, Sizes
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from converter.cli import output_file, write_json
+from converter.commands.cli import output_file, write_json
 from converter.target import SAMPLE_RATE_HZ
 from host.emulator.cpu.diagnosis import last_instructions
 from host.emulator.errors import BoardError

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from converter import timing
+from converter.commands import timing
 from trainer.__main__ import main
 from trainer.errors import TrainerError
 from trainer.roofline import (

@@ -73,4 +73,4 @@ def page(
 ) -> str:
     """The whole file; nothing in it is fetched, and there is a script only where one is given."""
     values = {"parts": parts, "sections": sections, "heading": heading or title, "script": script}
-    return template("converter", "page.html.j2", title=title, **values)
+    return template("converter.commands", "page.html.j2", title=title, **values)
