@@ -79,6 +79,15 @@ def test_interrupted_work_goes_on_and_damage_is_made_anew(
     assert len(load_negatives(out, WORDS)) == 2 and len(made) == 4
 
 
+def test_another_recording_is_taken_in_and_a_name_is_one_speaker(tmp_path: Path, ffmpeg: None) -> None:
+    folder = speaker(tmp_path, "anna", {"a.wav": 0.5})
+    make(tmp_path / "out", folder)
+    speaker(tmp_path, "anna", {"b.wav": 0.25})
+    assert [clip.id for clip in make(tmp_path / "out", folder)[0].clips] == ["a.wav", "b.wav"]
+    with pytest.raises(TrainerError, match="own-anna: two folders"):
+        make(tmp_path / "out", folder, speaker(tmp_path / "elsewhere", "anna", {"c.wav": 0.5}))
+
+
 @pytest.mark.parametrize("content", ["{", '{"streams": [1]}', '{"streams": [{"name": "x"}]}', "[]"])
 def test_a_damaged_index_is_one_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / "negatives.json").write_text(content)

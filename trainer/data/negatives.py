@@ -107,11 +107,14 @@ def make_negatives(
     out: Path, sources: Sequence[Source], recordings: Sequence[Path], progress: Progress
 ) -> list[Stream]:
     """Download, unpack and decode what is missing under `out`; a stream is whole or absent, so an interrupted run goes
-    on where it was. Raises TrainerError."""
+    on where it was, and a folder that has got other recordings is decoded anew. Raises TrainerError."""
     _require("ffmpeg", "apt-get install ffmpeg")
     out.mkdir(parents=True, exist_ok=True)
     streams = {stream.name: stream for stream in _index(out) if _is_whole(out, stream)}
     wanted = [source.name for source in sources] + [_own_name(folder) for folder in recordings]
+    twice = {name for name in wanted if wanted.count(name) > 1}
+    if twice:
+        raise TrainerError(f"{min(twice)}: two folders give this name; rename one, for a name is a speaker")
     task = progress.add_task("speakers", total=len(wanted), completed=len(streams.keys() & set(wanted)))
     for source in sources:
         if source.name not in streams:
@@ -124,8 +127,8 @@ def make_negatives(
             progress.advance(task)
     for own in recordings:
         name = _own_name(own)
-        if name not in streams:
-            files = {str(f.relative_to(own)): f for f in sorted(own.rglob("*")) if f.suffix.lower() in SUFFIXES}
+        files = {str(f.relative_to(own)): f for f in sorted(own.rglob("*")) if f.suffix.lower() in SUFFIXES}
+        if name not in streams or {clip.id for clip in streams[name].clips} != files.keys():
             streams[name] = _stream(out, (name, name, "own", "train", "your own"), files, progress)
             _write_index(out, streams.values())
             progress.advance(task)
