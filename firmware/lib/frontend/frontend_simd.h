@@ -20,10 +20,10 @@
 // Four bytes to any address.
 NN_INLINE void simd_store4(void *to, uint32_t word) { memcpy(to, &word, sizeof word); }
 
-#if NN_HAS_DSP
-
 // Two bins of a triangle, x their energies and w the shares of its two channels, and steps behind them. As one
-// statement, because the compiler tears the loads apart, where each costs two cycles, and spills.
+// statement, because the compiler tears the loads apart, where each costs two cycles, and spills; without optimization
+// it has not the registers for that.
+#if NN_HAS_DSP && defined(__OPTIMIZE__)
 NN_INLINE void simd_two_bins(const int32_t **x, const int16_t **w, int64_t *channel, int64_t *next) {
     int32_t x0, x1, w0, w1, w2, w3;
     __asm__ volatile(
@@ -35,6 +35,16 @@ NN_INLINE void simd_two_bins(const int32_t **x, const int16_t **w, int64_t *chan
         :
         : "memory");
 }
+#else
+NN_INLINE void simd_two_bins(const int32_t **x, const int16_t **w, int64_t *channel, int64_t *next) {
+    *channel += (int64_t)(*w)[0] * (*x)[0] + (int64_t)(*w)[2] * (*x)[1];
+    *next += (int64_t)(*w)[1] * (*x)[0] + (int64_t)(*w)[3] * (*x)[1];
+    *x += 2;
+    *w += 4;
+}
+#endif
+
+#if NN_HAS_DSP
 
 #define FRONTEND_INSTRUCTION(name, form)                     \
     NN_INLINE uint32_t simd_##name(uint32_t a, uint32_t b) { \
@@ -74,13 +84,6 @@ NN_INLINE uint32_t simd_abs16(uint32_t a) {
 }
 
 #else
-
-NN_INLINE void simd_two_bins(const int32_t **x, const int16_t **w, int64_t *channel, int64_t *next) {
-    *channel += (int64_t)(*w)[0] * (*x)[0] + (int64_t)(*w)[2] * (*x)[1];
-    *next += (int64_t)(*w)[1] * (*x)[0] + (int64_t)(*w)[3] * (*x)[1];
-    *x += 2;
-    *w += 4;
-}
 
 NN_INLINE uint32_t simd_halves(int32_t low, int32_t high) { return nn_pair(low, high); }
 NN_INLINE int32_t simd_at(uint32_t a, uint32_t half) { return (int16_t)(uint16_t)(a >> (16U * half)); }
