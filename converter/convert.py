@@ -38,7 +38,7 @@ class Source:
     @property
     def hop_frames(self) -> int | None:
         """Frames between two inferences while listening; None without a front end."""
-        return (self.detector or DetectorSpec()).hop_frames if self.graph.spec_json else None
+        return (self.detector or DetectorSpec).hop_frames if self.graph.spec_json else None
 
     @property
     def spec_id(self) -> str:

@@ -82,8 +82,11 @@ class ModelArtifact:
         return self
 
     @staticmethod
-    def load(path: Path | str) -> ModelArtifact:
-        """Read RUN/artifact.json; raises ArtifactError when it is missing, damaged or of another spec."""
+    def load(path: Path | str, older_detector: bool = False) -> ModelArtifact:
+        """Read RUN/artifact.json; raises ArtifactError when it is missing, damaged or of another spec.
+
+        older_detector: one of the kind before evidence is no error, the untuned detector stands in for it.
+        """
         folder = Path(path)
         file = folder / "artifact.json"
         if not file.is_file():
@@ -93,15 +96,18 @@ class ModelArtifact:
         try:
             raw = json.loads(file.read_text())
             spec = KwsSpec.from_json(raw["spec"])
+            detector = _detector(file, dict(raw["detector"]), spec, older_detector)
             found = ModelArtifact(
                 path=folder,
                 spec=spec,
-                detector=DetectorSpec(**raw["detector"]),
+                detector=detector,
                 model=str(raw["model"]),
                 data=str(raw["data"]),
                 seed=int(raw["seed"]),
                 results=dict(raw["results"]),
             )
+        except ArtifactError:
+            raise
         except (KeyError, TypeError, ValueError, SpecError) as error:
             raise ArtifactError(f"{file}: damaged ({error}); train again or restore it") from None
         if raw.get("spec_id") != spec.spec_id:
@@ -109,3 +115,17 @@ class ModelArtifact:
                 f"{file}: spec_id is {raw.get('spec_id')}, its spec hashes to {spec.spec_id}; it was edited by hand"
             )
         return found
+
+
+def _detector(file: Path, raw: dict[str, Any], spec: KwsSpec, older: bool) -> DetectorSpec:
+    if "threshold" in raw:
+        if older:
+            return DetectorSpec.untuned(len(spec.words))
+        raise ArtifactError(
+            f"{file}: its detector is of an older kind (threshold {raw['threshold']} of a mean score); choose one anew "
+            f"with `python -m trainer qat {file.parent}`"
+        )
+    detector = DetectorSpec.from_json(raw)
+    if len(detector.thresholds) != len(spec.words):
+        raise SpecError(f"DetectorSpec: {len(detector.thresholds)} thresholds for {len(spec.words)} words")
+    return detector

@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from operator import index
 from typing import Any
 
 from converter.target import SAMPLE_RATE_HZ
 
 SILENCE, UNKNOWN = "silence", "unknown"
+MAX_WORDS = 30  # that a detector hears: DETECTOR_MAX_WORDS of the firmware
+MAX_FRAMES = 65_535  # of a detector's rests: uint16 on the board
 
 
 class SpecError(ValueError):
@@ -119,20 +122,71 @@ class KwsSpec:
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """How scores become a decision while listening; all integer, so that host and board agree exactly.
+    """How outputs become a decision while listening; all integer, so that host and board agree exactly.
 
-    Every hop_frames feature frames one inference runs. The scores (int8 output + 128, 0..255) of the last
-    average_count inferences are summed per label; a word is heard when its sum is the largest of all labels and
-    at least threshold * average_count, and no word was heard in the last suppress_frames frames.
+    After every hop_frames feature frames one inference runs, with int8 outputs o[label], logits or scores. The evidence
+    of word w is o[w] - max over all other labels of o[l], -255..255; sums[w] is the sum of its evidence in the last
+    average_count inferences, missing ones counting 0.
+
+    A word whose sum is below its threshold becomes armed; all are armed at reset. A word is heard when it is armed, its
+    sum is at least its threshold, more than settle_frames frames have come since the reset and no word was heard in the
+    last suppress_frames frames. If several qualify it is the largest sum, of equal ones the first label. Hearing a word
+    disarms it, so that one utterance is one hit, and starts suppress_frames for all words. settle_frames keeps the
+    start-up transient of microphone and front end, and a half-filled window, from saying a word.
+
+    thresholds holds one number per word, compared with the sum: -255 * average_count..255 * average_count. rates, most
+    permissive last, holds false accepts per hour (thousandths count) with the thresholds that had them on negatives.
     """
 
+    thresholds: tuple[int, ...]
     hop_frames: int = 2
     average_count: int = 8
-    threshold: int = 180
-    suppress_frames: int = 50
+    suppress_frames: int = 25
+    settle_frames: int = 75
+    rates: tuple[tuple[float, tuple[int, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         if not (1 <= self.hop_frames <= 50 and 1 <= self.average_count <= 64):
             raise SpecError(f"DetectorSpec: hop_frames in 1..50 and average_count in 1..64, got {self}")
-        if not (0 <= self.threshold <= 255 and self.suppress_frames >= 0):
-            raise SpecError(f"DetectorSpec: threshold in 0..255 and suppress_frames >= 0, got {self}")
+        if not (0 <= self.suppress_frames <= MAX_FRAMES and 0 <= self.settle_frames <= MAX_FRAMES):
+            raise SpecError(f"DetectorSpec: suppress_frames and settle_frames in 0..{MAX_FRAMES}, got {self}")
+        if not 1 <= len(self.thresholds) <= MAX_WORDS:
+            raise SpecError(f"DetectorSpec.thresholds: one for each of 1..{MAX_WORDS} words, got {self.thresholds}")
+        for row in (self.thresholds, *(row for _, row in self.rates)):
+            if len(row) != len(self.thresholds) or not all(abs(value) <= self.highest_sum for value in row):
+                raise SpecError(
+                    f"DetectorSpec: {len(self.thresholds)} thresholds in +-{self.highest_sum}, got {row}; a sum of "
+                    f"{self.average_count} cannot be larger"
+                )
+        milli = self.milli_rates
+        if not all(0 <= rate < 1 << 32 for rate in milli) or sorted(set(milli)) != list(milli):
+            raise SpecError(
+                f"DetectorSpec.rates: from 0 up, rising by at least 0.001, got {[r for r, _ in self.rates]}"
+            )
+
+    @property
+    def highest_sum(self) -> int:
+        """The largest sum of evidence, and the largest threshold."""
+        return 255 * self.average_count
+
+    @property
+    def milli_rates(self) -> tuple[int, ...]:
+        """The rates in thousandths of a false accept per hour, as the board names them."""
+        return tuple(round(1000 * rate) for rate, _ in self.rates)
+
+    @staticmethod
+    def untuned(words: int) -> DetectorSpec:
+        """Defaults, and thresholds for a lead of 64 of 255 steps on average: a start, until clips have been heard."""
+        return DetectorSpec((64 * DetectorSpec.average_count,) * words)
+
+    @staticmethod
+    def from_json(raw: dict[str, Any]) -> DetectorSpec:
+        """The spec from what json makes of its asdict(); raises SpecError."""
+        try:
+            rates = tuple((float(rate), tuple(map(index, row))) for rate, row in raw.get("rates", ()))
+            thresholds = tuple(map(index, raw["thresholds"]))
+            return DetectorSpec(**{**raw, "thresholds": thresholds, "rates": rates})
+        except SpecError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SpecError(f"DetectorSpec: not a detector written by this project ({error})") from None

@@ -149,15 +149,41 @@ def profile(
 
 @app.command()
 def monitor(
-    port: OptionalPort = None, inferences: Annotated[int, typer.Option(min=0, help="stop after so many, 0: never")] = 0
+    port: OptionalPort = None,
+    inferences: Annotated[int, typer.Option(min=0, help="stop after so many, 0: never")] = 0,
+    run: RunOption = None,
 ) -> None:
     """Live view of the board listening to its microphone; Ctrl-C ends it."""
     from host.link.client import connect
+    from host.link.expected import REFERENCE, load_model, require_same
     from host.measure import monitor as view
 
-    with connect(port) as board, contextlib.closing(board.listen(inferences)) as records:
-        shown = view.monitor(board.identity, board.modelled, records, console)
+    model = load_model(run or REFERENCE)
+    with connect(port) as board:
+        if run is not None:
+            require_same(board.identity, model)
+        known = model if model.graph.model_id == board.identity.model_id else None
+        with contextlib.closing(board.listen(inferences)) as records:
+            shown = view.monitor(board.identity, board.modelled, records, console, known)
     console.print(f"{shown.count} inferences, {len(shown.words)} words heard, {shown.lost} samples of audio lost")
+
+
+@app.command()
+def tune(
+    port: OptionalPort = None,
+    false_accepts_per_hour: Annotated[float | None, typer.Option(min=0, help="a rate of the board's table")] = None,
+    thresholds: Annotated[str | None, typer.Option(help="sums of evidence, one per word: 120,140")] = None,
+) -> None:
+    """Set how readily a running board hears a word, until its power-up; without options only show it."""
+    from host.link.client import connect
+    from host.measure import tune as tuning
+
+    if false_accepts_per_hour is not None and thresholds is not None:
+        raise HostError("tune: --false-accepts-per-hour and --thresholds are two ways to set the same; name one")
+    numbers = tuning.parse(thresholds) if thresholds is not None else None
+    with connect(port) as board:
+        table = tuning.tune(board, false_accepts_per_hour, numbers)
+        console.print(tuning.show(table, board.identity.labels), highlight=False)
 
 
 @app.command()
@@ -255,11 +281,12 @@ def trial(
 
 
 def _virtual_trial(elf: str, files: list[tuple[Path, Pcm]], model: Model) -> list[Attempt]:
-    """All recordings in a virtual board's microphone, a second of silence round each."""
+    """All recordings in a virtual board's microphone, a second of silence round each or as much as the detector
+    settles."""
     from host.link.client import connect
     from host.measure import trial as trials
 
-    gap_samples = trials.TAIL_SAMPLES
+    gap_samples = max(trials.TAIL_SAMPLES, trials.settle_samples(model))
     wavs = [file for file, _ in files]
     with connect(elf, wavs, gap_samples / SAMPLE_RATE_HZ) as board, cli.progress() as progress:
         task = progress.add_task("inferences", total=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from converter.graph import Graph
@@ -21,8 +23,9 @@ def render_kws_header(graph: Graph, name: str, detector: DetectorSpec | None = N
     lines = [PROVENANCE, "#ifndef KWS_MODEL_H", "#define KWS_MODEL_H", ""]
     lines += [f"#define KWS_{key} {value}" for key, value in _model_macros(graph, name, spec, int4).items()]
     if spec:
+        detector = detector or DetectorSpec.untuned(len(spec.words))
         lines.append("")
-        lines += [f"#define KWS_{key} {value}" for key, value in _spec_macros(spec, detector or DetectorSpec()).items()]
+        lines += [f"#define KWS_{key} {value}" for key, value in _spec_macros(spec, detector).items()]
     return "\n".join([*lines, "", "#endif", ""])
 
 
@@ -57,6 +60,9 @@ def _model_macros(graph: Graph, name: str, spec: KwsSpec | None, int4: bool) -> 
 
 def _spec_macros(spec: KwsSpec, detector: DetectorSpec) -> dict[str, str | int]:
     features = spec.features
+    rates = [
+        f"{{{milli}u, {_braced(row)}}}" for milli, (_, row) in zip(detector.milli_rates, detector.rates, strict=True)
+    ]
     return {
         "LABELS": len(spec.labels),
         "LABEL_NAMES": "{" + ", ".join(map(_string, spec.labels)) + "}",
@@ -68,8 +74,11 @@ def _spec_macros(spec: KwsSpec, detector: DetectorSpec) -> dict[str, str | int]:
         "CHANNELS": features.channels,
         "DETECT_HOP_FRAMES": detector.hop_frames,
         "DETECT_AVERAGE_COUNT": detector.average_count,
-        "DETECT_THRESHOLD": detector.threshold,
         "DETECT_SUPPRESS_FRAMES": detector.suppress_frames,
+        "DETECT_SETTLE_FRAMES": detector.settle_frames,
+        "DETECT_THRESHOLDS": _braced(detector.thresholds),
+        "DETECT_RATE_COUNT": len(detector.rates),
+        "DETECT_RATES": "{" + ", ".join(rates) + "}",  # without any there is no array: C has none of length 0
     }
 
 
@@ -103,6 +112,10 @@ def peak_activation_bytes(graph: Graph) -> int:
         )
         for step in range(len(graph.layers))
     )
+
+
+def _braced(values: Sequence[int]) -> str:
+    return "{" + ", ".join(map(str, values)) + "}"
 
 
 def _string(text: str) -> str:

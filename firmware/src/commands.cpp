@@ -9,6 +9,7 @@
 #include "protocol.h"
 
 #if KWS_HAS_FRONTEND
+#include "detector.h"
 #include "frontend.h"
 #endif
 
@@ -38,6 +39,49 @@ static uint64_t micros() {
     return total_us;
 }
 
+#if KWS_HAS_FRONTEND
+#if KWS_DETECT_RATE_COUNT
+static const struct {
+    uint32_t milli;  // thousandths of a false accept per hour
+    int16_t thresholds[KWS_WORDS];
+} rates[] = KWS_DETECT_RATES;
+#endif
+
+static void report_detector(int with_rates) {
+    const uint32_t numbers[] = {KWS_HOP_FRAMES, KWS_AVERAGE_COUNT, KWS_DETECT_SUPPRESS_FRAMES,
+                                KWS_DETECT_SETTLE_FRAMES};
+    reply_open("detector");
+    for (uint32_t value : numbers) reply_field_u32(value);
+    for (int16_t value : thresholds) reply_field_i32(value);
+    reply_close();
+    if (!with_rates) return;
+#if KWS_DETECT_RATE_COUNT
+    for (const auto &row : rates) {
+        reply_open("rate");
+        reply_field_u32(row.milli);
+        for (int16_t value : row.thresholds) reply_field_i32(averaged(value));
+        reply_close();
+    }
+#endif
+}
+
+static void set_thresholds(const int32_t *values) {
+    for (int16_t &threshold : thresholds) threshold = (int16_t)*values++;
+}
+
+static const char *set_rate(uint32_t milli) {
+    (void)milli;
+#if KWS_DETECT_RATE_COUNT
+    for (const auto &row : rates) {
+        if (row.milli != milli) continue;
+        for (uint32_t word = 0; word < KWS_WORDS; word++) thresholds[word] = averaged(row.thresholds[word]);
+        return nullptr;
+    }
+#endif
+    return "detector rate: not in the table, which detector answers";
+}
+#endif
+
 static void identity() {
     reply_open("id");
     reply_field(KWS_SPEC_ID);
@@ -66,10 +110,7 @@ static void identity() {
     reply_open("audio");
     for (uint32_t value : audio) reply_field_u32(value);
     reply_close();
-    const uint32_t detect[] = {KWS_HOP_FRAMES, KWS_AVERAGE_COUNT, KWS_DETECT_THRESHOLD, KWS_DETECT_SUPPRESS_FRAMES};
-    reply_open("detector");
-    for (uint32_t value : detect) reply_field_u32(value);
-    reply_close();
+    report_detector(0);
 #endif
 }
 
@@ -290,6 +331,11 @@ void commands_start() {
     app.clip_begin = clip_begin;
     app.clip_more = clip_more;
     app.clip_end = clip_end;
+    app.words = KWS_WORDS;
+    app.max_threshold = DETECTOR_MAX_EVIDENCE * KWS_AVERAGE_COUNT;
+    app.detector = report_detector;
+    app.thresholds = set_thresholds;
+    app.rate = set_rate;
     app.features = features;
     app.windows = windows;
     app.listen = listen_and_report;

@@ -39,14 +39,16 @@ const char *infer_window(const int8_t *input) {
 
 static_assert(KWS_FRAMES * KWS_CHANNELS == KWS_INPUT_BYTES, "the network's input is the feature window");
 static_assert(KWS_LABELS == KWS_OUTPUT_BYTES && KWS_LABELS <= DETECTOR_MAX_LABELS, "one score per label");
+static_assert(KWS_WORDS <= PROTOCOL_MAX_THRESHOLDS, "one threshold per word");
 static_assert(KWS_STEP_SAMPLES <= PROTOCOL_AUDIO_SAMPLES, "an audio line holds a step");
 
 int16_t step[KWS_STEP_SAMPLES];
 uint32_t step_samples;
+int16_t thresholds[KWS_WORDS] = KWS_DETECT_THRESHOLDS;
 
 static frontend_state front_end;
 static detector words;
-static uint8_t word_scores[KWS_AVERAGE_COUNT * KWS_LABELS];
+static int16_t word_evidence[KWS_AVERAGE_COUNT * KWS_WORDS];
 static int8_t window[KWS_FRAMES][KWS_CHANNELS];  // a ring of feature frames
 static uint32_t oldest;                          // its oldest row
 static uint32_t new_frames;                      // heard since the last inference
@@ -60,10 +62,11 @@ static uint32_t inferences, frames, hop;
 static stage pre;  // spent on features since the last inference
 
 void listening_reset() {
-    const detector_spec spec = {KWS_LABELS, KWS_HOP_FRAMES, KWS_AVERAGE_COUNT, KWS_DETECT_THRESHOLD,
-                                KWS_DETECT_SUPPRESS_FRAMES};
+    const detector_spec spec = {
+        KWS_LABELS, KWS_HOP_FRAMES, KWS_AVERAGE_COUNT, KWS_DETECT_SUPPRESS_FRAMES, KWS_DETECT_SETTLE_FRAMES,
+        thresholds};
     frontend_reset(&front_end);
-    detector_reset(&words, &spec, word_scores);
+    (void)detector_reset(&words, &spec, word_evidence);
     memset(window, KWS_INPUT_ZERO_POINT, sizeof window);  // digital silence
     oldest = led_frames = inferences = frames = hop = step_samples = 0;
     new_frames = 0;
@@ -214,6 +217,9 @@ extern "C" void setup() {
     board_init();
     const char *error = engine_init();
     if (error) board_fail(error);
+#if KWS_HAS_FRONTEND
+    for (int16_t &threshold : thresholds) threshold = averaged(threshold);
+#endif
     commands_start();
 #if KWS_HAS_FRONTEND && KWS_LISTEN_AT_BOOT
     (void)listen(0, false);  // a board without a microphone simply waits for commands

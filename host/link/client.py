@@ -9,7 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -18,6 +18,7 @@ import serial
 from serial.tools import list_ports
 
 from converter.arrays import Pcm
+from converter.spec import DetectorSpec
 from host.errors import HostError
 from host.link.protocol import (
     AUDIO_SAMPLES,
@@ -37,6 +38,7 @@ from host.link.protocol import (
     Slice,
     Window,
     parse_line,
+    read_detector,
     signed,
 )
 
@@ -306,6 +308,38 @@ class Board:
                 f"{self.port}: memory%: wants one memory record, got {len(records)}; flash this project's firmware"
             )
         return Memory.of(records[0])
+
+    def detector(self) -> DetectorSpec:
+        """The detector in force, with the board's table of false accepts per hour."""
+        return self._detector("detector")
+
+    def set_thresholds(self, thresholds: Sequence[int]) -> DetectorSpec:
+        """One threshold per word, until the board's power-up; the detector in force then, without the table."""
+        return self._detector(f"detector {' '.join(map(str, thresholds))}", thresholds)
+
+    def set_rate(self, false_accepts_per_hour: float) -> DetectorSpec:
+        """The thresholds of a rate of the board's table, as set_thresholds; HostError when it is not in the table."""
+        table = self.detector()
+        milli = round(1000 * false_accepts_per_hour)
+        if milli not in table.milli_rates:
+            known = ", ".join(f"{rate:g}" for rate, _ in table.rates)
+            raise HostError(
+                f"{self.port}: the board's table has {known or 'no'} false accepts per hour, not "
+                f"{false_accepts_per_hour:g}; " + ("take one of them" if known else "set thresholds instead")
+            )
+        return self._detector(f"detector rate {milli}", table.rates[table.milli_rates.index(milli)][1])
+
+    def _detector(self, command: str, wanted: Sequence[int] | None = None) -> DetectorSpec:
+        """Keeps what the board answers for `listen` and for comparing."""
+        self._need_front_end()
+        found = read_detector(self._records(command), len(self.identity.labels))
+        if wanted is not None and found.thresholds != tuple(wanted):
+            raise HostError(
+                f"{self.port}: {tuple(wanted)} was sent to the detector, it has {found.thresholds}; a line was "
+                f"damaged, run again"
+            )
+        self.identity = replace(self.identity, detector=replace(found, rates=()))
+        return found
 
     def cache(self, on: bool) -> None:
         """Instruction cache of the flash on (as after power-up) or off."""

@@ -11,7 +11,7 @@ from converter import convert, reference
 from converter.arrays import Pcm
 from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.graph import Graph
-from converter.spec import KwsSpec
+from converter.spec import DetectorSpec, KwsSpec
 from host.errors import HostError
 from host.link.detector import Detector
 from host.link.protocol import Heard, Identity
@@ -21,11 +21,13 @@ REFERENCE = Path(__file__).resolve().parents[2] / "reference"
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network as the board should hold it. spec is None for a model made elsewhere."""
+    """A network as the board should hold it. spec is None for a model made elsewhere, detector outside of run
+    folders."""
 
     path: Path
     graph: Graph
     spec: KwsSpec | None
+    detector: DetectorSpec | None = None
 
     @property
     def spec_id(self) -> str:
@@ -35,8 +37,9 @@ class Model:
 
 def load_model(path: Path = REFERENCE) -> Model:
     """A run folder, a .onnx or a .tflite; raises ConvertError or ArtifactError."""
-    graph = convert.load(path).graph
-    return Model(path, graph, KwsSpec.from_json(graph.spec_json) if graph.spec_json else None)
+    source = convert.load(path)
+    spec = KwsSpec.from_json(source.graph.spec_json) if source.graph.spec_json else None
+    return Model(path, source.graph, spec, source.detector)
 
 
 def require_same(board: Identity, model: Model) -> None:

@@ -12,9 +12,10 @@ from typing import Union
 
 from converter.spec import DetectorSpec
 from host.errors import HostError
+from host.link.detector import FIRST_WORD
 
 MAX_LINE = 16384  # m-results of 640 scores (the MLPerf autoencoder) takes 5 KB
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 AUDIO_SAMPLES = 320  # most samples in one `audio` or `pcm` line
 QUIET_SAMPLES = 16000  # most samples of digital silence in one `quiet`
 
@@ -189,20 +190,39 @@ class Identity:
             return Identity(spec_id, model_id, model_name, version, engine, board, clock_hz, *sizes)
         if not {"audio", "detector"} <= by_key.keys():
             raise HostError("id%: the reply names labels but lacks audio or detector; flash this project's firmware")
-        audio, detect = _Fields(by_key["audio"], 6), _Fields(by_key["detector"], 4)
-        try:
-            detector = DetectorSpec(detect.number(), detect.number(), detect.number(), detect.number())
-        except HostError:
-            raise
-        except ValueError as error:
-            raise detect.error(str(error)) from None
+        audio = _Fields(by_key["audio"], 6)
         labels = by_key["labels"].fields
         if len(labels) != sizes[1]:
             raise HostError(f"id%: {len(labels)} labels for {sizes[1]} scores; flash this project's firmware")
+        detector = read_detector([by_key["detector"]], len(labels))
         numbers = [audio.number(1) for _ in range(6)]
         return Identity(
             spec_id, model_id, model_name, version, engine, board, clock_hz, *sizes, labels, Audio(*numbers), detector
         )
+
+
+def read_detector(records: Sequence[Record], labels: int) -> DetectorSpec:
+    """The detector of m-detector, with the table of rates where m-rate records follow; HostError on what does not
+    fit."""
+    if not records or [record.key for record in records] != ["detector", *["rate"] * (len(records) - 1)]:
+        shown = ", ".join(record.key for record in records) or "none"
+        raise HostError(f"detector%: wants a detector record and rates, got {shown}; flash this project's firmware")
+    words = max(1, labels - FIRST_WORD)
+    fields = _Fields(records[0], 4 + words)
+    hop, count, suppress, settle = (fields.number() for _ in range(4))
+    thresholds = _thresholds(fields)
+    rates = []
+    for record in records[1:]:
+        row = _Fields(record, 1 + words)
+        rates.append((row.number() / 1000, _thresholds(row)))
+    try:
+        return DetectorSpec(thresholds, hop, count, suppress, settle, tuple(rates))
+    except ValueError as error:
+        raise fields.error(str(error)) from None
+
+
+def _thresholds(fields: _Fields) -> tuple[int, ...]:
+    return tuple(fields.number(-(1 << 15), (1 << 15) - 1) for _ in range(len(fields.rest)))
 
 
 @dataclass(frozen=True)

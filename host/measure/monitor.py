@@ -1,7 +1,8 @@
-"""A live view of a listening board: bars of the averaged scores, the words heard, the time each stage takes."""
+"""A live view of a listening board: bars of the averaged outputs, the words heard, the time each stage takes."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 
@@ -10,6 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from converter.operators.softmax import Softmax
+from host.link.detector import FIRST_WORD, Detector
+from host.link.expected import Model
 from host.link.protocol import Heard, Identity
 
 BAR = 40
@@ -19,14 +23,16 @@ WORDS_SHOWN = 8
 class View:
     """Gathers records and renders them; separate from the terminal, so that a test can look at it."""
 
-    def __init__(self, identity: Identity, modelled: bool) -> None:
+    def __init__(self, identity: Identity, modelled: bool, model: Model | None = None) -> None:
         self.identity = identity
         self.modelled = modelled
+        self.model = model
+        self._detector = Detector(identity.detector, len(identity.labels)) if identity.detector else None
         average = identity.detector.average_count if identity.detector else 1
         self.count = 0
         self.lost = 0
         self.words: list[str] = []
-        self._scores: deque[tuple[int, ...]] = deque(maxlen=average)
+        self._outputs: deque[tuple[int, ...]] = deque(maxlen=average)
         self._last: Heard | None = None
 
     def add(self, heard: Heard) -> None:
@@ -34,17 +40,39 @@ class View:
         self._last = heard
         self.count += 1
         self.lost = heard.lost
-        self._scores.append(heard.scores)
+        self._outputs.append(heard.scores)
+        if self._detector:
+            self._detector.step(heard.scores)
         if heard.word is not None and self.identity.audio:
             seconds = heard.frame * self.identity.audio.step_samples / self.identity.audio.sample_rate_hz
             self.words.append(f"{seconds:8.2f} s  {self.identity.labels[heard.word]}")
 
+    def shares(self) -> list[float]:
+        """0..1 per label: probabilities of the averaged outputs, or, without the model, where they lie in int8's
+        range."""
+        if not self._outputs:
+            return [0.0] * len(self.identity.labels)
+        means = [sum(column) / len(self._outputs) for column in zip(*self._outputs, strict=True)]
+        if self.model is None:
+            return [(mean + 128) / 255 for mean in means]
+        quant = self.model.graph.tensors[self.model.graph.output].quant
+        reals = [(mean - quant.zero_point) * quant.scale for mean in means]
+        if isinstance(self.model.graph.layers[-1], Softmax):
+            return [min(1.0, value) for value in reals]
+        powers = [math.exp(value - max(reals)) for value in reals]
+        return [power / sum(powers) for power in powers]
+
     def render(self) -> Group:
-        """Scores averaged as the detector does, last words, stage times of the last inference."""
+        """Outputs averaged over as many as the detector sums, the sums beside their thresholds, last words, stage times
+        of the last inference."""
         table = Table(show_header=False, box=None)
-        for index, label in enumerate(self.identity.labels):
-            mean = sum(scores[index] + 128 for scores in self._scores) / (255 * (self._scores.maxlen or 1))
-            table.add_row(label, Text("█" * round(mean * BAR), style="green" if index > 1 else "dim"), f"{mean:4.2f}")
+        for index, (label, share) in enumerate(zip(self.identity.labels, self.shares(), strict=True)):
+            sums = ""
+            if self._detector and index >= FIRST_WORD:
+                word = index - FIRST_WORD
+                sums = f"{self._detector.sums[word]} of {self._detector.spec.thresholds[word]}"
+            bar = Text("█" * round(share * BAR), style="green" if index >= FIRST_WORD else "dim")
+            table.add_row(label, bar, f"{share:4.2f}", sums)
         lines: list[Table | Text] = [table]
         if self._last:
             cycles = (self._last.pre_cycles, self._last.infer_cycles, self._last.post_cycles)
@@ -62,9 +90,11 @@ class View:
         return Group(*lines)
 
 
-def monitor(identity: Identity, modelled: bool, records: Iterable[Heard], console: Console) -> View:
+def monitor(
+    identity: Identity, modelled: bool, records: Iterable[Heard], console: Console, model: Model | None = None
+) -> View:
     """Shows records as they come until they end or the user stops with Ctrl-C."""
-    view = View(identity, modelled)
+    view = View(identity, modelled, model)
     with Live(view.render(), console=console, auto_refresh=False) as live:
         try:
             for heard in records:

@@ -15,10 +15,11 @@ from converter.arrays import Pcm
 from converter.audio.wav import SUFFIXES, read_wav
 from converter.commands import cli
 from converter.run_folder import ModelArtifact
-from converter.spec import SILENCE, UNKNOWN
+from converter.spec import SILENCE, UNKNOWN, DetectorSpec
 from converter.target import SAMPLE_RATE_HZ
 from host.errors import HostError
 from host.link.client import Board
+from host.link.detector import FIRST_WORD, Detector
 from host.link.expected import Model, listen, require_same
 from host.link.protocol import Heard
 from host.measure.stream import Streamed, stream
@@ -30,13 +31,13 @@ _QUIET_FOLDERS = ("_silence_", "_background_noise_", SILENCE)
 
 @dataclass(frozen=True)
 class Attempt:
-    """One recording heard once. score is the best mean score (0..1) the heard word, or the best of all words,
-    reached."""
+    """One recording heard once. margin is how far the summed evidence of the heard word, or of any word, rose over its
+    threshold at best; negative where it stayed below."""
 
     file: Path
     expected: str
     heard: str
-    score: float
+    margin: int
     inferences: int
     different: int
 
@@ -79,6 +80,13 @@ def recordings(paths: Sequence[Path]) -> list[tuple[Path, Pcm]]:
     return [(file, read_wav(file)) for file in found]
 
 
+def settle_samples(model: Model, detector: DetectorSpec | None = None) -> int:
+    """Samples from a reset during which the detector hears no word; the model's own one, or the default, if none is
+    given."""
+    frames = (detector or model.detector or DetectorSpec).settle_frames
+    return frames * model.spec.features.step_samples if model.spec else 0
+
+
 def trial(
     board: Board,
     files: Sequence[tuple[Path, Pcm]],
@@ -86,12 +94,14 @@ def trial(
     times: int = 1,
     progress: Callable[[Attempt], None] | None = None,
 ) -> list[Attempt]:
-    """Every recording `times` times, each from a fresh state, silence after it; scores and decisions compared with the
-    host's."""
+    """Every recording `times` times, each from a fresh state, silence before it until the detector listens and after
+    it; scores and decisions compared with the host's."""
     require_same(board.identity, model)
+    head = np.zeros(settle_samples(model, board.identity.detector), np.int16)
+    tail = np.zeros(TAIL_SAMPLES, np.int16)
     attempts = []
     for file, pcm in (item for item in files for _ in range(times)):
-        streamed = stream(board, np.concatenate([pcm, np.zeros(TAIL_SAMPLES, np.int16)]), model)
+        streamed = stream(board, np.concatenate([head, pcm, tail]), model)
         attempts.append(_judge(file, streamed, board))
         if progress:
             progress(attempts[-1])
@@ -106,8 +116,13 @@ def trial_by_microphone(
     progress: Callable[[Heard], None] | None = None,
 ) -> list[Attempt]:
     """The recordings as the microphone of a virtual board plays them: one continuous sound, `gap_samples` of silence
-    round each."""
+    round each, no less than settle_samples."""
     require_same(board.identity, model)
+    if gap_samples < (least := settle_samples(model, board.identity.detector)):
+        raise HostError(
+            f"trial: {gap_samples} samples of silence before the first recording, but the board's detector listens "
+            f"after {least}; name its run folder with --run"
+        )
     step = model.spec.features.step_samples if model.spec else 1
     gap = np.zeros(gap_samples, np.int16)
     pcm = np.concatenate([gap, *(part for _, clip in files for part in (clip, gap))])
@@ -138,32 +153,39 @@ def trial_by_microphone(
 def _judge(file: Path, streamed: Streamed, board: Board) -> Attempt:
     words = [item.word for item in streamed.heard if item.word is not None]
     heard = streamed.labels[words[0]] if words else NOTHING
-    detector = board.identity.detector
-    average = detector.average_count if detector else 1
-    scores = np.array([item.scores for item in streamed.heard], np.int64).reshape(-1, len(streamed.labels)) + 128
-    ends = np.cumsum(np.concatenate([np.zeros((average, scores.shape[1]), np.int64), scores]), axis=0)
-    means = (ends[average:] - ends[:-average]) / (255 * average)
-    of_words = means[:, words[:1]] if words else means[:, 2:]
     return Attempt(
         file,
         expected_label(file, streamed.labels),
         heard,
-        float(of_words.max()) if of_words.size else 0.0,
+        _margin(streamed, board.identity.detector, words[0] if words else None),
         len(streamed.heard),
         streamed.different,
     )
 
 
+def _margin(streamed: Streamed, spec: DetectorSpec | None, word: int | None) -> int:
+    """Of the inferences after settling; 0 where there is none."""
+    if spec is None:
+        return 0
+    detector, best = Detector(spec, len(streamed.labels)), []
+    for item in streamed.heard:
+        detector.step(item.scores)
+        margins = [total - least for total, least in zip(detector.sums, spec.thresholds, strict=True)]
+        if item.frame > spec.settle_frames:
+            best.append(max(margins) if word is None else margins[word - FIRST_WORD])
+    return max(best, default=0)
+
+
 def trial_table(attempts: Sequence[Attempt]) -> Table:
     """Expected / heard, one row per attempt."""
-    heads = ("recording", "expected", "heard", "score", "right", "same as host")
-    table = cli.table("spoken-word trial", heads, left=[head for head in heads if head != "score"])
+    heads = ("recording", "expected", "heard", "margin", "right", "same as host")
+    table = cli.table("spoken-word trial", heads, left=[head for head in heads if head != "margin"])
     for a in attempts:
         table.add_row(
             "/".join(a.file.parts[-2:]),
             a.expected,
             a.heard,
-            f"{a.score:.2f}",
+            f"{a.margin:+d}",
             "yes" if a.right else "NO",
             "yes" if a.different == 0 else f"NO ({a.different} of {a.inferences})",
         )
@@ -192,9 +214,6 @@ def summary(attempts: Sequence[Attempt], smoke_test: bool = False) -> str:
 
 def to_json(attempts: Sequence[Attempt]) -> dict[str, Any]:
     """What the report reads: every attempt, and the sums."""
-    rows = [
-        {**asdict(a), "file": "/".join(a.file.parts[-2:]), "score": round(a.score, 4), "right": a.right}
-        for a in attempts
-    ]
+    rows = [{**asdict(a), "file": "/".join(a.file.parts[-2:]), "right": a.right} for a in attempts]
     right, different = sum(a.right for a in attempts), sum(a.different for a in attempts)
     return {"attempts": rows, "right": right, "n": len(attempts), "different": different}

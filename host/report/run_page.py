@@ -89,8 +89,9 @@ def _head(artifact: ModelArtifact) -> Parts:
         ("model id", load_model(artifact.path).graph.model_id if artifact.onnx.is_file() else "not exported"),
         (
             "detector",
-            f"an inference every {d.hop_frames} frames, {d.average_count} averaged, threshold {d.threshold} of 255, "
-            f"{d.suppress_frames} frames of rest after a word",
+            f"an inference every {d.hop_frames} frames, evidence of {d.average_count} summed, thresholds "
+            f"{', '.join(map(str, d.thresholds))} of {d.highest_sum}, {d.suppress_frames} frames of rest after a word, "
+            f"{d.settle_frames} at the start",
         ),
     ]
     smoke = Markup(
@@ -210,7 +211,7 @@ def _trial(trial: Json) -> Parts:
     attempts = trial["attempts"]
     rows = [
         (
-            *(a["file"], a["expected"], a["heard"], f"{a['score']:.2f}", _good(a["right"], "no")),
+            *(a["file"], a["expected"], a["heard"], f"{a['margin']:+d}", _good(a["right"], "no")),
             _good(a["different"] == 0, f"{int(a['different'])} differ"),
         )
         for a in attempts
@@ -222,7 +223,7 @@ def _trial(trial: Json) -> Parts:
         f"{trial['right']} of {trial['n']} right ({per_class}); {trial['different']} inferences differ from the "
         f"host's.",
         Table(
-            ("recording", "expected", "heard", "score", "right", "same as host"),
+            ("recording", "expected", "heard", "margin", "right", "same as host"),
             rows,
             left=True,
             summary="every attempt",

@@ -26,6 +26,7 @@ from converter.tflite.writer import write_tflite
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {"model.tflite", "model_data.c", "model_data.h", "model_aot.c", "model_aot.h", "kws_model.h"}
+DETECTOR = DetectorSpec((150, -40), rates=((0.5, (300, 310)), (2.0, (150, -40))))
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "model.onnx").write_bytes(tinyconv())
-    ModelArtifact(folder, SPEC, DetectorSpec(threshold=150), "tinyconv", "synthetic").save()
+    ModelArtifact(folder, SPEC, DETECTOR, "tinyconv", "synthetic").save()
     return folder
 
 
@@ -60,7 +61,9 @@ def test_convert_a_run_folder_writes_every_file_reproducibly(run: Path, tmp_path
     found = macros(written["kws_model.h"].decode())
     graph = read_onnx((run / "model.onnx").read_bytes())
     assert found["MODEL_ID"] == f'"{graph.model_id}"' and found["SPEC_ID"] == f'"{SPEC.spec_id}"'
-    assert found["DETECT_THRESHOLD"] == "150" and found["LABEL_NAMES"] == '{"silence", "unknown", "yes", "stop"}'
+    assert (found["DETECT_THRESHOLDS"], found["DETECT_SETTLE_FRAMES"]) == ("{150, -40}", "75")
+    assert (found["DETECT_RATE_COUNT"], found["DETECT_RATES"]) == ("2", "{{500u, {300, 310}}, {2000u, {150, -40}}}")
+    assert found["LABEL_NAMES"] == '{"silence", "unknown", "yes", "stop"}'
     assert (found["INPUT_BYTES"], found["FRAMES"], found["CHANNELS"], found["HAS_FRONTEND"]) == (
         "1960",
         "49",
@@ -168,7 +171,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_run_of_another_spec_is_refused(run: Path) -> None:
     other = KwsSpec.of_words(["yes", "go"])
-    ModelArtifact(run, other, DetectorSpec(), "tinyconv", "synthetic").save()
+    ModelArtifact(run, other, DetectorSpec.untuned(len(other.words)), "tinyconv", "synthetic").save()
     done = command("convert", run)
     assert done.returncode == 1 and SPEC.spec_id in done.stderr and other.spec_id in done.stderr
 

@@ -85,7 +85,7 @@ def run(tmp_path: Path, made: tuple[bytes, dict[str, Any]]) -> Path:
     folder.mkdir()
     (folder / "model.onnx").write_bytes(made[0])
     np.savez_compressed(folder / "vectors.npz", **made[1])
-    ModelArtifact(folder, SPEC, DetectorSpec(), "tinyconv", "synthetic").save()
+    ModelArtifact(folder, SPEC, DetectorSpec.untuned(2), "tinyconv", "synthetic").save()
     conversion.write_all(conversion.render(conversion.load(folder)), folder / "firmware")
     return folder
 

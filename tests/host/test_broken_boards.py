@@ -21,8 +21,8 @@ from host.link.protocol import MAX_LINE
 
 NAME = b"m-name-dut-[board]\r\nm-ready\r\n"
 ID = (
-    b"m-id-[aaaaaaaaaaaa,bbbbbbbbbbbb,tiny]\r\nm-firmware-[0.1.0,1,aot,board,64000000]\r\nm-network-[8,4,2]\r\n"
-    b"m-labels-[silence,unknown,yes,stop]\r\nm-audio-[16000,480,320,16000,49,40]\r\nm-detector-[2,8,180,50]\r\nm-ready\r\n"
+    b"m-id-[aaaaaaaaaaaa,bbbbbbbbbbbb,tiny]\r\nm-firmware-[0.1.0,2,aot,board,64000000]\r\nm-network-[8,4,2]\r\n"
+    b"m-labels-[silence,unknown,yes,stop]\r\nm-audio-[16000,480,320,16000,49,40]\r\nm-detector-[2,8,25,75,180,-50]\r\nm-ready\r\n"
 )
 BOOT = b"m-timestamp-mode-performance\r\nm-lap-us-5\r\nm-init-done\r\nm-ready\r\n"
 
@@ -139,9 +139,13 @@ def test_bad_replies(peer: Start, reply: bytes | None, says: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        (b"m-firmware-[0.1.0,1", b"m-firmware-[0.1.0,2"),
+        (b"m-firmware-[0.1.0,2", b"m-firmware-[0.1.0,1"),
+        (b"m-firmware-[0.1.0,2", b"m-firmware-[0.1.0,3"),
         (b"m-network-[8,4,2]\r\n", b""),
         (b"m-detector-[2,8", b"m-detector-[0,8"),
+        (b"180,-50]", b"180]"),
+        (b"180,-50]", b"180,2041]"),
+        (b"180,-50]", b"180,+50]"),
         (b"unknown,", b""),
         (b"49,40]", b"49]"),
         (b"m-id-[", b"m-id-[x,"),
@@ -157,6 +161,26 @@ def test_lost_run_records(peer: Start) -> None:
         assert "record 1 was lost" in refused(lambda: board.runs(3))
     with Board(peer(polite({b"runs": run % 0 + b"m-ready\r\n"}))) as board:
         assert "1 records came, 3 were asked for" in refused(lambda: board.runs(3))
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (b"", "got none"),
+        (b"m-rate-[500,1,2]\r\n", "got rate"),
+        (b"m-detector-[2,8,25,75,180]\r\n", "wants 6 fields, got 5"),
+        (b"m-detector-[2,8,25,75,180,1]\r\nm-rate-[500,1]\r\n", "wants 3 fields, got 2"),
+        (b"m-detector-[2,8,25,75,180,1]\r\nm-rate-[500,1,x]\r\n", "'x' is no number"),
+        (b"m-detector-[2,8,25,75,180,1]\r\n" + 2 * b"m-rate-[500,1,2]\r\n", "rising"),
+        (b"m-detector-[2,8,25,75,180,1]\r\nm-heard-[1]\r\n", "got detector, heard"),
+        (b"m-detector-[2,8,25,75,180,2]\r\n", "it has (180, 2)"),
+        (b"e-[no]\r\n", "answers detector 180 1% with: no"),
+    ],
+)
+def test_bad_detectors(peer: Start, reply: bytes, says: str) -> None:
+    with Board(peer(polite({b"detector": reply + b"m-ready\r\n"})), timeout_s=1) as board:
+        assert says in refused(lambda: board.set_thresholds([180, 1]))
+        assert board.identity.detector is not None and board.identity.detector.thresholds == (180, -50)
 
 
 def test_load_that_never_completes(peer: Start) -> None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import doctest
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from host_cli import Cli, refusal, sound, wav
+from rich.console import Console
 from sketch_on_host import DETECTOR, SPEC, build, running, tinyconv, write_model
 
 import host.__main__ as commands
@@ -20,14 +22,17 @@ import host.link.detector as detector_module
 import host.link.protocol as protocol_module
 import host.measure.profile as profiler_module
 import host.measure.trial as trial_module
+import host.measure.tune as tune_module
 from converter import reference
 from converter.arrays import Int8
 from converter.run_folder import ModelArtifact
+from converter.spec import DetectorSpec
 from converter.tflite.writer import write_tflite
 from host.errors import HostError
 from host.link.client import Board
 from host.link.expected import Decision, Model, listen, load_model
-from host.link.protocol import Run
+from host.link.protocol import Heard, Run
+from host.measure.monitor import View
 from host.measure.profile import Stage
 from host.measure.trial import expected_label, recordings
 
@@ -180,6 +185,71 @@ def test_monitor(cli: Cli, program: Path, tmp_path: Path) -> None:
     assert "60 inferences" in result.out and "yes" in result.out and "modelled" in result.out
 
 
+def test_bars_are_probabilities_whatever_the_output(port: str) -> None:
+    """Of scores the mean, of logits the softmax of their mean; without the model where they lie in int8's range."""
+    graph = tinyconv()
+    logits = replace(graph, layers=graph.layers[:-1], output=graph.layers[-1].input)
+    with Board(port) as board:
+        identity = board.identity
+    shares = []
+    for given in (Model(Path("x"), graph, SPEC), Model(Path("x"), logits, SPEC), None):
+        view = View(identity, True, given)
+        assert view.shares() == [0, 0, 0, 0]
+        for outputs in ((-128, -128, 72, -28), (-128, -128, 12, 32)):
+            view.add(Heard(0, 2, 1, 1, 1, 0, 0, 0, outputs, None, 0))
+        shares.append(view.shares())
+        console = Console(width=100, record=True)
+        console.print(view.render())
+        shown = console.export_text()
+        assert "  80 of 60" in shown and "-80 of 60" in shown
+    assert shares[0] == pytest.approx([0, 0, 170 / 256, 130 / 256])
+    powers = np.exp(0.15 * np.array([-128, -128, 42, 2]))
+    assert shares[1] == pytest.approx(powers / powers.sum())
+    assert shares[2] == pytest.approx([0, 0, 170 / 255, 130 / 255])
+
+
+def test_tune(cli: Cli, port: str, model: Path) -> None:
+    """Set by rate and by numbers, each shown with what the table says of it; in force for every later listening."""
+    pcm = sound(3.0, 4)
+
+    def listens(thresholds: tuple[int, ...]) -> list[int | None]:
+        with Board(port) as board:
+            assert board.identity.detector == replace(DETECTOR, thresholds=thresholds, rates=())
+            heard = [Decision.of(item) for item in board.stream(pcm)]
+            assert heard == listen(load_model(model), board.identity, pcm)
+        return [item.word for item in heard]
+
+    result = cli("tune", port)
+    assert result.code == 0, result.err
+    assert "yes 60, stop 60 (of 1020" in result.out and "from 0.5 to 2 an hour" in result.out.replace("\n", " ")
+    before = listens((60, 60))
+    assert "at most 0.5" in cli("tune", port, "--thresholds", "1020,1020").out.replace("\n", " ")
+    assert set(before) > {None} and listens((1020, 1020)) != before
+    assert "accepts: 2 an hour" in cli("tune", port, "--false-accepts-per-hour", "2").out.replace("\n", " ")
+    assert set(listens((60, -41))) > {None}
+    assert "not measured" in cli("tune", port, "--thresholds", "-1020,1020").out.replace("\n", " ")
+    listens((-1020, 1020))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--thresholds", "1"), "wants 2 within +-1020, got 1"),
+        (("--thresholds", "1,1021"), "wants 2 within +-1020"),
+        (("--thresholds", "1,2,3"), "wants 2 within"),
+        (("--thresholds", "1, 2"), "whole numbers with commas"),
+        (("--thresholds", "1;2"), "whole numbers with commas"),
+        (("--thresholds", ""), "whole numbers with commas"),
+        (("--false-accepts-per-hour", "0.7"), "has 0.5, 2 false accepts per hour, not 0.7"),
+        (("--false-accepts-per-hour", "2", "--thresholds", "1,2"), "name one"),
+    ],
+)
+def test_what_cannot_be_tuned(cli: Cli, port: str, options: tuple[str, ...], says: str) -> None:
+    assert says in refusal(cli("tune", port, *options))
+    with Board(port) as board:
+        assert board.detector() == DETECTOR
+
+
 def test_no_microphone(cli: Cli, port: str) -> None:
     assert refusal(cli("monitor", port)).endswith("no microphone")
 
@@ -240,6 +310,7 @@ def test_foreign_model_has_no_front_end(cli: Cli, foreign_program: Path, folder:
         (("stream", recording, "--no-compare"), "has no front end"),
         (("infer", recording), "has no front end"),
         (("monitor",), "has no front end"),
+        (("tune",), "has no front end"),
     ):
         with running(foreign_program) as url:
             words = [tmp_path / word if word == "x.npy" else word for word in arguments]
@@ -319,7 +390,7 @@ def test_report(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
     ModelArtifact(run, SPEC, DETECTOR, "tinyconv <b>", "synthetic").save()
     wav(tmp_path / "yes" / "a.wav", sound(1.0))
     assert cli("profile", port, "--runs", 3, "--json", tmp_path / "p.json").code == 0
-    attempt = {"file": "yes/a.wav", "expected": "yes", "heard": "-", "score": 0.5, "right": False}
+    attempt = {"file": "yes/a.wav", "expected": "yes", "heard": "-", "margin": -17, "right": False}
     attempts = [{**attempt, "inferences": 3, "different": 0}]
     (tmp_path / "t.json").write_text(json.dumps({"attempts": attempts, "right": 0, "n": 1, "different": 0}))
     result = cli("report", run, "--profile", tmp_path / "p.json", "--trial", tmp_path / "t.json")
@@ -393,7 +464,12 @@ def test_slow_engine_listens_at_its_own_hop_and_from_power_up(folder: Path, mode
     (tmp_path / "mic.raw").write_bytes(pcm.tobytes())
     with running(slow, KWS_MIC=str(tmp_path / "mic.raw")) as url, Board(url) as board:
         assert board.identity.detector is not None
-        assert (board.identity.detector.hop_frames, board.identity.detector.average_count) == (5, 1)
+        # a quarter of the model's average, so a quarter of its thresholds, rounded towards zero
+        shrunk = DetectorSpec((15, 15), 5, 1, 10, 8, ((0.5, (50, 62)), (2.0, (15, -10))))
+        assert board.detector() == shrunk and board.identity.detector == replace(shrunk, rates=())
+        assert board.set_rate(2).thresholds == (15, -10)
+        assert board.set_thresholds([255, -255]).thresholds == (255, -255)
+        board.set_rate(2)
         assert board.memory().flash == 100000  # the board listens and answers
         heard = [Decision.of(item) for item in board.listen(25)]
         assert heard == listen(load_model(model), board.identity, pcm)[:25]
@@ -404,7 +480,8 @@ def test_slow_engine_listens_at_its_own_hop_and_from_power_up(folder: Path, mode
 
 
 @pytest.mark.parametrize(
-    "module", [board_module, detector_module, profiler_module, protocol_module, trial_module, commands]
+    "module",
+    [board_module, detector_module, profiler_module, protocol_module, trial_module, tune_module, commands],
 )
 def test_examples(module: ModuleType) -> None:
     """The examples in the docstrings."""

@@ -33,6 +33,7 @@ from host.link.protocol import (
     Slice,
     Text,
     parse_line,
+    read_detector,
     signed,
 )
 
@@ -142,6 +143,71 @@ def test_clip_and_input_share_their_place(wire: Wire) -> None:
     assert [re.sub(r"^(m-slice-.\d+),\d+|,\d+,\d+]$", r"\1", line) for line in wire.ask("features%")] == strip
 
 
+WRONG = """
+    1|1 2 3|1021 0|0 -1021|4294967296 0|4294967297 0|-4294967296 0|+1 0|1.0 0|0x1 0|-- 0|- 0|1- 0|--1 0|rate|rate 501
+    rate -500|rate 500 0|rate 4294967796|Rate 500|1,2|60 rate"""
+
+
+@pytest.mark.parametrize("words", [words.strip() for words in re.split(r"\||\n", WRONG.strip())])
+def test_a_wrong_threshold_changes_none(wire: Wire, words: str) -> None:
+    before = wire.ask("detector%")
+    assert before[:2] == ["m-detector-[2,4,10,8,60,60]", "m-rate-[500,200,250]"]
+    reply = wire.ask(f"detector {words}%")
+    assert reply[0].startswith("e-[detector") and len(reply) == 2
+    assert wire.ask("detector%") == before
+
+
+def test_more_words_than_any_command_has_are_refused(wire: Wire) -> None:
+    """31 thresholds and 300: beyond what is split, and no further."""
+    for count in (31, 300):
+        assert wire.ask(f"detector{' 1' * count}%")[0] == "e-[detector: too many words]"
+    assert wire.ask(f"detector{' 1' * 30}%")[0].startswith("e-[detector: wants 2 thresholds")
+    assert wire.ask("name 1 2 3 4 5 6%")[0] == "e-[name: too many words]"
+
+
+def test_thresholds_outlast_listening_but_sums_do_not(wire: Wire) -> None:
+    """Set within a stream they count from its next inference; a new stream starts with them and without its sums."""
+
+    def words(commands: list[str]) -> list[str]:
+        lines = [line for command in commands for line in wire.ask(command)]
+        return [line.split(",")[-2] for line in lines if line.startswith("m-heard")]
+
+    quiet = ["quiet 6400%"]  # 20 frames
+    assert wire.ask("detector 1020 1020%") == ["m-detector-[2,4,10,8,1020,1020]", "m-ready"]
+    silent = words(["stream%", *quiet, *quiet])
+    assert set(silent) == {"-1"} and len(silent) == 19
+    assert wire.ask("detector -1020 -1020%")[0] == "m-detector-[2,4,10,8,-1020,-1020]"
+    after = words(quiet)
+    assert after[0] in "23" and set(after[1:5]) == {"-1"} and after[6] in "23" and len(set(after)) == 3
+    again = words(["stream%", *quiet, *quiet])
+    assert again[:4] == ["-1"] * 4 and again[4] in "23", "it settles anew"
+    assert wire.ask("detector rate 2000%")[0] == "m-detector-[2,4,10,8,60,-41]"
+    assert wire.ask("id%")[-2] == "m-detector-[2,4,10,8,60,-41]"
+
+
+def test_detector_while_the_microphone_listens(program: Path, tmp_path: Path) -> None:
+    """The records go on, and the next inference is judged by the new thresholds."""
+    (tmp_path / "mic.raw").write_bytes(bytes(2 * 16000 * 4))
+    with running(program, KWS_MIC=str(tmp_path / "mic.raw")) as url:
+        wire = Wire(url)
+        wire.reply()
+        wire.ask("detector 1020 1020%")
+        wire.socket.sendall(b"listen 90%detector -1020 -1020%")
+        assert wire.reply() == ["m-ready"]
+        reply = wire.reply()
+        assert "m-detector-[2,4,10,8,-1020,-1020]" in reply
+        heard = [line for line in reply if line.startswith("m-heard")]
+        while len(heard) < 90:
+            while b"\r\n" not in wire.received:
+                wire.received += wire.socket.recv(4096)
+            line, _, wire.received = wire.received.partition(b"\r\n")
+            heard += [line.decode()] if line.startswith(b"m-heard") else []
+        assert [int(line.split("[")[1].split(",")[0]) for line in heard] == list(range(90))
+        assert {line.split(",")[-2] for line in heard} >= {"2", "3", "-1"}
+        assert wire.ask("detector%")[-3:] == ["m-rate-[500,200,250]", "m-rate-[2000,60,-41]", "m-ready"]
+        wire.socket.close()
+
+
 def test_fuzz_c_side(wire: Wire) -> None:
     """Random bytes and broken commands under sanitizers, fixed seed: the board answers each '%' with m-ready and
     lives."""
@@ -239,6 +305,24 @@ def test_decimal_numbers(text_library: ctypes.CDLL) -> None:
         value.value = 77
         found = text_library.text_u32(text, ctypes.c_uint32(low), ctypes.c_uint32(high), ctypes.byref(value))
         assert (found, value.value) == ((0, 77) if expected is None else (1, expected)), text
+    signed_value = ctypes.c_int32(77)
+    for text, limit, expected in [
+        (b"-9", 9, -9),
+        (b"9", 9, 9),
+        (b"-0", 9, 0),
+        (b"-10", 9, None),
+        (b"10", 9, None),
+        (b"-", 9, None),
+        (b"--1", 9, None),
+        (b"+1", 9, None),
+        (b"- 1", 9, None),
+        (b"-2147483647", 2**31 - 1, 1 - 2**31),
+        (b"-2147483648", 2**31 - 1, None),
+        (b"-4294967297", 9, None),
+    ]:
+        signed_value.value = 77
+        found = text_library.text_i32(text, ctypes.c_int32(limit), ctypes.byref(signed_value))
+        assert (found, signed_value.value) == ((0, 77) if expected is None else (1, expected)), text
 
 
 def test_fuzz_host_side() -> None:
@@ -249,11 +333,12 @@ def test_fuzz_host_side() -> None:
         b"e-[no]",
         b"m-lap-us-12",
         b"m-id-[a,b,c]",
-        b"m-firmware-[0.1.0,1,aot,x,64000000]",
+        b"m-firmware-[0.1.0,2,aot,x,64000000]",
         b"m-network-[1960,4,4]",
         b"m-labels-[silence,unknown,yes,no]",
         b"m-audio-[16000,480,320,16000,49,40]",
-        b"m-detector-[2,8,180,50]",
+        b"m-detector-[2,8,25,75,180,-50]",
+        b"m-rate-[500,180,-50]",
         b"m-memory-[1,2,3,4]",
         b"m-layer-[0,conv,12,0123abcd]",
         b"m-slice-[0,1,00ff]",
@@ -283,7 +368,8 @@ def test_fuzz_host_side() -> None:
 
 def _read_all(record: Record) -> None:
     """Every typed reader on one record; the first that refuses ends it."""
-    Identity.of([record, Record("firmware", ("1", "1", "aot", "b", "64000000")), Record("network", ("1", "4", "4"))])
+    read_detector([record], 4)
+    Identity.of([record, Record("firmware", ("1", "2", "aot", "b", "64000000")), Record("network", ("1", "4", "4"))])
     for read in (Memory.of, LayerRun.of, Slice.of, Run.of):
         read(record)
 

@@ -70,11 +70,13 @@ def session() -> list[str]:
     values = bytes((7 * i + 3) % 256 for i in range(1960))
     load, lines = pcm_lines()
     words = """
-        name|profile|timestamp|help|id|memory|cache 0|cache 1|cache 2|results|infer 1|db|db load 0|db load 1961|db load x|db 00|db load 3
+        name|profile|timestamp|help|id|detector|detector rate 2000|detector rate 501|detector rate|detector rate 500 1|detector rate -1
+        detector 1|detector 1 2 3|detector 1021 0|detector 0 -1021|detector 99999999999 0|detector +1 0|detector 1 0x2|detector -|detector - 1
+        detector -20 -0|id|detector rate 500|memory|cache 0|cache 1|cache 2|results|infer 1|db|db load 0|db load 1961|db load x|db 00|db load 3
         db 0|db 0g|db 0102|db print|db 0304|db 0A|db print 2 1|db print 1 4|infer 1 0|db load 1960|VALUES|infer 2 1|infer 0|infer 1 -1
         infer 1 1 1|infer 1000001|results|layers|features|runs 1|pcm|pcm load 9|pcm load 16001 0|pcm load 4 123456789|pcm AAAA|pcm load 2 0
         pcm AAA=|pcm AAAAAA==|pcm AAAA|pcm load 2 0|pcm AQACAA==|CLIP|features|infer 1 0|layers|windows 0|windows 2|runs 0|runs 3
-        audio AAAA|stream|AUDIO|audio A|quiet 0|quiet 16001|quiet 1000|quiet 3000|listen 5|listen -1|stop|pcm load 320 0|stream|pcm AAAA
+        audio AAAA|stream|AUDIO|audio A|quiet 0|quiet 16001|quiet 1000|detector -1020 1020|quiet 3000|listen 5|listen -1|stop|pcm load 320 0|stream|pcm AAAA
         nonsense|NAME"""  # noqa: E501
     pieces = {
         "VALUES": [f"db {values[at : at + 400].hex()}%" for at in range(0, 1960, 400)],

@@ -27,7 +27,13 @@ from converter.tensor import QuantParams, Tensor
 ROOT = Path(__file__).resolve().parents[2]
 FIRMWARE = ROOT / "firmware"
 SPEC = KwsSpec.of_words(["yes", "stop"])
-DETECTOR = DetectorSpec(average_count=4, threshold=140, suppress_frames=10)
+DETECTOR = DetectorSpec(
+    (60, 60),
+    average_count=4,
+    suppress_frames=10,
+    settle_frames=8,
+    rates=((0.5, (200, 250)), (2.0, (60, -41))),
+)
 SANITIZE = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror")
 
 

@@ -165,9 +165,9 @@ def test_decisions_equal_the_hosts_detector() -> None:
     rng = np.random.default_rng(1)
     total = 0
     for _ in range(60):
-        spec = DetectorSpec(
-            int(rng.integers(1, 5)), int(rng.integers(1, 9)), int(rng.integers(60, 200)), int(rng.integers(0, 30))
-        )
+        count = int(rng.integers(1, 9))
+        numbers = int(rng.integers(1, 5)), count, int(rng.integers(0, 30)), int(rng.integers(0, 50))
+        spec = DetectorSpec(tuple((count * rng.integers(-90, 60, 2)).tolist()), *numbers)
         scores = rng.integers(-128, 128, (200, 4)).astype(np.int8)
         scores[rng.random(200) < 0.3, 2] = 127
         one = Detector(spec, 4)
@@ -182,7 +182,7 @@ def test_decisions_equal_the_hosts_detector() -> None:
 def test_trial_counts_right_answers() -> None:
     scores = np.full((4, 12, 4), -128, np.int8)
     scores[1:3, 4:, 3] = 127
-    detector = DetectorSpec(average_count=3, threshold=200)
+    detector = DetectorSpec((600, 600), average_count=3, settle_frames=0)
     assert judge_trial(Trial(scores, np.array([0, 1, 3, 2])), detector) == 2
 
 

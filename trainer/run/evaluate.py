@@ -124,7 +124,7 @@ def _listening(
     """What the detector does on a stream of test clips, and on clips played alone."""
     settings = (artifact.spec.features, artifact.detector)
     stream = make_stream(test, noises, score, *settings)
-    heard = judge(stream, *settings)
+    heard = judge(stream, artifact.detector)
     trial = make_trial(test, score, *settings, per_class=25)
     return {
         "words": heard.words,

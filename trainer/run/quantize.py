@@ -65,7 +65,7 @@ def quantize_run(
     """
     if method not in METHODS:
         raise TrainerError(f"--method: must be one of {', '.join(METHODS)}, got {method}")
-    origin = ModelArtifact.load(run)
+    origin = ModelArtifact.load(run, older_detector=True)
     source = source or Source.load(run)
     network = load_float(origin)
     artifact = continue_in(origin, out)
@@ -196,8 +196,8 @@ def tune_detector(
     score = quant_scores(quant)
     stream = make_stream(validation, noise_backgrounds(selection, "validation"), score, features, artifact.detector)
     trial = make_trial(validation, score, features, artifact.detector, per_class=40)
-    detector = tune(stream, trial, features, artifact.detector)
-    result = judge(stream, features, detector)
+    detector = tune(stream, trial, artifact.detector)
+    result = judge(stream, detector)
     found = {
         "stream_seconds": round(stream.seconds),
         "words": result.words,

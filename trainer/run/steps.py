@@ -122,7 +122,7 @@ def train_run(
     artifact = ModelArtifact(
         run,
         spec,
-        DetectorSpec(),
+        DetectorSpec.untuned(len(spec.words)),
         model,
         describe(source, selection),
         settings.seed,

@@ -2,37 +2,57 @@
 
 #include <string.h>
 
-void detector_reset(detector *d, const detector_spec *spec, uint8_t *scores) {
+int detector_reset(detector *d, const detector_spec *spec, int16_t *evidence) {
     memset(d, 0, sizeof *d);
-    memset(scores, 0, (size_t)spec->average_count * spec->labels);
+    if (spec->labels <= DETECTOR_FIRST_WORD || spec->labels > DETECTOR_MAX_LABELS) return 0;
+    if (spec->average_count < 1 || spec->average_count > DETECTOR_MAX_AVERAGE) return 0;
     d->spec = *spec;
-    d->scores = scores;
+    d->evidence = evidence;
+    d->frames_since = UINT16_MAX + 1u;  // no rest lasts so long
+    memset(evidence, 0, sizeof *evidence * spec->average_count * (size_t)(spec->labels - DETECTOR_FIRST_WORD));
+    return 1;
 }
 
-// The label with the largest sum; of equal ones the first, so that silence and unknown win a tie against a word.
-static int largest(const detector *d) {
-    int best = 0;
-    for (int label = 1; label < d->spec.labels; label++) {
-        if (d->sums[label] > d->sums[best]) best = label;
+static void add_evidence(detector *d, const int8_t *output) {
+    const int labels = d->spec.labels, words = labels - DETECTOR_FIRST_WORD;
+    int16_t *row = d->evidence + d->next * (uint32_t)words;
+    int first = 0, second = -128;  // the leading label, and the largest output of the others
+    for (int label = 1; label < labels; label++) {
+        if (output[label] > output[first]) {
+            second = output[first];
+            first = label;
+        } else if (output[label] > second) {
+            second = output[label];
+        }
     }
-    return best;
+    for (int word = 0; word < words; word++) {
+        const int label = word + DETECTOR_FIRST_WORD;
+        const int evidence = output[label] - (label == first ? second : output[first]);
+        d->sums[word] += evidence - row[word];
+        row[word] = (int16_t)evidence;
+    }
+    d->next = (d->next + 1) % d->spec.average_count;
 }
 
 int detector_step(detector *d, const int8_t *output) {
-    uint8_t *row = d->scores + d->next * d->spec.labels;
-    for (int label = 0; label < d->spec.labels; label++) {
-        const uint8_t score = (uint8_t)(output[label] + 128);
-        d->sums[label] += (uint32_t)score - row[label];
-        row[label] = score;
+    int heard = DETECTOR_NOTHING;
+    if (d->spec.labels == 0) return heard;
+    add_evidence(d, output);
+    if (d->frames <= UINT16_MAX) d->frames += d->spec.hop_frames;
+    if (d->frames_since <= UINT16_MAX) d->frames_since += d->spec.hop_frames;
+    const int listening = d->frames > d->spec.settle_frames && d->frames_since > d->spec.suppress_frames;
+    int32_t largest = 0;
+    for (int word = 0; word < d->spec.labels - DETECTOR_FIRST_WORD; word++) {
+        const uint32_t bit = (uint32_t)1 << word;
+        if (d->sums[word] < d->spec.thresholds[word]) {
+            d->disarmed &= ~bit;
+        } else if (listening && !(d->disarmed & bit) && (heard == DETECTOR_NOTHING || d->sums[word] > largest)) {
+            heard = word + DETECTOR_FIRST_WORD;
+            largest = d->sums[word];
+        }
     }
-    d->next = (uint8_t)((d->next + 1) % d->spec.average_count);
-
-    if (d->frames_since <= UINT32_MAX - d->spec.hop_frames) d->frames_since += d->spec.hop_frames;
-    const int label = largest(d);
-    if (label < DETECTOR_FIRST_WORD) return DETECTOR_NOTHING;
-    if (d->sums[label] < (uint32_t)d->spec.threshold * d->spec.average_count) return DETECTOR_NOTHING;
-    if (d->heard_before && d->frames_since <= d->spec.suppress_frames) return DETECTOR_NOTHING;
-    d->heard_before = 1;
+    if (heard == DETECTOR_NOTHING) return heard;
+    d->disarmed |= (uint32_t)1 << (heard - DETECTOR_FIRST_WORD);
     d->frames_since = 0;
-    return label;
+    return heard;
 }

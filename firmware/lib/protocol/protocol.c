@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#define MAX_WORDS 5
+#define MAX_WORDS (PROTOCOL_MAX_THRESHOLDS + 2)  // a command's name, its words, and one too many
 #define ECHO_CHARACTERS 32
 
 static const protocol_app *app;
@@ -187,6 +187,31 @@ static void run_runs(char **words, int count) {
     (void)failed(app->runs(times));
 }
 
+// Listening goes on, with what is set here.
+static void run_detector(char **words, int count) {
+    int32_t values[PROTOCOL_MAX_THRESHOLDS];
+    uint32_t milli;
+    if (no_audio()) return;
+    if (count > 0 && strcmp(words[0], "rate") == 0) {
+        if (count != 2 || !text_u32(words[1], 0, UINT32_MAX, &milli)) {
+            reply_error("detector rate: wants thousandths of a false accept per hour, as in the table");
+            return;
+        }
+        if (failed(app->rate(milli))) return;
+    } else if (count > 0) {
+        int good = count == (int)app->words;
+        for (int i = 0; good && i < count; i++) good = text_i32(words[i], app->max_threshold, &values[i]);
+        if (!good) {
+            reply_text("e-[detector: wants ");
+            reply_u64(app->words);
+            reply_counted(" thresholds, 0 to ", (uint32_t)app->max_threshold, " or the negative of that]");
+            return;
+        }
+        app->thresholds(values);
+    }
+    app->detector(count == 0);
+}
+
 static void run_listen(char **words, int count) {
     uint32_t inferences = 0;
     if (no_audio()) return;
@@ -254,6 +279,8 @@ static const struct {
     {"features", run_features, 0, "features: of the clip"},
     {"windows", run_windows, 1, "windows N: time of a whole window's features, one record per run"},
     {"runs", run_runs, 1, "runs N: stage times, one record per run"},
+    {"detector", run_detector, PROTOCOL_MAX_THRESHOLDS,
+     "detector [T1 T2 ..] | detector rate R: thresholds per word, or those of R/1000 false accepts per hour"},
     {"listen", run_listen, 1, "listen [N=0]: microphone, one record per inference"},
     {"stop", run_stop, 0, "stop: ends listening"},
     {"stream", run_stream, 0, "stream: audio will come over the line"},

@@ -12,11 +12,12 @@
 extern "C" {
 #endif
 
-#define PROTOCOL_VERSION 1
+#define PROTOCOL_VERSION 2
 #define PROTOCOL_LINE_BYTES 1024    // longest command, '%' not counted
 #define PROTOCOL_AUDIO_SAMPLES 320  // most samples in one `audio` or `pcm` line
 #define PROTOCOL_MAX_QUIET 16000u   // most samples of digital silence in one `quiet`
 #define PROTOCOL_MAX_RUNS 1000000u
+#define PROTOCOL_MAX_THRESHOLDS 30  // most words a detector hears
 
 // What the sketch lends to the protocol. Hooks print their records with reply_*; the ones that return a sentence
 // return NULL when all went well. clip_samples is 0 without a front end; then the audio hooks are never called.
@@ -33,6 +34,8 @@ typedef struct {
     double output_scale;
     int32_t output_zero_point;
     uint32_t clip_samples;  // most samples of a clip
+    uint32_t words;         // that the detector hears, one threshold each, 1..PROTOCOL_MAX_THRESHOLDS
+    int32_t max_threshold;  // either sign
 
     void (*release)(void);  // a command wants the network or the audio: listening ends
     void (*identity)(void);
@@ -44,6 +47,9 @@ typedef struct {
     void (*clip_more)(const int16_t *samples, uint32_t count);
     void (*clip_end)(void);
     void (*features)(void);                      // of the last clip
+    void (*detector)(int with_rates);            // its record, and those of the table of rates
+    void (*thresholds)(const int32_t *values);   // `words` of them, in force at once
+    const char *(*rate)(uint32_t milli);         // the thresholds of this row of the table
     const char *(*windows)(uint32_t count);      // on the last clip
     const char *(*runs)(uint32_t count);         // on the last clip, or without a front end on the input
     const char *(*listen)(uint32_t inferences);  // 0: until another command

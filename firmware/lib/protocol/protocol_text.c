@@ -16,6 +16,14 @@ int text_u32(const char *token, uint32_t low, uint32_t high, uint32_t *value) {
     return 1;
 }
 
+int text_i32(const char *token, int32_t limit, int32_t *value) {
+    const int negative = *token == '-';
+    uint32_t size;
+    if (!text_u32(token + negative, 0, (uint32_t)limit, &size)) return 0;
+    *value = negative ? -(int32_t)size : (int32_t)size;
+    return 1;
+}
+
 int text_hex_digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
     if (c >= 'a' && c <= 'f') return c - 'a' + 10;

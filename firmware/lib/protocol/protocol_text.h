@@ -12,7 +12,9 @@ typedef void (*protocol_sink)(const char *bytes, uint32_t count);
 
 // Readers: 1 when the whole token is well formed, else 0 and the output is untouched.
 int text_u32(const char *token, uint32_t low, uint32_t high,
-             uint32_t *value);                       // decimal digits only, low <= value <= high
+             uint32_t *value);  // decimal digits only, low <= value <= high
+int text_i32(const char *token, int32_t limit,
+             int32_t *value);                        // digits, or a minus and digits; -limit <= value <= limit
 int text_hex32(const char *token, uint32_t *value);  // 1 to 8 hex digits
 int text_hex_digit(char c);                          // 0..15, or -1
 
