@@ -73,7 +73,7 @@ def train(
 
 @app.command()
 def qat(run: Run, bits: Bits = 8, epochs: Epochs = None, data: OtherData = None) -> None:
-    """Fine-tune with fake quantization and choose the detector's threshold: `quantize --method qat` within RUN."""
+    """Fine-tune with fake quantization and choose the detector's thresholds: `quantize --method qat` within RUN."""
     _quantize(run, run, "qat", bits, "per-channel", "asymmetric", "mse", epochs, data)
 
 

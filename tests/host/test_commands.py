@@ -288,6 +288,11 @@ def test_trial(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
         assert row["right"] == (row["heard"] == (row["expected"] if row["expected"] in ("yes", "stop") else "-"))
 
 
+def test_a_gap_shorter_than_the_settling_is_refused(port: str, model: Path) -> None:
+    with Board(port) as board, pytest.raises(HostError, match="100 samples of silence .* listens after 2560"):
+        trial_module.trial_by_microphone(board, [(Path("a.wav"), sound(1.0))], load_model(model), 100)
+
+
 def test_expected_labels_and_folders(tmp_path: Path) -> None:
     assert expected_label(tmp_path / "hello.wav", SPEC.labels) == "unknown"
     with pytest.raises(HostError, match="no WAV or FLAC"):

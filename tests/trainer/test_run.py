@@ -270,10 +270,14 @@ def test_stream_features_begin_as_from_a_reset(sets: tuple[TrainingPool, Labelle
 def test_quantized_training_repeats(
     finished: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Again from the same float checkpoint in another folder: the same weights, ranges and detector."""
+    """Again from the same float checkpoint in another folder: the same weights, ranges and detector, which takes the
+    place of an older kind."""
     monkeypatch.chdir(tmp_path)
     for name in ("artifact.json", "float.pt"):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
+    old = json.loads((tmp_path / "artifact.json").read_text())
+    old["detector"] = {"hop_frames": 2, "average_count": 2, "threshold": 254, "suppress_frames": 50}
+    (tmp_path / "artifact.json").write_text(json.dumps(old))
     torch.seed()
     with Progress(disable=True) as progress:
         again = quantize_run(tmp_path, tmp_path, "qat", QuantOptions(), 2, runs.Source(str(corpus)), progress)

@@ -57,7 +57,7 @@ def quantize_run(
     source: Source | None,
     progress: Progress,
 ) -> ModelArtifact:
-    """RUN's float network quantized into OUT/qat.pt (OUT may be RUN), and the detector's threshold, both on validation
+    """RUN's float network quantized into OUT/qat.pt (OUT may be RUN), and the detector's thresholds, both on validation
     data.
 
     Below 8 bits, and in PTQ, step sizes come from training clips; QAT then learns them, from the run's teacher, or from
