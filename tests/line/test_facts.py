@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from converter.spec import FeatureSpec
+from converter.spec import MAX_WORDS, DetectorSpec, FeatureSpec, SpecError
 from converter.target import NRF52840, SAMPLE_RATE_HZ
 from host.link import protocol
 
@@ -28,10 +28,20 @@ def c_constants(file: str) -> dict[str, int]:
         ("PROTOCOL_VERSION", protocol.PROTOCOL_VERSION),
         ("PROTOCOL_AUDIO_SAMPLES", protocol.AUDIO_SAMPLES),
         ("PROTOCOL_MAX_QUIET", protocol.QUIET_SAMPLES),
+        ("PROTOCOL_MAX_THRESHOLDS", MAX_WORDS),
     ],
 )
 def test_limits_of_the_protocol(name: str, value: int) -> None:
     assert c_constants("firmware/lib/protocol/protocol.h")[name] == value
+
+
+def test_limits_of_the_detector() -> None:
+    found = c_constants("firmware/lib/detector/detector.h")
+    assert found["DETECTOR_MAX_LABELS"] == MAX_WORDS + 2
+    assert found["DETECTOR_MAX_EVIDENCE"] * 8 == DetectorSpec((0,), average_count=8).highest_sum
+    DetectorSpec((0,), average_count=found["DETECTOR_MAX_AVERAGE"])
+    with pytest.raises(SpecError):
+        DetectorSpec((0,), average_count=found["DETECTOR_MAX_AVERAGE"] + 1)
 
 
 def test_memory_of_the_linker_script() -> None:
