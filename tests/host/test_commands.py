@@ -289,7 +289,7 @@ def test_trial(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
 
 
 def test_a_gap_shorter_than_the_settling_is_refused(port: str, model: Path) -> None:
-    with Board(port) as board, pytest.raises(HostError, match="100 samples of silence .* listens after 2560"):
+    with Board(port) as board, pytest.raises(HostError, match=r"100 samples of silence .* listens after 2560"):
         trial_module.trial_by_microphone(board, [(Path("a.wav"), sound(1.0))], load_model(model), 100)
 
 
