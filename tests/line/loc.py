@@ -10,8 +10,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = {".py", ".c", ".cpp", ".h", ".ld"}
 GENERATED = "firmware/generated"
 # Lines. Product: 38,600 after the house (its aim was 38,000; MEAN 190 of them, sentences on public names 230), and 330
-# for negatives. Tests: 16,350 after the house, and 150 for negatives.
-BUDGET = {"product": 38_950, "tests": 16_500}
+# for negatives; 410 for the detector by evidence. Tests: 16,350 after the house, 150 for negatives, 350 for the
+# detector.
+BUDGET = {"product": 39_800, "tests": 16_850}
 
 
 def folder_of(path: str) -> str:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from converter.spec import FeatureSpec
 from trainer.errors import TrainerError
-from trainer.network.model import AveragePool, Conv, Dense, MaxPool, Network, flatten_nhwc
+from trainer.network.model import AveragePool, Conv, Dense, MaxPool, Network, convolve, flatten_nhwc
 from trainer.network.quant_options import MIN_SCALE, QuantOptions, activation_top, weight_steps
 
 SCORE_SCALE, SCORE_ZERO_POINT = 1 / 256, -128
@@ -267,10 +267,9 @@ class QuantNetwork(nn.Module):
     def _layer(self, name: str, block: Conv | Dense, x: Tensor, input_scale: Tensor) -> Tensor:
         weight, bias = self._fake_weights(name, block, input_scale)
         if isinstance(block, Conv):
-            top, bottom, left, right = block.pads_tblr
-            padded = F.pad(x, (left, right, top, bottom))
-            return F.relu(F.conv2d(padded, weight, bias, block.stride_hw, groups=block.conv.groups))
-        y = F.linear(F.dropout(flatten_nhwc(x), block.dropout, self.training), weight, bias)
+            return F.relu(convolve(x, weight, bias, block))
+        flat = flatten_nhwc(x, block.linear.in_features)
+        y = F.linear(F.dropout(flat, block.dropout, self.training), weight, bias)
         return F.relu(y) if block.relu else y
 
     def forward(self, x_nchw: Tensor) -> Tensor:
