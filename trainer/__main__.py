@@ -195,12 +195,30 @@ def export(run: Run, data: OtherData = None) -> None:
 
 
 @app.command()
-def evaluate(run: Run, data: OtherData = None) -> None:
-    """Accuracy per class of the float, fake-quantized and int8 network, from a reset and in a continuous stream."""
+def evaluate(
+    run: Run,
+    data: OtherData = None,
+    negative: Annotated[
+        list[Path] | None,
+        typer.Option(help="speech without the words, to count false accepts on: made by `negatives`, or recordings"),
+    ] = None,
+    positive: Annotated[
+        Path | None, typer.Option(help="the words' test clips, if not those of the data: shaped like Speech Commands")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="write every inference's evidence here", callback=cli.output_file)
+    ] = None,
+) -> None:
+    """Accuracy per class of the float, fake-quantized and int8 network, from a reset and in a continuous stream; with
+    --negative false accepts per hour against words missed."""
     from trainer.run import evaluate as evaluation
+    from trainer.run.false_accepts import Listening
 
+    if not negative and (positive or scores):
+        raise TrainerError("evaluate: --positive and --scores say how to listen to --negative DIR; give that too")
+    asked = Listening(tuple(negative), positive, scores) if negative else None
     with cli.progress() as progress:
-        result = evaluation.evaluate_run(run, _source(data), progress)
+        result = evaluation.evaluate_run(run, _source(data), progress, asked)
     evaluation.show(ModelArtifact.load(run), result)
 
 

@@ -61,6 +61,27 @@ class NativeModel:
         data = np.ascontiguousarray(rows, np.int8).tobytes()
         return self._observed(lambda observer: self._library.model_aot_stream_run(data, observer))
 
+    def outputs(self, windows: Int8) -> Int8:
+        """int8 [n, outputs] of n inputs stacked along axis 0, each a whole window."""
+
+        def run(window: Int8) -> None:
+            self._fill(window)
+            self._library.model_aot_run(None)
+
+        return self._collected(run, windows)
+
+    def stream_outputs(self, hops: Int8) -> Int8:
+        """int8 [n, outputs] after each of n hops of new input rows, going on from stream_start or the hop before."""
+        return self._collected(lambda rows: self._library.model_aot_stream_run(rows.tobytes(), None), hops)
+
+    def _collected(self, run: Callable[[Int8], object], inputs: Int8) -> Int8:
+        size = self.graph.tensors[self.graph.output].size
+        found = np.empty((len(inputs), size), np.int8)
+        for index, one in enumerate(inputs):
+            run(one)
+            found[index] = np.frombuffer(ctypes.string_at(self._library.model_aot_output(), size), np.int8)
+        return found
+
     def _fill(self, x_int8: Int8) -> None:
         data = np.ascontiguousarray(x_int8, np.int8).tobytes()
         ctypes.memmove(self._library.model_aot_input(), data, self.graph.tensors[self.graph.input].size)

@@ -15,7 +15,8 @@ from converter.size import model_size
 from converter.target import NRF52840
 from host.errors import HostError
 from host.link.expected import load_model
-from host.report.svg_chart import bars
+from host.measure.energy import modelled_energy_uj
+from host.report.svg_chart import COLOURS, Dot, Series, bars, chart
 from host.report.sweep_data import read_json
 
 Parts = list[Part]
@@ -41,6 +42,11 @@ def write_report(
             lambda found: [*_evaluation(found), *_curves(run)],
         ),
         (
+            "False accepts and misses",
+            *(scores, "hours of speech", f"trainer evaluate {run.name} --negative DIR"),
+            lambda found: _listening(found, artifact),
+        ),
+        (
             "Time on the board",
             *(profile, "stages and layers", "host profile PORT --json F; report --profile F"),
             lambda found: _stages(found, artifact),
@@ -50,9 +56,18 @@ def write_report(
         ("Equivalence checks", checks, "the checks", "converter verify RUN --json F; report --checks F", _checks),
     ]
     sections = [Section(name, _read(file, what, f"python -m {fix}", make)) for name, file, what, fix, make in read]
-    sections.insert(2, Section("Size of the network", _sizes(artifact)))
+    sections.insert(3, Section("Size of the network", _sizes(artifact)))
     title = f"{artifact.model}: {', '.join(artifact.spec.words)}"
-    write_atomic(target, page(title, _head(artifact), sections, heading=artifact.model).encode())
+    lead = _read(scores, "scores", f"python -m trainer evaluate {run.name}", lambda found: [_lead(found, artifact)])
+    if profile is not None:
+        fix = "python -m host profile PORT --json F"
+        lead += _read(profile, "stages and layers", fix, lambda found: [_cost(found)])
+    write_atomic(
+        target,
+        page(
+            title, [*(lead if scores or profile else []), *_head(artifact)], sections, heading=artifact.model
+        ).encode(),
+    )
     return target
 
 
@@ -99,6 +114,79 @@ def _head(artifact: ModelArtifact) -> Parts:
         "accuracy.</p>"
     )
     return [*([smoke] if artifact.is_smoke_test else []), Table(("", ""), facts, left=True)]
+
+
+def _lead(found: Json, artifact: ModelArtifact) -> Markup:
+    """What a reader wants first: what it hears, what it misses, how often it is wrong."""
+    words = Markup("<b>{}</b>").format(", ".join(artifact.spec.words))
+    if "listening_streams" not in found:
+        return Markup("<p>Hears {}.</p>").format(words)
+    heard = found["listening_streams"]
+    shipped, n = heard["shipped"], heard["conditions"][0]["words"]
+    named = {"clean": "clean", "noise 10 dB": "at 10 dB of noise"}
+    missed = [f"{100 * shipped['misses'][key] / n:.1f} % {text}" for key, text in named.items()]
+    return Markup(
+        "<p>{}Hears {}. Misses <b>{}</b> of {} test clips. <b>{:.2g} false accepts per hour</b> (95 % bound {:.2g}) in "
+        "{:.1f} hours of {} other speakers' speech without the words.</p>"
+    ).format(
+        "Smoke test: " if artifact.is_smoke_test else "",
+        words,
+        ", ".join(missed),
+        n,
+        *(shipped["per_hour"], shipped["bound"], heard["hours"], heard["speakers"]),
+    )
+
+
+def _cost(profile: Json) -> Markup:
+    """What an inference and the firmware cost, from the profile."""
+    mean_us = next(s["mean_us"] for s in profile["stages"] if s["name"] == "inference")
+    energy_uj = modelled_energy_uj(mean_us * profile["identity"]["clock_hz"] / 1e6)
+    flash, ram = profile["memory"]["flash"], profile["memory"]["static_ram"]
+    how = "modelled" if profile["modelled"] else "measured"
+    return Markup(
+        "<p>An inference takes <b>{:.2f} ms</b> ({}) and {:.1f} uJ (modelled); the firmware {:,} B of flash and {:,} B "
+        "of RAM.</p>"
+    ).format(mean_us / 1000, how, energy_uj, flash, ram)
+
+
+def _listening(found: Json, artifact: ModelArtifact) -> Parts:
+    """The curve, and the shipped point by condition and by source."""
+    if "listening_streams" not in found:
+        return [_missing("hours of speech", f"python -m trainer evaluate {artifact.path.name} --negative DIR")]
+    heard = found["listening_streams"]
+    n, hours, curve, shipped = heard["conditions"][0]["words"], heard["hours"], heard["curve"], heard["shipped"]
+    rates = [max(total, 0.5) / hours for total in curve["total"]]
+    series = []
+    for (name, row), colour in zip(curve["misses"].items(), COLOURS, strict=False):
+        share = [100 * misses / n for misses in row]
+        dots = [Dot(*at, "", "none") for at in zip(rates, share, strict=True)][curve["drawn_from"] :]
+        point = Dot(max(shipped["false_accepts"], 0.5) / hours, 100 * shipped["misses"][name] / n, "as shipped")
+        series += [Series(name, colour, tuple(dots)), Series("", colour, (point,))]
+    words = artifact.spec.words
+    conditions = [
+        (c["name"], f"{100 * c['misses'] / n:.1f} %", c["misses"], *(c["per_word"][w] for w in words), c["confusions"])
+        for c in heard["conditions"]
+    ]
+    facts = ("speaker", "language", "licence", "hours", "false_accepts", "per_hour", "bound")
+    sources = [(s["name"], *(s[key] for key in facts), *(s["per_word"][w] for w in words)) for s in heard["sources"]]
+    others = [
+        (o["word"], o["n"], o["taken"], ", ".join(f"{w} {k}" for w, k in o["as"].items())) for o in heard["other_words"]
+    ]
+    others.sort(key=lambda o: -o[2] / o[1])
+    missed = [f"missed {word}" for word in words]
+    heads = ("source", *facts[:4], "false accepts", "per hour", "95 % bound", *words)
+    return [
+        f"Int8 by {heard['engine']}, over {hours:.2f} hours without the words and {n} test clips of them; dots: as "
+        f"shipped. None in these hours is drawn as half a false accept.",
+        chart(series, "false accepts per hour", "words missed, %", log_x=True),
+        Table(("condition", "missed", "clips", *missed, "other word named"), conditions, "as shipped"),
+        Table(
+            ("source", "speaker", "language", "licence", "hours", *words, *rate), sources, "false accepts, as shipped"
+        ),
+        Table(
+            ("word", "clips", "taken", "for"), others, summary="other words played alone, and what they are taken for"
+        ),
+    ]
 
 
 def _evaluation(found: Json) -> Parts:

@@ -15,8 +15,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of a chart; `tip` is what hovering shows, shape is circle, square or triangle; spread: a bar from least
-    to most."""
+    """A point of a chart; `tip` is what hovering shows, shape is circle, square, triangle or none; spread: a bar from
+    least to most."""
 
     x: float
     y: float

@@ -151,7 +151,8 @@ def load_negatives(folder: Path, words: Sequence[str], split: Split | None = Non
         joined = np.concatenate(parts) if parts else np.zeros(0, np.int16)
         found.append((_placed(stream, [(clip.id, clip.samples) for clip in kept]), joined))
     if not found:
-        raise TrainerError(f"{folder}: holds no negatives; make some with `python -m trainer negatives --out {folder}`")
+        which = f"negatives of the split {split}" if split and (folder / INDEX).is_file() else "negatives"
+        raise TrainerError(f"{folder}: holds no {which}; make some with `python -m trainer negatives --out {folder}`")
     return found
 
 
@@ -275,6 +276,7 @@ def _placed(stream: Stream, lengths: Sequence[tuple[str, int]]) -> Stream:
 def decode(files: Sequence[Path]) -> list[Int16]:
     """int16 PCM at 16 kHz of sound files of any format that ffmpeg reads; raises TrainerError naming the first that it
     does not."""
+    _require("ffmpeg", "apt-get install ffmpeg")
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / f"{number}.s16" for number in range(len(files))]
         command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y"]

@@ -28,6 +28,8 @@ from trainer.data.dataset import noise_backgrounds
 from trainer.data.features import stream_features
 from trainer.errors import TrainerError
 from trainer.run.detector_tuning import judge, judge_trial, make_stream, make_trial
+from trainer.run.false_accepts import Listening, measure
+from trainer.run.false_accepts_shown import LONG, picture, show_streams
 from trainer.run.fit import THREADS, predict
 from trainer.run.steps import CACHE, Source, load_float, load_quant
 
@@ -70,11 +72,15 @@ def continuous_features(split: LabelledClips, spec: FeatureSpec) -> Int8:
     return found
 
 
-def evaluate_run(run: Path, source: Source | None, progress: Progress) -> dict[str, Any]:
+def evaluate_run(
+    run: Path, source: Source | None, progress: Progress, asked: Listening | None = None
+) -> dict[str, Any]:
     """RUN/evaluation.json and RUN/confusion.png; the same facts, without matrices, go into artifact.json.
 
+    With `asked` also what the detector makes of hours of speech, under "listening_streams", and RUN/false_accepts.png.
     With recordings other than the run's own (`source`), only RUN/evaluation_other.json and confusion_other.png are
     written.
+    Where the checkpoint of a network is missing, as in a folder that only ships a model, it is left out.
     """
     torch.set_num_threads(THREADS)
     artifact = ModelArtifact.load(run)
@@ -104,13 +110,17 @@ def evaluate_run(run: Path, source: Source | None, progress: Progress) -> dict[s
                     predicted[engine, name] = found
                 progress.advance(task)
     if "int8" in engines:
-        result["float_to_int8"] = gained_lost(
-            splits["test"].labels, predicted["float", "test"], predicted["int8", "test"]
-        )
+        if "float" in engines:
+            result["float_to_int8"] = gained_lost(
+                splits["test"].labels, predicted["float", "test"], predicted["int8", "test"]
+            )
         result["listening"] = _listening(
             artifact, splits["test"], noise_backgrounds(selection, "test"), engines["int8"]
         )
     suffix = "" if own else "_other"
+    if asked is not None:
+        result["listening_streams"] = measure(artifact, selection, asked, progress)
+        picture(run / f"false_accepts{suffix}.png", artifact, result["listening_streams"])
     write_atomic(run / f"evaluation{suffix}.json", (json.dumps(result, indent=1) + "\n").encode())
     _picture(run / f"confusion{suffix}.png", result)
     if own:
@@ -140,8 +150,10 @@ def _listening(
 def _engines(artifact: ModelArtifact) -> dict[str, Callable[[Int8], npt.NDArray[Any]]]:
     """Name to function from int8 features [n, frames, channels] to scores or logits [n, labels]."""
     features = artifact.spec.features
-    network = load_float(artifact)
-    engines: dict[str, Callable[[Int8], npt.NDArray[Any]]] = {"float": lambda x: predict(network, x, features).numpy()}
+    engines: dict[str, Callable[[Int8], npt.NDArray[Any]]] = {}
+    if artifact.float_checkpoint.is_file() or not artifact.onnx.is_file():
+        network = load_float(artifact)
+        engines["float"] = lambda x: predict(network, x, features).numpy()
     if artifact.qat_checkpoint.is_file():
         quant = load_quant(artifact)
         engines["fake-quant"] = lambda x: predict(quant, x, features).numpy()
@@ -170,12 +182,16 @@ def gained_lost(labels: Int64, before: Int64, after: Int64) -> dict[str, Any]:
 
 
 def _without_matrices(result: dict[str, Any]) -> dict[str, Any]:
+    """What artifact.json keeps."""
     engines = {}
     for engine, splits in result["engines"].items():
         engines[engine] = {
             split: {k: v for k, v in found.items() if k != "confusion"} for split, found in splits.items()
         }
-    return {**result, "engines": engines}
+    kept = {**result, "engines": engines}
+    if "listening_streams" in result:
+        kept["listening_streams"] = {k: v for k, v in result["listening_streams"].items() if k not in LONG}
+    return kept
 
 
 def show(artifact: ModelArtifact, result: dict[str, Any], console: Console | None = None) -> None:
@@ -184,7 +200,7 @@ def show(artifact: ModelArtifact, result: dict[str, Any], console: Console | Non
     labels = result["labels"]
     word = "smoke test with synthetic speech (not an accuracy)" if result["smoke_test"] else "accuracy"
     for split in ("validation", "test"):
-        sizes = result["engines"]["float"][f"{split}_reset"]
+        sizes = next(iter(result["engines"].values()))[f"{split}_reset"]
         table = Table(title=f"{artifact.model} {word}, {split}, %")
         for heading in ("engine", "front end"):
             table.add_column(heading)
@@ -202,17 +218,21 @@ def show(artifact: ModelArtifact, result: dict[str, Any], console: Console | Non
         grid.add_row(label, *(str(v) for v in row))
     console.print(grid)
     if "float_to_int8" in result:
-        change, heard = result["float_to_int8"], result["listening"]
+        change = result["float_to_int8"]
         console.print(
             f"float to int8 on test: {change['gained']} clips gained, {change['lost']} lost, net loss "
             f"{change['net_loss_points']} points (n = {change['n']})"
         )
+    if "listening" in result:
+        heard = result["listening"]
         console.print(
             f"listening to a stream of test clips: {heard['heard']} of {heard['words']} words heard, "
             f"{heard['false_accepts']} "
             f"false accepts in {heard['seconds']} s; clip by clip {heard['trial']['right']} of "
             f"{heard['trial']['n']} right"
         )
+    if "listening_streams" in result:
+        show_streams(artifact, result["listening_streams"], console)
 
 
 def show_runs(best: ModelArtifact, every: Sequence[ModelArtifact], console: Console | None = None) -> None:
