@@ -126,15 +126,19 @@ def _lead(found: Json, artifact: ModelArtifact) -> Markup:
     named = {"clean": "clean", "noise 10 dB": "at 10 dB of noise"}
     missed = [f"{100 * shipped['misses'][key] / n:.1f} % {text}" for key, text in named.items()]
     return Markup(
-        "<p>{}Hears {}. Misses <b>{}</b> of {} test clips. <b>{:.2g} false accepts per hour</b> (95 % bound {:.2g}) in "
-        "{:.1f} hours of {} other speakers' speech without the words.</p>"
+        "<p>{}Hears {}. Misses <b>{}</b> of {} test clips. <b>{} false accepts per hour</b> (95 % bound {}) in "
+        "{:.1f} hours of speech without the words, {} speakers or groups of speakers.</p>"
     ).format(
         "Smoke test: " if artifact.is_smoke_test else "",
         words,
         ", ".join(missed),
         n,
-        *(shipped["per_hour"], shipped["bound"], heard["hours"], heard["speakers"]),
+        *(_rate(shipped["per_hour"]), _rate(shipped["bound"]), heard["hours"], heard["speakers"]),
     )
+
+
+def _rate(per_hour: float) -> str:
+    return f"{per_hour:,.0f}" if per_hour >= 10 else f"{per_hour:.1f}"
 
 
 def _cost(profile: Json) -> Markup:
@@ -179,10 +183,8 @@ def _listening(found: Json, artifact: ModelArtifact) -> Parts:
         f"Int8 by {heard['engine']}, over {hours:.2f} hours without the words and {n} test clips of them; dots: as "
         f"shipped. None in these hours is drawn as half a false accept.",
         chart(series, "false accepts per hour", "words missed, %", log_x=True),
-        Table(("condition", "missed", "clips", *missed, "other word named"), conditions, "as shipped"),
-        Table(
-            ("source", "speaker", "language", "licence", "hours", *words, *rate), sources, "false accepts, as shipped"
-        ),
+        Table(("condition", "missed", f"of {n}", *missed, "other word named"), conditions, "as shipped"),
+        Table(heads, sources, "false accepts, as shipped"),
         Table(
             ("word", "clips", "taken", "for"), others, summary="other words played alone, and what they are taken for"
         ),
