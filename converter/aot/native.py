@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import ctypes
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,16 @@ class NativeModel:
         if done.returncode != 0:
             first = (done.stderr.splitlines() or ["no message"])[0]
             raise ConvertError(f"model_aot.c: {shlex.join(compiler)} must compile it, got: {first}")
+        self._load(target)
+
+    def twin(self, name: str) -> NativeModel:
+        """The same model with memory of its own, for another thread; its library lies beside the first."""
+        found = copy(self)
+        found._load(Path(shutil.copyfile(self._target, self._target.with_name(name))))
+        return found
+
+    def _load(self, target: Path) -> None:
+        self._target = target
         self._library = ctypes.CDLL(str(target))
         self._library.model_aot_input.restype = ctypes.c_void_p
         self._library.model_aot_output.restype = ctypes.c_void_p

@@ -217,8 +217,9 @@ def open_engine(graph: Graph, features: FeatureSpec, detector: DetectorSpec, fol
         streams = False
     workers = min(MOST_WORKERS, os.cpu_count() or 1)
     free: SimpleQueue[NativeModel] = SimpleQueue()
+    first = NativeModel(graph, folder, simd=True, hop_frames=detector.hop_frames)
     for number in range(workers):
-        free.put(NativeModel(graph, folder / str(number), simd=True, hop_frames=detector.hop_frames))
+        free.put(first.twin(f"{number}.so"))
     silence = np.full((features.frames, features.channels), features.zero_point, np.int8)
 
     def compiled(pcm: Int16, advance: Advance) -> Int8:

@@ -304,7 +304,7 @@ def babble(voices: Int16, samples: int, rate_hz: int) -> Float32:
     found = np.zeros(samples, np.float32)
     for number in range(VOICES):
         start = len(voices) * number // VOICES
-        parts = voices[start : start + samples], voices[: max(0, start + samples - len(voices))]
-        voice = np.resize(np.concatenate(parts), samples).astype(np.float32)
+        turned = np.concatenate((voices[start:], voices[:start]))[:samples]
+        voice = np.resize(turned, samples).astype(np.float32)
         found += voice / np.float32(active_rms(voice, rate_hz) or 1.0)
     return found / np.float32(active_rms(found, rate_hz) or 1.0)
