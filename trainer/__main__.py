@@ -52,19 +52,21 @@ def train(
     out: Out,
     data: Data = "synthetic",
     words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,no",
-    model: Annotated[str, typer.Option(help="tinyconv, tinyconv_stream or dscnn")] = "tinyconv",
+    model: Annotated[str, typer.Option(help="tinyconv, tinyconv_stream, dscnn or tcn")] = "tinyconv",
     epochs: Epochs = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     clips: Clips = None,
     teacher: Annotated[Path | None, typer.Option(help="a trained run of the same words to learn from")] = None,
+    negatives: Annotated[
+        Path | None, typer.Option(help="what `negatives` made: train for streams, for few false accepts")
+    ] = None,
 ) -> None:
     """Train a float network; an interrupted run continues when started again."""
     from trainer.run import steps as runs
 
     spec = KwsSpec.of_words([w.strip() for w in words.split(",") if w.strip()])
-    source = runs.Source(
-        _absolute(data), str(clips.resolve()) if clips else None, str(teacher.resolve()) if teacher else None
-    )
+    paths = (str(path.resolve()) if path else None for path in (clips, teacher, negatives))
+    source = runs.Source(_absolute(data), *paths)
     settings = runs.default_settings(source, model, epochs, seed)
     with cli.progress() as progress:
         artifact = runs.train_run(out, source, spec, model, settings, progress)

@@ -8,10 +8,6 @@ the front end is warmed up by what was heard before the clip, because a board ne
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,12 +18,10 @@ import numpy.typing as npt
 from rich.progress import Progress
 
 from converter.arrays import Float32, Float64, Int8, Int16, Int64
-from converter.files import write_atomic
 from converter.spec import FeatureSpec
+from trainer.data.cache import cached, contents, digest, keep
 from trainer.data.dataset import Clip, Selection, extra_count, load, noise_backgrounds, silence_cuts
 from trainer.data.features import clip_features, random_warm_ups
-
-CACHE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -82,6 +76,19 @@ class TrainingPool:
         """Clips of an epoch."""
         return len(self.labels) + min(self.extra, self.unknown.shape[1]) + self.extra
 
+    @property
+    def identity(self) -> list[object]:
+        """Tells this pool from others."""
+        return [list(self.known.shape), list(self.unknown.shape), int(self.known[:, ::97].astype(np.int64).sum())]
+
+    def ranges(self) -> Int8:
+        """Clips that QAT takes its first ranges of activations from."""
+        return np.concatenate([self.known[0, :512], self.silence[:128]])
+
+    def calibration(self) -> Int8:
+        """Clips that fixed step sizes are calibrated with."""
+        return np.concatenate([self.known[0, :512], self.unknown[0, :256], self.silence[:128]])
+
     def epoch(self, rng: np.random.Generator) -> tuple[Int8, Int64, Float32 | None]:
         """One epoch in random order: every known clip once in a random copy, `extra` unknown ones, `extra` of
         silence."""
@@ -111,14 +118,14 @@ def load_split(selection: Selection, split: str, cache: Path, progress: Progress
     assert split in ("train", "validation", "test")
     clips = selection.clips[split]  # type: ignore[index]
     spec = selection.spec.features
-    key = {"clips": _contents(clips), "spec": asdict(spec), "split": split}
-    arrays = _cached(cache, split, key)
+    key = {"clips": contents(clips), "spec": asdict(spec), "split": split}
+    arrays = cached(cache, split, key)
     if arrays is None:
         task = progress.add_task(f"{split}: recordings", total=len(clips))
         pcm = load(clips, split, spec, lambda n: progress.advance(task, n))  # type: ignore[arg-type]
         arrays = {"pcm": pcm, "features": clip_features(pcm, spec)}
         progress.update(task, completed=len(clips))
-        _keep(cache, split, key, arrays)
+        keep(cache, split, key, arrays)
     labels = np.array([c.label for c in clips], np.int64)
     return LabelledClips(arrays["features"], labels, tuple(c.name for c in clips), arrays["pcm"])
 
@@ -128,16 +135,16 @@ def training_pool(selection: Selection, settings: AugmentSettings, cache: Path, 
     known = [c for c in selection.clips["train"] if c.label >= 2]
     extra = extra_count(len(known), len(selection.spec.words))
     key = {
-        "clips": _contents((*known, *selection.pool)),
-        "noise": [_digest(p) for p in selection.noises],
+        "clips": contents((*known, *selection.pool)),
+        "noise": [digest(p) for p in selection.noises],
         "spec": asdict(selection.spec.features),
         "augment": asdict(settings),
         "known": len(known),
     }
-    arrays = _cached(cache, "train", key)
+    arrays = cached(cache, "train", key)
     if arrays is None:
         arrays = _augmented(selection, known, extra, settings, progress)
-        _keep(cache, "train", key, arrays)
+        keep(cache, "train", key, arrays)
     return TrainingPool(
         arrays["known"], np.array([c.label for c in known], np.int64), arrays["unknown"], arrays["silence"], extra
     )
@@ -149,8 +156,8 @@ def add_teacher_logits(
     """The pool with a teacher's logits beside every clip; cached by the teacher's checkpoint and the pool's
     features."""
     parts = (pool.known, pool.unknown, pool.silence)
-    key = [_digest(checkpoint), *(hashlib.sha256(part.tobytes()).hexdigest() for part in parts)]
-    arrays = _cached(cache, "taught", key)
+    key = [digest(checkpoint), *(hashlib.sha256(part.tobytes()).hexdigest() for part in parts)]
+    arrays = cached(cache, "taught", key)
     if arrays is None:
         arrays = {}
         task = progress.add_task("teacher", total=len(parts))
@@ -158,7 +165,7 @@ def add_teacher_logits(
             flat = part.reshape(-1, *part.shape[-2:])
             arrays[str(number)] = teacher(flat).reshape(*part.shape[:-2], -1)
             progress.advance(task)
-        _keep(cache, "taught", key, arrays)
+        keep(cache, "taught", key, arrays)
     return replace(pool, teacher_logits=(arrays["0"], arrays["1"], arrays["2"]))
 
 
@@ -226,36 +233,3 @@ def augment(
             heard += np.float32(rng.uniform(0, settings.noise_volume)) * noise[start : start + len(clip)]
         found[index] = np.clip(np.rint(heard), -32768, 32767).astype(np.int16)
     return found
-
-
-def _contents(clips: Sequence[Clip]) -> list[object]:
-    digests: dict[Path, str] = {}
-    for clip in clips:
-        if clip.path not in digests:
-            digests[clip.path] = _digest(clip.path)
-    return [(c.name, digests[c.path], c.label, c.start, c.gain) for c in clips]
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _file(cache: Path, name: str, key: object) -> Path:
-    text = json.dumps([CACHE_VERSION, key], sort_keys=True)
-    return cache / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
-
-
-def _cached(cache: Path, name: str, key: object) -> dict[str, npt.NDArray[Any]] | None:
-    """The arrays kept under this key; None when there are none or the file is damaged."""
-    file = _file(cache, name, key)
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {k: arrays[k] for k in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
-
-
-def _keep(cache: Path, name: str, key: object, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    write_atomic(_file(cache, name, key), buffer.getvalue())

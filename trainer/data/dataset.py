@@ -136,6 +136,19 @@ def select(folder: Path, spec: KwsSpec, clips_file: Path | None = None) -> Selec
     return Selection(folder, spec, found, pool, noises)
 
 
+def all_others(selection: Selection, split: Split) -> tuple[Clip, ...]:
+    """Every clip of a split with another word than the chosen ones, in SHA-256 order of their names."""
+    by_word = _list_words(selection.folder)
+    paths = {
+        name: path
+        for word, clips in by_word.items()
+        if word not in selection.spec.words
+        for name, path in clips.items()
+        if which_set(name) == split
+    }
+    return tuple(Clip(name, paths[name], 1) for name in in_sha256_order(paths))
+
+
 def _list_words(folder: Path) -> dict[str, dict[str, Path]]:
     if not folder.is_dir():
         raise TrainerError(

@@ -31,6 +31,7 @@ from converter.target import SAMPLE_RATE_HZ
 from trainer.errors import TrainerError
 
 Split = Literal["train", "test"]
+Kind = Literal["speech", "words", "music"]  # only continuous speech counts hours; words lie apart, as commands do
 INDEX = "negatives.json"
 EXCLUDED = Path(__file__).with_name("negatives_excluded.csv")
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".g722", ".wma", ".webm", ".mp4"}
@@ -48,6 +49,7 @@ class Source:
     language: str
     split: Split
     licence: str
+    kind: Kind = "speech"
 
 
 def _asterisk(language: str, speaker: str, split: Split, licence: str = "CC-BY-SA-3.0") -> Source:
@@ -62,6 +64,10 @@ def _fillets(language: str, split: Split) -> Source:
     return Source(f"fillets-{language}", package, pattern, f"fillets-{language}", language, split, "GPL-2")
 
 
+def _words(name: str, package: str, pattern: str, licence: str) -> Source:
+    return Source(name, package, pattern, name, "many", "train", licence, "words")
+
+
 # The Spanish prompts are spoken by the voice of the English ones.
 SOURCES = (
     _asterisk("en", "allison", "test"),
@@ -71,7 +77,19 @@ SOURCES = (
     _asterisk("it", "carlo", "train"),
     _asterisk("ru", "maxim", "train", "CC-BY-3.0"),
     _fillets("cs", "train"),
-    Source("klettres", "klettres-data", "usr/share/klettres/*/*/*.ogg", "klettres", "many", "train", "GPL-2+"),
+    _words("klettres", "klettres-data", "usr/share/klettres/*/*/*.ogg", "GPL-2+"),
+    _words("ktuberling", "ktuberling-data", "usr/share/ktuberling/sounds/*/*.*", "GPL-2+"),
+    _words("hedgewars", "hedgewars-data", "usr/share/games/hedgewars/Data/Sounds/voices/*/*.ogg", "GPL-2"),
+    Source(
+        "opsound",
+        "asterisk-moh-opsound-g722",
+        "usr/share/asterisk/moh/*.g722",
+        "opsound",
+        "none",
+        "train",
+        "CC-BY-SA-2.5",
+        "music",
+    ),
 )
 
 
@@ -96,6 +114,7 @@ class Stream:
     file: str
     sha256: str
     clips: tuple[Clip, ...]
+    kind: Kind = "speech"
 
     @property
     def seconds(self) -> float:
@@ -119,9 +138,9 @@ def make_negatives(
     for source in sources:
         if source.name not in streams:
             root = _unpacked(source.package, out / "packages", out / "unpacked")
-            files = {str(file.relative_to(root)): file for file in sorted(root.glob(source.pattern))}
-            facts = source.name, source.speaker, source.language, source.split, source.licence
-            streams[source.name] = _stream(out, facts, files, progress)
+            found = sorted(file for file in root.glob(source.pattern) if file.suffix in SUFFIXES)
+            files = {str(file.relative_to(root)): file for file in found}
+            streams[source.name] = _stream(out, source, files, progress)
             shutil.rmtree(root)
             _write_index(out, streams.values())
             progress.advance(task)
@@ -129,7 +148,7 @@ def make_negatives(
         name = _own_name(own)
         files = {str(f.relative_to(own)): f for f in sorted(own.rglob("*")) if f.suffix.lower() in SUFFIXES}
         if name not in streams or {clip.id for clip in streams[name].clips} != files.keys():
-            streams[name] = _stream(out, (name, name, "own", "train", "your own"), files, progress)
+            streams[name] = _stream(out, Source(name, "", "", name, "own", "train", "your own"), files, progress)
             _write_index(out, streams.values())
             progress.advance(task)
     return [streams[name] for name in wanted]
@@ -164,9 +183,9 @@ def excluded(source: str, words: Sequence[str]) -> set[str]:
 
 # What a word sounds like in a source's language, beside itself as a word of a transcript or of a file's name.
 SOUNDS_LIKE = {
-    "stop": {"nl": r"\w*stop\w*", "cs": r"\w*stop\w*"},
-    "yes": {"nl": "jes", "cs": "jes"},
-    "no": {"nl": "nou", "cs": "no|nou"},
+    "stop": {"nl": r"\w*stop\w*", "cs": r"\w*stop\w*", "many": r"\w*stop\w*"},
+    "yes": {"nl": "jes", "cs": "jes", "many": r"yes\w*"},
+    "no": {"nl": "nou", "cs": "no|nou", "many": "no+"},
     "go": {"nl": "goo|gou", "cs": "gou"},
     "down": {"nl": "daun", "cs": "daun"},
     "on": {"cs": "on"},
@@ -211,10 +230,12 @@ def _dialogs(root: Path, language: str) -> dict[str, str]:
 def table(streams: Sequence[Stream]) -> Table:
     """For the terminal: who speaks how long, and under which licence."""
     found = Table(title="Negatives", title_justify="left")
-    for column in ("source", "speaker", "language", "split", "clips", "minutes", "licence"):
+    for column in ("source", "speaker", "language", "use", "clips", "minutes", "licence"):
         found.add_column(column, justify="right" if column in ("clips", "minutes") else "left")
     for s in streams:
-        found.add_row(s.name, s.speaker, s.language, s.split, f"{len(s.clips):,}", f"{s.seconds / 60:.1f}", s.licence)
+        found.add_row(
+            s.name, s.speaker, s.language, s.kind, s.split, f"{len(s.clips):,}", f"{s.seconds / 60:.1f}", s.licence
+        )
     return found
 
 
@@ -247,9 +268,9 @@ def _unpacked(package: str, store: Path, folder: Path) -> Path:
     return folder
 
 
-def _stream(out: Path, facts: tuple[str, str, str, Split, str], files: dict[str, Path], progress: Progress) -> Stream:
+def _stream(out: Path, source: Source, files: dict[str, Path], progress: Progress) -> Stream:
     """Decode the files into one FLAC."""
-    name, speaker, language, split, licence = facts
+    name = source.name
     if not files:
         raise TrainerError(f"{name}: holds no recordings; sound files end in {', '.join(sorted(SUFFIXES))}")
     task = progress.add_task(f"{name}: recordings", total=len(files))
@@ -263,7 +284,9 @@ def _stream(out: Path, facts: tuple[str, str, str, Split, str], files: dict[str,
     soundfile.write(partial, np.concatenate([pcm for _, pcm in parts]), SAMPLE_RATE_HZ, "PCM_16")
     digest = hashlib.sha256(partial.read_bytes()).hexdigest()
     partial.replace(out / f"{name}.flac")
-    stream = Stream(name, speaker, language, split, licence, f"{name}.flac", digest, ())
+    stream = Stream(
+        name, source.speaker, source.language, source.split, source.licence, f"{name}.flac", digest, (), source.kind
+    )
     return _placed(stream, [(key, len(pcm)) for key, pcm in parts])
 
 

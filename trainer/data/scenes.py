@@ -8,8 +8,10 @@ a scene beside the words comes from one group of speakers, so that scenes of a g
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,12 +19,16 @@ from rich.progress import Progress
 
 from converter.arrays import Float32, Int8, Int16, Int64
 from converter.spec import FeatureSpec
+from trainer.data.cache import cached, contents, digest, keep
+from trainer.data.dataset import Selection, all_others, load, noise_backgrounds
 from trainer.data.features import stream_features
+from trainer.data.negatives import Stream, load_negatives
 
 IGNORED, NO_WORD = -1, -2  # targets of a window beside the labels: too much or too little of a word, and no chosen word
 TOLERANCE_S = 0.06  # of a word that a window may lack at either end and still holds it
 CHUNK = 250  # scenes that one front end hears
 RESET_AFTER = 8  # scenes
+FOLDS = 3
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,33 @@ class Scenes:
     features: Int8
     targets: Int8
     groups: Int8
+
+    @property
+    def identity(self) -> list[object]:
+        """Tells these scenes from others."""
+        return [list(self.features.shape), int(self.features[::97].astype(np.int64).sum())]
+
+    @property
+    def epoch_size(self) -> int:
+        """Scenes of an epoch."""
+        return len(self.groups)
+
+    def ranges(self) -> Int8:
+        """Windows that QAT takes its first ranges of activations from."""
+        frames = self.features.shape[1] - 2 * (self.targets.shape[1] - 1)
+        return self.features[:640, -frames:]
+
+    calibration = ranges
+
+    def without(self, groups: Collection[int]) -> Scenes:
+        """The scenes in which none of these groups is heard."""
+        kept = ~np.isin(self.groups, list(groups))
+        return Scenes(self.features[kept], self.targets[kept], self.groups[kept])
+
+    def epoch(self, rng: np.random.Generator) -> tuple[Int8, Int8, None]:
+        """All of them in random order: features, targets; no teacher."""
+        order = rng.permutation(len(self.groups))
+        return self.features[order], self.targets[order], None
 
 
 def word_span(pcm: Int16, rate_hz: int) -> tuple[int, int]:
@@ -137,6 +170,61 @@ def make_scenes(material: Material, spec: FeatureSpec, settings: SceneSettings, 
         np.concatenate([c.targets for c in chunks]),
         np.concatenate([c.groups for c in chunks]),
     )
+
+
+def load_scenes(
+    selection: Selection, negatives: Path, settings: SceneSettings, cache: Path, progress: Progress
+) -> Scenes:
+    """The scenes of a task's training clips and a folder that `trainer negatives` made; cached by all they are made of.
+
+    Other words are all clips of training speakers, not only those that an epoch of clips draws from.
+    """
+    spec = selection.spec.features
+    known = [clip for clip in selection.clips["train"] if clip.label >= 2]
+    others = all_others(selection, "train")
+    streams = load_negatives(negatives, selection.spec.words, "train")
+    key = {
+        "clips": contents((*known, *others)),
+        "noise": [digest(path) for path in selection.noises],
+        "negatives": [(stream.name, stream.sha256, len(pcm)) for stream, pcm in streams],
+        "spec": asdict(spec),
+        "scenes": asdict(settings),
+    }
+    arrays = cached(cache, "scenes", key)
+    if arrays is None:
+        task = progress.add_task("training: recordings", total=len(known) + len(others))
+        words, other = (load(part, "train", spec, lambda n: progress.advance(task, n)) for part in (known, others))
+        groups = speaker_groups([stream for stream, _ in streams])
+        speech = [(pcm, groups[stream.name]) for stream, pcm in streams if stream.kind != "music"]
+        noises = noise_backgrounds(selection, "train") + [pcm for stream, pcm in streams if stream.kind == "music"]
+        material = Material(
+            words,
+            np.array([clip.label for clip in known], np.int64),
+            word_spans(words, spec.sample_rate_hz),
+            other,
+            word_spans(other, spec.sample_rate_hz),
+            tuple(pcm for pcm, _ in speech),
+            tuple(group for _, group in speech),
+            tuple(noises),
+        )
+        made = make_scenes(material, spec, settings, progress)
+        arrays = {"features": made.features, "targets": made.targets, "groups": made.groups}
+        keep(cache, "scenes", key, arrays)
+    return Scenes(arrays["features"], arrays["targets"], arrays["groups"])
+
+
+def speaker_groups(streams: Sequence[Stream]) -> dict[str, int]:
+    """Stream's name -> group. Speakers of continuous speech fall into groups 0..FOLDS - 1 of about equal length, the
+    longest first; isolated words are group FOLDS, in no fold left out."""
+    seconds = [0.0] * FOLDS
+    found: dict[str, int] = {}
+    spoken = [stream for stream in streams if stream.kind == "speech"]
+    by_speaker = {stream.speaker: [s for s in spoken if s.speaker == stream.speaker] for stream in spoken}
+    for same in sorted(by_speaker.values(), key=lambda same: (-sum(s.seconds for s in same), same[0].name)):
+        group = seconds.index(min(seconds))
+        seconds[group] += sum(stream.seconds for stream in same)
+        found |= {stream.name: group for stream in same}
+    return {stream.name: found.get(stream.name, FOLDS) for stream in streams}
 
 
 class _Studio:
@@ -252,7 +340,8 @@ class _Studio:
             other = other[cut:] if first else other[:cut]
             other = other * np.float32(active_rms(part, self.rate_hz) / (active_rms(other, self.rate_hz) + 1))
             part = np.concatenate([part, other] if first else [other, part])
-        return part[: int(1.25 * self.rate_hz)]
+        found: Float32 = part[: int(1.25 * self.rate_hz)]
+        return found
 
     def gated(self, clip: Float32, begin: int, end: int) -> Float32:
         """The clip with digital silence around the word, as phones and browsers make it."""

@@ -141,6 +141,11 @@ class QuantNetwork(nn.Module):
             )
 
     @property
+    def streams(self) -> bool:
+        """As the network it was made of."""
+        return self.network.streams
+
+    @property
     def bits(self) -> int:
         """Width of the weights, 2 to 8."""
         return self.options.bits

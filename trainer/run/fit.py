@@ -23,14 +23,16 @@ from converter.arrays import Int8
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from trainer.data.augment import AugmentSettings, LabelledClips, TrainingPool
+from trainer.data.scenes import Scenes, SceneSettings
 from trainer.errors import TrainerError
+from trainer.run.scene_loss import scene_loss
 
 THREADS = 1  # the layers are small: a second thread gains little, and loses much on a busy machine
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Everything that decides a training run; saved with its result."""
+    """Everything that decides a training run; saved with its result. With `scenes` it is a training for streams."""
 
     epochs: int = 120
     batch: int = 100
@@ -46,6 +48,7 @@ class TrainSettings:
     dropout: float = 0.1
     seed: int = 0
     augment: AugmentSettings = field(default_factory=AugmentSettings)
+    scenes: SceneSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,9 @@ def to_batch(features: Int8, spec: FeatureSpec) -> Tensor:
 
 
 def masked(x: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
-    """SpecAugment: one run of frames and one run of channels per clip set to zero (Park et al. 2019, arXiv
+    """SpecAugment: two runs of frames and one run of channels per clip set to zero (Park et al. 2019, arXiv
     1904.08779)."""
-    for dim, widest in ((2, settings.time_mask), (3, settings.channel_mask)):
+    for dim, widest in ((2, settings.time_mask), (2, settings.time_mask), (3, settings.channel_mask)):
         if widest > 0:
             size = x.shape[dim]
             width = torch.randint(0, widest + 1, (len(x), 1), generator=generator)
@@ -163,7 +166,7 @@ def loss_of(logits: Tensor, y: Tensor, teacher_logits: Tensor | None, settings: 
 
 def fit(
     network: nn.Module,
-    pool: TrainingPool,
+    pool: TrainingPool | Scenes,
     validation: LabelledClips,
     settings: TrainSettings,
     spec: FeatureSpec,
@@ -173,7 +176,8 @@ def fit(
     before_epoch: Callable[[int], None] | None = None,
     purpose: str = "",
 ) -> list[Epoch]:
-    """Train in place and leave the best averaged weights in `network`; the history of all epochs comes back.
+    """Train in place and leave averaged weights in `network`: those of the best epoch, after scenes of the last one,
+    whose learning rate has come down. The history of all epochs comes back.
 
     `purpose` names what else than settings and data decides the result; a checkpoint of another purpose is not
     continued.
@@ -201,7 +205,8 @@ def fit(
         train_loss, train_accuracy = _epoch(run, pool, spec, number)
         validation_loss, accuracy = _validate(run, validation, spec)
         rank = (accuracy, -validation_loss)
-        if not run.history or rank > max((e.validation_accuracy, -e.validation_loss) for e in run.history):
+        best = max(((e.validation_accuracy, -e.validation_loss) for e in run.history), default=None)
+        if best is None or rank > best or isinstance(pool, Scenes):
             run.best = {k: v.clone() for k, v in run.average.state.items()}
         run.history.append(Epoch(number, train_loss, train_accuracy, validation_loss, accuracy))
         run.save()
@@ -213,30 +218,33 @@ def fit(
     return run.history
 
 
-def _epoch(run: Fit, pool: TrainingPool, spec: FeatureSpec, number: int) -> tuple[float, float]:
+def _epoch(run: Fit, pool: TrainingPool | Scenes, spec: FeatureSpec, number: int) -> tuple[float, float]:
     settings = run.settings
     rng = np.random.default_rng([settings.seed, 1000 + number])
     generator = torch.Generator().manual_seed(settings.seed * 100003 + number)
     torch.manual_seed(settings.seed * 100003 + number)  # dropout
     features, labels, teacher_logits = pool.epoch(rng)
     steps = -(-len(labels) // settings.batch)
-    total, right = 0.0, 0
+    total, right = 0.0, 0.0
     run.network.train()
     for step in range(steps):
         place = slice(step * settings.batch, (step + 1) * settings.batch)
         for group in run.optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(number + step / steps, settings.epochs)
         x, y = to_batch(features[place], spec), torch.from_numpy(labels[place])
-        logits = run.network(masked(x, settings, generator))
-        value = loss_of(
-            logits, y, torch.from_numpy(teacher_logits[place]) if teacher_logits is not None else None, settings
-        )
+        x = masked(x, settings, generator)
+        if isinstance(pool, Scenes):
+            value, share = scene_loss(run.network, x, y.long(), spec.frames)
+        else:
+            logits = run.network(x)
+            taught = torch.from_numpy(teacher_logits[place]) if teacher_logits is not None else None
+            value, share = loss_of(logits, y, taught, settings), (logits.argmax(1) == y).double().mean()
         run.optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         run.optimizer.step()
         run.average.update(run.network)
         total += float(value.detach()) * len(y)
-        right += int((logits.argmax(1) == y).sum())
+        right += float(share) * len(y)
     return total / len(labels), right / len(labels)
 
 
@@ -257,14 +265,9 @@ def schedule(epoch: float, epochs: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (epoch - warm) / (epochs - warm))))
 
 
-def identity(settings: TrainSettings, pool: TrainingPool, validation: LabelledClips) -> str:
+def identity(settings: TrainSettings, pool: TrainingPool | Scenes, validation: LabelledClips) -> str:
     """Settings and sizes of a run as one string; a checkpoint continues only a run of equal identity."""
-    sizes = [
-        list(pool.known.shape),
-        list(pool.unknown.shape),
-        len(validation.labels),
-        int(pool.known[:, ::97].astype(np.int64).sum()),
-    ]
+    sizes = [*pool.identity, len(validation.labels)]
     return json.dumps([asdict(settings), sizes], sort_keys=True)
 
 

@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.progress import Progress
 from torch.nn import functional as F
@@ -19,6 +18,7 @@ from converter.arrays import Int8
 from converter.run_folder import ArtifactError, ModelArtifact
 from trainer.data.augment import LabelledClips, TrainingPool, add_teacher_logits, load_split
 from trainer.data.dataset import Selection, noise_backgrounds
+from trainer.data.scenes import Scenes
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import fold_norms
@@ -74,7 +74,7 @@ def quantize_run(
     selection = source.selection(artifact.spec, progress)
     validation = load_split(selection, "validation", CACHE, progress)
     pool = pool_of(source, selection, settings, progress)
-    if method == "qat" and pool.teacher_logits is None and options.bits < 8:
+    if method == "qat" and options.bits < 8 and isinstance(pool, TrainingPool) and pool.teacher_logits is None:
         pool = add_teacher_logits(
             lambda x: predict(network, x, selection.spec.features).numpy(),
             pool,
@@ -122,7 +122,7 @@ def learning_share(bits: int) -> float:
 def _fine_tune(
     quant: QuantNetwork,
     artifact: ModelArtifact,
-    pool: TrainingPool,
+    pool: TrainingPool | Scenes,
     validation: LabelledClips,
     settings: TrainSettings,
     progress: Progress,
@@ -153,23 +153,18 @@ def is_masked(artifact: ModelArtifact) -> bool:
     return bool(artifact.results.get("prune", {}).get("kind") == "unstructured")
 
 
-def calibrate(quant: QuantNetwork, pool: TrainingPool) -> None:
+def calibrate(quant: QuantNetwork, pool: TrainingPool | Scenes) -> None:
     """First ranges from training clips, before the first step."""
     torch.set_num_threads(THREADS)
     if quant.options.fixed_steps:
         quant.eval()
-        quant.calibrate_steps(to_batch(calibration_clips(pool), quant.features))
+        quant.calibrate_steps(to_batch(pool.calibration(), quant.features))
         return
     quant.train()
+    clips = pool.ranges()
     with torch.no_grad():
-        for part in (pool.known[0, :512], pool.silence[:128]):
-            for start in range(0, len(part), 128):
-                quant(to_batch(part[start : start + 128], quant.features))
-
-
-def calibration_clips(pool: TrainingPool) -> Int8:
-    """The training clips that step sizes are calibrated with."""
-    return np.concatenate([pool.known[0, :512], pool.unknown[0, :256], pool.silence[:128]])
+        for start in range(0, len(clips), 128):
+            quant(to_batch(clips[start : start + 128], quant.features))
 
 
 def continue_in(artifact: ModelArtifact, out: Path) -> ModelArtifact:

@@ -27,7 +27,6 @@ from trainer.errors import TrainerError
 from trainer.network.model import Conv, Dense, Network, fold_norms
 from trainer.network.quant_options import MIN_SCALE, SEARCH_VALUES, least_error
 from trainer.run.fit import THREADS, predict, to_batch
-from trainer.run.quantize import calibration_clips
 from trainer.run.steps import CACHE, Source, load_float, saved_settings
 
 FORMATS = ("e4m3", "e5m2", "e3m4", "e2m5", "e3m2", "e2m3", "e2m2", "e3m1", "e2m1", "e3m0", "e1m2", "e2m0", "e1m1")
@@ -162,7 +161,7 @@ def minifloat_study(runs: Sequence[Path], formats: Sequence[str], source: Source
         selection = (source or Source.load(run)).selection(artifact.spec, progress)
         test = load_split(selection, "test", CACHE, progress)
         pool = training_pool(selection, saved_settings(artifact).augment, CACHE, progress)
-        clips = to_batch(calibration_clips(pool), artifact.spec.features)
+        clips = to_batch(pool.calibration(), artifact.spec.features)
         network, spec = load_float(artifact), artifact.spec.features
 
         def accuracy(net: nn.Module, test: LabelledClips = test, spec: FeatureSpec = spec) -> float:
