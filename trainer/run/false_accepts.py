@@ -93,7 +93,8 @@ def negative_sources(folders: Sequence[Path], words: Sequence[str], progress: Pr
     for folder in folders:
         if (folder / negatives.INDEX).is_file():
             for stream, pcm in negatives.load_negatives(folder, words, "test"):
-                found.append((_negative(stream.name, pcm, stream.speaker, stream.language, stream.licence), pcm))
+                if stream.kind == "speech":
+                    found.append((_negative(stream.name, pcm, stream.speaker, stream.language, stream.licence), pcm))
         else:
             pcm = _all_recordings(folder)
             found.append((_negative(folder.resolve().name, pcm, folder.resolve().name, "not told", "not told"), pcm))
