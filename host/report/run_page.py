@@ -163,7 +163,7 @@ def _listening(found: Json, artifact: ModelArtifact) -> Parts:
     series = []
     for (name, row), colour in zip(curve["misses"].items(), COLOURS, strict=False):
         share = [100 * misses / n for misses in row]
-        dots = [Dot(*at, "", "none") for at in zip(rates, share, strict=True)][curve["drawn_from"] :]
+        dots = [Dot(*at, "", "none") for at in zip(rates, share, strict=True)][slice(*curve["drawn"])]
         point = Dot(max(shipped["false_accepts"], 0.5) / hours, 100 * shipped["misses"][name] / n, "as shipped")
         series += [Series(name, colour, tuple(dots)), Series("", colour, (point,))]
     words = artifact.spec.words

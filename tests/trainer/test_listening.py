@@ -334,6 +334,8 @@ def test_results_tables_picture_and_page(measured: tuple[Path, dict[str, Any]], 
     kept = json.loads((run / "artifact.json").read_text())["results"]["evaluation"]["listening_streams"]
     full = json.loads((run / "evaluation.json").read_text())["listening_streams"]
     assert kept["shipped"] == full["shipped"] == result["shipped"] and "curve" not in kept and "curve" in full
+    first, past = full["curve"]["drawn"]
+    assert first <= full["curve"]["shifts"].index(0) < past and full["curve"]["total"][past - 1] == 0
     assert (run / "false_accepts.png").read_bytes()[:4] == b"\x89PNG"
     console = Console(width=100, record=True)
     evaluate.show(ModelArtifact.load(run), json.loads((run / "evaluation.json").read_text()), console)

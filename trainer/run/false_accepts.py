@@ -310,10 +310,12 @@ def _point(curve: listening.Curve, place: int, hours: float) -> dict[str, Any]:
 
 
 def _curve(curve: listening.Curve, shipped: int, hours: float) -> dict[str, Any]:
-    """The curve, and the place from which it is drawn: below MOST_PER_HOUR, or so that what is shipped is seen."""
+    """The curve, and the places that are drawn, first and past last: from MOST_PER_HOUR, or three times what is
+    shipped, to the first without a false accept, or what is shipped."""
     most = max(MOST_PER_HOUR, 3 * curve.total[shipped] / hours)
+    drawn = listening.point_at(curve, most, hours), max(listening.point_at(curve, 0, hours), shipped) + 1
     rows = {"false_accepts": curve.false_accepts, "misses": curve.misses, "total": curve.total}
-    return {"shifts": curve.shifts, **rows, "drawn_from": listening.point_at(curve, most, hours)}
+    return {"shifts": curve.shifts, **rows, "drawn": drawn}
 
 
 def _named(labels: Sequence[str], found: Mapping[int, int]) -> dict[str, int]:

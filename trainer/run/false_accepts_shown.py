@@ -93,26 +93,26 @@ def picture(file: Path, artifact: ModelArtifact, found: dict[str, Any]) -> None:
     from matplotlib import pyplot
 
     n, hours, curve = found["conditions"][0]["words"], found["hours"], found["curve"]
-    first = curve["drawn_from"]
-    rates = [max(total, 0.5) / hours for total in curve["total"][first:]]
+    drawn = slice(*curve["drawn"])
+    rates = [max(total, 0.5) / hours for total in curve["total"][drawn]]
     shipped = max(found["shipped"]["false_accepts"], 0.5) / hours
     figure, axis = pyplot.subplots(figsize=(8, 4.8), layout="constrained")
     styles = {"clean": "-", "noise": "--", "babble": ":"}
     for name, row in curve["misses"].items():
-        missed = [100 * misses / n for misses in row[first:]]
+        missed = [100 * misses / n for misses in row[drawn]]
         (line,) = axis.plot(rates, missed, styles[name.split()[0]], label=name)
         axis.plot(shipped, 100 * found["shipped"]["misses"][name] / n, "o", color=line.get_color())
-    axis.axvline(shipped, color="grey", linewidth=0.8)
     smoke = "smoke test, " if artifact.is_smoke_test else ""
     axis.set(
         xscale="log",
         xlabel="false accepts per hour (none drawn as half a one)",
         ylabel=f"words missed, % of {n}",
-        ylim=(0, 100),
+        ylim=(0, None),
         title=f"{smoke}{', '.join(artifact.spec.words)}: {hours:.2f} hours without the words; dots: as shipped",
     )
+    axis.axvline(shipped, color="grey", linewidth=0.8)
     axis.grid(alpha=0.3, which="both")
-    axis.legend()
+    figure.legend(loc="outside right upper")
     data = io.BytesIO()
     figure.savefig(data, dpi=110)
     pyplot.close(figure)

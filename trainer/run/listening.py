@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from converter.arrays import Float32, Int8, Int16, Int64
+from converter.arrays import Float32, Int8, Int16, Int32
 from converter.spec import DetectorSpec, FeatureSpec
 from trainer.data.scenes import active_rms
 from trainer.run.detector_tuning import evidence_sums
@@ -82,9 +82,9 @@ def evidence_of(outputs: Int8) -> Int16:
     return evidence_sums(outputs, 1).astype(np.int16)
 
 
-def summed(evidence: Int16, average_count: int) -> Int64:
-    """int64 [k, words], columns contiguous: after each inference the sum of the last average_count."""
-    total = np.cumsum(evidence, axis=0, dtype=np.int64)
+def summed(evidence: Int16, average_count: int) -> Int32:
+    """int32 [k, words], columns contiguous: after each inference the sum of the last average_count."""
+    total = np.cumsum(evidence, axis=0, dtype=np.int32)  # a difference is exact even where this wraps
     total[average_count:] -= total[:-average_count].copy()
     return np.asfortranarray(total)
 
@@ -98,7 +98,7 @@ def inference_end(index: int, features: FeatureSpec, hop_frames: int) -> int:
     return ((index + 1) * hop_frames - 1) * features.step_samples + features.window_samples
 
 
-def decide(sums: Int64, thresholds: Sequence[int], spec: DetectorSpec) -> list[tuple[int, int]]:
+def decide(sums: Int32, thresholds: Sequence[int], spec: DetectorSpec) -> list[tuple[int, int]]:
     """detector_tuning.decisions from the sums, with other thresholds, whatever their size.
 
     As long as a word's sum stays at its threshold or above it can be heard once: the earliest inference of that
@@ -155,7 +155,7 @@ def judge_words(decided: Sequence[tuple[int, int]], spoken: Sequence[Spoken], ra
 
 
 def judge_track(
-    track: Track, sums: Int64, thresholds: Sequence[int], detector: DetectorSpec, features: FeatureSpec
+    track: Track, sums: Int32, thresholds: Sequence[int], detector: DetectorSpec, features: FeatureSpec
 ) -> Judged:
     """A track at these thresholds; sums as `summed` gives them."""
     decided = decide(sums, thresholds, detector)
