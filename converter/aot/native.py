@@ -22,6 +22,30 @@ from converter.graph import Graph
 from converter.tflite.interpreters import Unavailable
 
 KERNELS = Path(__file__).resolve().parents[2] / "firmware" / "lib" / "nn"
+LOOPS = """\
+#include <string.h>
+
+#include "model_aot.h"
+
+void native_windows(const int8_t *in, int8_t *out, int count)
+{
+    for (; count > 0; count--, in += MODEL_AOT_INPUT_BYTES, out += MODEL_AOT_OUTPUT_BYTES) {
+        memcpy(model_aot_input(), in, MODEL_AOT_INPUT_BYTES);
+        model_aot_run(0);
+        memcpy(out, model_aot_output(), MODEL_AOT_OUTPUT_BYTES);
+    }
+}
+
+#if MODEL_AOT_STREAMS
+void native_hops(const int8_t *in, int8_t *out, int count)
+{
+    for (; count > 0; count--, in += MODEL_AOT_STREAM_HOP_BYTES, out += MODEL_AOT_OUTPUT_BYTES) {
+        model_aot_stream_run(in, 0);
+        memcpy(out, model_aot_output(), MODEL_AOT_OUTPUT_BYTES);
+    }
+}
+#endif
+"""  # without Python between two inferences
 FLAGS = ("-std=gnu11", "-O1", "-fPIC", "-shared")
 
 
@@ -35,10 +59,10 @@ class NativeModel:
         if compiler is None:
             raise Unavailable("no C compiler (cc, gcc, clang) is installed")
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in render_aot(graph, simd, hop_frames).items():
+        for name, text in {**render_aot(graph, simd, hop_frames), "loops.c": LOOPS}.items():
             (folder / name).write_text(text)
         target = folder / "model.so"
-        sources = [folder / "model_aot.c", *sorted(KERNELS.glob("*.c"))]
+        sources = [folder / "model_aot.c", folder / "loops.c", *sorted(KERNELS.glob("*.c"))]
         command = [*compiler, *FLAGS, f"-I{KERNELS}", f"-I{folder}", *map(str, sources), "-o", str(target)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -75,23 +99,16 @@ class NativeModel:
 
     def outputs(self, windows: Int8) -> Int8:
         """int8 [n, outputs] of n inputs stacked along axis 0, each a whole window."""
-
-        def run(window: Int8) -> None:
-            self._fill(window)
-            self._library.model_aot_run(None)
-
-        return self._collected(run, windows)
+        return self._many(self._library.native_windows, windows)
 
     def stream_outputs(self, hops: Int8) -> Int8:
         """int8 [n, outputs] after each of n hops of new input rows, going on from stream_start or the hop before."""
-        return self._collected(lambda rows: self._library.model_aot_stream_run(rows.tobytes(), None), hops)
+        return self._many(self._library.native_hops, hops)
 
-    def _collected(self, run: Callable[[Int8], object], inputs: Int8) -> Int8:
-        size = self.graph.tensors[self.graph.output].size
-        found = np.empty((len(inputs), size), np.int8)
-        for index, one in enumerate(inputs):
-            run(one)
-            found[index] = np.frombuffer(ctypes.string_at(self._library.model_aot_output(), size), np.int8)
+    def _many(self, run: Callable[..., Any], inputs: Int8) -> Int8:
+        found = np.empty((len(inputs), self.graph.tensors[self.graph.output].size), np.int8)
+        data = np.ascontiguousarray(inputs, np.int8)
+        run(ctypes.c_void_p(data.ctypes.data), ctypes.c_void_p(found.ctypes.data), ctypes.c_int(len(inputs)))
         return found
 
     def _fill(self, x_int8: Int8) -> None:

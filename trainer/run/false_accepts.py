@@ -263,7 +263,9 @@ def hear(
 
     with ThreadPoolExecutor(engine.workers) as pool:
         try:
-            return list(pool.map(one, jobs))
+            tracks = list(pool.map(one, jobs))
+            progress.update(task, total=sum(len(track.evidence) for track in tracks))
+            return tracks
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
