@@ -130,8 +130,17 @@ def tune_for_streams(
 
 def left_out(artifact: ModelArtifact, source: Source, options: QuantOptions, progress: Progress) -> list[Heard]:
     """Every source of continuous training speech, heard by a network that was trained without its group."""
-    task = progress.add_task("trainings without a group of speakers", total=FOLDS)
-    jobs = [(artifact.path, source, options, group) for group in range(FOLDS)]
+    assert source.negatives is not None
+    streams = [stream for stream, _ in load_negatives(Path(source.negatives), artifact.spec.words, "train")]
+    groups = speaker_groups(streams)
+    spoken = sorted({groups[stream.name] for stream in streams if stream.kind == "speech"})
+    if not spoken:
+        raise TrainerError(
+            f"{source.negatives}: holds no continuous speech of training speakers, on which rates are counted; add "
+            f"some with `python -m trainer negatives --out {source.negatives} --recordings DIR`"
+        )
+    task = progress.add_task("trainings without a group of speakers", total=len(spoken))
+    jobs = [(artifact.path, source, options, group) for group in spoken]
     found: list[Heard] = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(FOLDS, os.cpu_count() or 1), context) as pool:
