@@ -4,7 +4,7 @@ DATA ?= synthetic
 WORDS ?= yes,stop
 RUN ?= build/demo
 PY = .venv/bin/python
-C_FILES = $(shell git ls-files '*.c' '*.h' '*.cpp' ':!firmware/generated')
+C_FILES = $(shell git ls-files '*.c' '*.h' '*.cpp' ':!firmware/generated*')
 ELF = $(RUN)/build/emulator/firmware.elf
 
 .PHONY: setup setup-test demo test test-all lint format bench reference loc clean
@@ -33,9 +33,10 @@ demo: setup
 	$(PY) -m host report $(RUN) --profile $(RUN)/profile.json --trial $(RUN)/trial.json \
 		--compare $(RUN)/compare.json --checks $(RUN)/checks.json
 
-# The committed model's generated firmware, byte for byte; the tests compare.
+# The committed models' generated firmware, byte for byte; the tests compare.
 reference: setup
 	$(PY) -m converter convert reference --out firmware/generated
+	$(PY) -m converter convert reference/spotter --out firmware/generated_spotter
 
 test: setup-test
 	$(PY) -m pytest -n 2 -m "not slow"

@@ -30,7 +30,9 @@ PortAndFile = Annotated[list[str], typer.Argument(metavar="[PORT] FILE", help=f"
 PortAndFiles = Annotated[list[str], typer.Argument(metavar="[PORT] WAVS...", help=f"{PORT}; then recordings")]
 RunOption = Annotated[
     Path | None,
-    typer.Option("--run", help="the model on the board: run folder, .onnx or .tflite (default: reference/)"),
+    typer.Option(
+        "--run", help="the model on the board: run folder, .onnx or .tflite (default: the committed one it holds)"
+    ),
 ]
 FILE_SUFFIXES = (".wav", ".flac", ".npy", ".bin")
 
@@ -118,13 +120,13 @@ def profile(
     """Stage times of the board: minimum, maximum, mean, number of runs; by millis() and by the cycle counter."""
     from converter.audio.wav import read_wav
     from host.link.client import connect
-    from host.link.expected import REFERENCE, load_model, require_same
+    from host.link.expected import model_of_board, require_same
     from host.measure import profile as profiler
     from host.measure import roofline
 
     pcm = read_wav(wav, min_samples=640) if wav else None
-    model = load_model(run or REFERENCE) if layers or run or plot else None
     with connect(port) as board, cli.progress() as progress:
+        model = model_of_board(run, board.identity) if layers or run or plot else None
         if model is not None and (run or plot):
             require_same(board.identity, model)
         task = progress.add_task("runs", total=runs)
@@ -155,11 +157,11 @@ def monitor(
 ) -> None:
     """Live view of the board listening to its microphone; Ctrl-C ends it."""
     from host.link.client import connect
-    from host.link.expected import REFERENCE, load_model, require_same
+    from host.link.expected import model_of_board, require_same
     from host.measure import monitor as view
 
-    model = load_model(run or REFERENCE)
     with connect(port) as board:
+        model = model_of_board(run, board.identity)
         if run is not None:
             require_same(board.identity, model)
         known = model if model.graph.model_id == board.identity.model_id else None
@@ -195,12 +197,12 @@ def infer(
 ) -> None:
     """One recording, or one int8 input (.npy, .bin), through the network on the board."""
     from host.link.client import connect
-    from host.link.expected import REFERENCE, load_model
+    from host.link.expected import model_of_board
     from host.measure import infer as inference
 
     port, file = _one_file(words)
-    model = load_model(run or REFERENCE) if layers or run else None
     with connect(port) as board:
+        model = model_of_board(run, board.identity) if layers or run else None
         answer = inference.infer(board, file, model)
         inference.show(answer, board.identity.clock_hz, console, layers)
     cli.write_json(json_file, inference.to_json(answer))
@@ -218,13 +220,13 @@ def stream(
     """Play a recording over the serial line into the board, as if it were its microphone."""
     from converter.audio.wav import read_wav
     from host.link.client import connect
-    from host.link.expected import REFERENCE, load_model, require_same
+    from host.link.expected import model_of_board, require_same
     from host.measure import stream as streaming
 
     port, file = _one_file(words)
     pcm = read_wav(file)
-    model = load_model(run or REFERENCE) if compare else None
     with connect(port) as board, cli.progress() as progress:
+        model = model_of_board(run, board.identity) if compare else None
         if model is not None:
             require_same(board.identity, model)
         task = progress.add_task("audio", total=None)
@@ -257,21 +259,22 @@ def trial(
     microphone of a virtual board.
     """
     from host.link.client import connect
-    from host.link.expected import REFERENCE, load_model
+    from host.link.expected import model_of_board
     from host.measure import trial as trials
 
     port, paths = split_port(words)
     files = trials.recordings(paths)
-    model = load_model(run or REFERENCE)
-    if port is not None and port.endswith(".elf"):
-        attempts = _virtual_trial(port, files * times, model)
-    else:
-        with connect(port) as board, cli.progress() as progress:
+    virtual = port is not None and port.endswith(".elf")
+    with connect(port) as board, cli.progress() as progress:
+        model = model_of_board(run, board.identity)
+        if not virtual:
             task = progress.add_task("recordings", total=times * len(files))
             attempts = trials.trial(board, files, model, times, lambda _: progress.advance(task))
+    if port is not None and virtual:
+        attempts = _virtual_trial(port, files * times, model)
     if table:
         console.print(trials.trial_table(attempts))
-    console.print(trials.summary(attempts, trials.is_smoke_test(run or REFERENCE)))
+    console.print(trials.summary(attempts, trials.is_smoke_test(model.path)))
     cli.write_json(json_file, trials.to_json(attempts))
     if different := sum(attempt.different for attempt in attempts):
         raise HostError(

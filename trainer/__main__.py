@@ -44,6 +44,9 @@ OtherData = Annotated[str | None, typer.Option("--data", help="recordings, if no
 Clips = Annotated[Path | None, typer.Option(help="use only the clips this list names")]
 Bits = Annotated[int, typer.Option(help="width of weights and hidden activations, 2..8")]
 Out = Annotated[Path, typer.Option(help="the run folder to make", callback=cli.output_folder)]
+Wanted = Annotated[
+    float, typer.Option(min=0, help="a run trained for streams: 0.1, 0.2, 0.5, 1, 2, 5 or 10, on speakers left out")
+]
 Epochs = Annotated[int | None, typer.Option(min=1, help="epochs, if not the usual number")]
 
 
@@ -74,9 +77,11 @@ def train(
 
 
 @app.command()
-def qat(run: Run, bits: Bits = 8, epochs: Epochs = None, data: OtherData = None) -> None:
+def qat(
+    run: Run, bits: Bits = 8, epochs: Epochs = None, data: OtherData = None, false_accepts_per_hour: Wanted = 0.5
+) -> None:
     """Fine-tune with fake quantization and choose the detector's thresholds: `quantize --method qat` within RUN."""
-    _quantize(run, run, "qat", bits, "per-channel", "asymmetric", "mse", epochs, data)
+    _quantize(run, run, "qat", bits, "per-channel", "asymmetric", "mse", epochs, data, false_accepts_per_hour)
 
 
 @app.command()
@@ -94,13 +99,14 @@ def quantize(
     calibration: Annotated[str, typer.Option(help="first step sizes: minmax, percentile or mse")] = "mse",
     epochs: Epochs = None,
     data: OtherData = None,
+    false_accepts_per_hour: Wanted = 0.5,
 ) -> None:
     """Quantize weights and hidden activations to 2..8 bits; features and logits keep 8."""
     from trainer.network.quant_options import QuantOptions
     from trainer.studies.images import is_image_run, quantize_images
 
     if not is_image_run(run):
-        _quantize(run, out, method, bits, weights, scheme, calibration, epochs, data)
+        _quantize(run, out, method, bits, weights, scheme, calibration, epochs, data, false_accepts_per_hour)
         return
     with cli.progress() as progress:
         options = QuantOptions(bits, weights, scheme, calibration)
@@ -118,14 +124,17 @@ def _quantize(
     calibration: str,
     epochs: int | None,
     data: str | None,
+    wanted: float,
 ) -> None:
     from trainer.network.quant_options import QuantOptions
     from trainer.run.quantize import quantize_run
 
     options = QuantOptions(bits, weights, scheme, calibration)
     with cli.progress() as progress:
-        artifact = quantize_run(run, out, method, options, epochs, _source(data), progress)
+        artifact = quantize_run(run, out, method, options, epochs, _source(data), progress, wanted)
     _say(artifact, "qat", f"{bits}-bit")
+    if "operating_point" in artifact.results:
+        _say_operating_point(artifact)
 
 
 @app.command()
@@ -372,6 +381,18 @@ def sweep(
     Console().print(sweeping.table(results))
     if any("error" in result for result in results):
         raise SystemExit(1)
+
+
+def _say_operating_point(artifact: ModelArtifact) -> None:
+    found = artifact.results["operating_point"]
+    hours = ", ".join(f"{row['source']} {row['hours']:.2f}" for row in found["left_out"])
+    typer.echo(f"thresholds from {found['hours']:.2f} hours of speakers each left out once ({hours}):")
+    for rate, row in artifact.detector.rates:
+        chosen = " (chosen)" if row == artifact.detector.thresholds else ""
+        missed = 100 * found["miss_rate_at"][str(rate)]
+        typer.echo(
+            f"  {rate:g} false accepts an hour: {missed:.1f} % of {found['validation_words']} words missed{chosen}"
+        )
 
 
 def _absolute(data: str) -> str:

@@ -1,4 +1,5 @@
-"""Extra script of each PlatformIO environment: compile the generated model of $KWS_MODEL (default: firmware/generated).
+"""Extra script of each PlatformIO environment: compile the generated model of $KWS_MODEL (default: the environment's
+custom_model, and without one firmware/generated).
 
 The option custom_engine says which generated source is wanted: aot or tflm. model_tvm.S is there where TVM's LLVM
 compiled layers.
@@ -10,7 +11,8 @@ from os.path import abspath, isfile, join
 Import("env")  # noqa: F821 - given by SCons
 env = globals()["env"]
 
-folder = abspath(os.environ.get("KWS_MODEL") or join(env.subst("$PROJECT_DIR"), "firmware", "generated"))
+chosen = env.GetProjectOption("custom_model", join("firmware", "generated"))
+folder = abspath(os.environ.get("KWS_MODEL") or join(env.subst("$PROJECT_DIR"), chosen))
 source = {"aot": "model_aot.c", "tflm": "model_data.c"}[env.GetProjectOption("custom_engine")]
 missing = [name for name in (source, "kws_model.h") if not isfile(join(folder, name))]
 if missing:

@@ -17,6 +17,7 @@ from host.link.detector import Detector
 from host.link.protocol import Heard, Identity
 
 REFERENCE = Path(__file__).resolve().parents[2] / "reference"
+COMMITTED = (REFERENCE, REFERENCE / "spotter")  # TinyConv, and what env nano33ble_aot flashes
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,15 @@ def load_model(path: Path = REFERENCE) -> Model:
     source = convert.load(path)
     spec = KwsSpec.from_json(source.graph.spec_json) if source.graph.spec_json else None
     return Model(path, source.graph, spec, source.detector)
+
+
+def model_of_board(run: Path | None, board: Identity) -> Model:
+    """The model named by --run; without one the committed model that the board holds, or the first of them where it
+    holds another."""
+    if run is not None:
+        return load_model(run)
+    models = [load_model(path) for path in COMMITTED]
+    return next((model for model in models if model.graph.model_id == board.model_id), models[0])
 
 
 def require_same(board: Identity, model: Model) -> None:

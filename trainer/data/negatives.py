@@ -1,9 +1,10 @@
 """Continuous speech without the words: what false accepts per hour are measured and trained on.
 
 A folder of negatives holds a FLAC stream (16 kHz, mono, 16 bit) per speaker and negatives.json, which names every clip
-in them. Sources are Debian packages, downloaded and unpacked but not installed, and a user's own recordings. Split by
-SPEAKER: what a test speaker says is never trained on, in no language. Clips whose transcript or name holds a word, or
-sounds like one, are listed by id in negatives_excluded.csv, made from the transcripts before any model was scored.
+in them. Sources are Debian packages, downloaded and unpacked but not installed, synthetic voices, and a user's own
+recordings. Split by SPEAKER: what a test speaker says is never trained on, in no language. Clips whose transcript or
+name holds a word, or sounds like one, are listed by id in negatives_excluded.csv, made from the transcripts before any
+model was scored.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from rich.table import Table
 from converter.arrays import Int16
 from converter.files import write_atomic
 from converter.target import SAMPLE_RATE_HZ
+from trainer.data.synthetic_speech import ENGINES, MINUTES, continuous_speech
 from trainer.errors import TrainerError
 
 Split = Literal["train", "test"]
-Kind = Literal["speech", "words", "music"]  # only continuous speech counts hours; words lie apart, as commands do
+Kind = Literal["speech", "words", "synthetic", "music"]  # rates are counted on speech; words lie apart, as commands do
 INDEX = "negatives.json"
 EXCLUDED = Path(__file__).with_name("negatives_excluded.csv")
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".g722", ".wma", ".webm", ".mp4"}
@@ -40,7 +42,8 @@ BATCH = 40  # files to an ffmpeg
 
 @dataclass(frozen=True)
 class Source:
-    """Speech inside a Debian package: files that `pattern` finds in it, all of one speaker or group of speakers."""
+    """Sound inside a Debian package: files that `pattern` finds in it, all of one speaker or group of speakers; or a
+    program that speaks."""
 
     name: str
     package: str
@@ -90,6 +93,7 @@ SOURCES = (
         "CC-BY-SA-2.5",
         "music",
     ),
+    *(Source(f"synthetic-{e}", e, "", e, "many", "train", "none", "synthetic") for e in ENGINES),
 )
 
 
@@ -136,7 +140,11 @@ def make_negatives(
         raise TrainerError(f"{min(twice)}: two folders give this name; rename one, for a name is a speaker")
     task = progress.add_task("speakers", total=len(wanted), completed=len(streams.keys() & set(wanted)))
     for source in sources:
-        if source.name not in streams:
+        if source.name not in streams and source.kind == "synthetic":
+            streams[source.name] = _write_stream(out, source, continuous_speech(source.package, MINUTES, progress))
+            _write_index(out, streams.values())
+            progress.advance(task)
+        elif source.name not in streams:
             root = _unpacked(source.package, out / "packages", out / "unpacked")
             found = sorted(file for file in root.glob(source.pattern) if file.suffix in SUFFIXES)
             files = {str(file.relative_to(root)): file for file in found}
@@ -280,6 +288,11 @@ def _stream(out: Path, source: Source, files: dict[str, Path], progress: Progres
         batch = ids[start : start + BATCH]
         parts += zip(batch, decode([files[key] for key in batch]), strict=True)
         progress.advance(task, len(batch))
+    return _write_stream(out, source, parts)
+
+
+def _write_stream(out: Path, source: Source, parts: Sequence[tuple[str, Int16]]) -> Stream:
+    name = source.name
     partial = out / f"{name}.part.flac"
     soundfile.write(partial, np.concatenate([pcm for _, pcm in parts]), SAMPLE_RATE_HZ, "PCM_16")
     digest = hashlib.sha256(partial.read_bytes()).hexdigest()

@@ -23,6 +23,7 @@ from trainer.data.cache import cached, contents, digest, keep
 from trainer.data.dataset import Selection, all_others, load, noise_backgrounds
 from trainer.data.features import stream_features
 from trainer.data.negatives import Stream, load_negatives
+from trainer.data.synthetic_speech import spoken_words
 
 IGNORED, NO_WORD = -1, -2  # targets of a window beside the labels: too much or too little of a word, and no chosen word
 TOLERANCE_S = 0.06  # of a word that a window may lack at either end and still holds it
@@ -46,7 +47,7 @@ class SceneSettings:
     word_beside: float = 0.18
     noise: float = 0.4  # of the scenes with speech: at noise_snr_db, or babble at babble_snr_db; else a faint hiss
     noise_snr_db: tuple[float, float] = (0.0, 30.0)
-    babble: float = 0.2
+    babble: float = 0.25
     babble_snr_db: tuple[float, float] = (3.0, 30.0)
     gate: float = 0.4  # of the words: digital silence around them
     speed: float = 0.12
@@ -194,12 +195,18 @@ def load_scenes(
     if arrays is None:
         task = progress.add_task("training: recordings", total=len(known) + len(others))
         words, other = (load(part, "train", spec, lambda n: progress.advance(task, n)) for part in (known, others))
+        labels, clips = [clip.label for clip in known], [words]
+        if any(stream.kind == "synthetic" for stream, _ in streams):
+            chosen = selection.spec.words
+            spoken, which = spoken_words(chosen, len(known) // len(chosen) // 10, spec.clip_samples, progress)
+            labels, clips = labels + [word + 2 for word in which], [words, spoken]
+        words = np.concatenate(clips)
         groups = speaker_groups([stream for stream, _ in streams])
         speech = [(pcm, groups[stream.name]) for stream, pcm in streams if stream.kind != "music"]
         noises = noise_backgrounds(selection, "train") + [pcm for stream, pcm in streams if stream.kind == "music"]
         material = Material(
             words,
-            np.array([clip.label for clip in known], np.int64),
+            np.array(labels, np.int64),
             word_spans(words, spec.sample_rate_hz),
             other,
             word_spans(other, spec.sample_rate_hz),
@@ -215,7 +222,7 @@ def load_scenes(
 
 def speaker_groups(streams: Sequence[Stream]) -> dict[str, int]:
     """Stream's name -> group. Speakers of continuous speech fall into groups 0..FOLDS - 1 of about equal length, the
-    longest first; isolated words are group FOLDS, in no fold left out."""
+    longest first; isolated words and synthetic voices are group FOLDS, in no fold left out."""
     seconds = [0.0] * FOLDS
     found: dict[str, int] = {}
     spoken = [stream for stream in streams if stream.kind == "speech"]

@@ -240,7 +240,7 @@ def speak(program: str, utterance: Utterance) -> bytes:
 def render(utterance: Utterance, wav: bytes) -> Int16:
     """One second of 16 kHz PCM with the word somewhere in it, over a hiss of about -75 dB."""
     sound, rate = soundfile.read(io.BytesIO(wav), dtype="float64")
-    spoken = _trim(_resample(sound, rate))
+    spoken = _trim(resample_spectrum(sound, rate))
     spoken *= utterance.level / max(1e-6, float(np.abs(spoken).max()))
     rng = np.random.default_rng(int(utterance.speaker, 16))
     clip = rng.normal(0.0, 2e-4, CLIP_SAMPLES)
@@ -250,7 +250,7 @@ def render(utterance: Utterance, wav: bytes) -> Int16:
     return pcm
 
 
-def _resample(sound: Float64, rate_hz: int) -> Float64:
+def resample_spectrum(sound: Float64, rate_hz: int) -> Float64:
     """At 16 kHz, by cutting the spectrum of the whole sound: thousands of clips need no better and no slower
     (recordings.resample)."""
     padded = np.concatenate([sound, np.zeros(-len(sound) % (rate_hz // 50))])  # whole 20 ms, so that the ratio is exact

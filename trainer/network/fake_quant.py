@@ -282,13 +282,16 @@ class QuantNetwork(nn.Module):
         return list(self.layers(x_nchw).values())[-1]
 
     def integer_layers(self, x_nchw: Tensor) -> dict[str, Tensor]:
-        """The int8 output of every block in NHWC order, and of the softmax as `scores`; evaluation mode."""
+        """The int8 output of every block in NHWC order, and where there is a softmax of it as `scores`; evaluation
+        mode."""
         outputs = self.layers(x_nchw)
         found: dict[str, Tensor] = {}
         for name, value in outputs.items():
             scale, zero_point = (v.to(value.dtype) for v in self.output_quant(name))
             q = integers(value, scale, zero_point, -128, 127).to(torch.int8)
             found[name] = q.permute(0, 2, 3, 1).contiguous() if q.dim() == 4 else q
+        if not self.network.ends_in_scores:
+            return found
         scores = F.softmax(list(outputs.values())[-1], dim=1)
         found["scores"] = integers(
             scores, torch.tensor(SCORE_SCALE), torch.tensor(float(SCORE_ZERO_POINT)), -128, 127

@@ -161,6 +161,12 @@ class Network(nn.Module):
         return x_nchw
 
     @property
+    def ends_in_scores(self) -> bool:
+        """True for pictures: the exported model ends in a softmax. A spotter ends in logits, whose evidence does not
+        saturate."""
+        return self.architecture.model in IMAGE_MODELS
+
+    @property
     def streams(self) -> bool:
         """True when nothing is padded or pooled: features of more frames give the logits of every window in them, [n,
         windows, labels], one window a stride of the first convolution."""

@@ -1,7 +1,8 @@
 """Checkpoint to ONNX with QuantizeLinear/DequantizeLinear nodes, through torch's dynamo exporter, and the test vectors.
 
 The trained scales are written as they are; nothing is calibrated again. Value names: the int8 output of a layer is
-`NAME_q`, NAME being the block's name (conv, ..., logits) and `scores` for the softmax; the graph input is `features`.
+`NAME_q`, NAME being the block's name (conv, ..., logits) and `scores` for the softmax of an image CNN; the graph input
+is `features`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class ExportNetwork(nn.Module):
 
     def __init__(self, source: QuantNetwork) -> None:
         super().__init__()
-        self.blocks = source.network.blocks
+        self.blocks, self.ends_in_scores = source.network.blocks, source.network.ends_in_scores
         self._quant("features", torch.tensor(source.input_scale), torch.tensor(float(source.features.zero_point)))
         input_scale = torch.tensor(source.input_scale)
         for name, block in source.network.blocks.items():
@@ -93,7 +94,7 @@ class ExportNetwork(nn.Module):
         return _op("Reshape", (x.permute(0, 2, 3, 1), self.get_buffer("flat_shape")), torch.float32, (1, x[0].numel()))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits, every activation through its Q/DQ pair."""
+        """Logits or scores, every activation through its Q/DQ pair."""
         x = self._through_int8(features, "features")
         for name, block in self.blocks.items():
             if isinstance(block, Conv):
@@ -108,14 +109,14 @@ class ExportNetwork(nn.Module):
                 x = F.linear(self._flat(x), self._constant(name, "weight"), self._constant(name, "bias"))
                 x = F.relu(x) if block.relu else x
             x = self._through_int8(x, name)
-        return self._through_int8(F.softmax(x, dim=1), "scores")
+        return self._through_int8(F.softmax(x, dim=1), "scores") if self.ends_in_scores else x
 
 
 def to_onnx(source: QuantNetwork, spec: KwsSpec | None) -> bytes:
-    """The serialized ONNX model, any width in int8 tensors: input `features` [1, 1, frames, channels], output `scores`
+    """The serialized ONNX model, any width in int8 tensors: input `features` [1, 1, frames, channels], output `logits`
     [1, labels].
 
-    Without a spec, that of an image CNN: the input has its planes.
+    Without a spec, that of an image CNN: the input has its planes, the output is `scores`.
     """
     module = ExportNetwork(source).eval()
     shape = source.network.architecture
@@ -131,7 +132,7 @@ def to_onnx(source: QuantNetwork, spec: KwsSpec | None) -> bytes:
             optimize=False,
             verbose=False,
             input_names=["features"],
-            output_names=["scores"],
+            output_names=["scores" if module.ends_in_scores else "logits"],
         )
     assert program is not None
     model = program.model_proto

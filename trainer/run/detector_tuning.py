@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from converter.arrays import Float32, Int8, Int16, Int64
+from converter.arrays import Int8, Int16, Int64
 from converter.spec import DetectorSpec, FeatureSpec
 from trainer.data.augment import LabelledClips
 from trainer.data.dataset import in_sha256_order
@@ -217,9 +217,3 @@ def _worth(stream: Stream, trial: Trial, detector: DetectorSpec) -> float:
     result = judge(stream, detector)
     listening = (result.heard - result.wrong) / max(1, result.words)
     return listening + judge_trial(trial, detector) / len(trial.labels)
-
-
-def float_scores(probabilities: Float32) -> Int8:
-    """Probabilities 0..1 as int8 scores of scale 1/256 and zero point -128."""
-    scores: Int8 = np.clip(np.rint(probabilities * 256) - 128, -128, 127).astype(np.int8)
-    return scores

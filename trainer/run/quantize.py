@@ -3,18 +3,14 @@ goes with it."""
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import Progress
-from torch.nn import functional as F
 
-from converter.arrays import Int8
 from converter.run_folder import ArtifactError, ModelArtifact
 from trainer.data.augment import LabelledClips, TrainingPool, add_teacher_logits, load_split
 from trainer.data.dataset import Selection, noise_backgrounds
@@ -24,8 +20,10 @@ from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import fold_norms
 from trainer.network.prune import hold_zeros
 from trainer.network.quant_options import QuantOptions
-from trainer.run.detector_tuning import float_scores, judge, judge_trial, make_stream, make_trial, tune
-from trainer.run.fit import THREADS, TrainSettings, fit, predict, save_torch, to_batch
+from trainer.run.detector_tuning import judge, judge_trial, make_stream, make_trial, tune
+from trainer.run.fine_tune import calibrate, fine_tune, qat_settings
+from trainer.run.fit import TrainSettings, predict, save_torch
+from trainer.run.operating_point import WANTED, quant_outputs, tune_for_streams
 from trainer.run.steps import (
     CACHE,
     Source,
@@ -40,12 +38,6 @@ from trainer.run.steps import (
 )
 
 METHODS = ("ptq", "qat")
-LEARNING_SHARE = {
-    2: 0.5,
-    3: 0.1,
-    8: 0.1,
-}  # of the float learning rate; other widths the least. Chosen by validation, three seeds
-LEAST_SHARE = 0.05
 
 
 def quantize_run(
@@ -56,9 +48,12 @@ def quantize_run(
     epochs: int | None,
     source: Source | None,
     progress: Progress,
+    wanted: float = WANTED,
 ) -> ModelArtifact:
     """RUN's float network quantized into OUT/qat.pt (OUT may be RUN), and the detector's thresholds, both on validation
     data.
+
+    A run trained for streams gets the thresholds for `wanted` false accepts per hour.
 
     Below 8 bits, and in PTQ, step sizes come from training clips; QAT then learns them, from the run's teacher, or from
     RUN's own float network if there was none. 8-bit QAT follows the weights instead.
@@ -101,22 +96,11 @@ def quantize_run(
         },
     )
     forget(out, "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json")
-    return tune_detector(artifact, quant, selection, validation).with_results(qat=found).save()
-
-
-def qat_settings(settings: TrainSettings, epochs: int | None, bits: int) -> TrainSettings:
-    """Fine-tuning with fake quantization: a quarter of the epochs, at least four; the fewer bits, the larger the steps
-    it takes to help."""
-    return replace(
-        settings,
-        learning_rate=settings.learning_rate * learning_share(bits),
-        epochs=epochs or max(4, settings.epochs // 4),
-    )
-
-
-def learning_share(bits: int) -> float:
-    """What share of the float learning rate QAT begins with."""
-    return LEARNING_SHARE.get(bits, LEAST_SHARE)
+    artifact = artifact.with_results(qat=found)
+    if settings.scenes:
+        artifact = artifact.save()  # the trainings without a group of speakers read it
+        return tune_for_streams(artifact, quant, source, wanted, progress).save()
+    return tune_detector(artifact, quant, selection, validation).save()
 
 
 def _fine_tune(
@@ -127,23 +111,9 @@ def _fine_tune(
     settings: TrainSettings,
     progress: Progress,
 ) -> dict[str, Any]:
-    def freeze(epoch: int) -> None:
-        quant.freeze_ranges(epoch >= (settings.epochs + 1) // 2)
-
     if is_masked(artifact):
         hold_zeros(quant.network)
-    history = fit(
-        quant,
-        pool,
-        validation,
-        settings,
-        artifact.spec.features,
-        artifact.path / "qat_training.pt",
-        progress,
-        f"{quant.bits}-bit training",
-        before_epoch=freeze,
-        purpose=json.dumps(asdict(quant.options)),
-    )
+    history = fine_tune(quant, pool, validation, settings, artifact.path / "qat_training.pt", progress)
     save_curves(artifact.path, "qat", history)
     return summary(best_epoch(history), history, settings, validation)
 
@@ -151,20 +121,6 @@ def _fine_tune(
 def is_masked(artifact: ModelArtifact) -> bool:
     """True when the float network was pruned weight by weight: its zeros stay."""
     return bool(artifact.results.get("prune", {}).get("kind") == "unstructured")
-
-
-def calibrate(quant: QuantNetwork, pool: TrainingPool | Scenes) -> None:
-    """First ranges from training clips, before the first step."""
-    torch.set_num_threads(THREADS)
-    if quant.options.fixed_steps:
-        quant.eval()
-        quant.calibrate_steps(to_batch(pool.calibration(), quant.features))
-        return
-    quant.train()
-    clips = pool.ranges()
-    with torch.no_grad():
-        for start in range(0, len(clips), 128):
-            quant(to_batch(clips[start : start + 128], quant.features))
 
 
 def continue_in(artifact: ModelArtifact, out: Path) -> ModelArtifact:
@@ -188,7 +144,7 @@ def tune_detector(
 ) -> ModelArtifact:
     """The artifact with the detector that does best on validation clips, in a stream and played alone."""
     features = artifact.spec.features
-    score = quant_scores(quant)
+    score = quant_outputs(quant)
     stream = make_stream(validation, noise_backgrounds(selection, "validation"), score, features, artifact.detector)
     trial = make_trial(validation, score, features, artifact.detector, per_class=40)
     detector = tune(stream, trial, artifact.detector)
@@ -202,12 +158,3 @@ def tune_detector(
         "trial_n": len(trial.labels),
     }
     return replace(artifact, detector=detector).with_results(detector_validation=found)
-
-
-def quant_scores(quant: QuantNetwork) -> Callable[[Int8], Int8]:
-    """Features to int8 scores by the fake-quantized network."""
-
-    def score(windows: Int8) -> Int8:
-        return float_scores(F.softmax(predict(quant, windows, quant.features), dim=1).numpy())
-
-    return score

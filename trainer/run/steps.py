@@ -93,7 +93,7 @@ class Source:
 
 # Chosen by misses and false accepts of left-out speakers; see docs/false_accepts.md.
 STREAM_SETTINGS = TrainSettings(
-    epochs=14,
+    epochs=18,
     batch=64,
     learning_rate=4e-3,
     weight_decay=2e-2,
@@ -240,6 +240,11 @@ def load_float(artifact: ModelArtifact) -> Network:
     network = build(_architecture(state))
     network.load_state_dict(state["state"])
     return network.eval()
+
+
+def architecture_of(artifact: ModelArtifact) -> Architecture:
+    """Of the trained float network; raises TrainerError."""
+    return _architecture(_state(artifact, artifact.float_checkpoint, "train"))
 
 
 def load_quant(artifact: ModelArtifact) -> QuantNetwork:

@@ -30,9 +30,10 @@ from trainer.network.model import Architecture, Network, build, fold_norms
 from trainer.network.onnx_export import to_onnx
 from trainer.network.prune import hold_zeros, nonzero_count, prune, stored_bytes
 from trainer.network.quant_options import QuantOptions
+from trainer.run.fine_tune import learning_share
 from trainer.run.fit import THREADS, load_torch, save_torch
 from trainer.run.prune import FINE_TUNE_SHARE, PruneOptions
-from trainer.run.quantize import METHODS, learning_share
+from trainer.run.quantize import METHODS
 
 PIXELS = FeatureSpec(scale=1 / 255)  # of it a network takes only scale and zero point: a pixel is (int8 + 128) / 255
 CIFAR_SHAPE, CIFAR_RECORD = (3, 32, 32), 1 + 3 * 32 * 32

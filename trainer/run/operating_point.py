@@ -1,0 +1,250 @@
+"""Which thresholds go with which rate of false accepts, from speakers the network has not heard.
+
+The speakers of continuous training speech fall into FOLDS groups. For each group the whole training, float and
+quantized, is done again without it, and that network hears the group. The pooled hours give thresholds in nats of mean
+evidence; the run's own network, which has heard all of them, gets these in its own steps.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from converter.arrays import Float64, Int8
+from converter.run_folder import ModelArtifact
+from converter.spec import FeatureSpec
+from trainer.data.augment import LabelledClips, load_split
+from trainer.data.cache import cached, keep
+from trainer.data.dataset import noise_backgrounds
+from trainer.data.features import stream_features
+from trainer.data.negatives import load_negatives
+from trainer.data.scenes import FOLDS, Scenes, speaker_groups
+from trainer.errors import TrainerError
+from trainer.network.fake_quant import QuantNetwork
+from trainer.network.model import Architecture, build, fold_norms
+from trainer.network.quant_options import QuantOptions
+from trainer.run.detector_tuning import evidence_sums, judge, make_stream
+from trainer.run.fine_tune import calibrate, fine_tune, qat_settings
+from trainer.run.fit import THREADS, TrainSettings, fit, predict, to_batch
+from trainer.run.scene_loss import SUMMED
+from trainer.run.steps import CACHE, Source, architecture_of, pool_of, saved_settings
+
+RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # false accepts per hour
+WANTED = 0.5
+APART_HOPS = 25  # two false accepts of a word within a second are one
+TAIL = 10  # peaks that the mean excess is taken from
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a network that never heard a source made of it: mean evidence of SUMMED inferences in nats, float64 [k,
+    words]."""
+
+    source: str
+    seconds: float
+    evidence: Float64
+
+
+def peaks(values: Float64, apart: int = APART_HOPS, least: float = -5.0) -> Float64:
+    """The largest values, each at least `apart` places from a larger one, in descending order.
+
+    >>> peaks(np.array([0.0, 3.0, 2.0, 0.0, 1.0]), apart=2).tolist()
+    [3.0, 1.0]
+    """
+    free = values > least
+    found = []
+    for place in np.argsort(-values, kind="stable"):
+        if not values[place] > least:
+            break
+        if free[place]:
+            found.append(float(values[place]))
+            free[max(0, place - apart + 1) : place + apart] = False
+    return np.array(found)
+
+
+def threshold_at(descending: Float64, expected: float) -> float:
+    """The evidence that `expected` of these peaks exceed: between two of them, and for less than one of them
+    extrapolated by an exponential tail, whose scale is the mean excess of the first TAIL.
+
+    >>> threshold_at(np.array([4.0, 2.0, 1.0]), 1.0)
+    3.0
+    """
+    count = int(expected)
+    if count >= len(descending) - 1:
+        return float(descending[-1]) if len(descending) else 0.0
+    if count >= 1:
+        return float(descending[count - 1] + descending[count]) / 2
+    tail = descending[:TAIL]
+    return float(descending[0] + (tail - tail[-1]).mean() * np.log(1 / max(expected, 1e-3)))
+
+
+def rate_table(heard: Sequence[Heard], scale: float, average_count: int) -> dict[float, tuple[int, ...]]:
+    """Rate -> thresholds of the sum, one per word, in steps of the network's logits of `scale`; every word gets an
+    equal share of the rate."""
+    hours = sum(one.seconds for one in heard) / 3600
+    words = heard[0].evidence.shape[1]
+    by_word = [np.sort(np.concatenate([peaks(h.evidence[:, w]) for h in heard]))[::-1] for w in range(words)]
+    table = {}
+    for rate in RATES:
+        nats = [threshold_at(found, rate * hours / words) for found in by_word]
+        limit = 255 * average_count
+        table[rate] = tuple(int(np.clip(np.ceil(t / scale * average_count), -limit, limit)) for t in nats)
+    return table
+
+
+def tune_for_streams(
+    artifact: ModelArtifact, quant: QuantNetwork, source: Source, wanted: float, progress: Progress
+) -> ModelArtifact:
+    """The artifact with the thresholds for `wanted` false accepts per hour and the table of RATES, from FOLDS trainings
+    without a group of speakers each; resumed fold by fold."""
+    heard = left_out(artifact, source, quant.options, progress)
+    scale = float(quant.output_quant("logits")[0])
+    table = rate_table(heard, scale, SUMMED)
+    if wanted not in table:
+        raise TrainerError(f"--false-accepts-per-hour: must be one of {', '.join(map(str, RATES))}, got {wanted}")
+    rows = tuple((rate, table[rate]) for rate in RATES)
+    detector = replace(artifact.detector, average_count=SUMMED, thresholds=table[wanted], rates=rows)
+    selection = source.selection(artifact.spec, progress)
+    validation = load_split(selection, "validation", CACHE, progress)
+    words = _words_only(validation)
+    noises = noise_backgrounds(selection, "validation")
+    stream = make_stream(words, noises, quant_outputs(quant), artifact.spec.features, detector, len(words.labels))
+    misses = {str(rate): round(judge(stream, replace(detector, thresholds=row)).miss_rate, 4) for rate, row in rows}
+    found = {
+        "wanted_false_accepts_per_hour": wanted,
+        "left_out": [{"source": h.source, "hours": round(h.seconds / 3600, 3)} for h in heard],
+        "hours": round(sum(h.seconds for h in heard) / 3600, 3),
+        "validation_words": len(words.labels),
+        "miss_rate_at": misses,
+    }
+    return replace(artifact, detector=detector).with_results(operating_point=found)
+
+
+def left_out(artifact: ModelArtifact, source: Source, options: QuantOptions, progress: Progress) -> list[Heard]:
+    """Every source of continuous training speech, heard by a network that was trained without its group."""
+    assert source.negatives is not None
+    streams = [stream for stream, _ in load_negatives(Path(source.negatives), artifact.spec.words, "train")]
+    groups = speaker_groups(streams)
+    spoken = sorted({groups[stream.name] for stream in streams if stream.kind == "speech"})
+    if not spoken:
+        raise TrainerError(
+            f"{source.negatives}: holds no continuous speech of training speakers, on which rates are counted; add "
+            f"some with `python -m trainer negatives --out {source.negatives} --recordings DIR`"
+        )
+    task = progress.add_task("trainings without a group of speakers", total=len(spoken))
+    jobs = [(artifact.path, source, options, group) for group in spoken]
+    found: list[Heard] = []
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(FOLDS, os.cpu_count() or 1), context) as pool:
+        for heard in pool.map(_without_group, *zip(*jobs, strict=True)):
+            found += heard
+            progress.advance(task)
+    return found
+
+
+def _without_group(run: Path, source: Source, options: QuantOptions, group: int) -> list[Heard]:
+    """One fold; its float and quantized training continue from RUN/folds/GROUP, its result is kept in the cache."""
+    artifact, quiet = ModelArtifact.load(run, older_detector=True), Progress(disable=True)
+    settings, features = saved_settings(artifact), artifact.spec.features
+    assert source.negatives is not None
+    streams = load_negatives(Path(source.negatives), artifact.spec.words, "train")
+    groups = speaker_groups([stream for stream, _ in streams])
+    selection = source.selection(artifact.spec, quiet)
+    pool = pool_of(source, selection, settings, quiet)
+    assert isinstance(pool, Scenes)
+    pool = pool.without({group})
+    architecture = architecture_of(artifact)
+    key = {
+        "settings": asdict(settings),
+        "options": asdict(options),
+        "architecture": asdict(architecture),
+        "pool": pool.identity,
+        "streams": [(stream.name, stream.sha256) for stream, _ in streams if groups[stream.name] == group],
+    }
+    names = [stream.name for stream, _ in streams if groups[stream.name] == group]
+    arrays = cached(CACHE, "fold", key)
+    if arrays is None:
+        folder = run / "folds" / str(group)
+        validation = load_split(selection, "validation", CACHE, quiet)
+        quant = train_quantized(folder, architecture, pool, validation, settings, options, features)
+        arrays = {
+            stream.name: _evidence(quant, pcm_features)
+            for stream, pcm_features in (
+                (stream, stream_features(pcm, features)) for stream, pcm in streams if stream.name in names
+            )
+        }
+        keep(CACHE, "fold", key, arrays)
+    seconds = {stream.name: stream.seconds for stream, _ in streams}
+    return [Heard(name, seconds[name], arrays[name]) for name in names]
+
+
+def train_quantized(
+    folder: Path,
+    architecture: Architecture,
+    pool: Scenes,
+    validation: LabelledClips,
+    settings: TrainSettings,
+    options: QuantOptions,
+    features: FeatureSpec,
+) -> QuantNetwork:
+    """Float training and QAT in one go, as `train` and `qat` do them; continues from checkpoints in the folder."""
+    torch.set_num_threads(THREADS)
+    folder.mkdir(parents=True, exist_ok=True)
+    quiet = Progress(disable=True)
+    torch.manual_seed(settings.seed)
+    network = build(architecture)
+    fit(network, pool, validation, settings, features, folder / "training.pt", quiet)
+    quant = QuantNetwork(fold_norms(network), features, options)
+    calibrate(quant, pool)
+    tuned = qat_settings(settings, None, options.bits)
+    fine_tune(quant, pool, validation, tuned, folder / "qat_training.pt", quiet)
+    return quant.eval()
+
+
+def _evidence(quant: QuantNetwork, frames: Int8) -> Float64:
+    """float64 [k, words]: mean evidence in nats of SUMMED inferences after every hop of a stream's frames."""
+    outputs = stream_outputs(quant, frames)
+    scale = float(quant.output_quant("logits")[0])
+    return evidence_sums(outputs, SUMMED) * (scale / SUMMED)
+
+
+def stream_outputs(quant: QuantNetwork, frames: Int8) -> Int8:
+    """int8 [k, labels] of every window of a stream's frames int8 [m, channels], two frames apart."""
+    size = quant.features.frames
+    starts = np.arange(0, len(frames) - size + 1, 2)
+    if not quant.streams:
+        windows = np.lib.stride_tricks.sliding_window_view(frames, size, axis=0).transpose(0, 2, 1)[::2]
+        return quant_outputs(quant)(windows)
+    piece = 4096  # windows at a time
+    found = []
+    for start in starts[::piece]:
+        part = frames[start : start + 2 * (piece - 1) + size]
+        with torch.no_grad():
+            found.append(quant.eval()(to_batch(part[None], quant.features)).flatten(0, -2))
+    return _integers(quant, torch.cat(found))
+
+
+def quant_outputs(quant: QuantNetwork) -> Callable[[Int8], Int8]:
+    """A function from features int8 [n, frames, channels] to int8 logits [n, labels]."""
+    return lambda windows: _integers(quant, predict(quant, windows, quant.features))
+
+
+def _integers(quant: QuantNetwork, logits: torch.Tensor) -> Int8:
+    scale, zero_point = (float(value) for value in quant.output_quant("logits"))
+    real = logits.numpy().astype(np.float64)
+    found: Int8 = np.clip(np.rint(real / scale) + zero_point, -128, 127).astype(np.int8)
+    return found
+
+
+def _words_only(split: LabelledClips) -> LabelledClips:
+    words = split.labels >= 2
+    names = tuple(name for name, word in zip(split.names, words, strict=True) if word)
+    return LabelledClips(split.features[words], split.labels[words], names, split.pcm[words])
