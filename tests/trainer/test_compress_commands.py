@@ -141,5 +141,6 @@ def test_a_float_network_teaches_where_no_teacher_did(home: Path, monkeypatch: p
         runs.saved_settings(ModelArtifact.load("run")),
         progress,
     )
+    assert isinstance(pool, TrainingPool)
     expected = predict(runs.load_float(ModelArtifact.load("run")), pool.silence, features)
     torch.testing.assert_close(torch.from_numpy(teacher_logits[0][2]), expected)

@@ -32,7 +32,7 @@ from trainer.data.scenes import (
 )
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
-from trainer.network.model import Architecture, build, fold_norms
+from trainer.network.model import Architecture, Network, build, fold_norms
 from trainer.network.quant_options import QuantOptions
 from trainer.run import quantize, steps
 from trainer.run.fine_tune import calibrate
@@ -47,7 +47,8 @@ QUIET = Progress(disable=True)
 
 def tone(seconds: float, level: float = 8000.0, hz: float = 700.0) -> Int16:
     time = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
-    return np.rint(level * np.sin(2 * np.pi * hz * time)).astype(np.int16)
+    pcm: Int16 = np.rint(level * np.sin(2 * np.pi * hz * time)).astype(np.int16)
+    return pcm
 
 
 def clip_with_tone(first: int, samples: int) -> Int16:
@@ -134,7 +135,7 @@ def test_speaker_groups_hold_whole_speakers_of_about_equal_length() -> None:
     assert found["e"] == found["f"] == FOLDS and max(found["a"], found["b"], found["d"]) < FOLDS
 
 
-def untrained(model: str = "tcn") -> torch.nn.Module:
+def untrained(model: str = "tcn") -> Network:
     torch.manual_seed(0)
     return build(Architecture.of(model, 4, FEATURES))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from converter.arrays import Int8, Int16, Int64
+from converter.arrays import Int8, Int16, Int32, Int64
 from converter.spec import DetectorSpec, FeatureSpec
 from trainer.data.augment import LabelledClips
 from trainer.data.dataset import in_sha256_order
@@ -57,24 +57,37 @@ def decisions(outputs: Int8, spec: DetectorSpec) -> list[tuple[int, int]]:
     >>> decisions(rows, DetectorSpec((1000,), average_count=4, settle_frames=0))
     [(7, 2)]
     """
-    sums = evidence_sums(outputs, spec.average_count)
-    above = sums >= np.array(spec.thresholds)
-    free = above.copy()  # and armed
-    rows = np.flatnonzero(above.any(axis=1))
-    below = [np.flatnonzero(~column) for column in above.T]
+    return decide(evidence_sums(outputs, spec.average_count), spec.thresholds, spec)
+
+
+def decide(sums: Int32 | Int64, thresholds: Sequence[int], spec: DetectorSpec) -> list[tuple[int, int]]:
+    """The same from the sums [k, words], with these thresholds in place of the spec's, whatever their size.
+
+    As long as a word's sum stays at its threshold or above it can be heard once: the earliest inference of that
+    stretch at which the detector listens.
+    """
+    stretches = []
+    for column, least in zip(sums.T, thresholds, strict=True):
+        above = np.concatenate(([False], column >= least, [False]))
+        stretches.append(np.flatnonzero(above[1:] != above[:-1]).reshape(-1, 2).tolist())
+    places = [0] * len(stretches)
     found: list[tuple[int, int]] = []
-    place = int(np.searchsorted(rows, spec.settle_frames // spec.hop_frames))
-    while place < len(rows):
-        index = int(rows[place])
-        if not free[index].any():
-            place += 1
-            continue
-        word = int(np.where(free[index], sums[index], np.iinfo(np.int64).min).argmax())
+    ready = spec.settle_frames // spec.hop_frames
+    while True:
+        first = None
+        for word, one in enumerate(stretches):
+            while places[word] < len(one) and one[places[word]][1] <= ready:
+                places[word] += 1
+            if places[word] < len(one):
+                at = max(one[places[word]][0], ready)
+                if first is None or (at, -sums[at, word]) < first[:2]:
+                    first = at, -int(sums[at, word]), word
+        if first is None:
+            return found
+        index, _, word = first
         found.append((index, word + 2))
-        rearmed = int(np.searchsorted(below[word], index))
-        free[index : below[word][rearmed] if rearmed < len(below[word]) else None, word] = False
-        place = int(np.searchsorted(rows, index + 1 + spec.suppress_frames // spec.hop_frames))
-    return found
+        places[word] += 1
+        ready = index + 1 + spec.suppress_frames // spec.hop_frames
 
 
 def evidence_sums(outputs: Int8, average_count: int) -> Int64:

@@ -16,7 +16,7 @@ import numpy as np
 from converter.arrays import Float32, Int8, Int16, Int32
 from converter.spec import DetectorSpec, FeatureSpec
 from trainer.data.scenes import active_rms
-from trainer.run.detector_tuning import evidence_sums
+from trainer.run.detector_tuning import decide, evidence_sums
 
 GAP_S = 1.2  # between clips
 HEARD_S = 0.5  # after a word's end in which naming it counts
@@ -96,36 +96,6 @@ def inference_end(index: int, features: FeatureSpec, hop_frames: int) -> int:
     800
     """
     return ((index + 1) * hop_frames - 1) * features.step_samples + features.window_samples
-
-
-def decide(sums: Int32, thresholds: Sequence[int], spec: DetectorSpec) -> list[tuple[int, int]]:
-    """detector_tuning.decisions from the sums, with other thresholds, whatever their size.
-
-    As long as a word's sum stays at its threshold or above it can be heard once: the earliest inference of that
-    stretch at which the detector listens.
-    """
-    stretches = []
-    for column, least in zip(sums.T, thresholds, strict=True):
-        above = np.concatenate(([False], column >= least, [False]))
-        stretches.append(np.flatnonzero(above[1:] != above[:-1]).reshape(-1, 2).tolist())
-    places = [0] * len(stretches)
-    found: list[tuple[int, int]] = []
-    ready = spec.settle_frames // spec.hop_frames
-    while True:
-        first = None
-        for word, one in enumerate(stretches):
-            while places[word] < len(one) and one[places[word]][1] <= ready:
-                places[word] += 1
-            if places[word] < len(one):
-                at = max(one[places[word]][0], ready)
-                if first is None or (at, -sums[at, word]) < first[:2]:
-                    first = at, -int(sums[at, word]), word
-        if first is None:
-            return found
-        index, _, word = first
-        found.append((index, word + 2))
-        places[word] += 1
-        ready = index + 1 + spec.suppress_frames // spec.hop_frames
 
 
 def judge_words(decided: Sequence[tuple[int, int]], spoken: Sequence[Spoken], rate_hz: int) -> Judged:
