@@ -38,7 +38,7 @@ from trainer.data.dataset import SUFFIXES, Clip, Selection, in_sha256_order, loa
 from trainer.data.scenes import word_spans
 from trainer.errors import TrainerError
 from trainer.run import listening
-from trainer.run.detector_tuning import board_windows
+from trainer.run.detector_tuning import board_windows, decide
 from trainer.run.listening import BED_DBFS, LEVEL_DBFS, RATES, SNRS_DB, Judged, Track, Words
 
 CHUNK = 2048  # inferences between two steps of the progress bar
@@ -358,7 +358,7 @@ def scores_json(artifact: ModelArtifact, model_id: str, tracks: Sequence[Track])
         sums = listening.summed(track.evidence, detector.average_count)
         facts = {key: getattr(track, key) for key in ("name", "kind", "seconds", "speaker", "language", "licence")}
         evidence = dict(zip(spec.words, track.evidence.T.tolist(), strict=True))
-        decided = listening.decide(sums, detector.thresholds, detector)
+        decided = decide(sums, detector.thresholds, detector)
         spoken = [[word.label, word.start, word.end] for word in track.spoken]
         streams.append({**facts, "spoken": spoken, "evidence": evidence, "decisions": decided})
     about = {
