@@ -32,6 +32,7 @@ from trainer.data.negatives import make_negatives
 from trainer.data.scenes import active_rms
 from trainer.errors import TrainerError
 from trainer.run import detector_tuning, evaluate, false_accepts
+from trainer.run.detector_tuning import decide
 from trainer.run.false_accepts import Engine, Listening, hear, negative_sources, open_engine
 from trainer.run.listening import (
     Curve,
@@ -41,7 +42,6 @@ from trainer.run.listening import (
     Words,
     amplitude,
     babble,
-    decide,
     evidence_of,
     judge_track,
     judge_words,
