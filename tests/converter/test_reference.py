@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from converter import convert as conversion
+from converter.aot.stream_plan import plan_stream
+from converter.operators.softmax import Softmax
+from converter.size import model_size
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
 from converter.verify import run as verify
@@ -15,16 +18,29 @@ from converter.verify.checks import EQUAL
 from converter.verify.engines import tflm
 
 ROOT = Path(__file__).resolve().parents[2]
-REFERENCE, GENERATED = ROOT / "reference", ROOT / "firmware" / "generated"
+REFERENCE, SPOTTER = ROOT / "reference", ROOT / "reference" / "spotter"
+GENERATED = {REFERENCE: ROOT / "firmware" / "generated", SPOTTER: ROOT / "firmware" / "generated_spotter"}
 RECORDINGS = 1000
+both = pytest.mark.parametrize("model", [REFERENCE, SPOTTER], ids=["tinyconv", "spotter"])
 
 
-def test_generated_code_is_what_convert_writes() -> None:
-    files = conversion.render(conversion.load(REFERENCE))
+@both
+def test_generated_code_is_what_convert_writes(model: Path) -> None:
+    files = conversion.render(conversion.load(model))
     for name, data in files.items():
-        assert (GENERATED / name).read_bytes() == data, f"{name}: run `make reference`"
-    strangers = {file.name for file in GENERATED.iterdir()} - set(files) - {"README.md", ".gitkeep"}
+        assert (GENERATED[model] / name).read_bytes() == data, f"{name}: run `make reference`"
+    strangers = {file.name for file in GENERATED[model].iterdir()} - set(files) - {"README.md", ".gitkeep"}
     assert not strangers
+
+
+def test_the_spotter_streams_and_keeps_to_its_budget() -> None:
+    """0.6 M MAC a window, logits at the end, every hop of 40 ms computed alone, a table of rates for the board."""
+    source = conversion.load(SPOTTER)
+    size, plan = model_size(source.graph), plan_stream(source.graph, 2)
+    assert size.macs <= 600_000 and plan.hop_bytes == 80
+    assert not any(isinstance(layer, Softmax) for layer in source.graph.layers)
+    assert source.detector is not None and len(source.detector.rates) >= 5
+    assert source.detector.thresholds in dict(source.detector.rates).values()
 
 
 def test_reference_model_is_the_same_in_older_tensorflow_lite() -> None:
@@ -32,11 +48,13 @@ def test_reference_model_is_the_same_in_older_tensorflow_lite() -> None:
     assert agrees_with_legacy_rounding(conversion.load(REFERENCE).graph)
 
 
-def test_a_thousand_recordings_equal_tflm_layer_by_layer(speech_commands: Path) -> None:
-    with verify.prepared(REFERENCE, RECORDINGS, audio=speech_commands) as given:
+@both
+def test_a_thousand_recordings_equal_tflm_layer_by_layer(model: Path, speech_commands: Path) -> None:
+    layers = len(conversion.load(model).graph.layers)
+    with verify.prepared(model, RECORDINGS, audio=speech_commands) as given:
         assert len(given.recorded) == RECORDINGS
         try:
             check = tflm(given)
         except Unavailable as missing:
             pytest.skip(str(missing))
-    assert check.status == EQUAL and check.checked == 3 * (RECORDINGS + verify.NOISE_INPUTS), check.detail
+    assert check.status == EQUAL and check.checked == layers * (RECORDINGS + verify.NOISE_INPUTS), check.detail

@@ -19,8 +19,8 @@ from trainer.run.quantize import continue_in
 from trainer.run.steps import (
     CACHE,
     Source,
-    best_epoch,
     forget,
+    kept_epoch,
     load_float,
     measured,
     pool_of,
@@ -75,7 +75,7 @@ def prune_run(run: Path, out: Path, options: PruneOptions, source: Source | None
             purpose=json.dumps(asdict(options)),
         )
         save_curves(out, "prune", history)
-        found = summary(best_epoch(history), history, settings, validation)
+        found = summary(kept_epoch(history, settings), history, settings, validation)
     save_torch(
         out / "float.pt",
         {"architecture": asdict(pruned.architecture), "state": pruned.state_dict(), "spec_id": spec.spec_id},

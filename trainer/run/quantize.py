@@ -27,8 +27,8 @@ from trainer.run.operating_point import WANTED, quant_outputs, tune_for_streams
 from trainer.run.steps import (
     CACHE,
     Source,
-    best_epoch,
     forget,
+    kept_epoch,
     load_float,
     measured,
     pool_of,
@@ -115,7 +115,7 @@ def _fine_tune(
         hold_zeros(quant.network)
     history = fine_tune(quant, pool, validation, settings, artifact.path / "qat_training.pt", progress)
     save_curves(artifact.path, "qat", history)
-    return summary(best_epoch(history), history, settings, validation)
+    return summary(kept_epoch(history, settings), history, settings, validation)
 
 
 def is_masked(artifact: ModelArtifact) -> bool:

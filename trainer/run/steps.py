@@ -132,7 +132,7 @@ def train_run(
     save_torch(
         run / "float.pt", {"architecture": asdict(architecture), "state": network.state_dict(), "spec_id": spec.spec_id}
     )
-    best = best_epoch(history)
+    best = kept_epoch(history, settings)
     forget(
         run, "training.pt", "qat.pt", "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json", "origin.txt"
     )
@@ -286,8 +286,10 @@ def saved_settings(artifact: ModelArtifact) -> TrainSettings:
     return TrainSettings(**raw, augment=AugmentSettings(**augment))
 
 
-def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """Highest validation accuracy, of equal ones the lowest loss."""
+def kept_epoch(history: Sequence[Epoch], settings: TrainSettings) -> Epoch:
+    """Whose weights were kept: highest validation accuracy, of equal ones the lowest loss; after scenes the last."""
+    if settings.scenes:
+        return history[-1]
     return max(history, key=lambda e: (e.validation_accuracy, -e.validation_loss))
 
 
