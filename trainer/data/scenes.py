@@ -8,10 +8,14 @@ a scene beside the words comes from one group of speakers, so that scenes of a g
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import tempfile
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,12 +40,12 @@ FOLDS = 3
 class SceneSettings:
     """What scenes are made of. Shares are of all scenes unless said; levels are of active speech, dB of full scale."""
 
-    count: int = 24_000
+    count: int = 60_000
     seconds: float = 3.0
     word_share: float = 0.5
     other_share: float = 0.17  # another word, or (torn_share of these) a piece of a chosen one
     speech_share: float = 0.28  # the rest is noise alone
-    torn_share: float = 0.3
+    torn_share: float = 0.2
     level_db: tuple[float, float] = (-50.0, -12.0)
     speech_beside: float = 0.2  # of the scenes with a word: other speech before or after it
     word_beside: float = 0.18
@@ -154,23 +158,66 @@ def window_targets(frames: int, spec: FeatureSpec, label: int, span: tuple[int, 
 
 
 def make_scenes(material: Material, spec: FeatureSpec, settings: SceneSettings, progress: Progress) -> Scenes:
-    """All scenes of the settings; every draw from (seed, number of the chunk)."""
+    """All scenes of the settings, by every core; every draw from (seed, number of the chunk)."""
     task = progress.add_task("training: scenes", total=settings.count)
-    starts = range(0, settings.count, CHUNK)
-
-    def chunk(start: int) -> Scenes:
-        studio = _Studio(material, spec, settings, np.random.default_rng([settings.seed, start]))
-        found = studio.chunk(min(CHUNK, settings.count - start))
-        progress.advance(task, len(found.groups))
-        return found
-
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        chunks = list(pool.map(chunk, starts))
+    starts = list(range(0, settings.count, CHUNK))
+    chunks = []
+    with tempfile.TemporaryDirectory() as folder:
+        _share(material, Path(folder))
+        context = multiprocessing.get_context("spawn")
+        initial = (Path(folder), spec, settings)
+        with ProcessPoolExecutor(min(len(starts), os.cpu_count() or 1), context, _open_studio, initial) as pool:
+            for made in pool.map(_make_chunk, starts):
+                chunks.append(made)
+                progress.advance(task, len(made.groups))
     return Scenes(
         np.concatenate([c.features for c in chunks]),
         np.concatenate([c.targets for c in chunks]),
         np.concatenate([c.groups for c in chunks]),
     )
+
+
+def _share(material: Material, folder: Path) -> None:
+    """The recordings as files that every worker maps into its memory."""
+    for field in fields(material):
+        value = getattr(material, field.name)
+        if isinstance(value, tuple) and field.name != "groups":
+            for number, part in enumerate(value):
+                np.save(folder / f"{field.name}-{number:05}.npy", part)
+        else:
+            np.save(folder / f"{field.name}.npy", np.asarray(value))
+
+
+def _open_studio(folder: Path, spec: FeatureSpec, settings: SceneSettings) -> None:
+    """In a worker, before its first chunk."""
+
+    def mapped(name: str) -> Any:
+        return np.load(folder / f"{name}.npy", mmap_mode="r")
+
+    def every(name: str) -> tuple[Int16, ...]:
+        return tuple(np.load(file, mmap_mode="r") for file in sorted(folder.glob(f"{name}-*.npy")))
+
+    torch.set_num_threads(1)
+    material = Material(
+        mapped("words"),
+        mapped("labels"),
+        mapped("spans"),
+        mapped("others"),
+        mapped("other_spans"),
+        every("speech"),
+        tuple(int(group) for group in mapped("groups")),
+        every("noises"),
+    )
+    _worker["studio"] = material, spec, settings
+
+
+_worker: dict[str, tuple[Material, FeatureSpec, SceneSettings]] = {}
+
+
+def _make_chunk(start: int) -> Scenes:
+    material, spec, settings = _worker["studio"]
+    studio = _Studio(material, spec, settings, np.random.default_rng([settings.seed, start]))
+    return studio.chunk(min(CHUNK, settings.count - start))
 
 
 def load_scenes(

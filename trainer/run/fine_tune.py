@@ -28,7 +28,7 @@ def qat_settings(settings: TrainSettings, epochs: int | None, bits: int) -> Trai
     return replace(
         settings,
         learning_rate=settings.learning_rate * learning_share(bits),
-        epochs=epochs or max(4, settings.epochs // 4),
+        epochs=epochs or (2 if settings.scenes else max(4, settings.epochs // 4)),
     )
 
 

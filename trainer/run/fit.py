@@ -234,7 +234,9 @@ def _epoch(run: Fit, pool: TrainingPool | Scenes, spec: FeatureSpec, number: int
         x, y = to_batch(features[place], spec), torch.from_numpy(labels[place])
         x = masked(x, settings, generator)
         if isinstance(pool, Scenes):
-            value, share = scene_loss(run.network, x, y.long(), spec.frames)
+            late = int(torch.randint(2, (1,), generator=generator))  # hops fall on even or on odd frames
+            y = y[:, : y.shape[1] - late]
+            value, share = scene_loss(run.network, x[:, :, late:], y.long(), spec.frames)
         else:
             logits = run.network(x)
             taught = torch.from_numpy(teacher_logits[place]) if teacher_logits is not None else None

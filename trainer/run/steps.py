@@ -93,7 +93,7 @@ class Source:
 
 # Chosen by misses and false accepts of left-out speakers; see docs/false_accepts.md.
 STREAM_SETTINGS = TrainSettings(
-    epochs=18,
+    epochs=6,
     batch=64,
     learning_rate=4e-3,
     weight_decay=2e-2,
