@@ -13,7 +13,7 @@ setup:
 	@$(PYTHON) bootstrap.py
 
 setup-test:
-	@$(PYTHON) bootstrap.py test tf roofline tvm ray digits
+	@$(PYTHON) bootstrap.py test tf roofline tvm ray digits wakewords
 
 # A spoken word from PyTorch to the (virtual) board; every line is a command of the README.
 demo: setup

@@ -10,10 +10,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = {".py", ".c", ".cpp", ".h", ".ld"}
 GENERATED = ("firmware/generated", "firmware/generated_spotter")
 # Lines. Product: 38,600 after the house (its aim was 38,000; MEAN 190 of them, sentences on public names 230), and 330
-# for negatives; 410 for the detector by evidence; 660 for training for streams; 990 for misses against false accepts.
-# Tests: 16,350 after the house, 150 for negatives, 350 for the detector, 270 for training for streams, 470 for misses
-# against false accepts.
-BUDGET = {"product": 41_450, "tests": 17_600}
+# for negatives; 410 for the detector by evidence; 660 for training for streams; 990 for misses against false accepts;
+# 290 for public wake words. Tests: 16,350 after the house, 150 for negatives, 350 for the detector, 270 for training
+# for streams, 470 for misses against false accepts, 210 for public wake words.
+BUDGET = {"product": 41_740, "tests": 17_810}
 
 
 def folder_of(path: str) -> str:

@@ -292,7 +292,7 @@ def figures(
     return {
         "hours": round(hours, 3),
         "speakers": len({track.speaker for track in negative}),
-        "sources": [_source(track, judged(track), labels) for track in negative],
+        "sources": [source_figures(track, judged(track), labels) for track in negative],
         "conditions": [_condition(track, judged(track), labels) for track in tracks if track.kind == "words"],
         "other_words": [_other(track, judged(track), labels) for track in tracks if track.kind == "other words"],
         "shipped": _point(curve, shipped, hours),
@@ -301,14 +301,15 @@ def figures(
     }
 
 
-def _rate(events: int, hours: float) -> dict[str, Any]:
+def rate_figures(events: int, hours: float) -> dict[str, Any]:
+    """False accepts, their rate and the bound of the rate, as JSON."""
     bound = listening.rate_bound(events, hours)
     return {"false_accepts": events, "per_hour": round(events / hours, 3), "bound": round(bound, 3)}
 
 
 def _point(curve: listening.Curve, place: int, hours: float) -> dict[str, Any]:
     misses = {name: row[place] for name, row in curve.misses.items()}
-    return {"shift": curve.shifts[place], **_rate(curve.total[place], hours), "misses": misses}
+    return {"shift": curve.shifts[place], **rate_figures(curve.total[place], hours), "misses": misses}
 
 
 def _curve(curve: listening.Curve, shipped: int, hours: float) -> dict[str, Any]:
@@ -324,11 +325,12 @@ def _named(labels: Sequence[str], found: Mapping[int, int]) -> dict[str, int]:
     return {word: found.get(label, 0) for label, word in enumerate(labels) if label >= 2}
 
 
-def _source(track: Track, judged: Judged, labels: Sequence[str]) -> dict[str, Any]:
+def source_figures(track: Track, judged: Judged, labels: Sequence[str]) -> dict[str, Any]:
+    """What was made of a source of negatives, as JSON; labels 0 and 1 are no words."""
     per_word = _named(labels, Counter(label for _, label in judged.false_accepts))
     facts = {"name": track.name, "speaker": track.speaker, "language": track.language, "licence": track.licence}
     hours = track.seconds / 3600
-    return {**facts, "hours": round(hours, 3), **_rate(len(judged.false_accepts), hours), "per_word": per_word}
+    return {**facts, "hours": round(hours, 3), **rate_figures(len(judged.false_accepts), hours), "per_word": per_word}
 
 
 def _condition(track: Track, judged: Judged, labels: Sequence[str]) -> dict[str, Any]:

@@ -11,17 +11,43 @@ from converter.commands import cli
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="bits, pruning or images")],
+    name: Annotated[str, typer.Argument(help="bits, pruning, images or wakewords")],
     runs: Annotated[
-        list[Path], typer.Argument(help="trained float runs that differ in their seed; for images: one image run")
-    ],
+        list[Path] | None,
+        typer.Argument(
+            help="trained float runs that differ in their seed; for images: one image run; for wakewords none, or runs "
+            "that were evaluated on the same negatives"
+        ),
+    ] = None,
+    negative: Annotated[
+        list[Path] | None,
+        typer.Option(help="for wakewords: speech without the words, made by `negatives`, or recordings"),
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="the folder to make; finished points in it are kept", callback=cli.output_folder)
     ] = Path("build/study"),
 ) -> None:
-    """Measure every way to quantize or prune these runs, on their test split, as tables in OUT/NAME.md."""
+    """Measure every way to quantize or prune these runs, or public wake words beside them, as tables in OUT/NAME.md."""
+    from trainer.errors import TrainerError
+    from trainer.studies.compression import STUDIES
     from trainer.studies.compression import study as make
     from trainer.studies.images_tables import images_study
+    from trainer.studies.wake_words import study as wake_words_study
 
+    names = (*STUDIES, "images", "wakewords")
+    if name not in names:
+        raise TrainerError(f"study: must be one of {', '.join(names)}, got {name}")
+    if name == "wakewords" and not negative:
+        raise TrainerError("study wakewords: needs --negative DIR, more than once if you like; see `trainer negatives`")
+    if name != "wakewords" and negative:
+        raise TrainerError(f"study {name}: plays no negatives; leave --negative out")
+    if name != "wakewords" and not runs:
+        raise TrainerError(f"study {name}: needs at least one run folder, got none; name runs behind `study {name}`")
     with cli.progress() as progress:
-        typer.echo(f"{images_study(runs, out, progress) if name == 'images' else make(name, runs, out, progress)}")
+        if name == "wakewords":
+            made = wake_words_study(runs or [], negative or [], out, progress)
+        elif name == "images":
+            made = images_study(runs or [], out, progress)
+        else:
+            made = make(name, runs or [], out, progress)
+        typer.echo(f"{made}")
