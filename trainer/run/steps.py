@@ -91,7 +91,7 @@ class Source:
         return select(self.folder(spec, progress), spec, Path(self.clips) if self.clips else None)
 
 
-# Chosen by misses and false accepts of left-out speakers; see docs/false_accepts.md.
+# Chosen by misses and false accepts of left-out speakers; see docs/spotter.md.
 STREAM_SETTINGS = TrainSettings(
     epochs=6,
     batch=64,
