@@ -30,8 +30,8 @@ from converter.spec import DetectorSpec
 from converter.tflite.writer import write_tflite
 from host.errors import HostError
 from host.link.client import Board
-from host.link.expected import Decision, Model, listen, load_model
-from host.link.protocol import Heard, Run
+from host.link.expected import COMMITTED, Decision, Model, listen, load_model, model_of_board
+from host.link.protocol import Heard, Identity, Run
 from host.measure.monitor import View
 from host.measure.profile import Stage
 from host.measure.trial import expected_label, recordings
@@ -497,7 +497,7 @@ def test_host_decisions_do_not_depend_on_the_board() -> None:
     """The host's own listening at the board's hop: frames, window content and detector, by a plain loop."""
     from converter.audio.frontend import MicroFrontend
     from host.link.detector import Detector
-    from host.link.protocol import Audio, Identity
+    from host.link.protocol import Audio
 
     graph, pcm = tinyconv(), sound(1.5, 6)
     identity = Identity(
@@ -512,3 +512,12 @@ def test_host_decisions_do_not_depend_on_the_board() -> None:
             scores = tuple(reference.run(graph, window.reshape(1, 49, 40, 1))[graph.output].ravel().tolist())
             expected.append(Decision(count, scores, detector.step(scores)))
     assert listen(Model(Path("x"), graph, SPEC), identity, pcm) == expected
+
+
+def test_without_run_the_committed_model_of_the_board_is_meant() -> None:
+    for path in COMMITTED:
+        model = load_model(path)
+        board = Identity(model.spec_id, model.graph.model_id, "", "", "aot", "", 64_000_000, 1960, 4, 8)
+        assert model_of_board(None, board).path == path and model_of_board(COMMITTED[0], board).path == COMMITTED[0]
+    unknown = Identity("none", "0" * 12, "", "", "aot", "", 64_000_000, 1960, 4, 8)
+    assert model_of_board(None, unknown).path == COMMITTED[0]
