@@ -29,6 +29,7 @@ from converter.tflite import schema
 from converter.tflite.interpreters import installed
 from trainer.errors import TrainerError
 from trainer.run import listening
+from trainer.run.detector_tuning import decide
 from trainer.run.false_accepts import CHUNK, negative_sources, rate_figures, source_figures
 
 PACKAGE, VERSION = "pymicro-wakeword", "2.5.0"
@@ -129,7 +130,7 @@ def decisions(word: WakeWord, outputs: Int16) -> list[int]:
     """The inferences at which the model names its word."""
     detector = word.detector
     sums = listening.summed(outputs[:, None], detector.average_count)
-    return [index for index, _ in listening.decide(sums, detector.thresholds, detector)]
+    return [index for index, _ in decide(sums, detector.thresholds, detector)]
 
 
 def study(runs: Sequence[Path], folders: Sequence[Path], out: Path, progress: Progress) -> Path:

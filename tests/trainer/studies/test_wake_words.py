@@ -108,7 +108,7 @@ def test_the_packages_own_engine(name: str) -> None:
     engine, single = (MicroWakeWord.from_builtin(Model(name)) for _ in range(2))
     detected = [engine.process_streaming(frame) for frame in frames][2::3]
     single._probabilities, single.sliding_window_size = deque(maxlen=1), 1
-    theirs = np.array([256 * single.process_streaming_prob(frame) for frame in frames][2::3]).astype(np.int16)
+    theirs = np.array([256 * (single.process_streaming_prob(frame) or 0.0) for frame in frames][2::3]).astype(np.int16)
     rising = [at for at, now in enumerate(detected) if now and not detected[at - 1]]
     assert decisions(word, theirs) == rising and (rising or name == "hey_jarvis")  # which seldom hears espeak-ng
 
