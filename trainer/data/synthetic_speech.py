@@ -67,7 +67,7 @@ def continuous_speech(engine: str, minutes: float, progress: Progress) -> list[t
     while done < wanted:
         chosen = rng.permutation(words)[: int(rng.integers(6, 25))]
         pcm = say(engine, str(rng.choice([" ", ", ", ". "])).join(chosen), LANGUAGES, rng)
-        pcm = np.concatenate([pcm, np.zeros(int(rng.integers(1600, 16000)), np.int16)])
+        pcm = np.concatenate([pcm, np.zeros(int(rng.integers(SAMPLE_RATE_HZ // 10, SAMPLE_RATE_HZ)), np.int16)])
         found.append((f"utterance-{len(found)}", pcm))
         done += len(pcm)
         progress.update(task, completed=min(done, wanted))
