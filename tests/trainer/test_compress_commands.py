@@ -128,7 +128,7 @@ def test_a_float_network_teaches_where_no_teacher_did(home: Path, monkeypatch: p
         teacher_logits.append(pool.teacher_logits)
         return fit(network, pool, *rest, **named)
 
-    monkeypatch.setattr("trainer.run.quantize.fit", watching)
+    monkeypatch.setattr("trainer.run.fine_tune.fit", watching)
     monkeypatch.chdir(home)
     with Progress(disable=True) as progress:
         for bits in (4, 8):
