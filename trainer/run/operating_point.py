@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -18,22 +19,33 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from converter.arrays import Float64, Int8
+from converter.arrays import Float64, Int8, Int16
 from converter.run_folder import ModelArtifact
-from converter.spec import FeatureSpec
+from converter.spec import DetectorSpec, FeatureSpec
 from trainer.data.augment import LabelledClips, load_split
 from trainer.data.cache import cached, keep
 from trainer.data.dataset import noise_backgrounds
 from trainer.data.features import stream_features
 from trainer.data.negatives import load_negatives
-from trainer.data.scenes import FOLDS, Scenes, speaker_groups
+from trainer.data.scenes import FOLDS, Scenes, speaker_groups, word_spans
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import Architecture, build, fold_norms
 from trainer.network.quant_options import QuantOptions
-from trainer.run.detector_tuning import evidence_sums, judge, make_stream
+from trainer.run.detector_tuning import board_windows, evidence_sums
 from trainer.run.fine_tune import calibrate, fine_tune, qat_settings
 from trainer.run.fit import THREADS, TrainSettings, fit, predict, to_batch
+from trainer.run.listening import (
+    BED_DBFS,
+    Track,
+    Words,
+    amplitude,
+    evidence_of,
+    judge_track,
+    noise_bed,
+    play,
+    summed,
+)
 from trainer.run.scene_loss import SUMMED
 from trainer.run.steps import CACHE, Source, architecture_of, pool_of, saved_settings
 
@@ -106,26 +118,44 @@ def tune_for_streams(
     """The artifact with the thresholds for `wanted` false accepts per hour and the table of RATES, from FOLDS trainings
     without a group of speakers each; resumed fold by fold."""
     heard = left_out(artifact, source, quant.options, progress)
-    scale = float(quant.output_quant("logits")[0])
-    table = rate_table(heard, scale, SUMMED)
-    if wanted not in table:
-        raise TrainerError(f"--false-accepts-per-hour: must be one of {', '.join(map(str, RATES))}, got {wanted}")
-    rows = tuple((rate, table[rate]) for rate in RATES)
-    detector = replace(artifact.detector, average_count=SUMMED, thresholds=table[wanted], rates=rows)
+    table = rate_table(heard, float(quant.output_quant("logits")[0]), SUMMED)
+    detector = replace(artifact.detector, average_count=SUMMED, thresholds=table[wanted], rates=tuple(table.items()))
     selection = source.selection(artifact.spec, progress)
     validation = load_split(selection, "validation", CACHE, progress)
-    words = _words_only(validation)
     noises = noise_backgrounds(selection, "validation")
-    stream = make_stream(words, noises, quant_outputs(quant), artifact.spec.features, detector, len(words.labels))
-    misses = {str(rate): round(judge(stream, replace(detector, thresholds=row)).miss_rate, 4) for rate, row in rows}
     found = {
         "wanted_false_accepts_per_hour": wanted,
         "left_out": [{"source": h.source, "hours": round(h.seconds / 3600, 3)} for h in heard],
         "hours": round(sum(h.seconds for h in heard) / 3600, 3),
-        "validation_words": len(words.labels),
-        "miss_rate_at": misses,
+        "validation_words": int((validation.labels >= 2).sum()),
+        "miss_rate_at": misses_at(quant, validation, noises, detector),
     }
     return replace(artifact, detector=detector).with_results(operating_point=found)
+
+
+def check_wanted(wanted: float) -> None:
+    """Raises TrainerError for a rate that the table does not have; to be called before hours of training."""
+    if wanted not in RATES:
+        raise TrainerError(f"--false-accepts-per-hour: must be one of {', '.join(map(str, RATES))}, got {wanted}")
+
+
+def misses_at(
+    quant: QuantNetwork, validation: LabelledClips, noises: Sequence[Int16], detector: DetectorSpec
+) -> dict[str, float]:
+    """Rate -> share of validation words missed at its thresholds, clean, played and judged as docs/false_accepts.md
+    says."""
+    features, known = quant.features, validation.labels >= 2
+    rate_hz, head = features.sample_rate_hz, detector.settle_frames * features.step_samples
+    pcm = validation.pcm[known]
+    spans = tuple((int(first), int(past)) for first, past in word_spans(pcm, rate_hz))
+    words = Words(tuple(pcm), tuple(validation.labels[known].tolist()), spans)
+    bed = noise_bed(noises, words.placed(head, rate_hz)[1]) * np.float32(amplitude(BED_DBFS))
+    windows = board_windows(play(words, bed, head, rate_hz), features, detector.hop_frames)
+    evidence = evidence_of(quant_outputs(quant)(windows))
+    track = Track("validation", "words", len(bed) / rate_hz, evidence, words.spoken(head, rate_hz))
+    sums = summed(evidence, detector.average_count)
+    heard = {rate: judge_track(track, sums, row, detector, features).heard for rate, row in detector.rates}
+    return {str(rate): round(1 - len(found) / max(1, len(track.spoken)), 4) for rate, found in heard.items()}
 
 
 def left_out(artifact: ModelArtifact, source: Source, options: QuantOptions, progress: Progress) -> list[Heard]:
@@ -162,28 +192,23 @@ def _without_group(run: Path, source: Source, options: QuantOptions, group: int)
     assert isinstance(pool, Scenes)
     pool = pool.without({group})
     architecture = architecture_of(artifact)
+    left = [(stream, pcm) for stream, pcm in streams if groups[stream.name] == group and stream.kind == "speech"]
     key = {
         "settings": asdict(settings),
         "options": asdict(options),
         "architecture": asdict(architecture),
         "pool": pool.identity,
-        "streams": [(stream.name, stream.sha256) for stream, _ in streams if groups[stream.name] == group],
+        "streams": [(stream.name, stream.sha256) for stream, _ in left],
     }
-    names = [stream.name for stream, _ in streams if groups[stream.name] == group]
     arrays = cached(CACHE, "fold", key)
     if arrays is None:
         folder = run / "folds" / str(group)
         validation = load_split(selection, "validation", CACHE, quiet)
         quant = train_quantized(folder, architecture, pool, validation, settings, options, features)
-        arrays = {
-            stream.name: _evidence(quant, pcm_features)
-            for stream, pcm_features in (
-                (stream, stream_features(pcm, features)) for stream, pcm in streams if stream.name in names
-            )
-        }
+        arrays = {stream.name: _evidence(quant, stream_features(pcm, features)) for stream, pcm in left}
         keep(CACHE, "fold", key, arrays)
-    seconds = {stream.name: stream.seconds for stream, _ in streams}
-    return [Heard(name, seconds[name], arrays[name]) for name in names]
+        shutil.rmtree(folder)
+    return [Heard(stream.name, stream.seconds, arrays[stream.name]) for stream, _ in left]
 
 
 def train_quantized(
@@ -242,9 +267,3 @@ def _integers(quant: QuantNetwork, logits: torch.Tensor) -> Int8:
     real = logits.numpy().astype(np.float64)
     found: Int8 = np.clip(np.rint(real / scale) + zero_point, -128, 127).astype(np.int8)
     return found
-
-
-def _words_only(split: LabelledClips) -> LabelledClips:
-    words = split.labels >= 2
-    names = tuple(name for name, word in zip(split.names, words, strict=True) if word)
-    return LabelledClips(split.features[words], split.labels[words], names, split.pcm[words])

@@ -23,7 +23,7 @@ from trainer.network.quant_options import QuantOptions
 from trainer.run.detector_tuning import judge, judge_trial, make_stream, make_trial, tune
 from trainer.run.fine_tune import calibrate, fine_tune, qat_settings
 from trainer.run.fit import TrainSettings, predict, save_torch
-from trainer.run.operating_point import WANTED, quant_outputs, tune_for_streams
+from trainer.run.operating_point import WANTED, check_wanted, quant_outputs, tune_for_streams
 from trainer.run.steps import (
     CACHE,
     Source,
@@ -60,6 +60,7 @@ def quantize_run(
     """
     if method not in METHODS:
         raise TrainerError(f"--method: must be one of {', '.join(METHODS)}, got {method}")
+    check_wanted(wanted)
     origin = ModelArtifact.load(run, older_detector=True)
     source = source or Source.load(run)
     network = load_float(origin)

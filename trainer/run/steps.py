@@ -107,11 +107,11 @@ STREAM_SETTINGS = TrainSettings(
 def default_settings(source: Source, model: str, epochs: int | None, seed: int) -> TrainSettings:
     """The settings of a run: short and few copies on synthetic speech, which is a smoke test."""
     settings = TrainSettings(seed=seed, teacher=Path(source.teacher).name if source.teacher else "")
+    if model == "dscnn":
+        settings = replace(settings, epochs=40, batch=64)
     if source.negatives:
         settings = replace(STREAM_SETTINGS, seed=seed)
-    elif model == "dscnn":
-        settings = replace(settings, epochs=40, batch=64)
-    if source.synthetic:
+    elif source.synthetic:
         settings = replace(settings, epochs=40, augment=AugmentSettings(copies=5))
     return replace(settings, epochs=epochs) if epochs is not None else settings
 
