@@ -17,19 +17,17 @@ from converter.spec import FeatureSpec, KwsSpec
 from trainer.data import synthetic_speech
 from trainer.data.negatives import Clip, Stream, make_negatives
 from trainer.data.recordings import write_wav
-from trainer.data.scenes import (
-    FOLDS,
+from trainer.data.scene_studio import (
     IGNORED,
     NO_WORD,
     Material,
     SceneSettings,
     active_rms,
-    make_scenes,
-    speaker_groups,
     window_targets,
     word_span,
     word_spans,
 )
+from trainer.data.scenes import FOLDS, make_scenes, speaker_groups
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import Architecture, Network, build, fold_norms

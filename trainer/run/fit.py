@@ -23,7 +23,8 @@ from converter.arrays import Int8
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from trainer.data.augment import AugmentSettings, LabelledClips, TrainingPool
-from trainer.data.scenes import Scenes, SceneSettings
+from trainer.data.scene_studio import SceneSettings
+from trainer.data.scenes import Scenes
 from trainer.errors import TrainerError
 from trainer.run.scene_loss import scene_loss
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.data.scenes import IGNORED
+from trainer.data.scene_studio import IGNORED
 
 SUMMED = 8  # inferences that the detector sums, one every two frames
 PADDED_STRIDE = 4  # a network that pads sees every so manieth window of a scene, each one computed alone

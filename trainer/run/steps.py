@@ -29,7 +29,8 @@ from trainer.data.augment import (
     training_pool,
 )
 from trainer.data.dataset import Selection, clip_names, select
-from trainer.data.scenes import Scenes, SceneSettings, load_scenes
+from trainer.data.scene_studio import SceneSettings
+from trainer.data.scenes import Scenes, load_scenes
 from trainer.data.synthetic import MARKER, SyntheticSettings, synthesize
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
