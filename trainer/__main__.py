@@ -287,10 +287,10 @@ def negatives(
     recordings: Annotated[
         list[Path] | None, typer.Option(help="your own: a folder of one speaker's recordings")
     ] = None,
-    packages: Annotated[bool, typer.Option(help="download the speech inside Debian packages")] = True,
+    packages: Annotated[bool, typer.Option(help="the sound inside Debian packages, and synthetic voices")] = True,
 ) -> None:
-    """Continuous speech without the words, to train on and to count false accepts on: 6.4 hours from Debian
-    packages, downloaded but not installed, and recordings of your own."""
+    """Sound without the words, to train on and to count false accepts on: 9 hours of speech, isolated words, music and
+    synthetic voices (Debian packages are downloaded but not installed), and recordings of your own."""
     from trainer.data.negatives import SOURCES, make_negatives, table
 
     with cli.progress() as progress:

@@ -12,7 +12,7 @@ import soundfile
 from rich.progress import Progress
 
 from trainer.data import negatives
-from trainer.data.negatives import SOURCES, Clip, Stream, excluded, list_excluded, load_negatives, make_negatives
+from trainer.data.negatives import SOURCES, Clip, Stream, excluded, list_excluded, load_negatives, make_negatives, table
 from trainer.errors import TrainerError
 
 WORDS = ("yes", "stop")
@@ -110,6 +110,14 @@ def test_what_is_no_sound_is_named(tmp_path: Path, ffmpeg: None) -> None:
 def test_no_speaker_stands_in_both_splits() -> None:
     speakers = {split: {s.speaker for s in SOURCES if s.split == split} for split in ("train", "test")}
     assert speakers["train"] and speakers["test"] and not speakers["train"] & speakers["test"]
+
+
+def test_every_cell_of_the_table_has_its_column() -> None:
+    clips = (Clip("a", 0, 16000 * 90),)
+    streams = [Stream("n", "who", "en", "train", "CC0", "", "", clips, kind) for kind in ("speech", "words")]
+    shown = [list(column.cells) for column in table(streams).columns]
+    assert [column[0] for column in shown] == ["n", "who", "en", "train", "1", "1.5", "CC0"]
+    assert shown[3] == ["train", "train, words"]
 
 
 def test_clips_with_a_word_are_left_out(tmp_path: Path, ffmpeg: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,9 @@ def make_negatives(
     twice = {name for name in wanted if wanted.count(name) > 1}
     if twice:
         raise TrainerError(f"{min(twice)}: two folders give this name; rename one, for a name is a speaker")
+    for source in sources:
+        if source.kind == "synthetic" and source.name not in streams:
+            _require(source.package, f"apt-get install {source.package}")
     task = progress.add_task("speakers", total=len(wanted), completed=len(streams.keys() & set(wanted)))
     for source in sources:
         if source.name not in streams and source.kind == "synthetic":
@@ -146,7 +149,7 @@ def make_negatives(
             progress.advance(task)
         elif source.name not in streams:
             root = _unpacked(source.package, out / "packages", out / "unpacked")
-            found = sorted(file for file in root.glob(source.pattern) if file.suffix in SUFFIXES)
+            found = sorted(file for file in root.glob(source.pattern) if file.suffix.lower() in SUFFIXES)
             files = {str(file.relative_to(root)): file for file in found}
             streams[source.name] = _stream(out, source, files, progress)
             shutil.rmtree(root)
@@ -241,9 +244,9 @@ def table(streams: Sequence[Stream]) -> Table:
     for column in ("source", "speaker", "language", "use", "clips", "minutes", "licence"):
         found.add_column(column, justify="right" if column in ("clips", "minutes") else "left")
     for s in streams:
-        found.add_row(
-            s.name, s.speaker, s.language, s.kind, s.split, f"{len(s.clips):,}", f"{s.seconds / 60:.1f}", s.licence
-        )
+        use = s.split if s.kind == "speech" else f"{s.split}, {s.kind}"
+        size = f"{len(s.clips):,}", f"{s.seconds / 60:.1f}"
+        found.add_row(s.name, s.speaker, s.language, use, *size, s.licence)
     return found
 
 
