@@ -90,7 +90,7 @@ SOURCES = (
         "opsound",
         "none",
         "train",
-        "CC-BY-SA-2.5",
+        "CC-BY-SA-3.0",
         "music",
     ),
     *(Source(f"synthetic-{e}", e, "", e, "many", "train", "none", "synthetic") for e in ENGINES),
