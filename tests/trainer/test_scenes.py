@@ -215,10 +215,17 @@ def test_peaks_and_thresholds() -> None:
     values[[10, 20, 60, 150]] = 5.0, 6.0, 4.0, 1.0
     found = peaks(values)
     assert found.tolist() == [6.0, 4.0, 1.0]  # 5.0 lies within a second of 6.0
-    assert threshold_at(found, 2.5) == 1.0 and threshold_at(found, 1.0) == 5.0 and threshold_at(found, 9.0) == 1.0
-    low, lower = threshold_at(found, 0.5), threshold_at(found, 0.1)
-    assert 6.0 < low < lower
+    assert threshold_at(found, 2.5) == 1.0 and threshold_at(found, 9.0) == 1.0
+    assert threshold_at(found, 1.0) == pytest.approx(1 + 4 * np.log(2))  # both exceed 1.0 by 4 in the mean
+    assert threshold_at(found, 1.0) < threshold_at(found, 0.5) < threshold_at(found, 0.1)
     assert threshold_at(np.array([]), 1.0) == 0.0
+
+
+def test_threshold_of_an_exponential_tail_is_the_right_one_in_the_mean() -> None:
+    rng = np.random.default_rng(3)
+    for expected in (0.3, 1.0, 3.0):
+        heard = [threshold_at(np.sort(rng.exponential(2.0, 1000))[::-1], expected) for _ in range(400)]
+        assert np.mean(heard) == pytest.approx(2.0 * np.log(1000 / expected), rel=0.03)
 
 
 def test_rate_table_falls_with_the_rate_and_scales_with_the_steps() -> None:

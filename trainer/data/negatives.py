@@ -36,14 +36,14 @@ Split = Literal["train", "test"]
 Kind = Literal["speech", "words", "synthetic", "music"]  # rates are counted on speech; words lie apart, as commands do
 INDEX = "negatives.json"
 EXCLUDED = Path(__file__).with_name("negatives_excluded.csv")
-SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".g722", ".wma", ".webm", ".mp4"}
+SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".g722", ".gsm", ".wma", ".webm", ".mp4"}
 BATCH = 40  # files to an ffmpeg
 
 
 @dataclass(frozen=True)
 class Source:
-    """Sound inside a Debian package: files that `pattern` finds in it, all of one speaker or group of speakers; or a
-    program that speaks."""
+    """Sound inside a Debian package: files that `pattern` finds in it and whose name `voice` (a regular expression)
+    finds, all of one speaker or group of speakers; or a program that speaks."""
 
     name: str
     package: str
@@ -53,6 +53,7 @@ class Source:
     split: Split
     licence: str
     kind: Kind = "speech"
+    voice: str = ""
 
 
 def _asterisk(language: str, speaker: str, split: Split, licence: str = "CC-BY-SA-3.0") -> Source:
@@ -62,16 +63,24 @@ def _asterisk(language: str, speaker: str, split: Split, licence: str = "CC-BY-S
     )
 
 
-def _fillets(language: str, split: Split) -> Source:
+def _fillets(language: str, split: Split, role: str = "", voice: str = "") -> Source:
     package, pattern = f"fillets-ng-data-{language}", f"usr/share/games/fillets-ng/sound/**/{language}/*.ogg"
-    return Source(f"fillets-{language}", package, pattern, f"fillets-{language}", language, split, "GPL-2")
+    name = f"fillets-{language}{role}"
+    return Source(name, package, pattern, name, language, split, "GPL-2", voice=voice)
+
+
+def _prompts(name: str, package: str, pattern: str, language: str, licence: str) -> Source:
+    """Words and phrases of telephone quality."""
+    path = f"usr/share/asterisk/sounds/{pattern}"
+    return Source(name, package, path, name, language, "train", licence, "words")
 
 
 def _words(name: str, package: str, pattern: str, licence: str) -> Source:
     return Source(name, package, pattern, name, "many", "train", licence, "words")
 
 
-# The Spanish prompts are spoken by the voice of the English ones.
+# The Spanish prompts are spoken by the voice of the English ones. The Czech dialogues have two leading parts, whose
+# letter is in a file's name.
 SOURCES = (
     _asterisk("en", "allison", "test"),
     _asterisk("es", "allison", "test"),
@@ -79,7 +88,11 @@ SOURCES = (
     _asterisk("fr", "june", "train"),
     _asterisk("it", "carlo", "train"),
     _asterisk("ru", "maxim", "train", "CC-BY-3.0"),
-    _fillets("cs", "train"),
+    _fillets("cs", "train", "-small", r"-m(-|\.)"),
+    _fillets("cs", "train", "-large", r"-v(-|\.)"),
+    _fillets("cs", "train", "-others", r"^(?!.*-[mv](-|\.))"),
+    _prompts("menardi", "asterisk-prompt-it-menardi-wav", "**/*.wav", "it", "CC-BY-SA-3.0"),
+    _prompts("armelle", "asterisk-prompt-fr-armelle", "**/*.gsm", "fr", "BSD-3-clause"),
     _words("klettres", "klettres-data", "usr/share/klettres/*/*/*.ogg", "GPL-2+"),
     _words("ktuberling", "ktuberling-data", "usr/share/ktuberling/sounds/*/*.*", "GPL-2+"),
     _words("hedgewars", "hedgewars-data", "usr/share/games/hedgewars/Data/Sounds/voices/*/*.ogg", "GPL-2"),
@@ -133,7 +146,12 @@ def make_negatives(
     on where it was, and a folder that has got other recordings is decoded anew. Raises TrainerError."""
     _require("ffmpeg", "apt-get install ffmpeg")
     out.mkdir(parents=True, exist_ok=True)
-    streams = {stream.name: stream for stream in _index(out) if _is_whole(out, stream)}
+    known = {source.name for source in SOURCES}
+    streams = {
+        stream.name: stream
+        for stream in _index(out)
+        if (stream.name in known or stream.name.startswith("own-")) and _is_whole(out, stream)
+    }
     wanted = [source.name for source in sources] + [_own_name(folder) for folder in recordings]
     twice = {name for name in wanted if wanted.count(name) > 1}
     if twice:
@@ -150,6 +168,7 @@ def make_negatives(
         elif source.name not in streams:
             root = _unpacked(source.package, out / "packages", out / "unpacked")
             found = sorted(file for file in root.glob(source.pattern) if file.suffix.lower() in SUFFIXES)
+            found = [file for file in found if re.search(source.voice, file.name)]
             files = {str(file.relative_to(root)): file for file in found}
             streams[source.name] = _stream(out, source, files, progress)
             shutil.rmtree(root)

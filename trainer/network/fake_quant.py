@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from converter.spec import FeatureSpec
 from trainer.errors import TrainerError
-from trainer.network.model import AveragePool, Conv, Dense, MaxPool, Network, convolve, flatten_nhwc
+from trainer.network.model import AveragePool, Conv, Dense, MaxPool, Network, convolve, multiply
 from trainer.network.quant_options import MIN_SCALE, QuantOptions, activation_top, weight_steps
 
 SCORE_SCALE, SCORE_ZERO_POINT = 1 / 256, -128
@@ -273,8 +273,7 @@ class QuantNetwork(nn.Module):
         weight, bias = self._fake_weights(name, block, input_scale)
         if isinstance(block, Conv):
             return F.relu(convolve(x, weight, bias, block))
-        flat = flatten_nhwc(x, block.linear.in_features)
-        y = F.linear(F.dropout(flat, block.dropout, self.training), weight, bias)
+        y = multiply(x, weight, bias, block)
         return F.relu(y) if block.relu else y
 
     def forward(self, x_nchw: Tensor) -> Tensor:

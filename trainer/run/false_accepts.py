@@ -275,13 +275,15 @@ def hear(
 def figures(
     labels: Sequence[str], tracks: Sequence[Track], detector: DetectorSpec, features: FeatureSpec, progress: Progress
 ) -> dict[str, Any]:
-    """The shipped operating point, others, the curve, and what other words are taken for, as JSON."""
+    """The shipped operating point, the rows of the board's rate table, others, the curve, and what other words are
+    taken for, as JSON."""
 
-    def judged(track: Track) -> Judged:
+    def judged(track: Track, thresholds: Sequence[int] = detector.thresholds) -> Judged:
         sums = listening.summed(track.evidence, detector.average_count)
-        return listening.judge_track(track, sums, detector.thresholds, detector, features)
+        return listening.judge_track(track, sums, thresholds, detector, features)
 
     negative = [track for track in tracks if track.kind == "negative"]
+    words = [track for track in tracks if track.kind == "words"]
     hours = sum(track.seconds for track in negative) / 3600
     task = progress.add_task("listening: curve", total=None)
     curve = listening.sweep(
@@ -289,13 +291,19 @@ def figures(
     )
     shipped = curve.shifts.index(0)
     points = [{"at_most": rate, **_point(curve, listening.point_at(curve, rate, hours), hours)} for rate in RATES]
+    tuned = []
+    for rate, row in detector.rates:
+        events = sum(len(judged(track, row).false_accepts) for track in negative)
+        misses = {track.name: len(track.spoken) - len(judged(track, row).heard) for track in words}
+        tuned.append({"rate": rate, "thresholds": row, **rate_figures(events, hours), "misses": misses})
     return {
         "hours": round(hours, 3),
         "speakers": len({track.speaker for track in negative}),
         "sources": [source_figures(track, judged(track), labels) for track in negative],
-        "conditions": [_condition(track, judged(track), labels) for track in tracks if track.kind == "words"],
+        "conditions": [_condition(track, judged(track), labels) for track in words],
         "other_words": [_other(track, judged(track), labels) for track in tracks if track.kind == "other words"],
         "shipped": _point(curve, shipped, hours),
+        "tuned": tuned,
         "points": points,
         "curve": _curve(curve, shipped, hours),
     }

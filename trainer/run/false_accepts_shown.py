@@ -31,7 +31,8 @@ def show_streams(artifact: ModelArtifact, found: dict[str, Any], console: Consol
         misses = [f"{100 * point['misses'][name] / n:.1f}" for name in names]
         if all(missed == n for missed in point["misses"].values()):
             title = f"{title}: hearing nothing"
-        counted = (f"{point['shift']:+d}", f"{point['false_accepts']}", f"{point['per_hour']:.2f}")
+        shift = f"{point['shift']:+d}" if "shift" in point else ""
+        counted = (shift, f"{point['false_accepts']}", f"{point['per_hour']:.2f}")
         points.add_row(title, *counted, f"{point['bound']:.2f}", *misses)
     console.print(points)
 
@@ -56,8 +57,11 @@ def show_streams(artifact: ModelArtifact, found: dict[str, Any], console: Consol
 
 
 def _points(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The shipped point, then the others by rate; rates that one shift meets stand in one row."""
+    """The shipped point, the rows of the board's rate table, then the others by rate; rates that one shift meets stand
+    in one row."""
     yield "shipped", found["shipped"]
+    for row in found.get("tuned", ()):
+        yield f"board's row {row['rate']:g}", row
     points = found["points"]
     for place, point in enumerate(points):
         if place + 1 == len(points) or points[place + 1]["shift"] != point["shift"]:

@@ -53,7 +53,7 @@ from trainer.run.steps import CACHE, Source, architecture_of, pool_of, saved_set
 RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # false accepts per hour
 WANTED = 0.5
 APART_HOPS = 25  # two false accepts of a word within a second are one
-TAIL = 10  # peaks that the mean excess is taken from
+TAIL = 10  # highest peaks that the tail is fitted to
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,21 @@ def peaks(values: Float64, apart: int = APART_HOPS, least: float = -5.0) -> Floa
 
 
 def threshold_at(descending: Float64, expected: float) -> float:
-    """The evidence that `expected` of these peaks exceed: between two of them, and for less than one of them
-    extrapolated by an exponential tail, whose scale is the mean excess of the first TAIL.
+    """The evidence that `expected` of these peaks exceed: between two of them, and for fewer than TAIL from an
+    exponential tail, whose scale is the mean excess of the first TAIL over the next (peaks over threshold: Davison and
+    Smith 1990, J. R. Stat. Soc. B 52). The very highest ones alone say little: another hour would have others.
 
-    >>> threshold_at(np.array([4.0, 2.0, 1.0]), 1.0)
-    3.0
+    >>> round(threshold_at(np.array([5.0] * 10 + [4.0, 3.0]), 10 / np.e), 3)
+    5.0
     """
-    count = int(expected)
+    count, used = int(expected), min(TAIL, len(descending) - 1)
+    if used > 0 and expected < used:
+        base = descending[used]
+        scale = (descending[:used] - base).mean()
+        return float(base + scale * np.log(used / max(expected, 1e-3)))
     if count >= len(descending) - 1:
         return float(descending[-1]) if len(descending) else 0.0
-    if count >= 1:
-        return float(descending[count - 1] + descending[count]) / 2
-    tail = descending[:TAIL]
-    return float(descending[0] + (tail - tail[-1]).mean() * np.log(1 / max(expected, 1e-3)))
+    return float(descending[count - 1] + descending[count]) / 2
 
 
 def rate_table(heard: Sequence[Heard], scale: float, average_count: int) -> dict[float, tuple[int, ...]]:
