@@ -24,9 +24,10 @@ from host.emulator.errors import BoardError, BoardFault
 from host.emulator.image.elf import FLASH_BYTES, Image
 from host.emulator.peripherals.nvmc import PAGE, UICR
 from host.emulator.schedule import CLOCK_HZ
+from host.emulator.unmodelled import Unmodelled
 
 FOREVER = 1 << 62
-_NEVER = 0xF0F0F0F0  # an address no program reaches: emu_start wants one to stop at
+_NEVER = 0xF0F0F0F0  # where there is no code: emu_start wants an address to stop at
 _WFI, _WFE, _SEV = 0xBF30, 0xBF20, 0xBF40
 _MAX_SURVIVED = 20
 _HANDLER_SECONDS = 2.0  # a fault handler that has not come back by then has given up
@@ -42,7 +43,7 @@ class Core:
     """
 
     def __init__(
-        self, image: Image, native: bool | None, unmodelled: Callable[[str], None], request_reset: Callable[[], None]
+        self, image: Image, native: bool | None, unmodelled: Unmodelled, request_reset: Callable[[], None]
     ) -> None:
         self.image = image
         self.uc = uc = exceptions.make_engine()
@@ -251,7 +252,9 @@ class Core:
         reason, state.stop_reason = state.stop_reason, counting.STOP_NONE
         if self.blocks.to_mark:
             self.blocks.mark()
-        if reason == counting.STOP_PRECONDITION:
+        if reason == counting.STOP_NONE and self.cpu.pc == _NEVER:
+            self._take_fault(faults.jump_trouble(_NEVER))
+        elif reason == counting.STOP_PRECONDITION:
             self._take_fault(faults.broken_precondition(self.blocks.code(state.miss_address, 4), self._fpu_on))
         elif reason == counting.STOP_NONE and (error is not None or self.cpu.pc != end):
             self._stopped_by_program(error)
