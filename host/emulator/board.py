@@ -105,8 +105,9 @@ class VirtualBoard:
                 return False
             if not done:
                 continue
-            before, looks = now, looks + 1 if now == before else 0
-            if looks > _MOST_LOOKS:
+            if now != before:
+                before, looks = now, 0
+            elif (looks := looks + 1) > _MOST_LOOKS:
                 raise BoardError(f"the board's time stands still ({_MOST_LOOKS:,} looks at one cycle)")
             if core.sleeping:
                 self._sleep(end)

@@ -102,7 +102,7 @@ class Schedule:
             (wall_queue and wall_queue[0][0] <= awake + self.asleep) or (awake_queue and awake_queue[0][0] <= awake)
         ):
             return True
-        moment, count = -1, 0
+        first, when = None, 0
         for _ in range(_MOST_AT_ONCE):
             wall, core = self._first(self._queue), self._first(self._awake_queue)
             awake = self.awake()
@@ -112,10 +112,11 @@ class Schedule:
                 queue, when = self._awake_queue, core + self.asleep
             else:
                 return True
-            moment, count = when, count + 1 if when == moment else 1
+            if first is None:
+                first = when
             heapq.heappop(queue)[2].callback()
-        if count == _MOST_AT_ONCE:
+        if when == first:
             raise BoardError(
-                f"at most {_MOST_AT_ONCE:,} events may be due at one moment (cycle {moment:,}): they start themselves"
+                f"at most {_MOST_AT_ONCE:,} events may be due at one moment (cycle {when:,}): they start themselves"
             )
         return False

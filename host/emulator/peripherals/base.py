@@ -135,6 +135,7 @@ class Bus:
 
     def reset(self) -> None:
         """Every peripheral as after a system reset."""
+        self.chain = 0
         for peripheral in self.by_base.values():
             peripheral.reset()
 
@@ -199,26 +200,23 @@ class Peripheral:
 
     def event(self, offset: int) -> None:
         """Raise an event: flag, shortcuts, PPI, interrupt. Raises BoardError for a chain of events without an end."""
-        bus, begins = self.bus, not self.bus.chain
-        bus.chain += 1
-        if bus.chain > MOST_CHAINED:
+        bus = self.bus
+        before = bus.chain
+        if before >= MOST_CHAINED:
             raise BoardError(
                 f"{self.name}+{offset:#05x}: a chain of events that shortcuts or PPI start at one moment must have at "
                 f"most {MOST_CHAINED}; it starts itself again"
             )
-        try:
-            self._spread(offset)
-        finally:
-            bus.chain = 0 if begins else bus.chain
-
-    def _spread(self, offset: int) -> None:
+        bus.chain = before + 1
         self._raise(offset, True)
         self._update()
         for bit, (event, task) in self.shorts.items():
             if event == offset and self.short_bits >> bit & 1:
                 self.task(task)
-        if self.bus.ppi_event is not None:
-            self.bus.ppi_event(self.base + offset)
+        if bus.ppi_event is not None:
+            bus.ppi_event(self.base + offset)
+        if not before:
+            bus.chain = 0
 
     def delay(self, offset: int, cycles: int, first: Callable[[], None] = lambda: None) -> None:
         """Call `first` and raise an event so many cycles from now; one of it that is still to come is forgotten."""
