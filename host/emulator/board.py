@@ -13,9 +13,11 @@ from host.emulator.image.elf import Image
 from host.emulator.image.load import load_image
 from host.emulator.report import Report, make_report
 from host.emulator.schedule import CLOCK_HZ
+from host.emulator.unmodelled import Unmodelled
 
 _MAX_RESETS, _RESET_SECONDS = 100, 0.1
-_POLL_CYCLES = CLOCK_HZ // 1000
+_POLL_CYCLES, _PACE_CYCLES = CLOCK_HZ // 1000, CLOCK_HZ // 10  # from one look at the host to the next: awake, asleep
+_MOST_LOOKS = 10_000  # at one cycle: a few are usual, each for something that was due
 
 
 class VirtualBoard:
@@ -30,16 +32,16 @@ class VirtualBoard:
         self.resets = 0
         self.pace: Callable[[int], int] | None = None  # waits for the host: cycles of a sleep -> how many have passed
         self.poll: Callable[[], None] | None = None  # called now and then while the core runs
-        self._unmodelled: dict[str, None] = {}  # in the order of their first use
+        self._unmodelled = Unmodelled()
         self._reset_wanted = False
-        self.core = core = Core(self.image, native, self._report_unmodelled, self._request_reset)
+        self.core = core = Core(self.image, native, self._unmodelled, self._request_reset)
         self.schedule = core.schedule
         clock = core.clock
         wires = Wires(
             core.schedule,
             core.memory,
             core.nvic.set_line,
-            self._report_unmodelled,
+            self._unmodelled,
             self._request_reset,
             clock.set_cache,
             core.stall,
@@ -51,9 +53,6 @@ class VirtualBoard:
             clock.map_registers(address, size, read, write, flags)
         core.memory.map_constants(self.chip.constants())
         self._reset()
-
-    def _report_unmodelled(self, what: str) -> None:
-        self._unmodelled[what] = None
 
     def _request_reset(self, reason: int = RESET_BY_PROGRAM) -> None:
         self.chip.power.add_reason(reason)
@@ -87,12 +86,13 @@ class VirtualBoard:
     def _run(self, end: int, until: Callable[[], bool] | None) -> bool:
         core, schedule = self.core, self.schedule
         state = core.counter.state
+        before, looks = -1, 0
         while True:
             if until is not None and until():
                 return True
             if self.poll is not None:
                 self.poll()
-            schedule.run_due(int(state.active))
+            done = schedule.run_due(int(state.active))
             if core.blocks.look_again:
                 core.blocks.learn_again()
             if self._reset_wanted:
@@ -100,8 +100,15 @@ class VirtualBoard:
                 self.resets += 1
                 if self.resets >= _MAX_RESETS and self.seconds < 2 * _MAX_RESETS * _RESET_SECONDS:
                     raise BoardError(f"the program keeps resetting the board ({self.resets} resets)")
-            if int(state.active) + schedule.asleep >= end:
+            now = int(state.active) + schedule.asleep
+            if now >= end:
                 return False
+            if not done:
+                continue
+            if now != before:
+                before, looks = now, 0
+            elif (looks := looks + 1) > _MOST_LOOKS:
+                raise BoardError(f"the board's time stands still ({_MOST_LOOKS:,} looks at one cycle)")
             if core.sleeping:
                 self._sleep(end)
                 continue
@@ -121,6 +128,8 @@ class VirtualBoard:
             )
         now = self.schedule.now()
         step = min(due if due is not None else now + CLOCK_HZ // 100, end) - now
+        if self.pace is not None:
+            step = min(step, _PACE_CYCLES)
         if step > 0:
             self.schedule.asleep += step if self.pace is None else self.pace(step)
 
@@ -146,4 +155,4 @@ class VirtualBoard:
         """The figures so far."""
         core = self.core
         counts, asleep = (core.exceptions, self.resets), self.schedule.asleep
-        return make_report(core.counter, asleep, self.chip, *counts, list(self._unmodelled), core.survived)
+        return make_report(core.counter, asleep, self.chip, *counts, self._unmodelled.lines(), core.survived)

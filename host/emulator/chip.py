@@ -16,6 +16,7 @@ from host.emulator.peripherals.power_temp_rng import PowerClock, Rng, Temp
 from host.emulator.peripherals.timers import Rtc, Timer
 from host.emulator.peripherals.uarte import UARTE, Uarte
 from host.emulator.schedule import Schedule
+from host.emulator.unmodelled import Unmodelled
 
 _PERIPHERALS, _PERIPHERALS_BYTES, _GPIO = 0x40000000, FLAG_WORDS * 4, 0x50000000
 RESET_BY_WATCHDOG, RESET_BY_PROGRAM = 1 << 1, 1 << 2  # bits of RESETREAS
@@ -30,7 +31,7 @@ class Wires:
     schedule: Schedule
     memory: Memory
     set_line: Callable[[int, bool], None]  # an interrupt's number, whether it is asserted
-    unmodelled: Callable[[str], None]  # reports what nobody models
+    unmodelled: Unmodelled
     reset: Callable[[int], None]  # the bit of RESETREAS
     set_cache: Callable[[bool], None]
     stall: Callable[[int], None]  # cycles for which the flash is not to be had

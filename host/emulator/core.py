@@ -18,15 +18,16 @@ from host.emulator.cpu.nvic import HARD_FAULT, SVCALL, Nvic
 from host.emulator.cpu.system_space import BFAR, CCR, CFSR, CPACR, HFSR, SCR, SLEEPONEXIT, SYSTEM_SPACE, SystemSpace
 from host.emulator.cycles import counting
 from host.emulator.cycles.clock import Clock
-from host.emulator.cycles.preconditions import DIV_0_TRP, FLOATING_POINT, UNALIGN_TRP, it_state_at
+from host.emulator.cycles.preconditions import DIV_0_TRP, FLOATING_POINT, UNALIGN_TRP, Precondition
 from host.emulator.cycles.thumb import Kind, decode
 from host.emulator.errors import BoardError, BoardFault
 from host.emulator.image.elf import FLASH_BYTES, Image
 from host.emulator.peripherals.nvmc import PAGE, UICR
 from host.emulator.schedule import CLOCK_HZ
+from host.emulator.unmodelled import Unmodelled
 
 FOREVER = 1 << 62
-_NEVER = 0xF0F0F0F0  # an address no program reaches: emu_start wants one to stop at
+_NEVER = 0xF0F0F0F0  # where there is no code: emu_start wants an address to stop at
 _WFI, _WFE, _SEV = 0xBF30, 0xBF20, 0xBF40
 _MAX_SURVIVED = 20
 _HANDLER_SECONDS = 2.0  # a fault handler that has not come back by then has given up
@@ -42,7 +43,7 @@ class Core:
     """
 
     def __init__(
-        self, image: Image, native: bool | None, unmodelled: Callable[[str], None], request_reset: Callable[[], None]
+        self, image: Image, native: bool | None, unmodelled: Unmodelled, request_reset: Callable[[], None]
     ) -> None:
         self.image = image
         self.uc = uc = exceptions.make_engine()
@@ -60,7 +61,8 @@ class Core:
         self.sleeping = self.until_event = False  # asleep by WFI or WFE; by WFE
         self._once_more = False
         self._fault_number = 0
-        self._stepped: tuple[int, int] | None = None  # block that is stepped through, address of its instruction
+        self._stepped: tuple[int, int] | None = None  # the instruction that is stepped: its address, XPSR's IT bits
+        self._in_it_block = False
         self._bad_address = self._bad_size = 0
         self._interrupt: int | None = None
         self.system.on_control = self._control_changed
@@ -128,9 +130,9 @@ class Core:
     def take_exception(self) -> None:
         """Enter the exception that goes first, if one may run now."""
         self.cpu.vtor = self.system.vtor
-        masks, pc, in_it_block = self.cpu.look()
+        masks, pc, self._in_it_block = self.cpu.look()
         number = self.nvic.next_exception()
-        if number is not None and not in_it_block:
+        if number is not None and not self._in_it_block:
             self._enter(number, pc)
             number = None
         self.counter.set_masks(masks)
@@ -203,16 +205,24 @@ class Core:
 
     def execute(self, end: int) -> None:
         """Run blocks until board time `end`, a deadline, a new block, sleep, an exception or a fault."""
+        if self._in_it_block:  # a handler has come back into it: no block that is known begins so
+            self._step_through(None)
+            return
         state, due = self.counter.state, self.schedule.next_deadline()
         limit = min(end - self.schedule.asleep, FOREVER if due is None else due)
         state.deadline = int(state.active) + 1 if self._once_more else limit
         self._blocks_until(_NEVER)
 
     def _step(self, end: int) -> None:
-        """Run the instruction at PC, which ends at `end`."""
-        self.counter.state.deadline = FOREVER
+        """Run the instruction at PC, which ends at `end`, wherever it leads, and no other; its preconditions have been
+        looked at."""
+        state = self.counter.state
+        state.deadline, state.stepping = int(state.active) + 1, 1  # each instruction takes a cycle at least
         self.uc.ctl_remove_cache(self.cpu.pc, end)  # Unicorn heeds an end only when it translates
-        self._blocks_until(end)
+        try:
+            self._blocks_until(end)
+        finally:
+            state.stepping = 0
         self.clock.look_soon()
 
     def _blocks_until(self, end: int) -> None:
@@ -231,7 +241,7 @@ class Core:
                     self._take_fault(faults.ARM_STATE)
                     return
                 if state.stop_reason == counting.STOP_MISS:
-                    self.blocks.learn(state.miss_address, state.miss_size)
+                    self.blocks.learn(state.miss_address, state.miss_size, self.cpu.it_state)
                 elif not self.blocks.resolve(state.miss_address):
                     state.stop_reason = counting.STOP_NONE
                     self._step_through(state.miss_address)
@@ -242,38 +252,47 @@ class Core:
         reason, state.stop_reason = state.stop_reason, counting.STOP_NONE
         if self.blocks.to_mark:
             self.blocks.mark()
-        if reason == counting.STOP_PRECONDITION:
+        if reason == counting.STOP_NONE and self.cpu.pc == _NEVER:
+            self._take_fault(faults.jump_trouble(_NEVER))
+        elif reason == counting.STOP_PRECONDITION:
             self._take_fault(faults.broken_precondition(self.blocks.code(state.miss_address, 4), self._fpu_on))
         elif reason == counting.STOP_NONE and (error is not None or self.cpu.pc != end):
             self._stopped_by_program(error)
 
-    def _step_through(self, index: int) -> None:
-        """Run a block instruction by instruction until control goes elsewhere: Unicorn does not stop in an IT block,
-        and goes on behind a store that fails there."""
-        preconditions = self.blocks.preconditions(index)
-        for at, end in self.blocks.instructions(index):
-            precondition = preconditions.get(at)
-            if precondition is not None and self.cpu.passes:
-                if precondition.kind == FLOATING_POINT:
-                    self._on_float(at)
-                if not self._fpu_on if precondition.kind == FLOATING_POINT else self.counter.is_broken(precondition):
-                    self.counter.state.stop_reason = counting.STOP_NONE
-                    self._take_fault(faults.broken_precondition(self.blocks.code(at, 4), self._fpu_on))
-                    return
-            self._stepped = index, at
+    def _step_through(self, index: int | None) -> None:
+        """Run a block (None: what is left of an IT block) instruction by instruction until control goes elsewhere:
+        Unicorn does not stop in an IT block, and goes on behind a store that fails there."""
+        cpu = self.cpu
+        block_end = self.blocks.end_of(index) if index is not None else None
+        while block_end is None or cpu.pc < block_end:
+            at, it_state = cpu.pc, cpu.it_state
+            if block_end is None and not it_state:
+                return
+            end, preconditions = self.blocks.instruction(at, it_state)
+            if preconditions and cpu.passes and any(self._is_broken(one) for one in preconditions):
+                self._take_fault(faults.broken_precondition(self.blocks.code(at, 4), self._fpu_on))
+                return
+            self._stepped = at, cpu.register("xpsr") & IT_BITS
             self._step(end)
             self._stepped = None
-            if self.cpu.pc != end:
+            if cpu.pc != end:
                 return
+
+    def _is_broken(self, precondition: Precondition) -> bool:
+        """Whether the instruction that is about to be stepped must not run; a floating point one that may is made
+        ready."""
+        if precondition.kind != FLOATING_POINT:
+            return self.counter.is_broken(precondition)
+        if self._fpu_on:
+            self._on_float(precondition.address)
+        return not self._fpu_on
 
     def _back_to_step(self) -> None:
         """A store in an IT block that failed leaves PC behind it: back to it."""
-        if self._stepped is not None and self.cpu.pc != self._stepped[1]:
-            index, at = self._stepped
-            address, size, _ = self.counter.costs[index]
-            it_state = it_state_at(self.blocks.code(address, size), address, at)
+        if self._stepped is not None and self.cpu.pc != self._stepped[0]:
+            at, it_bits = self._stepped
             self.uc.reg_write(arm.UC_ARM_REG_PC, at | 1)
-            self.uc.reg_write(arm.UC_ARM_REG_XPSR, self.cpu.register("xpsr") & ~IT_BITS | it_state)
+            self.uc.reg_write(arm.UC_ARM_REG_XPSR, self.cpu.register("xpsr") & ~IT_BITS | it_bits)
         self._stepped = None
 
     def _on_interrupt(self, uc: Any, number: int, user: Any) -> None:

@@ -6,8 +6,10 @@ import heapq
 from collections.abc import Callable
 
 from converter.target import NRF52840
+from host.emulator.errors import BoardError
 
 CLOCK_HZ = NRF52840.clock_hz
+_MOST_AT_ONCE, _TIDY_AT = 10_000, 1000
 
 
 class Event:
@@ -40,6 +42,7 @@ class Schedule:
         self._queue: list[tuple[int, int, Event]] = []
         self._awake_queue: list[tuple[int, int, Event]] = []
         self._count = 0
+        self._tidy_at = _TIDY_AT
         self.on_change: Callable[[int], None] = _ignore  # given the awake() value at which a new event is due
 
     def now(self) -> int:
@@ -65,6 +68,10 @@ class Schedule:
 
     def _push(self, queue: list[tuple[int, int, Event]], when: int, callback: Callable[[], None]) -> Event:
         event = Event(when, callback)
+        if len(queue) >= self._tidy_at:  # events that were cancelled would stay until their time
+            queue[:] = [entry for entry in queue if entry[2].callback is not _nothing]
+            heapq.heapify(queue)
+            self._tidy_at = max(_TIDY_AT, 2 * len(queue))
         self._count += 1
         heapq.heappush(queue, (when, self._count, event))
         self.on_change(when if queue is self._awake_queue else when - self.asleep)
@@ -87,19 +94,29 @@ class Schedule:
             return core
         return wall - self.asleep if core is None or wall - self.asleep < core else core
 
-    def run_due(self, awake: int) -> None:
-        """Call everything that is due, in order of time. awake: what awake() says now."""
+    def run_due(self, awake: int) -> bool:
+        """Call what is due, in order of time, 10,000 at most; whether that was all. awake: what awake() says now.
+        Raises BoardError when as many are due at one moment."""
         wall_queue, awake_queue = self._queue, self._awake_queue
         if not (
             (wall_queue and wall_queue[0][0] <= awake + self.asleep) or (awake_queue and awake_queue[0][0] <= awake)
         ):
-            return
-        while True:
+            return True
+        first, when = None, 0
+        for _ in range(_MOST_AT_ONCE):
             wall, core = self._first(self._queue), self._first(self._awake_queue)
             awake = self.awake()
             if wall is not None and wall <= awake + self.asleep and (core is None or core + self.asleep >= wall):
-                heapq.heappop(self._queue)[2].callback()
+                queue, when = self._queue, wall
             elif core is not None and core <= awake:
-                heapq.heappop(self._awake_queue)[2].callback()
+                queue, when = self._awake_queue, core + self.asleep
             else:
-                return
+                return True
+            if first is None:
+                first = when
+            heapq.heappop(queue)[2].callback()
+        if when == first:
+            raise BoardError(
+                f"at most {_MOST_AT_ONCE:,} events may be due at one moment (cycle {when:,}): they start themselves"
+            )
+        return False

@@ -196,8 +196,8 @@ BAD_IMAGES = [
     ("it is for another chip", lambda data: _move_to(data, 0x08000000)),
     ("it is for another chip", lambda data: data.__setitem__(slice(72, 76), b"\xff" * 4)),  # its size in memory
     ("two segments overlap at 0x0", lambda data: data.__setitem__(slice(84, 116), data[52:84])),
-    ("truncated ELF", lambda data: data.__setitem__(slice(42, 46), b"\0\0\xff\xff")),  # headers of no size
-    ("truncated ELF", lambda data: data.__setitem__(slice(46, 50), bytes(4))),
+    ("e_phentsize must be 32, got 0", lambda data: data.__setitem__(slice(42, 46), b"\0\0\xff\xff")),
+    ("e_shentsize must be 40, got 0", lambda data: data.__setitem__(slice(46, 50), bytes(4))),
 ]
 
 

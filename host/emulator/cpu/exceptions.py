@@ -162,10 +162,15 @@ class Cpu:
         return bool(self.uc.reg_read(arm.UC_ARM_REG_XPSR) & _THUMB)
 
     @property
+    def it_state(self) -> int:
+        """ITSTATE: what is left of the IT block here, 0 outside one."""
+        status = self.uc.reg_read(arm.UC_ARM_REG_XPSR)
+        return int(status >> 25 & 3 | status >> 8 & 0xFC)
+
+    @property
     def passes(self) -> bool:
         """Whether the IT block, if there is one here, lets the next instruction run."""
-        status = self.uc.reg_read(arm.UC_ARM_REG_XPSR)
-        it_state = status >> 25 & 3 | status >> 8 & 0xFC
+        status, it_state = self.uc.reg_read(arm.UC_ARM_REG_XPSR), self.it_state
         condition = it_state >> 4 if it_state & 15 else 14
         n, z, c, v = (bool(status >> bit & 1) for bit in (31, 30, 29, 28))
         return condition >= 14 or (z, c, n, v, c and not z, n == v, n == v and not z)[condition >> 1] != bool(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 RESET, NMI, HARD_FAULT, MEM_MANAGE, BUS_FAULT, USAGE_FAULT = 1, 2, 3, 4, 5, 6
 SVCALL, DEBUG_MONITOR, PENDSV, SYSTICK, FIRST_IRQ = 11, 12, 14, 15, 16
+_FIXED_PRIORITY = {RESET, NMI, HARD_FAULT}  # in their order above all others
 EXCEPTIONS = 16 + 48  # the nRF52840 has interrupts 0..47
 PRIORITY_BITS = 3
 THREAD_PRIORITY = 256
@@ -79,7 +80,8 @@ class Nvic:
             return None
         if len(ready) == 1:
             return next(iter(ready))
-        return min(ready, key=lambda number: (self.priority(number), number))
+        fixed, priorities = ready & _FIXED_PRIORITY, self.priorities
+        return min(fixed) if fixed else min([priorities[number] << 8 | number for number in ready]) & 0xFF
 
     def next_exception(self) -> int | None:
         """The exception to enter now, or None."""

@@ -20,6 +20,7 @@ from host.emulator.cpu.nvic import (
     Nvic,
 )
 from host.emulator.schedule import Event, Schedule
+from host.emulator.unmodelled import Unmodelled
 
 SYSTEM_SPACE = 0xE0000000
 # Registers by the ARMv7-M manual's names (B3.2); a range: one word after the other
@@ -135,9 +136,7 @@ class SysTick:
 class SystemSpace:
     """Reads and writes of 0xE0000000..0xE00FFFFF, by offset."""
 
-    def __init__(
-        self, nvic: Nvic, schedule: Schedule, unmodelled: Callable[[str], None], reset: Callable[[], None]
-    ) -> None:
+    def __init__(self, nvic: Nvic, schedule: Schedule, unmodelled: Unmodelled, reset: Callable[[], None]) -> None:
         self.nvic, self.systick, self._schedule = nvic, SysTick(nvic, schedule), schedule
         self._unmodelled, self._reset = unmodelled, reset
         self.on_control: Callable[[], None] = lambda: None  # called when CCR, CPACR or FPCCR was written
@@ -229,7 +228,7 @@ class SystemSpace:
         if address == SHCSR:
             states = ((_ACTIVE, nvic.active), (_PENDING, nvic.pending), (_ENABLED, nvic.enabled))
             return sum(1 << bit for bits, inside in states for bit, number in bits.items() if number in inside)
-        self._unmodelled(f"system register {address:#010x} (read)")
+        self._unmodelled.register("system register ", address, "", "read")
         return 0
 
     @staticmethod
@@ -316,4 +315,4 @@ class SystemSpace:
             for bit, number in _ENABLED.items():
                 (nvic.enabled.add if value >> bit & 1 else nvic.enabled.discard)(number)
         elif not any(address in trace for trace in _TRACE):
-            self._unmodelled(f"system register {address:#010x} (write)")
+            self._unmodelled.register("system register ", address, "", "write")

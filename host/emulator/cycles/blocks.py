@@ -10,11 +10,11 @@ from host.emulator.cycles.preconditions import (
     Precondition,
     exact_preconditions,
     float_preconditions,
-    it_state_at,
+    it_bits_at,
     preconditions_of,
     stores_conditionally,
 )
-from host.emulator.cycles.thumb import decode
+from host.emulator.cycles.thumb import WIDE, decode
 
 
 class Blocks:
@@ -29,22 +29,27 @@ class Blocks:
         self._marked: set[int] = set()
         self._hooked: set[int] = set()
         self._prefixes: dict[tuple[int, int], int] = {}
+        self._it_states: dict[int, int] = {}  # of blocks that begin inside an IT block: ITSTATE there
 
     def code(self, address: int, size: int) -> bytes:
         """Bytes of the program."""
         return bytes(self._uc.mem_read(address, size))
 
-    def learn(self, address: int, size: int) -> int:
-        """A new block; its index."""
+    def learn(self, address: int, size: int, it_state: int) -> int:
+        """A new block; its index. it_state: ITSTATE where it begins (an IT block may cross a page, where Unicorn ends
+        its blocks)."""
         code = self.code(address, size)
-        index = self._counter.insert(address, size, block_cost(code, address))
+        index = self._counter.insert(address, size, block_cost(code, address, it_state))
+        if it_state:
+            self._it_states[index] = it_state
         self._precondition(index, code, address)
         return index
 
     def _precondition(self, index: int, code: bytes, address: int) -> None:
-        early, late = preconditions_of(code, address, self.traps)
-        attention = ATTENTION_FLOATS if float_preconditions(code, address) else 0
-        attention |= ATTENTION_FLASH if stores_conditionally(code, address) else 0
+        it_state = self._it_states.get(index, 0)
+        early, late = preconditions_of(code, address, self.traps, it_state)
+        attention = ATTENTION_FLOATS if float_preconditions(code, address, it_state) else 0
+        attention |= ATTENTION_FLASH if stores_conditionally(code, address, it_state) else 0
         attention |= ATTENTION_ALWAYS if any(precondition.conditional for precondition in late) else 0
         if early or attention:
             self._counter.watch(index, early, attention)
@@ -62,32 +67,36 @@ class Blocks:
         """A block that may not simply run: from now on its instructions are looked at one by one. False: it must be
         stepped through."""
         address, size, _ = self._counter.costs[index]
-        code = self.code(address, size)
-        if self._counter.state.attention & ATTENTION_FLASH and stores_conditionally(code, address):
+        code, it_state = self.code(address, size), self._it_states.get(index, 0)
+        stores = stores_conditionally(code, address, it_state)
+        if self._counter.state.attention & ATTENTION_FLASH and stores:
             return False
-        preconditions = self.preconditions(index)
-        by_step = any(precondition.conditional for precondition in preconditions.values())
-        self._counter.watch(
-            index, (), ATTENTION_ALWAYS if by_step else ATTENTION_FLASH if stores_conditionally(code, address) else 0
-        )
-        self._place(list(preconditions.values()), address, size)
+        preconditions = self._preconditions(code, address, it_state)
+        by_step = any(precondition.conditional for precondition in preconditions)
+        self._counter.watch(index, (), ATTENTION_ALWAYS if by_step else ATTENTION_FLASH if stores else 0)
+        self._place(preconditions, address, size)
         return not by_step
 
-    def preconditions(self, index: int) -> dict[int, Precondition]:
-        """All preconditions of a block by address."""
-        address, size, _ = self._counter.costs[index]
-        code = self.code(address, size)
-        found = (*float_preconditions(code, address), *exact_preconditions(code, address, self.traps))
-        return {one.address: one for one in found}
+    def _preconditions(self, code: bytes, address: int, it_state: int) -> list[Precondition]:
+        return [
+            *float_preconditions(code, address, it_state),
+            *exact_preconditions(code, address, self.traps, it_state),
+        ]
 
-    def instructions(self, index: int) -> list[tuple[int, int]]:
-        """Address and end of each instruction of a block, which are known as blocks of their own from now on."""
+    def end_of(self, index: int) -> int:
+        """The address behind a block."""
         address, size, _ = self._counter.costs[index]
-        found = [(one.address, one.address + one.size) for one in decode(self.code(address, size), address)]
-        for at, end in found:
-            if (at, end - at) not in self._counter.index_of:
-                self._counter.insert(at, end - at, block_cost(self.code(at, end - at), at))
-        return found
+        return address + size
+
+    def instruction(self, pc: int, it_state: int) -> tuple[int, list[Precondition]]:
+        """The end of the instruction at pc, which is known as a block of its own from now on, and what must hold for
+        it to run."""
+        code = self.code(pc, 2)
+        if int.from_bytes(code, "little") >= WIDE:
+            code = self.code(pc, 4)
+        if (pc, len(code)) not in self._counter.index_of:
+            self._counter.insert(pc, len(code), block_cost(code, pc, it_state))
+        return pc + len(code), self._preconditions(code, pc, it_state)
 
     def learn_again(self) -> None:
         """A trap was switched on for the first time: the blocks known by now have more to be looked at."""
@@ -98,17 +107,19 @@ class Blocks:
     def cut(self, pc: int) -> int:
         """The block in execution ends in front of the instruction at pc, what lies behind was not executed; the IT bits
         of XPSR there."""
-        state, current, it_state = self._counter.state, self._counter.current(), 0
+        state, current, it_bits = self._counter.state, self._counter.current(), 0
         if current is not None and current[0] <= pc < current[0] + current[1]:
             address, size = current[0], pc - current[0]
-            it_state = it_state_at(self.code(*current[:2]), address, pc)
-            self._counter.recount(int(state.last) - 1, -1)
+            index = int(state.last) - 1
+            entered = self._it_states.get(index, 0)
+            it_bits = it_bits_at(self.code(*current[:2]), address, pc, entered)
+            self._counter.recount(index, -1)
             if size:
                 part = self._counter.index_of.get((address, size))
-                self._counter.recount(self.learn(address, size) if part is None else part, 1)
+                self._counter.recount(self.learn(address, size, entered) if part is None else part, 1)
             state.last = 0
         self._counter.settle(pc)
-        return it_state
+        return it_bits
 
     def prefix(self, index: int, pc: int) -> int:
         """Cached cycles of a block in front of the memory instruction at pc; pc 0: not known yet, its first one is

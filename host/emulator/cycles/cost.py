@@ -66,9 +66,9 @@ def instruction_cost(instruction: Instruction, before: Instruction | None) -> tu
     return cycles, (1 if kind is Kind.LOAD_FLOAT else cycles), cycles
 
 
-def block_cost(code: bytes, address: int) -> BlockCost:
-    """Cost of the block of Thumb instructions `code` at `address`."""
-    instructions = decode(code, address)
+def block_cost(code: bytes, address: int, it_state: int = 0) -> BlockCost:
+    """Cost of the block of Thumb instructions `code` at `address`. it_state: ITSTATE where it begins."""
+    instructions = decode(code, address, it_state)
     cached = low = high = 0
     before: Instruction | None = None
     for instruction in instructions:

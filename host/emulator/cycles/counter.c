@@ -43,9 +43,10 @@ typedef struct counter_state {
     int (*emu_stop)(void *);
     int (*reg_read)(void *, int, void *);
     block_record *blocks;
-    uint32_t *table;    /* open addressing on the block's address: index + 1 */
-    uint32_t traps;     /* CCR: which of the preconditions with a trap bit count */
-    uint32_t attention; /* what is watched for now; counter.py has the bits */
+    uint32_t *table;           /* open addressing on the block's address: index + 1 */
+    uint32_t traps;            /* CCR: which of the preconditions with a trap bit count */
+    uint32_t attention;        /* what is watched for now; counter.py has the bits */
+    uint32_t stepping, unused; /* one instruction is run by itself, its preconditions have been looked at */
     precondition *preconditions;
     void (*on_float)(uint64_t address);
 } counter_state;
@@ -122,7 +123,7 @@ void counter_precondition(void *engine, uint64_t address, uint32_t size, void *u
     counter_state *s = g->state;
     (void)engine;
     (void)size;
-    if (s->stop_reason) return;
+    if (s->stop_reason || s->stepping) return;
     if (g->kind == FLOATING_POINT) {
         if (s->attention & ATTENTION_FLOATS) s->on_float(address);
     } else if (is_broken(s, g)) {
@@ -155,7 +156,7 @@ void counter_block(void *engine, uint64_t address, uint32_t size, void *user) {
         return;
     }
     block_record *b = &s->blocks[found - 1];
-    if ((b->preconditions || b->attention) && is_suspect(s, b)) {
+    if ((b->preconditions || b->attention) && !s->stepping && is_suspect(s, b)) {
         s->miss_address = found - 1;
         stop(s, STOP_SUSPECT);
         return;

@@ -50,7 +50,7 @@ class _State(ctypes.Structure):
         ("table_bits", ctypes.c_uint32),
         ("engine", ctypes.c_uint64),
         *_fields(ctypes.c_void_p, "emu_stop reg_read blocks table"),
-        *_fields(ctypes.c_uint32, "traps attention"),
+        *_fields(ctypes.c_uint32, "traps attention stepping unused"),
         *_fields(ctypes.c_void_p, "preconditions on_float"),
     )
 
@@ -114,7 +114,9 @@ class NativeCounter(Counter):
     def insert(self, address: int, size: int, cost: BlockCost) -> int:
         index = len(self.costs)
         if index >= _BLOCKS:
-            raise RuntimeError(f"more than {_BLOCKS} basic blocks")
+            raise BoardError(
+                f"the program runs more than {_BLOCKS:,} basic blocks, more than its cycles can be counted of"
+            )
         self.costs[index], self.index_of[address, size] = (address, size, cost), index
         self._blocks[index] = _Block(
             address,
@@ -132,7 +134,7 @@ class NativeCounter(Counter):
     def watch(self, index: int, preconditions: Sequence[Precondition], attention: int) -> None:
         first, self._precondition_count = self._precondition_count, self._precondition_count + len(preconditions)
         if self._precondition_count > _BLOCKS:
-            raise RuntimeError(f"more than {_BLOCKS} watched addresses")
+            raise BoardError(f"the program has more than {_BLOCKS:,} instructions to be watched for their addresses")
         for at, precondition in enumerate(preconditions, first):
             self._preconditions[at] = self._native(precondition)
         block = self._blocks[index]

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from host.emulator.cycles.thumb import PC, SP, Kind, decode, expand_immediate, halves_of
+from host.emulator.cycles.thumb import PC, SP, WIDE, Kind, decode, expand_immediate, halves_of
 
 ALWAYS_ALIGNED, TRAPPED_ALIGNED, TRAPPED_DIVISION, FLOATING_POINT = range(4)
 UNALIGN_TRP, DIV_0_TRP = 1 << 3, 1 << 4  # bits of CCR
 MAX_TERMS = 3
 _STORES = (Kind.STORE, Kind.STORE_MULTIPLE, Kind.STORE_FLOAT)
-_WIDE = 0xE800  # first halves of 32-bit instructions begin here
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,10 @@ def _constant(value: int) -> Affine:
     return (0,) * 16, value % 4
 
 
-def conditions(code: bytes, address: int) -> Iterator[tuple[int, int, int, bool, int]]:
+def conditions(code: bytes, address: int, it_state: int = 0) -> Iterator[tuple[int, int, int, bool, int]]:
     """(address, first half, second half or 0, whether it is conditional, IT bits of XPSR) of each instruction of a
-    block."""
-    state = 0
+    block. it_state: the architecture's ITSTATE where the block begins, 0 outside IT blocks."""
+    state = it_state
     for at, first, second in halves_of(code, address):
         packed = (state & 3) << 25 | (state >> 2) << 10
         yield at, first, second, state & 15 != 0, packed if state & 15 else 0
@@ -69,9 +68,9 @@ def conditions(code: bytes, address: int) -> Iterator[tuple[int, int, int, bool,
             state = state & 0xE0 | state << 1 & 0x1F if state & 7 else 0
 
 
-def it_state_at(code: bytes, address: int, pc: int) -> int:
+def it_bits_at(code: bytes, address: int, pc: int, it_state: int = 0) -> int:
     """XPSR's IT bits in front of the instruction at pc."""
-    return next((it for at, _, _, _, it in conditions(code, address) if at == pc), 0)
+    return next((it for at, _, _, _, it in conditions(code, address, it_state) if at == pc), 0)
 
 
 def is_float(first: int, second: int) -> bool:
@@ -79,10 +78,10 @@ def is_float(first: int, second: int) -> bool:
     return first & 0xEC00 == 0xEC00 and second >> 8 & 15 in (10, 11)
 
 
-def float_preconditions(code: bytes, address: int) -> list[Precondition]:
+def float_preconditions(code: bytes, address: int, it_state: int = 0) -> list[Precondition]:
     """The floating point instructions of a block up to the first that runs whatever the flags are."""
     found = []
-    for at, first, second, conditional, _ in conditions(code, address):
+    for at, first, second, conditional, _ in conditions(code, address, it_state):
         if is_float(first, second):
             found.append(Precondition(at, FLOATING_POINT, conditional=conditional))
             if not conditional:
@@ -90,18 +89,20 @@ def float_preconditions(code: bytes, address: int) -> list[Precondition]:
     return found
 
 
-def stores_conditionally(code: bytes, address: int) -> bool:
+def stores_conditionally(code: bytes, address: int, it_state: int = 0) -> bool:
     """The block has a store in an IT block."""
-    inside = {at for at, _, _, conditional, _ in conditions(code, address) if conditional}
+    inside = {at for at, _, _, conditional, _ in conditions(code, address, it_state) if conditional}
     return bool(inside) and any(one.address in inside and one.kind in _STORES for one in decode(code, address))
 
 
-def preconditions_of(code: bytes, address: int, traps: int) -> tuple[list[Precondition], list[Precondition]]:
+def preconditions_of(
+    code: bytes, address: int, traps: int, it_state: int = 0
+) -> tuple[list[Precondition], list[Precondition]]:
     """(those to look at where the block begins, those to look at in front of their instruction). traps: CCR."""
     early: dict[tuple[object, ...], Precondition] = {}
     late: list[Precondition] = []
     affines: list[Affine] | None = None
-    here = list(conditions(code, address))
+    here = list(conditions(code, address, it_state))
     for index, (at, first, second, conditional, _) in enumerate(here):
         precondition = _precondition(at, first, second, conditional, traps)
         if precondition is None:
@@ -129,11 +130,11 @@ def preconditions_of(code: bytes, address: int, traps: int) -> tuple[list[Precon
     return list(early.values()), late
 
 
-def exact_preconditions(code: bytes, address: int, traps: int) -> list[Precondition]:
+def exact_preconditions(code: bytes, address: int, traps: int, it_state: int = 0) -> list[Precondition]:
     """Every precondition of the block in front of its own instruction."""
     return [
         precondition
-        for at, first, second, conditional, _ in conditions(code, address)
+        for at, first, second, conditional, _ in conditions(code, address, it_state)
         if (precondition := _precondition(at, first, second, conditional, traps)) is not None
     ]
 
@@ -142,7 +143,7 @@ def exact_preconditions(code: bytes, address: int, traps: int) -> list[Precondit
 
 
 def _precondition(at: int, first: int, second: int, conditional: bool, traps: int) -> Precondition | None:
-    if first < _WIDE:
+    if first < WIDE:
         found = _narrow(first, traps)
     elif traps & DIV_0_TRP and first & 0xFFD0 == 0xFB90:
         return Precondition(at, TRAPPED_DIVISION, ((second & 15, 1),), conditional=conditional)
@@ -210,7 +211,7 @@ def _wide_single(one: int, two: int) -> _Found:
 def follow(affines: list[Affine], first: int, second: int, conditional: bool = False) -> None:
     """Bring `affines` behind one instruction. What is not followed becomes unknown; SP stays a multiple of 4."""
     before = list(affines)
-    if first >= _WIDE:
+    if first >= WIDE:
         _follow_wide(affines, first, second)
     else:
         _follow_narrow(affines, first)

@@ -17,7 +17,7 @@ class _PythonState:
     def __init__(self) -> None:
         self.active = self.deadline = self.cached = self.uncached = self.instructions = self.last = self.access_pc = 0
         self.cache_on = self.poll_masks = self.stop_reason = self.miss_address = self.miss_size = self.traps = 0
-        self.attention = counting.ATTENTION_ALWAYS
+        self.attention, self.stepping = counting.ATTENTION_ALWAYS, 0
         self.masks = [0, 0, 0]
 
 
@@ -57,7 +57,9 @@ class PythonCounter(Counter):
             self._stop(counting.STOP_MISS)
             return
         preconditions, attention = self._watched.get(index, ((), 0))
-        if attention & state.attention or any(self.is_broken(precondition) for precondition in preconditions):
+        if not state.stepping and (
+            attention & state.attention or any(self.is_broken(precondition) for precondition in preconditions)
+        ):
             state.miss_address = index
             self._stop(counting.STOP_SUSPECT)
             return
@@ -94,7 +96,7 @@ class PythonCounter(Counter):
 
     def place(self, precondition: Precondition) -> None:
         def look(uc: Any, address: int, size: int, user: Any) -> None:
-            if self.state.stop_reason:
+            if self.state.stop_reason or self.state.stepping:
                 return
             if precondition.kind == FLOATING_POINT:
                 if self.state.attention & counting.ATTENTION_FLOATS:

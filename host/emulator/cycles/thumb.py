@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 PC, LR, SP = 15, 14, 13
+WIDE = 0xE800  # first halves of 32-bit instructions begin here
 
 
 class Kind(Enum):
@@ -65,7 +66,7 @@ def halves_of(code: bytes, address: int) -> Iterator[tuple[int, int, int]]:
     at = 0
     while at + 2 <= len(code):
         first = int.from_bytes(code[at : at + 2], "little")
-        wide = first >= 0xE800
+        wide = first >= WIDE
         if wide and at + 4 > len(code):
             break
         yield address + at, first, int.from_bytes(code[at + 2 : at + 4], "little") if wide else 0
@@ -85,21 +86,32 @@ def expand_immediate(value: int) -> int:
     return (low >> turn | low << 32 - turn) & 0xFFFFFFFF
 
 
-def decode(code: bytes, address: int) -> list[Instruction]:
-    """The instructions of a block; a last half of a 32-bit instruction cut off is left out."""
+def decode(code: bytes, address: int, it_state: int = 0) -> list[Instruction]:
+    """The instructions of a block; a last half of a 32-bit instruction cut off is left out. it_state: ITSTATE where
+    the block begins."""
     found: list[Instruction] = []
-    it_left = 0
+    it_left = _it_length(it_state)
     for at, first, second in halves_of(code, address):
-        wide = first >= 0xE800
+        wide = first >= WIDE
         one = decode_wide(first, second, at) if wide else decode_narrow(first, at)
         if it_left:
             it_left -= 1
             if one.branches and not one.conditional:
                 one = _with_condition(one)
         if not wide and first & 0xFF00 == 0xBF00 and first & 0xF:
-            it_left = 4 - ((first & 0xF) & -(first & 0xF)).bit_length() + 1
+            it_left = _it_length(first)
         found.append(one)
     return found
+
+
+def _it_length(it_state: int) -> int:
+    """How many instructions an IT instruction, or what is left of its block, makes conditional.
+
+    >>> [_it_length(mask) for mask in (0, 0b1000, 0b0100, 0b1110, 0b0001)]
+    [0, 1, 2, 3, 4]
+    """
+    mask = it_state & 0xF
+    return 5 - (mask & -mask).bit_length() if mask else 0
 
 
 def _with_condition(one: Instruction) -> Instruction:

@@ -14,15 +14,21 @@ from host.emulator.image.elf import FLASH_BYTES, RAM_BYTES, RAM_START, Image, in
 _DATA, _END, _SEGMENT, _START_SEGMENT, _LINEAR, _START_LINEAR = range(6)
 _APPLICATION = 0x10000  # where the board's bootloader jumps to: Arduino images are linked here
 _PAGE = 0x1000
+_MOST_BYTES = 1 << 26  # an image with all its debugging information has a few million
 
 
 def load_image(path: Path | str) -> Image:
     """The image in a file; raises BoardError when it is damaged or meant for another chip."""
     file = Path(path)
     try:
-        data = file.read_bytes()
+        with file.open("rb") as source:
+            data = source.read(_MOST_BYTES + 1)
     except OSError as error:
         raise BoardError(f"{file}: cannot be read ({error.strerror})") from None
+    if len(data) > _MOST_BYTES:
+        raise BoardError(
+            f"{file}: more than {_MOST_BYTES:,} bytes, the flash has {FLASH_BYTES:,}; it is no image of it"
+        )
     if file.suffix.lower() == ".hex":
         return Image(file, _read_hex(file, data))
     if file.suffix.lower() == ".bin":

@@ -13,9 +13,11 @@ from enum import Enum, IntEnum
 from host.emulator.cpu.exceptions import Memory
 from host.emulator.errors import BoardError
 from host.emulator.image.elf import RAM_START
-from host.emulator.schedule import Schedule
+from host.emulator.schedule import Event, Schedule
+from host.emulator.unmodelled import Unmodelled
 
 FLAG_WORDS = 0x10000  # register words from 0x40000000 on
+MOST_CHAINED = 64  # events; the chip would go round at 16 MHz
 _NAMES = (  # by peripheral ID, which is the interrupt's number too; section 4.2.4 of the data sheet
     "POWER/CLOCK RADIO UARTE0 SPI0/TWI0 SPI1/TWI1 NFCT GPIOTE SAADC TIMER0 TIMER1 TIMER2 RTC0 TEMP RNG ECB CCM/AAR "
     "WDT RTC1 QDEC COMP EGU0 EGU1 EGU2 EGU3 EGU4 EGU5 TIMER3 TIMER4 PWM0 PDM NVMC PPI MWU PWM1 PWM2 SPI2 RTC2 I2S "
@@ -99,12 +101,13 @@ class Bus:
         schedule: Schedule,
         memory: Memory,
         set_line: Callable[[int, bool], None],
-        unmodelled: Callable[[str], None],
+        unmodelled: Unmodelled,
     ) -> None:
         self.schedule, self.memory, self.set_line, self.unmodelled = schedule, memory, set_line, unmodelled
         self.flags = (ctypes.c_uint8 * FLAG_WORDS)()
         self.by_base: dict[int, Peripheral] = {}
         self.ppi_event: Callable[[int], None] | None = None  # given each event's address
+        self.chain = 0  # events so far of the chain that shortcuts and PPI make of one
 
     def add(self, peripheral: Peripheral) -> None:
         """Make a peripheral known at its base address."""
@@ -132,6 +135,7 @@ class Bus:
 
     def reset(self) -> None:
         """Every peripheral as after a system reset."""
+        self.chain = 0
         for peripheral in self.by_base.values():
             peripheral.reset()
 
@@ -157,6 +161,7 @@ class Peripheral:
         self._resets = {offset: one.reset for one in self.layout if one.reset for offset in one.offsets}
         self._events = [offset for offset, access in self._access.items() if access is Access.EVENT]
         self.values: dict[int, int] = {}
+        self._delayed: dict[int, Event] = {}  # offset of an event that will be raised
         self.raised: set[int] = set()
         self.inten = self.short_bits = 0
         for offset in self._events:
@@ -166,6 +171,9 @@ class Peripheral:
     def reset(self) -> None:
         """As after a system reset."""
         self.values.clear()
+        for event in self._delayed.values():
+            event.cancel()
+        self._delayed.clear()
         for offset in self._events:
             self._raise(offset, False)
         self.inten = self.short_bits = 0
@@ -191,14 +199,36 @@ class Peripheral:
         return self.stored(offset)
 
     def event(self, offset: int) -> None:
-        """Raise an event: flag, shortcuts, PPI, interrupt."""
+        """Raise an event: flag, shortcuts, PPI, interrupt. Raises BoardError for a chain of events without an end."""
+        bus = self.bus
+        before = bus.chain
+        if before >= MOST_CHAINED:
+            raise BoardError(
+                f"{self.name}+{offset:#05x}: a chain of events that shortcuts or PPI start at one moment must have at "
+                f"most {MOST_CHAINED}; it starts itself again"
+            )
+        bus.chain = before + 1
         self._raise(offset, True)
         self._update()
         for bit, (event, task) in self.shorts.items():
             if event == offset and self.short_bits >> bit & 1:
                 self.task(task)
-        if self.bus.ppi_event is not None:
-            self.bus.ppi_event(self.base + offset)
+        if bus.ppi_event is not None:
+            bus.ppi_event(self.base + offset)
+        if not before:
+            bus.chain = 0
+
+    def delay(self, offset: int, cycles: int, first: Callable[[], None] = lambda: None) -> None:
+        """Call `first` and raise an event so many cycles from now; one of it that is still to come is forgotten."""
+
+        def due() -> None:
+            del self._delayed[offset]
+            first()
+            self.event(offset)
+
+        if offset in self._delayed:
+            self._delayed[offset].cancel()
+        self._delayed[offset] = self.bus.schedule.after(cycles, due)
 
     def _update(self) -> None:
         if self._events:
@@ -243,7 +273,7 @@ class Peripheral:
     def _unknown(self, offset: int, how: str) -> None:
         common = next((f" {one.name}" for one in Common if one == offset), "")
         kind = " task" if offset < 0x100 else " event" if offset < Common.SHORTS else common
-        self.bus.unmodelled(f"{self.name}+{offset:#05x}{kind} ({how})")
+        self.bus.unmodelled.register(f"{self.name}+", offset, kind, how)
 
 
 class Unknown(Peripheral):

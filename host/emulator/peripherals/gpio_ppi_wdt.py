@@ -230,9 +230,6 @@ _FIXED = {  # the channels that cannot be set: event, task
 }
 
 
-_EEP, _TEP = tuple(PPI.CH_EEP.offsets), tuple(PPI.CH_TEP.offsets)
-
-
 class Ppi(Peripheral):
     """Programmable interconnect: an event of one peripheral does a task of another; channels 20-31 are wired, all have
     a fork."""
@@ -242,6 +239,7 @@ class Ppi(Peripheral):
     def __init__(self, bus: Bus, number: int) -> None:
         super().__init__(bus, number)
         self.enabled = 0
+        self._routes: dict[int, list[int]] | None = None  # event -> its tasks; None: to be made
         bus.ppi_event = self.route
 
     def task(self, offset: int) -> None:
@@ -250,13 +248,15 @@ class Ppi(Peripheral):
         group = PPI.TASKS_CHG_DIS.index(offset) if on is None else on
         if group is not None:
             self.enabled = set_clear(self.enabled, 2 if on is None else 1, self.stored(PPI.CHG[group]))
+            self._routes = None
 
     def value_of(self, offset: int) -> int:
         """The enabled channels by each of their three names."""
         return self.enabled if offset in (PPI.CHEN, PPI.CHENSET, PPI.CHENCLR) else self.stored(offset)
 
     def changed(self, offset: int, value: int) -> None:
-        """Channels are enabled."""
+        """Channels are enabled, or lead elsewhere."""
+        self._routes = None
         if offset in (PPI.CHEN, PPI.CHENSET, PPI.CHENCLR):
             self.enabled = set_clear(self.enabled, (offset - PPI.CHEN) // 4, value)
 
@@ -264,20 +264,19 @@ class Ppi(Peripheral):
         """As after a system reset."""
         super().reset()
         self.enabled = 0
+        self._routes = None
 
     def _ends(self, channel: int) -> tuple[int, int]:
         """Event and task of a channel."""
-        values = self.values  # this is called at every event
-        return _FIXED.get(channel) or (values.get(_EEP[channel], 0), values.get(_TEP[channel], 0))
+        return _FIXED.get(channel) or (self.stored(PPI.CH_EEP[channel]), self.stored(PPI.CH_TEP[channel]))
 
     def route(self, event: int) -> None:
-        """An event has happened at this address."""
-        left = self.enabled
-        while left:
-            channel = (left & -left).bit_length() - 1
-            left &= left - 1
-            source, task = self._ends(channel)
-            if source == event:
-                for target in (task, self.stored(PPI.FORK_TEP[channel])):
-                    if target:
-                        self.bus.trigger(target)
+        """An event has happened at this address: the tasks of the channels that are enabled for it now are done."""
+        if self._routes is None:
+            self._routes = {}
+            for channel in range(32):
+                source, *tasks = *self._ends(channel), self.stored(PPI.FORK_TEP[channel])
+                if self.enabled >> channel & 1:
+                    self._routes.setdefault(source, []).extend(task for task in tasks if task)
+        for task in self._routes.get(event, ()):
+            self.bus.trigger(task)

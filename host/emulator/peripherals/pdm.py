@@ -130,7 +130,7 @@ class Pdm(Peripheral):
             self.bus.dma_write(address, self._take(count), self.name)
         self._event = None
         self.event(PDM.EVENTS_END)
-        if self.running:
+        if self.running and self._event is None:  # else PPI has started it anew
             self._begin_buffer()
 
     def _take(self, count: int) -> bytes:

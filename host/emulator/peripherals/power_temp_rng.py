@@ -79,30 +79,30 @@ class PowerClock(Peripheral):
 
     def task(self, offset: int) -> None:
         """Start and stop oscillators, calibrate."""
-        after = self.bus.schedule.after
         if offset == POWER.TASKS_HFCLKSTART:
-            after(
+            self.delay(
+                POWER.EVENTS_HFCLKSTARTED,
                 self.HFXO_CYCLES,
-                lambda: self._started(POWER.HFCLKRUN, POWER.HFCLKSTAT, 1 << 16 | 1, POWER.EVENTS_HFCLKSTARTED),
+                lambda: self._started(POWER.HFCLKRUN, POWER.HFCLKSTAT, 1 << 16 | 1),
             )
         elif offset == POWER.TASKS_HFCLKSTOP:
             self.values[POWER.HFCLKSTAT] = 0
         elif offset == POWER.TASKS_LFCLKSTART:
             source = self.stored(POWER.LFCLKSRC) & 3
             self.values[POWER.LFCLKSRCCOPY] = source
-            after(
+            self.delay(
+                POWER.EVENTS_LFCLKSTARTED,
                 self.LFCLK_CYCLES,
-                lambda: self._started(POWER.LFCLKRUN, POWER.LFCLKSTAT, 1 << 16 | source, POWER.EVENTS_LFCLKSTARTED),
+                lambda: self._started(POWER.LFCLKRUN, POWER.LFCLKSTAT, 1 << 16 | source),
             )
         elif offset == POWER.TASKS_LFCLKSTOP:
             self.values[POWER.LFCLKSTAT] = 0
         elif offset == POWER.TASKS_CAL:
-            after(self.LFCLK_CYCLES, lambda: self.event(POWER.EVENTS_DONE))
+            self.delay(POWER.EVENTS_DONE, self.LFCLK_CYCLES)
 
-    def _started(self, run: int, status: int, value: int, event: int) -> None:
+    def _started(self, run: int, status: int, value: int) -> None:
         self.values[run] = 1
         self.values[status] = value
-        self.event(event)
 
 
 class TEMP(Registers):
@@ -123,7 +123,7 @@ class Temp(Peripheral):
         """Measure."""
         if offset == TEMP.TASKS_START:
             self.values[TEMP.TEMP] = 100  # in quarters of a degree
-            self.bus.schedule.after(36 * _US, lambda: self.event(TEMP.EVENTS_DATARDY))
+            self.delay(TEMP.EVENTS_DATARDY, 36 * _US)
 
 
 class RNG(Registers):

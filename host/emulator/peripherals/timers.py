@@ -236,9 +236,9 @@ class Rtc(Peripheral):
 
         def fire() -> None:
             self.event(event)
-            if self._running and event in self._alarms:
+            if self._running and self._alarms.get(event) is alarm:  # else PPI has set the counter
                 self._at(event, count + (1 if event == RTC.EVENTS_TICK else self.MODULUS))
 
         if event in self._alarms:
             self._alarms[event].cancel()
-        self._alarms[event] = self.bus.schedule.at(due, fire)
+        self._alarms[event] = alarm = self.bus.schedule.at(due, fire)

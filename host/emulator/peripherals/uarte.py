@@ -73,7 +73,7 @@ class Uarte(Peripheral):
         self._arrival: Event | None = None
         self._free_at = 0  # when the line has carried the last byte to the board
         self._sending: Event | None = None
-        self._sending_from = 0
+        self._sending_from = self._sending_count = 0
 
     def reset(self) -> None:
         """As after a system reset; what the host has sent waits."""
@@ -133,13 +133,16 @@ class Uarte(Peripheral):
                 self._end_receive()
 
     def _start_sending(self) -> None:
+        """A transfer of no bytes takes a byte's time, so that one that starts itself again does not stop the clock; a
+        running one ends where it is."""
+        self._cut_short()
         address, count = self.stored(UARTE.TXD_PTR), self.stored(UARTE.TXD_MAXCNT) & 0xFFFF
         data = self.bus.dma_read(address, count, self.name)
         if self._connected:  # mbed sends a byte into the void to set TXDRDY
             self.board_to_host += data
+        self._sending_from, self._sending_count = self.bus.schedule.now(), count
+        self._sending = self.bus.schedule.after(max(1, count) * self.byte_cycles, lambda: self._sent(count))
         self.event(UARTE.EVENTS_TXSTARTED)
-        self._sending_from = self.bus.schedule.now()
-        self._sending = self.bus.schedule.after(count * self.byte_cycles, lambda: self._sent(count))
 
     def _sent(self, count: int) -> None:
         self._sending = None
@@ -149,16 +152,22 @@ class Uarte(Peripheral):
         self.event(UARTE.EVENTS_ENDTX)
 
     def _stop_sending(self) -> None:
-        if self._sending:  # the bytes not yet on the line never leave
-            self._sending.cancel()
-            self._sending = None
-            count = self.stored(UARTE.TXD_MAXCNT) & 0xFFFF
-            done = min(count, -(-(self.bus.schedule.now() - self._sending_from) // self.byte_cycles))
-            if done < count and self._connected:
-                del self.board_to_host[max(0, len(self.board_to_host) - (count - done)) :]
-            self.values[UARTE.TXD_AMOUNT] = done
+        if self._cut_short():
             self.event(UARTE.EVENTS_ENDTX)
         self.event(UARTE.EVENTS_TXSTOPPED)
+
+    def _cut_short(self) -> bool:
+        """End a running transfer: the bytes not yet on the line never leave. Whether there was one."""
+        if not self._sending:
+            return False
+        self._sending.cancel()
+        self._sending = None
+        count = self._sending_count
+        done = min(count, -(-(self.bus.schedule.now() - self._sending_from) // self.byte_cycles))
+        if done < count and self._connected:
+            del self.board_to_host[max(0, len(self.board_to_host) - (count - done)) :]
+        self.values[UARTE.TXD_AMOUNT] = done
+        return True
 
     def wake(self) -> None:
         """The host has sent something: let it arrive at the pace of the line. Bytes wait until the receiver was started
