@@ -37,7 +37,7 @@ def check_spec(graph: Graph) -> Graph:
     try:
         spec = KwsSpec.from_json(graph.spec_json)
     except SpecError as error:
-        raise ConvertError(f"metadata kws_spec: {error}") from None
+        raise ConvertError(f"metadata kws_spec: {error}; export the model again") from None
     x, y = graph.tensors[graph.input], graph.tensors[graph.output]
     features = spec.features
     size = f"the spec has {features.frames} x {features.channels} features, the model's input is {x.shape}"

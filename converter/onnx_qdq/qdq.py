@@ -73,7 +73,7 @@ class QdqImporter:
             try:
                 spec_id = KwsSpec.from_json(spec_json).spec_id
             except SpecError as error:
-                raise ConvertError(f"metadata kws_spec: {error}") from None
+                raise ConvertError(f"metadata kws_spec: {error}; export the model again") from None
             if metadata.get("spec_id") != spec_id:
                 raise ConvertError(
                     f"metadata spec_id is {metadata.get('spec_id')}, kws_spec hashes to {spec_id}; export the model "
