@@ -13,6 +13,8 @@ from converter.graph import Graph
 from converter.spec import KwsSpec, SpecError
 from converter.tensor import check_tensor
 
+MAX_LAYERS = 1000
+
 
 def check(graph: Graph) -> Graph:
     """The same graph; raises ConvertError naming the first tensor or layer that breaks a rule."""
@@ -28,6 +30,11 @@ def check(graph: Graph) -> Graph:
     require(graph.output in ready and graph.output != graph.input, "output", "no layer writes the graph's output")
     require(len(ready) == len(graph.tensors), "graph", "there are tensors that no layer writes")
     return graph
+
+
+def check_layers(count: int) -> None:
+    """Raises ConvertError for more layers than any model of the board has, before anything is made of them."""
+    require(count <= MAX_LAYERS, "the model", f"has at most {MAX_LAYERS} layers, got {count}; convert a smaller one")
 
 
 def check_spec(graph: Graph) -> Graph:

@@ -15,6 +15,7 @@ from converter.errors import ConvertError
 from converter.graph import Graph
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, KwsSpec
+from converter.target import NRF52840
 from converter.tflite.c_array import render_c_array
 from converter.tflite.reader import read_tflite
 from converter.tflite.writer import write_tflite
@@ -87,12 +88,12 @@ def _read(path: Path) -> Graph:
 
 def render(source: Source, tflite_int4: bool = False) -> dict[str, bytes]:
     """The generated files by name; equal sources give equal bytes. tflite_int4: weights that fit take half a byte in
-    the .tflite."""
+    the .tflite. Raises ConvertError where the board's memory cannot hold the model."""
     graph = source.graph
     model = write_tflite(graph, tflite_int4)
     texts = {
         **render_c_array(model),
-        **render_aot(graph, hop_frames=source.hop_frames),
+        **render_aot(graph, hop_frames=source.hop_frames, target=NRF52840),
         "kws_model.h": render_kws_header(graph, source.name, source.detector, tflite_int4),
     }
     if graph.spec_json:

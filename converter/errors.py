@@ -24,3 +24,20 @@ def require(holds: bool, where: str, rule: str) -> None:
     """Raises ConvertError with "where: rule" unless the rule holds."""
     if not holds:
         raise ConvertError(f"{where}: {rule}")
+
+
+class Budget:
+    """How many bytes a reader may take out of a file in all: where parts of it are shared, a small file can stand for
+    any amount of memory."""
+
+    def __init__(self, file_bytes: int) -> None:
+        self.left = 4 * file_bytes + (2 << 20)
+
+    def take(self, count: int) -> None:
+        """Counts bytes that were asked for; raises ConvertError when they are more than the file can stand for."""
+        self.left -= count
+        if self.left < 0:
+            raise ConvertError(
+                "its parts are shared so often that they take more than four times the file; give each layer constants "
+                "of its own"
+            )

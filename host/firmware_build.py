@@ -71,7 +71,14 @@ def build_firmware(model_dir: Path | None, out_dir: Path) -> Path:
         done = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, check=False)
         built = place / "build" / "emulator"
         if done.returncode != 0 or not (built / "firmware.elf").is_file():
-            told = _last_lines(done.stdout + done.stderr).replace(f"{place / 'model'}{os.sep}", "")
+            output = done.stdout + done.stderr
+            if over := re.search(r"region `(\w+)' overflowed by (\d+) bytes", output):
+                memory = {"FLASH": "flash"}.get(over[1], over[1])
+                raise BoardError(
+                    f"{model}: the firmware is {int(over[2]):,} bytes over the board's {memory}; convert a "
+                    f"smaller model"
+                )
+            told = _last_lines(output).replace(f"{place / 'model'}{os.sep}", "")
             raise BoardError(f"the firmware was not built from {model}: {told.replace(f'{place}{os.sep}', '')}")
         try:
             for file in ("firmware.map", "firmware.elf"):

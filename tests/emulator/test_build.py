@@ -12,12 +12,17 @@ from pathlib import Path
 
 import pytest
 from emulator_bare import needs_compiler
+from sketch_on_host import tinyconv
 
+from converter import convert
+from converter.aot.emit import LEAST_FLASH_BESIDE, LEAST_RAM_BESIDE
 from host.emulator import BoardError
 from host.emulator.board import VirtualBoard
 from host.emulator.image.load import load_image
 from host.firmware_build import ROOT, build_firmware
+from host.measure.image_size import ENGINE, part_sizes
 
+STACK_BYTES = 16 << 10  # of the linker script
 NOWHERE = "http://127.0.0.1:9"  # the discard port: whoever asks the network fails
 
 
@@ -96,3 +101,28 @@ def test_without_a_plain_place_to_build_one_sentence_says_so(tmp_path: Path, mon
     monkeypatch.setattr("host.firmware_build.os.access", lambda *_: False)
     with pytest.raises(BoardError, match=r"writable temporary folder .* set TMPDIR"):
         build_firmware(None, tmp_path / "out")
+
+
+def test_the_least_firmware_that_convert_counts_on_is_less_than_the_least_there_is(tmp_path: Path) -> None:
+    """By an image without a front end; not much less, so that few models are left to the linker."""
+    files = convert.render(convert.Source(tinyconv(1, None), "no front end"))
+    convert.write_all(files, tmp_path / "model")
+    sizes = part_sizes(build_firmware(tmp_path / "model", tmp_path / "out"))
+    beside = [size for size in sizes if size.part != ENGINE]
+    flash, ram = sum(size.flash for size in beside), sum(size.ram for size in beside) + STACK_BYTES
+    assert 0 <= flash - LEAST_FLASH_BESIDE <= 2048 and 0 <= ram - LEAST_RAM_BESIDE <= 2048
+
+
+@pytest.mark.parametrize(("memory", "words"), [("RAM", 1 << 16), ("flash", 1 << 18)])
+def test_what_only_the_linker_can_know_is_one_sentence_too(tmp_path: Path, memory: str, words: int) -> None:
+    """A model that took more than convert counted: which memory, and how many bytes over."""
+    shutil.copytree(ROOT / "firmware" / "generated", tmp_path / "model")
+    kind = "static volatile" if memory == "RAM" else "static const volatile"
+    table = (
+        f"{kind} int table[{words}] = {{{'0' if memory == 'RAM' else '1'}}};\nint used(void) {{ return table[1]; }}\n"
+    )
+    with (tmp_path / "model" / "model_aot.c").open("a") as file:
+        file.write(f"{table}int (*volatile kept)(void) __attribute__((used)) = used;\n")
+        file.write("__attribute__((constructor)) static void keep(void) { kept(); }\n")
+    with pytest.raises(BoardError, match=rf"the firmware is [\d,]+ bytes over the board's {memory}; convert a smaller"):
+        build_firmware(tmp_path / "model", tmp_path / "out")
