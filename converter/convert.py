@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +9,7 @@ from converter.aot.emit import render_aot
 from converter.aot.model_header import render_kws_header
 from converter.audio.tables import render as render_frontend
 from converter.errors import ConvertError
+from converter.files import write_set
 from converter.graph import Graph
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, KwsSpec
@@ -102,16 +100,8 @@ def render(source: Source, tflite_int4: bool = False) -> dict[str, bytes]:
 
 
 def write_all(files: dict[str, bytes], out: Path) -> None:
-    """Write every file under a temporary name, then rename them all; an error before that leaves `out` as it was."""
+    """Write every file or none, also when killed; an error leaves `out` as it was."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".convert.") as waiting:
-            for name, data in files.items():
-                (Path(waiting) / name).write_bytes(data)
-            for name in files:
-                os.replace(Path(waiting) / name, out / name)
+        write_set(files, out, gone=() if FRONTEND_TABLES in files else (FRONTEND_TABLES,))
     except OSError as error:
         raise ConvertError(f"{out}: cannot be written ({error.strerror}); nothing was changed") from None
-    if FRONTEND_TABLES not in files:
-        with contextlib.suppress(FileNotFoundError):
-            (out / FRONTEND_TABLES).unlink()

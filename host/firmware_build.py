@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter.files import write_atomic
+from converter.files import SET_READY, finish_set, write_atomic
 from host.emulator.errors import BoardError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +49,7 @@ def build_firmware(model_dir: Path | None, out_dir: Path) -> Path:
     """
     compiler()
     model = model_dir or ROOT / "firmware" / "generated"
+    finish_model(model)
     if missing := [name for name in ("model_aot.c", "kws_model.h") if not (model / name).is_file()]:
         raise BoardError(
             f"{model}: no {' and no '.join(missing)}; make them with `python -m converter convert MODEL --out DIR`"
@@ -88,6 +89,14 @@ def build_firmware(model_dir: Path | None, out_dir: Path) -> Path:
     return out_dir / "emulator" / "firmware.elf"
 
 
+def finish_model(model: Path) -> None:
+    """Ends a `convert` into the folder that was killed; raises BoardError."""
+    try:
+        finish_set(model)
+    except OSError as error:
+        raise BoardError(f"{model}: a killed `convert` cannot be ended ({error.strerror}); mend the rights") from None
+
+
 def _plain_folder() -> str:
     """Where a build may take place: a writable folder whose path holds nothing that a shell reads as more than text."""
     tried = (tempfile.gettempdir(), "/tmp", str(ROOT / "build"))
@@ -107,10 +116,17 @@ def _copy_sources(model: Path, place: Path) -> None:
             ROOT / "firmware", place / "firmware", ignore=shutil.ignore_patterns("generated*", "__pycache__")
         )
         shutil.copy(ROOT / "platformio.ini", place)
-        (place / "model").mkdir()
-        for file in model.iterdir():
-            if file.suffix in (".c", ".h", ".S") and file.is_file():
-                shutil.copyfile(file, place / "model" / file.name)
+        for _ in range(10):  # until no `convert` came between
+            before = model.stat().st_mtime_ns
+            shutil.rmtree(place / "model", ignore_errors=True)
+            (place / "model").mkdir()
+            for file in model.iterdir():
+                if file.suffix in (".c", ".h", ".S") and file.is_file():
+                    shutil.copyfile(file, place / "model" / file.name)
+            if model.stat().st_mtime_ns == before and not (model / SET_READY).exists():
+                return
+            finish_set(model)
+        raise BoardError(f"{model}: other commands write into it without end; wait for them")
     except (OSError, shutil.Error) as error:
         raise BoardError(f"build: the sources cannot be copied ({error}); free space or mend the rights") from None
 

@@ -16,6 +16,7 @@ from sketch_on_host import tinyconv
 
 from converter import convert
 from converter.aot.emit import LEAST_FLASH_BESIDE, LEAST_RAM_BESIDE
+from converter.files import SET_READY, write_set
 from host.emulator import BoardError
 from host.emulator.board import VirtualBoard
 from host.emulator.image.load import load_image
@@ -50,6 +51,14 @@ def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
         BoardError, match=r"no model_aot.c and no kws_model.h; make them with `python -m converter convert"
     ):
         build_firmware(tmp_path, tmp_path / "out")
+
+
+def test_a_killed_conversion_is_ended_before_the_build(tmp_path: Path) -> None:
+    """What it had decided lies in a folder of its own until then, beside the files of an older model."""
+    write_set({"kws_model.h": b"old", "model_aot.c": b"#error old\n", "only_old.h": b"old"}, tmp_path / "model")
+    shutil.copytree(ROOT / "firmware" / "generated", tmp_path / "model" / SET_READY)
+    elf = build_firmware(tmp_path / "model", tmp_path / "out")
+    assert load_image(elf).segments and not (tmp_path / "model" / SET_READY).exists()
 
 
 def test_a_model_that_does_not_compile_is_told_with_the_compilers_words(tmp_path: Path) -> None:
