@@ -13,6 +13,8 @@ from converter.graph import Graph
 from converter.spec import KwsSpec, SpecError
 from converter.tensor import check_tensor
 
+MAX_LAYERS = 1000
+
 
 def check(graph: Graph) -> Graph:
     """The same graph; raises ConvertError naming the first tensor or layer that breaks a rule."""
@@ -30,6 +32,11 @@ def check(graph: Graph) -> Graph:
     return graph
 
 
+def check_layers(count: int) -> None:
+    """Raises ConvertError for more layers than any model of the board has, before anything is made of them."""
+    require(count <= MAX_LAYERS, "the model", f"has at most {MAX_LAYERS} layers, got {count}; convert a smaller one")
+
+
 def check_spec(graph: Graph) -> Graph:
     """The same graph; raises ConvertError when its spec_json does not describe its input and output."""
     if not graph.spec_json:
@@ -37,7 +44,7 @@ def check_spec(graph: Graph) -> Graph:
     try:
         spec = KwsSpec.from_json(graph.spec_json)
     except SpecError as error:
-        raise ConvertError(f"metadata kws_spec: {error}") from None
+        raise ConvertError(f"metadata kws_spec: {error}; export the model again") from None
     x, y = graph.tensors[graph.input], graph.tensors[graph.output]
     features = spec.features
     size = f"the spec has {features.frames} x {features.channels} features, the model's input is {x.shape}"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +9,11 @@ from converter.aot.emit import render_aot
 from converter.aot.model_header import render_kws_header
 from converter.audio.tables import render as render_frontend
 from converter.errors import ConvertError
+from converter.files import write_set
 from converter.graph import Graph
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, KwsSpec
+from converter.target import NRF52840
 from converter.tflite.c_array import render_c_array
 from converter.tflite.reader import read_tflite
 from converter.tflite.writer import write_tflite
@@ -87,12 +86,12 @@ def _read(path: Path) -> Graph:
 
 def render(source: Source, tflite_int4: bool = False) -> dict[str, bytes]:
     """The generated files by name; equal sources give equal bytes. tflite_int4: weights that fit take half a byte in
-    the .tflite."""
+    the .tflite. Raises ConvertError where the board's memory cannot hold the model."""
     graph = source.graph
     model = write_tflite(graph, tflite_int4)
     texts = {
         **render_c_array(model),
-        **render_aot(graph, hop_frames=source.hop_frames),
+        **render_aot(graph, hop_frames=source.hop_frames, target=NRF52840),
         "kws_model.h": render_kws_header(graph, source.name, source.detector, tflite_int4),
     }
     if graph.spec_json:
@@ -101,16 +100,8 @@ def render(source: Source, tflite_int4: bool = False) -> dict[str, bytes]:
 
 
 def write_all(files: dict[str, bytes], out: Path) -> None:
-    """Write every file under a temporary name, then rename them all; an error before that leaves `out` as it was."""
+    """Write every file or none, also when killed; an error leaves `out` as it was."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".convert.") as waiting:
-            for name, data in files.items():
-                (Path(waiting) / name).write_bytes(data)
-            for name in files:
-                os.replace(Path(waiting) / name, out / name)
+        write_set(files, out, gone=() if FRONTEND_TABLES in files else (FRONTEND_TABLES,))
     except OSError as error:
         raise ConvertError(f"{out}: cannot be written ({error.strerror}); nothing was changed") from None
-    if FRONTEND_TABLES not in files:
-        with contextlib.suppress(FileNotFoundError):
-            (out / FRONTEND_TABLES).unlink()

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """The text in one line that a terminal shows as it is: file names and damaged files may hold anything.
+
+    >>> printable("a" + chr(10) + "b" + chr(27))
+    'a?b?'
+    """
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 class ConvertError(ValueError):
     """A model that cannot be converted; the message says where, which rule, what came and how to mend it."""
 
     def __init__(self, message: str) -> None:
         """The message may quote names from a damaged file; it stays one printable line."""
-        super().__init__("".join(c if c.isprintable() else "?" for c in message))
+        super().__init__(printable(message))
 
 
 def require(holds: bool, where: str, rule: str) -> None:
     """Raises ConvertError with "where: rule" unless the rule holds."""
     if not holds:
         raise ConvertError(f"{where}: {rule}")
+
+
+class Budget:
+    """How many bytes a reader may take out of a file in all: where parts of it are shared, a small file can stand for
+    any amount of memory."""
+
+    def __init__(self, file_bytes: int) -> None:
+        self.left = 4 * file_bytes + (2 << 20)
+
+    def take(self, count: int) -> None:
+        """Counts bytes that were asked for; raises ConvertError when they are more than the file can stand for."""
+        self.left -= count
+        if self.left < 0:
+            raise ConvertError(
+                "its parts are shared so often that they take more than four times the file; give each layer constants "
+                "of its own"
+            )

@@ -13,8 +13,21 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from converter.checked import Anything, Fields, Named, Text, Whole, check, json_in, shown
 from converter.files import write_atomic
 from converter.spec import DetectorSpec, KwsSpec, SpecError
+
+_RULE = Fields(
+    {
+        "spec": Named(Anything()),
+        "spec_id": Text(),
+        "detector": Named(Anything()),
+        "model": Text(100),
+        "data": Text(),
+        "seed": Whole(),
+        "results": Named(Anything()),
+    }
+)
 
 
 class ArtifactError(ValueError):
@@ -94,25 +107,21 @@ class ModelArtifact:
                 f"{folder}: no artifact.json, so this is no run folder; make one with `python -m trainer train`"
             )
         try:
-            raw = json.loads(file.read_text())
+            raw = json_in(file)
+            check("", raw, _RULE)
             spec = KwsSpec.from_json(raw["spec"])
-            detector = _detector(file, dict(raw["detector"]), spec, older_detector)
-            found = ModelArtifact(
-                path=folder,
-                spec=spec,
-                detector=detector,
-                model=str(raw["model"]),
-                data=str(raw["data"]),
-                seed=int(raw["seed"]),
-                results=dict(raw["results"]),
-            )
+            detector = _detector(file, raw["detector"], spec, older_detector)
+            facts = {key: raw[key] for key in ("model", "data", "seed", "results")}
+            found = ModelArtifact(path=folder, spec=spec, detector=detector, **facts)
         except ArtifactError:
             raise
-        except (KeyError, TypeError, ValueError, SpecError) as error:
+        except OSError as error:
+            raise ArtifactError(f"{file}: cannot be read ({error.strerror}); mend its rights or restore it") from None
+        except ValueError as error:
             raise ArtifactError(f"{file}: damaged ({error}); train again or restore it") from None
-        if raw.get("spec_id") != spec.spec_id:
+        if raw["spec_id"] != spec.spec_id:
             raise ArtifactError(
-                f"{file}: spec_id is {raw.get('spec_id')}, its spec hashes to {spec.spec_id}; it was edited by hand"
+                f"{file}: spec_id is {raw['spec_id'][:40]}, its spec hashes to {spec.spec_id}; it was edited by hand"
             )
         return found
 
@@ -122,8 +131,8 @@ def _detector(file: Path, raw: dict[str, Any], spec: KwsSpec, older: bool) -> De
         if older:
             return DetectorSpec.untuned(len(spec.words))
         raise ArtifactError(
-            f"{file}: its detector is of an older kind (threshold {raw['threshold']} of a mean score); choose one anew "
-            f"with `python -m trainer qat {file.parent}`"
+            f"{file}: its detector is of an older kind (threshold {shown(raw['threshold'])} of a mean score); choose "
+            f"one anew with `python -m trainer qat {file.parent}`"
         )
     detector = DetectorSpec.from_json(raw)
     if len(detector.thresholds) != len(spec.words):

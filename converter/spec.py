@@ -8,18 +8,42 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from operator import index
 from typing import Any
 
+from converter.checked import Anything, Fields, Items, Real, Rule, Text, Whole, check, json_of, shown
 from converter.target import SAMPLE_RATE_HZ
 
 SILENCE, UNKNOWN = "silence", "unknown"
 MAX_WORDS = 30  # that a detector hears: DETECTOR_MAX_WORDS of the firmware
+MAX_LABEL_BYTES = 63  # of UTF-8
+MAX_RATES = 100
 MAX_FRAMES = 65_535  # of a detector's rests: uint16 on the board
 
 
 class SpecError(ValueError):
     """A spec that breaks a rule; the message says where, which rule, what came and how to mend it."""
+
+
+_FEATURES: dict[str, Rule] = {  # what each setting may be; how they must fit together converter/audio/tables.py says
+    "sample_rate_hz": Whole(100, 192_000),
+    "clip_ms": Whole(1, 60_000),
+    "window_ms": Whole(1, 10_000),
+    "step_ms": Whole(1, 10_000),
+    "channels": Whole(1, 512),
+    "lower_hz": Real(0, 96_000),
+    "upper_hz": Real(0, 96_000),
+    "smoothing_bits": Whole(0, 31),
+    "even_smoothing": Real(0, 1),
+    "odd_smoothing": Real(0, 1),
+    "min_signal_remaining": Real(0, 1),
+    "pcan_strength": Real(0, 4),
+    "pcan_offset": Real(1e-3, 1e9),
+    "pcan_gain_bits": Whole(0, 30),
+    "log_scale_shift": Whole(0, 10),  # ln(2^32) * 2^10 is the last that a uint16 and 32 bits on the way hold
+    "raw_divisor": Whole(1, 65_535),
+    "scale": Real(1e-30, 1e30),
+    "zero_point": Whole(-128, 127),
+}
 
 
 @dataclass(frozen=True)
@@ -50,9 +74,15 @@ class FeatureSpec:
     zero_point: int = -128
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate_hz", "clip_ms", "window_ms", "step_ms", "channels", "raw_divisor"):
-            if getattr(self, name) <= 0:
-                raise SpecError(f"FeatureSpec.{name}: must be positive, got {getattr(self, name)}")
+        for name, rule in _FEATURES.items():
+            check(f"FeatureSpec.{name}", getattr(self, name), rule, SpecError)
+            if isinstance(rule, Real):  # 125 and 125.0 are one spec, with one id
+                object.__setattr__(self, name, float(getattr(self, name)))
+        if not self.window_samples or not self.step_samples:
+            raise SpecError(
+                f"FeatureSpec: window_ms and step_ms must hold a sample of {self.sample_rate_hz} Hz, got "
+                f"{self.window_ms} and {self.step_ms}"
+            )
         if self.clip_ms < self.window_ms:
             raise SpecError(f"FeatureSpec: a clip of {self.clip_ms} ms holds no window of {self.window_ms} ms")
 
@@ -86,10 +116,22 @@ class KwsSpec:
     features: FeatureSpec = field(default_factory=FeatureSpec)
 
     def __post_init__(self) -> None:
+        check("KwsSpec.labels", self.labels, Items(Text(MAX_LABEL_BYTES)), SpecError)
         if self.labels[:2] != (SILENCE, UNKNOWN) or len(self.labels) < 3:
             raise SpecError(f"KwsSpec.labels: must be silence, unknown and at least one word, got {self.labels}")
+        if len(self.words) > MAX_WORDS:
+            raise SpecError(
+                f"KwsSpec.labels: a board hears at most {MAX_WORDS} words, got {len(self.words)}; leave some out"
+            )
         if len(set(self.labels)) != len(self.labels):
             raise SpecError(f"KwsSpec.labels: must differ from each other, got {self.labels}")
+        for word in self.words:  # a word is the name of a folder of its recordings
+            plain = word and word.isprintable() and word == word.strip() and word[0] != "."
+            if not plain or set(word) & set("/\\"):
+                raise SpecError(
+                    f"KwsSpec.labels: a word is printable, not empty, without slashes, a dot in front or spaces at its "
+                    f"ends, got {shown(word)}; choose another"
+                )
 
     @staticmethod
     def of_words(words: list[str] | tuple[str, ...]) -> KwsSpec:
@@ -114,10 +156,23 @@ class KwsSpec:
     def from_json(text: str | dict[str, Any]) -> KwsSpec:
         """Raises SpecError."""
         try:
-            raw = json.loads(text) if isinstance(text, str) else dict(text)
-            return KwsSpec(labels=tuple(raw["labels"]), features=FeatureSpec(**raw["features"]))
-        except (KeyError, TypeError, ValueError) as error:
+            raw = json_of(text) if isinstance(text, str) else text
+        except ValueError as error:
             raise SpecError(f"KwsSpec: not a spec written by this project ({error})") from None
+        rule = Fields({"labels": Items(Text()), "features": Fields(_FEATURES, closed=True)}, closed=True)
+        check("KwsSpec", raw, rule, SpecError)
+        return KwsSpec(labels=tuple(raw["labels"]), features=FeatureSpec(**raw["features"]))
+
+
+_THRESHOLDS = Items(Whole(-(1 << 31), (1 << 31) - 1), 1, MAX_WORDS)
+_DETECTOR: dict[str, Rule] = {
+    "thresholds": _THRESHOLDS,
+    "hop_frames": Whole(1, 50),
+    "average_count": Whole(1, 64),
+    "suppress_frames": Whole(0, MAX_FRAMES),
+    "settle_frames": Whole(0, MAX_FRAMES),
+    "rates": Items(Items(Anything(), 2, 2), 0, MAX_RATES),
+}
 
 
 @dataclass(frozen=True)
@@ -146,18 +201,18 @@ class DetectorSpec:
     rates: tuple[tuple[float, tuple[int, ...]], ...] = ()
 
     def __post_init__(self) -> None:
-        if not (1 <= self.hop_frames <= 50 and 1 <= self.average_count <= 64):
-            raise SpecError(f"DetectorSpec: hop_frames in 1..50 and average_count in 1..64, got {self}")
-        if not (0 <= self.suppress_frames <= MAX_FRAMES and 0 <= self.settle_frames <= MAX_FRAMES):
-            raise SpecError(f"DetectorSpec: suppress_frames and settle_frames in 0..{MAX_FRAMES}, got {self}")
-        if not 1 <= len(self.thresholds) <= MAX_WORDS:
-            raise SpecError(f"DetectorSpec.thresholds: one for each of 1..{MAX_WORDS} words, got {self.thresholds}")
+        for name, rule in _DETECTOR.items():
+            check(f"DetectorSpec.{name}", getattr(self, name), rule, SpecError)
+        for _, row in self.rates:
+            check("DetectorSpec.rates", row, _THRESHOLDS, SpecError)
         for row in (self.thresholds, *(row for _, row in self.rates)):
             if len(row) != len(self.thresholds) or not all(abs(value) <= self.highest_sum for value in row):
                 raise SpecError(
                     f"DetectorSpec: {len(self.thresholds)} thresholds in +-{self.highest_sum}, got {row}; a sum of "
                     f"{self.average_count} cannot be larger"
                 )
+        for rate, _ in self.rates:
+            check("DetectorSpec.rates", rate, Real(0, 4e6), SpecError)
         milli = self.milli_rates
         if not all(0 <= rate < 1 << 32 for rate in milli) or sorted(set(milli)) != list(milli):
             raise SpecError(
@@ -182,11 +237,9 @@ class DetectorSpec:
     @staticmethod
     def from_json(raw: dict[str, Any]) -> DetectorSpec:
         """The spec from what json makes of its asdict(); raises SpecError."""
-        try:
-            rates = tuple((float(rate), tuple(map(index, row))) for rate, row in raw.get("rates", ()))
-            thresholds = tuple(map(index, raw["thresholds"]))
-            return DetectorSpec(**{**raw, "thresholds": thresholds, "rates": rates})
-        except SpecError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SpecError(f"DetectorSpec: not a detector written by this project ({error})") from None
+        needed = {name: rule for name, rule in _DETECTOR.items() if name == "thresholds"}
+        check("DetectorSpec", raw, Fields(needed, _DETECTOR, closed=True), SpecError)
+        for pair in raw.get("rates", ()):
+            check("DetectorSpec.rates", pair[1], _THRESHOLDS, SpecError)
+        rates = tuple((rate, tuple(row)) for rate, row in raw.get("rates", ()))
+        return DetectorSpec(**{**raw, "thresholds": tuple(raw["thresholds"]), "rates": rates})

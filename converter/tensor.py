@@ -51,7 +51,7 @@ class Tensor:
     @property
     def size(self) -> int:
         """Its elements, which are its bytes."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, eq=False)

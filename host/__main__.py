@@ -77,8 +77,9 @@ def build(
     run: Annotated[Path, typer.Argument(help="a run folder converted before; its image goes to RUN/build")],
 ) -> None:
     """Build the firmware of a run for the virtual board; prints the ELF's path, which serves as a PORT."""
-    from host.firmware_build import build_firmware
+    from host.firmware_build import build_firmware, finish_model
 
+    finish_model(run / "firmware")
     if not (run / "firmware" / "kws_model.h").is_file():
         raise HostError(f"{run}: holds no generated firmware; run `python -m converter convert {run}` first")
     typer.echo(build_firmware(run / "firmware", run / "build"))

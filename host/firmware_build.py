@@ -4,12 +4,15 @@ compiler itself."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from converter.files import SET_READY, finish_set, write_atomic
 from host.emulator.errors import BoardError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,31 +40,95 @@ def compiler() -> str:
 
 
 def build_firmware(model_dir: Path | None, out_dir: Path) -> Path:
-    """The ELF of the sketch with the compiled engine of model_dir (None: firmware/generated), built under out_dir.
+    """OUT_DIR/emulator/firmware.elf, the sketch with the compiled engine of model_dir (None: firmware/generated), and
+    its linker map firmware.map.
 
-    Raises BoardError with the compiler's last lines when the build fails.
+    SCons hands paths to a shell, so sources and model are copied to a folder whose path means nothing to one and are
+    built there; their own folders may have any name, and need not be writable. Raises BoardError with the compiler's
+    last lines when the build fails.
     """
     compiler()
-    environment = {
-        **os.environ,
-        "PLATFORMIO_BUILD_DIR": str(out_dir.resolve()),
-        "PLATFORMIO_CORE_DIR": str(out_dir.resolve() / "core"),
-        "PLATFORMIO_WORKSPACE_DIR": str(out_dir.resolve() / "workspace"),  # nothing shared: builds may run side by side
-        "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "false",
-        "PLATFORMIO_SETTING_CHECK_PLATFORMIO_INTERVAL": "3650",
-    }
-    environment.pop("KWS_MODEL", None)
-    if model_dir is not None:
-        environment["KWS_MODEL"] = str(model_dir.resolve())
-    command = [sys.executable, "-m", "platformio", "run", "-e", "emulator", "--project-dir", str(ROOT)]
-    elf = out_dir / "emulator" / "firmware.elf"
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not elf.is_file():
+    model = model_dir or ROOT / "firmware" / "generated"
+    finish_model(model)
+    if missing := [name for name in ("model_aot.c", "kws_model.h") if not (model / name).is_file()]:
         raise BoardError(
-            f"the firmware was not built from {model_dir or 'firmware/generated'}: "
-            f"{_last_lines(done.stdout + done.stderr)}"
+            f"{model}: no {' and no '.join(missing)}; make them with `python -m converter convert MODEL --out DIR`"
         )
-    return elf
+    with tempfile.TemporaryDirectory(dir=_plain_folder(), prefix="kws-build-") as name:
+        place = Path(name).resolve()
+        _copy_sources(model, place)
+        plain = {key: value for key, value in os.environ.items() if not key.startswith("PLATFORMIO_")}
+        environment = {
+            **plain,
+            "PLATFORMIO_BUILD_DIR": str(place / "build"),
+            "PLATFORMIO_CORE_DIR": str(place / "core"),
+            "PLATFORMIO_WORKSPACE_DIR": str(place / "workspace"),  # nothing shared: builds may run side by side
+            "PLATFORMIO_BUILD_FLAGS": f"-ffile-prefix-map={place}=.",  # the same image wherever it is built
+            "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "false",
+            "PLATFORMIO_SETTING_CHECK_PLATFORMIO_INTERVAL": "3650",
+            "KWS_MODEL": str(place / "model"),
+        }
+        command = [sys.executable, "-m", "platformio", "run", "-e", "emulator", "--project-dir", str(place)]
+        done = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, check=False)
+        built = place / "build" / "emulator"
+        if done.returncode != 0 or not (built / "firmware.elf").is_file():
+            output = done.stdout + done.stderr
+            if over := re.search(r"region `(\w+)' overflowed by (\d+) bytes", output):
+                memory = {"FLASH": "flash"}.get(over[1], over[1])
+                raise BoardError(
+                    f"{model}: the firmware is {int(over[2]):,} bytes over the board's {memory}; convert a "
+                    f"smaller model"
+                )
+            told = _last_lines(output).replace(f"{place / 'model'}{os.sep}", "")
+            raise BoardError(f"the firmware was not built from {model}: {told.replace(f'{place}{os.sep}', '')}")
+        try:
+            for file in ("firmware.map", "firmware.elf"):
+                write_atomic(out_dir / "emulator" / file, (built / file).read_bytes())
+        except OSError as error:
+            raise BoardError(f"{out_dir}: the image cannot be written ({error.strerror}); name another place") from None
+    return out_dir / "emulator" / "firmware.elf"
+
+
+def finish_model(model: Path) -> None:
+    """Ends a `convert` into the folder that was killed; raises BoardError."""
+    try:
+        finish_set(model)
+    except OSError as error:
+        raise BoardError(f"{model}: a killed `convert` cannot be ended ({error.strerror}); mend the rights") from None
+
+
+def _plain_folder() -> str:
+    """Where a build may take place: a writable folder whose path holds nothing that a shell reads as more than text."""
+    tried = (tempfile.gettempdir(), "/tmp", str(ROOT / "build"))
+    for folder in tried:
+        if re.fullmatch(r"[\w/\\:.~+-]+", folder, re.ASCII) and os.path.isdir(folder) and os.access(folder, os.W_OK):
+            return folder
+    raise BoardError(
+        f"build: needs a writable temporary folder named with letters, digits and /._- alone, got {tried[0]!r}; set "
+        f"TMPDIR to one"
+    )
+
+
+def _copy_sources(model: Path, place: Path) -> None:
+    """The project's sources and the generated ones, in PLACE and PLACE/model."""
+    try:
+        shutil.copytree(
+            ROOT / "firmware", place / "firmware", ignore=shutil.ignore_patterns("generated*", "__pycache__")
+        )
+        shutil.copy(ROOT / "platformio.ini", place)
+        for _ in range(10):  # until no `convert` came between
+            before = model.stat().st_mtime_ns
+            shutil.rmtree(place / "model", ignore_errors=True)
+            (place / "model").mkdir()
+            for file in model.iterdir():
+                if file.suffix in (".c", ".h", ".S") and file.is_file():
+                    shutil.copyfile(file, place / "model" / file.name)
+            if model.stat().st_mtime_ns == before and not (model / SET_READY).exists():
+                return
+            finish_set(model)
+        raise BoardError(f"{model}: other commands write into it without end; wait for them")
+    except (OSError, shutil.Error) as error:
+        raise BoardError(f"build: the sources cannot be copied ({error}); free space or mend the rights") from None
 
 
 def build_bare(sources: Sequence[Path], out: Path, board_layer: bool = False, flags: Sequence[str] = ()) -> Path:

@@ -9,14 +9,25 @@ from converter.aot.emit_stream import keep_sums, stream_header, stream_source
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.dense_lowbit_asm import DenseCode
 from converter.aot.kernels.structs import Channels, Kernel, NnDenseSparseLayer, Sums, Unpacked, Value, members
-from converter.aot.kernels.weight_tables import place_tables, scratch_with_table, table_of, unpack_call, unpack_kernels
+from converter.aot.kernels.weight_tables import (
+    place_tables,
+    scratch_with_table,
+    stored,
+    table_of,
+    unpack_call,
+    unpack_kernels,
+)
 from converter.aot.lower import lower_layer
 from converter.aot.memory_plan import ArenaPlan, plan_arena
 from converter.aot.stream_plan import StreamPlan, plan_stream
 from converter.arrays import Int8, Int32
 from converter.errors import ConvertError
 from converter.graph import Graph, Operator
+from converter.target import Target
 
+# Bytes that the smallest firmware, without a front end, takes beside the engine, its stack included; tests/emulator/
+# test_build.py compares with an image.
+LEAST_FLASH_BESIDE, LEAST_RAM_BESIDE = 16_500, 40_000
 PROVENANCE = "// Made by: python -m converter convert (do not edit)\n"
 
 ARENA = """\
@@ -60,15 +71,20 @@ def engine_kernels(graph: Graph) -> list[Kernel | None]:
     return unpack_kernels(graph, [lower_layer(graph, layer) for layer in graph.layers])
 
 
-def render_aot(graph: Graph, simd: bool = True, hop_frames: int | None = None) -> dict[str, str]:
+def render_aot(
+    graph: Graph, simd: bool = True, hop_frames: int | None = None, target: Target | None = None
+) -> dict[str, str]:
     """model_aot.c and model_aot.h; the same graph always gives the same bytes. simd=False takes the portable kernels
     only.
 
-    With hop_frames the engine also streams by such hops where the model can; where not, the header says why.
+    With hop_frames the engine also streams by such hops where the model can; where not, the header says why. Raises
+    ConvertError where a target is named and has less flash or RAM than the model and the least firmware round it take.
     """
     kernels: list[Kernel | None] = [lower_layer(graph, layer, simd) for layer in graph.layers]
     stream, why = _stream_plan(graph, hop_frames)
     kernels, scratches, plan = _planned(graph, unpack_kernels(graph, kernels) if simd else kernels, stream)
+    if target is not None:
+        _require_fit(graph, kernels, plan.arena_bytes, target)
     header = HEADER.format(
         input_bytes=graph.tensors[graph.input].size,
         output_bytes=graph.tensors[graph.output].size,
@@ -78,6 +94,23 @@ def render_aot(graph: Graph, simd: bool = True, hop_frames: int | None = None) -
         stream=stream_header(stream, why),
     )
     return {"model_aot.h": PROVENANCE + header, "model_aot.c": PROVENANCE + _source(graph, kernels, plan, stream)}
+
+
+def _require_fit(graph: Graph, kernels: list[Kernel | None], arena_bytes: int, target: Target) -> None:
+    """No model passes of which it is certain that the linker will refuse it; it has the last word on all others."""
+    flash = sum(stored(kernel)[1] for kernel in kernels if kernel)
+    tables = [table for kernel in kernels if (table := table_of(kernel)) and table.offset is None]
+    ram = arena_bytes + 4 * sum(table.words for table in tables)
+    window = graph.tensors[graph.input].size if graph.spec_json else 0
+    for memory, of, model, beside, has, mend in (
+        ("flash", "constants", flash, LEAST_FLASH_BESIDE, target.flash_bytes, "take fewer or narrower weights"),
+        ("RAM", "activations and scratch", ram, LEAST_RAM_BESIDE + window, target.ram_bytes, "make its layers smaller"),
+    ):
+        if (over := model + beside - has) > 0:
+            raise ConvertError(
+                f"the model is at least {over:,} bytes over the {memory} of the {target.name}: {model:,} bytes of {of} "
+                f"and {beside:,} of firmware, {has:,} are there; {mend}"
+            )
 
 
 def _planned(

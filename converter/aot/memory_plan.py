@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from converter.graph import Graph
 
 ALIGNMENT = 4
-TRIES = 1000
+TRIES, TRIED_PAIRS = 1000, 5_000_000  # orders, and pairs of buffers compared in all of them: seconds at most
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _best_offsets(buffers: list[Buffer], bound: int) -> list[int]:
     order = sorted(range(len(buffers)), key=lambda i: (-buffers[i].bytes, buffers[i].first))
     best = _place(buffers, order)
     shuffle = random.Random(0)  # its shuffle is the same in every Python this project supports
-    for _ in range(TRIES):
+    for _ in range(min(TRIES, TRIED_PAIRS // len(buffers) ** 2)):
         if _end(buffers, best) == bound:
             break
         shuffle.shuffle(order)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from typer.core import TyperGroup
 
-from converter.errors import ConvertError
+from converter.errors import ConvertError, printable
 from converter.files import write_atomic
 from converter.run_folder import ArtifactError
 from converter.spec import SpecError
@@ -38,7 +38,7 @@ def app(
             try:
                 return super().invoke(ctx)
             except caught as error:
-                typer.echo(f"error: {error}", err=True)
+                typer.echo(f"error: {printable(str(error))}", err=True)
                 raise typer.Exit(1) from None
             except KeyboardInterrupt:
                 typer.echo(interrupted, err=True)

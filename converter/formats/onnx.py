@@ -184,7 +184,14 @@ def feature_map(importer: Importer, node: OnnxNode) -> Quantized:
 def axes_of(importer: Importer, node: OnnxNode) -> tuple[int, ...]:
     """The axes a node names, in its operand 1 or (before opset 13 and 18) in an attribute."""
     given = importer.array(node, 1)
-    return node.integers("axes", ()) if given is None else tuple(int(axis) for axis in np.atleast_1d(given).ravel())
+    return node.integers("axes", ()) if given is None else integers_of(node, given)
+
+
+def integers_of(node: OnnxNode, given: Array) -> tuple[int, ...]:
+    """A constant operand of integers, in a row; raises ConvertError for other numbers."""
+    if given.dtype.kind not in "iu":
+        raise ConvertError(f"{node.name}: axes, pads and sizes must be integers, got {given.dtype}")
+    return tuple(int(value) for value in given.ravel())
 
 
 def quant_params(name: str, scale: Array, zero_point: Array | None, axis: int | None) -> QuantParams:
@@ -198,7 +205,7 @@ def quant_params(name: str, scale: Array, zero_point: Array | None, axis: int | 
         raise ConvertError(f"{name}: scales are positive and finite, got {min(scales)}")
     if zero_point is None:
         zero_points = (0,) * len(scales)
-    elif zero_point.size == len(scales) and zero_point.dtype.kind in "iu":
+    elif zero_point.ndim <= 1 and zero_point.size == len(scales) and zero_point.dtype.kind in "iu":
         zero_points = tuple(int(value) for value in np.atleast_1d(zero_point))
     else:
         raise ConvertError(

@@ -15,10 +15,11 @@ import flatbuffers
 import numpy as np
 
 from converter.arrays import Int8, Int32, Int64
-from converter.errors import ConvertError
+from converter.errors import Budget, ConvertError, printable
 from converter.tensor import QuantParams, Tensor
 
 IDENTIFIER = b"TFL3"
+TABLE_BYTES = 16  # that a table in a list counts: no smaller one says anything
 FLOAT32, INT32, INT64, INT8, INT4 = 0, 2, 4, 9, 17
 """Of TensorType: what the tensors of an int8 model may be, and float32, which is the default."""
 
@@ -76,10 +77,13 @@ class TfliteNode(Protocol):
 
 
 class Table:
-    """A flatbuffers table inside untrusted bytes; every access is bounds-checked and raises ConvertError."""
+    """A flatbuffers table inside untrusted bytes; every access is bounds-checked, what is taken out in all is bounded
+    by the file's size, and ConvertError is raised beyond."""
 
-    def __init__(self, data: bytes, position: int) -> None:
-        self._data, self._position = data, position
+    __slots__ = ("_budget", "_data", "_position", "_vtable", "_vtable_bytes")
+
+    def __init__(self, data: bytes, position: int, budget: Budget) -> None:
+        self._data, self._position, self._budget = data, position, budget
         self._vtable = position - self._number("<i", position)
         self._vtable_bytes = self._number("<H", self._vtable)
 
@@ -88,7 +92,7 @@ class Table:
         """The Model table of a file; raises ConvertError."""
         if len(data) < 8 or data[4:8] != IDENTIFIER:
             raise ConvertError("not a .tflite file: its bytes 4..7 are not TFL3; give a TensorFlow Lite model")
-        return Table(data, struct.unpack_from("<I", data, 0)[0])
+        return Table(data, struct.unpack_from("<I", data, 0)[0], Budget(len(data)))
 
     def _number(self, form: str, position: int) -> int:
         if position < 0 or position + struct.calcsize(form) > len(self._data):
@@ -116,10 +120,11 @@ class Table:
     def table(self, field: int) -> Table | None:
         """A table that the field refers to."""
         position = self._field(field)
-        return Table(self._data, position + self._number("<I", position)) if position else None
+        return Table(self._data, position + self._number("<I", position), self._budget) if position else None
 
-    def _vector(self, field: int, item_bytes: int) -> tuple[int, int]:
-        """(position of item 0, length) of a vector; (0, 0) when absent."""
+    def _vector(self, field: int, item_bytes: int, costs: int | None = None) -> tuple[int, int]:
+        """(position of item 0, length) of a vector; (0, 0) when absent. costs: bytes that an item counts, if not its
+        own."""
         position = self._field(field)
         if not position:
             return 0, 0
@@ -129,6 +134,7 @@ class Table:
             raise ConvertError(
                 f"damaged .tflite: a list of {length} items at byte {start} passes the end of the file; export it again"
             )
+        self._budget.take(length * (item_bytes if costs is None else costs))
         return start + 4, length
 
     def numbers(self, field: int, form: str) -> list[int]:
@@ -147,13 +153,14 @@ class Table:
 
     def text(self, field: int) -> str:
         """A name, fit for one line of an error message."""
-        return "".join(c if c.isprintable() else "?" for c in self.bytes(field).decode("utf-8", "replace")[:200])
+        start, length = self._vector(field, 1, costs=0)
+        return printable(self._data[start : start + min(length, 800)].decode("utf-8", "replace")[:200])
 
     def tables(self, field: int) -> list[Table]:
         """A vector of tables."""
-        start, length = self._vector(field, 4)
+        start, length = self._vector(field, 4, costs=TABLE_BYTES)
         positions = [start + 4 * index for index in range(length)]
-        return [Table(self._data, position + self._number("<I", position)) for position in positions]
+        return [Table(self._data, position + self._number("<I", position), self._budget) for position in positions]
 
 
 def raw_vector(builder: flatbuffers.Builder, data: bytes, item_bytes: int, alignment: int) -> int:

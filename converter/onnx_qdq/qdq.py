@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
-from converter.errors import ConvertError
+from converter.check import check_layers
+from converter.errors import Budget, ConvertError
 from converter.formats.onnx import (
     NO_PADS,
     Array,
@@ -37,6 +38,7 @@ INT_RANGES = ("int8", "int32")
 class QdqImporter:
     """What each name stands for and the graph built so far, while the nodes are taken in order; an Importer."""
 
+    budget: Budget
     values: dict[str, Value] = field(default_factory=dict)
     tensors: list[Tensor] = field(default_factory=list)
     layers: list[Operator] = field(default_factory=list)
@@ -73,7 +75,7 @@ class QdqImporter:
             try:
                 spec_id = KwsSpec.from_json(spec_json).spec_id
             except SpecError as error:
-                raise ConvertError(f"metadata kws_spec: {error}") from None
+                raise ConvertError(f"metadata kws_spec: {error}; export the model again") from None
             if metadata.get("spec_id") != spec_id:
                 raise ConvertError(
                     f"metadata spec_id is {metadata.get('spec_id')}, kws_spec hashes to {spec_id}; export the model "
@@ -97,6 +99,9 @@ class QdqImporter:
         found = self.value(node, index)
         if not isinstance(found, Constant):
             raise ConvertError(f"{node.name}: input {index} ({node.inputs[index][:200]}) must be a constant")
+        if found.array.dtype.kind not in "iufb":
+            raise ConvertError(f"{node.name}: input {index} must be numbers, got {found.array.dtype}")
+        self.budget.take(found.array.nbytes)
         return found.array
 
     def activation(self, node: OnnxNode, index: int = 0) -> Quantized:
@@ -121,6 +126,9 @@ class QdqImporter:
         """The tensor a pending layer writes, now that its scale is known."""
         layer = pending.choose(pending.layer, quant) if pending.choose else pending.layer
         index = self._add(tensor_name, pending.stored, quant)
+        if layer.weights:
+            self.budget.take(layer.weights.values.nbytes + layer.weights.bias.nbytes)
+        check_layers(len(self.layers) + 1)
         self.layers.append(with_fields(layer, name=layer_name(tensor_name), output=index))
         return Quantized(index, pending.shape, pending.layout, dequantized=False)
 
@@ -175,6 +183,7 @@ def quantize(importer: QdqImporter, node: OnnxNode) -> Value:
     found = importer.value(node, 0)
     quant = _grid(importer, node, "int8")
     if isinstance(found, Constant):
+        importer.budget.take(found.array.nbytes)
         return _quantized_constant(name, found.array, quant)
     if len(quant.scales) != 1:
         raise ConvertError(f"{name}: an activation has one scale, got {len(quant.scales)}")

@@ -14,18 +14,20 @@ import onnx
 from onnx import numpy_helper
 
 from converter.check import check, check_spec
-from converter.errors import ConvertError
+from converter.errors import Budget, ConvertError
 from converter.formats.onnx import Array, Constant, OnnxNode
 from converter.graph import Graph
 from converter.onnx_qdq.patterns import RULES, SUPPORTED
 from converter.onnx_qdq.qdq import QdqImporter
 from converter.tensor import MAX_ELEMENTS
 
+MAX_ITEMS, MAX_ATTRIBUTES = 20_000, 100
+
 
 def read_onnx(data: bytes) -> Graph:
     """The checked Graph of an ONNX file's bytes; its tensors carry the names of the QuantizeLinear outputs."""
     model = _parse(data)
-    importer = QdqImporter()
+    importer = QdqImporter(Budget(len(data)))
     for tensor in model.graph.initializer:
         importer.values[tensor.name] = Constant(array_of(tensor))
     importer.input_value(model.graph)
@@ -78,7 +80,13 @@ def _parse(data: bytes) -> onnx.ModelProto:
         model = onnx.load_model_from_string(data)
     except Exception:  # protobuf's DecodeError has no public base
         raise ConvertError("not an ONNX file, or a truncated one; export the model again") from None
-    if not model.graph.node:
+    graph = model.graph
+    counts = [len(items) for items in (graph.node, graph.initializer, graph.input, graph.output, model.metadata_props)]
+    if max(counts) > MAX_ITEMS:
+        raise ConvertError(f"the model has at most {MAX_ITEMS} nodes or constants, got {max(counts)}; convert another")
+    if any(len(node.attribute) > MAX_ATTRIBUTES for node in graph.node):
+        raise ConvertError(f"a node has at most {MAX_ATTRIBUTES} attributes, and one has more; export the model again")
+    if not graph.node:
         raise ConvertError("not an ONNX model: it has no nodes; export the model again")
     if any(not isinstance(name, str) for name in _names(model)):  # protobuf hands out bytes where a string is no UTF-8
         raise ConvertError("damaged ONNX file: a name in it is not UTF-8; export the model again")

@@ -11,7 +11,7 @@ import numpy as np
 
 from converter.arrays import Int8, Int32
 from converter.errors import ConvertError, require
-from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, pending
+from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, integers_of, pending
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
 from converter.tensor import MAX_ELEMENTS, check_same_quant
@@ -95,8 +95,8 @@ class Pad:
         zero = value is None or (value.size == 1 and float(value.item()) == 0.0)
         if node.text("mode", "constant") != "constant" or not zero:
             raise ConvertError(f"{name}: only padding with zeros is supported")
-        chosen = list(range(rank)) if axes is None else [int(axis) % rank for axis in np.atleast_1d(axes).ravel()]
-        sides = [] if given is None else [int(side) for side in np.atleast_1d(given).ravel()]
+        chosen = list(range(rank)) if axes is None else [axis % rank for axis in integers_of(node, axes)]
+        sides = [] if given is None else list(integers_of(node, given))
         if len(sides) != 2 * len(chosen) or min(sides, default=-1) < 0 or max(sides) > 4096:
             raise ConvertError(
                 f"{name}: pads must be constant, 0 or more, two for each of {len(chosen)} axes, got {sides[:16]}"

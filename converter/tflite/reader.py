@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from converter.arrays import Int8, Int32, Int64
-from converter.check import check, check_spec
+from converter.check import check, check_layers, check_spec
 from converter.errors import ConvertError
 from converter.formats.tflite import FLOAT32, INT4, INT8, INT32, INT64, Table
 from converter.graph import Graph, Operator, layer_name
@@ -52,9 +52,9 @@ class _Reader:
         if len(inputs) != 1 or len(outputs) != 1:
             raise ConvertError(f"the model must have one input and one output, got {len(inputs)} and {len(outputs)}")
         self._activation("input", inputs[0])
-        layers = [
-            self._layer(index, table) for index, table in enumerate(self.subgraph.tables(schema.SubGraph.OPERATORS))
-        ]
+        operators = self.subgraph.tables(schema.SubGraph.OPERATORS)
+        check_layers(len(operators))
+        layers = [self._layer(index, table) for index, table in enumerate(operators)]
         if outputs[0] not in self.numbers:
             raise ConvertError("no operator writes the model's output")
         graph = Graph(

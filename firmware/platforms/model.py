@@ -6,7 +6,7 @@ compiled layers.
 """
 
 import os
-from os.path import abspath, isfile, join
+from os.path import abspath, isdir, isfile, join
 
 Import("env")  # noqa: F821 - given by SCons
 env = globals()["env"]
@@ -20,6 +20,9 @@ if missing:
         f"{folder}: no {' and no '.join(missing)}; make them with `python -m converter convert MODEL --out "
         f"DIR` and set KWS_MODEL=DIR"
     )
+    env.Exit(1)
+if isdir(join(folder, ".convert.ready")):
+    print(f"{folder}: `python -m converter convert` was stopped there; make them with it again")
     env.Exit(1)
 kernels = join("$PROJECT_DIR", "firmware", "lib", "nn")
 env.Append(CPPPATH=[folder, kernels])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from converter.graph import Graph
 from converter.tflite.writer import write_tflite
 from host.errors import HostError
 from host.link.expected import load_model, require_same
+from host.result_files import PROFILE, read_json
 
 BOARD_RUNS = 100
 
@@ -94,17 +94,11 @@ def _board(port: str, run: Path) -> Timing:
 
 
 def _from_profile(path: Path, model_id: str) -> Timing:
-    try:
-        raw = json.loads(path.read_text())
-        timing = _board_timing(raw)
-        measured = raw["identity"]["model_id"]
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-        raise HostError(
-            f"{path}: no profile of this project ({error}); make it with `python -m host profile --json`"
-        ) from None
+    raw = read_json(path, "make it with `python -m host profile --json`", PROFILE)
+    measured = raw["identity"]["model_id"]
     if measured != model_id:
         raise HostError(f"{path}: of model {measured}, this run is {model_id}; profile the board with this model on it")
-    return timing
+    return _board_timing(raw)
 
 
 def _board_timing(raw: dict[str, Any]) -> Timing:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from converter.arrays import Json
+from converter.checked import Rule
 from converter.commands.html import Markup, Part, Picture, Section, Table, page
 from converter.files import write_atomic
 from converter.run_folder import ModelArtifact
@@ -17,7 +18,7 @@ from host.errors import HostError
 from host.link.expected import load_model
 from host.measure.energy import modelled_energy_uj
 from host.report.svg_chart import COLOURS, Dot, Series, bars, chart
-from host.report.sweep_data import read_json
+from host.result_files import CHECKS, COMPARE, EVALUATION, PROFILE, TRIAL, read_json
 
 Parts = list[Part]
 
@@ -35,33 +36,50 @@ def write_report(
     artifact = ModelArtifact.load(run)
     target = out or run / "report.html"
     scores = run / "evaluation.json" if (run / "evaluation.json").is_file() else None
-    read: list[tuple[str, Path | None, str, str, Callable[[Json], Parts]]] = [
+    read: list[tuple[str, Path | None, Rule, str, str, Callable[[Json], Parts]]] = [
         (
             "Smoke test" if artifact.is_smoke_test else "Accuracy",
-            *(scores, "scores on validation and test clips", f"trainer evaluate {run.name}"),
+            *(scores, EVALUATION, "scores on validation and test clips", f"trainer evaluate {run.name}"),
             lambda found: [*_evaluation(found), *_curves(run)],
         ),
         (
             "False accepts and misses",
-            *(scores, "hours of speech", f"trainer evaluate {run.name} --negative DIR"),
+            *(scores, EVALUATION, "hours of speech", f"trainer evaluate {run.name} --negative DIR"),
             lambda found: _listening(found, artifact),
         ),
         (
             "Time on the board",
-            *(profile, "stages and layers", "host profile PORT --json F; report --profile F"),
+            *(profile, PROFILE, "stages and layers", "host profile PORT --json F; report --profile F"),
             lambda found: _stages(found, artifact),
         ),
-        ("Spoken-word trial", trial, "words played", "host trial PORT WAVS --json F; report --trial F", _trial),
-        ("This machine and the board", compare, "times", "host compare RUN --json F; report --compare F", _compare),
-        ("Equivalence checks", checks, "the checks", "converter verify RUN --json F; report --checks F", _checks),
+        ("Spoken-word trial", trial, TRIAL, "words played", "host trial PORT WAVS --json F; report --trial F", _trial),
+        (
+            "This machine and the board",
+            compare,
+            COMPARE,
+            "times",
+            "host compare RUN --json F; report --compare F",
+            _compare,
+        ),
+        (
+            "Equivalence checks",
+            checks,
+            CHECKS,
+            "the checks",
+            "converter verify RUN --json F; report --checks F",
+            _checks,
+        ),
     ]
-    sections = [Section(name, _read(file, what, f"python -m {fix}", make)) for name, file, what, fix, make in read]
+    sections = [
+        Section(name, _read(file, rule, what, f"python -m {fix}", make)) for name, file, rule, what, fix, make in read
+    ]
     sections.insert(3, Section("Size of the network", _sizes(artifact)))
     title = f"{artifact.model}: {', '.join(artifact.spec.words)}"
-    lead = _read(scores, "scores", f"python -m trainer evaluate {run.name}", lambda found: [_lead(found, artifact)])
+    fix = f"python -m trainer evaluate {run.name}"
+    lead = _read(scores, EVALUATION, "scores", fix, lambda found: [_lead(found, artifact)])
     if profile is not None:
         fix = "python -m host profile PORT --json F"
-        lead += _read(profile, "stages and layers", fix, lambda found: [_cost(found)])
+        lead += _read(profile, PROFILE, "stages and layers", fix, lambda found: [_cost(found)])
     write_atomic(
         target,
         page(
@@ -71,12 +89,12 @@ def write_report(
     return target
 
 
-def _read(file: Path | None, what: str, command: str, make: Callable[[Json], Parts]) -> Parts:
+def _read(file: Path | None, rule: Rule, what: str, command: str, make: Callable[[Json], Parts]) -> Parts:
     """What a section shows of a JSON file; HostError where the file is not as `command` writes it."""
     if file is None:
         return [_missing(what, command)]
     fix = f"make it again with `{command.split(';')[0]}`"
-    found = read_json(file, fix)
+    found = read_json(file, fix, rule)
     try:
         return make(found)
     except HostError:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from converter.arrays import Json
+from converter.checked import is_number
 from host.errors import HostError
+from host.result_files import SWEEP, SWEEP_FLOAT, SWEEP_POINT, read_json
 
 SWEEP_FILE = "sweep.json"
 NONE = "none"
 LEAST_CLIFF = 1.0
+_FIX = "run the sweep again, finished points are kept"
 BOARD = {  # field of Row -> key of "board" in result.json
     "parameters": "nonzero",
     "operations": "operations_nonzero",
@@ -138,14 +139,14 @@ def is_sweep(folder: Path) -> bool:
 
 def load_sweep(folder: Path) -> Sweep:
     """Every point that SWEEP/sweep.json names; raises HostError when it is damaged."""
-    facts = read_json(folder / SWEEP_FILE)
+    facts = read_json(folder / SWEEP_FILE, _FIX, SWEEP)
     rows: list[Row] = []
     broken: list[tuple[str, str]] = []
     waiting = 0
     try:
         for point in facts["points"]:
             file = folder / "points" / point["key"] / "result.json"
-            found = read_json(file) if file.is_file() else {}
+            found = read_json(file, _FIX, SWEEP_POINT) if file.is_file() else {}
             if "error" in found:
                 broken.append((point["key"], found["error"]))
             elif "train" in found and "board" in found:
@@ -154,9 +155,7 @@ def load_sweep(folder: Path) -> Sweep:
                 waiting += 1
         floats: dict[str, list[float]] = {}
         for file in sorted((folder / "float").glob("*/float.json")):
-            own = read_json(file)
-            if not _is_number(own["accuracy"]):
-                raise TypeError(f"accuracy of {file} must be a number, got {own['accuracy']!r}")
+            own = read_json(file, _FIX, SWEEP_FLOAT)
             floats.setdefault(own["model"], []).append(own["accuracy"])
         return Sweep(folder, tuple(facts["words"]), facts["smoke_test"], tuple(rows), tuple(broken), waiting, floats)
     except (KeyError, TypeError, AttributeError) as error:
@@ -171,24 +170,9 @@ def _row(point: Json, found: Json) -> Row:
     figures = {field: board[key] for field, key in BOARD.items()}
     known = {field: value for field, value in figures.items() if field not in OPTIONAL or value is not None}
     for name, value in {**known, "accuracy": train["accuracy"], "n": train["n"]}.items():
-        if not _is_number(value) or value < 0 or (name in AXES and value == 0):
+        if not is_number(value) or value < 0 or (name in AXES and value == 0):
             raise TypeError(f"{name} of {point['key']} must be a number of at least 0, got {value!r}")
     return Row(**made, **figures, accuracy=train["accuracy"], n=train["n"], commands=tuple(found["commands"]))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def read_json(file: Path, fix: str = "run the sweep again, finished points are kept") -> Json:
-    """The JSON object of a file; raises HostError with `fix` where there is none."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise HostError(f"{file}: no readable JSON ({error}); {fix}") from None
-    if not isinstance(found, dict):
-        raise HostError(f"{file}: must hold a JSON object, got {type(found).__name__}; {fix}")
-    return found
 
 
 def means(rows: Sequence[Row]) -> list[Mean]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -112,6 +113,61 @@ def test_other_refusals(tmp_path: Path) -> None:
     odd = write(tmp_path / "odd.wav", np.zeros(96001), 96001)
     with pytest.raises(TrainerError, match="simple ratio to 16000 Hz, got 96001 Hz"):
         convert_pcm(odd)
+
+
+@pytest.mark.parametrize("rate_hz", [44_100, 48_000, 176_400])
+def test_a_long_recording_is_resampled_in_blocks_to_the_same_samples(
+    rate_hz: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal = np.random.default_rng(3).normal(0, 0.2, 3 * rate_hz + 17)
+    monkeypatch.setattr("trainer.data.recordings.MAX_WINDOWS", 1 << 40)
+    whole_one = resample(signal, rate_hz, 16000)
+    for most in (1, 100_000, 1 << 20):
+        monkeypatch.setattr("trainer.data.recordings.MAX_WINDOWS", most)
+        part = signal if most > 1 else signal[: rate_hz // 50]
+        blocks = resample(part, rate_hz, 16000)
+        assert len(blocks) == math.ceil(len(part) * 16000 / rate_hz)
+        same = slice(0, len(blocks) if most > 1 else len(blocks) - 64)  # what lies behind a part counts into its end
+        assert np.abs(blocks[same] - whole_one[: len(blocks)][same]).max() < 1e-12
+        assert np.array_equal(to_int16(blocks[same]), to_int16(whole_one[: len(blocks)][same]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KB on Linux")
+@pytest.mark.parametrize(
+    ("rate_hz", "samples", "channels", "suffix", "says"),
+    [
+        *((rate, rate, 1, ".wav", "simple ratio") for rate in (16_001, 17_998, 19_998, 31_998, 44_103)),
+        (768_000, 1_000_000, 1, ".wav", "20834 samples"),
+        (48_000, 960_000, 1, ".wav", "320000 samples"),
+        (47_952, 200_000, 5, ".wav", "66734 samples"),
+        (48_000, 48_000 * 300, 8, ".flac", "mostly silence, cut it"),
+    ],
+)
+def test_a_small_file_of_any_rate_takes_little_memory_and_time(
+    tmp_path: Path, rate_hz: int, samples: int, channels: int, suffix: str, says: str
+) -> None:
+    """At most 500 MB and 10 s of processor for up to 2 MB; torch alone is 240 MB and 3 s."""
+    file = tmp_path / f"a{suffix}"
+    soundfile.write(file, np.zeros((samples, channels), np.int16), rate_hz, subtype="PCM_16")
+    assert file.stat().st_size <= 2_100_000
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", CONVERTS, file], cwd=ROOT, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    told, peak_kb = done.stdout.splitlines()
+    assert says in told, told
+    assert int(peak_kb) < 500_000 and after.ru_utime - before.ru_utime < 10
+
+
+CONVERTS = """
+import resource, sys
+from trainer.data.recordings import convert_pcm
+from trainer.errors import TrainerError
+try:
+    print(len(convert_pcm(sys.argv[1])), "samples")
+except TrainerError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 
 
 def test_cut_off_flac_is_refused(tmp_path: Path) -> None:

@@ -386,7 +386,9 @@ def test_compare_refuses_another_models_profile(cli: Cli, port: str, folder: Pat
         cli("compare", folder / "other.tflite", "--profile", tmp_path / "p.json")
     )
     (tmp_path / "broken.json").write_text("{}")
-    assert "no profile" in refusal(cli("compare", folder / "other.tflite", "--profile", tmp_path / "broken.json"))
+    assert "must be an object with identity" in refusal(
+        cli("compare", folder / "other.tflite", "--profile", tmp_path / "broken.json")
+    )
 
 
 def test_report(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
@@ -429,19 +431,6 @@ def test_a_damaged_json_is_one_sentence(
     (tmp_path / file).write_text(json.dumps(content))
     says = refusal(cli("report", tmp_path / "run", *([option, tmp_path / file] if option else [])))
     assert file in says and f"make it again with `python -m {fix}`" in says
-
-
-def test_what_a_json_holds_is_escaped(cli: Cli, tmp_path: Path) -> None:
-    ModelArtifact(tmp_path, SPEC, DETECTOR, "tinyconv", "synthetic").save()
-    bad = "<script>alert(1)</script>"
-    scores = {"accuracy": 1.0, "n": bad, "per_class": [1.0], "per_class_n": [bad], "confusion": [[1]]}
-    change = {"n": bad, "gained": bad, "lost": bad, "net_loss_points": bad}
-    heard = dict.fromkeys(("seconds", "heard", "words", "false_accepts", "false_accepts_per_hour"), bad)
-    evaluation = {"labels": [bad], "engines": {bad: {"test_reset": scores}}, "float_to_int8": change}
-    (tmp_path / "evaluation.json").write_text(json.dumps({**evaluation, "listening": {**heard, "miss_rate": 0.5}}))
-    assert cli("report", tmp_path).code == 0
-    page = (tmp_path / "report.html").read_text()
-    assert "<script" not in page and page.count("&lt;script&gt;") >= 12
 
 
 @pytest.mark.parametrize(

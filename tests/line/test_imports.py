@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "converter.arrays",
         "converter.files",
         "converter.target",
+        "converter.checked",
         "converter.compiler",
         "converter.errors",
     ),
@@ -41,6 +42,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("converter.__main__",),
     # host
     ("host.errors",),
+    ("host.result_files",),
     ("host.emulator.errors", "host.emulator.schedule"),
     ("host.emulator.image", "host.emulator.cycles"),
     ("host.emulator.cpu",),
@@ -192,7 +194,7 @@ def test_no_torch_beyond_the_trainer(package: str) -> None:
 @pytest.mark.parametrize("name", ["spec", "files", "run_folder", "target"])
 def test_the_contract_needs_the_standard_library_only(name: str) -> None:
     """What every package reads of a run: it must import in any environment."""
-    own = {"converter.spec", "converter.files", "converter.run_folder", "converter.target"}
+    own = {"converter.checked", "converter.spec", "converter.files", "converter.run_folder", "converter.target"}
     for line, module in imported(ROOT / "converter" / f"{name}.py"):
         assert module.split(".")[0] in sys.stdlib_module_names or module in own, (
             f"converter/{name}.py:{line} imports {module}"

@@ -14,6 +14,7 @@ the network learns. Errors are one sentence (TrainerError).
 from __future__ import annotations
 
 import io
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,25 @@ import numpy.typing as npt
 import soundfile
 
 from converter.arrays import Float64, Int16
-from converter.audio.wav import MAX_SECONDS, SUFFIXES, check_length, open_recording, read_samples, read_wav
+from converter.audio.wav import (
+    MAX_SECONDS,
+    SUFFIXES,
+    channels_in_words,
+    check_length,
+    open_recording,
+    read_samples,
+    read_wav,
+)
 from converter.errors import ConvertError
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from converter.target import SAMPLE_RATE_HZ
 from trainer.errors import TrainerError
+
+FILTER_WIDTH = 64  # zero crossings of the sinc on each side
+MAX_FILTER = 1 << 22  # coefficients of all phases: 32 MB
+MAX_WINDOWS = 1 << 23  # samples of windows at a time: 64 MB
+MOST_PER_BYTE, ALWAYS_SAMPLES = 4, 8_000_000  # that a file is converted to: more is silence, which FLAC packs at will
 
 
 def read_pcm(
@@ -56,6 +70,12 @@ def convert_pcm(
                     f"{path}: must be sampled at {rate_hz} Hz or more, got {found_hz} Hz; record it again"
                 )
             exact = (found_hz, recording.channels, recording.subtype) == (rate_hz, 1, "PCM_16")
+            most = ALWAYS_SAMPLES + MOST_PER_BYTE * Path(path).stat().st_size
+            if not exact and recording.frames * recording.channels > most:
+                raise TrainerError(
+                    f"{path}: must not unpack to more than {most} samples, got {recording.frames} of "
+                    f"{channels_in_words(recording.channels)}; it is mostly silence, cut it"
+                )
             samples = read_samples(recording, "int16" if exact else "float64", always_2d=not exact)
         check_length(path, samples, recording.frames, 1, found_hz)
         if exact:
@@ -83,15 +103,30 @@ def resample(signal: Float64, from_hz: int, to_hz: int, where: str = "resample")
     from trainer.data import torchaudio_cpu
 
     ratio = Fraction(from_hz, to_hz)
-    if max(ratio.numerator, ratio.denominator) > 10000:
+    half_taps = math.ceil(FILTER_WIDTH * max(1.0, float(ratio)))  # torchaudio keeps a filter for every phase
+    if ratio.denominator * (ratio.numerator + 2 * half_taps) > MAX_FILTER:
         raise TrainerError(
             f"{where}: the rate must have a simple ratio to {to_hz} Hz, got {from_hz} Hz; export it at 16, 44.1 "
             f"or 48 kHz"
         )
     torchaudio: Any = torchaudio_cpu.load()
-    transform = torchaudio.transforms.Resample(from_hz, to_hz, lowpass_filter_width=64, dtype=torch.float64)
-    found: Float64 = transform(torch.from_numpy(np.ascontiguousarray(signal, np.float64))).numpy()
-    return found
+    transform = torchaudio.transforms.Resample(from_hz, to_hz, lowpass_filter_width=FILTER_WIDTH, dtype=torch.float64)
+    step, new = ratio.numerator, ratio.denominator  # `step` samples become `new`
+
+    def resampled(part: Float64) -> Float64:
+        found: Float64 = transform(torch.from_numpy(np.ascontiguousarray(part, np.float64))).numpy()
+        return found
+
+    steps = -(-len(signal) // step)
+    block = max(1, MAX_WINDOWS // (step + 2 * half_taps))  # torch lays the windows of all steps side by side
+    if steps <= block:
+        return resampled(signal)
+    margin, parts = -(-half_taps // step) + 1, []
+    for start in range(0, steps, block):
+        first = max(0, start - margin)
+        part = resampled(signal[first * step : (start + block + margin) * step])
+        parts.append(part[(start - first) * new : (start - first + block) * new])
+    return np.concatenate(parts)
 
 
 def to_int16(signal: npt.ArrayLike) -> Int16:

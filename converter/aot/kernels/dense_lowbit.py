@@ -147,5 +147,12 @@ def _entries(row: Int8, longest: int) -> list[tuple[int, int]]:
 
 def value_range(graph: Graph, index: int) -> tuple[int, int]:
     """Bounds of a tensor's integers that hold for every input of the network."""
-    made_by = next((layer for layer in graph.layers if layer.output == index), None)
-    return made_by.bounds(graph, value_range(graph, made_by.input)) if made_by else (-128, 127)
+    made_by = {layer.output: layer for layer in graph.layers}
+    chain = []
+    while index in made_by:
+        chain.append(made_by[index])
+        index = made_by[index].input
+    bounds = (-128, 127)
+    for layer in reversed(chain):
+        bounds = layer.bounds(graph, bounds)
+    return bounds

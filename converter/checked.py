@@ -1,0 +1,217 @@
+"""Values from files, held against rules before anything is made of them. Standard library only.
+
+A rule says what a JSON value may be; `check` names the first field that breaks its rule, and what came.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard, Union
+
+MAX_DEPTH = 32  # of lists and objects inside each other
+MAX_BYTES = 32 << 20
+_LARGEST = (1 << 53) - 1  # that a JSON number holds exactly
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An int, no bool and no float."""
+
+    low: int = 0
+    high: int = _LARGEST
+
+
+@dataclass(frozen=True)
+class Real:
+    """A finite int or float."""
+
+    low: float = 0.0
+    high: float = 1e15
+
+
+@dataclass(frozen=True)
+class Text:
+    """A str that UTF-8 can hold, at most `longest` bytes of it."""
+
+    longest: int = 1000
+
+
+@dataclass(frozen=True)
+class Flag:
+    """true or false."""
+
+
+@dataclass(frozen=True)
+class Anything:
+    """Any JSON value."""
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """null, or what the rule says."""
+
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list."""
+
+    rule: Rule
+    least: int = 0
+    most: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class Named:
+    """An object whose keys are names of things, all of one rule."""
+
+    rule: Rule
+    least: int = 0
+
+
+@dataclass(frozen=True)
+class Fields:
+    """An object with these fields; `optional` ones may be absent; others are refused only where it is `closed`."""
+
+    needed: Mapping[str, Rule]
+    optional: Mapping[str, Rule] = field(default_factory=dict)
+    closed: bool = False
+
+
+Rule = Union[Whole, Real, Text, Flag, Anything, Maybe, Items, Named, Fields]
+
+
+def check(where: str, value: object, rule: Rule, error: Callable[[str], Exception] = ValueError) -> None:
+    """Raises `error` with the field, its rule and what came, unless the value keeps the rule.
+
+    >>> check("clip_ms", 1.5, Whole(1, 60_000))
+    Traceback (most recent call last):
+    ValueError: clip_ms: must be a whole number from 1 to 60000, got 1.5
+    """
+    match rule:
+        case Whole(low, high):
+            holds = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+            wanted = f"a whole number from {low} to {high}"
+        case Real(low, high):
+            holds = is_number(value) and low <= value <= high
+            wanted = f"a number from {low:g} to {high:g}"
+        case Text(longest):
+            holds = isinstance(value, str) and _is_text(value, longest)
+            wanted = f"text of at most {longest} bytes"
+        case Flag():
+            holds, wanted = isinstance(value, bool), "true or false"
+        case Maybe(inner):
+            if value is not None:
+                check(where, value, inner, error)
+            return
+        case Items(_, least, most):
+            holds = isinstance(value, (list, tuple)) and least <= len(value) <= most
+            wanted = f"a list of {least} to {most} items"
+        case Named(_, least):
+            holds = isinstance(value, dict) and len(value) >= least and all(_is_text(key, 1000) for key in value)
+            wanted = f"an object of {least} or more names"
+        case Fields(needed, optional, closed):
+            holds, wanted = isinstance(value, dict), "an object"
+            if isinstance(value, dict) and (missing := [key for key in needed if key not in value]):
+                holds, wanted = False, f"an object with {', '.join(missing)}"
+            elif isinstance(value, dict) and closed and (more := [k for k in value if k not in {**needed, **optional}]):
+                holds, wanted = False, f"an object without {', '.join(shown(key) for key in more[:3])}"
+        case _:
+            return
+    if not holds:
+        raise error(f"{where or 'the file'}: must be {wanted}, got {shown(value)}")
+    for name, item, inner in _parts(value, rule):
+        check(f"{where}.{name[:60]}" if where else name[:60], item, inner, error)
+
+
+def _parts(value: Any, rule: Rule) -> list[tuple[str, object, Rule]]:
+    """(name, value, rule) of what lies in a list or an object."""
+    match rule:
+        case Items(inner):
+            return [(str(index), item, inner) for index, item in enumerate(value)]
+        case Named(inner):
+            return [(key, item, inner) for key, item in value.items()]
+        case Fields(needed, optional):
+            return [(key, value[key], inner) for key, inner in {**needed, **optional}.items() if key in value]
+    return []
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a finite int or float; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _is_text(value: str, longest: int) -> bool:
+    try:
+        return len(value.encode()) <= longest
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+
+
+def shown(value: object) -> str:
+    """A value for a message: short, and its kind where it is large.
+
+    >>> shown("a" * 50), shown([1, 2, 3]), shown({"a": 1}), shown(True)
+    ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...", 'a list of 3', 'an object with a', 'True')
+    """
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object with {', '.join(str(key)[:40] for key in list(value)[:8]) or 'nothing'}"
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 42 else text[:39] + "..."
+
+
+def json_of(text: str | bytes) -> Any:
+    """What JSON text says, all numbers finite, nothing deeper than MAX_DEPTH; raises ValueError.
+
+    >>> json_of('{"a": [1, 2.5]}')
+    {'a': [1, 2.5]}
+    >>> json_of("[" * 100_000)
+    Traceback (most recent call last):
+    ValueError: lists and objects lie more than 32 deep in each other
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"at most {MAX_BYTES} bytes of JSON are read, got {len(text)}")
+    decoded = text.decode() if isinstance(text, bytes) else text
+    outside = "".join(decoded.replace("\\\\", "").replace('\\"', "").split('"')[::2])
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", outside):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > MAX_DEPTH:
+        raise ValueError(f"lists and objects lie more than {MAX_DEPTH} deep in each other")
+    found = json.loads(decoded, parse_int=_whole)
+    _require_finite("", found)
+    return found
+
+
+def _whole(text: str) -> float:
+    """An int, infinite with more digits than any number here has."""
+    return int(text) if len(text) <= 40 else math.inf
+
+
+def _require_finite(where: str, value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where or 'the file'}: must be a finite number of at most 40 digits, got {value}")
+    if isinstance(value, (dict, list)):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(item, (float, dict, list)):
+                _require_finite(f"{where}.{str(name)[:60]}" if where else str(name)[:60], item)
+
+
+def json_in(file: Path) -> Any:
+    """What a file of JSON says, as json_of; raises OSError or ValueError."""
+    if (size := file.stat().st_size) > MAX_BYTES:
+        raise ValueError(f"at most {MAX_BYTES} bytes of JSON are read, got {size}")
+    return json_of(file.read_bytes())
