@@ -11,9 +11,11 @@ CODE = {".py", ".c", ".cpp", ".h", ".ld"}
 GENERATED = ("firmware/generated", "firmware/generated_spotter")
 # Lines. Product: 38,600 after the house (its aim was 38,000; MEAN 190 of them, sentences on public names 230), and 330
 # for negatives; 410 for the detector by evidence; 660 for training for streams; 990 for misses against false accepts;
-# 290 for public wake words. Tests: 16,350 after the house, 150 for negatives, 350 for the detector, 270 for training
-# for streams, 470 for misses against false accepts, 210 for public wake words.
-BUDGET = {"product": 41_900, "tests": 17_900}
+# 290 for public wake words; 80 for harder scenes and branches; 400 for a virtual board that always ends; 640 for
+# checked files, builds without a shell and files as a set. Tests: 16,350 after the house, 150 for negatives, 350 for
+# the detector, 270 for training for streams, 470 for misses against false accepts, 210 for public wake words; 1,500 for
+# what hostile input may do.
+BUDGET = {"product": 43_000, "tests": 19_450}
 
 
 def folder_of(path: str) -> str:
