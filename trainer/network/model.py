@@ -7,7 +7,7 @@ Tensors inside are NCHW; a Dense flattens NHWC, as the board stores activations,
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Union
 
@@ -361,6 +361,17 @@ def fold_norms(network: Network) -> Network:
     return folded
 
 
-def architecture_json(architecture: Architecture) -> dict[str, object]:
-    """The architecture as JSON values, as checkpoints keep it."""
-    return asdict(architecture)
+def one_branch(network: Network) -> Network:
+    """The same function in evaluation mode with one branch to a convolution, to be changed and trained on."""
+    if network.architecture.branches == 1:
+        return network
+    made = build(replace(network.architecture, branches=1))
+    for name, block in fold_norms(network).blocks.items():
+        target = made.blocks[name]
+        if isinstance(block, Conv) and isinstance(target, Conv):
+            target.conv.load_state_dict(block.conv.state_dict())
+            if target.norm is not None:
+                nn.init.constant_(target.norm.weight, (1 + target.norm.eps) ** 0.5)
+        elif isinstance(block, Dense) and isinstance(target, Dense):
+            target.linear.load_state_dict(block.linear.state_dict())
+    return made.eval()
