@@ -43,7 +43,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # host
     ("host.errors",),
     ("host.result_files",),
-    ("host.emulator.errors", "host.emulator.schedule"),
+    ("host.emulator.errors", "host.emulator.unmodelled"),
+    ("host.emulator.schedule",),
     ("host.emulator.image", "host.emulator.cycles"),
     ("host.emulator.cpu",),
     ("host.emulator.peripherals",),
