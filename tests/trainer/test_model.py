@@ -18,9 +18,8 @@ from converter.operators.windows import same_pads
 from converter.spec import KwsSpec
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
-from trainer.network.model import Architecture, Conv, Dense, Network, build, fold_norms, one_branch
+from trainer.network.model import Architecture, Conv, Dense, Network, build, fold_norms
 from trainer.network.onnx_export import to_onnx, vectors
-from trainer.network.prune import prune
 from trainer.network.quant_options import QuantOptions
 from trainer.run.fit import to_batch
 
@@ -79,29 +78,16 @@ def test_padding_is_tensorflows() -> None:
     assert torch.equal(conv(x), expected)
 
 
-@pytest.mark.parametrize(("model", "parameters"), [("dscnn", 9_964), ("tcn", 38_372)])
-def test_folding_keeps_the_function(model: str, parameters: int) -> None:
-    net = network(model)
+def test_folding_keeps_the_function() -> None:
+    net = network("dscnn")
     x = to_batch(some_features(32), FEATURES)
     net.train()
     for _ in range(5):
         net(x)
     net.eval()
-    folded = fold_norms(net)
     with torch.no_grad():
-        torch.testing.assert_close(folded(x), net(x), rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(one_branch(net)(x), net(x), rtol=1e-4, atol=1e-4)
-    assert net.parameter_count == folded.parameter_count == one_branch(net).parameter_count == parameters
-    assert sum(p.numel() for p in folded.parameters()) == parameters
-
-
-def test_a_network_of_branches_is_pruned_as_one() -> None:
-    pruned = prune(network("tcn").eval(), "structured", 0.5, "l2")
-    assert pruned.architecture.width == 44 and pruned.architecture.branches == 1
-    assert pruned(to_batch(some_features(3), FEATURES)).shape == (3, 4)
-    sparse = fold_norms(prune(network("tcn").eval(), "unstructured", 0.5, "l2"))
-    weights = torch.cat([p.detach().flatten() for n, p in sparse.named_parameters() if n.endswith("weight")])
-    assert 0.49 < (weights == 0).float().mean() < 0.51
+        torch.testing.assert_close(fold_norms(net)(x), net(x), rtol=1e-4, atol=1e-4)
+    assert net.parameter_count < 12000
 
 
 def test_unknown_model_and_width_of_bits() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,6 @@ from trainer.data.features import stream_features
 IGNORED, NO_WORD = -1, -2  # targets of a window beside the labels: too much or too little of a word, and no chosen word
 TOLERANCE_S = 0.06  # of a word that a window may lack at either end and still holds it
 RESET_AFTER = 8  # scenes
-PAUSE_RMS = 200.0  # a piece of speech below it is a pause
 
 
 @dataclass(frozen=True)
@@ -28,9 +26,6 @@ class SceneSettings:
     other_share: float = 0.17  # another word, or (torn_share of these) a piece of a chosen one
     speech_share: float = 0.28  # the rest is noise alone
     torn_share: float = 0.2
-    reversed_share: float = 0.12  # of speech: played backwards
-    spliced_share: float = 0.18  # of speech: pieces of syllable length from anywhere, in a row
-    salad_share: float = 0.15  # of speech: such pieces of other words, by many more speakers
     level_db: tuple[float, float] = (-50.0, -12.0)
     speech_beside: float = 0.2  # of the scenes with a word: other speech before or after it
     word_beside: float = 0.18
@@ -40,7 +35,6 @@ class SceneSettings:
     babble_snr_db: tuple[float, float] = (3.0, 30.0)
     gate: float = 0.4  # of the words: digital silence around them
     speed: float = 0.12
-    speech_speed: float = 0.2
     equalizer_db: float = 9.0
     narrow: float = 0.15
     reverb: float = 0.3
@@ -232,43 +226,10 @@ class Studio:
         return clip * ramp
 
     def speech(self, samples: int, level_db: float) -> Float32:
-        """An excerpt of the scene's speaker group, or what only sounds like speech: the same backwards, or pieces in a
-        row, of it or of other words. Few speakers say so much more that is none of the words."""
-        s, kind = self.settings, self.rng.random()
-        wanted = int(samples * (1 + s.speech_speed) * 1.05)
-        if kind < s.salad_share:
-            talk = self.spliced(wanted, self.other_piece)
-        elif kind < s.salad_share + s.spliced_share:
-            talk = self.spliced(wanted, self.excerpt)
-        else:
-            talk = self.excerpt(wanted)
-            if kind < s.salad_share + s.spliced_share + s.reversed_share:
-                talk = talk[::-1].copy()
-        talk = self.recorded(talk, s.speech_speed)[0][:samples]
+        """An excerpt of the scene's speaker group."""
+        talk, _ = self.recorded(self.excerpt(int(1.25 * samples)))
+        talk = talk[:samples]
         return self.scaled(talk, level_db, active_rms(talk, self.rate_hz))
-
-    def spliced(self, samples: int, piece: Callable[[int], Float32]) -> Float32:
-        """Pieces of 80 to 400 ms in a row, 10 ms of each faded into the next, equally loud but for a few dB."""
-        found = np.zeros(samples, np.float32)
-        fade = self.rate_hz // 100
-        ramp = np.linspace(0, 1, fade, dtype=np.float32)
-        at = 0
-        while at < samples - 2 * fade:
-            part = piece(int(self.rng.uniform(0.08, 0.4) * self.rate_hz))
-            part = self.scaled(part, self.rng.uniform(-26, -20), max(PAUSE_RMS, float(np.sqrt(np.square(part).mean()))))
-            part[:fade] *= ramp
-            part[len(part) - fade :] *= ramp[::-1]
-            _put(found, part, at)
-            at += len(part) - fade
-        return found
-
-    def other_piece(self, samples: int) -> Float32:
-        """So many samples, or fewer, from within another word."""
-        m, rng = self.material, self.rng
-        index = int(rng.integers(len(m.others)))
-        first, past = (int(place) for place in m.other_spans[index])
-        start = int(rng.integers(first, max(first, past - samples) + 1))
-        return m.others[index, start : max(start + self.rate_hz // 20, min(past, start + samples))].astype(np.float32)
 
     def excerpt(self, samples: int) -> Float32:
         """So many samples of a stream of the scene's speaker group, from anywhere in it."""
@@ -305,7 +266,7 @@ class Studio:
         """The sound, of this root mean square, at a level in dB of full scale."""
         return sound * np.float32(32768 * 10 ** (level_db / 20) / (rms + 1))
 
-    def recorded(self, sound: Float32, speed: float | None = None) -> tuple[Float32, float]:
+    def recorded(self, sound: Float32) -> tuple[Float32, float]:
         """The sound in another room and by another microphone, and how much longer it has become: speed (and pitch with
         it), equalizer, sometimes a narrow band, sometimes reverberation."""
         s, rng = self.settings, self.rng
@@ -317,8 +278,7 @@ class Studio:
         spectrum *= (10 ** ((gain_db - gain_db.mean()) / 20)).astype(np.float32)
         if rng.random() < s.narrow:
             spectrum[int(len(spectrum) * rng.uniform(0.4, 0.9)) :] *= np.float32(0.02)
-        speed = s.speed if speed is None else speed
-        longer = max(grain, int(samples * rng.uniform(1 - speed, 1 + speed)) // grain * grain)
+        longer = max(grain, int(samples * rng.uniform(1 - s.speed, 1 + s.speed)) // grain * grain)
         resized = np.zeros(longer // 2 + 1, np.complex64)
         kept = min(len(spectrum), len(resized))
         resized[:kept] = spectrum[:kept]

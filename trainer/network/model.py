@@ -7,8 +7,7 @@ Tensors inside are NCHW; a Dense flattens NHWC, as the board stores activations,
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
-from functools import partial, reduce
+from dataclasses import dataclass
 from typing import Union
 
 import torch
@@ -22,7 +21,6 @@ from trainer.errors import TrainerError
 MODELS = ("tinyconv", "tinyconv_stream", "dscnn", "tcn")
 IMAGE_MODELS = ("mnist_cnn", "conv4")
 TCN_KERNELS = (3, 5, 7, 9)  # frames: the first convolution's, with stride 2, then of each depthwise one
-TCN_BRANCHES = 3  # three cost twice the time of one
 DEFAULT_WIDTH = {"tinyconv": 8, "tinyconv_stream": 8, "dscnn": 40, "tcn": 88, "mnist_cnn": 32, "conv4": 32}
 
 
@@ -42,16 +40,16 @@ class Architecture:
     dropout: float = 0.5
     planes: int = 1
     kernels: tuple[int, ...] = ()
-    branches: int = 1
 
     @staticmethod
     def of(model: str, labels: int, features: FeatureSpec, dropout: float = 0.5) -> Architecture:
         """The named model for features [frames, channels] and so many labels; raises TrainerError."""
         if model not in MODELS:
             raise TrainerError(f"--model: must be one of {', '.join(MODELS)}, got {model}")
-        kernels, branches = (TCN_KERNELS, TCN_BRANCHES) if model == "tcn" else ((), 1)
-        width = DEFAULT_WIDTH[model]
-        return Architecture(model, labels, features.frames, features.channels, width, dropout, 1, kernels, branches)
+        kernels = TCN_KERNELS if model == "tcn" else ()
+        return Architecture(
+            model, labels, features.frames, features.channels, DEFAULT_WIDTH[model], dropout, kernels=kernels
+        )
 
     @staticmethod
     def of_pictures(model: str, labels: int, planes_rows_columns: tuple[int, ...]) -> Architecture:
@@ -64,12 +62,7 @@ class Architecture:
 
 class Conv(nn.Module):
     """Zero padding (none for VALID), convolution (depthwise when groups = channels), batch norm if asked for, ReLU:
-    NCHW to NCHW.
-
-    With branches it is the sum of so many convolutions, each with a batch norm of its own: one convolution when it is
-    trained, and easier to train (RepCNN, arXiv 2406.02652). The outputs of `conv` are the branches one after
-    the other.
-    """
+    NCHW to NCHW."""
 
     def __init__(
         self,
@@ -81,15 +74,14 @@ class Conv(nn.Module):
         depthwise: bool = False,
         norm: bool = False,
         padding: Padding = "SAME",
-        branches: int = 1,
     ) -> None:
         super().__init__()
-        assert norm or branches == 1
-        self.stride_hw, self.branches = stride_hw, branches
+        self.stride_hw = stride_hw
         self.pads_tblr = same_pads(sizes_hw, kernel_hw, stride_hw) if padding == "SAME" else (0, 0, 0, 0)
-        outputs, groups = out_channels * branches, in_channels if depthwise else 1
-        self.conv = nn.Conv2d(in_channels, outputs, kernel_hw, stride_hw, groups=groups, bias=True)
-        self.norm = nn.BatchNorm2d(outputs) if norm else None
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_hw, stride_hw, groups=in_channels if depthwise else 1, bias=True
+        )
+        self.norm = nn.BatchNorm2d(out_channels) if norm else None
 
     @property
     def weight(self) -> Tensor:
@@ -105,8 +97,7 @@ class Conv(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """[n, channels, height, width] to the layer's output; a network's is logits [n, labels]."""
         y = convolve(x_nchw, self.weight, self.bias, self)
-        y = y if self.norm is None else self.norm(y)
-        return F.relu(y if self.branches == 1 else reduce(torch.add, y.chunk(self.branches, dim=1)))
+        return F.relu(y if self.norm is None else self.norm(y))
 
 
 class AveragePool(nn.Module):
@@ -184,9 +175,9 @@ class Network(nn.Module):
 
     @property
     def parameter_count(self) -> int:
-        """Weights and biases as deployed, that is without batch norm and branches."""
+        """Weights and biases as deployed, that is without batch norm."""
         return sum(
-            p.numel() // (block.branches if isinstance(block, Conv) else 1)
+            p.numel()
             for block in self.blocks.values()
             if isinstance(block, (Conv, Dense))
             for p in (block.weight, block.bias)
@@ -279,20 +270,19 @@ def _tcn(a: Architecture) -> Network:
 
     Nothing is padded, so that it streams: each hop of two frames adds one row to every layer.
     """
-    valid = partial(Conv, norm=True, padding="VALID", branches=a.branches)
     rows = output_size(a.frames, a.kernels[0], 2, "VALID")
     blocks: list[tuple[str, Block]] = [
         (
             "conv",
-            valid((a.frames, a.channels), 1, a.width, (a.kernels[0], a.channels), (2, 1)),
+            Conv((a.frames, a.channels), 1, a.width, (a.kernels[0], a.channels), (2, 1), norm=True, padding="VALID"),
         )
     ]
     for index, taps in enumerate(a.kernels[1:]):
-        depthwise = valid((rows, 1), a.width, a.width, (taps, 1), (1, 1), depthwise=True, branches=1)
+        depthwise = Conv((rows, 1), a.width, a.width, (taps, 1), (1, 1), depthwise=True, norm=True, padding="VALID")
         rows = output_size(rows, taps, 1, "VALID")
         if rows < 1:
             raise TrainerError(f"a tcn of kernels {a.kernels} needs more than {a.frames} frames; give shorter ones")
-        pointwise = valid((rows, 1), a.width, a.width, (1, 1), (1, 1))
+        pointwise = Conv((rows, 1), a.width, a.width, (1, 1), (1, 1), norm=True, padding="VALID")
         blocks += [(f"depthwise{index}", depthwise), (f"pointwise{index}", pointwise)]
     return Network(a, [*blocks, ("logits", Dense(rows * a.width, a.labels, a.dropout))])
 
@@ -344,34 +334,14 @@ def _halved(size_hw: tuple[int, int]) -> tuple[int, int]:
 
 
 def fold_norms(network: Network) -> Network:
-    """A copy whose batch norms are folded into the convolutions before them, and whose branches are one; same outputs
-    in evaluation mode."""
+    """A copy whose batch norms are folded into the convolutions before them; same outputs in evaluation mode."""
     folded = copy.deepcopy(network)
     for block in folded.blocks.values():
         if isinstance(block, Conv) and block.norm is not None:
             norm = block.norm
             assert norm.running_mean is not None and norm.running_var is not None
             gain = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
-            weight = block.weight.detach() * gain[:, None, None, None]
-            bias = (block.bias.detach() - norm.running_mean) * gain + norm.bias.detach()
-            block.conv.weight = nn.Parameter(weight.reshape(block.branches, -1, *weight.shape[1:]).sum(dim=0))
-            block.conv.bias = nn.Parameter(bias.reshape(block.branches, -1).sum(dim=0))
-            block.conv.out_channels //= block.branches
-            block.norm, block.branches = None, 1
+            block.conv.weight.data = block.conv.weight.data * gain[:, None, None, None]
+            block.bias.data = (block.bias.data - norm.running_mean) * gain + norm.bias.detach()
+            block.norm = None
     return folded
-
-
-def one_branch(network: Network) -> Network:
-    """The same function in evaluation mode with one branch to a convolution, to be changed and trained on."""
-    if network.architecture.branches == 1:
-        return network
-    made = build(replace(network.architecture, branches=1))
-    for name, block in fold_norms(network).blocks.items():
-        target = made.blocks[name]
-        if isinstance(block, Conv) and isinstance(target, Conv):
-            target.conv.load_state_dict(block.conv.state_dict())
-            if target.norm is not None:
-                nn.init.constant_(target.norm.weight, (1 + target.norm.eps) ** 0.5)
-        elif isinstance(block, Dense) and isinstance(target, Dense):
-            target.linear.load_state_dict(block.linear.state_dict())
-    return made.eval()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.errors import TrainerError
-from trainer.network.model import Conv, Dense, Network, build, fold_norms, one_branch
+from trainer.network.model import Conv, Dense, Network, build, fold_norms
 
 KINDS = ("unstructured", "structured")
 NORMS = ("l1", "l2", "linf")
@@ -25,7 +25,6 @@ def prune(network: Network, kind: str, amount: float, norm: str) -> Network:
         raise TrainerError(f"--norm: must be one of {', '.join(NORMS)}, got {norm}")
     if not 0 < amount < 1:
         raise TrainerError(f"--amount: must lie between 0 and 1, got {amount}")
-    network = one_branch(network)
     return without_channels(network, amount, norm) if kind == "structured" else without_weights(network, amount, norm)
 
 
