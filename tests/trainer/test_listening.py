@@ -260,7 +260,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     run = home / "run"
     shutil.copytree(REFERENCE, run)
     artifact = ModelArtifact.load(run)
-    replace(artifact, detector=replace(artifact.detector, thresholds=(-300, -1300))).save()
+    rates = ((0.5, (-300, -1300)), (5.0, (-400, -1380)))
+    replace(artifact, detector=replace(artifact.detector, thresholds=rates[0][1], rates=rates)).save()
     (run / "source.json").write_text(json.dumps({"data": str(corpus)}))
     for name, seed in (("anna", 0), ("bob", 5)):
         (home / name).mkdir()
@@ -293,6 +294,15 @@ def test_figures_can_be_recomputed_from_the_scores_alone(measured: tuple[Path, d
             assert figure["taken"] == confusions
     assert sum(s["false_accepts"] for s in result["sources"]) == result["shipped"]["false_accepts"] > 0
     assert 0 < result["shipped"]["misses"]["clean"] < result["conditions"][0]["words"]
+    for row in result["tuned"]:
+        scores["detector"]["thresholds"] = row["thresholds"]
+        wrong, misses = 0, {}
+        for stream in scores["streams"]:
+            found = naive_rule(scores, stream, naive_detector(scores, stream))
+            wrong += found[2] if stream["kind"] == "negative" else 0
+            misses |= {stream["name"]: found[0]} if stream["kind"] == "words" else {}
+        assert (row["false_accepts"], row["misses"]) == (wrong, misses)
+    assert [row["rate"] for row in result["tuned"]] == [0.5, 5.0]
 
 
 def naive_detector(scores: dict[str, Any], stream: dict[str, Any]) -> list[list[int]]:

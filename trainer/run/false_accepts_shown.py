@@ -25,15 +25,15 @@ def show_streams(artifact: ModelArtifact, found: dict[str, Any], console: Consol
         f"test clips of the words from {found['words_from']}; int8 by {found['engine']}"
     )
     names = list(found["shipped"]["misses"])
-    heads = ("false accepts / h", "shift", "n", "per h", "bound", *(name.replace(" ", "\n", 1) for name in names))
-    points = cli.table("words missed, %, by false accepts per hour (bound: 95 %, one-sided)", heads, heads[:1])
+    heads = ("", "n", "bound", *(name.replace(" ", "\n", 1) for name in names))
+    title = f"words missed, %, by n false accepts in {hours:.2f} h (bound: 95 %, per hour)"
+    points = cli.table(title, heads, heads[:1])
+    points.columns[0].min_width = 11
     for title, point in _points(found):
         misses = [f"{100 * point['misses'][name] / n:.1f}" for name in names]
         if all(missed == n for missed in point["misses"].values()):
             title = f"{title}: hearing nothing"
-        shift = f"{point['shift']:+d}" if "shift" in point else ""
-        counted = (shift, f"{point['false_accepts']}", f"{point['per_hour']:.2f}")
-        points.add_row(title, *counted, f"{point['bound']:.2f}", *misses)
+        points.add_row(title, str(point["false_accepts"]), f"{point['bound']:.2f}", *misses)
     console.print(points)
 
     heads = ("source", "speaker", "language", "licence", "hours", "n", "per h", "bound", *artifact.spec.words)
@@ -61,7 +61,7 @@ def _points(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     in one row."""
     yield "shipped", found["shipped"]
     for row in found.get("tuned", ()):
-        yield f"board's row {row['rate']:g}", row
+        yield f"row {row['rate']:g}", row
     points = found["points"]
     for place, point in enumerate(points):
         if place + 1 == len(points) or points[place + 1]["shift"] != point["shift"]:
