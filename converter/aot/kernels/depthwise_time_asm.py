@@ -1,4 +1,4 @@
-"""The loop of nn_depthwise_time_s8 as Cortex-M4 assembly for one layer's shape: the channels of one pixel, four at a time.
+"""The loop of nn_depthwise_time_s8 as Cortex-M4 assembly for one layer's shape: one pixel, four channels at a time.
 
 A word of one row and the word of the row below are four channels twice. PKHBT and PKHTB put the two rows side by side,
 SXTB16 widens them to pairs (upper row, lower row) of one channel, and one SMLAD multiplies both taps: two rows of four
