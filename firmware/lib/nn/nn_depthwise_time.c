@@ -1,7 +1,7 @@
 // DEPTHWISE_CONV_2D of K x 1 with multiplier 1 and stride 1, a convolution along time: four channels at a time, the
 // values of two rows side by side, so that one SMLAD takes two taps of a channel.
 #include "nn_optimize.h"
-NN_OPTIMIZE("O3")
+NN_OPTIMIZE("Os")
 
 #include "nn_requant.h"
 
