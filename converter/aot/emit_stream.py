@@ -14,6 +14,7 @@ from converter.aot.kernels.structs import (
     NnConvLayer,
     NnConvPackedLayer,
     NnDepthwise3Layer,
+    NnDepthwiseTimeLayer,
     NnLayer,
     NnPadLayer,
     NnPointwiseLayer,
@@ -97,7 +98,14 @@ def part_struct(layer: NnLayer, part: Part, rows: int, resume: bool = False) -> 
             )
         case NnConvPackedLayer():
             return replace(layer, in_h=in_h, out_h=out_h, pad_top=part.pad_top, sums=None, first_kept_row=0)
-        case NnConvLayer() | NnPointwiseLayer() | NnDepthwise3Layer() | NnWinogradLayer() | NnPoolLayer():
+        case (
+            NnConvLayer()
+            | NnPointwiseLayer()
+            | NnDepthwise3Layer()
+            | NnDepthwiseTimeLayer()
+            | NnWinogradLayer()
+            | NnPoolLayer()
+        ):
             return replace(layer, in_h=in_h, out_h=out_h, pad_top=part.pad_top)
         case NnAddLayer():
             return replace(layer, count=layer.count // rows * out_h)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from converter import quant
-from converter.aot.kernels import conv_asm, conv_packed, depthwise, pointwise, requantize, winograd
+from converter.aot.kernels import conv_asm, conv_packed, depthwise, depthwise_time, pointwise, requantize, winograd
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.conv import pack_conv_weights, pack_row_weights
 from converter.aot.kernels.conv_packed import PackedConvWindow
@@ -18,6 +18,7 @@ from converter.aot.kernels.structs import (
     NnConvLayer,
     NnConvPackedLayer,
     NnDepthwise3Layer,
+    NnDepthwiseTimeLayer,
     NnOutput,
     NnPointwiseLayer,
     NnWinogradLayer,
@@ -71,7 +72,7 @@ def lower_conv(graph: Graph, layer: Conv2D, simd: bool) -> Kernel:
 
 
 def lower_depthwise(graph: Graph, layer: DepthwiseConv2D, simd: bool) -> Kernel:
-    """nn_depthwise3 or nn_depthwise; a convolution's kernel for one input channel."""
+    """nn_depthwise3, nn_depthwise_time or nn_depthwise; a convolution's kernel for one input channel."""
     x, y = graph.tensors[layer.input], graph.tensors[layer.output]
     if x.shape[3] == 1:  # one input channel: the same sums as a CONV_2D, which has the faster kernel
         return _conv(layer, layer.weights_1hwc.transpose(3, 1, 2, 0), x, y, simd)
@@ -258,6 +259,12 @@ def _depthwise(layer: DepthwiseConv2D, x: Tensor, y: Tensor, simd: bool) -> Kern
         return _depthwise3(
             layer, window, rows, depthwise.pack_depthwise(layer.weights_1hwc, bias, scaled), scaled, x.quant.zero_point
         )
+    if plain and depthwise_time.fits((kernel_h, kernel_w), layer.stride_hw, x.shape[2], out_c) and window.pad_left == 0:
+        found = (
+            (scaled, 0) if scaled else requantize.rounding_doubled(channels.multiplier, channels.shift, output, largest)
+        )
+        if found:
+            return _depthwise_time(layer, window, *found, x.quant.zero_point)
     weights = (
         pack_depthwise_weights(layer.weights_1hwc) if plain else np.ascontiguousarray(layer.weights_1hwc).reshape(-1)
     )
@@ -290,3 +297,25 @@ def _depthwise3(
     sizes = (rows, window.stride_h, out_w, window.stride_w)
     scratch_bytes = depthwise.depthwise_scratch(rows, layer.stride_hw, out_w)
     return Kernel("nn_depthwise3_s8", data, Scratch("NN_DEPTHWISE3_SCRATCH", sizes, scratch_bytes))
+
+
+def _depthwise_time(
+    layer: DepthwiseConv2D, window: Window, scaled: requantize.Scaled, doublings: int, in_zero: int
+) -> Kernel:
+    _, kernel_h, _, channels = layer.weights_1hwc.shape
+    bias = layer.bias.astype(np.int64)
+    data = NnDepthwiseTimeLayer(
+        in_h=window.in_h,
+        in_w=window.in_w,
+        channels=channels,
+        out_h=window.out_h,
+        kernel_h=kernel_h,
+        pad_top=window.pad_top,
+        in_zero=in_zero,
+        out_zero=scaled.rounding.out_zero,
+        shift=scaled.rounding.shift,
+        doublings=doublings,
+        weights=depthwise_time.pack_weights(layer.weights_1hwc, bias, in_zero, scaled),
+        code=depthwise_time.code(kernel_h, window.in_w * channels, scaled, doublings),
+    )
+    return Kernel("nn_depthwise_time_s8", data)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from kernels_image import MARK, Case, build_arm_image, run_qemu
 from kernels_on_host import compiler
-from shaped_layers import patch_case, plane_case, point_case
+from shaped_layers import patch_case, plane_case, point_case, time_case
 
 from converter import quant
 from converter.aot.kernels.pointwise_asm import MAX_IN_C
@@ -79,14 +79,25 @@ def test_layers_of_one_shape_share_their_code() -> None:
 
 def generated_cases() -> list[Case]:
     """Every depth of a 1 x 1 convolution, all forms of the others."""
-    return [*map(point_case, range(2 * MAX_IN_C)), *map(plane_case, range(220)), *map(patch_case, range(100))]
+    return [
+        *map(point_case, range(2 * MAX_IN_C)),
+        *map(plane_case, range(220)),
+        *map(time_case, range(186)),
+        *map(patch_case, range(100)),
+    ]
 
 
-@pytest.mark.slow  # 576 layers as one program: a minute of compiling
+@pytest.mark.slow  # 762 layers as one program: a minute of compiling
 def test_every_shape_on_a_cortex_m4(tmp_path: Path) -> None:
     compiler("qemu-system-arm")
     cases = generated_cases()
     functions = Counter(kernel.function for graph, _ in cases if (kernel := lower_layer(graph, graph.layers[-1])))
-    assert min(functions[name] for name in ("nn_pointwise_s8", "nn_depthwise3_s8", "nn_conv_s8_simd")) >= 50, functions
+    assert (
+        min(
+            functions[name]
+            for name in ("nn_pointwise_s8", "nn_depthwise3_s8", "nn_depthwise_time_s8", "nn_conv_s8_simd")
+        )
+        >= 50
+    ), functions
     said = run_qemu(build_arm_image(tmp_path, cases, "-O2"))
     assert MARK in said, said[-4000:]

@@ -16,7 +16,7 @@ from kernels_image import (
 )
 from kernels_on_host import SOURCES, compile_shared, run_kernel
 from random_layers import LAYERS, random_graph
-from shaped_layers import FILLS, X_QUANT, Y_QUANT, _noise, patch_case, plane_case, point_case, rows_case
+from shaped_layers import FILLS, X_QUANT, Y_QUANT, _noise, patch_case, plane_case, point_case, rows_case, time_case
 
 from converter import reference
 from converter.aot.kernels.conv import pack_conv_weights, pack_row_weights
@@ -168,7 +168,12 @@ def test_patches_of_every_shape(library: ctypes.CDLL) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "function", "count"), [(plane_case, "nn_depthwise3_s8", 220), (point_case, "nn_pointwise_s8", 256)]
+    ("case", "function", "count"),
+    [
+        (plane_case, "nn_depthwise3_s8", 220),
+        (time_case, "nn_depthwise_time_s8", 186),
+        (point_case, "nn_pointwise_s8", 256),
+    ],
 )
 def test_generated_kernels_on_every_shape(
     library: ctypes.CDLL, case: Callable[[int], Case], function: str, count: int

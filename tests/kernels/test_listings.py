@@ -16,6 +16,7 @@ from converter.aot.kernels import (
     dense_asm,
     dense_lowbit_asm,
     depthwise_asm,
+    depthwise_time_asm,
     pointwise_asm,
     winograd_asm,
 )
@@ -41,6 +42,14 @@ def _conv_packed() -> list[str]:
 def _depthwise() -> list[str]:
     shape = depthwise_asm.DepthwiseShape(3, 1, 1, 5 * 4, 4, 3, 4 * 3 * 7, 5, 5, RELU)
     return _lines(depthwise_asm.routine(shape), depthwise_asm.take_routine(shape))
+
+
+def _depthwise_time() -> list[str]:
+    shapes = [
+        depthwise_time_asm.DepthwiseTimeShape(5, 12, 2, RELU),
+        depthwise_time_asm.DepthwiseTimeShape(4, 8, 0, FULL),
+    ]
+    return _lines(*map(depthwise_time_asm.routine, shapes))
 
 
 def _pointwise() -> list[str]:
@@ -69,6 +78,7 @@ LISTINGS: dict[str, Callable[[], list[str]]] = {
     "dense": lambda: _lines(dense_asm.routine()),
     "dense_lowbit": _dense_lowbit,
     "depthwise": _depthwise,
+    "depthwise_time": _depthwise_time,
     "pointwise": _pointwise,
     "winograd": _winograd,
 }

@@ -60,12 +60,13 @@ class Net:
         self.layers.append(Conv2D(f"conv{y}", x, y, values, quant, bias, stride, padding, act))
         return y
 
-    def depthwise(self, x: int, kernel: tuple[int, int], multiplier: int = 1) -> int:
+    def depthwise(self, x: int, kernel: tuple[int, int], multiplier: int = 1, padding: Padding = "SAME") -> int:
         _, h, w, c = self.tensors[x].shape
         values, quant, bias = self.weights((1, *kernel, c * multiplier), c * multiplier)
-        y = self.add_tensor((1, h, w, c * multiplier))
+        out_hw = [output_size(size, k, 1, padding) for size, k in zip((h, w), kernel, strict=True)]
+        y = self.add_tensor((1, *out_hw, c * multiplier))
         self.layers.append(
-            DepthwiseConv2D(f"depthwise{y}", x, y, values, quant, bias, multiplier, (1, 1), "SAME", "RELU")
+            DepthwiseConv2D(f"depthwise{y}", x, y, values, quant, bias, multiplier, (1, 1), padding, "RELU")
         )
         return y
 

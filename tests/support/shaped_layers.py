@@ -70,6 +70,37 @@ def plane_case(number: int) -> Case:
     return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
 
 
+def time_case(number: int) -> Case:
+    """A K x 1 depthwise convolution, K 2 to 32: pads, odd channels, all kinds of OUTPUTS, exponents 0 to 8 apart."""
+    rng = np.random.default_rng([7, number])
+    kernel, channels = 2 + number % 31, int(rng.integers(4, 24))
+    height, width = kernel + int(rng.integers(0, 12)), 1 + number % 11 // 9
+    padding: Padding = "SAME" if number % 4 == 1 else "VALID"
+    make = FILLS[list(FILLS)[number % 3]]
+    spread = (1.0, 2.0**-4, 2.0**-8)[number // 3 % 3]  # of the channels' scales
+    scales = tuple(float(np.float32(0.02 * spread ** (i / (channels - 1)))) for i in range(channels))
+    zero, activation = OUTPUTS[number // 2 % len(OUTPUTS)]
+    layer = DepthwiseConv2D(
+        "depthwise",
+        0,
+        1,
+        make((1, kernel, 1, channels), number),
+        QuantParams(scales, (0,) * channels, 3),
+        np.asarray(rng.integers(-9999, 10_000, channels), np.int32),
+        1,
+        (1, 1),
+        padding,
+        activation,
+    )
+    x_quant = QuantParams((0.05,), (int(rng.choice([-128, 127, 0, -7])),))
+    # spread 2**-8 with real multipliers from 1/2 to below 1 on, exponent 0, as few sums in a narrow layer have
+    factor = float(rng.uniform(0.5, 0.99)) if number // 3 % 3 == 2 and activation == "RELU" else 0.01
+    y_quant = QuantParams((float(np.float32(0.05 * 0.02 / factor)),), (zero,))
+    out_h = output_size(height, kernel, 1, padding)
+    tensors = (Tensor("x", (1, height, width, channels), x_quant), Tensor("y", (1, out_h, width, channels), y_quant))
+    return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
+
+
 def point_case(number: int) -> Case:
     """A 1 x 1 convolution: every depth up to the limit, strides, few and many pixels, scales apart, all kinds of
     OUTPUTS."""

@@ -4,6 +4,7 @@ through it."""
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from converter.operators.average_pool2d import AveragePool2D
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.windows import Padding
 from converter.spec import FeatureSpec
+from converter.tensor import QuantParams
 
 OBSERVER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_uint32)
 
@@ -59,6 +61,17 @@ def residual(seed: int = 0) -> Graph:
     return _ending(net, net.conv(x, 7, (1, 2), (1, 1), "SAME", "RELU6"))
 
 
+def along_time(seed: int = 0, padding: Padding = "VALID", channels: int = 11) -> Graph:
+    """A convolution over all bins, then depthwise-separable pairs along time, as the spotter's."""
+    net = Net(np.random.default_rng([25, seed]), (1, 49, 10, 1))
+    x = net.conv(0, channels, (3, 10), (2, 2), "VALID", "RELU")
+    for kernel in (5, 8):
+        x = net.depthwise(x, (kernel, 1), padding=padding)
+        net.tensors[x] = replace(net.tensors[x], quant=QuantParams((0.05,), (-128,)))  # a ReLU as training gives it
+        x = net.conv(x, channels, (1, 1), (1, 1), "VALID", "RELU")
+    return _ending(net, x)
+
+
 GRAPHS: dict[str, tuple[Graph, int]] = {
     "tinyconv": (tinyconv_like(0), 2),
     "tinyconv, hop 4": (tinyconv_like(0), 4),
@@ -69,6 +82,8 @@ GRAPHS: dict[str, tuple[Graph, int]] = {
     "valid one layer": (valid_in_time(2, (10,)), 2),
     "pointwise first": (valid_in_time(3, (1, 5, 4)), 2),
     "residual": (residual(), 4),
+    "along time": (along_time(), 2),
+    "along time, padded": (along_time(1, "SAME"), 2),
     **{f"tinyconv_like({seed})": (tinyconv_like(seed), hop) for seed, hop in ((1, 3), (3, 1), (5, 3), (8, 2), (10, 1))},
 }
 

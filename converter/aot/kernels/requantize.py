@@ -16,6 +16,7 @@ from converter.tensor import QuantParams
 MAX_SCALING = 8  # int8 times 2**8 fits int16
 MAX_SHIFT = 22  # -128 * 2**shift leaves room for the product
 USUAL_SHIFT = 10
+MAX_DOUBLINGS = 2  # of sums, beside the scaling of their weights, which k >= 2 leaves room for
 
 
 @dataclass(frozen=True)
@@ -105,17 +106,33 @@ def rounding(
     factor = multiplier.astype(np.int64)
     common = _common_shift(exponent, largest, wanted) if output.sum_below_2_30 and relu_bits(output) else 0
     if common:
-        scaling = common + 1 - exponent
-        addend_or_shift = (
-            (np.int64(1) << (scaling - 2)) + (1 << (common - 1)) - ((128 << common) if out_zero == -128 else 0)
-        )
-        return Scaled(Rounding(common, out_zero), scaling, factor, addend_or_shift)
+        return _one_shift(common, common + 1 - exponent, exponent, factor, out_zero)
     return Scaled(Rounding(0, out_zero), np.ones_like(exponent), factor, exponent - 1) if unclamped(output) else None
 
 
-def _common_shift(exponent: Int64, largest: Int64, wanted: int) -> int:
+def rounding_doubled(multiplier: Int32, shift: Int32, output: NnOutput, largest: Int64) -> tuple[Scaled, int] | None:
+    """rounding() with one right shift for exponents down to 0 and up to 8 apart: the kernel multiplies its sums, of
+    scaled weights, by 2**doublings; (scaled, doublings), or None where that does not serve either."""
+    exponent = -shift.astype(np.int64)
+    if relu_bits(output) and int(exponent.min()) >= 0:
+        for doublings in range(MAX_DOUBLINGS + 1):
+            common = _common_shift(exponent, largest, USUAL_SHIFT, doublings)
+            if common:
+                scaling = common + 1 - exponent - doublings
+                return _one_shift(common, scaling, exponent, multiplier.astype(np.int64), output.out_zero), doublings
+    return None
+
+
+def _one_shift(common: int, scaling: Int64, exponent: Int64, factor: Int64, out_zero: int) -> Scaled:
+    """The constants of rounding(). Exponent 0 is rounded once, not twice: without 2**(k - 2)."""
+    first = np.where(exponent > 0, np.int64(1) << np.maximum(common - 1 - exponent, 0), 0)
+    addend = first + (1 << (common - 1)) - ((128 << common) if out_zero == -128 else 0)
+    return Scaled(Rounding(common, out_zero), scaling, factor, addend)
+
+
+def _common_shift(exponent: Int64, largest: Int64, wanted: int, doublings: int = 0) -> int:
     """E of rounding(), 0 where there is none."""
-    shifts = range(int(exponent.max()) + 1, min(MAX_SHIFT, int(exponent.min()) + MAX_SCALING - 1) + 1)
+    shifts = range(int(exponent.max()) + 1, min(MAX_SHIFT, int(exponent.min()) + MAX_SCALING + doublings - 1) + 1)
     found = [common for common in shifts if (largest < (1 << 31) >> (common + 1 - exponent)).all()]
     return min(found, key=lambda common: abs(common - wanted), default=0)
 

@@ -154,6 +154,26 @@ class NnDepthwise3Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class NnDepthwiseTimeLayer:
+    """nn_depthwise_time_layer: depthwise kernels of kernel_h x 1."""
+
+    struct: ClassVar[str] = "nn_depthwise_time_layer"
+    header: ClassVar[str] = "nn.h"
+    in_h: int
+    in_w: int
+    channels: int
+    out_h: int
+    kernel_h: int
+    pad_top: int
+    in_zero: int
+    out_zero: int
+    shift: int
+    doublings: int
+    weights: Int32 | Unpacked
+    code: AsmCode | None
+
+
+@dataclass(frozen=True, eq=False)
 class NnWinogradLayer:
     """nn_winograd_layer: kernels of 3 x 3 and stride 1 by Winograd."""
 
@@ -304,12 +324,20 @@ class NnPadLayer:
     value: int
 
 
-CONVOLUTIONS = (NnConvLayer, NnConvPackedLayer, NnPointwiseLayer, NnDepthwise3Layer, NnWinogradLayer)
+CONVOLUTIONS = (
+    NnConvLayer,
+    NnConvPackedLayer,
+    NnPointwiseLayer,
+    NnDepthwise3Layer,
+    NnDepthwiseTimeLayer,
+    NnWinogradLayer,
+)
 NnLayer = Union[
     NnConvLayer,
     NnConvPackedLayer,
     NnPointwiseLayer,
     NnDepthwise3Layer,
+    NnDepthwiseTimeLayer,
     NnWinogradLayer,
     NnDenseLayer,
     NnDenseLowbitLayer,

@@ -228,6 +228,37 @@ void nn_depthwise3_s8(const nn_depthwise3_layer *layer, const int8_t *in, int8_t
 #define NN_DEPTHWISE3_SCRATCH(rows, stride_h, out_w, stride_w) \
     (4 * NN_DEPTHWISE3_PLANES * NN_DEPTHWISE3_WORDS(rows, stride_h) * NN_DEPTHWISE3_COLUMNS(out_w, stride_w))
 
+// out_c == in_c >= 4, kernel kernel_h x 1, stride 1, no columns of padding, an output that rounding() or
+// rounding_doubled() of converter/aot/kernels/requantize.py takes. Weights, int32, per group of four channels, the last
+// of which ends with the last channel: four biases (-in_zero * sum(weights) folded in), per pair of kernel rows a word
+// of two int16 for each channel, for an odd kernel_h's last row two words of two channels each, then multiplier and
+// second constant of each channel. Weights and biases are multiplied by a power of two; what nn_round_scaled is given
+// are the sums times 2**doublings. No scratch.
+typedef struct {
+    const int8_t *in;  // the kernel's first row, which may lie outside the input only where C runs
+    const int32_t *weights;
+    int8_t *out, *end;  // of the channels
+} nn_depthwise_time_args;
+
+// Assembly for one layer's shape by converter/aot/kernels/depthwise_time_asm.py: channels of one pixel.
+typedef struct {
+    void (*pixel[1])(const nn_depthwise_time_args *args);
+} nn_depthwise_time_code;
+
+typedef struct {
+    int32_t in_h, in_w, channels;
+    int32_t out_h, kernel_h;
+    int32_t pad_top;
+    int32_t in_zero, out_zero, shift, doublings;
+    const int32_t *weights;
+    const nn_depthwise_time_code *code;  // null: portable C
+} nn_depthwise_time_layer;
+
+void nn_depthwise_time_s8(const nn_depthwise_time_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+// Words of a group of four channels.
+#define NN_DEPTHWISE_TIME_RECORD(kernel_h) (12 + 4 * ((kernel_h) / 2) + 2 * ((kernel_h) % 2))
+
 // CONV_2D of kernel 3 x 3 and stride 1 by Winograd in exact integers: in_c a multiple of 4, out_c even, both within
 // converter/aot/kernels/winograd_asm.py's limits, an output that is `sum_below_2_30` with the full range, sums below
 // 2**29. Weights, int32, per pair of channels a, b: for each of the 16 points both biases (-in_zero * sum(weights)
