@@ -14,8 +14,8 @@ GENERATED = ("firmware/generated", "firmware/generated_spotter")
 # 290 for public wake words; 80 for harder scenes and branches; 400 for a virtual board that always ends; 640 for
 # checked files, builds without a shell and files as a set. Tests: 16,350 after the house, 150 for negatives, 350 for
 # the detector, 270 for training for streams, 470 for misses against false accepts, 210 for public wake words; 1,500 for
-# what hostile input may do.
-BUDGET = {"product": 43_000, "tests": 19_450}
+# what hostile input may do; 300 for depthwise convolutions along time. Product: 330 for their kernel.
+BUDGET = {"product": 43_400, "tests": 19_800}
 
 
 def folder_of(path: str) -> str:
