@@ -58,12 +58,13 @@ def build_firmware(model_dir: Path | None, out_dir: Path) -> Path:
         place = Path(name).resolve()
         _copy_sources(model, place)
         plain = {key: value for key, value in os.environ.items() if not key.startswith("PLATFORMIO_")}
+        flags = os.environ.get("PLATFORMIO_BUILD_FLAGS", "")  # the user's own; what else is set is for other projects
         environment = {
             **plain,
             "PLATFORMIO_BUILD_DIR": str(place / "build"),
             "PLATFORMIO_CORE_DIR": str(place / "core"),
             "PLATFORMIO_WORKSPACE_DIR": str(place / "workspace"),  # nothing shared: builds may run side by side
-            "PLATFORMIO_BUILD_FLAGS": f"-ffile-prefix-map={place}=.",  # the same image wherever it is built
+            "PLATFORMIO_BUILD_FLAGS": f"-ffile-prefix-map={place}=. {flags}",  # the same image wherever it is built
             "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "false",
             "PLATFORMIO_SETTING_CHECK_PLATFORMIO_INTERVAL": "3650",
             "KWS_MODEL": str(place / "model"),

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from converter.aot.kernels.asm import AsmCode
-from converter.aot.kernels.dense_lowbit_asm import DenseCode
+from converter.aot.kernels.low_bits.dense_lowbit_asm import DenseCode
 from converter.aot.kernels.structs import Channels, NnLayer, NnOutput, Sums, Unpacked, Value, members
 
 LINE = 140

@@ -7,7 +7,7 @@ import numpy as np
 from converter.aot.c_text import comment, string, struct_fields, wrapped
 from converter.aot.emit_stream import keep_sums, stream_header, stream_source
 from converter.aot.kernels.asm import AsmCode
-from converter.aot.kernels.dense_lowbit_asm import DenseCode
+from converter.aot.kernels.low_bits.dense_lowbit_asm import DenseCode
 from converter.aot.kernels.structs import Channels, Kernel, NnDenseSparseLayer, Sums, Unpacked, Value, members
 from converter.aot.kernels.weight_tables import (
     place_tables,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from converter import quant
-from converter.aot.kernels import dense_asm, dense_lowbit, requantize
+from converter.aot.kernels import dense_asm, requantize
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.dense import pack_dense_pairs, pack_dense_weights
-from converter.aot.kernels.dense_lowbit_asm import DenseCode, PackedShape, SparseShape
+from converter.aot.kernels.low_bits import dense_lowbit
+from converter.aot.kernels.low_bits.dense_lowbit_asm import DenseCode, PackedShape, SparseShape
 from converter.aot.kernels.structs import Kernel, NnDenseLayer, NnDenseLowbitLayer, NnDenseSparseLayer
 from converter.arrays import Int8
 from converter.errors import ConvertError

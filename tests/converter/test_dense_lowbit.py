@@ -16,9 +16,9 @@ from kernels_on_host import SOURCES, compile_shared, run_kernel
 from traced_engine import traced_cycles
 
 from converter import reference
-from converter.aot.kernels import dense_lowbit, dense_lowbit_asm
-from converter.aot.kernels.dense_lowbit import DenseFormat, choose_dense, dense_formats, value_range
-from converter.aot.kernels.dense_lowbit_asm import PackedShape, SparseShape
+from converter.aot.kernels.low_bits import dense_lowbit, dense_lowbit_asm
+from converter.aot.kernels.low_bits.dense_lowbit import DenseFormat, choose_dense, dense_formats, value_range
+from converter.aot.kernels.low_bits.dense_lowbit_asm import PackedShape, SparseShape
 from converter.aot.lower import lower_layer
 from converter.arrays import Int8
 from converter.graph import Graph

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar, Union
 
 from converter.aot.kernels.asm import AsmCode
-from converter.aot.kernels.dense_lowbit_asm import DenseCode
+from converter.aot.kernels.low_bits.dense_lowbit_asm import DenseCode
 from converter.arrays import Int8, Int32
 
 

@@ -1,5 +1,5 @@
 // FULLY_CONNECTED by its non-zero weights; a row in portable C where the CPU lacks SMLAD, else
-// converter/aot/kernels/dense_lowbit_asm.py's assembly.
+// converter/aot/kernels/low_bits/dense_lowbit_asm.py's assembly.
 #include "nn_optimize.h"
 NN_OPTIMIZE("O2")
 

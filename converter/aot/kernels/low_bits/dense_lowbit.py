@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.aot.kernels import dense_lowbit_asm
-from converter.aot.kernels.dense_lowbit_asm import GROUP, TURN, PackedShape, SparseShape
+from converter.aot.kernels.low_bits import dense_lowbit_asm
+from converter.aot.kernels.low_bits.dense_lowbit_asm import GROUP, TURN, PackedShape, SparseShape
 from converter.arrays import Int8, Int32, Int64
 from converter.graph import Graph
 
