@@ -7,6 +7,7 @@ Opening and checking is shared with trainer.audio, which converts other recordin
 from __future__ import annotations
 
 import io
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -129,7 +130,8 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
             if name and length == 0 and start < size and not start < announced + 8 < _UNKNOWN:
                 unfinished_at = start
     if not unfinished_at:
-        with soundfile.SoundFile(path) as recording:
+        name = path if os.name == "nt" else os.fsencode(path)  # which need not be UTF-8
+        with soundfile.SoundFile(name) as recording:
             yield recording
         return
     with _Finished(path, unfinished_at, size) as file, soundfile.SoundFile(file) as recording:

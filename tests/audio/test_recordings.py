@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def write(path: Path, samples: object, rate: int = 16000, subtype: str = "PCM_16", form: str | None = None) -> Path:
-    soundfile.write(path, samples, rate, subtype=subtype, format=form)
+    soundfile.write(os.fsencode(path), samples, rate, subtype=subtype, format=form or path.suffix[1:].upper())
     return path
 
 
