@@ -130,11 +130,11 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
             if name and length == 0 and start < size and not start < announced + 8 < _UNKNOWN:
                 unfinished_at = start
     if not unfinished_at:
-        name = path if os.name == "nt" else os.fsencode(path)  # which need not be UTF-8
-        with soundfile.SoundFile(name) as recording:
+        named = path if os.name == "nt" else os.fsencode(path)  # which need not be UTF-8
+        with soundfile.SoundFile(named) as recording:
             yield recording
         return
-    with _Finished(path, unfinished_at, size) as file, soundfile.SoundFile(file) as recording:
+    with _Finished(path, unfinished_at, size) as finished, soundfile.SoundFile(finished) as recording:
         yield recording
 
 

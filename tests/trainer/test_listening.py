@@ -296,7 +296,7 @@ def test_figures_can_be_recomputed_from_the_scores_alone(measured: tuple[Path, d
     assert 0 < result["shipped"]["misses"]["clean"] < result["conditions"][0]["words"]
     for row in result["tuned"]:
         scores["detector"]["thresholds"] = row["thresholds"]
-        wrong, misses = 0, {}
+        wrong, misses = 0, dict[str, int]()
         for stream in scores["streams"]:
             found = naive_rule(scores, stream, naive_detector(scores, stream))
             wrong += found[2] if stream["kind"] == "negative" else 0
