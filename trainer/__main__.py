@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from converter.commands import cli
+from converter.errors import printable
 from converter.run_folder import ModelArtifact
 from converter.spec import KwsSpec
 from trainer.approx.command import approx
@@ -333,17 +334,24 @@ def features(
 
 @app.command()
 def audio(
-    recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC files, or folders of them")],
+    recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC files (others by ffmpeg), or folders of them")],
     out: Annotated[
         Path, typer.Option(help="the folder to write 16 kHz mono 16 bit WAVs to", callback=cli.output_folder)
     ],
 ) -> None:
     """Convert recordings of a higher rate, of more channels or of other samples to what the board hears."""
-    from trainer.data.recordings import convert_recording
+    from trainer.data.recordings import convert_recordings
 
-    for recording in recordings:
-        for made in convert_recording(recording, out):
-            typer.echo(f"{made}")
+    done = failed = 0
+    for made in convert_recordings(recordings, out):
+        if isinstance(made, Path):
+            done += 1
+            typer.echo(printable(str(made)))
+        else:
+            failed += 1
+            typer.echo(f"error: {printable(made)}", err=True)
+    if failed:
+        raise TrainerError(f"{failed} of {done + failed} were not converted, as said above; mend or remove them")
 
 
 @app.command()

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
+from converter.errors import printable
+
 
 class TrainerError(ValueError):
     """Something the user gave cannot be used; the message says where, which rule, what came and how to mend it."""
+
+
+def warn(sentence: str) -> None:
+    """One line on stderr."""
+    print(f"warning: {printable(sentence)}", file=sys.stderr)

@@ -6,6 +6,8 @@ Opening and checking is shared with trainer.audio, which converts other recordin
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ from converter.target import SAMPLE_RATE_HZ
 
 SUFFIXES, FORMATS = (".wav", ".flac"), ("WAV", "WAVEX", "FLAC")
 MAX_SECONDS = 3600
-_STREAMED, _BLOCK = 0xFFFFFFFF, 1 << 16
+_UNKNOWN, _BLOCK = 0x7F000000, 1 << 16  # recorders and pipes announce 2 GB or 4 GB, or nothing, until they finish
 
 
 def read_wav(
@@ -30,15 +32,25 @@ def read_wav(
 ) -> Int16:
     """int16 [n] of a recording that already is sample_rate_hz, mono, 16 bit; raises ConvertError for anything else."""
     with open_recording(path, max_seconds) as recording:
-        found = f"{recording.samplerate} Hz, {channels_in_words(recording.channels)}, {recording.subtype}"
-        if (recording.samplerate, recording.channels, recording.subtype) != (sample_rate_hz, 1, "PCM_16"):
-            raise ConvertError(
-                f"{path}: must be {sample_rate_hz} Hz, mono, PCM_16, got {found}; convert it with `python -m trainer "
-                f"audio`"
-            )
+        _require_form(path, recording, sample_rate_hz)
         pcm: Int16 = read_samples(recording, "int16")
     check_length(path, pcm, recording.frames, min_samples, sample_rate_hz)
     return pcm
+
+
+def wav_samples(path: Path | str, sample_rate_hz: int = SAMPLE_RATE_HZ) -> int:
+    """How many samples read_wav would find by the file's header; raises ConvertError as read_wav does."""
+    with open_recording(path) as recording:
+        _require_form(path, recording, sample_rate_hz)
+        return int(recording.frames)
+
+
+def _require_form(path: Path | str, recording: soundfile.SoundFile, sample_rate_hz: int) -> None:
+    found = f"{recording.samplerate} Hz, {channels_in_words(recording.channels)}, {recording.subtype}"
+    if (recording.samplerate, recording.channels, recording.subtype) != (sample_rate_hz, 1, "PCM_16"):
+        raise ConvertError(
+            f"{path}: must be {sample_rate_hz} Hz, mono, PCM_16, got {found}; convert it with `python -m trainer audio`"
+        )
 
 
 def read_samples(recording: soundfile.SoundFile, dtype: str, always_2d: bool = False) -> npt.NDArray[Any]:
@@ -79,8 +91,7 @@ def open_recording(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterat
     if file.suffix.lower() not in SUFFIXES:
         raise ConvertError(f"{path}: must be a .wav or .flac file, got `{file.suffix}`; export it again as WAV")
     try:
-        _check_riff(file)
-        with soundfile.SoundFile(file) as recording:
+        with _opened(file) as recording:
             _check_header(file, recording, max_seconds)
             yield recording
     except (soundfile.LibsndfileError, RuntimeError, OSError, EOFError, MemoryError) as error:
@@ -100,22 +111,48 @@ def _check_header(path: Path, recording: soundfile.SoundFile, max_seconds: float
         raise ConvertError(f"{path}: must last at most {max_seconds:g} s, got {seconds:.1f} s; cut it")
 
 
-def _check_riff(path: Path) -> None:
-    """A WAV shorter than its header says is read without complaint by libsndfile; here it is refused."""
-    size = path.stat().st_size
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """A WAV shorter than its header says is read without complaint by libsndfile, and one whose header says 0 bytes of
+    samples as empty; here the first is refused, unless nobody ever wrote the length, and the second read to its end."""
+    size, unfinished_at = path.stat().st_size, 0
     if size == 0:
         raise ConvertError(f"{path}: must hold a recording, got an empty file; record it again")
     with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
-            return
-        for name, length in _chunks(file, size):
-            if name == b"data":
-                if length != _STREAMED and file.tell() + length > size:
-                    raise ConvertError(
-                        f"{path}: cut off, {length} bytes of samples are announced, got {size - file.tell()}; copy it "
-                        f"again"
-                    )
-                return
+        if file.read(4) == b"RIFF":
+            (announced,) = struct.unpack("<I", file.read(4).ljust(4, b"\0"))
+            name, length = next((chunk for chunk in _chunks(file, size) if chunk[0] == b"data"), (b"", 0))
+            start = file.tell()
+            if name and length < _UNKNOWN and start + length > size:
+                raise ConvertError(
+                    f"{path}: cut off, {length} bytes of samples are announced, got {size - start}; copy it again"
+                )
+            if name and length == 0 and start < size and not start < announced + 8 < _UNKNOWN:
+                unfinished_at = start
+    if not unfinished_at:
+        named = path if os.name == "nt" else os.fsencode(path)  # which need not be UTF-8
+        with soundfile.SoundFile(named) as recording:
+            yield recording
+        return
+    with _Finished(path, unfinished_at, size) as finished, soundfile.SoundFile(finished) as recording:
+        yield recording
+
+
+class _Finished(io.FileIO):
+    """A WAV file whose two lengths reach to its end, whatever its recorder left in their place."""
+
+    def __init__(self, path: Path, data_at: int, size: int) -> None:
+        super().__init__(path)
+        lengths = (4, size - 8), (data_at - 4, size - data_at)
+        self._bytes = {at + i: b for at, n in lengths for i, b in enumerate(struct.pack("<I", min(n, 0xFFFFFFFE)))}
+
+    def readinto(self, buffer: Any) -> int:
+        start, into = self.tell(), memoryview(buffer).cast("B")
+        count = super().readinto(into) or 0
+        for at, byte in self._bytes.items():
+            if start <= at < start + count:
+                into[at - start] = byte
+        return count
 
 
 def _chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:

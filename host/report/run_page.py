@@ -214,8 +214,11 @@ def _evaluation(found: Json) -> Parts:
     rows = []
     for engine, splits in found["engines"].items():
         for split, s in splits.items():
-            per_class = [f"{p:.1f} (n = {n})" for p, n in zip(s["per_class"], s["per_class_n"], strict=True)]
-            rows.append([engine, split.replace("_", ", "), f"{s['accuracy']:.2f} %", s["n"], *per_class])
+            shares = zip(s["per_class"], s["per_class_n"], strict=True)
+            per_class = [f"{p:.1f} (n = {n})" if n else "-" for p, n in shares]
+            rows.append(
+                [engine, split.replace("_", ", "), f"{s['accuracy']:.2f} %" if s["n"] else "-", s["n"], *per_class]
+            )
     parts: Parts = [Table(("engine", "clips", "all", "n", *labels), rows, "per class in %")]
     last = list(found["engines"])[-1]
     if "confusion" in found["engines"][last].get("test_reset", {}):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import resource
+import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,17 +17,27 @@ import pytest
 import soundfile
 from frontend.signals import golden_pcm, whole
 
+from converter.arrays import Int16
 from converter.audio.wav import read_wav
 from converter.errors import ConvertError
+from converter.spec import FeatureSpec
 from trainer.data import torchaudio_cpu
-from trainer.data.recordings import convert_pcm, convert_recording, read_pcm, resample, to_int16, write_wav
+from trainer.data.recordings import (
+    convert_pcm,
+    convert_recordings,
+    pcm_samples,
+    read_pcm,
+    resample,
+    to_int16,
+    write_wav,
+)
 from trainer.errors import TrainerError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def write(path: Path, samples: object, rate: int = 16000, subtype: str = "PCM_16", form: str | None = None) -> Path:
-    soundfile.write(path, samples, rate, subtype=subtype, format=form)
+    soundfile.write(os.fsencode(path), samples, rate, subtype=subtype, format=form or path.suffix[1:].upper())
     return path
 
 
@@ -200,14 +212,139 @@ def test_conversion_of_a_folder_keeps_its_shape(tmp_path: Path) -> None:
     (tmp_path / "in" / "yes").mkdir(parents=True)
     write(tmp_path / "in" / "yes" / "a.flac", np.zeros((48000, 2)), 48000, "PCM_24")
     write(tmp_path / "in" / "b.wav", golden_pcm(800))
-    written = convert_recording(tmp_path / "in", tmp_path / "out")
-    assert [file.relative_to(tmp_path / "out").as_posix() for file in written] == ["b.wav", "yes/a.wav"]
+    for _ in range(2):  # and again into the same folder
+        written = [Path(made) for made in convert_recordings([tmp_path / "in"], tmp_path / "out")]
+        assert [file.relative_to(tmp_path / "out").as_posix() for file in written] == ["b.wav", "yes/a.wav"]
     assert read_pcm(written[0]).tolist() == golden_pcm(800).tolist() and len(read_pcm(written[1])) == 16000
-    with pytest.raises(TrainerError, match="must not be overwritten by its own conversion"):
-        convert_recording(tmp_path / "in" / "b.wav", tmp_path / "in")
+    (said,) = convert_recordings([tmp_path / "in" / "b.wav"], tmp_path / "in")
+    assert "must not be overwritten by its own conversion" in str(said)
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(TrainerError, match=r"must hold \.wav or \.flac files"):
-        convert_recording(tmp_path / "nothing", tmp_path / "new")
+    (said,) = convert_recordings([tmp_path / "nothing"], tmp_path / "new")
+    assert "must hold .wav or .flac files" in str(said)
+
+
+def unfinished(file: Path, pcm: Int16, riff: int, data: int, before: bytes = b"") -> Path:
+    """A WAV whose recorder was cut off before it wrote the two lengths."""
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 16000, 32000, 2, 16)
+    body = struct.pack("<4sI4s", b"RIFF", riff, b"WAVE") + form + before + struct.pack("<4sI", b"data", data)
+    file.write_bytes(body + pcm.tobytes())
+    return file
+
+
+LIST = struct.pack("<4sI", b"LIST", 6) + b"INFOab"
+
+
+@pytest.mark.parametrize("before", [b"", LIST])
+@pytest.mark.parametrize(
+    ("riff", "data"),
+    [
+        *((0, 0), (36, 0), (8, 0), (0xFFFFFFFF, 0), (0x7FFFF024, 0x7FFFF000), (0x80000024, 0x80000000)),
+        *((0xFFFFFFFF, 0xFFFFFFFF), (0x7FFFFFFF, 0x7FFFFFDB), (0, 0xFFFFFFDB), (0x7F000024, 0x7F000000)),
+    ],
+)
+def test_a_header_that_was_never_finished_is_read_to_the_end(
+    tmp_path: Path, riff: int, data: int, before: bytes
+) -> None:
+    for samples in (1, 16000, 200_000):
+        pcm = np.resize(golden_pcm(16000), samples)
+        file = unfinished(tmp_path / "a.wav", pcm, riff, data, before)
+        for read in (read_wav, read_pcm, convert_pcm):
+            assert np.array_equal(read(file), pcm)
+        assert pcm_samples(file, FeatureSpec()) == samples
+
+
+def test_an_honest_header_is_believed(tmp_path: Path) -> None:
+    pcm = golden_pcm(1000)
+    empty = unfinished(tmp_path / "empty.wav", pcm[:0], 36 + len(LIST), 0)
+    empty.write_bytes(empty.read_bytes() + LIST)
+    cut = unfinished(tmp_path / "cut.wav", pcm, 36 + 4000, 4000)
+    for file, says in ((empty, "too short"), (cut, "cut off, 4000 bytes of samples are announced, got 2000")):
+        with pytest.raises(TrainerError, match=says):
+            read_pcm(file)
+
+
+def audio_command(*words: object) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", "audio", *map(str, words)],
+        cwd=ROOT, capture_output=True, text=True, check=False, errors="surrogateescape",
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr[-2000:]
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_bad_recordings_of_a_folder_are_all_named_and_the_others_converted(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for place in ("yes", "__MACOSX/yes", ".hidden"):
+        (folder / place).mkdir(parents=True)
+    write(folder / "good.wav", golden_pcm(800))
+    write(folder / os.fsdecode(b"caf\xe9.wav"), golden_pcm(900))
+    apple = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(60)
+    for hidden in ("._good.wav", "yes/._b.wav", "__MACOSX/yes/._c.wav", "__MACOSX/yes/c.wav", ".hidden/d.wav"):
+        (folder / hidden).write_bytes(apple)
+    (folder / "yes" / "text.wav").write_text("no sound\n" * 40)
+    (folder / "yes" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    (folder / "yes" / "fake.mp3").write_text("no sound\n" * 40)
+    write(folder / "yes" / "slow.flac", np.zeros(8000, np.int16), 8000)
+    (folder / "notes.txt").write_text("not a recording")
+    code, said, errors = audio_command(folder, "--out", out)
+    assert code == 1 and len(said.splitlines()) == 2
+    assert sorted(os.fsencode(file.name) for file in out.rglob("*.wav")) == [b"caf\xe9.wav", b"good.wav"]
+    *each, last = errors.splitlines()
+    assert [line.split(": ")[1].rsplit("/", 1)[1] for line in each] == ["fake.mp3", "gone.wav", "slow.flac", "text.wav"]
+    assert all(line.startswith("error: ") and "; " in line for line in each)
+    assert last == "error: 4 of 6 were not converted, as said above; mend or remove them"
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_no_recording_is_lost_to_another_of_its_name(tmp_path: Path, same: bool) -> None:
+    for number, place in enumerate(("a/1.wav", "b/1.wav", "c/1.wav", "c/1.flac")):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        write(tmp_path / place, golden_pcm(800 if same else 800 + number))
+    out = tmp_path / "out"
+    for sources in (("a", "b"), ("c",), ("a/1.wav", "b/1.wav"), ("a", "b/1.wav")):
+        code, said, errors = audio_command(*(tmp_path / source for source in sources), "--out", out)
+        assert code == 1 and not said and not out.exists() and len(errors.splitlines()) == 1
+        assert "as" in errors and errors.count("/1.") == 3, errors
+    assert audio_command(tmp_path / "a", "--out", out)[0] == 0
+    code, said, errors = audio_command(tmp_path / "b", "--out", out)
+    assert code == (0 if same else 1) and len(read_pcm(out / "1.wav")) == 800
+    assert same or "is there and another recording than" in errors
+    code, said, errors = audio_command(tmp_path / "a", tmp_path / "a", "--out", out)
+    assert code == 0 and len(said.splitlines()) == 1
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_compressed_recordings_are_decoded(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    tone = 0.3 * np.sin(2 * math.pi * 440 * np.arange(24000) / 16000)
+    source = write(tmp_path / "tone.wav", tone)
+    names = [f"a.{kind}" for kind in ("mp3", "m4a", "OGG", "opus", "aiff")]
+    for name in names:
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", source, "-strict", "-2", folder / name]
+        subprocess.run([*map(str, command), "-y"], check=True)
+    for name in names:
+        (made,) = convert_recordings([folder / name], tmp_path / name)
+        pcm = read_pcm(Path(made)).astype(np.float64) / 32768
+        assert abs(len(pcm) - 24000) < 3000
+        spectrum = np.abs(np.fft.rfft(pcm * np.hanning(len(pcm))))
+        assert abs(spectrum.argmax() * 16000 / len(pcm) - 440) < 3 and abs(np.abs(pcm).max() - 0.3) < 0.1
+    subprocess.run(
+        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(source), "-ar", "8000", str(tmp_path / "slow.mp3")], check=True
+    )
+    (said,) = convert_recordings([tmp_path / "slow.mp3"], tmp_path / "out")
+    assert "must be sampled at 16000 Hz or more, got 8000 Hz" in str(said)
+
+
+def test_without_ffmpeg_each_compressed_recording_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.mp3", "b.m4a", "c.ogg"):
+        (tmp_path / name).write_bytes(b"x" * 100)
+    write(tmp_path / "d.wav", golden_pcm(800))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = list(convert_recordings([tmp_path], tmp_path / "out"))
+    assert said[3] == tmp_path / "out" / "d.wav"
+    for name, one in zip(("a.mp3", "b.m4a", "c.ogg"), said[:3], strict=True):
+        assert name in str(one) and "ffmpeg" in str(one)
 
 
 def test_written_recordings_read_back(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,85 @@ def test_noise_too_short_for_three_splits(tmp_path: Path) -> None:
     with pytest.raises(TrainerError) as error:
         data.load_noise(tmp_path / "n.wav", FeatureSpec())
     assert "at least 11 s" in one_sentence(error)
+
+
+def linked(corpus: Path, folder: Path) -> Path:
+    """The corpus with word folders of its own, so that a test can add to them."""
+    for word in corpus.iterdir():
+        (folder / word.name).mkdir(parents=True)
+        for file in word.iterdir():
+            (folder / word.name / file.name).symlink_to(file)
+    return folder
+
+
+def test_clips_that_cannot_be_used_are_all_named_before_training(corpus: Path, tmp_path: Path) -> None:
+    folder = linked(corpus, tmp_path / "data")
+    speaker = next(c.path.stem.split("_")[0] for c in select(folder, SPEC).clips["test"] if c.label == 2)
+    yes = folder / "yes"
+    write_wav(yes / f"{speaker}_nohash_1.wav", np.zeros(19200, np.int16))
+    write_wav(yes / f"{speaker}_nohash_2.wav", np.zeros(8000, np.int16), 8000)
+    (yes / f"{speaker}_nohash_3.wav").symlink_to(tmp_path / "nowhere.wav")
+    (yes / f"{speaker}_nohash_4.flac").write_bytes(b"no sound")
+    write_wav(yes / f"{speaker}_nohash_5.wav", np.zeros(0, np.int16))
+    write_wav(yes / f"{speaker}_nohash_6.wav", np.zeros(16000, np.int16))  # good
+    write_wav(yes / os.fsdecode(b"caf\xe9.wav"), np.zeros(16000, np.int16))
+    write_wav(folder / "_background_noise_" / "short.wav", np.zeros(16000, np.int16))
+    with pytest.raises(TrainerError) as error:
+        select(folder, SPEC)
+    text = str(error.value)
+    assert "7 recordings cannot be used" in text and "_6.wav" not in text
+    for part in (
+        "_1.wav (1200 ms, a clip is at most 1000 ms)",
+        "_2.wav (must be 16000 Hz, mono, PCM_16, got 8000 Hz, mono, PCM_16)",
+        "_3.wav (must be a recording, got no such file)",
+        "_4.flac (must be readable as WAV or FLAC",
+        "_5.wav (must hold a recording, got no samples)",
+        "(its name is not UTF-8)",
+        "short.wav (1000 ms, noise lasts at least 10000 ms)",
+    ):
+        assert part in text, part
+
+
+def test_hidden_files_are_no_clips_and_other_sound_is_named(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = linked(corpus, tmp_path / "data")
+    (folder / "__MACOSX" / "yes").mkdir(parents=True)
+    for name in ("__MACOSX/yes/._a.wav", "yes/._b.wav", ".DS_Store", "yes/notes.txt"):
+        (folder / name).write_bytes(b"\x00\x05\x16\x07")
+    assert clip_names(select(folder, SPEC)) == clip_names(select(corpus, SPEC))
+    assert capsys.readouterr().err == ""
+    for name in ("yes/c.mp3", "yes/d.M4A", "other/e.ogg"):
+        (folder / name).write_bytes(b"x")
+    select(folder, SPEC)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(", not ")[1].split("; ")[0] for line in said] == ["e.ogg", "c.mp3, d.M4A"]
+    assert all(line.startswith(f"warning: {folder}/") for line in said)
+
+
+@pytest.mark.parametrize("name", ["silence", "Silence", "_silence", "background_noise", "_unknown_", "_yes_", "__"])
+def test_a_folder_that_only_looks_like_a_special_one_is_refused(corpus: Path, tmp_path: Path, name: str) -> None:
+    folder = linked(corpus, tmp_path / "data")
+    write_wav(folder / name / "a_nohash_0.wav", np.zeros(16000, np.int16))
+    with pytest.raises(TrainerError) as error:
+        select(folder, SPEC)
+    assert str(folder / name) in one_sentence(error) and "rename it to" in one_sentence(error)
+
+
+def test_two_clips_of_one_name_are_refused(corpus: Path, tmp_path: Path) -> None:
+    folder = linked(corpus, tmp_path / "data")
+    name = next((folder / "yes").iterdir()).stem
+    (folder / "yes" / f"{name}.flac").write_bytes(b"x")
+    with pytest.raises(TrainerError) as error:
+        select(folder, SPEC)
+    assert f"{name}.wav: has the name of {name}.flac" in one_sentence(error)
+
+
+def test_few_clips_of_a_word_are_said(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = linked(corpus, tmp_path / "data")
+    for number, file in enumerate(sorted((folder / "yes").iterdir())):
+        if number >= 2:
+            file.unlink()
+    select(folder, SPEC)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "2 clips of the word 'yes' (train " in said

@@ -21,8 +21,8 @@ import numpy as np
 
 from converter.arrays import Int16
 from converter.spec import FeatureSpec, KwsSpec
-from trainer.data.recordings import read_pcm
-from trainer.errors import TrainerError
+from trainer.data.recordings import COMPRESSED, is_hidden, pcm_samples, read_pcm
+from trainer.errors import TrainerError, warn
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -31,6 +31,7 @@ SUFFIXES = (".wav", ".flac")
 MAX_CLIPS_PER_CLASS = 2**27 - 1
 VALIDATION_PERCENT, TEST_PERCENT = 10, 10
 POOL_FACTOR = 4
+FEW_CLIPS, MOST_NAMED = 20, 20
 NOISE_REGION = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 Progress = Callable[[int], None]
 
@@ -76,7 +77,7 @@ def which_set(name: str) -> Split:
     base = name.rsplit("/", 1)[-1]
     stem = re.sub(r"\.(wav|flac)$", "", base)
     speaker = stem.split("_nohash_")[0] if "_nohash_" in stem else stem + ".wav"
-    digest = int(hashlib.sha1(speaker.encode()).hexdigest(), 16)
+    digest = int(hashlib.sha1(_bytes(speaker)).hexdigest(), 16)
     percent = (digest % (MAX_CLIPS_PER_CLASS + 1)) * (100.0 / MAX_CLIPS_PER_CLASS)
     if percent < VALIDATION_PERCENT:
         return "validation"
@@ -94,8 +95,8 @@ def extra_count(known: int, words: int) -> int:
 
 
 def select(folder: Path, spec: KwsSpec, clips_file: Path | None = None) -> Selection:
-    """The clips of a task from a data folder, or only those that `clips_file` names; raises TrainerError with one
-    sentence."""
+    """The clips of a task from a data folder, or only those that `clips_file` names, every one of them by its header
+    what training and test want; warns of what is there but not used. Raises TrainerError with one sentence."""
     by_word = _list_words(folder)
     if clips_file is not None:
         by_word = _only(by_word, read_clip_names(clips_file), clips_file)
@@ -133,7 +134,55 @@ def select(folder: Path, spec: KwsSpec, clips_file: Path | None = None) -> Selec
         raise TrainerError(
             f"{folder}: no clips of words other than {', '.join(spec.words)}, of which the class unknown is made"
         )
-    return Selection(folder, spec, found, pool, noises)
+    chosen = Selection(folder, spec, found, pool, noises)
+    _require_usable(chosen)
+    _warn_of_few(chosen)
+    return chosen
+
+
+def _require_usable(selection: Selection) -> None:
+    """Raises TrainerError naming every clip that could not be loaded: before training, not after it."""
+    spec = selection.spec.features
+    paths = {
+        c.path: spec.clip_samples for s in SPLITS for c in selection.clips[s] if not c.name.startswith(NOISE_FOLDER)
+    }
+    paths |= {clip.path: spec.clip_samples for clip in selection.pool}
+    faults = []
+    for path, most in (*sorted(paths.items()), *((noise, 0) for noise in selection.noises)):
+        shown = str(path.relative_to(selection.folder))
+        try:
+            shown.encode()
+            samples = pcm_samples(path, spec)
+        except UnicodeEncodeError:
+            faults.append(f"{shown} (its name is not UTF-8)")
+        except TrainerError as error:
+            faults.append(f"{shown} ({str(error).removeprefix(f'{path}: ').split(';')[0]})")
+        else:
+            least = 0 if most else _noise_samples(spec)
+            length_ms = samples * 1000 // spec.sample_rate_hz
+            if most and samples > most:
+                faults.append(f"{shown} ({length_ms} ms, a clip is at most {spec.clip_ms} ms)")
+            elif samples < least:
+                faults.append(
+                    f"{shown} ({length_ms} ms, noise lasts at least {1000 * least // spec.sample_rate_hz} ms)"
+                )
+    if faults:
+        more = f" and {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
+        raise TrainerError(
+            f"{selection.folder}: {len(faults)} recordings cannot be used, {', '.join(faults[:MOST_NAMED])}{more}; "
+            f"mend or remove them"
+        )
+
+
+def _warn_of_few(selection: Selection) -> None:
+    for label, word in enumerate(selection.spec.words, 2):
+        each = {split: sum(clip.label == label for clip in selection.clips[split]) for split in SPLITS}
+        if sum(each.values()) < FEW_CLIPS or not all(each.values()):
+            shown = ", ".join(f"{split} {count}" for split, count in each.items())
+            warn(
+                f"{selection.folder}: {sum(each.values())} clips of the word '{word}' ({shown}); its figures say "
+                f"little, record {FEW_CLIPS} or more by several speakers"
+            )
 
 
 def all_others(selection: Selection, split: Split) -> tuple[Clip, ...]:
@@ -156,8 +205,15 @@ def _list_words(folder: Path) -> dict[str, dict[str, Path]]:
         )
     found = {}
     for word in sorted(folder.iterdir()):
-        if word.is_dir() and not word.name.startswith(("_", ".")):
-            found[word.name] = {f"{word.name}/{file.stem}": file for file in _files(word)}
+        if not word.is_dir() or is_hidden(Path(word.name)) or word.name in (NOISE_FOLDER, SILENCE_FOLDER):
+            continue
+        meant = {"silence": SILENCE_FOLDER, "backgroundnoise": NOISE_FOLDER}.get(re.sub("[-_ ]", "", word.name.lower()))
+        if meant or word.name.startswith("_"):
+            raise TrainerError(
+                f"{word}: is neither a word nor one of {NOISE_FOLDER} and {SILENCE_FOLDER}; rename it to "
+                f"{meant or word.name.strip('_') or 'a word'}, or take it away"
+            )
+        found[word.name] = _clips_of(word)
     if not found:
         raise TrainerError(
             f"{folder}: holds no word folders; a data folder has one folder of WAV or FLAC files per word"
@@ -165,15 +221,36 @@ def _list_words(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
+def _clips_of(word: Path) -> dict[str, Path]:
+    clips: dict[str, Path] = {}
+    for file in _files(word):
+        name = f"{word.name}/{file.stem}"
+        if clips.setdefault(name, file) != file:
+            raise TrainerError(f"{file}: has the name of {clips[name].name}; rename one, or take it away")
+    return clips
+
+
 def _files(folder: Path) -> tuple[Path, ...]:
+    """The WAV and FLAC files, broken links too; warns of other sound files."""
     if not folder.is_dir():
         return ()
-    return tuple(sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")))
+    files = sorted(f for f in folder.iterdir() if not f.name.startswith("."))
+    if others := [f.name for f in files if f.suffix.lower() in COMPRESSED]:
+        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        warn(
+            f"{folder}: only WAV and FLAC files are used, not {', '.join(others[:MOST_NAMED])}{more}; convert them "
+            f"with `python -m trainer audio`"
+        )
+    return tuple(f for f in files if f.suffix.lower() in SUFFIXES and not f.is_dir())
 
 
 def in_sha256_order(names: Iterable[str]) -> list[str]:
     """A fixed order that says nothing about the names."""
-    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    return sorted(names, key=lambda name: hashlib.sha256(_bytes(name)).hexdigest())
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")  # a file's name need not be UTF-8
 
 
 def read_clip_names(file: Path) -> list[str]:
@@ -266,10 +343,14 @@ def load(clips: Sequence[Clip], split: Split, spec: FeatureSpec, progress: Progr
 def load_noise(path: Path, spec: FeatureSpec) -> Int16:
     """A whole noise recording; it must hold ten clips, so that each split gets its own share."""
     pcm: Int16 = read_pcm(path, spec)
-    if len(pcm) < 10 * (spec.clip_samples + 1):
+    if len(pcm) < _noise_samples(spec):
         least_s, length_s = 10 * spec.clip_ms // 1000 + 1, len(pcm) / spec.sample_rate_hz
         raise TrainerError(f"{path}: a noise recording must last at least {least_s} s, got {length_s:.1f} s")
     return pcm
+
+
+def _noise_samples(spec: FeatureSpec) -> int:
+    return 10 * (spec.clip_samples + 1)
 
 
 def noise_backgrounds(selection: Selection, split: Split) -> list[Int16]:

@@ -37,6 +37,7 @@ Kind = Literal["speech", "words", "synthetic", "music"]  # rates are counted on 
 INDEX = "negatives.json"
 EXCLUDED = Path(__file__).with_name("negatives_excluded.csv")
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".g722", ".gsm", ".wma", ".webm", ".mp4"}
+LOCAL = ("-protocol_whitelist", "file")  # a playlist that calls itself sound fetches nothing
 BATCH = 40  # files to an ffmpeg
 
 
@@ -269,9 +270,9 @@ def table(streams: Sequence[Stream]) -> Table:
     return found
 
 
-def _require(program: str, mend: str) -> None:
+def _require(program: str, mend: str, where: str = "") -> None:
     if shutil.which(program) is None:
-        raise TrainerError(f"{program}: not found; install it ({mend})")
+        raise TrainerError(f"{where}{program}: not found; install it ({mend})")
 
 
 def _own_name(folder: Path) -> str:
@@ -331,23 +332,44 @@ def _placed(stream: Stream, lengths: Sequence[tuple[str, int]]) -> Stream:
     return Stream(**{**stream.__dict__, "clips": tuple(clips)})
 
 
-def decode(files: Sequence[Path]) -> list[Int16]:
-    """int16 PCM at 16 kHz of sound files of any format that ffmpeg reads; raises TrainerError naming the first that it
-    does not."""
+def probed_rate_hz(file: Path) -> int:
+    """The sample rate of the sound in a file that ffmpeg reads; raises TrainerError."""
+    _require("ffprobe", "apt-get install ffmpeg, or export as WAV", f"{file}: needs ")
+    command = ["ffprobe", "-v", "error", "-select_streams", "a:0", "-show_entries", "stream=sample_rate"]
+    command += [*LOCAL, "-of", "default=nw=1:nk=1", *_format(file), str(file.resolve())]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    found = done.stdout.split()
+    if done.returncode or not found or not found[0].isdecimal():
+        raise _unreadable(file, done.stderr)
+    return int(found[0])
+
+
+def _format(file: Path) -> list[str]:
+    return ["-f", "g722"] if file.suffix.lower() == ".g722" else []
+
+
+def _unreadable(file: Path, said: str) -> TrainerError:
+    reason = (said.strip().splitlines() or ["no message"])[-1].removeprefix(f"{file.resolve()}: ")
+    return TrainerError(f"{file}: no sound that ffmpeg can read ({reason[-200:]}); remove it")
+
+
+def decode(files: Sequence[Path], max_seconds: int | None = None) -> list[Int16]:
+    """int16 PCM at 16 kHz, its first max_seconds, of sound files of any format that ffmpeg reads; raises TrainerError
+    naming the first that it does not."""
     _require("ffmpeg", "apt-get install ffmpeg")
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / f"{number}.s16" for number in range(len(files))]
         command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y"]
         for file in files:
-            command += [*(["-f", "g722"] if file.suffix == ".g722" else []), "-i", str(file.resolve())]
+            command += [*LOCAL, *_format(file), "-i", str(file.resolve())]
         for number, output in enumerate(outputs):
-            command += ["-map", f"{number}:a:0", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-f", "s16le", str(output)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+            command += ["-map", f"{number}:a:0", *([] if max_seconds is None else ["-t", str(max_seconds)])]
+            command += ["-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-f", "s16le", str(output)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode and len(files) == 1:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise TrainerError(f"{files[0]}: no sound that ffmpeg can read ({reason[-200:]}); remove it")
+            raise _unreadable(files[0], done.stderr)
         if done.returncode:
-            return [pcm for file in files for pcm in decode([file])]
+            return [pcm for file in files for pcm in decode([file], max_seconds)]
         return [np.fromfile(output, "<i2").astype(np.int16) for output in outputs]
 
 

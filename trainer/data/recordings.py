@@ -1,10 +1,11 @@
 """Recordings to int16 PCM at the spec's rate, and the explicit conversion of other recordings.
 
-| recording | read_pcm, board stream | convert_recording (`python -m trainer audio`) |
+| recording | read_pcm, board stream | convert_recordings (`python -m trainer audio`) |
 |---|---|---|
 | WAV or FLAC, 16 kHz, mono, 16 bit | bit for bit | bit for bit |
 | higher rate, up to 8 channels, 8 / 24 / 32 bit or float | refused | mean of channels, sinc resampling, rounded, clipped |
 | lower rate (8 kHz) | refused | refused: nothing above half its rate was recorded, yet 9 of 40 channels look there |
+| MP3, M4A, Ogg and what else ffmpeg reads, where it is installed | refused | decoded by ffmpeg |
 | corrupt, empty, cut off, not audio, over-long, NaN | refused | refused |
 
 Training never converts silently, because a difference between how training and board clips were made is a difference
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ from converter.audio.wav import (
     open_recording,
     read_samples,
     read_wav,
+    wav_samples,
 )
 from converter.errors import ConvertError
 from converter.files import write_atomic
@@ -39,6 +43,8 @@ from converter.spec import FeatureSpec
 from converter.target import SAMPLE_RATE_HZ
 from trainer.errors import TrainerError
 
+_OLDER = (".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".g722", ".gsm", ".m4a", ".m4b", ".mka", ".mp2")
+COMPRESSED = {*_OLDER, ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".snd", ".w64", ".webm", ".wma", ".wv", ".3gp"}
 FILTER_WIDTH = 64  # zero crossings of the sinc on each side
 MAX_FILTER = 1 << 22  # coefficients of all phases: 32 MB
 MAX_WINDOWS = 1 << 23  # samples of windows at a time: 64 MB
@@ -54,6 +60,27 @@ def read_pcm(
         return read_wav(path, (spec or FeatureSpec()).sample_rate_hz, min_samples, max_seconds)
     except ConvertError as error:
         raise TrainerError(str(error)) from None
+
+
+def pcm_samples(path: Path, spec: FeatureSpec) -> int:
+    """How many samples read_pcm would find, by the file's first bytes where it is plainly what is wanted; raises
+    TrainerError as read_pcm does."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(44).ljust(44, b"\0")
+    except OSError:
+        size, head = 0, b""
+    rate_hz = spec.sample_rate_hz
+    form = struct.pack("<4s4sIHHIIHH4s", b"WAVE", b"fmt ", 16, 1, 1, rate_hz, 2 * rate_hz, 2, 16, b"data")
+    if head[:4] == b"RIFF" and head[8:40] == form and struct.unpack("<I", head[40:]) == (size - 44,) and size > 45:
+        return (size - 44) // 2
+    try:
+        if samples := wav_samples(path, rate_hz):
+            return samples
+    except ConvertError as error:
+        raise TrainerError(str(error)) from None
+    raise TrainerError(f"{path}: must hold a recording, got no samples; record it again")
 
 
 def convert_pcm(
@@ -146,21 +173,78 @@ def write_wav(path: Path, pcm: Int16, sample_rate_hz: int = SAMPLE_RATE_HZ) -> N
     write_atomic(path, buffer.getvalue())
 
 
-def convert_recording(source: Path, out: Path, spec: FeatureSpec | None = None) -> list[Path]:
-    """Write 16 kHz mono 16 bit WAVs of a recording, or of every recording below a folder, to the folder `out`; returns
-    what was written."""
+def convert_recordings(sources: Sequence[Path], out: Path, spec: FeatureSpec | None = None) -> Iterator[Path | str]:
+    """Writes a 16 kHz mono 16 bit WAV to the folder `out` for each recording, and for each below a folder; yields what
+    was written, or the sentence why one was not. Hidden files are no recordings.
+
+    Raises TrainerError, with nothing written, where two of them would become one file.
+    """
     spec = spec or FeatureSpec()
-    if source.is_dir():
-        files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    plan: dict[Path, Path] = {}
+    empty = []
+    for source in sources:
+        files = _recordings_below(source) if source.is_dir() else [source]
         if not files:
-            raise TrainerError(f"{source}: must hold .wav or .flac files, got none; name another folder")
-    else:
-        files = [source]
-    targets = [
-        out / (file.relative_to(source) if source.is_dir() else Path(file.name)).with_suffix(".wav") for file in files
-    ]
-    for file, target in zip(files, targets, strict=True):
-        if target.exists() and target.resolve() == file.resolve():
-            raise TrainerError(f"{file}: must not be overwritten by its own conversion; choose another --out folder")
-        write_wav(target, convert_pcm(file, spec), spec.sample_rate_hz)
-    return targets
+            empty.append(f"{source}: must hold .wav or .flac files, got none; name another folder")
+        for file in files:
+            target = out / (file.relative_to(source) if source.is_dir() else Path(file.name)).with_suffix(".wav")
+            if plan.setdefault(target, file) != file:
+                raise TrainerError(
+                    f"{file}: would become {target} as {plan[target]} does; convert them to different --out folders"
+                )
+    yield from empty
+    for target, file in plan.items():
+        try:
+            _convert(file, target, spec)
+        except TrainerError as error:
+            yield str(error)
+        except OSError as error:
+            yield f"{target}: cannot be written ({error.strerror}); name another --out folder"
+        else:
+            yield target
+
+
+def _recordings_below(folder: Path) -> list[Path]:
+    """Sound files of any kind, broken links too, for whoever opens them says so."""
+    found = (file for file in folder.rglob("*") if file.suffix.lower() in (*SUFFIXES, *COMPRESSED))
+    return sorted(file for file in found if not file.is_dir() and not is_hidden(file.relative_to(folder)))
+
+
+def is_hidden(path: Path) -> bool:
+    """True for what a computer keeps beside the user's files: names that begin with a dot, and __MACOSX."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+def _convert(file: Path, target: Path, spec: FeatureSpec) -> None:
+    if target.exists() and target.resolve() == file.resolve():
+        raise TrainerError(f"{file}: must not be overwritten by its own conversion; choose another --out folder")
+    pcm = _decode(file, spec) if file.suffix.lower() in COMPRESSED else convert_pcm(file, spec)
+    if target.exists() and not _holds(target, pcm, spec):
+        raise TrainerError(f"{target}: is there and another recording than {file}; choose another --out folder")
+    write_wav(target, pcm, spec.sample_rate_hz)
+
+
+def _holds(target: Path, pcm: Int16, spec: FeatureSpec) -> bool:
+    try:
+        return np.array_equal(read_pcm(target, spec), pcm)
+    except TrainerError:
+        return False
+
+
+def _decode(file: Path, spec: FeatureSpec) -> Int16:
+    """int16 [n] of a file that libsndfile is not asked for, by ffmpeg; raises TrainerError."""
+    from trainer.data.negatives import decode, probed_rate_hz
+
+    if not file.is_file():
+        raise TrainerError(f"{file}: must be a recording, got no such file; name another")
+    rate_hz = probed_rate_hz(file)
+    if rate_hz < spec.sample_rate_hz:
+        raise TrainerError(
+            f"{file}: must be sampled at {spec.sample_rate_hz} Hz or more, got {rate_hz} Hz; record it again"
+        )
+    (pcm,) = decode([file], MAX_SECONDS + 1)
+    if len(pcm) > MAX_SECONDS * spec.sample_rate_hz:
+        raise TrainerError(f"{file}: must last at most {MAX_SECONDS} s; cut it")
+    if not len(pcm):
+        raise TrainerError(f"{file}: must hold a recording, got no sound; record it again")
+    return pcm

@@ -208,7 +208,9 @@ def show(artifact: ModelArtifact, result: dict[str, Any], console: Console | Non
             table.add_column(f"{label}\nn = {n}", justify="right")
         for engine, state in ((e, s) for e in result["engines"] for s in ("reset", "stream")):
             found = result["engines"][engine][f"{split}_{state}"]
-            table.add_row(engine, state, f"{found['accuracy']:.2f}", *(f"{p:.1f}" for p in found["per_class"]))
+            shares = zip(found["per_class"], found["per_class_n"], strict=True)
+            each = (f"{percent:.1f}" if n else "-" for percent, n in shares)
+            table.add_row(engine, state, f"{found['accuracy']:.2f}" if found["n"] else "-", *each)
         console.print(table)
     last = list(result["engines"])[-1]
     grid = Table(title=f"confusion matrix, {last}, test, from reset")
