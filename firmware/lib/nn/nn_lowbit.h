@@ -1,6 +1,7 @@
 // Weights of 4 and 2 bits, and weights most of which are zero: kept small in flash, their sums those of plain int8 bit
-// for bit. converter/aot/kernels/low_bits/dense_lowbit.py makes the data, converter/aot/kernels/low_bits/dense_lowbit_asm.py the
-// assembly; where the CPU lacks SMLAD `code` is null and portable C runs.
+// for bit. converter/aot/kernels/low_bits/dense_lowbit.py makes the data,
+// converter/aot/kernels/low_bits/dense_lowbit_asm.py the assembly; where the CPU lacks SMLAD `code` is null and
+// portable C runs.
 #ifndef NN_LOWBIT_H
 #define NN_LOWBIT_H
 
