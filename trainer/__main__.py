@@ -342,16 +342,19 @@ def audio(
     """Convert recordings of a higher rate, of more channels or of other samples to what the board hears."""
     from trainer.data.recordings import convert_recordings
 
-    done = failed = 0
+    done, faults = 0, list[str]()
     for made in convert_recordings(recordings, out):
         if isinstance(made, Path):
             done += 1
             typer.echo(printable(str(made)))
         else:
-            failed += 1
-            typer.echo(f"error: {printable(made)}", err=True)
-    if failed:
-        raise TrainerError(f"{failed} of {done + failed} were not converted, as said above; mend or remove them")
+            faults.append(made)
+    if done + len(faults) == 1 and faults:
+        raise TrainerError(faults[0])
+    for fault in faults:
+        typer.echo(f"error: {printable(fault)}", err=True)
+    if faults:
+        raise TrainerError(f"{len(faults)} of {done + len(faults)} were not converted; mend or remove them")
 
 
 @app.command()

@@ -292,7 +292,7 @@ def test_bad_recordings_of_a_folder_are_all_named_and_the_others_converted(tmp_p
     *each, last = errors.splitlines()
     assert [line.split(": ")[1].rsplit("/", 1)[1] for line in each] == ["fake.mp3", "gone.wav", "slow.flac", "text.wav"]
     assert all(line.startswith("error: ") and "; " in line for line in each)
-    assert last == "error: 4 of 6 were not converted, as said above; mend or remove them"
+    assert last == "error: 4 of 6 were not converted; mend or remove them"
 
 
 @pytest.mark.parametrize("same", [False, True])
