@@ -15,7 +15,6 @@ import json
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from rich.table import Table
 from converter.arrays import Int16
 from converter.files import write_atomic
 from converter.target import SAMPLE_RATE_HZ
+from trainer.data.ffmpeg import decode, require
 from trainer.data.synthetic_speech import ENGINES, MINUTES, continuous_speech
 from trainer.errors import TrainerError
 
@@ -37,7 +37,6 @@ Kind = Literal["speech", "words", "synthetic", "music"]  # rates are counted on 
 INDEX = "negatives.json"
 EXCLUDED = Path(__file__).with_name("negatives_excluded.csv")
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".g722", ".gsm", ".wma", ".webm", ".mp4"}
-LOCAL = ("-protocol_whitelist", "file")  # a playlist that calls itself sound fetches nothing
 BATCH = 40  # files to an ffmpeg
 
 
@@ -145,7 +144,7 @@ def make_negatives(
 ) -> list[Stream]:
     """Download, unpack and decode what is missing under `out`; a stream is whole or absent, so an interrupted run goes
     on where it was, and a folder that has got other recordings is decoded anew. Raises TrainerError."""
-    _require("ffmpeg", "apt-get install ffmpeg")
+    require("ffmpeg", "apt-get install ffmpeg")
     out.mkdir(parents=True, exist_ok=True)
     known = {source.name for source in SOURCES}
     streams = {
@@ -159,7 +158,7 @@ def make_negatives(
         raise TrainerError(f"{min(twice)}: two folders give this name; rename one, for a name is a speaker")
     for source in sources:
         if source.kind == "synthetic" and source.name not in streams:
-            _require(source.package, f"apt-get install {source.package}")
+            require(source.package, f"apt-get install {source.package}")
     task = progress.add_task("speakers", total=len(wanted), completed=len(streams.keys() & set(wanted)))
     for source in sources:
         if source.name not in streams and source.kind == "synthetic":
@@ -270,11 +269,6 @@ def table(streams: Sequence[Stream]) -> Table:
     return found
 
 
-def _require(program: str, mend: str, where: str = "") -> None:
-    if shutil.which(program) is None:
-        raise TrainerError(f"{where}{program}: not found; install it ({mend})")
-
-
 def _own_name(folder: Path) -> str:
     return f"own-{folder.resolve().name}"
 
@@ -290,7 +284,7 @@ def _unpacked(package: str, store: Path, folder: Path) -> Path:
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise TrainerError(f"{package}: apt-get cannot download it ({reason}); run apt-get update, or {mend}")
-    _require("dpkg-deb", "apt-get install dpkg")
+    require("dpkg-deb", "apt-get install dpkg")
     shutil.rmtree(folder, ignore_errors=True)  # of an interrupted run
     file = sorted(store.glob(f"{package}_*.deb"))[-1]
     done = subprocess.run(["dpkg-deb", "-x", str(file), str(folder)], capture_output=True, text=True, check=False)
@@ -330,47 +324,6 @@ def _placed(stream: Stream, lengths: Sequence[tuple[str, int]]) -> Stream:
     starts = np.cumsum([0, *(samples for _, samples in lengths)])
     clips = (Clip(key, int(at), samples) for (key, samples), at in zip(lengths, starts[:-1], strict=True))
     return Stream(**{**stream.__dict__, "clips": tuple(clips)})
-
-
-def probed_rate_hz(file: Path) -> int:
-    """The sample rate of the sound in a file that ffmpeg reads; raises TrainerError."""
-    _require("ffprobe", "apt-get install ffmpeg, or export as WAV", f"{file}: needs ")
-    command = ["ffprobe", "-v", "error", "-select_streams", "a:0", "-show_entries", "stream=sample_rate"]
-    command += [*LOCAL, "-of", "default=nw=1:nk=1", *_format(file), str(file.resolve())]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    found = done.stdout.split()
-    if done.returncode or not found or not found[0].isdecimal():
-        raise _unreadable(file, done.stderr)
-    return int(found[0])
-
-
-def _format(file: Path) -> list[str]:
-    return ["-f", "g722"] if file.suffix.lower() == ".g722" else []
-
-
-def _unreadable(file: Path, said: str) -> TrainerError:
-    reason = (said.strip().splitlines() or ["no message"])[-1].removeprefix(f"{file.resolve()}: ")
-    return TrainerError(f"{file}: no sound that ffmpeg can read ({reason[-200:]}); remove it")
-
-
-def decode(files: Sequence[Path], max_seconds: int | None = None) -> list[Int16]:
-    """int16 PCM at 16 kHz, its first max_seconds, of sound files of any format that ffmpeg reads; raises TrainerError
-    naming the first that it does not."""
-    _require("ffmpeg", "apt-get install ffmpeg")
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = [Path(folder) / f"{number}.s16" for number in range(len(files))]
-        command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y"]
-        for file in files:
-            command += [*LOCAL, *_format(file), "-i", str(file.resolve())]
-        for number, output in enumerate(outputs):
-            command += ["-map", f"{number}:a:0", *([] if max_seconds is None else ["-t", str(max_seconds)])]
-            command += ["-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-f", "s16le", str(output)]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode and len(files) == 1:
-            raise _unreadable(files[0], done.stderr)
-        if done.returncode:
-            return [pcm for file in files for pcm in decode([file], max_seconds)]
-        return [np.fromfile(output, "<i2").astype(np.int16) for output in outputs]
 
 
 def _index(folder: Path) -> list[Stream]:

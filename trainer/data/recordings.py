@@ -41,6 +41,7 @@ from converter.errors import ConvertError
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from converter.target import SAMPLE_RATE_HZ
+from trainer.data.ffmpeg import decode, probed_rate_hz
 from trainer.errors import TrainerError
 
 _OLDER = (".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".g722", ".gsm", ".m4a", ".m4b", ".mka", ".mp2")
@@ -233,8 +234,6 @@ def _holds(target: Path, pcm: Int16, spec: FeatureSpec) -> bool:
 
 def _decode(file: Path, spec: FeatureSpec) -> Int16:
     """int16 [n] of a file that libsndfile is not asked for, by ffmpeg; raises TrainerError."""
-    from trainer.data.negatives import decode, probed_rate_hz
-
     if not file.is_file():
         raise TrainerError(f"{file}: must be a recording, got no such file; name another")
     rate_hz = probed_rate_hz(file)

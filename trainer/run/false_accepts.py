@@ -35,6 +35,7 @@ from converter.spec import DetectorSpec, FeatureSpec
 from converter.target import SAMPLE_RATE_HZ
 from trainer.data import negatives
 from trainer.data.dataset import SUFFIXES, Clip, Selection, in_sha256_order, load, noise_backgrounds, which_set
+from trainer.data.ffmpeg import decode
 from trainer.data.scene_studio import word_spans
 from trainer.errors import TrainerError
 from trainer.run import listening
@@ -120,7 +121,7 @@ def _all_recordings(folder: Path) -> Int16:
         suffixes = ", ".join(sorted(negatives.SUFFIXES))
         raise TrainerError(f"{folder}: holds no recordings; sound files end in {suffixes}")
     batches = range(0, len(files), negatives.BATCH)
-    return np.concatenate([pcm for at in batches for pcm in negatives.decode(files[at : at + negatives.BATCH])])
+    return np.concatenate([pcm for at in batches for pcm in decode(files[at : at + negatives.BATCH])])
 
 
 def _jobs(
