@@ -11,7 +11,8 @@ import pytest
 import soundfile
 from rich.progress import Progress
 
-from trainer.data import ffmpeg, negatives
+from trainer.data import negatives
+from trainer.data.ffmpeg import decode as decode_files
 from trainer.data.negatives import SOURCES, Clip, Stream, excluded, list_excluded, load_negatives, make_negatives, table
 from trainer.errors import TrainerError
 
@@ -57,7 +58,7 @@ def test_interrupted_work_goes_on_and_damage_is_made_anew(
     tmp_path: Path, ffmpeg: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = [speaker(tmp_path, name, {"a.wav": 0.5}) for name in ("anna", "bob")]
-    out, decode = tmp_path / "out", ffmpeg.decode
+    out, decode = tmp_path / "out", decode_files
     made: list[Path] = []
 
     def counted(files: list[Path]) -> list[np.ndarray]:  # type: ignore[type-arg]
