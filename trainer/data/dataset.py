@@ -21,7 +21,8 @@ import numpy as np
 
 from converter.arrays import Int16
 from converter.spec import FeatureSpec, KwsSpec
-from trainer.data.recordings import COMPRESSED, is_hidden, pcm_samples, read_pcm
+from trainer.data.ffmpeg import COMPRESSED
+from trainer.data.recordings import is_hidden, pcm_samples, read_pcm
 from trainer.errors import TrainerError, warn
 
 Split = Literal["train", "validation", "test"]

@@ -14,6 +14,9 @@ from converter.arrays import Int16
 from converter.target import SAMPLE_RATE_HZ
 from trainer.errors import TrainerError
 
+_FAMILIAR = (".mp3", ".mp4", ".oga", ".ogg", ".opus", ".webm", ".wma", ".wv", ".3gp", ".snd", ".w64")
+_OLDER = (".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".g722", ".gsm", ".m4a", ".m4b", ".mka", ".mp2")
+COMPRESSED = {*_FAMILIAR, *_OLDER}  # sound files that are neither WAV nor FLAC
 LOCAL = ("-protocol_whitelist", "file")  # a playlist that calls itself sound fetches nothing
 
 

@@ -28,7 +28,7 @@ from rich.table import Table
 from converter.arrays import Int16
 from converter.files import write_atomic
 from converter.target import SAMPLE_RATE_HZ
-from trainer.data.ffmpeg import decode, require
+from trainer.data.ffmpeg import COMPRESSED, decode, require
 from trainer.data.synthetic_speech import ENGINES, MINUTES, continuous_speech
 from trainer.errors import TrainerError
 
@@ -36,7 +36,7 @@ Split = Literal["train", "test"]
 Kind = Literal["speech", "words", "synthetic", "music"]  # rates are counted on speech; words lie apart, as commands do
 INDEX = "negatives.json"
 EXCLUDED = Path(__file__).with_name("negatives_excluded.csv")
-SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".g722", ".gsm", ".wma", ".webm", ".mp4"}
+SUFFIXES = {".wav", ".flac", *COMPRESSED}
 BATCH = 40  # files to an ffmpeg
 
 

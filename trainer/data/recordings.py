@@ -41,11 +41,9 @@ from converter.errors import ConvertError
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from converter.target import SAMPLE_RATE_HZ
-from trainer.data.ffmpeg import decode, probed_rate_hz
+from trainer.data.ffmpeg import COMPRESSED, decode, probed_rate_hz
 from trainer.errors import TrainerError
 
-_OLDER = (".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".g722", ".gsm", ".m4a", ".m4b", ".mka", ".mp2")
-COMPRESSED = {*_OLDER, ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".snd", ".w64", ".webm", ".wma", ".wv", ".3gp"}
 FILTER_WIDTH = 64  # zero crossings of the sinc on each side
 MAX_FILTER = 1 << 22  # coefficients of all phases: 32 MB
 MAX_WINDOWS = 1 << 23  # samples of windows at a time: 64 MB
