@@ -14,6 +14,7 @@ the network learns. Errors are one sentence (TrainerError).
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import struct
@@ -63,14 +64,21 @@ def read_pcm(
 
 def pcm_samples(path: Path, spec: FeatureSpec) -> int:
     """How many samples read_pcm would find, by the file's first bytes where it is plainly what is wanted; raises
-    TrainerError as read_pcm does."""
+    TrainerError as read_pcm does. A file that stays as it was is looked into once."""
     try:
-        size = path.stat().st_size
+        state = path.stat()
+    except OSError:
+        return _pcm_samples(path, 0, 0, spec.sample_rate_hz)
+    return _pcm_samples(path, state.st_size, state.st_mtime_ns, spec.sample_rate_hz)
+
+
+@functools.cache
+def _pcm_samples(path: Path, size: int, mtime_ns: int, rate_hz: int) -> int:
+    try:
         with path.open("rb") as file:
             head = file.read(44).ljust(44, b"\0")
     except OSError:
-        size, head = 0, b""
-    rate_hz = spec.sample_rate_hz
+        head = b""
     form = struct.pack("<4s4sIHHIIHH4s", b"WAVE", b"fmt ", 16, 1, 1, rate_hz, 2 * rate_hz, 2, 16, b"data")
     if head[:4] == b"RIFF" and head[8:40] == form and struct.unpack("<I", head[40:]) == (size - 44,) and size > 45:
         return (size - 44) // 2
