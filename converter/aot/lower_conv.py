@@ -103,7 +103,9 @@ def _conv(layer: Conv2D | DepthwiseConv2D, weights_ohwi: Int8, x: Tensor, y: Ten
         _conv_form(weights_ohwi, y.shape[2], layer.stride_hw[1]) if simd else _portable_conv(weights_ohwi)
     )
     takes_code = function == "nn_conv_s8_simd" and out_c >= 2 and requantize.unclamped(output)
-    code = AsmCode("nn_conv_code", (conv_asm.routine(output.out_zero == -128),)) if takes_code else None
+    relu = output.out_zero == -128
+    routines = tuple(conv_asm.routine(relu, pixels) for pixels in (1, conv_asm.PIXELS))
+    code = AsmCode("nn_conv_code", routines) if takes_code else None
     data = _conv_layer(window, weights_ohwi.shape, x.quant.zero_point, output, weights, channels, code)
     return Kernel(function, data, scratch)
 

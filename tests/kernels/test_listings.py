@@ -73,7 +73,7 @@ def _dense_lowbit() -> list[str]:
 
 
 LISTINGS: dict[str, Callable[[], list[str]]] = {
-    "conv": lambda: _lines(conv_asm.routine(relu=True), conv_asm.routine(relu=False)),
+    "conv": lambda: _lines(*(conv_asm.routine(relu, pixels) for relu in (True, False) for pixels in (1, 3))),
     "conv_packed": _conv_packed,
     "dense": lambda: _lines(dense_asm.routine()),
     "dense_lowbit": _dense_lowbit,

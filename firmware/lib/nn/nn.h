@@ -30,10 +30,11 @@ typedef struct {
     int32_t sum_below_2_30;
 } nn_output;
 
-// What the assembly of nn_conv_s8_simd by converter/aot/kernels/conv_asm.py is given, three pixels of bounded sums and
-// full range.
+// What the assembly of nn_conv_s8_simd by converter/aot/kernels/conv_asm.py is given, one or three pixels of bounded
+// sums and full range.
 typedef struct {
-    const uint32_t *x;  // a word before the first, less what the way into the loop leaves out; so too the weights
+    const uint32_t *x;  // a word of each pixel before the first, less what the way into the loop leaves out; so too
+                        // the weights
     const int8_t *weights;
     const nn_channel *channels;
     int8_t *out;
@@ -46,11 +47,11 @@ typedef struct {
 } nn_conv_args;
 
 typedef struct {
-    void (*pairs[1])(const nn_conv_args *args);
+    void (*pixels[2])(const nn_conv_args *args);  // of one, of three
 } nn_conv_code;
 
-#define NN_CONV_STEPS 16       // words of weights in a turn of its loop
-#define NN_CONV_STEP_BYTES 48  // code of one
+#define NN_CONV_STEPS 16                                 // words of weights in a turn of its loop
+#define NN_CONV_STEP_BYTES(pixels) (12 + 12 * (pixels))  // code of one
 
 // CONV_2D and, with a depth multiplier, DEPTHWISE_CONV_2D. pad_top and pad_left are TFLite's; the far sides follow from
 // out_*.

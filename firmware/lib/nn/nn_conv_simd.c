@@ -140,26 +140,28 @@ static void convolve_channels(const block *b, int32_t done, int8_t *out) {
     }
 }
 
-// As many channels as the assembly takes; how many they were.
+// As many channels as the assembly takes, of all pixels at once or of one after the other; how many they were.
 static int32_t convolve_fast(const block *b, int8_t *out) {
     const nn_conv_layer *l = b->layer;
-    const int32_t left_out = -b->pairs & (NN_CONV_STEPS - 1);
-    if (!l->code || b->count != PIXELS || b->pairs <= 0) {
+    const int32_t left_out = -b->pairs & (NN_CONV_STEPS - 1), step = b->count == PIXELS ? PIXELS : 1;
+    if (!l->code || b->pairs <= 0) {
         return 0;
     }
-    const nn_conv_args args = {
-        .x = b->x - 1 - PIXELS * left_out,
+    nn_conv_args args = {
+        .x = b->x - PIXELS - PIXELS * left_out,
         .weights = b->weights - 4 - 4 * left_out,
         .channels = l->channels,
         .out = out,
         .pairs = l->out_c / 2,
         .filter_bytes = b->filter_bytes,
         .turns = (b->pairs + left_out) / NN_CONV_STEPS,
-        .entry = left_out * NN_CONV_STEP_BYTES,
+        .entry = left_out * NN_CONV_STEP_BYTES(step),
         .out_c = l->out_c,
         .twice_zero_plus_1 = 2 * l->output.out_zero + 1,
     };
-    l->code->pairs[0](&args);
+    for (int32_t pixel = 0; pixel < b->count; pixel += step, args.x += step, args.out += step * l->out_c) {
+        l->code->pixels[step == PIXELS](&args);
+    }
     return l->out_c & ~1;
 }
 

@@ -1,13 +1,169 @@
-nn_conv_pairs_relu:
+nn_conv_pairs_relu_x1:
 push {r4-r11, lr}
 sub sp, #40
 ldm r0, {r1-r10}
-adr.w r11, nn_conv_pairs_relu_turn
+adr.w r11, nn_conv_pairs_relu_x1_turn
 add r8, r8, r11
 orr r8, r8, #1
 stm sp, {r1-r10}
-nn_conv_pairs_relu_pair:
-@ two channels a and b, three pixels each: all sums begin with the biases
+nn_conv_pairs_relu_x1_pair:
+@ two channels a and b of each pixel: all sums begin with the biases
+ldr.w r7, [sp, #0]
+ldr.w r6, [sp, #4]
+ldr.w r11, [sp, #8]
+ldr.w r8, [sp, #24]
+ldr.w r9, [sp, #28]
+ldr.w r0, [r11]
+ldr.w r3, [r11, #12]
+@ into the unrolled turn where the words that remain to be done fill it
+bx r9
+.balign 4
+nn_conv_pairs_relu_x1_turn:
+ldr.w r9, [r6, #4]
+ldr.w r11, [r7, #12]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #8]
+ldr.w r11, [r7, #24]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #12]
+ldr.w r11, [r7, #36]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #16]
+ldr.w r11, [r7, #48]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #20]
+ldr.w r11, [r7, #60]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #24]
+ldr.w r11, [r7, #72]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #28]
+ldr.w r11, [r7, #84]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #32]
+ldr.w r11, [r7, #96]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #36]
+ldr.w r11, [r7, #108]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #40]
+ldr.w r11, [r7, #120]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #44]
+ldr.w r11, [r7, #132]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #48]
+ldr.w r11, [r7, #144]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #52]
+ldr.w r11, [r7, #156]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #56]
+ldr.w r11, [r7, #168]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #60]
+ldr.w r11, [r7, #180]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #64]!
+ldr.w r11, [r7, #192]!
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+subs r8, r8, #1
+bne.w nn_conv_pairs_relu_x1_turn
+@ to int8; bytes of a and b side by side for each pixel
+ldr r11, [sp, #8]
+ldr.w r8, [r11, #4]
+ldr.w r9, [r11, #8]
+rsb r9, r9, #0
+sub r10, r9, #1
+mov r12, #1
+lsl r10, r12, r10
+lsl r0, r0, #1
+smmlar r0, r0, r8, r10
+asr r0, r0, r9
+usat r0, #8, r0
+ldr.w r8, [r11, #16]
+ldr.w r9, [r11, #20]
+rsb r9, r9, #0
+sub r10, r9, #1
+mov r12, #1
+lsl r10, r12, r10
+lsl r3, r3, #1
+smmlar r3, r3, r8, r10
+asr r3, r3, r9
+usat r3, #8, r3
+orr r0, r0, r3, lsl #8
+eor r0, r0, #0x80808080
+ldr.w r7, [sp, #12]
+strh r0, [r7]
+@ next pair of channels
+add r12, sp, #4
+ldm r12, {r0-r4}
+add r0, r0, r4
+addw r1, r1, #24
+add r2, r2, #2
+subs r3, r3, #1
+stm r12, {r0-r3}
+bne.w nn_conv_pairs_relu_x1_pair
+add sp, #40
+pop {r4-r11, pc}
+nn_conv_pairs_relu_x3:
+push {r4-r11, lr}
+sub sp, #40
+ldm r0, {r1-r10}
+adr.w r11, nn_conv_pairs_relu_x3_turn
+add r8, r8, r11
+orr r8, r8, #1
+stm sp, {r1-r10}
+nn_conv_pairs_relu_x3_pair:
+@ two channels a and b of each pixel: all sums begin with the biases
 ldr.w r7, [sp, #0]
 ldr.w r6, [sp, #4]
 ldr.w r11, [sp, #8]
@@ -22,11 +178,11 @@ mov r5, r3
 @ into the unrolled turn where the words that remain to be done fill it
 bx r9
 .balign 4
-nn_conv_pairs_relu_turn:
+nn_conv_pairs_relu_x3_turn:
 ldr.w r9, [r6, #4]
-ldr.w r11, [r7, #4]
-ldr.w r12, [r7, #8]
-ldr.w lr, [r7, #12]
+ldr.w r12, [r7, #16]
+ldr.w lr, [r7, #20]
+ldr.w r11, [r7, #12]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -36,9 +192,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #8]
-ldr.w r11, [r7, #16]
-ldr.w r12, [r7, #20]
-ldr.w lr, [r7, #24]
+ldr.w r12, [r7, #28]
+ldr.w lr, [r7, #32]
+ldr.w r11, [r7, #24]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -48,9 +204,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #12]
-ldr.w r11, [r7, #28]
-ldr.w r12, [r7, #32]
-ldr.w lr, [r7, #36]
+ldr.w r12, [r7, #40]
+ldr.w lr, [r7, #44]
+ldr.w r11, [r7, #36]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -60,9 +216,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #16]
-ldr.w r11, [r7, #40]
-ldr.w r12, [r7, #44]
-ldr.w lr, [r7, #48]
+ldr.w r12, [r7, #52]
+ldr.w lr, [r7, #56]
+ldr.w r11, [r7, #48]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -72,9 +228,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #20]
-ldr.w r11, [r7, #52]
-ldr.w r12, [r7, #56]
-ldr.w lr, [r7, #60]
+ldr.w r12, [r7, #64]
+ldr.w lr, [r7, #68]
+ldr.w r11, [r7, #60]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -84,9 +240,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #24]
-ldr.w r11, [r7, #64]
-ldr.w r12, [r7, #68]
-ldr.w lr, [r7, #72]
+ldr.w r12, [r7, #76]
+ldr.w lr, [r7, #80]
+ldr.w r11, [r7, #72]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -96,9 +252,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #28]
-ldr.w r11, [r7, #76]
-ldr.w r12, [r7, #80]
-ldr.w lr, [r7, #84]
+ldr.w r12, [r7, #88]
+ldr.w lr, [r7, #92]
+ldr.w r11, [r7, #84]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -108,9 +264,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #32]
-ldr.w r11, [r7, #88]
-ldr.w r12, [r7, #92]
-ldr.w lr, [r7, #96]
+ldr.w r12, [r7, #100]
+ldr.w lr, [r7, #104]
+ldr.w r11, [r7, #96]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -120,9 +276,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #36]
-ldr.w r11, [r7, #100]
-ldr.w r12, [r7, #104]
-ldr.w lr, [r7, #108]
+ldr.w r12, [r7, #112]
+ldr.w lr, [r7, #116]
+ldr.w r11, [r7, #108]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -132,9 +288,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #40]
-ldr.w r11, [r7, #112]
-ldr.w r12, [r7, #116]
-ldr.w lr, [r7, #120]
+ldr.w r12, [r7, #124]
+ldr.w lr, [r7, #128]
+ldr.w r11, [r7, #120]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -144,9 +300,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #44]
-ldr.w r11, [r7, #124]
-ldr.w r12, [r7, #128]
-ldr.w lr, [r7, #132]
+ldr.w r12, [r7, #136]
+ldr.w lr, [r7, #140]
+ldr.w r11, [r7, #132]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -156,9 +312,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #48]
-ldr.w r11, [r7, #136]
-ldr.w r12, [r7, #140]
-ldr.w lr, [r7, #144]
+ldr.w r12, [r7, #148]
+ldr.w lr, [r7, #152]
+ldr.w r11, [r7, #144]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -168,9 +324,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #52]
-ldr.w r11, [r7, #148]
-ldr.w r12, [r7, #152]
-ldr.w lr, [r7, #156]
+ldr.w r12, [r7, #160]
+ldr.w lr, [r7, #164]
+ldr.w r11, [r7, #156]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -180,9 +336,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #56]
-ldr.w r11, [r7, #160]
-ldr.w r12, [r7, #164]
-ldr.w lr, [r7, #168]
+ldr.w r12, [r7, #172]
+ldr.w lr, [r7, #176]
+ldr.w r11, [r7, #168]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -192,9 +348,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #60]
-ldr.w r11, [r7, #172]
-ldr.w r12, [r7, #176]
-ldr.w lr, [r7, #180]
+ldr.w r12, [r7, #184]
+ldr.w lr, [r7, #188]
+ldr.w r11, [r7, #180]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -204,9 +360,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #64]!
-ldr.w r11, [r7, #184]
-ldr.w r12, [r7, #188]
-ldr.w lr, [r7, #192]!
+ldr.w r12, [r7, #196]
+ldr.w lr, [r7, #200]
+ldr.w r11, [r7, #192]!
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -216,7 +372,7 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 subs r8, r8, #1
-bne.w nn_conv_pairs_relu_turn
+bne.w nn_conv_pairs_relu_x3_turn
 @ to int8; bytes of a and b side by side for each pixel
 ldr r11, [sp, #8]
 ldr.w r8, [r11, #4]
@@ -274,19 +430,175 @@ addw r1, r1, #24
 add r2, r2, #2
 subs r3, r3, #1
 stm r12, {r0-r3}
-bne.w nn_conv_pairs_relu_pair
+bne.w nn_conv_pairs_relu_x3_pair
 add sp, #40
 pop {r4-r11, pc}
-nn_conv_pairs_full:
+nn_conv_pairs_full_x1:
 push {r4-r11, lr}
 sub sp, #40
 ldm r0, {r1-r10}
-adr.w r11, nn_conv_pairs_full_turn
+adr.w r11, nn_conv_pairs_full_x1_turn
 add r8, r8, r11
 orr r8, r8, #1
 stm sp, {r1-r10}
-nn_conv_pairs_full_pair:
-@ two channels a and b, three pixels each: all sums begin with the biases
+nn_conv_pairs_full_x1_pair:
+@ two channels a and b of each pixel: all sums begin with the biases
+ldr.w r7, [sp, #0]
+ldr.w r6, [sp, #4]
+ldr.w r11, [sp, #8]
+ldr.w r8, [sp, #24]
+ldr.w r9, [sp, #28]
+ldr.w r0, [r11]
+ldr.w r3, [r11, #12]
+@ into the unrolled turn where the words that remain to be done fill it
+bx r9
+.balign 4
+nn_conv_pairs_full_x1_turn:
+ldr.w r9, [r6, #4]
+ldr.w r11, [r7, #12]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #8]
+ldr.w r11, [r7, #24]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #12]
+ldr.w r11, [r7, #36]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #16]
+ldr.w r11, [r7, #48]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #20]
+ldr.w r11, [r7, #60]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #24]
+ldr.w r11, [r7, #72]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #28]
+ldr.w r11, [r7, #84]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #32]
+ldr.w r11, [r7, #96]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #36]
+ldr.w r11, [r7, #108]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #40]
+ldr.w r11, [r7, #120]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #44]
+ldr.w r11, [r7, #132]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #48]
+ldr.w r11, [r7, #144]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #52]
+ldr.w r11, [r7, #156]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #56]
+ldr.w r11, [r7, #168]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #60]
+ldr.w r11, [r7, #180]
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+ldr.w r9, [r6, #64]!
+ldr.w r11, [r7, #192]!
+sxtb16 r10, r9, ror #8
+sxtb16.w r9, r9
+smlad r0, r9, r11, r0
+smlad r3, r10, r11, r3
+subs r8, r8, #1
+bne.w nn_conv_pairs_full_x1_turn
+@ to int8; bytes of a and b side by side for each pixel
+ldr r11, [sp, #8]
+ldr.w r8, [r11, #4]
+ldr.w r9, [r11, #8]
+ldr.w r10, [sp, #36]
+mvn r9, r9
+lsl r0, r0, #1
+smmulr r0, r0, r8
+add r0, r0, r0, asr #31
+asr r0, r0, r9
+add r0, r10
+ssat r0, #8, r0, asr #1
+ldr.w r8, [r11, #16]
+ldr.w r9, [r11, #20]
+ldr.w r10, [sp, #36]
+mvn r9, r9
+lsl r3, r3, #1
+smmulr r3, r3, r8
+add r3, r3, r3, asr #31
+asr r3, r3, r9
+add r3, r10
+ssat r3, #8, r3, asr #1
+uxtb r0, r0
+orr r0, r0, r3, lsl #8
+ldr.w r7, [sp, #12]
+strh r0, [r7]
+@ next pair of channels
+add r12, sp, #4
+ldm r12, {r0-r4}
+add r0, r0, r4
+addw r1, r1, #24
+add r2, r2, #2
+subs r3, r3, #1
+stm r12, {r0-r3}
+bne.w nn_conv_pairs_full_x1_pair
+add sp, #40
+pop {r4-r11, pc}
+nn_conv_pairs_full_x3:
+push {r4-r11, lr}
+sub sp, #40
+ldm r0, {r1-r10}
+adr.w r11, nn_conv_pairs_full_x3_turn
+add r8, r8, r11
+orr r8, r8, #1
+stm sp, {r1-r10}
+nn_conv_pairs_full_x3_pair:
+@ two channels a and b of each pixel: all sums begin with the biases
 ldr.w r7, [sp, #0]
 ldr.w r6, [sp, #4]
 ldr.w r11, [sp, #8]
@@ -301,11 +613,11 @@ mov r5, r3
 @ into the unrolled turn where the words that remain to be done fill it
 bx r9
 .balign 4
-nn_conv_pairs_full_turn:
+nn_conv_pairs_full_x3_turn:
 ldr.w r9, [r6, #4]
-ldr.w r11, [r7, #4]
-ldr.w r12, [r7, #8]
-ldr.w lr, [r7, #12]
+ldr.w r12, [r7, #16]
+ldr.w lr, [r7, #20]
+ldr.w r11, [r7, #12]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -315,9 +627,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #8]
-ldr.w r11, [r7, #16]
-ldr.w r12, [r7, #20]
-ldr.w lr, [r7, #24]
+ldr.w r12, [r7, #28]
+ldr.w lr, [r7, #32]
+ldr.w r11, [r7, #24]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -327,9 +639,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #12]
-ldr.w r11, [r7, #28]
-ldr.w r12, [r7, #32]
-ldr.w lr, [r7, #36]
+ldr.w r12, [r7, #40]
+ldr.w lr, [r7, #44]
+ldr.w r11, [r7, #36]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -339,9 +651,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #16]
-ldr.w r11, [r7, #40]
-ldr.w r12, [r7, #44]
-ldr.w lr, [r7, #48]
+ldr.w r12, [r7, #52]
+ldr.w lr, [r7, #56]
+ldr.w r11, [r7, #48]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -351,9 +663,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #20]
-ldr.w r11, [r7, #52]
-ldr.w r12, [r7, #56]
-ldr.w lr, [r7, #60]
+ldr.w r12, [r7, #64]
+ldr.w lr, [r7, #68]
+ldr.w r11, [r7, #60]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -363,9 +675,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #24]
-ldr.w r11, [r7, #64]
-ldr.w r12, [r7, #68]
-ldr.w lr, [r7, #72]
+ldr.w r12, [r7, #76]
+ldr.w lr, [r7, #80]
+ldr.w r11, [r7, #72]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -375,9 +687,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #28]
-ldr.w r11, [r7, #76]
-ldr.w r12, [r7, #80]
-ldr.w lr, [r7, #84]
+ldr.w r12, [r7, #88]
+ldr.w lr, [r7, #92]
+ldr.w r11, [r7, #84]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -387,9 +699,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #32]
-ldr.w r11, [r7, #88]
-ldr.w r12, [r7, #92]
-ldr.w lr, [r7, #96]
+ldr.w r12, [r7, #100]
+ldr.w lr, [r7, #104]
+ldr.w r11, [r7, #96]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -399,9 +711,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #36]
-ldr.w r11, [r7, #100]
-ldr.w r12, [r7, #104]
-ldr.w lr, [r7, #108]
+ldr.w r12, [r7, #112]
+ldr.w lr, [r7, #116]
+ldr.w r11, [r7, #108]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -411,9 +723,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #40]
-ldr.w r11, [r7, #112]
-ldr.w r12, [r7, #116]
-ldr.w lr, [r7, #120]
+ldr.w r12, [r7, #124]
+ldr.w lr, [r7, #128]
+ldr.w r11, [r7, #120]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -423,9 +735,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #44]
-ldr.w r11, [r7, #124]
-ldr.w r12, [r7, #128]
-ldr.w lr, [r7, #132]
+ldr.w r12, [r7, #136]
+ldr.w lr, [r7, #140]
+ldr.w r11, [r7, #132]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -435,9 +747,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #48]
-ldr.w r11, [r7, #136]
-ldr.w r12, [r7, #140]
-ldr.w lr, [r7, #144]
+ldr.w r12, [r7, #148]
+ldr.w lr, [r7, #152]
+ldr.w r11, [r7, #144]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -447,9 +759,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #52]
-ldr.w r11, [r7, #148]
-ldr.w r12, [r7, #152]
-ldr.w lr, [r7, #156]
+ldr.w r12, [r7, #160]
+ldr.w lr, [r7, #164]
+ldr.w r11, [r7, #156]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -459,9 +771,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #56]
-ldr.w r11, [r7, #160]
-ldr.w r12, [r7, #164]
-ldr.w lr, [r7, #168]
+ldr.w r12, [r7, #172]
+ldr.w lr, [r7, #176]
+ldr.w r11, [r7, #168]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -471,9 +783,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #60]
-ldr.w r11, [r7, #172]
-ldr.w r12, [r7, #176]
-ldr.w lr, [r7, #180]
+ldr.w r12, [r7, #184]
+ldr.w lr, [r7, #188]
+ldr.w r11, [r7, #180]
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -483,9 +795,9 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 ldr.w r9, [r6, #64]!
-ldr.w r11, [r7, #184]
-ldr.w r12, [r7, #188]
-ldr.w lr, [r7, #192]!
+ldr.w r12, [r7, #196]
+ldr.w lr, [r7, #200]
+ldr.w r11, [r7, #192]!
 sxtb16 r10, r9, ror #8
 sxtb16.w r9, r9
 smlad r0, r9, r11, r0
@@ -495,7 +807,7 @@ smlad r3, r10, r11, r3
 smlad r4, r10, r12, r4
 smlad r5, r10, lr, r5
 subs r8, r8, #1
-bne.w nn_conv_pairs_full_turn
+bne.w nn_conv_pairs_full_x3_turn
 @ to int8; bytes of a and b side by side for each pixel
 ldr r11, [sp, #8]
 ldr.w r8, [r11, #4]
@@ -561,6 +873,6 @@ addw r1, r1, #24
 add r2, r2, #2
 subs r3, r3, #1
 stm r12, {r0-r3}
-bne.w nn_conv_pairs_full_pair
+bne.w nn_conv_pairs_full_x3_pair
 add sp, #40
 pop {r4-r11, pc}
