@@ -40,7 +40,9 @@ def convert(
         raise ConvertError(f"{source}: a single model needs --out DIR")
     folder = out or source / "firmware"
     files = conversion.render(loaded, tflite_int4)
+    compared = _compared(loaded)
     conversion.write_all(files, folder)
+    typer.echo(compared)
     if has_per_channel_dense(loaded.graph):
         typer.echo(
             "note: a dense layer has several weight scales; use engine aot, Arduino's TFLM reads only the first",
@@ -53,6 +55,19 @@ def convert(
             err=True,
         )
     typer.echo(f"{folder}: {len(files)} files, model_id {loaded.graph.model_id}, spec_id {loaded.spec_id}")
+
+
+def _compared(loaded: conversion.Source) -> str:
+    """What the short check of the file itself says; raises ConvertError where a value differs."""
+    from converter.tflite.interpreters import Unavailable
+    from converter.verify.original import short_check
+
+    if loaded.original is None:
+        return ""
+    try:
+        return short_check(loaded.graph, loaded.original)
+    except Unavailable as missing:
+        return f"{loaded.original.name} itself, in its own runtime: not available here ({missing})"
 
 
 @app.command()

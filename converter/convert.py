@@ -10,12 +10,13 @@ from converter.aot.model_header import render_kws_header
 from converter.audio.tables import render as render_frontend
 from converter.errors import ConvertError
 from converter.files import write_set
+from converter.formats.original import Original
 from converter.graph import Graph
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, KwsSpec
 from converter.target import NRF52840
 from converter.tflite.c_array import render_c_array
-from converter.tflite.reader import read_tflite
+from converter.tflite.reader import trace_tflite
 from converter.tflite.writer import write_tflite
 
 FRONTEND_TABLES = "frontend_tables.h"
@@ -28,6 +29,7 @@ class Source:
     graph: Graph
     name: str
     artifact: ModelArtifact | None = None
+    original: Original | None = None
 
     @property
     def detector(self) -> DetectorSpec | None:
@@ -51,7 +53,8 @@ def load(path: Path) -> Source:
         return _load_run(ModelArtifact.load(path))
     if not path.is_file():
         raise ConvertError(f"{path}: no such run folder or model; give a run folder, a .onnx or a .tflite")
-    return Source(_read(path), path.stem)
+    graph, original = _read(path)
+    return Source(graph, path.stem, original=original)
 
 
 def _load_run(artifact: ModelArtifact) -> Source:
@@ -59,7 +62,8 @@ def _load_run(artifact: ModelArtifact) -> Source:
         raise ConvertError(
             f"{artifact.path}: has no model.onnx; make it with `python -m trainer export {artifact.path}`"
         )
-    source = Source(_read(artifact.onnx), artifact.model, artifact)
+    graph, original = _read(artifact.onnx)
+    source = Source(graph, artifact.model, artifact, original)
     if source.spec_id != artifact.spec.spec_id:
         raise ConvertError(
             f"{artifact.onnx}: has spec_id {source.spec_id}, the run folder {artifact.spec.spec_id}; export it again"
@@ -67,18 +71,20 @@ def _load_run(artifact: ModelArtifact) -> Source:
     return source
 
 
-def _read(path: Path) -> Graph:
+def _read(path: Path) -> tuple[Graph, Original]:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         if path.suffix == ".tflite":
-            return read_tflite(data)
+            graph, places = trace_tflite(data)
+            return graph, Original(path.name, "tflite", data, places)
         if path.suffix == ".onnx":
-            from converter.onnx_qdq.reader import read_onnx  # importing onnx takes longer than all the rest
+            from converter.onnx_qdq.reader import trace_onnx  # importing onnx takes longer than all the rest
 
-            return read_onnx(data)
+            graph, places = trace_onnx(data)
+            return graph, Original(path.name, "onnx", data, places)
     except ConvertError as error:
         raise ConvertError(f"{path.name}: {error}") from None
     raise ConvertError(f"{path}: must end in .onnx or .tflite")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar, Union
 
 import numpy as np
@@ -55,7 +55,8 @@ class Quantized:
     """An activation on its int8 grid: a view of tensor `base` with an ONNX shape, maybe with zeros still to be put
     round it.
 
-    chw is the (C, H, W) whose NCHW order was flattened; the dense layer that follows permutes its weights by it.
+    `shape` counts those zeros. chw is the (C, H, W) whose NCHW order was flattened; the dense layer that follows permutes
+    its weights by it.
     """
 
     base: int
@@ -64,6 +65,23 @@ class Quantized:
     dequantized: bool
     pads_tblr: tuple[int, int, int, int] = NO_PADS
     chw: tuple[int, int, int] | None = None
+
+    @property
+    def bare(self) -> Quantized:
+        """Without the zeros that wait."""
+        return self.padded((-self.pads_tblr[0], -self.pads_tblr[1], -self.pads_tblr[2], -self.pads_tblr[3]))
+
+    def padded(self, tblr: tuple[int, int, int, int]) -> Quantized:
+        """A feature map with more zeros round it."""
+        if tblr == NO_PADS:
+            return self
+        top, bottom, left, right = tblr
+        batch, channels, height, width = self.shape
+        shape = (batch, channels, height + top + bottom, width + left + right)
+        old = self.pads_tblr
+        return replace(
+            self, shape=shape, pads_tblr=(old[0] + top, old[1] + bottom, old[2] + left, old[3] + right)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,19 +111,26 @@ Value = Union[Real, Constant, QuantConstant, Quantized, PendingLayer]
 
 @dataclass(frozen=True, eq=False)
 class OnnxNode:
-    """A node in plain data: operands by the names of the values they are, attributes as Python values."""
+    """A node in plain data: operands by the names of the values they are, attributes as Python values, with the
+    defaults of the model's operator set (`opset`).
+
+    `asked` keeps what a rule looked at, attributes by name and operands by number: what it did not is refused.
+    """
 
     name: str
     op_type: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+    opset: int
+    asked: set[str | int] = field(default_factory=set)
 
     def has_input(self, index: int) -> bool:
         """Whether an optional operand is given."""
         return index < len(self.inputs) and bool(self.inputs[index])
 
     def _attribute(self, key: str, kind: type[T]) -> T | None:
+        self.asked.add(key)
         found = self.attributes.get(key)
         if found is not None and not isinstance(found, kind):
             raise ConvertError(f"{self.name}: attribute {key} is of the wrong type; export the model again")
@@ -164,8 +189,10 @@ def pending(layer: Operator, shape: tuple[int, ...], layout: Layout) -> PendingL
 
 
 def stored_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
-    """The NHWC shape of an ONNX one."""
-    return (shape[0], shape[2], shape[3], shape[1]) if layout == "nchw" else shape
+    """The NHWC shape of an ONNX one; a list gets the batch in front that ONNX left out."""
+    if layout == "nchw":
+        return shape[0], shape[2], shape[3], shape[1]
+    return shape if len(shape) > 1 else (1, *shape)
 
 
 def natural_layout(shape: tuple[int, ...]) -> Layout:

@@ -19,6 +19,7 @@ from converter.formats.onnx import (
     Quantized,
     Value,
     axes_of,
+    pending,
 )
 from converter.onnx_qdq.qdq import QdqImporter, dequantize, quantize
 from converter.operators import OPERATORS
@@ -43,7 +44,8 @@ def _add(importer: QdqImporter, node: OnnxNode) -> Value:
             values = onnx_bias(
                 node.name, bias, importer.tensors[dense.input].quant, dense.weight_quant, len(dense.bias)
             )
-            return replace(product, layer=replace(dense, bias=values))
+            shape = np.broadcast_shapes(product.shape, bias.array.shape)
+            return pending(replace(dense, bias=values), shape, product.layout)
     return OPERATOR_RULES["Add"](importer, node)
 
 
@@ -72,7 +74,16 @@ def _clip(importer: QdqImporter, node: OnnxNode) -> Value:
 
 
 def _same_value(importer: QdqImporter, node: OnnxNode) -> Value:
-    """Identity, Dropout."""
+    """Identity."""
+    return importer.value(node, 0)
+
+
+def _dropout(importer: QdqImporter, node: OnnxNode) -> Value:
+    """Nothing at inference, whatever its ratio and seed."""
+    node.asked.update(("ratio", "seed", 1))
+    training = importer.array(node, 2)
+    if training is not None and training.any():
+        raise ConvertError(f"{node.name}: is in training mode; export the model for inference")
     return importer.value(node, 0)
 
 
@@ -98,7 +109,8 @@ def _reshape(importer: QdqImporter, node: OnnxNode) -> Value:
     if wanted is None or wanted.ndim != 1 or wanted.dtype != np.int64:
         raise ConvertError(f"{node.name}: its shape must be a constant list of int64")
     sizes = [int(size) for size in wanted]
-    sizes = [x.shape[axis] if size == 0 and axis < len(x.shape) else size for axis, size in enumerate(sizes)]
+    if not node.integer("allowzero", 0):
+        sizes = [x.shape[axis] if size == 0 and axis < len(x.shape) else size for axis, size in enumerate(sizes)]
     if sizes.count(-1) == 1:
         known = math.prod(size for size in sizes if size != -1)
         sizes[sizes.index(-1)] = math.prod(x.shape) // known if known > 0 else 0
@@ -109,9 +121,7 @@ def _squeeze(importer: QdqImporter, node: OnnxNode) -> Value:
     """Squeeze and Unsqueeze."""
     x, axes = importer.activation(node), axes_of(importer, node)
     if node.op_type == "Squeeze":
-        gone = {axis % len(x.shape) for axis in axes} or {
-            axis for axis, size in enumerate(x.shape) if size == 1 and axis > 0
-        }
+        gone = {axis % len(x.shape) for axis in axes} or {axis for axis, size in enumerate(x.shape) if size == 1}
         if any(x.shape[axis] != 1 for axis in gone):
             raise ConvertError(f"{node.name}: can only squeeze axes of size 1, got axes {axes} of {x.shape}")
         return view(importer, node, x, tuple(size for axis, size in enumerate(x.shape) if axis not in gone))
@@ -171,7 +181,7 @@ RULES: dict[str, Callable[[QdqImporter, OnnxNode], Value]] = {
     "DequantizeLinear": dequantize,
     "Constant": _constant,
     "Identity": _same_value,
-    "Dropout": _same_value,
+    "Dropout": _dropout,
     "Add": _add,
     "Relu": _relu,
     "Clip": _clip,

@@ -24,6 +24,7 @@ from converter.formats.onnx import (
     quant_params,
     stored_shape,
 )
+from converter.formats.original import Place
 from converter.graph import Graph, Operator, layer_name, with_fields
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.pad import Pad
@@ -42,7 +43,9 @@ class QdqImporter:
     values: dict[str, Value] = field(default_factory=dict)
     tensors: list[Tensor] = field(default_factory=list)
     layers: list[Operator] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)  # the tensors that are values of the file
     materialized: dict[Quantized, Quantized] = field(default_factory=dict)
+    unquantized: dict[str, Quantized] = field(default_factory=dict)  # pools without Q/DQ nodes behind them, by name
 
     def input_value(self, graph: onnx.GraphProto) -> None:
         """Enters the model's one input, [1, ...] float32; raises ConvertError."""
@@ -69,6 +72,7 @@ class QdqImporter:
                 f"{name[:200]}: the output must come from a QuantizeLinear/DequantizeLinear pair; export an int8 model"
             )
         output = self.materialize(name, found).base
+        self.places.append(Place(output, name, found.layout == "nchw"))
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         spec_json = metadata.get("kws_spec", "")
         if spec_json:
@@ -85,6 +89,7 @@ class QdqImporter:
 
     def value(self, node: OnnxNode, index: int) -> Value:
         """What an operand stands for."""
+        node.asked.add(index)
         key = node.inputs[index] if index < len(node.inputs) else ""
         if key not in self.values:
             raise ConvertError(
@@ -108,9 +113,11 @@ class QdqImporter:
         """An operand on its int8 grid, seen as real numbers."""
         found = self.value(node, index)
         if isinstance(found, PendingLayer) and isinstance(found.layer, MaxPool2D) and found.layer.activation == "NONE":
-            return replace(
-                self.finish_layer(node.inputs[index], found, self.tensors[found.layer.input].quant), dequantized=True
-            )
+            name = node.inputs[index]
+            if name not in self.unquantized:
+                done = self.finish_layer(name, found, self.tensors[found.layer.input].quant)
+                self.unquantized[name] = replace(done, dequantized=True)
+            return self.unquantized[name]
         if isinstance(found, Quantized) and found.dequantized:
             return found
         raise ConvertError(
@@ -130,6 +137,7 @@ class QdqImporter:
             self.budget.take(layer.weights.values.nbytes + layer.weights.bias.nbytes)
         check_layers(len(self.layers) + 1)
         self.layers.append(with_fields(layer, name=layer_name(tensor_name), output=index))
+        self.places.append(Place(index, tensor_name, pending.layout == "nchw"))
         return Quantized(index, pending.shape, pending.layout, dequantized=False)
 
     def _add(self, name: str, shape: tuple[int, ...], quant: QuantParams) -> int:
@@ -147,7 +155,7 @@ class QdqImporter:
             raise ConvertError(
                 f"{name}: reads a feature map {value.chw} flattened in NCHW order; only a dense layer may"
             )
-        quant, base, shape = self.quant_of(value), value.base, stored_shape(value.shape, value.layout)
+        quant, base, shape = self.quant_of(value), value.base, stored_shape(value.bare.shape, value.layout)
         if self.tensors[base].shape != shape:
             self.layers.append(Reshape(f"{name}/reshape", base, self._add(f"{name}/reshape", shape, quant)))
             base = len(self.tensors) - 1
@@ -157,8 +165,7 @@ class QdqImporter:
         pads = ((0, 0), (top, bottom), (left, right), (0, 0))
         padded = (1, shape[1] + top + bottom, shape[2] + left + right, shape[3])
         self.layers.append(Pad(f"{name}/pad", base, self._add(f"{name}/pad", padded, quant), pads))
-        onnx_shape = (1, padded[3], padded[1], padded[2])
-        return replace(value, base=len(self.tensors) - 1, shape=onnx_shape, pads_tblr=NO_PADS)
+        return replace(value, base=len(self.tensors) - 1, pads_tblr=NO_PADS)
 
 
 def _grid(importer: QdqImporter, node: OnnxNode, wanted: str, default_axis: int = 1) -> QuantParams:
@@ -204,6 +211,7 @@ def _input(importer: QdqImporter, name: str, found: Real, quant: QuantParams, te
     layout = natural_layout(found.shape)
     if not importer.tensors:
         importer.tensors.append(Tensor(tensor_name, stored_shape(found.shape, layout), quant))
+        importer.places.append(Place(0, tensor_name, layout == "nchw"))
     if importer.tensors[0].quant != quant:
         raise ConvertError(f"{name}: the input {found.name[:200]} is quantized twice, with different scales")
     return Quantized(0, found.shape, layout, dequantized=False)

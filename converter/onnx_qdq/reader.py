@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from converter.check import check, check_spec
 from converter.errors import Budget, ConvertError
 from converter.formats.onnx import Array, Constant, OnnxNode
+from converter.formats.original import Place
 from converter.graph import Graph
 from converter.onnx_qdq.patterns import RULES, SUPPORTED
 from converter.onnx_qdq.qdq import QdqImporter
@@ -26,23 +27,85 @@ MAX_ITEMS, MAX_ATTRIBUTES = 20_000, 100
 
 def read_onnx(data: bytes) -> Graph:
     """The checked Graph of an ONNX file's bytes; its tensors carry the names of the QuantizeLinear outputs."""
+    return trace_onnx(data)[0]
+
+
+def trace_onnx(data: bytes) -> tuple[Graph, tuple[Place, ...]]:
+    """read_onnx's Graph, and which of the file's values its tensors are, the output last."""
     model = _parse(data)
     importer = QdqImporter(Budget(len(data)))
     for tensor in model.graph.initializer:
         importer.values[tensor.name] = Constant(array_of(tensor))
     importer.input_value(model.graph)
+    opset = _opset(model)
     for index, proto in enumerate(model.graph.node):
         name = "".join(c if c.isprintable() else "?" for c in proto.name[:200]) or f"{proto.op_type[:50]} {index}"
         rule = RULES.get(proto.op_type) if proto.domain in ("", "ai.onnx") else None
         if rule is None:
             kind = f"{proto.domain}.{proto.op_type}"[:80].lstrip(".")
             raise ConvertError(f"{name}: {kind} is not supported; the supported operators are {SUPPORTED}")
-        if not proto.output or (not proto.input and proto.op_type != "Constant"):
+        if not proto.output or not proto.output[0] or (not proto.input and proto.op_type != "Constant"):
             raise ConvertError(f"{name}: has no input or no output; export the model again")
-        attributes = {attribute.name: _attribute_value(attribute) for attribute in proto.attribute}
-        node = OnnxNode(name, proto.op_type, tuple(proto.input), tuple(proto.output), attributes)
-        importer.values[proto.output[0]] = rule(importer, node)
-    return check_spec(check(importer.finish(model)))
+        node = _node(name, proto, opset)
+        found = rule(importer, node)
+        _refuse_unasked(node, proto)
+        if proto.output[0] in importer.values:
+            raise ConvertError(f"{name}: {proto.output[0][:200]} is computed twice; export the model again")
+        importer.values[proto.output[0]] = found
+    graph = check_spec(check(importer.finish(model)))
+    return graph, tuple(importer.places)
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    """The version of the operator set that gives the nodes their meaning; raises ConvertError."""
+    found = {entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
+    latest = onnx.defs.onnx_opset_version()
+    if len(found) != 1 or not 1 <= min(found) <= latest:
+        raise ConvertError(
+            f"the model needs one ONNX operator set of 1 to {latest}, got {sorted(found)[:9]}; export the model again"
+        )
+    if any(function.domain in ("", "ai.onnx") for function in model.functions):
+        raise ConvertError("the model gives ONNX operators a meaning of its own (functions); export it without them")
+    return found.pop()
+
+
+def _node(name: str, proto: onnx.NodeProto, opset: int) -> OnnxNode:
+    """The node as its operator set defines it: no other attributes, defaults filled in; raises ConvertError."""
+    try:
+        schema = onnx.defs.get_schema(proto.op_type, opset, "")
+    except onnx.defs.SchemaError:
+        raise ConvertError(f"{name}: operator set {opset} has no {proto.op_type}; export the model again") from None
+    attributes = {
+        key: _attribute_value(known.default_value)
+        for key, known in schema.attributes.items()
+        if known.default_value.type != onnx.AttributeProto.UNDEFINED
+    }
+    for attribute in proto.attribute:
+        if attribute.name not in schema.attributes:
+            raise ConvertError(
+                f"{name}: {proto.op_type} has no attribute {attribute.name[:80]} in operator set {opset}; export the "
+                f"model again"
+            )
+        attributes[attribute.name] = _attribute_value(attribute)
+    if not schema.min_input <= len(proto.input) <= schema.max_input:
+        raise ConvertError(
+            f"{name}: {proto.op_type} takes {schema.min_input} to {schema.max_input} inputs in operator set {opset}, "
+            f"got {len(proto.input)}"
+        )
+    return OnnxNode(name, proto.op_type, tuple(proto.input), tuple(proto.output), attributes, opset)
+
+
+def _refuse_unasked(node: OnnxNode, proto: onnx.NodeProto) -> None:
+    """Raises ConvertError where a node says more than its rule looked at: it would be read as another node."""
+    schema = onnx.defs.get_schema(node.op_type, node.opset, "")
+    for attribute in proto.attribute:
+        default = schema.attributes[attribute.name].default_value
+        is_default = default.type == attribute.type and _attribute_value(default) == node.attributes[attribute.name]
+        if attribute.name not in node.asked and not is_default:
+            raise ConvertError(f"{node.name}: attribute {attribute.name} of {node.op_type} is not supported")
+    for index, operand in enumerate(node.inputs):
+        if operand and index not in node.asked:
+            raise ConvertError(f"{node.name}: input {index} ({operand[:200]}) of {node.op_type} is not supported")
 
 
 def _attribute_value(attribute: onnx.AttributeProto) -> Any:

@@ -129,6 +129,8 @@ class Conv2D:
         name, x, weights = node.name, feature_map(importer, node), weighted.onnx_weights(importer, node, 4)
         channels, depth, height, width = weights.array.shape
         window_hw, stride_hw = (height, width), windows.onnx_pair(node, "strides", node.integers("strides", (1, 1)))
+        if node.integers("kernel_shape", window_hw) != window_hw:
+            raise ConvertError(f"{name}: kernel_shape {node.integers('kernel_shape', ())} is not that of its weights")
         if node.integers("dilations", (1, 1)) != (1, 1):
             raise ConvertError(f"{name}: dilation is not supported, got {node.integers('dilations', (1, 1))}")
         if weights.quant.axis not in (None, 0):
@@ -137,9 +139,9 @@ class Conv2D:
         top, bottom, left, right = (a + b for a, b in zip(own, x.pads_tblr, strict=True))
         pads = (top, bottom, left, right)
         # zeros that TensorFlow Lite knows as SAME or VALID need no PAD layer
-        same = any(pads) and pads == windows.same_pads(x.shape[2:], window_hw, stride_hw)
+        same = any(pads) and pads == windows.same_pads(x.bare.shape[2:], window_hw, stride_hw)
         padding: windows.Padding = "SAME" if same else "VALID"
-        x = importer.materialize(name, replace(x, pads_tblr=(0, 0, 0, 0) if same else pads))
+        x = importer.materialize(name, x.bare if same else x.padded(own))
         bias = np.zeros(channels, np.int32)
         if node.has_input(2):
             bias = weighted.onnx_bias(name, importer.value(node, 2), importer.quant_of(x), weights.quant, channels)

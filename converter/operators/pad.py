@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import flatbuffers
@@ -92,11 +92,11 @@ class Pad:
         name, x = node.name, importer.activation(node)
         given, value, axes = (importer.array(node, index) for index in (1, 2, 3))
         rank = len(x.shape)
-        zero = value is None or (value.size == 1 and float(value.item()) == 0.0)
+        zero = node.real("value", 0.0) == 0.0 if value is None else value.size == 1 and float(value.item()) == 0.0
         if node.text("mode", "constant") != "constant" or not zero:
             raise ConvertError(f"{name}: only padding with zeros is supported")
         chosen = list(range(rank)) if axes is None else [axis % rank for axis in integers_of(node, axes)]
-        sides = [] if given is None else list(integers_of(node, given))
+        sides = list(node.integers("pads", ()) if given is None else integers_of(node, given))
         if len(sides) != 2 * len(chosen) or min(sides, default=-1) < 0 or max(sides) > 4096:
             raise ConvertError(
                 f"{name}: pads must be constant, 0 or more, two for each of {len(chosen)} axes, got {sides[:16]}"
@@ -105,8 +105,7 @@ class Pad:
         for index, axis in enumerate(chosen):
             before[axis], after[axis] = sides[index], sides[index + len(chosen)]
         if x.layout == "nchw" and not any((*before[:2], *after[:2])):
-            old = x.pads_tblr
-            return replace(x, pads_tblr=(old[0] + before[2], old[1] + after[2], old[2] + before[3], old[3] + after[3]))
+            return x.padded((before[2], after[2], before[3], after[3]))
         x = importer.materialize(name, x)
         shape = tuple(size + b + a for size, b, a in zip(x.shape, before, after, strict=True))
         order = (0, 2, 3, 1) if x.layout == "nchw" else tuple(range(rank))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import flatbuffers
@@ -92,13 +92,25 @@ class Softmax:
 
     @staticmethod
     def _from_softmax(importer: Importer, node: OnnxNode) -> Value:
-        """A Softmax node over the classes."""
+        """A Softmax node over one axis, or before operator set 13 over all axes from one on, that end what is stored."""
         x = importer.materialize(node.name, importer.activation(node))
-        axis, last = node.integer("axis", -1), 1 if x.layout == "nchw" else len(x.shape) - 1
-        if axis not in (last, last - len(x.shape)):
+        rank, flattens = len(x.shape), node.opset < 13
+        given = node.integer("axis", 1 if flattens else -1)
+        axis = given % rank
+        summed = {i for i in range(axis, rank if flattens else axis + 1) if x.shape[i] > 1}
+        stored = [i for i in ((0, 2, 3, 1) if x.layout == "nchw" else range(rank)) if x.shape[i] > 1]
+        if not -rank <= given < rank or summed != set(stored[len(stored) - len(summed) :]):
             raise ConvertError(
-                f"{node.name}: Softmax is supported over the classes (axis {last}), got axis {axis} of {x.shape}"
+                f"{node.name}: Softmax is supported over axes that lie innermost once the map is NHWC, got axis {given} "
+                f"of {x.shape} in operator set {node.opset}"
             )
-        return pending(Softmax(node.name, x.base, -1), x.shape, x.layout)
+        classes = math.prod(x.shape[i] for i in summed)
+        y = pending(Softmax(node.name, x.base, -1), x.shape, x.layout)
+        if y.stored[-1] == classes:
+            return y
+        # The order within a group is nothing to Softmax: any view whose last axis is the group will do.
+        rest = math.prod(x.shape) // classes
+        rows = replace(x, shape=(1, classes) if rest == 1 else (1, rest, classes), layout="plain")
+        return replace(y, layer=Softmax(node.name, importer.materialize(node.name, rows).base, -1), stored=rows.shape)
 
     ONNX: ClassVar[Mapping[str, OnnxRule]] = {"Softmax": _from_softmax}

@@ -81,7 +81,8 @@ def onnx_bias(name: str, found: Value, x: QuantParams, weights: QuantParams, cha
     """int32 bias; its scale must be input scale x weight scale, for TensorFlow Lite knows no other."""
     if not isinstance(found, QuantConstant) or not found.dequantized or found.array.dtype != np.int32:
         raise ConvertError(f"{name}: its bias must be int32 behind a DequantizeLinear; only int8 models are supported")
-    if found.array.size != channels or len(found.quant.scales) not in (1, channels) or any(found.quant.zero_points):
+    is_row = found.array.size == channels and found.array.shape[-1:] in ((), (channels,))  # else it broadcasts to a map
+    if not is_row or len(found.quant.scales) not in (1, channels) or any(found.quant.zero_points):
         raise ConvertError(
             f"{name}: its bias must be {channels} values with zero point 0, got shape {found.array.shape}"
         )

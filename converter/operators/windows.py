@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -137,7 +136,7 @@ def onnx_pool(importer: Importer, node: OnnxNode, counts_zeros: bool) -> tuple[Q
         raise ConvertError(f"{name}: ceil_mode and dilations are not supported")
     pads = onnx_pads(node, x.shape[2:], window_hw, stride_hw)
     if counts_zeros and pads != NO_PADS:
-        x, pads = importer.materialize(name, replace(x, pads_tblr=pads)), NO_PADS
+        x, pads = importer.materialize(name, x.padded(pads)), NO_PADS
     if pads not in (NO_PADS, same_pads(x.shape[2:], window_hw, stride_hw)):
         raise ConvertError(
             f"{name}: its pads (top, bottom, left, right) = {pads} are neither none nor TensorFlow Lite's SAME"

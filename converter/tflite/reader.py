@@ -12,6 +12,7 @@ from converter.arrays import Int8, Int32, Int64
 from converter.check import check, check_layers, check_spec
 from converter.errors import ConvertError
 from converter.formats.tflite import FLOAT32, INT4, INT8, INT32, INT64, Table
+from converter.formats.original import Place
 from converter.graph import Graph, Operator, layer_name
 from converter.operators import OPERATORS
 from converter.tensor import MAX_ELEMENTS, QuantParams, Tensor, check_tensor
@@ -25,6 +26,11 @@ SUPPORTED = ", ".join(sorted(kind.TFLITE.name for kind in OPERATORS))
 def read_tflite(data: bytes) -> Graph:
     """The checked Graph of a .tflite's bytes; tensors are numbered input first, then in order of the layers that write
     them."""
+    return trace_tflite(data)[0]
+
+
+def trace_tflite(data: bytes) -> tuple[Graph, tuple[Place, ...]]:
+    """read_tflite's Graph, and where in the file its tensors are, the output last."""
     model = Table.root(data)
     version = model.number(schema.Model.VERSION, "I", 0)
     if version != schema.SCHEMA_VERSION:
@@ -32,7 +38,11 @@ def read_tflite(data: bytes) -> Graph:
     subgraphs = model.tables(schema.Model.SUBGRAPHS)
     if len(subgraphs) != 1:
         raise ConvertError(f"the model must have one subgraph, got {len(subgraphs)}; control flow is not supported")
-    return _Reader(model, subgraphs[0]).graph()
+    reader = _Reader(model, subgraphs[0])
+    graph = reader.graph()
+    keys = {number: index for index, number in reader.numbers.items()}
+    order = [*range(len(graph.tensors)), graph.output]
+    return graph, tuple(Place(number, keys[number]) for number in order)
 
 
 @dataclass

@@ -21,11 +21,10 @@ from rich.markup import escape
 
 from converter import convert as conversion
 from converter.errors import ConvertError
-from converter.graph import Graph
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.writer import fits_int4
 from converter.verify import board as board_checks
-from converter.verify import engines, frontend, stream
+from converter.verify import engines, frontend, original, stream
 from converter.verify.checks import ABSENT, DIFFERENT, EQUAL, WITHIN, BoardAccess, Check, CheckInputs, Checks
 
 NOISE_INPUTS = 50
@@ -47,7 +46,7 @@ def run_checks(
     on_progress("inputs")
     with prepared(path, max_inputs, elf, audio, board) as given:
         done = []
-        for claim, check in _checks_for(given.graph):
+        for claim, check in _checks_for(given):
             on_progress(claim)
             try:
                 done.append(replace(check(given), claim=claim))
@@ -56,10 +55,12 @@ def run_checks(
         return Checks(given.graph.model_id, given.source.spec_id, done)
 
 
-def _checks_for(graph: Graph) -> list[tuple[str, Callable[[CheckInputs], Check]]]:
+def _checks_for(given: CheckInputs) -> list[tuple[str, Callable[[CheckInputs], Check]]]:
     """(claim, check) in the order of the line."""
-    int4 = [(INT4_CLAIM, partial(engines.tflm, int4=True))] if any(map(fits_int4, graph.layers)) else []
+    int4 = [(INT4_CLAIM, partial(engines.tflm, int4=True))] if any(map(fits_int4, given.graph.layers)) else []
+    file = given.source.original
     return [
+        *([(original.claim(file), original.original)] if file else []),
         ("ids and generated files agree", engines.identities),
         ("C front end == TFLM micro front end", frontend.front_end),
         ("portable C kernels == reference, per layer", partial(engines.native, simd=False)),

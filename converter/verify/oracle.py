@@ -1,0 +1,75 @@
+"""A process of its own that runs a model file in its own runtime: python -m converter.verify.oracle FOLDER.
+
+The runtimes are C++ and know no damaged file: here they may crash, hang or take all memory. FOLDER holds model,
+request.json and x.npy [n, ...]; it gets found.npz, arrays [n, ...] by the number of the key asked for, or error.txt.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MEMORY_BYTES = 8 << 30  # of addresses, most of which are never used
+Arrays = list[list[NDArray[Any]]]  # [input][key]
+
+
+def run_onnx(model: bytes, x: NDArray[Any], keys: Sequence[str], options: dict[str, Any]) -> Arrays:
+    """Each node as ONNX defines it, in float: nothing is fused."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    settings.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    return [[np.asarray(y) for y in session.run(list(keys), {options["input"]: row})] for row in x]
+
+
+def run_tflite(model: bytes, x: NDArray[Any], keys: Sequence[int], options: dict[str, Any]) -> Arrays:
+    """TensorFlow Lite Micro's interpreter with its reference kernels."""
+    from tflite_micro import runtime
+
+    keep_all = runtime.InterpreterConfig.kPreserveAllTensors
+    interpreter = runtime.Interpreter.from_bytes(
+        model, arena_size=options["arena_bytes"], intrepreter_config=keep_all
+    )
+    found: Arrays = []
+    for row in x:
+        interpreter.set_input(np.ascontiguousarray(row), 0)
+        interpreter.invoke()
+        tensors = [np.array(interpreter.GetTensor(key, 0)["tensor_data"]) for key in keys[:-1]]
+        found.append([*tensors, np.array(interpreter.get_output(0))])
+    return found
+
+
+RUNS: dict[str, Callable[..., Arrays]] = {"onnx": run_onnx, "tflite": run_tflite}
+
+
+def main(folder: Path) -> None:
+    """Answers one request."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, ValueError, OSError):  # Windows has none; a limit below it holds already
+        pass
+    request = json.loads((folder / "request.json").read_text())
+    model, x = (folder / "model").read_bytes(), np.load(folder / "x.npy")
+    try:
+        found = RUNS[request["format"]](model, x, request["keys"], request)
+        stacked = {str(number): np.stack(arrays) for number, arrays in enumerate(zip(*found, strict=True))}
+    except Exception as error:  # whatever a runtime raises is its answer
+        (folder / "error.txt").write_text(" ".join(str(error).split())[:300])
+        return
+    np.savez(folder / "found.npz", **stacked)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
