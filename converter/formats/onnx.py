@@ -55,8 +55,8 @@ class Quantized:
     """An activation on its int8 grid: a view of tensor `base` with an ONNX shape, maybe with zeros still to be put
     round it.
 
-    `shape` counts those zeros. chw is the (C, H, W) whose NCHW order was flattened; the dense layer that follows permutes
-    its weights by it.
+    `shape` counts those zeros. chw is the (C, H, W) whose NCHW order was flattened; the dense layer that follows
+    permutes its weights by it.
     """
 
     base: int
@@ -79,9 +79,7 @@ class Quantized:
         batch, channels, height, width = self.shape
         shape = (batch, channels, height + top + bottom, width + left + right)
         old = self.pads_tblr
-        return replace(
-            self, shape=shape, pads_tblr=(old[0] + top, old[1] + bottom, old[2] + left, old[3] + right)
-        )
+        return replace(self, shape=shape, pads_tblr=(old[0] + top, old[1] + bottom, old[2] + left, old[3] + right))
 
 
 @dataclass(frozen=True, eq=False)

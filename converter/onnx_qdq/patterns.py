@@ -67,6 +67,8 @@ def _clip(importer: QdqImporter, node: OnnxNode) -> Value:
         float(low.item()) if low is not None and low.size == 1 else node.real("min", -math.inf),
         float(high.item()) if high is not None and high.size == 1 else node.real("max", math.inf),
     )
+    largest = float(np.finfo(np.float32).max)  # the default before operator set 11
+    bounds = (-math.inf if bounds[0] <= -largest else bounds[0], math.inf if bounds[1] >= largest else bounds[1])
     found = importer.value(node, 0)
     if bounds not in ((0.0, 6.0), (0.0, math.inf)) or not isinstance(found, PendingLayer):
         raise ConvertError(f"{node.name}: Clip is supported right behind a layer as 0..6 or 0 and above, got {bounds}")

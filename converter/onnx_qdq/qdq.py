@@ -45,7 +45,7 @@ class QdqImporter:
     layers: list[Operator] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)  # the tensors that are values of the file
     materialized: dict[Quantized, Quantized] = field(default_factory=dict)
-    unquantized: dict[str, Quantized] = field(default_factory=dict)  # pools without Q/DQ nodes behind them, by name
+    unquantized: dict[str, Quantized] = field(default_factory=dict)  # layers that keep the grid without Q/DQ nodes
 
     def input_value(self, graph: onnx.GraphProto) -> None:
         """Enters the model's one input, [1, ...] float32; raises ConvertError."""
@@ -112,7 +112,7 @@ class QdqImporter:
     def activation(self, node: OnnxNode, index: int = 0) -> Quantized:
         """An operand on its int8 grid, seen as real numbers."""
         found = self.value(node, index)
-        if isinstance(found, PendingLayer) and isinstance(found.layer, MaxPool2D) and found.layer.activation == "NONE":
+        if isinstance(found, PendingLayer) and _keeps_grid(found.layer):
             name = node.inputs[index]
             if name not in self.unquantized:
                 done = self.finish_layer(name, found, self.tensors[found.layer.input].quant)
@@ -166,6 +166,11 @@ class QdqImporter:
         padded = (1, shape[1] + top + bottom, shape[2] + left + right, shape[3])
         self.layers.append(Pad(f"{name}/pad", base, self._add(f"{name}/pad", padded, quant), pads))
         return replace(value, base=len(self.tensors) - 1, pads_tblr=NO_PADS)
+
+
+def _keeps_grid(layer: Operator) -> bool:
+    """Whether its output lies on its input's grid without a QuantizeLinear."""
+    return isinstance(layer, Pad) or (isinstance(layer, MaxPool2D) and layer.activation == "NONE")
 
 
 def _grid(importer: QdqImporter, node: OnnxNode, wanted: str, default_axis: int = 1) -> QuantParams:

@@ -92,7 +92,7 @@ class Softmax:
 
     @staticmethod
     def _from_softmax(importer: Importer, node: OnnxNode) -> Value:
-        """A Softmax node over one axis, or before operator set 13 over all axes from one on, that end what is stored."""
+        """A Softmax node over one axis, or before operator set 13 over all from one on, that lie innermost in NHWC."""
         x = importer.materialize(node.name, importer.activation(node))
         rank, flattens = len(x.shape), node.opset < 13
         given = node.integer("axis", 1 if flattens else -1)
@@ -101,8 +101,8 @@ class Softmax:
         stored = [i for i in ((0, 2, 3, 1) if x.layout == "nchw" else range(rank)) if x.shape[i] > 1]
         if not -rank <= given < rank or summed != set(stored[len(stored) - len(summed) :]):
             raise ConvertError(
-                f"{node.name}: Softmax is supported over axes that lie innermost once the map is NHWC, got axis {given} "
-                f"of {x.shape} in operator set {node.opset}"
+                f"{node.name}: Softmax is supported over axes that lie innermost once the map is NHWC, got axis "
+                f"{given} of {x.shape} in operator set {node.opset}"
             )
         classes = math.prod(x.shape[i] for i in summed)
         y = pending(Softmax(node.name, x.base, -1), x.shape, x.layout)

@@ -111,11 +111,11 @@ def same_pads(size_hw: tuple[int, ...], window_hw: HW, stride_hw: HW) -> Pads:
 
 def onnx_pads(node: OnnxNode, size_hw: tuple[int, ...], window_hw: HW, stride_hw: HW) -> Pads:
     """The zeros that a Conv or pool node asks for."""
-    mode = node.text("auto_pad", "NOTSET")
+    mode, given = node.text("auto_pad", "NOTSET"), node.integers("pads", NO_PADS)  # which auto_pad overrules
     if mode in ("SAME_UPPER", "SAME_LOWER"):
         pads = same_pads(size_hw, window_hw, stride_hw)
         return pads if mode == "SAME_UPPER" else (pads[1], pads[0], pads[3], pads[2])
-    given = node.integers("pads", NO_PADS) if mode == "NOTSET" else NO_PADS
+    given = given if mode == "NOTSET" else NO_PADS
     if mode not in ("NOTSET", "VALID") or len(given) != 4 or not all(0 <= value <= 4096 for value in given):
         raise ConvertError(f"{node.name}: pads must be four numbers, 0 or more, got {given} with auto_pad {mode[:40]}")
     return given[0], given[2], given[1], given[3]

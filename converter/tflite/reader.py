@@ -11,8 +11,8 @@ import numpy as np
 from converter.arrays import Int8, Int32, Int64
 from converter.check import check, check_layers, check_spec
 from converter.errors import ConvertError
-from converter.formats.tflite import FLOAT32, INT4, INT8, INT32, INT64, Table
 from converter.formats.original import Place
+from converter.formats.tflite import FLOAT32, INT4, INT8, INT32, INT64, Table
 from converter.graph import Graph, Operator, layer_name
 from converter.operators import OPERATORS
 from converter.tensor import MAX_ELEMENTS, QuantParams, Tensor, check_tensor

@@ -36,9 +36,7 @@ def run_tflite(model: bytes, x: NDArray[Any], keys: Sequence[int], options: dict
     from tflite_micro import runtime
 
     keep_all = runtime.InterpreterConfig.kPreserveAllTensors
-    interpreter = runtime.Interpreter.from_bytes(
-        model, arena_size=options["arena_bytes"], intrepreter_config=keep_all
-    )
+    interpreter = runtime.Interpreter.from_bytes(model, arena_size=options["arena_bytes"], intrepreter_config=keep_all)
     found: Arrays = []
     for row in x:
         interpreter.set_input(np.ascontiguousarray(row), 0)
@@ -49,6 +47,12 @@ def run_tflite(model: bytes, x: NDArray[Any], keys: Sequence[int], options: dict
 
 
 RUNS: dict[str, Callable[..., Arrays]] = {"onnx": run_onnx, "tflite": run_tflite}
+
+
+def answer(model: bytes, x: NDArray[Any], request: dict[str, Any]) -> list[NDArray[Any]]:
+    """For each key of the request its values [n, ...]; raises whatever the runtime does."""
+    found = RUNS[request["format"]](model, x, request["keys"], request)
+    return [np.stack(arrays) for arrays in zip(*found, strict=True)]
 
 
 def main(folder: Path) -> None:
@@ -63,12 +67,11 @@ def main(folder: Path) -> None:
     request = json.loads((folder / "request.json").read_text())
     model, x = (folder / "model").read_bytes(), np.load(folder / "x.npy")
     try:
-        found = RUNS[request["format"]](model, x, request["keys"], request)
-        stacked = {str(number): np.stack(arrays) for number, arrays in enumerate(zip(*found, strict=True))}
+        found = answer(model, x, request)
     except Exception as error:  # whatever a runtime raises is its answer
         (folder / "error.txt").write_text(" ".join(str(error).split())[:300])
         return
-    np.savez(folder / "found.npz", **stacked)
+    np.savez(folder / "found.npz", **{str(number): values for number, values in enumerate(found)})
 
 
 if __name__ == "__main__":

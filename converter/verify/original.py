@@ -1,4 +1,4 @@
-"""The check that starts from the file: every layer beside what the format's own runtime makes of the bytes as they came.
+"""The check that starts from the file: every layer beside what the format's own runtime makes of the bytes it got.
 
 All other checks start from the Graph, so none of them can see what a reader read wrongly.
 """
@@ -28,6 +28,7 @@ from converter.tflite.interpreters import Unavailable, installed
 from converter.verify.checks import EQUAL, WITHIN, Check, CheckInputs, Mismatches
 
 PACKAGES = {"onnx": ("onnxruntime", "onnxruntime"), "tflite": ("tflite-micro", "tflite_micro")}  # to install, import
+MODULE = "converter.verify.oracle"
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = 100  # inputs of them in the long form
 SECONDS = 120
@@ -58,7 +59,9 @@ def short_check(graph: Graph, file: Original) -> str:
     x = np.clip(np.floor(info.quant.zero_point * (1 - width) + noise * width), -128, 127).astype(np.int8)
     found = compare(graph, file, x)
     if found.differences:
-        raise ConvertError(f"{file.name}: was read wrongly, {found.detail}; nothing is written: please report the model")
+        raise ConvertError(
+            f"{file.name}: was read wrongly, {found.detail}; nothing is written: please report the model"
+        )
     how = "equal" if found.status == EQUAL else "within one step"
     runtime = f"{PACKAGES[file.format][0]} {installed(PACKAGES[file.format][0])}"
     return f"{file.name} itself in {runtime}: {found.checked} {found.unit}, every value {how}"
@@ -178,7 +181,7 @@ def _ask(model: bytes, x: NDArray[Any], request: dict[str, Any]) -> Sequence[NDA
         (folder / "model").write_bytes(model)
         (folder / "request.json").write_text(json.dumps(request))
         np.save(folder / "x.npy", x)
-        command = [sys.executable, "-m", "converter.verify.oracle", str(folder)]
+        command = [sys.executable, "-m", MODULE, str(folder)]
         try:
             done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:

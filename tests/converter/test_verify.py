@@ -109,7 +109,7 @@ def by_claim(checks: Checks, start: str) -> Check:
 def test_every_check_that_is_here_is_equal(run: Path) -> None:
     heard: list[str] = []
     checks = verify.run_checks(run, 1000, board=BOARD_ACCESS, on_progress=heard.append)
-    assert heard == ["inputs", *(check.claim for check in checks.checks)] and len(heard) == 11
+    assert heard == ["inputs", *(check.claim for check in checks.checks)] and len(heard) == 12
     for check in checks.checks:
         assert check.status in (EQUAL, WITHIN) or (check.status == ABSENT and check.detail and not check.checked), check
     native = by_claim(checks, "portable C")
@@ -162,15 +162,15 @@ def test_a_stale_generated_file_is_a_difference_and_named(run: Path) -> None:
 def test_missing_parts_are_said_never_passed(run: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aot_native, "find_compiler", lambda: None)
     monkeypatch.setattr(verify_frontend, "load_wheel", lambda: None)
-    for package in ("tflite_micro", "tflite_runtime"):
+    for package in ("onnxruntime", "tflite_micro", "tflite_runtime"):
         monkeypatch.setitem(sys.modules, package, None)
     (run / "vectors.npz").unlink()
     checks = verify.run_checks(run, 10, None)
     absent = [check for check in checks.checks if check.status == ABSENT]
-    assert len(absent) == 9 and all(check.detail and check.checked == 0 for check in absent)
+    assert len(absent) == 10 and all(check.detail and check.checked == 0 for check in absent)
     assert not checks.differs
     text = "\n".join(verify.lines(checks))
-    assert text.count("not available here") == 9 and "passed" not in text
+    assert text.count("not available here") == 10 and "passed" not in text
 
 
 def _one_off(graph: Graph, x: Int8) -> list[Int8]:

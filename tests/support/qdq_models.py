@@ -19,8 +19,9 @@ SCORES = (1 / 256, -128)
 class Qdq:
     """Nodes appended one after the other; every method gives back the name of its float output."""
 
-    def __init__(self, shape: tuple[int, ...], seed: int = 0) -> None:
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, shape: tuple[int, ...], seed: int = 0, opset: int = 18) -> None:
+        self.rng, self.opset = np.random.default_rng(seed), opset
+        self.input_type = onnx.TensorProto.FLOAT
         self.shape, self.nodes, self.initializers = shape, list[onnx.NodeProto](), list[onnx.TensorProto]()
         self.metadata: dict[str, str] = {}
         self.scales: dict[str, float] = {}
@@ -73,9 +74,15 @@ class Qdq:
     def bias(self, name: str, x: str, scales: Array, channels: int) -> str:
         values = self.rng.integers(-3000, 3000, channels).astype(np.int32)
         product = (np.float32(self.scales[x]) * np.broadcast_to(scales, channels)).astype(np.float32)
-        params = [self.constant(f"{name}_scale", product), self.constant(f"{name}_zero", np.zeros(channels, np.int32))]
+        if self.opset < 13:  # knows no scales per channel
+            assert len(scales) == 1
+            params = [self.constant(f"{name}_scale", product[0]), self.constant(f"{name}_zero", np.int32(0))]
+        else:
+            zeros = np.zeros(channels, np.int32)
+            params = [self.constant(f"{name}_scale", product), self.constant(f"{name}_zero", zeros)]
+        axis = {"axis": 0} if self.opset >= 13 else {}
         self.nodes.append(
-            helper.make_node("DequantizeLinear", [self.constant(name, values), *params], [f"{name}_real"], axis=0)
+            helper.make_node("DequantizeLinear", [self.constant(name, values), *params], [f"{name}_real"], **axis)
         )
         return f"{name}_real"
 
@@ -103,10 +110,11 @@ class Qdq:
         return self.qdq(self.node("Softmax", [x], "softmax", axis=-1), "scores", *SCORES)
 
     def model(self, output: str) -> onnx.ModelProto:
-        inputs = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, self.shape)]
-        outputs = [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)]
+        inputs = [helper.make_tensor_value_info("x", self.input_type, self.shape)]
+        kind = onnx.TensorProto.INT8 if output.endswith("_q") else onnx.TensorProto.FLOAT
+        outputs = [helper.make_tensor_value_info(output, kind, None)]
         graph = helper.make_graph(self.nodes, "qdq", inputs, outputs, self.initializers)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9)
         helper.set_model_props(model, self.metadata)
         return model
 
