@@ -8,7 +8,7 @@ from pathlib import Path
 from converter.aot.emit import render_aot
 from converter.aot.model_header import render_kws_header
 from converter.audio.tables import render as render_frontend
-from converter.errors import ConvertError
+from converter.errors import ConvertError, printable
 from converter.files import write_set
 from converter.formats.original import Original
 from converter.graph import Graph
@@ -79,12 +79,12 @@ def _read(path: Path) -> tuple[Graph, Original]:
     try:
         if path.suffix == ".tflite":
             graph, places = trace_tflite(data)
-            return graph, Original(path.name, "tflite", data, places)
+            return graph, Original(printable(path.name), "tflite", data, places)
         if path.suffix == ".onnx":
             from converter.onnx_qdq.reader import trace_onnx  # importing onnx takes longer than all the rest
 
             graph, places = trace_onnx(data)
-            return graph, Original(path.name, "onnx", data, places)
+            return graph, Original(printable(path.name), "onnx", data, places)
     except ConvertError as error:
         raise ConvertError(f"{path.name}: {error}") from None
     raise ConvertError(f"{path}: must end in .onnx or .tflite")

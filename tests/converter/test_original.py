@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from random_qdq import random_qdq
 from typer.testing import CliRunner
 
 from converter import convert as conversion
+from converter import reference
 from converter.__main__ import app
 from converter.arrays import Int8
 from converter.errors import ConvertError
-from converter.formats.original import Original
+from converter.formats.original import Original, Place
 from converter.graph import Graph
 from converter.onnx_qdq import patterns
 from converter.onnx_qdq.reader import read_onnx, trace_onnx
@@ -68,7 +70,7 @@ def test_random_graphs_are_right_or_refused(seeds: range, same_process: None) ->
             wrong.append(f"seed {seed}: {check}")
         kinds.update(type(layer).__name__ for layer in graph.layers)
         opsets.add(onnx.load_model_from_string(data).opset_import[0].version)
-        outputs = original.reference.run_batch_all(graph, noise(graph, seed))
+        outputs = reference.run_batch_all(graph, noise(graph, seed))
         varied += [len(np.unique(y)) > 3 for layer in graph.layers if (y := outputs[layer.output]).size > 24]
     assert not wrong, wrong[:5]
     assert refused < 0.45 * len(seeds)
@@ -163,6 +165,100 @@ def test_what_was_or_could_be_read_as_another_model_is_right(name: str, same_pro
     assert sum(type(layer).__name__ == "MaxPool2D" for layer in graph.layers) <= 1
 
 
+def _batch_norm(q: Qdq, x: str) -> str:
+    y = q.conv(x, "conv", (3, 3, 2, 2))
+    parts = [q.constant(f"bn{i}", np.array([0.5, 1.5, 2.0], np.float32)) for i in range(4)]
+    return q.qdq(q.node("Relu", [q.node("BatchNormalization", [y, *parts], "bn")], "relu"), "y", 0.1, -128)
+
+
+def _after_conv(q: Qdq, x: str) -> str:
+    return q.qdq(q.conv(x, "conv", (3, 3, 2, 2)), "conv", 0.1, 3)
+
+
+def _row(q: Qdq, x: str, shape: tuple[int, ...]) -> str:
+    return q.node("Reshape", [x, q.constant("shape", np.array(shape, np.int64))], "reshape")
+
+
+def _moved_weights(q: Qdq, x: str) -> str:
+    weights, _ = q.weights("w", (4, 6), None)
+    flipped = q.node("Transpose", [weights], "flip", perm=[1, 0])
+    return q.qdq(q.node("MatMul", [_row(q, x, (1, 18, 6)), flipped], "dense"), "y", 0.1, 3)
+
+
+def _value_float(q: Qdq, x: str) -> str:
+    low, high = (q.node("Constant", [], name, value_float=v) for name, v in (("low", 0.0), ("high", 6.0)))
+    return q.qdq(q.node("Clip", [q.conv(x, "conv", (3, 3, 2, 2)), low, high], "clip"), "y", 0.05, -128)
+
+
+def _nhwc(q: Qdq, x: str) -> str:
+    y = q.conv(q.node("Transpose", [x], "nchw", perm=[0, 3, 1, 2]), "conv", (2, 6, 2, 2))
+    return q.qdq(q.node("Transpose", [y], "nhwc", perm=[0, 2, 3, 1]), "y", 0.1, 3)
+
+
+def _uint8(q: Qdq, x: str) -> str:
+    params = [q.constant("us", np.float32(0.1)), q.constant("uz", np.uint8(131))]
+    y = q.node("QuantizeLinear", [q.conv(x, "conv", (3, 3, 2, 2)), *params], "uq")
+    return q.node("DequantizeLinear", [y, *params], "udq")
+
+
+# Kinds of public models, each on an input [1, 3, 6, 6]; which of them are supported is no matter here.
+KINDS: dict[str, Callable[[Qdq, str], str]] = {
+    "BatchNormalization": _batch_norm,
+    "Clip by Constant with value_float": _value_float,
+    "Conv over one axis": lambda q, x: q.qdq(q.conv(_row(q, x, (1, 3, 36)), "conv", (4, 3, 3)), "y", 0.3, 3),
+    "Flatten of a map at the end": lambda q, x: flat(q, _after_conv(q, x), "flatten", (3, 5, 5)),
+    "GlobalAveragePool with a scale of its own": lambda q, x: q.qdq(
+        q.node("GlobalAveragePool", [x], "p"), "y", 0.02, -5
+    ),
+    "HardSwish": lambda q, x: q.qdq(q.node("HardSwish", [q.conv(x, "conv", (3, 3, 2, 2))], "h"), "y", 0.1, -100),
+    "MatMul over the last of three axes": lambda q, x: q.qdq(
+        q.node("MatMul", [_row(q, x, (1, 18, 6)), q.weights("w", (6, 4), None)[0]], "dense"), "y", 0.1, 3
+    ),
+    "MatMul of transposed weights": _moved_weights,
+    "MaxPool with pads that are not SAME": lambda q, x: q.qdq(
+        q.node("MaxPool", [x], "pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]), "y", 0.05, 3
+    ),
+    "NHWC in and out": _nhwc,
+    "ReduceMean over one axis": lambda q, x: q.qdq(
+        q.node("ReduceMean", [x, q.constant("axes", np.array([-1], np.int64))], "mean"), "y", 0.05, 3
+    ),
+    "Relu between two scales": lambda q, x: q.qdq(q.node("Relu", [_after_conv(q, x)], "relu"), "y", 0.07, -128),
+    "a change of scale alone": lambda q, x: q.qdq(q.qdq(x, "again", 0.07, 0), "y", 0.06, 1),
+    "Reshape of a map to a map": lambda q, x: q.qdq(
+        q.conv(_row(q, _after_conv(q, x), (1, 5, 3, 5)), "conv2", (2, 5, 2, 2)), "y", 0.3, 3
+    ),
+    "Softmax on 1/255": lambda q, x: q.qdq(
+        q.node("Softmax", [flat(q, x, "flatten", (3, 6, 6))], "s"), "y", 1 / 255, -128
+    ),
+    "uint8 activations": _uint8,
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_kinds_of_public_models_are_right_or_refused(name: str, same_process: None) -> None:
+    q = Qdq((1, 3, 6, 6))
+    x = q.input()
+    for made in ("conv_real", "reshape_y", "nchw_y", "x_real"):
+        q.scales[made] = 0.1 if made == "conv_real" else 0.05
+    if name == "Reshape of a map to a map":
+        q.scales["reshape_y"] = 0.1
+    data = q.file(KINDS[name](q, x))
+    assert _runs(data)
+    try:
+        graph, check = beside_onnxruntime(data)
+    except ConvertError as error:
+        assert "\n" not in str(error) and ": " in str(error)
+    else:
+        assert check.status == WITHIN and graph.layers, check
+
+
+def _runs(data: bytes) -> bool:
+    """The file is one that onnxruntime takes."""
+    model = onnx.load_model_from_string(data)
+    x = np.zeros((1, 1, 3, 6, 6), np.float32)
+    return len(oracle.answer(data, x, {"format": "onnx", "keys": [model.graph.output[0].name], "input": "x"})) == 1
+
+
 def _bias_that_makes_a_map() -> tuple[Qdq, str]:
     q, y = Qdq((1, 6), opset=11), ""
     weights, scales = q.weights("w", (6, 4), None)
@@ -253,19 +349,17 @@ def test_other_faults_of_the_onnx_reader_are_found(
     graph, places = trace_onnx(data)
     if wrong == "scale":
         old = graph.tensors[graph.output].quant
-        tensors = (*graph.tensors[:-1], original.replace(graph.tensors[-1], quant=original.replace(old, scales=(0.4,))))
-        graph = original.replace(graph, tensors=tensors)
+        tensors = (*graph.tensors[:-1], replace(graph.tensors[-1], quant=replace(old, scales=(0.4,))))
+        graph = replace(graph, tensors=tensors)
     elif wrong == "layout":
-        places = tuple(original.replace(place, is_nchw=False) for place in places)
+        places = tuple(replace(place, is_nchw=False) for place in places)
     elif wrong == "pads":
         real = windows.onnx_pads
         upper = {"auto_pad": "SAME_UPPER"}
-        monkeypatch.setattr(
-            windows, "onnx_pads", lambda node, *sizes: real(original.replace(node, attributes=upper), *sizes)
-        )
+        monkeypatch.setattr(windows, "onnx_pads", lambda node, *sizes: real(replace(node, attributes=upper), *sizes))
         graph, places = trace_onnx(data)
     else:
-        places = (*places[:-1], original.replace(places[-1], key="x_real"))
+        places = (*places[:-1], replace(places[-1], key="x_real"))
     check = original.compare(graph, Original("m.onnx", "onnx", data, places), noise(graph))
     assert check.differences and "ours" in check.detail and "onnxruntime" in check.detail
 
@@ -305,7 +399,7 @@ def test_a_missing_or_crashing_runtime_is_said(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(Unavailable, match=r"crashes on this file \(exit status 1\)"):
             original.short_check(graph, file)
     with pytest.raises(Unavailable, match="cannot run this file"):
-        original.compare(graph, original.replace(file, places=(original.Place(0, "nowhere"),)), noise(graph))
+        original.compare(graph, replace(file, places=(Place(0, "nowhere"),)), noise(graph))
 
 
 def test_the_source_of_a_run_or_a_file_holds_the_bytes(tmp_path: Path) -> None:
