@@ -58,7 +58,7 @@ def trace_onnx(data: bytes) -> tuple[Graph, tuple[Place, ...]]:
 
 def _opset(model: onnx.ModelProto) -> int:
     """The version of the operator set that gives the nodes their meaning; raises ConvertError."""
-    found = {entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
+    found = {int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
     latest = onnx.defs.onnx_opset_version()
     if len(found) != 1 or not 1 <= min(found) <= latest:
         raise ConvertError(

@@ -80,7 +80,7 @@ class Qdq:
         else:
             zeros = np.zeros(channels, np.int32)
             params = [self.constant(f"{name}_scale", product), self.constant(f"{name}_zero", zeros)]
-        axis = {"axis": 0} if self.opset >= 13 else {}
+        axis: dict[str, Any] = {"axis": 0} if self.opset >= 13 else {}
         self.nodes.append(
             helper.make_node("DequantizeLinear", [self.constant(name, values), *params], [f"{name}_real"], **axis)
         )

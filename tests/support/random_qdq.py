@@ -338,7 +338,7 @@ def _with_axes(b: Builder, kind: str, x: Real, axes: list[int] | None) -> str:
 def transpose(b: Builder, x: Real) -> Real:
     """To NHWC; back again a few steps later, if chance wants it."""
     rank = len(x.shape)
-    perm = (0, 3, 1, 2) if x.is_nhwc else (0, 2, 3, 1)
+    perm: tuple[int, ...] = (0, 3, 1, 2) if x.is_nhwc else (0, 2, 3, 1)
     if rank != 4 or b.chance(RARE):
         if not b.chance(0.2):
             return nothing(b, x)
