@@ -17,6 +17,7 @@ import trainer_corpus
 from rich.console import Console
 from rich.progress import Progress
 
+from converter.audio.tables import compute_tables
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
 from converter.run_folder import ModelArtifact
@@ -90,6 +91,29 @@ def test_training_learns_and_repeats(sets: tuple[TrainingPool, LabelledClips], t
     assert history[-1].train_loss < 0.8 * history[0].train_loss
     other, _ = fitted(sets, tmp_path / "c.pt", replace(SMALL, seed=1))
     assert not torch.equal(state["blocks.conv.conv.weight"], other["blocks.conv.conv.weight"])
+
+
+def test_warp_moves_frequencies_by_one_factor_a_clip_and_nothing_when_off() -> None:
+    """What is loudest in one channel is found at its frequency divided by the clip's factor, by the front end's own
+    filterbank."""
+    spec = SPEC.features
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    x = torch.zeros(64, 1, 4, spec.channels)
+    assert train.warped(x, spec, 0.0, generator) is x and torch.equal(generator.get_state(), before)
+    tables = compute_tables(spec)
+    weights = np.zeros((spec.channels + 2, len(tables.weights)))  # of channel number - 1
+    triangles = np.repeat(np.arange(spec.channels + 1), tables.widths)
+    bins = np.arange(len(triangles))
+    weights[triangles, bins], weights[triangles + 1, bins] = np.array(tables.weights).T
+    centres_hz = (weights @ (tables.first_bin + bins) * 31.25 / weights.sum(1))[1:-1]
+    factors = torch.exp((2 * torch.rand(64, 1, generator=torch.Generator().manual_seed(0)) - 1) * 0.12)[:, 0]
+    channels = torch.arange(spec.channels, dtype=torch.float32)
+    for channel in (10, 20, 30):
+        x[:] = torch.exp(-((channels - channel) ** 2) / 4)
+        moved = train.warped(x, spec, 0.12, generator.manual_seed(0))[:, 0, 0]
+        found = np.interp((moved * channels).sum(1) / moved.sum(1), np.arange(spec.channels), centres_hz)
+        assert np.abs(found * factors.numpy() / centres_hz[channel] - 1).max() < 0.02
 
 
 def test_interrupted_training_gives_the_same_result(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ class TrainSettings:
     label_smoothing: float = 0.0
     time_mask: int = 0
     channel_mask: int = 0
+    warp: float = 0.0
     average: float = 0.995
     teacher: str = ""
     teacher_share: float = 0.7
@@ -84,6 +86,22 @@ def masked(x: Tensor, settings: TrainSettings, generator: torch.Generator) -> Te
             hidden = (places >= start) & (places < start + width)
             x = x.masked_fill(hidden[:, None, :, None] if dim == 2 else hidden[:, None, None, :], 0.0)
     return x
+
+
+def warped(x: Tensor, spec: FeatureSpec, most: float, generator: torch.Generator) -> Tensor:
+    """Each clip as a longer or shorter vocal tract would say it: all frequencies up to exp(most) times as high or low,
+    between channels linearly (VTLP: Jaitly and Hinton 2013)."""
+    if not most:
+        return x
+    low, high = (1127 * math.log1p(hz / 700) for hz in (spec.lower_hz, spec.upper_hz))
+    spacing = (high - low) / (spec.channels + 1)
+    hz = 700 * torch.expm1((low + spacing * torch.arange(1, spec.channels + 1)) / 1127)  # of the channels' centres
+    factor = torch.exp((2 * torch.rand(len(x), 1, generator=generator) - 1) * most)
+    place = ((1127 * torch.log1p(factor * hz / 700) - low) / spacing - 1).clamp(0, spec.channels - 1)
+    left = place.floor().clamp(max=spec.channels - 2).long()
+    share = (place - left)[:, None, None, :]
+    found = left[:, None, None, :].expand(x.shape)
+    return x.gather(3, found) * (1 - share) + x.gather(3, found + 1) * share
 
 
 def predict(network: nn.Module, features: Int8, spec: FeatureSpec, batch: int = 512) -> Tensor:
@@ -233,7 +251,7 @@ def _epoch(run: Fit, pool: TrainingPool | Scenes, spec: FeatureSpec, number: int
         for group in run.optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(number + step / steps, settings.epochs)
         x, y = to_batch(features[place], spec), torch.from_numpy(labels[place])
-        x = masked(x, settings, generator)
+        x = masked(warped(x, spec, settings.warp, generator), settings, generator)
         if isinstance(pool, Scenes):
             late = int(torch.randint(2, (1,), generator=generator))  # hops fall on even or on odd frames
             y = y[:, : y.shape[1] - late]

@@ -100,6 +100,7 @@ STREAM_SETTINGS = TrainSettings(
     weight_decay=2e-2,
     time_mask=10,
     channel_mask=5,
+    warp=0.12,
     average=0.998,
     scenes=SceneSettings(),
 )
