@@ -59,7 +59,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("host.report",),
     ("host.__main__",),
     # trainer
-    ("trainer.errors", "trainer.board"),
+    ("trainer.errors", "trainer.board", "trainer.workers"),
     ("trainer.data",),
     ("trainer.network",),
     ("trainer.run",),

@@ -8,11 +8,9 @@ a scene beside the words comes from one group of speakers, so that scenes of a g
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from trainer.data.dataset import Selection, all_others, load, noise_backgrounds
 from trainer.data.negatives import Stream, load_negatives
 from trainer.data.scene_studio import Material, SceneSettings, Studio, word_spans
 from trainer.data.synthetic_speech import spoken_words
+from trainer.workers import worker_pool
 
 CHUNK = 250  # scenes that one front end hears
 FOLDS = 3
@@ -77,9 +76,8 @@ def make_scenes(material: Material, spec: FeatureSpec, settings: SceneSettings, 
     chunks = []
     with tempfile.TemporaryDirectory() as folder:
         _share(material, Path(folder))
-        context = multiprocessing.get_context("spawn")
-        initial = (Path(folder), spec, settings)
-        with ProcessPoolExecutor(min(len(starts), os.cpu_count() or 1), context, _open_studio, initial) as pool:
+        workers = min(len(starts), os.cpu_count() or 1)
+        with worker_pool(workers, _open_studio, Path(folder), spec, settings) as pool:
             for made in pool.map(_make_chunk, starts):
                 chunks.append(made)
                 progress.advance(task, len(made.groups))

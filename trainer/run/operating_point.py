@@ -7,11 +7,9 @@ evidence; the run's own network, which has heard all of them, gets these in its 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -49,6 +47,7 @@ from trainer.run.listening import (
 )
 from trainer.run.scene_loss import SUMMED
 from trainer.run.steps import CACHE, Source, architecture_of, pool_of, saved_settings
+from trainer.workers import worker_pool
 
 RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # false accepts per hour
 WANTED = 0.5
@@ -175,8 +174,7 @@ def left_out(artifact: ModelArtifact, source: Source, options: QuantOptions, pro
     task = progress.add_task("trainings without a group of speakers", total=len(spoken))
     jobs = [(artifact.path, source, options, group) for group in spoken]
     found: list[Heard] = []
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(FOLDS, os.cpu_count() or 1), context) as pool:
+    with worker_pool(min(FOLDS, os.cpu_count() or 1)) as pool:
         for heard in pool.map(_without_group, *zip(*jobs, strict=True)):
             found += heard
             progress.advance(task)

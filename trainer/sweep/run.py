@@ -8,12 +8,10 @@ or not at all.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -34,6 +32,7 @@ from trainer.run.fit import TrainSettings
 from trainer.run.steps import CACHE, Source, default_settings, pool_of
 from trainer.sweep.grid import NONE, Point
 from trainer.sweep.point import Job, float_is_done, make_point, read_result, train_float, write_result
+from trainer.workers import worker_pool
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -177,22 +176,12 @@ def _workers(address: str | None) -> Iterator[tuple[Submit, int]]:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited by the workers
     workers = os.cpu_count() or 1
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_quietly) as pool:
+    with worker_pool(workers) as pool:
         try:
             yield lambda work, job, point: pool.submit(work, job, point), workers
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _end_quietly() -> None:
-    """In a worker: Ctrl-C ends it without a word, after the parent has heard it; every file is whole at any moment."""
-
-    def end(*_: object) -> None:
-        time.sleep(0.5)
-        os._exit(130)
-
-    signal.signal(signal.SIGINT, end)
 
 
 @contextmanager
