@@ -103,7 +103,7 @@ static void identity() {
 #if KWS_HAS_FRONTEND
     static const char *const labels[] = KWS_LABEL_NAMES;
     reply_open("labels");
-    for (const char *label : labels) reply_field_clean(label);
+    for (const char *label : labels) reply_field_word(label);
     reply_close();
     const uint32_t audio[] = {KWS_SAMPLE_RATE_HZ, KWS_WINDOW_SAMPLES, KWS_STEP_SAMPLES,
                               KWS_CLIP_SAMPLES,   KWS_FRAMES,         KWS_CHANNELS};
@@ -233,6 +233,7 @@ static const char *windows(uint32_t count) {
     uint32_t at;
     const char *error = start_timing(&at);
     for (uint32_t run = 0; run < count && !error; run++) {
+        if (protocol_interrupted()) return PROTOCOL_ENDED;
         stage cost = stage();
         stage_begin();
         for (uint32_t slice = 0; slice < KWS_FRAMES; slice++) (void)process_step(next_step(&at));
@@ -255,6 +256,7 @@ static const char *runs(uint32_t count) {
     if (streams) error = infer_latest_window();
     if (error) return error;
     for (uint32_t run = 0; run < count; run++) {
+        if (protocol_interrupted()) return PROTOCOL_ENDED;
         stage first = stage(), pre = stage(), streamed = stage(), infer = stage(), post = stage();
         stage_begin();
         for (uint32_t slice = 0; slice < KWS_HOP_FRAMES; slice++) {
@@ -293,6 +295,7 @@ static const char *listen_and_report(uint32_t inferences) { return listen(infere
 // Without a front end a run is one inference on the loaded input.
 static const char *runs(uint32_t count) {
     for (uint32_t run = 0; run < count; run++) {
+        if (protocol_interrupted()) return PROTOCOL_ENDED;
         stage infer = stage();
         stage_begin();
         const char *error = infer_window(model_input);
@@ -309,6 +312,7 @@ static const char *runs(uint32_t count) {
 
 void commands_start() {
     static protocol_app app;  // zero where the model has no front end
+    app.read = board_serial_read;
     app.write = board_serial_write;
     app.name = board_name();
     app.model = KWS_MLPERF_MODEL;

@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import subprocess
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +112,33 @@ def test_bad_commands_are_refused_and_the_board_lives(wire: Wire, command: str) 
     assert reply[0].startswith("e-[") and len(reply) == 2
     assert isinstance(parse_line(reply[0].encode()), Failure)
     assert wire.ask("name%") == ["m-name-dut-[native_test_board]", "m-ready"]
+
+
+@pytest.mark.parametrize("command", ["runs 1000000", "windows 1000000", "infer 1000000 0", "infer 1 1000000"])
+@pytest.mark.parametrize("byte", [b"", b"x"])
+def test_a_byte_on_the_line_ends_a_long_command(wire: Wire, command: str, byte: bytes) -> None:
+    start, lines = pcm_lines(1.0)
+    for line in (start, *lines):
+        assert wire.ask(line)[-1] == "m-ready"
+    assert len(wire.ask("runs 5%\r\n \0")) == 6  # what stands between commands is no command
+    wire.socket.sendall(command.encode() + b"%\r\n")
+    time.sleep(0.2)
+    wire.socket.sendall(byte + b"%syncabcd%name%")
+    ended, refused, nonce, named = (wire.reply() for _ in range(4))
+    assert ended[-2:] == ["e-[ended by what was sent meanwhile]", "m-ready"]
+    assert refused == (["m-ready"] if not byte else ["e-[Unknown command: x]", "m-ready"])
+    assert nonce == ["e-[Unknown command: syncabcd]", "m-ready"] and named[0].startswith("m-name-dut-[")
+    assert len(wire.ask("runs 2%")) == 3
+
+
+def test_a_byte_on_the_line_ends_quiet_and_a_question_mark_what_is_half_sent(wire: Wire) -> None:
+    wire.ask("stream%")
+    wire.socket.sendall(b"quiet 16000%name%")
+    assert wire.reply()[-2:] == ["e-[ended by what was sent meanwhile]", "m-ready"]
+    assert wire.reply()[0].startswith("m-name-dut-[")
+    for half in ("detector -20 -20", "runs 100000", "cache 0", "listen"):
+        reply = wire.ask(f"{half}?%")
+        assert reply[0].startswith("e-[") and len(reply) == 2
 
 
 def test_a_failed_line_changes_nothing(wire: Wire) -> None:

@@ -14,12 +14,15 @@ static char command[PROTOCOL_LINE_BYTES + 1];
 static uint32_t command_count;
 static uint8_t command_overlong;
 
+static int next_command = -1;  // the first byte of one that came while another ran
+
 static uint8_t has_output;
 
 void protocol_start(const protocol_app *given) {
     app = given;
     command_count = 0;
     command_overlong = 0;
+    next_command = -1;
     has_output = 0;
     load_start(given);
     reply_begin(app->write);
@@ -31,6 +34,15 @@ void protocol_start(const protocol_app *given) {
     reply_text("m-init-done");
     reply_line();
     reply_ready();
+}
+
+static int is_blank(char c) { return c == '\r' || c == '\n' || c == ' ' || c == 0; }
+
+int protocol_interrupted(void) {
+    while (next_command < 0 && (next_command = app->read()) >= 0) {
+        if (is_blank((char)next_command)) next_command = -1;
+    }
+    return next_command >= 0;
 }
 
 static void lap(void) {
@@ -105,7 +117,7 @@ static void run_results(char **words, int count) {
 
 static int infer_times(uint32_t times) {
     while (times--) {
-        if (failed(app->infer())) return 0;
+        if (failed(protocol_interrupted() ? PROTOCOL_ENDED : app->infer())) return 0;
     }
     return 1;
 }
@@ -251,7 +263,7 @@ static void run_quiet(char **words, int count) {
     }
     while (samples) {
         const uint32_t part = samples < PROTOCOL_AUDIO_SAMPLES ? samples : PROTOCOL_AUDIO_SAMPLES;
-        if (failed(app->audio(zeros, part))) return;
+        if (failed(protocol_interrupted() ? PROTOCOL_ENDED : app->audio(zeros, part))) return;
         samples -= part;
     }
 }
@@ -328,10 +340,10 @@ static int split(char *text, char **words) {
     return count;
 }
 
-void protocol_feed(char c) {
+static void take(char c) {
     char *words[MAX_WORDS];
     if (c != '%') {
-        if (command_count == 0 && (c == '\r' || c == '\n' || c == ' ' || c == 0)) return;  // between commands
+        if (command_count == 0 && is_blank(c)) return;
         if (command_count == PROTOCOL_LINE_BYTES) {
             command_overlong = 1;
         } else {
@@ -349,4 +361,12 @@ void protocol_feed(char c) {
     command_count = 0;
     command_overlong = 0;
     reply_ready();
+}
+
+void protocol_feed(char c) {
+    take(c);
+    if (next_command < 0) return;
+    c = (char)next_command;
+    next_command = -1;
+    take(c);
 }

@@ -17,11 +17,13 @@ extern "C" {
 #define PROTOCOL_AUDIO_SAMPLES 320  // most samples in one `audio` or `pcm` line
 #define PROTOCOL_MAX_QUIET 16000u   // most samples of digital silence in one `quiet`
 #define PROTOCOL_MAX_RUNS 1000000u
+#define PROTOCOL_ENDED "ended by what was sent meanwhile"
 #define PROTOCOL_MAX_THRESHOLDS 30  // most words a detector hears
 
 // What the sketch lends to the protocol. Hooks print their records with reply_*; the ones that return a sentence
 // return NULL when all went well. clip_samples is 0 without a front end; then the audio hooks are never called.
 typedef struct {
+    int (*read)(void);  // the next byte of the line, or -1
     protocol_sink write;
     const char *name;   // name%
     const char *model;  // profile%: the benchmark's name of the task, such as kws01
@@ -56,6 +58,9 @@ typedef struct {
     const char *(*stream)(void);                 // audio will come over the line, from a fresh state
     const char *(*audio)(const int16_t *samples, uint32_t count);
 } protocol_app;
+
+// Between two pieces of a command that takes long: 1 when the next one has begun to arrive, and this one is to end.
+int protocol_interrupted(void);
 
 void protocol_start(const protocol_app *app);  // prints the boot lines
 void protocol_feed(char c);                    // runs the command when c is its '%'

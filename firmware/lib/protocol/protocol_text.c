@@ -185,6 +185,17 @@ void reply_field_clean(const char *text) {
     reply_clean(text, 64);
 }
 
+// Words are UTF-8, of which only ASCII has a meaning in a record.
+void reply_field_word(const char *text) {
+    comma();
+    for (; *text; text++) {
+        if ((uint8_t)*text < 0x80)
+            reply_clean(text, 1);
+        else
+            put(*text);
+    }
+}
+
 void reply_field_u32(uint32_t value) {
     comma();
     reply_u64(value);

@@ -38,6 +38,7 @@ void reply_counted(const char *before, uint32_t value, const char *after);  // a
 void reply_open(const char *key);
 void reply_field(const char *text);
 void reply_field_clean(const char *text);
+void reply_field_word(const char *text);  // clean, but for what is beyond ASCII: UTF-8
 void reply_field_u32(uint32_t value);
 void reply_field_i32(int32_t value);
 void reply_field_hex32(uint32_t value);
