@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -107,6 +108,15 @@ class FeatureSpec:
         return 1 + (self.clip_samples - self.window_samples) // self.step_samples
 
 
+def composed(word: str) -> str:
+    """The word as labels spell it: some keyboards and file systems put an accent behind its letter.
+
+    >>> composed("gro\\u0308\\u00dfe") == "gr\\u00f6\\u00dfe"
+    True
+    """
+    return unicodedata.normalize("NFC", word)
+
+
 @dataclass(frozen=True)
 class KwsSpec:
     """Features and labels: what the network is fed and what its outputs mean. Labels 0 and 1 are silence and
@@ -127,16 +137,16 @@ class KwsSpec:
             raise SpecError(f"KwsSpec.labels: must differ from each other, got {self.labels}")
         for word in self.words:  # a word is the name of a folder of its recordings
             plain = word and word.isprintable() and word == word.strip() and word[0] != "."
-            if not plain or set(word) & set("/\\"):
+            if not plain or set(word) & set("/\\") or word != composed(word):
                 raise SpecError(
                     f"KwsSpec.labels: a word is printable, not empty, without slashes, a dot in front or spaces at its "
-                    f"ends, got {shown(word)}; choose another"
+                    f"ends, letters composed (Unicode's NFC), got {shown(word)}; choose another"
                 )
 
     @staticmethod
     def of_words(words: list[str] | tuple[str, ...]) -> KwsSpec:
         """The spec with default features; labels are silence, unknown, then the words."""
-        return KwsSpec(labels=(SILENCE, UNKNOWN, *words))
+        return KwsSpec(labels=(SILENCE, UNKNOWN, *map(composed, words)))
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +37,8 @@ def app(
 
     class Commands(TyperGroup):
         def invoke(self, ctx: Any) -> Any:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="replace")  # a word that the terminal has no letters for is no error
             try:
                 return super().invoke(ctx)
             except caught as error:

@@ -15,7 +15,7 @@ from converter.arrays import Pcm
 from converter.audio.wav import SUFFIXES, read_wav
 from converter.commands import cli
 from converter.run_folder import ModelArtifact
-from converter.spec import SILENCE, UNKNOWN, DetectorSpec
+from converter.spec import SILENCE, UNKNOWN, DetectorSpec, composed
 from converter.target import SAMPLE_RATE_HZ
 from host.errors import HostError
 from host.link.client import Board
@@ -54,12 +54,12 @@ def expected_label(path: Path, labels: Sequence[str]) -> str:
     >>> [expected_label(Path(p), labels) for p in ("yes/0a.wav", "no/0a.wav", "_silence_/1.wav", "take/yes_2.wav")]
     ['yes', 'unknown', 'silence', 'yes']
     """
-    folder = path.resolve().parent.name
+    folder = composed(path.resolve().parent.name)
     if folder in _QUIET_FOLDERS:
         return SILENCE
     if folder in labels:
         return folder
-    for word in re.split(r"[^a-z]+", path.stem.lower()):
+    for word in re.split(r"[\W\d_]+", composed(path.stem).lower()):
         if word in labels:
             return word
     return UNKNOWN

@@ -63,7 +63,7 @@ def test_an_integer_in_the_place_of_a_real_is_the_same_spec() -> None:
     assert KwsSpec(SPEC.labels, FeatureSpec(lower_hz=125)).spec_id == SPEC.spec_id
 
 
-NO_NAMES = ("", " yes", "a\nb", "a\0b", "\u202eevil", "../x", "a/b", "a\\b", ".hidden", "\ud800")
+NO_NAMES = ("", " yes", "gro\u0308\u00dfe", "a\nb", "a\0b", "\u202eevil", "../x", "a/b", "a\\b", ".hidden", "\ud800")
 TEXT_NAMES = ("%s%n", "a]b,c", "ja", "\u00e91", "\u65e5\u672c", "o'clock", 'say "hi"', "why??", "`x`", "$(x)")
 
 
@@ -79,6 +79,12 @@ def test_a_word_that_is_text_is_text_in_c(word: str) -> None:
     assert spec.words[0] == word and KwsSpec.from_json(spec.to_json()) == spec
     names = next(line for line in render_all(spec, DETECTOR).splitlines() if "LABEL_NAMES" in line)
     assert names.isascii() and names.count('"') == 8 and "??" not in names
+
+
+def test_an_accent_behind_its_letter_is_the_same_word() -> None:
+    assert KwsSpec.of_words(["gro\u0308\u00dfe"]) == KwsSpec.of_words(["gr\u00f6\u00dfe"])
+    with pytest.raises(SpecError, match="differ"):
+        KwsSpec.of_words(["gro\u0308\u00dfe", "gr\u00f6\u00dfe"])
 
 
 def test_more_words_than_a_board_hears_are_refused_at_once() -> None:

@@ -81,7 +81,8 @@ def tinyconv(seed: int = 1, spec: KwsSpec | None = SPEC) -> Graph:
 
 def write_model(folder: Path, graph: Graph, detector: DetectorSpec = DETECTOR) -> Path:
     """The generated C of a graph, as `converter convert` writes it."""
-    artifact = ModelArtifact(folder, SPEC, detector, "tinyconv", "random weights")
+    spec = KwsSpec.from_json(graph.spec_json) if graph.spec_json else SPEC
+    artifact = ModelArtifact(folder, spec, detector, "tinyconv", "random weights")
     convert.write_all(convert.render(convert.Source(graph, "random", artifact)), folder)
     return folder
 

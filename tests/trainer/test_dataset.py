@@ -261,6 +261,19 @@ def test_a_folder_that_only_looks_like_a_special_one_is_refused(corpus: Path, tm
     assert str(folder / name) in one_sentence(error) and "rename it to" in one_sentence(error)
 
 
+def test_a_words_folder_may_have_accents_behind_their_letters(corpus: Path, tmp_path: Path) -> None:
+    """As some file systems write them; both spellings side by side are refused."""
+    folder = linked(corpus, tmp_path / "data")
+    (folder / "yes").rename(folder / "gro\u0308\u00dfe")
+    chosen = select(folder, KwsSpec.of_words(["gr\u00f6\u00dfe", "stop"]))
+    names = {clip.name.split("/")[0] for clip in chosen.clips["train"] if clip.label == 2}
+    assert names == {"gr\u00f6\u00dfe"}
+    (folder / "gr\u00f6\u00dfe").mkdir()
+    with pytest.raises(TrainerError, match="spells the word of another folder") as error:
+        select(folder, chosen.spec)
+    one_sentence(error)
+
+
 def test_two_clips_of_one_name_are_refused(corpus: Path, tmp_path: Path) -> None:
     folder = linked(corpus, tmp_path / "data")
     name = next((folder / "yes").iterdir()).stem

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from converter.arrays import Int16
-from converter.spec import FeatureSpec, KwsSpec
+from converter.spec import FeatureSpec, KwsSpec, composed
 from trainer.data.ffmpeg import COMPRESSED
 from trainer.data.recordings import is_hidden, pcm_samples, read_pcm
 from trainer.errors import TrainerError, warn
@@ -214,7 +214,10 @@ def _list_words(folder: Path) -> dict[str, dict[str, Path]]:
                 f"{word}: is neither a word nor one of {NOISE_FOLDER} and {SILENCE_FOLDER}; rename it to "
                 f"{meant or word.name.strip('_') or 'a word'}, or take it away"
             )
-        found[word.name] = _clips_of(word)
+        name = composed(word.name)
+        if name in found:
+            raise TrainerError(f"{word}: spells the word of another folder in other code points; put them together")
+        found[name] = _clips_of(word, name)
     if not found:
         raise TrainerError(
             f"{folder}: holds no word folders; a data folder has one folder of WAV or FLAC files per word"
@@ -222,10 +225,10 @@ def _list_words(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _clips_of(word: Path) -> dict[str, Path]:
+def _clips_of(word: Path, spelt: str) -> dict[str, Path]:
     clips: dict[str, Path] = {}
     for file in _files(word):
-        name = f"{word.name}/{file.stem}"
+        name = f"{spelt}/{file.stem}"
         if clips.setdefault(name, file) != file:
             raise TrainerError(f"{file}: has the name of {clips[name].name}; rename one, or take it away")
     return clips
