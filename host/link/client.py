@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import re
+import secrets
 import sys
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,11 @@ USB_VENDOR = 0x2341
 USB_SKETCH = (0x805A, 0x015A, 0x025A)  # Arduino's boards.txt, nano33ble
 USB_BOOTLOADER = (0x005A,)
 DB_BYTES_PER_LINE = 31  # as MLPerf Tiny's runner
+# A reply ends within these, and what the command asks for on top: lines, bytes, and time-outs of a line.
+MOST_LINES, MOST_BYTES, MOST_TIMEOUTS = 4096, 1 << 20, 10
+BYTES_PER_RECORD = 256
+# The board as a host wants to find it whatever the last one left it at; what that one had half sent is no command.
+REST = "?%stop%cache 1%"
 _BOOT_MARKS = ("timestamp-mode-performance", "init-done")
 
 
@@ -72,7 +78,7 @@ def _open(port: str) -> serial.SerialBase:
         if sys.platform != "win32" and "://" not in port:
             link.exclusive = True
         link.open()
-    except (serial.SerialException, OSError, ValueError) as error:
+    except Exception as error:  # also termios.error, which is no OSError
         raise HostError(_why_not(port, error)) from None
     return link
 
@@ -112,11 +118,12 @@ class Board:
         self.timeout_s = timeout_s
         self._link = _open(self.port)
         self._buffer = bytearray()
+        self._line_bytes = 0  # of the last line
         try:
             self._synchronise()
             self.identity = Identity.of(self._records("id"))
         except BaseException:
-            self._link.close()
+            self.close()
             raise
 
     def __enter__(self) -> Board:
@@ -125,11 +132,16 @@ class Board:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:  # Ctrl-C, say: nobody waits for the rest of the reply
+            with suppress(Exception):  # what ended the block is what is told
+                self._link.write_timeout = 1
+                self._link.write(REST.encode())
         self.close()
 
     def close(self) -> None:
         """Let go of the port."""
-        self._link.close()
+        with suppress(Exception):  # of a port that is gone
+            self._link.close()
 
     @property
     def modelled(self) -> bool:
@@ -142,7 +154,7 @@ class Board:
         try:
             self._link.write(text.encode("ascii"))
             self._link.flush()
-        except (serial.SerialException, OSError) as error:
+        except Exception as error:  # also termios.error, which is no OSError
             raise HostError(
                 f"{self.port}: the board disappeared while sending ({_first(error)}); plug it in and run again"
             ) from None
@@ -161,12 +173,13 @@ class Board:
                 )
             try:
                 self._buffer += self._link.read(max(1, min(self._link.in_waiting, 4096)))
-            except (serial.SerialException, OSError) as error:
+            except Exception as error:
                 raise HostError(
                     f"{self.port}: the board disappeared during {waiting_for} ({_first(error)}); run again"
                 ) from None
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer[:] = rest
+        self._line_bytes = len(line) + 1
         return line.rstrip(b"\r")
 
     def _line(self, waiting_for: str, timeout_s: float | None = None) -> Line:
@@ -180,33 +193,53 @@ class Board:
         return line
 
     def _synchronise(self) -> None:
-        """Ends whatever the board was at, and drops what it said before it answers to its name."""
+        """Ends whatever the board was at and drops what it said until a word comes back that nobody sent before: the
+        name behind it is the answer to this host."""
         deadline = time.monotonic() + self.timeout_s
-        self._write("%stop%name%")
-        named = False
+        nonce = f"sync{secrets.token_hex(4)}"
+        self._write(f"{REST}{nonce}%name%")
+        echoed = named = False
+        says = ""
         while True:
-            raw = self._raw_line(deadline, "name%")
+            try:
+                raw = self._raw_line(deadline, "name%")
+            except HostError as error:
+                raise HostError(f"{error}{says}") from None
             try:
                 line = parse_line(raw)
             except HostError:
                 continue  # the tail of a line that was under way
-            if isinstance(line, Record) and line.key == "name-dut":
-                named = True
-            elif named and isinstance(line, Ready):
+            if isinstance(line, Failure) and line.text.endswith(nonce):
+                echoed = True
+            elif isinstance(line, Failure) and not line.text.startswith("Unknown command"):
+                says = f" It says: {line.text[:100]}"  # of a board that could not start, say
+            elif isinstance(line, Record) and line.key == "name-dut":
+                named = echoed
+            elif isinstance(line, Ready) and named:
                 return
 
-    def lines(self, command: str) -> Iterator[Line]:
-        """Sends a command and yields its reply line by line, m-ready left out; HostError on e-[...]."""
+    def lines(self, command: str, asked: int = 0) -> Iterator[Line]:
+        """Sends a command and yields its reply line by line, m-ready left out; HostError on e-[...], and on a reply
+        that does not end although no more than `asked` records were asked for."""
         self._write(command + "%")
         shown = f"{command[:40]}%"
+        end = time.monotonic() + self.timeout_s * (MOST_TIMEOUTS + asked)
+        lines_left, bytes_left = MOST_LINES + asked, MOST_BYTES + BYTES_PER_RECORD * asked
         failure: Failure | None = None
-        while not isinstance(line := self._line(shown), Ready):
-            if isinstance(line, Failure):
-                failure = line
-            else:
-                yield line
+        try:
+            while not isinstance(line := self._line(shown), Ready):
+                lines_left, bytes_left = lines_left - 1, bytes_left - self._line_bytes
+                if lines_left < 0 or bytes_left < 0 or time.monotonic() > end:
+                    raise HostError(f"{self.port}: the reply to {shown} does not end; reset the board and run again")
+                if isinstance(line, Failure):
+                    failure = failure or line
+                else:
+                    yield line
+        except HostError:
+            if failure is None:  # else what came first is the reason
+                raise
         if failure is not None:
-            raise HostError(f"{self.port}: the board answers {shown} with: {failure.text}")
+            raise HostError(f"{self.port}: the board answers {shown} with: {failure.text[:200]}")
 
     def _records(self, command: str) -> list[Record]:
         records = []
@@ -358,7 +391,7 @@ class Board:
     ) -> list[Timed]:
         """The records of `KEYs COUNT`, every one of them."""
         found: list[Timed] = []
-        for line in self.lines(f"{key}s {count}"):
+        for line in self.lines(f"{key}s {count}", count):
             if not isinstance(line, Record) or line.key != key:
                 raise HostError(
                     f"{self.port}: unexpected {str(line)[:80]} in the reply to {key}s%; flash this project's firmware"
@@ -390,21 +423,20 @@ class Board:
         microphone."""
         self._need_front_end()
         list(self.lines(f"listen {inferences}"))
-        running = True
+        count = 0
         try:
-            while True:
-                line = self._line("listening")
-                if isinstance(line, Record) and line.key == "listened":
-                    running = False
-                    return
+            while not (isinstance(line := self._line("listening"), Record) and line.key == "listened"):
                 if isinstance(line, Failure):
                     raise HostError(f"{self.port}: the board stopped listening: {line.text}")
+                count += 1
+                if inferences and count > inferences:
+                    raise HostError(f"{self.port}: listening does not end; reset the board and run again")
                 yield self._heard(line, "listen%")
-        finally:
-            if running:
-                self._write("stop%")
-                while not isinstance(self._line("stop%"), Ready):
+        except (GeneratorExit, KeyboardInterrupt):
+            with suppress(HostError):  # the caller has what it wanted, and the next host ends it too
+                for _ in self.lines("stop"):  # and what was heard meanwhile
                     pass
+            raise
 
 
 @contextmanager

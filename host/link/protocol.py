@@ -57,6 +57,7 @@ class Text:
 
 Line = Union[Ready, Failure, Mark, Record, Text]
 
+_LABELS = b"m-labels-["  # words of any language, in UTF-8; all else is ASCII
 _RECORD = re.compile(r"m-(?:([a-z]+(?:-[a-z]+)*)-)?\[([^\[\]]*)\]")
 _MARK = re.compile(r"m-([a-z]+(?:-[a-z]+)*)(?:-([0-9]{1,20}))?")
 _BUFFER = re.compile(r"m-buffer((?:-[0-9a-f]{2}){1,8})")
@@ -70,9 +71,12 @@ def parse_line(raw: bytes) -> Line:
     >>> parse_line(b"m-lap-us-12"), parse_line(b"m-memory-[1,2,3,4]").fields
     (Mark(name='lap-us', value=12), ('1', '2', '3', '4'))
     """
-    if len(raw) > MAX_LINE or any(byte < 32 or byte > 126 for byte in raw):
+    try:
+        text = raw.decode("utf-8" if raw.startswith(_LABELS) else "ascii")
+    except UnicodeDecodeError:
+        text = "\n"
+    if len(raw) > MAX_LINE or not text.isprintable():
         raise HostError(f"the board sent {_shown(raw)}, which is no line of text; check port and speed (115200 8N1)")
-    text = raw.decode("ascii")
     if text == "m-ready":
         return Ready()
     if found := _FAILURE.fullmatch(text):

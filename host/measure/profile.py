@@ -90,10 +90,8 @@ def profile(
         board.load_input(bytes(board.identity.input_bytes))
     stages = _stages(board, runs, progress)
     board.cache(False)
-    try:
-        uncached = _stages(board, min(runs, UNCACHED_RUNS), None)
-    finally:
-        board.cache(True)
+    uncached = _stages(board, min(runs, UNCACHED_RUNS), None)
+    board.cache(True)
     layers, _ = board.layers()
     return Profile(board.port, board.identity, board.modelled, stages, uncached, tuple(layers), board.memory())
 

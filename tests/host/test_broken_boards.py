@@ -8,15 +8,19 @@ import random
 import socket
 import sys
 import threading
+import time
+import tty
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
+import numpy as np
 import pytest
 import serial
 from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
 from host.errors import HostError
-from host.link.client import Board, find_port
+from host.link.client import MOST_BYTES, MOST_LINES, Board, find_port
 from host.link.protocol import MAX_LINE
 
 NAME = b"m-name-dut-[board]\r\nm-ready\r\n"
@@ -84,7 +88,7 @@ def polite(replies: dict[bytes, bytes | None]) -> Callable[[bytes], bytes | None
         b"id": ID,
         **replies,
     }
-    return lambda command: known.get(command.split(b" ")[0], b"e-[Unknown command: x]\r\nm-ready\r\n")
+    return lambda command: known.get(command.split(b" ")[0], b"e-[Unknown command: %s]\r\nm-ready\r\n" % command)
 
 
 def refused(call: Callable[[], object]) -> str:
@@ -97,6 +101,11 @@ def refused(call: Callable[[], object]) -> str:
 
 def test_silent_board(peer: Start) -> None:
     assert "no answer to name% within 0.5 s" in refused(lambda: Board(peer(lambda _: b""), timeout_s=0.5))
+
+
+def test_a_board_that_could_not_start_is_quoted(peer: Start) -> None:
+    broken = b"e-[TFLM: the arena is too small]\r\nm-ready\r\n"  # board_fail, to each '%'
+    assert "It says: TFLM: the arena is too small" in refused(lambda: Board(peer(lambda _: broken), timeout_s=0.5))
 
 
 def test_noise_instead_of_lines(peer: Start) -> None:
@@ -181,6 +190,142 @@ def test_bad_detectors(peer: Start, reply: bytes, says: str) -> None:
     with Board(peer(polite({b"detector": reply + b"m-ready\r\n"})), timeout_s=1) as board:
         assert says in refused(lambda: board.set_thresholds([180, 1]))
         assert board.identity.detector is not None and board.identity.detector.thresholds == (180, -50)
+
+
+@pytest.mark.parametrize(
+    ("command", "record", "call"),
+    [
+        ("memory", b"m-memory-[" + b"1," * 50 + b"1]\r\n", lambda board: board.memory()),
+        ("layers", b"m-layer-[%d,conv,10,0123abcd]\r\n", lambda board: board.layers()),
+        ("runs", b"m-run-[%d,2,1,1,1,1,0,0,0,0]\r\n", lambda board: board.runs(50)),
+        ("infer", b"m-lap-us-1\r\n", lambda board: board.infer()),
+        ("pcm", b"m-load-done\r\n", lambda board: board.load_pcm(np.zeros(400, np.int16))),
+        ("detector", b"m-rate-[" + b"1," * 4000 + b"1]\r\n", lambda board: board.detector()),
+        ("memory", b"e-[broken]\r\n", lambda board: board.memory()),
+    ],
+)
+def test_a_reply_without_end_is_cut(peer: Start, command: str, record: bytes, call: Callable[[Board], object]) -> None:
+    count = max(MOST_LINES + 100, MOST_BYTES // len(record) + 100)
+    block = b"".join(record % n if b"%d" in record else record for n in range(count))  # and no m-ready
+    with Board(peer(polite({command.encode(): block}))) as board:
+        said = refused(lambda: call(board))
+    assert (f"the reply to {command}" in said and "does not end" in said) or "with: broken" in said
+
+
+def test_listening_that_does_not_end_is_cut(peer: Start) -> None:
+    heard = b"m-heard-[0,50,1,1,1,0,0,0,00017f80,-1,0]\r\n"
+    with Board(peer(polite({b"listen": b"m-ready\r\n" + 9 * heard}))) as board:
+        records = board.listen(3)
+        assert len([next(records) for _ in range(3)]) == 3
+        assert "listening does not end" in refused(lambda: next(records))
+
+
+def test_a_reply_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every line comes in time, but the reply as a whole does not end."""
+    monkeypatch.setattr("host.link.client.MOST_TIMEOUTS", 2)
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        line, _ = server.accept()
+        base, waiting = polite({b"memory": b""}), b""
+        with suppress(OSError):
+            while chunk := line.recv(4096):
+                waiting += chunk
+                while b"%" in waiting:
+                    command, _, waiting = waiting.partition(b"%")
+                    line.sendall(base(command) or b"")
+                    while command == b"memory":
+                        line.sendall(b"m-memory-[1,2,3,4]\r\n")
+                        time.sleep(0.1)
+
+    threading.Thread(target=serve, daemon=True).start()
+    with server, Board(f"socket://127.0.0.1:{server.getsockname()[1]}", timeout_s=0.5) as board:
+        began = time.monotonic()
+        assert "the reply to memory% does not end" in refused(board.memory)
+        assert time.monotonic() - began < 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals on Windows")
+@pytest.mark.parametrize("where", ["write", "flush", "read"])
+def test_a_port_that_dies_is_one_sentence_whatever_is_raised(
+    peer: Start, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    import termios
+
+    class Gone(Exception):
+        """What a platform may raise."""
+
+    with Board(peer(polite({}))) as board:
+        for error in (termios.error(5, "Input/output error"), Gone(), TypeError("'NoneType'"), OSError(6, "gone")):
+
+            def dies(*_: object, error: Exception = error) -> None:
+                raise error
+
+            monkeypatch.setattr(board._link, where, dies)
+            assert "the board disappeared" in refused(board.memory)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals on Windows")
+def test_a_pseudo_terminal_that_dies_is_one_sentence() -> None:
+    for _ in range(5):
+        controller, terminal = os.openpty()
+        tty.setraw(terminal)
+        name = os.ttyname(terminal)
+
+        def serve(controller: int = controller, terminal: int = terminal) -> None:
+            answers, waiting = polite({}), b""
+            while True:
+                waiting += os.read(controller, 4096)
+                while b"%" in waiting:
+                    command, _, waiting = waiting.partition(b"%")
+                    if command == b"memory":
+                        os.close(terminal)
+                        os.close(controller)
+                        return
+                    os.write(controller, answers(command) or b"")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with Board(name, timeout_s=5) as board:
+            said = refused(board.memory)
+        thread.join(5)
+        assert "the board disappeared" in said, said
+
+
+def test_what_an_earlier_host_asked_for_is_dropped(peer: Start) -> None:
+    """Two replies to name% and half a run lie on the line; only what follows the nonce counts."""
+    stale = b"ady\r\nm-run-[7,2,1,1,1,1,0,0,0,0]\r\n" + NAME + b"m-memory-[9,9,9,9]\r\n" + NAME
+    base = polite({b"": stale, b"memory": b"m-memory-[1,2,3,4]\r\nm-ready\r\n"})
+
+    def answer(command: bytes) -> bytes | None:
+        if command.startswith(b"sync"):
+            return b"e-[Unknown command: " + command + b"]\r\nm-ready\r\n"
+        return base(command)
+
+    for _ in range(3):
+        with Board(peer(answer)) as board:
+            assert board.memory().flash == 1
+
+
+def test_the_first_error_is_the_one_told(peer: Start) -> None:
+    heard = b"m-heard-[0,50,1,1,1,0,0,0,00017f80,-1,0]\r\n"
+    with Board(peer(polite({b"listen": b"m-ready\r\n" + heard, b"stop": b"m-ready\r\n"})), timeout_s=1) as board:
+        records = board.listen()
+        assert next(records).index == 0
+        began = time.monotonic()
+        assert "no answer to listening within 1 s" in refused(lambda: next(records))
+        assert time.monotonic() - began < 2
+    with Board(peer(polite({b"memory": b"e-[the flash is worn]\r\ne-[and more]\r\n"})), timeout_s=1) as board:
+        assert "with: the flash is worn" in refused(board.memory)
+
+
+def test_words_of_any_language_are_read_and_damaged_ones_refused(peer: Start) -> None:
+    named = ID.replace(b"yes,stop", "grüezi,да".encode())
+    with Board(peer(polite({b"id": named}))) as board:
+        assert board.identity.labels == ("silence", "unknown", "grüezi", "да")
+    for word in (b"gr\xfcezi,da", b"a\x1b[2J,b", "a\u202eb,c".encode(), b"\xc3,b"):
+        broken = ID.replace(b"yes,stop", word)
+        assert "no line of text" in refused(lambda broken=broken: Board(peer(polite({b"id": broken}))))
 
 
 def test_load_that_never_completes(peer: Start) -> None:

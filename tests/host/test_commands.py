@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import doctest
 import json
+import os
+import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +16,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from host_cli import Cli, refusal, sound, wav
+from host_cli import Cli, Result, refusal, sound, wav
+from relay import relay
 from rich.console import Console
-from sketch_on_host import DETECTOR, SPEC, build, running, tinyconv, write_model
+from sketch_on_host import DETECTOR, ROOT, SPEC, build, running, tinyconv, write_model
 
 import host.__main__ as commands
 import host.link.client as board_module
@@ -185,6 +190,64 @@ def test_monitor(cli: Cli, program: Path, tmp_path: Path) -> None:
     assert "60 inferences" in result.out and "yes" in result.out and "modelled" in result.out
 
 
+BOARD_COMMANDS = (
+    "profile PORT --runs 5 --layers",
+    "monitor PORT --inferences 20",
+    "tune PORT --thresholds 100,-100",
+    "infer PORT WAV",
+    "stream PORT WAV --no-compare",
+    "trial PORT WAV --times 2 --run MODEL",
+    "compare MODEL --port PORT --runs 1",
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals on Windows")
+@pytest.mark.parametrize("command", BOARD_COMMANDS)
+def test_a_line_that_breaks_or_floods_anywhere_is_one_sentence(
+    cli: Cli, program: Path, model: Path, tmp_path: Path, command: str
+) -> None:
+    """After so many bytes of the real board's replies, at random places but the same ones each time."""
+    (tmp_path / "mic.raw").write_bytes(sound(3.0, 4).tobytes())
+    files = {"WAV": wav(tmp_path / "s.wav", sound(0.16, 3)), "MODEL": model}
+
+    def run(port: str) -> Result:
+        return cli(*(port if word == "PORT" else files.get(word, word) for word in command.split()))
+
+    with running(program, KWS_MIC=str(tmp_path / "mic.raw")) as url:
+        for _ in range(2):  # what a board says at its start is gone then
+            with relay(url) as line, Board(line.port):
+                pass
+        known = line.passed  # so many bytes that a host knows whom it speaks to
+        with relay(url) as line:
+            assert run(line.port).code == 0
+        places = random.Random(command)
+        for after in places.sample(range(1, line.passed - 30), 4):
+            with relay(url, after) as broken:
+                assert "the board disappeared" in refusal(run(broken.port)), after
+        for after in places.sample(range(known, line.passed - 30), 3):
+            with relay(url, after, flood=True) as flooded:
+                assert refusal(run(flooded.port)), after
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts kilobytes as Linux does")
+def test_a_flood_does_not_grow_memory(port: str) -> None:
+    peaks: list[int] = []
+    after: int | None = None
+    with Board(port):
+        pass  # what a board says at its start is gone
+    while len(peaks) < 2:
+        with relay(port, after, flood=True) as line:
+            command = [sys.executable, "-m", "host", "tune", line.port]
+            with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as ran:
+                _, status, used = os.wait4(ran.pid, 0)
+                said = ran.stderr.read().decode() if ran.stderr else ""
+            assert os.waitstatus_to_exitcode(status) == len(peaks), said
+            peaks.append(used.ru_maxrss)
+            after = line.passed - 60  # bytes: within the reply to detector%
+    assert "the reply to detector% does not end" in said and line.passed > 100_000
+    assert peaks[1] < peaks[0] + (16 << 10)
+
+
 def test_bars_are_probabilities_whatever_the_output(port: str) -> None:
     """Of scores the mean, of logits the softmax of their mean; without the model where they lie in int8's range."""
     graph = tinyconv()
@@ -295,6 +358,8 @@ def test_a_gap_shorter_than_the_settling_is_refused(port: str, model: Path) -> N
 
 def test_expected_labels_and_folders(tmp_path: Path) -> None:
     assert expected_label(tmp_path / "hello.wav", SPEC.labels) == "unknown"
+    for name in ("take_gr\u00f6\u00dfe2.wav", "gro\u0308\u00dfe/a.wav"):  # composed, and as some file systems write it
+        assert expected_label(tmp_path / name, ("silence", "unknown", "gr\u00f6\u00dfe")) == "gr\u00f6\u00dfe"
     with pytest.raises(HostError, match="no WAV or FLAC"):
         recordings([tmp_path])
 

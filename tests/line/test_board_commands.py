@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from host_cli import Cli, refusal, sound, wav
 from protocol_session import GOLDEN, Wire, transcript
-from sketch_on_host import tinyconv, write_model
+from sketch_on_host import DETECTOR, ROOT, tinyconv, write_model
 
+from converter.spec import KwsSpec
 from converter.tflite.writer import write_tflite
 from host.emulator.board import VirtualBoard
 from host.emulator.session.launcher import launch
@@ -21,7 +27,7 @@ from host.errors import HostError
 from host.firmware_build import build_firmware
 from host.link.client import Board, connect
 from host.link.expected import Decision, listen, load_model
-from host.link.protocol import Heard, Record, parse_line
+from host.link.protocol import Heard, Record, Run, parse_line
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +243,71 @@ def test_board_switched_off_during_a_command(elf: Path) -> None:
         with pytest.raises(HostError, match="the board disappeared during runs 100000%"):
             list(records)
         board.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals on Windows")
+@pytest.mark.parametrize("stopped", ["by Ctrl-C", "killed", "in the middle of a command"])
+def test_the_board_is_in_step_at_once_after_a_host_that_stopped(
+    cli: Cli, elf: Path, model: Path, tmp_path: Path, stopped: str
+) -> None:
+    """Long runs with the instruction cache off are under way; the next host gets its own answers, at the cache's
+    speed."""
+
+    def stop(run: Run) -> None:
+        if run.index == 20:
+            signal.raise_signal(signal.SIGINT)
+
+    recording = wav(tmp_path / "s.wav", sound(0.5))
+    with launch(elf, port="pty") as port:
+        with Board(port) as board:
+            board.load_pcm(sound(0.3))
+            fast = max(run.infer_cycles for run in board.runs(5))
+            board.cache(False)
+            assert min(run.infer_cycles for run in board.runs(5)) > 1.05 * fast, "the cache is off"
+        if stopped == "by Ctrl-C":
+            with pytest.raises(KeyboardInterrupt), Board(port) as board:
+                board.load_pcm(sound(0.3))
+                board.cache(False)
+                board.runs(1_000_000, stop)
+        else:
+            board = Board(port)
+            board.load_pcm(sound(0.3))
+            board.cache(False)
+            records = board.lines("runs 1000000")
+            assert isinstance(next(records), Record)
+            if stopped != "killed":
+                board._write("garbage \x01%\r\nnonsense 12 %%% detector -9 -9")  # the last one half sent
+            board.close()
+        began = time.monotonic()
+        with Board(port) as board:
+            waited = time.monotonic() - began
+            assert board.detector().thresholds == DETECTOR.thresholds, "what was half sent is no command"
+            board.load_pcm(sound(0.3))
+            assert max(run.infer_cycles for run in board.runs(5)) < 1.01 * fast
+        result = cli("infer", port, recording, "--layers", "--run", model, "--json", tmp_path / "i.json")
+        assert result.code == 0 and json.loads((tmp_path / "i.json").read_text())["differences"] == 0, result.err
+        assert waited < 10, "a million runs take hours"
+
+
+def test_words_of_other_alphabets_from_conversion_to_the_hosts_commands(cli: Cli, tmp_path: Path) -> None:
+    words = ("größe", "да")
+    graph = tinyconv(spec=KwsSpec.of_words(words))
+    (tmp_path / "own.tflite").write_bytes(write_tflite(graph))
+    image = build_firmware(write_model(tmp_path / "model", graph), tmp_path / "build")
+    for number, word in enumerate(words):
+        wav(tmp_path / "clips" / word / "a.wav", sound(1.0, number))
+    with launch(image) as port:
+        with Board(port) as board:
+            assert board.identity.labels == ("silence", "unknown", *words)
+        result = cli("infer", port, tmp_path / "clips" / "да" / "a.wav", "--layers", "--run", tmp_path / "own.tflite")
+        assert result.code == 0 and "größe" in result.out and "да" in result.out, result.err
+        result = cli("trial", port, tmp_path / "clips", "--times", 1, "--run", tmp_path / "own.tflite")
+        assert result.code == 0 and re.search("größe [01]/1, да [01]/1|да [01]/1, größe [01]/1", result.out), result.err
+        with pytest.MonkeyPatch.context() as patch:  # a terminal that has neither letter
+            patch.setenv("PYTHONIOENCODING", "ascii")
+            command = [sys.executable, "-m", "host", "tune", port]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+        assert done.returncode == 0 and b"thresholds: gr??e 60, ?? 60" in done.stdout, done.stderr
 
 
 def test_missing_elf(cli: Cli, tmp_path: Path) -> None:
