@@ -325,7 +325,7 @@ def test_words_of_any_language_are_read_and_damaged_ones_refused(peer: Start) ->
         assert board.identity.labels == ("silence", "unknown", "grüezi", "да")
     for word in (b"gr\xfcezi,da", b"a\x1b[2J,b", "a\u202eb,c".encode(), b"\xc3,b"):
         broken = ID.replace(b"yes,stop", word)
-        assert "no line of text" in refused(lambda broken=broken: Board(peer(polite({b"id": broken}))))
+        assert "no line of text" in refused(partial(Board, peer(polite({b"id": broken}))))
 
 
 def test_load_that_never_completes(peer: Start) -> None:
