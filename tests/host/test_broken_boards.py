@@ -12,6 +12,7 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
