@@ -36,8 +36,8 @@ from trainer.workers import worker_pool
 
 ROOT = Path(__file__).resolve().parents[2]
 
-Work = Callable[[Job, Point], Json]
-Submit = Callable[[Work, Job, Point], "Future[Json]"]
+Work = Callable[[Any, Any], Json]  # of a job and one of its points
+Submit = Callable[[Work, Any, Any], "Future[Json]"]
 EPOCH_SECONDS = {
     "tinyconv": 0.5,
     "tinyconv_stream": 0.5,
@@ -69,7 +69,7 @@ def sweep(job: Job, points: Sequence[Point], again: str | None, address: str | N
     seconds = {p: BOARD_SECONDS if p in trained else estimate(job, p, clips) for p in wanted}
     needed = {f: float_seconds(job, f, clips) for f in floats}
     waiting = [p for p in wanted if p not in trained and any(p.float_key == f.float_key for f in floats)]
-    with _workers(address) as (submit, workers):
+    with workers_of(address) as (submit, workers):
         minutes = (sum(seconds.values()) + sum(needed.values())) / 60 / workers
         say(
             f"{len(points)} points, {len(points) - len(wanted)} of them finished; {len(floats)} float networks "
@@ -167,7 +167,7 @@ def estimate(job: Job, point: Point, clips: int) -> float:
 
 
 @contextmanager
-def _workers(address: str | None) -> Iterator[tuple[Submit, int]]:
+def workers_of(address: str | None) -> Iterator[tuple[Submit, int]]:
     """A function that hands work to a process of this machine, or to a Ray cluster's, and gives its future; how many
     there are."""
     if address is not None:
@@ -204,7 +204,7 @@ def ray_workers(address: str) -> Iterator[tuple[Submit, int]]:
             ) from None
     remote: dict[str, Any] = {}
 
-    def submit(work: Work, job: Job, point: Point) -> Future[Json]:
+    def submit(work: Work, job: Any, point: Any) -> Future[Json]:
         task = remote.setdefault(work.__name__, ray.remote(num_cpus=1)(work))
         future: Future[Json] = task.remote(job, point).future()
         return future
