@@ -31,11 +31,12 @@ from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import Architecture, build, fold_norms
 from trainer.network.quant_options import QuantOptions
-from trainer.run.detector_tuning import board_windows, evidence_sums
+from trainer.run.detector_tuning import evidence_sums
 from trainer.run.fine_tune import calibrate, fine_tune, qat_settings
 from trainer.run.fit import THREADS, TrainSettings, fit, predict, to_batch
 from trainer.run.listening import (
     BED_DBFS,
+    Spoken,
     Track,
     Words,
     amplitude,
@@ -130,7 +131,7 @@ def tune_for_streams(
         "left_out": [{"source": h.source, "hours": round(h.seconds / 3600, 3)} for h in heard],
         "hours": round(sum(h.seconds for h in heard) / 3600, 3),
         "validation_words": int((validation.labels >= 2).sum()),
-        "miss_rate_at": misses_at(quant, validation, noises, detector),
+        "miss_rate_at": misses_at(quant, played_words(validation, noises, quant.features, detector), detector),
     }
     return replace(artifact, detector=detector).with_results(operating_point=found)
 
@@ -141,22 +142,37 @@ def check_wanted(wanted: float) -> None:
         raise TrainerError(f"--false-accepts-per-hour: must be one of {', '.join(map(str, RATES))}, got {wanted}")
 
 
-def misses_at(
-    quant: QuantNetwork, validation: LabelledClips, noises: Sequence[Int16], detector: DetectorSpec
-) -> dict[str, float]:
-    """Rate -> share of validation words missed at its thresholds, clean, played and judged as docs/false_accepts.md
-    says."""
-    features, known = quant.features, validation.labels >= 2
+@dataclass(frozen=True, eq=False)
+class PlayedWords:
+    """Validation words played as docs/false_accepts.md says: int8 [m, channels] frames from the first inference's on,
+    seconds, where each word is."""
+
+    frames: Int8
+    seconds: float
+    spoken: tuple[Spoken, ...]
+
+
+def played_words(
+    validation: LabelledClips, noises: Sequence[Int16], features: FeatureSpec, detector: DetectorSpec
+) -> PlayedWords:
+    """All validation words, clean, as a board hears them from its reset."""
+    known = validation.labels >= 2
     rate_hz, head = features.sample_rate_hz, detector.settle_frames * features.step_samples
     pcm = validation.pcm[known]
     spans = tuple((int(first), int(past)) for first, past in word_spans(pcm, rate_hz))
     words = Words(tuple(pcm), tuple(validation.labels[known].tolist()), spans)
     bed = noise_bed(noises, words.placed(head, rate_hz)[1]) * np.float32(amplitude(BED_DBFS))
-    windows = board_windows(play(words, bed, head, rate_hz), features, detector.hop_frames)
-    evidence = evidence_of(quant_outputs(quant)(windows))
-    track = Track("validation", "words", len(bed) / rate_hz, evidence, words.spoken(head, rate_hz))
+    heard = stream_features(play(words, bed, head, rate_hz), features)
+    before = np.full((features.frames - detector.hop_frames, features.channels), features.zero_point, np.int8)
+    return PlayedWords(np.concatenate([before, heard]), len(bed) / rate_hz, words.spoken(head, rate_hz))
+
+
+def misses_at(quant: QuantNetwork, words: PlayedWords, detector: DetectorSpec) -> dict[str, float]:
+    """Rate -> share of the words missed at its thresholds."""
+    evidence = evidence_of(stream_outputs(quant, words.frames))
+    track = Track("validation", "words", words.seconds, evidence, words.spoken)
     sums = summed(evidence, detector.average_count)
-    heard = {rate: judge_track(track, sums, row, detector, features).heard for rate, row in detector.rates}
+    heard = {rate: judge_track(track, sums, row, detector, quant.features).heard for rate, row in detector.rates}
     return {str(rate): round(1 - len(found) / max(1, len(track.spoken)), 4) for rate, found in heard.items()}
 
 
@@ -206,7 +222,7 @@ def _without_group(run: Path, source: Source, options: QuantOptions, group: int)
         folder = run / "folds" / str(group)
         validation = load_split(selection, "validation", CACHE, quiet)
         quant = train_quantized(folder, architecture, pool, validation, settings, options, features)
-        arrays = {stream.name: _evidence(quant, stream_features(pcm, features)) for stream, pcm in left}
+        arrays = {stream.name: heard_evidence(quant, stream_features(pcm, features)) for stream, pcm in left}
         keep(CACHE, "fold", key, arrays)
         shutil.rmtree(folder)
     return [Heard(stream.name, stream.seconds, arrays[stream.name]) for stream, _ in left]
@@ -235,7 +251,7 @@ def train_quantized(
     return quant.eval()
 
 
-def _evidence(quant: QuantNetwork, frames: Int8) -> Float64:
+def heard_evidence(quant: QuantNetwork, frames: Int8) -> Float64:
     """float64 [k, words]: mean evidence in nats of SUMMED inferences after every hop of a stream's frames."""
     outputs = stream_outputs(quant, frames)
     scale = float(quant.output_quant("logits")[0])
