@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 def board_tools() -> BoardTools:
     """The host's functions around a board: the one place where the trainer and the host meet."""
     from host.measure.board_checks import BOARD_ACCESS, build, profile_image
+    from host.measure.hop_layers import firmware_hop, hop_layers
     from host.measure.model_figures import evaluate
 
-    return BoardTools(build, profile_image, evaluate, BOARD_ACCESS)
+    return BoardTools(build, profile_image, evaluate, BOARD_ACCESS, hop_layers, firmware_hop)
 
 
 app = cli.app(
@@ -64,6 +65,10 @@ def train(
     negatives: Annotated[
         Path | None, typer.Option(help="what `negatives` made: train for streams, for few false accepts")
     ] = None,
+    kernels: Annotated[
+        str, typer.Option(help="of a tcn: frames of the first convolution, then of each stage, as 3,5,7,9")
+    ] = "",
+    widths: Annotated[str, typer.Option(help="of a tcn: channels behind each of the kernels, as 88,64,64,48")] = "",
 ) -> None:
     """Train a float network; an interrupted run continues when started again."""
     from trainer.run import steps as runs
@@ -72,8 +77,9 @@ def train(
     paths = (str(path.resolve()) if path else None for path in (clips, teacher, negatives))
     source = runs.Source(_absolute(data), *paths)
     settings = runs.default_settings(source, model, epochs, seed)
+    chain = _numbers("--kernels", kernels), _numbers("--widths", widths)
     with cli.progress() as progress:
-        artifact = runs.train_run(out, source, spec, model, settings, progress)
+        artifact = runs.train_run(out, source, spec, model, settings, progress, *chain)
     _say(artifact, "train", "float")
 
 
@@ -394,6 +400,38 @@ def sweep(
         raise SystemExit(1)
 
 
+@app.command()
+def search(
+    out: Annotated[
+        Path, typer.Option(help="the search's folder; the same command goes on there", callback=cli.output_folder)
+    ],
+    data: Data,
+    negatives: Annotated[Path, typer.Option(help="what `negatives` made")],
+    words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,stop",
+    hop_ms: Annotated[float, typer.Option(help="at most so long a hop of 40 ms may take the network")] = 2.0,
+    flash_kb: Annotated[float, typer.Option(help="of the engine with its model")] = 64.0,
+    ram_kb: Annotated[float, typer.Option(help="of the engine with its model")] = 24.0,
+    strategy: Annotated[str, typer.Option(help="evolution, random, or mac: evolution by multiply-adds")] = "evolution",
+    candidates: Annotated[int, typer.Option(min=1, help="first, short trainings")] = 96,
+    scenes: Annotated[int | None, typer.Option(min=100, help="scenes, if not as many as `train` makes")] = None,
+    ray: Annotated[str | None, typer.Option(help="a Ray cluster's address, or local; otherwise the cores here")] = None,
+) -> None:
+    """Search chains of time convolutions that miss fewest words within the board's limits; see docs/search.md."""
+    from trainer.run.steps import Source
+    from trainer.search import run as searching
+    from trainer.search.candidate import SearchJob
+
+    source = Source(_absolute(data), None, None, str(negatives.resolve()))
+    heard = tuple(w.strip() for w in words.split(",") if w.strip())
+    job = SearchJob(out.resolve(), Path.cwd(), source, heard, scenes, board_tools())
+    plan, limits = searching.Plan(strategy, candidates), searching.Limits(hop_ms, flash_kb, ram_kb)
+    with cli.progress() as progress:
+        every = searching.search(job, plan, limits, ray, progress)
+    Console().print(searching.show(every))
+    best = searching.front(every["found"][strategy]["candidates"], limits)
+    typer.echo(f"train the best: {best['train']}" if best else "none is within the limits on the board")
+
+
 def _say_operating_point(artifact: ModelArtifact) -> None:
     found = artifact.results["operating_point"]
     hours = ", ".join(f"{row['source']} {row['hours']:.2f}" for row in found["left_out"])
@@ -404,6 +442,13 @@ def _say_operating_point(artifact: ModelArtifact) -> None:
         typer.echo(
             f"  {rate:g} false accepts an hour: {missed:.1f} % of {found['validation_words']} words missed{chosen}"
         )
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise TrainerError(f"{option}: must be whole numbers with commas between, as 3,5,7,9, got {text!r}") from None
 
 
 def _absolute(data: str) -> str:

@@ -18,3 +18,5 @@ class BoardTools:
     profile: Callable[[Path, int], Json]  # (image, runs) -> what `host profile --json` writes
     evaluate: Callable[[Path, int], Json]  # (run folder, inputs) -> what `host evaluate --json` writes
     checks: BoardAccess
+    hop_layers: Callable[[Path, int], Json]  # (generated files, layers) -> cycles of a streaming hop by layer
+    firmware_hop: Callable[[Path], Json]  # generated files -> cycles of a hop and the engine's bytes in the firmware

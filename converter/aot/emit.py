@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from converter.aot.c_text import comment, string, struct_fields, wrapped
@@ -129,6 +131,15 @@ def _planned(
     if plan.arena_bytes + tables <= shared.arena_bytes:
         return kernels, scratches, plan
     return place_tables(kernels, shared.scratch_offsets), with_tables, shared
+
+
+def engine_memory(graph: Graph, kernels: Sequence[Kernel | None], hop_frames: int | None) -> tuple[int, int]:
+    """Bytes of the constants of engine_kernels in flash, and of the arena with the tables that have places of their
+    own: all that is not code."""
+    kernels, _, plan = _planned(graph, list(kernels), _stream_plan(graph, hop_frames)[0])
+    apart = [table for kernel in kernels if (table := table_of(kernel)) and table.offset is None]
+    constants = sum(stored(kernel)[1] for kernel in kernels if kernel)
+    return constants, plan.arena_bytes + 4 * sum(table.words for table in apart)
 
 
 def _stream_plan(graph: Graph, hop_frames: int | None) -> tuple[StreamPlan | None, str]:

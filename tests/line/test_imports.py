@@ -64,6 +64,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("trainer.network",),
     ("trainer.run",),
     ("trainer.sweep",),
+    ("trainer.search",),
     ("trainer.studies",),
     ("trainer.roofline", "trainer.tvm", "trainer.approx"),
     ("trainer.__main__",),

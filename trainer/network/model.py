@@ -7,7 +7,7 @@ Tensors inside are NCHW; a Dense flattens NHWC, as the board stores activations,
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Union
 
 import torch
@@ -21,6 +21,7 @@ from trainer.errors import TrainerError
 MODELS = ("tinyconv", "tinyconv_stream", "dscnn", "tcn")
 IMAGE_MODELS = ("mnist_cnn", "conv4")
 TCN_KERNELS = (3, 5, 7, 9)  # frames: the first convolution's, with stride 2, then of each depthwise one
+MAX_WIDTH = 1024  # of a tcn
 DEFAULT_WIDTH = {"tinyconv": 8, "tinyconv_stream": 8, "dscnn": 40, "tcn": 88, "mnist_cnn": 32, "conv4": 32}
 
 
@@ -29,7 +30,8 @@ class Architecture:
     """Everything needed to build an untrained network.
 
     `width` is the count of channels of its convolutions; later ones of an image CNN have twice as many. Its pictures
-    have `planes` planes of `frames` rows and `channels` columns. `kernels` are a tcn's, in frames.
+    have `planes` planes of `frames` rows and `channels` columns. `kernels` are a tcn's, in frames, and `widths` the
+    channels behind each of them where they are not all `width`.
     """
 
     model: str
@@ -40,6 +42,7 @@ class Architecture:
     dropout: float = 0.5
     planes: int = 1
     kernels: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
 
     @staticmethod
     def of(model: str, labels: int, features: FeatureSpec, dropout: float = 0.5) -> Architecture:
@@ -50,6 +53,27 @@ class Architecture:
         return Architecture(
             model, labels, features.frames, features.channels, DEFAULT_WIDTH[model], dropout, kernels=kernels
         )
+
+    def chain(self, kernels: tuple[int, ...], widths: tuple[int, ...]) -> Architecture:
+        """The same tcn with these kernels and widths, the first convolution's in front; () keeps what it has. Raises
+        TrainerError."""
+        if not (kernels or widths):
+            return self
+        if self.model != "tcn":
+            raise TrainerError(f"--kernels, --widths: only --model tcn takes them, got --model {self.model}")
+        made = replace(self, kernels=kernels or self.kernels, widths=widths)
+        if widths and (len(widths) != len(made.kernels) or not all(1 <= width <= MAX_WIDTH for width in widths)):
+            raise TrainerError(
+                f"--widths: needs a number of channels from 1 to {MAX_WIDTH} for each of the kernels "
+                f"{','.join(map(str, made.kernels))}, got {','.join(map(str, widths))}"
+            )
+        rows = output_size(self.frames, made.kernels[0], 2, "VALID") - sum(made.kernels[1:]) + len(made.kernels[1:])
+        if len(made.kernels) < 2 or min(made.kernels) < 1 or rows < 1:
+            raise TrainerError(
+                f"--kernels: needs two or more of at least one frame that leave a row of {self.frames} frames, got "
+                f"{','.join(map(str, made.kernels))}"
+            )
+        return replace(made, width=widths[0]) if widths else made
 
     @staticmethod
     def of_pictures(model: str, labels: int, planes_rows_columns: tuple[int, ...]) -> Architecture:
@@ -271,20 +295,22 @@ def _tcn(a: Architecture) -> Network:
     Nothing is padded, so that it streams: each hop of two frames adds one row to every layer.
     """
     rows = output_size(a.frames, a.kernels[0], 2, "VALID")
+    widths = a.widths or (a.width,) * len(a.kernels)
     blocks: list[tuple[str, Block]] = [
         (
             "conv",
-            Conv((a.frames, a.channels), 1, a.width, (a.kernels[0], a.channels), (2, 1), norm=True, padding="VALID"),
+            Conv((a.frames, a.channels), 1, widths[0], (a.kernels[0], a.channels), (2, 1), norm=True, padding="VALID"),
         )
     ]
     for index, taps in enumerate(a.kernels[1:]):
-        depthwise = Conv((rows, 1), a.width, a.width, (taps, 1), (1, 1), depthwise=True, norm=True, padding="VALID")
+        before, width = widths[index], widths[index + 1]
+        depthwise = Conv((rows, 1), before, before, (taps, 1), (1, 1), depthwise=True, norm=True, padding="VALID")
         rows = output_size(rows, taps, 1, "VALID")
         if rows < 1:
             raise TrainerError(f"a tcn of kernels {a.kernels} needs more than {a.frames} frames; give shorter ones")
-        pointwise = Conv((rows, 1), a.width, a.width, (1, 1), (1, 1), norm=True, padding="VALID")
+        pointwise = Conv((rows, 1), before, width, (1, 1), (1, 1), norm=True, padding="VALID")
         blocks += [(f"depthwise{index}", depthwise), (f"pointwise{index}", pointwise)]
-    return Network(a, [*blocks, ("logits", Dense(rows * a.width, a.labels, a.dropout))])
+    return Network(a, [*blocks, ("logits", Dense(rows * widths[-1], a.labels, a.dropout))])
 
 
 def _mnist_cnn(a: Architecture) -> Network:

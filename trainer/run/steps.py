@@ -119,18 +119,37 @@ def default_settings(source: Source, model: str, epochs: int | None, seed: int) 
 
 
 def train_run(
-    run: Path, source: Source, spec: KwsSpec, model: str, settings: TrainSettings, progress: Progress
+    run: Path,
+    source: Source,
+    spec: KwsSpec,
+    model: str,
+    settings: TrainSettings,
+    progress: Progress,
+    kernels: tuple[int, ...] = (),
+    widths: tuple[int, ...] = (),
 ) -> ModelArtifact:
     """Float training: RUN/float.pt, RUN/artifact.json, RUN/curves.json and .png; continues an interrupted run of equal
     settings."""
     architecture = Architecture.of(model, len(spec.labels), spec.features, settings.dropout)
+    architecture = architecture.chain(kernels, widths)
     selection = source.selection(spec, progress)
     validation = load_split(selection, "validation", CACHE, progress)
     pool = pool_of(source, selection, settings, progress)
     source.save(run)
     torch.manual_seed(settings.seed)
     network = build(architecture)
-    history = fit(network, pool, validation, settings, spec.features, run / "training.pt", progress, "float training")
+    purpose = architecture.model + str((architecture.kernels, widths)) if kernels or widths else ""
+    history = fit(
+        network,
+        pool,
+        validation,
+        settings,
+        spec.features,
+        run / "training.pt",
+        progress,
+        "float training",
+        purpose=purpose,
+    )
     save_torch(
         run / "float.pt", {"architecture": asdict(architecture), "state": network.state_dict(), "spec_id": spec.spec_id}
     )
@@ -260,7 +279,8 @@ def load_quant(artifact: ModelArtifact) -> QuantNetwork:
 
 
 def _architecture(state: dict[str, Any]) -> Architecture:
-    return Architecture(**{**state["architecture"], "kernels": tuple(state["architecture"].get("kernels", ()))})
+    raw = state["architecture"]
+    return Architecture(**{**raw, **{name: tuple(raw.get(name, ())) for name in ("kernels", "widths")}})
 
 
 def _state(artifact: ModelArtifact, file: Path, command: str) -> dict[str, Any]:
