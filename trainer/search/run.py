@@ -39,7 +39,7 @@ ON_BOARD = 10
 DRAWS = 300  # until one is new
 STRATEGIES = ("evolution", "random", "mac")
 BUDGETS_MS = (1.0, 2.0, 5.0)
-KNOWN = "known networks"
+KNOWN = "known"
 
 Result = tuple[Genes, float]  # share of words missed
 Estimate = Callable[[Genes], Cost]
@@ -309,10 +309,10 @@ def front(candidates: Sequence[Json], limits: Limits) -> Json | None:
 
 
 def show(every: Json) -> Table:
-    """The front at every level, of each strategy and of the known networks."""
-    heads = ("search", "at most ms", "missed %", "epochs", "cycles a hop", "flash B", "RAM B", "MAC", "kernels, widths")
-    shown = cli.table("fewest misses at 0.5 false accepts an hour of speakers left out", heads, left=("search",))
-    found = {f"{name} ({one['trained'][0]})": one["candidates"] for name, one in sorted(every["found"].items())}
+    """The front at every level, of each strategy and of the known networks; fits in 80 columns."""
+    heads = ("search", "at most\nms", "missed\n%", "cycles\na hop", "flash\nKB", "RAM\nKB", "kernels\nwidths")
+    shown = cli.table("fewest words missed at 0.5 false accepts an hour", heads, left=("search", heads[-1]))
+    found = {name: one["candidates"] for name, one in sorted(every["found"].items())}
     found[KNOWN] = [row for rows in found.values() for row in rows if row["known"]]
     for level in Limits(**every["limits"]).levels:
         for name, candidates in found.items():
@@ -321,14 +321,16 @@ def show(every: Json) -> Table:
                 shown.add_row(name, f"{level.hop_ms:g}", "none")
                 continue
             error = sqrt(row["misses"] * (1 - row["misses"]) / max(1, every["validation_words"]))
-            figures = [f"{'' if row['on_board'] else '~'}{row[key]:,}" for key in ("hop_cycles", "flash", "ram")]
+            about = "" if row["on_board"] else "~"
             shown.add_row(
                 name,
                 f"{level.hop_ms:g}",
                 f"{100 * row['misses']:.1f} +-{100 * error:.1f}",
-                str(RUNGS[row["rung"]][0]),
-                *figures,
-                f"{row['macs']:,}",
-                Genes(tuple(row["kernels"]), tuple(row["widths"])).key,
+                f"{about}{row['hop_cycles']:,}",
+                *(f"{about}{row[key] / 1024:.1f}" for key in ("flash", "ram")),
+                "\n".join("-".join(map(str, row[key])) for key in ("kernels", "widths")),
             )
+        shown.add_section()
+    trained = ", ".join(f"{name} {one['trained'][0]}" for name, one in sorted(every["found"].items()))
+    shown.caption = f"Of speakers left out. Short trainings: {trained}. +-: of the words alone. ~: estimated."
     return shown
