@@ -148,7 +148,7 @@ def _theirs(graph: Graph, file: Original, x: Int8) -> Arrays:
     else:
         tensors = sum(tensor.size for tensor in graph.tensors)
         data, values = file.data, x.reshape(-1, *graph.tensors[graph.input].shape)
-        request["arena_bytes"] = (1 << 20) + 2 * tensors + 10 * len(data)
+        request["arena_bytes"] = 1_000_000 + 2 * tensors + 10 * len(data)
     return dict(zip(file.places, _ask(data, values, request), strict=True))
 
 

@@ -50,7 +50,7 @@ USB_SKETCH = (0x805A, 0x015A, 0x025A)  # Arduino's boards.txt, nano33ble
 USB_BOOTLOADER = (0x005A,)
 DB_BYTES_PER_LINE = 31  # as MLPerf Tiny's runner
 # A reply ends within these, and what the command asks for on top: lines, bytes, and time-outs of a line.
-MOST_LINES, MOST_BYTES, MOST_TIMEOUTS = 4096, 1 << 20, 10
+MOST_LINES, MOST_BYTES, MOST_TIMEOUTS = 4096, 1_000_000, 10
 BYTES_PER_RECORD = 256
 # The board as a host wants to find it whatever the last one left it at; what that one had half sent is no command.
 REST = "?%stop%cache 1%"
