@@ -160,15 +160,20 @@ def _rate(per_hour: float) -> str:
 
 
 def _cost(profile: Json) -> Markup:
-    """What an inference and the firmware cost, from the profile."""
-    mean_us = next(s["mean_us"] for s in profile["stages"] if s["name"] == "inference")
-    energy_uj = modelled_energy_uj(mean_us * profile["identity"]["clock_hz"] / 1e6)
-    flash, ram = profile["memory"]["flash"], profile["memory"]["static_ram"]
-    how = "modelled" if profile["modelled"] else "measured"
+    """What an inference and the firmware cost, from the profile; where the network streams, what a hop costs."""
+    means_us = {stage["name"]: float(stage["mean_us"]) for stage in profile["stages"]}
+    clock_hz, how = profile["identity"]["clock_hz"], "modelled" if profile["modelled"] else "measured"
+    streams = "inference (stream)" in means_us
+    once_us = means_us["inference (stream)" if streams else "inference"]
+    window = f", a whole window {means_us['inference'] / 1000:.2f} ms" if streams else ""
     return Markup(
-        "<p>An inference takes <b>{:.2f} ms</b> ({}) and {:.1f} uJ (modelled); the firmware {:,} B of flash and {:,} B "
-        "of RAM.</p>"
-    ).format(mean_us / 1000, how, energy_uj, flash, ram)
+        "<p>{} takes <b>{:.2f} ms</b> ({}) and {:.1f} uJ (modelled){}; the firmware {:,} B of flash and {:,} B of RAM."
+        "</p>"
+    ).format(
+        "The network's part of a hop" if streams else "An inference",
+        *(once_us / 1000, how, modelled_energy_uj(once_us * clock_hz / 1e6), window),
+        *(profile["memory"]["flash"], profile["memory"]["static_ram"]),
+    )
 
 
 def _listening(found: Json, artifact: ModelArtifact) -> Parts:

@@ -111,6 +111,15 @@ def test_every_field_of_a_result_is_checked_or_escaped(run: Path, kind: str) -> 
     assert refused >= 30  # of numbers, at least, most hostile values break a rule
 
 
+def test_the_page_begins_with_what_a_hop_costs_where_the_network_streams(run: Path) -> None:
+    document = DOCUMENTS["profile"]
+    assert "An inference takes <b>0.00 ms</b> (modelled)" in report(run, "profile", json.dumps(document))
+    hop = {**STAGE, "name": "inference (stream)", "min_us": 1000.0, "mean_us": 1110.0, "max_us": 1200.0}
+    streams = {**document, **{key: [*document[key], hop] for key in ("stages", "uncached")}}
+    page = report(run, "profile", json.dumps(streams))
+    assert "part of a hop takes <b>1.11 ms</b> (modelled) and 11.0 uJ (modelled), a whole window 0.00 ms" in page
+
+
 NO_OBJECT = ("", "[1", "null", "[]", '"a"', "NaN", '{"n": Infinity}', '{"n": 1e999}', "\x00", "\ufeff{}", "9" * 5000)
 TOO_DEEP = ("[" * 200_000, '{"a":' * 200_000, '{"a": "' + "\\" * 99_999)
 
