@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 SET_READY, SET_WAITS, GONE = ".convert.ready", ".convert.", ".gone"
 ABANDONED_S = 600.0
@@ -28,6 +30,20 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as JSON, whole; equal values give equal bytes."""
+    write_atomic(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """What write_json wrote of an object; empty when there is none or it is damaged, so that it is made again."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_set(files: Mapping[str, bytes], folder: Path, gone: Sequence[str] = ()) -> None:

@@ -73,7 +73,7 @@ def train(
     """Train a float network; an interrupted run continues when started again."""
     from trainer.run import steps as runs
 
-    spec = KwsSpec.of_words([w.strip() for w in words.split(",") if w.strip()])
+    spec = KwsSpec.of_words(_words(words))
     paths = (str(path.resolve()) if path else None for path in (clips, teacher, negatives))
     source = runs.Source(_absolute(data), *paths)
     settings = runs.default_settings(source, model, epochs, seed)
@@ -265,7 +265,7 @@ def synthesize(
     from trainer.data.synthetic import SyntheticSettings
     from trainer.data.synthetic import synthesize as make
 
-    chosen = tuple(w.strip() for w in words.split(",") if w.strip())
+    chosen = _words(words)
     with cli.progress() as progress:
         make(SyntheticSettings(chosen, speakers, others, seed=seed), out, progress)
     typer.echo(f"{out}")
@@ -391,7 +391,7 @@ def sweep(
     from trainer.sweep.grid import DEFAULT_GRID, parse
 
     source = Source(_absolute(data), None, str(teacher.resolve()) if teacher else None)
-    heard = [w.strip() for w in words.split(",") if w.strip()]
+    heard = list(_words(words))
     job = sweeping.make_job(out, source, heard, epochs, board_tools())
     with cli.progress() as progress:
         results = sweeping.sweep(job, parse(grid or DEFAULT_GRID), again, ray, progress)
@@ -422,7 +422,7 @@ def search(
     from trainer.search.candidate import SearchJob
 
     source = Source(_absolute(data), None, None, str(negatives.resolve()))
-    heard = tuple(w.strip() for w in words.split(",") if w.strip())
+    heard = _words(words)
     job = SearchJob(out.resolve(), Path.cwd(), source, heard, scenes, board_tools())
     plan, limits = searching.Plan(strategy, candidates), searching.Limits(hop_ms, flash_kb, ram_kb)
     with cli.progress() as progress:
@@ -442,6 +442,10 @@ def _say_operating_point(artifact: ModelArtifact) -> None:
         typer.echo(
             f"  {rate:g} false accepts an hour: {missed:.1f} % of {found['validation_words']} words missed{chosen}"
         )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from trainer_corpus import make
 
 from converter.aot.emit import engine_kernels, engine_memory
 from converter.arrays import Json
-from converter.files import write_atomic
+from converter.files import read_json_object, write_atomic
 from converter.spec import FeatureSpec, KwsSpec
 from trainer.__main__ import board_tools
 from trainer.data.negatives import make_negatives
@@ -28,7 +28,7 @@ from trainer.errors import TrainerError
 from trainer.network.model import Architecture, build
 from trainer.run.steps import Source
 from trainer.search import cost, run
-from trainer.search.candidate import SearchJob, Trial, claim, read
+from trainer.search.candidate import SearchJob, Trial, claim
 from trainer.search.cost import Cost, CostTable, chain_graph, code_terms, layer_terms, probes
 from trainer.search.genes import FIRST_KERNELS, KERNELS, SEEDS, WIDTHS, Genes, mutate, random_genes
 
@@ -203,7 +203,7 @@ def searched(folder: Path, monkeypatch: pytest.MonkeyPatch, plan: run.Plan, die_
     def train(job: SearchJob, trial: Trial) -> Json:
         nonlocal made
         file = job.file(trial.genes, f"rung{trial.rung}.json")
-        if found := read(file):
+        if found := read_json_object(file):
             return found
         made += 1
         if made > die_after:
@@ -259,7 +259,7 @@ def test_a_resumed_search_gives_the_same_result_and_evolution_beats_chance(
     for row in whole["candidates"]:
         assert LIMITS.hold(by_macs(Genes(tuple(row["kernels"]), tuple(row["widths"]))))
     assert "--kernels" in best["train"] and {row["known"] for row in whole["candidates"]} == {"", *SEEDS}
-    every = read(tmp_path / "whole" / "search.json")
+    every = read_json_object(tmp_path / "whole" / "search.json")
     assert set(every["found"]) == {"evolution", "random"}
     assert len(run.show(every).rows) == 6, "two searches and the known networks at 1 and 2 ms"
 

@@ -67,8 +67,7 @@ class Architecture:
                 f"--widths: needs a number of channels from 1 to {MAX_WIDTH} for each of the kernels "
                 f"{','.join(map(str, made.kernels))}, got {','.join(map(str, widths))}"
             )
-        rows = output_size(self.frames, made.kernels[0], 2, "VALID") - sum(made.kernels[1:]) + len(made.kernels[1:])
-        if len(made.kernels) < 2 or min(made.kernels) < 1 or rows < 1:
+        if len(made.kernels) < 2 or min(made.kernels) < 1 or tcn_rows(self.frames, made.kernels) < 1:
             raise TrainerError(
                 f"--kernels: needs two or more of at least one frame that leave a row of {self.frames} frames, got "
                 f"{','.join(map(str, made.kernels))}"
@@ -286,6 +285,11 @@ def _dscnn(a: Architecture) -> Network:
         size = _halved(size) if stride == 2 else size
         blocks.append((f"pointwise{index}", Conv(size, w, w, (1, 1), (1, 1), norm=True)))
     return Network(a, [*blocks, ("pool", AveragePool()), ("logits", Dense(w, a.labels, a.dropout / 2))])
+
+
+def tcn_rows(frames: int, kernels: tuple[int, ...]) -> int:
+    """Rows that a tcn's dense layer sees; below 1: its kernels are longer than its window."""
+    return output_size(frames, kernels[0], 2, "VALID") - sum(taps - 1 for taps in kernels[1:])
 
 
 def _tcn(a: Architecture) -> Network:

@@ -16,7 +16,7 @@ import torch
 from rich.progress import Progress
 
 from converter.arrays import Int8, Json
-from converter.files import write_atomic
+from converter.files import read_json_object, write_atomic, write_json
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, KwsSpec
 from trainer.board import BoardTools
@@ -81,15 +81,6 @@ class _Material:
     left: list[tuple[str, float, Int8]]  # name, seconds, frames
 
 
-def read(file: Path) -> Json:
-    """A result; empty when there is none or it is damaged."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 @lru_cache(maxsize=1)
 def material(job: SearchJob) -> _Material:
     """Scenes without the group left out, that group's speech as features, validation words. Raises TrainerError."""
@@ -133,8 +124,8 @@ def claim(job: SearchJob, wanted: Json) -> Json:
     """SEARCH/search.json, {**wanted, "found": {strategy: what it found}}; a folder of other facts is refused."""
     file = job.folder / "search.json"
     if not file.is_file():
-        write_atomic(file, (json.dumps({**wanted, "found": {}}, indent=1, sort_keys=True) + "\n").encode())
-    every = read(file)
+        write_json(file, {**wanted, "found": {}})
+    every = read_json_object(file)
     if not isinstance(every.get("found"), dict):
         raise TrainerError(f"{file}: damaged; remove it, the trainings stay")
     if differs := [key for key, value in wanted.items() if every.get(key) != json.loads(json.dumps(value))]:
@@ -147,7 +138,7 @@ def train_candidate(job: SearchJob, trial: Trial) -> Json:
     os.chdir(job.cwd)
     torch.set_num_threads(THREADS)
     file = job.file(trial.genes, f"rung{trial.rung}.json")
-    if found := read(file):
+    if found := read_json_object(file):
         return found
     has, spec = material(job), job.spec
     started = time.perf_counter()
@@ -178,7 +169,7 @@ def train_candidate(job: SearchJob, trial: Trial) -> Json:
         "parameters": network.parameter_count,
         "seconds": round(time.perf_counter() - started, 1),
     }
-    write_atomic(file, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+    write_json(file, found)
     checkpoint.unlink(missing_ok=True)
     return found
 
@@ -190,7 +181,7 @@ def run_on_board(job: SearchJob, trial: Trial) -> Json:
     torch.set_num_threads(THREADS)
     genes, spec = trial.genes, job.spec
     file, run = job.file(genes, f"board{trial.rung}.json"), job.file(genes, "run")
-    if found := read(file):
+    if found := read_json_object(file):
         return found
     assert job.board
     has, state = material(job), load_torch(job.file(genes, f"quant{trial.rung}.pt"))
@@ -212,5 +203,5 @@ def run_on_board(job: SearchJob, trial: Trial) -> Json:
         "differences": figures["differences"],
         "inputs": figures["inputs"],
     }
-    write_atomic(file, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+    write_json(file, found)
     return found

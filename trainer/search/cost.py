@@ -25,7 +25,7 @@ from converter.aot.kernels.structs import Kernel
 from converter.aot.lower import lower_layer
 from converter.arrays import Int8, Int32, Json
 from converter.convert import Source, render, write_all
-from converter.files import write_atomic
+from converter.files import write_json
 from converter.graph import Graph, Operator
 from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
@@ -181,7 +181,7 @@ def cost_table(
         table = _make_table(spec, measure, firmware)
         error = max(table_error(table, genes, spec, firmware) for genes in HELD_OUT)
         found = {"table": asdict(table), "error": error}
-        write_atomic(file, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+        write_json(file, found)
     if error > LARGEST_ERROR:
         raise TrainerError(
             f"{file}: the cost table is {100 * error:.1f} % off a network it was not made from, at most "

@@ -6,10 +6,9 @@ import random
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 
-from converter.operators.windows import output_size
 from converter.spec import FeatureSpec
 from trainer.errors import TrainerError
-from trainer.network.model import Architecture
+from trainer.network.model import Architecture, tcn_rows
 
 FIRST_KERNELS = (3, 5, 7, 9)  # frames, stride 2
 KERNELS = (3, 5, 7, 9, 11, 13, 15)
@@ -43,8 +42,7 @@ class Genes:
 
     def rows(self, frames: int) -> int:
         """That are left before the dense layer."""
-        rows = output_size(frames, self.kernels[0], 2, "VALID")
-        return rows - sum(kernel - 1 for kernel in self.kernels[1:])
+        return tcn_rows(frames, self.kernels)
 
     def is_valid(self, frames: int) -> bool:
         """In the ranges of the search, and short enough for a window of so many frames."""

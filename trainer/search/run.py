@@ -8,7 +8,6 @@ every result is a file: a search that was interrupted goes on where it was and e
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, as_completed
@@ -23,7 +22,7 @@ from rich.table import Table
 
 from converter.arrays import Json
 from converter.commands import cli
-from converter.files import write_atomic
+from converter.files import write_json
 from converter.target import NRF52840
 from trainer.errors import TrainerError
 from trainer.run.steps import CACHE
@@ -215,7 +214,7 @@ def search(
     ]
     trained = [len(rung) for rung in rungs]
     every["found"][plan.strategy] = {"plan": asdict(plan), "table_error": error, "trained": trained, "candidates": rows}
-    write_atomic(job.folder / "search.json", (json.dumps(every, indent=1, sort_keys=True) + "\n").encode())
+    write_json(job.folder / "search.json", every)
     return every
 
 

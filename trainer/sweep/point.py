@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 from converter.arrays import Int8, Json
 from converter.errors import ConvertError
-from converter.files import write_atomic
+from converter.files import read_json_object, write_atomic, write_json
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
 from converter.run_folder import ArtifactError, ModelArtifact
@@ -68,16 +68,12 @@ class Job:
 
 def read_result(folder: Path) -> Json:
     """A point's result.json; empty when there is none or it is damaged."""
-    try:
-        found = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_json_object(folder / "result.json")
 
 
 def write_result(folder: Path, result: Json) -> None:
     """Write result.json whole."""
-    write_atomic(folder / "result.json", (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
+    write_json(folder / "result.json", result)
 
 
 def float_is_done(job: Job, point: Point) -> bool:
