@@ -17,10 +17,11 @@ class Target:
     flash_bytes: int
     ram_start: int
     ram_bytes: int
+    code_ram_start: int  # the same RAM where the core's code buses see it
     clock_hz: int
 
 
-NRF52840 = Target("nRF52840", 0x00000000, 1 << 20, 0x20000000, 256 << 10, 64_000_000)
+NRF52840 = Target("nRF52840", 0x00000000, 1 << 20, 0x20000000, 256 << 10, 0x00800000, 64_000_000)
 """The chip of the Arduino Nano 33 BLE: 1 MiB of flash, 256 KiB of RAM, a Cortex-M4F at 64 MHz."""
 
 SAMPLE_RATE_HZ = 16_000

@@ -8,6 +8,7 @@ from typing import Any
 
 from host.emulator.chip import RESET_BY_PROGRAM, Nrf52840, Wires
 from host.emulator.core import FOREVER, Core
+from host.emulator.cycles.timing import EXPECTED, Timing
 from host.emulator.errors import BoardError, BoardFault
 from host.emulator.image.elf import Image
 from host.emulator.image.load import load_image
@@ -22,19 +23,25 @@ _MOST_LOOKS = 10_000  # at one cycle: a few are usual, each for something that w
 
 class VirtualBoard:
     """A Nano 33 BLE Sense with this image in its flash. pcm: int16 samples for the microphone, None for a board without
-    one.
+    one; timing: what the chip adds to the core's cycles, None for memory that answers at once.
 
     Time is in cycles of 64 MHz. The board does nothing until run() is called.
     """
 
-    def __init__(self, elf: Path | str | Image, pcm: Any = None, native: bool | None = None) -> None:
+    def __init__(
+        self,
+        elf: Path | str | Image,
+        pcm: Any = None,
+        native: bool | None = None,
+        timing: Timing | None = EXPECTED,
+    ) -> None:
         self.image = elf if isinstance(elf, Image) else load_image(elf)
         self.resets = 0
         self.pace: Callable[[int], int] | None = None  # waits for the host: cycles of a sleep -> how many have passed
         self.poll: Callable[[], None] | None = None  # called now and then while the core runs
         self._unmodelled = Unmodelled()
         self._reset_wanted = False
-        self.core = core = Core(self.image, native, self._unmodelled, self._request_reset)
+        self.core = core = Core(self.image, native, self._unmodelled, self._request_reset, timing)
         self.schedule = core.schedule
         clock = core.clock
         wires = Wires(
@@ -44,6 +51,7 @@ class VirtualBoard:
             self._unmodelled,
             self._request_reset,
             clock.set_cache,
+            clock.cache_counts,
             core.stall,
             core.watch_stores,
         )

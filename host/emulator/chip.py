@@ -34,6 +34,7 @@ class Wires:
     unmodelled: Unmodelled
     reset: Callable[[int], None]  # the bit of RESETREAS
     set_cache: Callable[[bool], None]
+    cache_counts: Callable[[], tuple[int, int]]  # hits and misses since power-up
     stall: Callable[[int], None]  # cycles for which the flash is not to be had
     watch_stores: Callable[[bool], None]  # whether the program may write to flash
 
@@ -60,7 +61,8 @@ class Nrf52840:
         for number in (0x1C, 0x21, 0x22, 0x2D, 0x27):  # PWM0 to PWM3, USBD
             Idle(bus, number)
         self.microphone = Pdm(bus, 0x1D, pcm)
-        self.nvmc = Nvmc(bus, 0x1E, wires.set_cache, wires.memory.erase, wires.stall, wires.watch_stores)
+        cache = wires.set_cache, wires.cache_counts
+        self.nvmc = Nvmc(bus, 0x1E, *cache, wires.memory.erase, wires.stall, wires.watch_stores)
         self.ports = [Gpio(bus, 0x50000000, "P0", self._on_pins), Gpio(bus, 0x50000300, "P1", self._on_pins)]
         self.gpiote.ports = self.ports
 

@@ -20,6 +20,7 @@ from host.emulator.cycles import counting
 from host.emulator.cycles.clock import Clock
 from host.emulator.cycles.preconditions import DIV_0_TRP, FLOATING_POINT, UNALIGN_TRP, Precondition
 from host.emulator.cycles.thumb import Kind, decode
+from host.emulator.cycles.timing import EXPECTED, Timing
 from host.emulator.errors import BoardError, BoardFault
 from host.emulator.image.elf import FLASH_BYTES, Image
 from host.emulator.peripherals.nvmc import PAGE, UICR
@@ -43,14 +44,20 @@ class Core:
     """
 
     def __init__(
-        self, image: Image, native: bool | None, unmodelled: Unmodelled, request_reset: Callable[[], None]
+        self,
+        image: Image,
+        native: bool | None,
+        unmodelled: Unmodelled,
+        request_reset: Callable[[], None],
+        timing: Timing | None = EXPECTED,
     ) -> None:
         self.image = image
         self.uc = uc = exceptions.make_engine()
-        self.clock = Clock(uc, native)
+        self.clock = Clock(uc, native, timing)
         self.counter, self.blocks, self.schedule = self.clock.counter, self.clock.blocks, self.clock.schedule
         self.nvic = Nvic()
         self.memory = Memory(uc)
+        self.counter.state.ram = self.memory.ram_address
         self.system = SystemSpace(self.nvic, self.schedule, unmodelled, request_reset)
         self.cpu = Cpu(uc, self.nvic, self.memory, self.system.registers)
         self.flash_writable: Callable[[], bool] = lambda: False
@@ -235,6 +242,9 @@ class Core:
                 self.uc.emu_start(self.cpu.pc | 1, end)
             except UcError as failure:
                 error = failure
+            if state.stop_reason == counting.STOP_CHANGED:
+                self.blocks.changed(state.miss_address)
+                continue
             if state.stop_reason in (counting.STOP_MISS, counting.STOP_SUSPECT):
                 if not self.cpu.thumb:
                     state.stop_reason = counting.STOP_NONE

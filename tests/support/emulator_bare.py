@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from host.emulator.board import VirtualBoard
+from host.emulator.cycles.timing import EXPECTED, Timing
 from host.firmware_build import build_bare
 
 BARE = Path(__file__).parent / "bare"
@@ -39,9 +40,11 @@ def results_of(board: VirtualBoard) -> list[int]:
     return [board.read_word(first + 4 * index) for index in range(board.read_word(objects["result_count"].address))]
 
 
-def run_to_finish(elf: Path, seconds: float = 5.0, pcm: Any = None, native: bool | None = None) -> VirtualBoard:
+def run_to_finish(
+    elf: Path, seconds: float = 5.0, pcm: Any = None, native: bool | None = None, timing: Timing | None = EXPECTED
+) -> VirtualBoard:
     """A board that has run until the program said it was finished."""
-    board = VirtualBoard(elf, pcm, native)
+    board = VirtualBoard(elf, pcm, native, timing)
     finished = board.image.objects["finished"].address
     assert board.run(seconds, lambda: board.read_word(finished) != 0), f"not finished after {seconds} s of board time"
     return board

@@ -20,7 +20,7 @@ from host.emulator.cpu.nvic import BUS_FAULT, DEBUG_MONITOR, HARD_FAULT, MEM_MAN
 from host.emulator.cpu.registers import RegisterGroup
 from host.emulator.cpu.system_space import ASPEN, FPCAR, FPCCR, LSPACT, LSPEN
 from host.emulator.errors import BoardError
-from host.emulator.image.elf import FLASH_BYTES, RAM_BYTES, RAM_START
+from host.emulator.image.elf import CODE_RAM, FLASH_BYTES, RAM_BYTES, RAM_START
 
 ENTRY_CYCLES, RETURN_CYCLES, TAIL_CYCLES = 12, 12, 6
 FLOAT_CYCLES = 17  # S0 to S15 and FPSCR, saved or loaded
@@ -56,7 +56,9 @@ class Memory:
         self.flash, self.ram = memoryview(self._flash).cast("B"), memoryview(self._ram).cast("B")
         self.flash[:] = b"\xff" * FLASH_BYTES
         uc.mem_map_ptr(0, FLASH_BYTES, uc_const.UC_PROT_READ | uc_const.UC_PROT_EXEC, ctypes.addressof(self._flash))
-        uc.mem_map_ptr(RAM_START, RAM_BYTES, uc_const.UC_PROT_ALL, ctypes.addressof(self._ram))
+        self.ram_address = ctypes.addressof(self._ram)
+        for start in (RAM_START, CODE_RAM):
+            uc.mem_map_ptr(start, RAM_BYTES, uc_const.UC_PROT_ALL, self.ram_address)
 
     def map_constants(self, pages: Iterable[tuple[int, bytes]]) -> None:
         """What a program can only read: address, contents."""

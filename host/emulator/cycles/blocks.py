@@ -39,11 +39,20 @@ class Blocks:
         """A new block; its index. it_state: ITSTATE where it begins (an IT block may cross a page, where Unicorn ends
         its blocks)."""
         code = self.code(address, size)
-        index = self._counter.insert(address, size, block_cost(code, address, it_state))
+        index = self._counter.insert(address, size, block_cost(code, address, it_state, self._counter.timing), code)
         if it_state:
             self._it_states[index] = it_state
         self._precondition(index, code, address)
         return index
+
+    def changed(self, index: int) -> None:
+        """The program has written other instructions where a block lies in RAM."""
+        address, size, _ = self._counter.costs[index]
+        self._uc.ctl_remove_cache(address, address + size)
+        code, it_state = self.code(address, size), self._it_states.get(index, 0)
+        self._counter.replace(index, block_cost(code, address, it_state, self._counter.timing), code)
+        self._prefixes = {key: cycles for key, cycles in self._prefixes.items() if key[0] != index}
+        self._precondition(index, code, address)
 
     def _precondition(self, index: int, code: bytes, address: int) -> None:
         it_state = self._it_states.get(index, 0)
@@ -95,7 +104,7 @@ class Blocks:
         if int.from_bytes(code, "little") >= WIDE:
             code = self.code(pc, 4)
         if (pc, len(code)) not in self._counter.index_of:
-            self._counter.insert(pc, len(code), block_cost(code, pc, it_state))
+            self._counter.insert(pc, len(code), block_cost(code, pc, it_state, self._counter.timing), code)
         return pc + len(code), self._preconditions(code, pc, it_state)
 
     def learn_again(self) -> None:
@@ -122,7 +131,7 @@ class Blocks:
         return it_bits
 
     def prefix(self, index: int, pc: int) -> int:
-        """Cached cycles of a block in front of the memory instruction at pc; pc 0: not known yet, its first one is
+        """Ideal cycles of a block in front of the memory instruction at pc; pc 0: not known yet, its first one is
         meant."""
         found = self._prefixes.get((index, pc))
         if found is None:

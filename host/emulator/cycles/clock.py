@@ -7,6 +7,7 @@ from typing import Any
 
 from host.emulator.cycles.blocks import Blocks
 from host.emulator.cycles.counter import make_counter
+from host.emulator.cycles.timing import EXPECTED, Timing
 from host.emulator.schedule import Schedule
 
 Read = Callable[[int, int], int]  # offset, bytes -> value
@@ -14,11 +15,12 @@ Write = Callable[[int, int, int], None]  # offset, bytes, value
 
 
 class Clock:
-    """Counter, blocks and schedule of one core; native: as make_counter takes it."""
+    """Counter, blocks and schedule of one core; native: as make_counter takes it; timing: None for an ideal chip."""
 
-    def __init__(self, uc: Any, native: bool | None) -> None:
+    def __init__(self, uc: Any, native: bool | None, timing: Timing | None = EXPECTED) -> None:
         self._uc = uc
-        self.counter = make_counter(uc, native)
+        self.counter = make_counter(uc, native, timing or EXPECTED)
+        self.counter.state.ideal_clock = int(timing is None)
         self.blocks = Blocks(uc, self.counter)
         self.schedule = Schedule(self.awake)
         self.schedule.on_change = self._not_later_than
@@ -33,20 +35,16 @@ class Clock:
         current = self.counter.current()
         if current is None:
             return active
-        cost = current[2]
-        before, whole = self.blocks.prefix(int(state.last) - 1, int(state.access_pc)), cost.cached
+        before, whole = self.blocks.prefix(int(state.last) - 1, int(state.access_pc)), int(state.charged)
         if self.blocks.to_mark:
             self.look_soon()
-        if not state.cache_on:
-            before, whole = before * cost.uncached // max(1, cost.cached), cost.uncached
-        return active - whole + before
+        return active - whole + before * whole // max(1, current[2].ideal)
 
     def charge(self, cycles: int) -> None:
         """Cycles that no instruction accounts for."""
         state = self.counter.state
         state.active += cycles
-        state.cached += cycles
-        state.uncached += cycles
+        state.ideal += cycles
 
     def look_soon(self) -> None:
         """Something changed: look again at the next block."""
@@ -62,8 +60,14 @@ class Clock:
         state.attention = state.attention & ~bit | (bit if on else 0)
 
     def set_cache(self, on: bool) -> None:
-        """Which of the two cycle figures is the board's time."""
+        """Whether the instruction cache serves; it is empty when it begins to."""
+        if on and not self.counter.state.cache_on:
+            self.counter.empty_cache()
         self.counter.state.cache_on = int(on)
+
+    def cache_counts(self) -> tuple[int, int]:
+        """Lines of flash that the instruction cache had, and had not, since power-up."""
+        return int(self.counter.state.hits), int(self.counter.state.misses)
 
     def map_registers(self, address: int, size: int, read: Read, write: Write, flags: Any = None) -> None:
         """Let `read` and `write` answer a region, at the time of the instruction; flags: as Counter.map_events takes

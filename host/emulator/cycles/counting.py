@@ -9,10 +9,13 @@ from typing import Any
 
 from unicorn import arm_const as arm
 
+from host.emulator.cycles.accesses import Group
 from host.emulator.cycles.cost import BlockCost
 from host.emulator.cycles.preconditions import DIV_0_TRP, TRAPPED_ALIGNED, TRAPPED_DIVISION, UNALIGN_TRP, Precondition
+from host.emulator.cycles.thumb import SP
+from host.emulator.cycles.timing import CODE_RAM, Code, Timing, slave_of
 
-STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_PRECONDITION = range(6)
+STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_PRECONDITION, STOP_CHANGED = range(7)
 CORE_REGISTERS = (*range(arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R0 + 13), arm.UC_ARM_REG_SP, arm.UC_ARM_REG_LR)
 MASK_REGISTERS = (arm.UC_ARM_REG_BASEPRI, arm.UC_ARM_REG_FAULTMASK, arm.UC_ARM_REG_PRIMASK)
 # What a block may have to be looked at for: floating point; stores in IT blocks; whatever it is
@@ -30,18 +33,56 @@ class BlockRecord:
     taken: int = 0
 
 
+@dataclass(frozen=True)
+class Known:
+    """Of a block's loads and stores: words that are surely of flash; words that surely meet the fetches; the rest."""
+
+    flash_words: int
+    shared_words: int
+    early: tuple[Group, ...]
+    late: tuple[Group, ...]
+
+
+def known_accesses(cost: BlockCost, address: int) -> Known:
+    """What is known of the loads and stores of a block at `address` without a look at registers: those relative to PC
+    are of the code's own memory, constant addresses say it themselves, and the stack is RAM. Where nothing tells, it is
+    RAM, and for code at an alias another part of it."""
+    accesses, code = cost.accesses, cost.code
+    flash = accesses.literal_words if code is Code.FLASH else 0
+    shared = 0 if code is Code.FLASH else accesses.literal_words
+    if code is Code.SYSTEM:
+        shared += accesses.unknown_words
+    left: list[Group] = []
+    for group in accesses.groups:
+        on_stack = group.terms == ((SP, 1),) and code is not Code.ALIAS and group.beyond is None
+        if group.beyond is not None or (group.terms and not on_stack):
+            left.append(group)
+        elif not on_stack and group.offset < CODE_RAM:
+            flash += group.words
+        elif code is Code.SYSTEM or (code is Code.ALIAS and slave_of(group.offset) == slave_of(address)):
+            shared += group.words
+    early, late = (tuple(group for group in left if group.late is when) for when in (False, True))
+    return Known(flash, shared, early, late)
+
+
 class Counter(ABC):
     """What both counters offer; `state` has the fields of counter.c's counter_state."""
 
     state: Any
+    timing: Timing
     _uc: Any
     costs: dict[int, tuple[int, int, BlockCost]]  # index -> address, size, cost
     index_of: dict[tuple[int, int], int]  # and back
     name: str
 
     @abstractmethod
-    def insert(self, address: int, size: int, cost: BlockCost) -> int:
-        """Make a block known, before it first runs; its index."""
+    def insert(self, address: int, size: int, cost: BlockCost, code: bytes) -> int:
+        """Make a block known, before it first runs; its index. STOP_CHANGED (`miss_address` is the index) where it
+        lies in RAM and its bytes are no longer `code`: Unicorn sees no store at RAM's other address, and no DMA."""
+
+    @abstractmethod
+    def replace(self, index: int, cost: BlockCost, code: bytes) -> None:
+        """Other instructions now stand where this block did."""
 
     @abstractmethod
     def watch(self, index: int, preconditions: Sequence[Precondition], attention: int) -> None:
@@ -59,6 +100,10 @@ class Counter(ABC):
     @abstractmethod
     def recount(self, index: int, change: int) -> None:
         """Add to how often a block has run, and to every sum."""
+
+    @abstractmethod
+    def empty_cache(self) -> None:
+        """No line is in the instruction cache."""
 
     @abstractmethod
     def call_on_float(self, call: Callable[[int], None]) -> None:
@@ -100,9 +145,9 @@ class Counter(ABC):
 
     def _add(self, cost: BlockCost, change: int) -> None:
         state = self.state
-        state.cached += change * cost.cached
-        state.uncached += change * cost.uncached
-        state.active += change * (cost.cached if state.cache_on else cost.uncached)
+        expected = cost.expected if state.cache_on else cost.uncached
+        state.ideal += change * cost.ideal
+        state.active += change * (cost.ideal if state.ideal_clock else expected)
         state.instructions += change * cost.instructions
 
     def set_masks(self, values: list[int]) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from host.emulator.cycles.thumb import PC, SP, WIDE, Kind, decode, expand_immediate, halves_of
+from host.emulator.cycles.affine import ALIGNMENT, Affine, Registers, add, constant
+from host.emulator.cycles.thumb import PC, SP, WIDE, Kind, decode, halves_of
 
 ALWAYS_ALIGNED, TRAPPED_ALIGNED, TRAPPED_DIVISION, FLOATING_POINT = range(4)
 UNALIGN_TRP, DIV_0_TRP = 1 << 3, 1 << 4  # bits of CCR
@@ -31,28 +32,6 @@ class Precondition:
     offset: int = 0
     mask: int = 0
     conditional: bool = False  # in an IT block
-
-
-# Factors of r0..r15 as the block found them and a constant, modulo 4; None: not known
-Affine = tuple[tuple[int, ...], int] | None
-
-
-def _register(number: int) -> Affine:
-    """What a register holds when the block begins; SP is a multiple of 4, and nobody asks for PC."""
-    return tuple(int(index == number and number != SP) for index in range(16)), 0
-
-
-def _add(one: Affine, other: Affine, sign: int = 1, shift: int = 0) -> Affine:
-    if shift >= 2:
-        other = _constant(0)
-    if one is None or other is None:
-        return None
-    factor = sign << shift
-    return tuple((a + factor * b) % 4 for a, b in zip(one[0], other[0], strict=True)), (one[1] + factor * other[1]) % 4
-
-
-def _constant(value: int) -> Affine:
-    return (0,) * 16, value % 4
 
 
 def conditions(code: bytes, address: int, it_state: int = 0) -> Iterator[tuple[int, int, int, bool, int]]:
@@ -101,7 +80,7 @@ def preconditions_of(
     """(those to look at where the block begins, those to look at in front of their instruction). traps: CCR."""
     early: dict[tuple[object, ...], Precondition] = {}
     late: list[Precondition] = []
-    affines: list[Affine] | None = None
+    registers: Registers | None = None
     here = list(conditions(code, address, it_state))
     for index, (at, first, second, conditional, _) in enumerate(here):
         precondition = _precondition(at, first, second, conditional, traps)
@@ -110,14 +89,14 @@ def preconditions_of(
         if precondition.kind == TRAPPED_DIVISION:
             late.append(precondition)
             continue
-        if affines is None:
-            affines, followed = [_register(number) for number in range(16)], 0
-        for _, one, two, when, _ in here[followed:index]:
-            follow(affines, one, two, when)
+        if registers is None:
+            registers, followed = Registers(ALIGNMENT), 0
+        for before, one, two, when, _ in here[followed:index]:
+            registers.follow(before, one, two, when)
         followed = index
-        affine = _constant(precondition.offset)
+        affine: Affine = constant(precondition.offset, ALIGNMENT)
         for number, factor in precondition.terms:
-            affine = _add(affine, affines[number], 1, factor.bit_length() - 1)
+            affine = add(affine, registers[number], ALIGNMENT, 1, factor.bit_length() - 1)
         if affine is None:
             late.append(precondition)
             continue
@@ -203,110 +182,3 @@ def _wide_single(one: int, two: int) -> _Found:
         before = two & 0x0400  # P: the offset counts before the access
         return base, None, (two & 0xFF) * (1 if two & 0x0200 else -1) if before else 0, mask, TRAPPED_ALIGNED
     return base, (two & 15, 1 << (two >> 4 & 3)), 0, mask, TRAPPED_ALIGNED
-
-
-# --- what registers hold, modulo 4
-
-
-def follow(affines: list[Affine], first: int, second: int, conditional: bool = False) -> None:
-    """Bring `affines` behind one instruction. What is not followed becomes unknown; SP stays a multiple of 4."""
-    before = list(affines)
-    if first >= WIDE:
-        _follow_wide(affines, first, second)
-    else:
-        _follow_narrow(affines, first)
-    if conditional:
-        affines[:] = [old if old == new else None for old, new in zip(before, affines, strict=True)]
-    affines[SP] = affines[PC] = _constant(0)
-
-
-def _follow_narrow(affines: list[Affine], op: int) -> None:
-    low, middle, top5 = op & 7, op >> 3 & 7, op >> 11
-    if top5 == 0b00000:  # LSL, and MOV by no bits
-        affines[low] = _add(_constant(0), affines[middle], 1, op >> 6 & 31)
-    elif top5 == 0b00011:
-        other = _constant(op >> 6 & 7) if op & 0x0400 else affines[op >> 6 & 7]
-        affines[low] = _add(affines[middle], other, -1 if op & 0x0200 else 1)
-    elif op >> 13 == 0b001:
-        number, value = op >> 8 & 7, _constant(op & 0xFF)
-        if top5 != 0b00101:  # CMP
-            affines[number] = value if top5 == 0b00100 else _add(affines[number], value, -1 if top5 & 1 else 1)
-    elif op >> 10 == 0b010001:
-        number = op & 7 | op >> 4 & 8
-        if op & 0x0300 == 0x0200:
-            affines[number] = affines[op >> 3 & 15]
-        elif op & 0x0300 == 0x0000:
-            affines[number] = _add(affines[number], affines[op >> 3 & 15])
-    elif op >> 12 == 0b1010:  # ADR, ADD from SP
-        affines[op >> 8 & 7] = _constant(0)
-    elif op >> 12 in (0b1100, 0b1011) and (op & 0x0800 or op >> 12 == 0b1011):
-        for number in range(8):  # LDM, POP; extensions and REV write a low register
-            if (op >> number & 1 and (op >> 12 == 0b1100 or op & 0xFE00 == 0xBC00)) or (
-                number == low and op & 0xFE00 != 0xBC00
-            ):
-                affines[number] = None
-    elif top5 in (0b01001, 0b10011):  # LDR from PC or SP
-        affines[op >> 8 & 7] = None
-    elif top5 not in (0b10010, 0b11000):
-        affines[low] = None  # shifts, logic, loads; what only compares or stores writes nothing
-
-
-def _follow_wide(affines: list[Affine], one: int, two: int) -> None:
-    destination, second = two >> 8 & 15, two >> 12
-    if one & 0xFE40 == 0xE800:  # LDM, STM: written back in steps of 4
-        if one & 0x10:
-            for number in range(16):
-                if two >> number & 1:
-                    affines[number] = None
-    elif one & 0xFE00 == 0xEA00:  # shifted register
-        _follow_arithmetic(
-            affines, one, two, affines[two & 15] if not two & 0x30 else None, (two >> 10 & 0x1C) | (two >> 6 & 3)
-        )
-    elif one & 0xFA00 == 0xF000 and not two & 0x8000:
-        _follow_arithmetic(
-            affines, one, two, _constant(expand_immediate((one & 0x400) << 1 | two >> 4 & 0x700 | two & 0xFF)), 0
-        )
-    elif one & 0xFA00 == 0xF200 and not two & 0x8000:
-        _follow_plain(affines, one, two)
-    elif one & 0xFE00 == 0xF800:
-        _follow_single(affines, one, two)
-    elif one & 0xFFE0 == 0xF3E0 and two & 0xFE == 8:  # MRS of a stack pointer
-        affines[destination] = _constant(0)
-    else:
-        affines[destination] = affines[second] = None
-        if one & 0xFFF0 == 0xEC50:  # VMOV to two registers
-            affines[one & 15] = None
-        elif one & 0xFFF0 == 0xE8C0:  # STREXB, STREXH
-            affines[two & 15] = None
-
-
-def _follow_arithmetic(affines: list[Affine], one: int, two: int, other: Affine, shift: int) -> None:
-    destination, base, operation = two >> 8 & 15, one & 15, one >> 5 & 15
-    if operation == 0b1000:
-        affines[destination] = _add(affines[base], other, 1, shift)
-    elif operation == 0b1101:
-        affines[destination] = _add(affines[base], other, -1, shift)
-    elif operation == 0b0010 and base == PC:  # MOV
-        affines[destination] = _add(_constant(0), other, 1, shift)
-    else:
-        affines[destination] = None
-
-
-def _follow_plain(affines: list[Affine], one: int, two: int) -> None:
-    """ADDW, SUBW, ADR, MOVW, MOVT; bit fields are not followed."""
-    destination, base, operation = two >> 8 & 15, one & 15, one >> 4 & 31
-    value = (one & 0x400) << 1 | two >> 4 & 0x700 | two & 0xFF
-    if operation in (0b00000, 0b01010):
-        affines[destination] = _add(affines[base], _constant(value), -1 if operation else 1)
-    elif operation == 0b00100:
-        affines[destination] = _constant(value)
-    elif operation != 0b01100:  # MOVT leaves the low half alone
-        affines[destination] = None
-
-
-def _follow_single(affines: list[Affine], one: int, two: int) -> None:
-    base = one & 15
-    if not one & 0x80 and base != PC and two & 0x0900 == 0x0900:  # written back by 8 bits
-        affines[base] = _add(affines[base], _constant(two & 0xFF), 1 if two & 0x0200 else -1)
-    if one & 0x10:
-        affines[two >> 12] = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 PC, LR, SP = 15, 14, 13
@@ -42,11 +42,17 @@ class Instruction:
     count: int = 0  # registers of a multiple transfer
     branches: bool = False
     conditional: bool = False  # may fall through though it branches
+    direct: bool = False  # branches to an address that stands in the instruction
 
     @property
     def touches_memory(self) -> bool:
         """Whether it loads or stores."""
         return self.kind in _MEMORY
+
+    @property
+    def words(self) -> int:
+        """Transfers on the data buses."""
+        return (self.count or 1) if self.kind in _MEMORY else 0
 
 
 _MEMORY = {
@@ -115,9 +121,7 @@ def _it_length(it_state: int) -> int:
 
 
 def _with_condition(one: Instruction) -> Instruction:
-    return Instruction(
-        one.address, one.size, one.kind, one.writes, one.address_registers, one.register_offset, one.count, True, True
-    )
+    return replace(one, branches=True, conditional=True)
 
 
 def _transfer(
@@ -155,11 +159,11 @@ def decode_narrow(op: int, address: int) -> Instruction:
     if op & 0xFE00 == 0xBC00:
         return Instruction(address, 2, Kind.LOAD_MULTIPLE, count=(op & 0x1FF).bit_count(), branches=bool(op & 0x100))
     if op & 0xF500 == 0xB100:  # CBZ, CBNZ
-        return Instruction(address, 2, Kind.BRANCH, branches=True, conditional=True)
+        return Instruction(address, 2, Kind.BRANCH, branches=True, conditional=True, direct=True)
     if op >> 12 == 0b1101 and op >> 8 & 0xF < 0xE:
-        return Instruction(address, 2, Kind.BRANCH, branches=True, conditional=True)
+        return Instruction(address, 2, Kind.BRANCH, branches=True, conditional=True, direct=True)
     if top5 == 0b11100:
-        return Instruction(address, 2, Kind.BRANCH, branches=True)
+        return Instruction(address, 2, Kind.BRANCH, branches=True, direct=True)
     return Instruction(address, 2, Kind.ALU)
 
 
@@ -208,9 +212,9 @@ def _single(one: int, two: int, address: int) -> Instruction:
 
 def _branch_or_control(one: int, two: int, address: int) -> Instruction:
     if two & 0x5000:  # B.W (T4), BL
-        return Instruction(address, 4, Kind.BRANCH, branches=True)
+        return Instruction(address, 4, Kind.BRANCH, branches=True, direct=True)
     if one >> 7 & 7 != 7:
-        return Instruction(address, 4, Kind.BRANCH, branches=True, conditional=True)
+        return Instruction(address, 4, Kind.BRANCH, branches=True, conditional=True, direct=True)
     if one & 0xFFE0 in (0xF380, 0xF3E0):  # MSR, MRS
         return Instruction(address, 4, Kind.SPECIAL)
     if one == 0xF3BF and two & 0xF0 == 0x60:  # ISB refills the pipeline

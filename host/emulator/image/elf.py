@@ -15,6 +15,7 @@ from converter.target import NRF52840
 from host.emulator.errors import BoardError
 
 FLASH_BYTES, RAM_START, RAM_BYTES = NRF52840.flash_bytes, NRF52840.ram_start, NRF52840.ram_bytes
+CODE_RAM = NRF52840.code_ram_start
 _EM_ARM, _PT_LOAD = 40, 1
 _SHT_SYMTAB, _SHT_STRTAB, _SHT_NOBITS = 2, 3, 8
 _LOCAL, _GLOBAL = 0, 1  # a symbol's binding
@@ -49,8 +50,8 @@ class Image:
         return min(address for address, _ in self.segments)
 
     def symbol_at(self, address: int) -> Symbol | None:
-        """The function that holds this code address."""
-        address &= ~1
+        """The function that holds this code address, be it RAM's in the code region."""
+        address = data_address(address) & ~1
         index = bisect.bisect_right(self._starts, address) - 1
         if index < 0:
             return None
@@ -60,11 +61,16 @@ class Image:
     def name_at(self, address: int) -> str:
         """Such as main+0x1c; the address itself where no function is known."""
         found = self.symbol_at(address)
-        return f"{found.name}+{(address & ~1) - found.address:#x}" if found else f"{address & ~1:#010x}"
+        return f"{found.name}+{(data_address(address) & ~1) - found.address:#x}" if found else f"{address & ~1:#010x}"
 
     @functools.cached_property
     def _starts(self) -> list[int]:
         return [one.address for one in self.functions]
+
+
+def data_address(address: int) -> int:
+    """RAM at its address in the code region is the same memory as at the other one."""
+    return address - CODE_RAM + RAM_START if CODE_RAM <= address < CODE_RAM + RAM_BYTES else address
 
 
 def in_memory(address: int, size: int) -> bool:

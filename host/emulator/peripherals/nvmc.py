@@ -33,9 +33,13 @@ class NVMC(Registers):
     IMISS = 0x54C
 
 
+_COUNTERS = (NVMC.IHIT, NVMC.IMISS)
+_PROFILES = 1 << 8  # ICACHECNF.CACHEPROFEN
+
+
 class Nvmc(Peripheral):
-    """ICACHECNF decides which of the two cycle figures is the board's time; CONFIG.WEN what may be done to the
-    flash."""
+    """ICACHECNF switches the instruction cache and the counting of its hits and misses, IHIT and IMISS; CONFIG.WEN says
+    what may be done to the flash."""
 
     layout = NVMC
 
@@ -44,12 +48,15 @@ class Nvmc(Peripheral):
         bus: Bus,
         number: int,
         set_cache: Callable[[bool], None],
+        cache_counts: Callable[[], tuple[int, int]],
         erase: Callable[[int, int], None],
         stall: Callable[[int], None],
         watch_stores: Callable[[bool], None],
     ) -> None:
         super().__init__(bus, number)
         self._set_cache, self._erase, self._stall, self._watch_stores = set_cache, erase, stall, watch_stores
+        self._cache_counts = cache_counts
+        self._counted_from = [0, 0]  # what the cache had counted when a counter here was 0
         self._ready_at = 0
         self._partly: dict[int, int] = {}  # page -> milliseconds of partial erasing so far
 
@@ -62,6 +69,9 @@ class Nvmc(Peripheral):
         """READY is 0 while the flash is at work."""
         if offset in (NVMC.READY, NVMC.READYNEXT):
             return int(self.bus.schedule.now() >= self._ready_at)
+        if offset in _COUNTERS and self.stored(NVMC.ICACHECNF) & _PROFILES:
+            which = _COUNTERS.index(offset)
+            return self._cache_counts()[which] - self._counted_from[which] & 0xFFFFFFFF
         return self.stored(offset)
 
     def written(self, words: int) -> None:
@@ -80,6 +90,10 @@ class Nvmc(Peripheral):
         """The cache, what may be done, and erasing."""
         if offset == NVMC.ICACHECNF:
             self._set_cache(bool(value & 1))
+            self._counted_from = list(self._cache_counts())
+        elif offset in _COUNTERS:
+            which = _COUNTERS.index(offset)
+            self._counted_from[which] = self._cache_counts()[which] - value
         elif offset == NVMC.CONFIG:
             self._watch_stores(self.writes)
         elif self.stored(NVMC.CONFIG) & 3 != _ERASES:

@@ -61,8 +61,8 @@ def summary(report: Report) -> str:
     lines = [
         f"board time {report.seconds:.3f} s (modelled), CPU load {100 * report.cpu_load:.1f} %, "
         f"{report.instructions:,} instructions, {report.exceptions:,} exceptions",
-        f"cycles awake: {report.cycles_cached:,} cached, {report.cycles_uncached:,} uncached (modelled; bounds when "
-        f"cached {report.cycles_low:,} .. {report.cycles_high:,}); asleep {report.cycles_asleep:,}; the firmware left "
+        f"cycles awake: {report.cycles_awake:,} (modelled, {report.clock}; ideal {report.cycles_ideal:,}; bounds "
+        f"{report.cycles_low:,} .. {report.cycles_high:,}); asleep {report.cycles_asleep:,}; the firmware left "
         f"the instruction cache {'on' if report.cache_on else 'off'}",
     ]
     if report.serial_overruns:
@@ -94,6 +94,9 @@ def emulate(
     speed: Annotated[
         str, typer.Option(help="max: as fast as it goes while there is work; real: never faster than the board")
     ] = "max",
+    clock: Annotated[
+        str, typer.Option(help="cycles of the board's time: expected of the chip, or ideal: memory answers at once")
+    ] = "expected",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="write figures and timeline here at the end", callback=output_file)
     ] = None,
@@ -103,13 +106,16 @@ def emulate(
 ) -> None:
     """Run firmware on the virtual Nano 33 BLE. The board starts when somebody opens its serial port."""
     from host.emulator.board import VirtualBoard
+    from host.emulator.cycles.timing import EXPECTED
     from host.emulator.session.ports import open_port
     from host.emulator.session.timeline import Timeline
 
     if speed not in ("max", "real"):
         raise BoardError(f"--speed {speed}: must be max or real")
+    if clock not in ("expected", "ideal"):
+        raise BoardError(f"--clock {clock}: must be expected or ideal")
     pcm, sounds = recordings([*(wav or []), *(more or [])], gap)
-    board = VirtualBoard(elf, pcm)
+    board = VirtualBoard(elf, pcm, timing=EXPECTED if clock == "expected" else None)
     timeline = Timeline(board, sounds)
     board.send(send.encode())
     line = open_port(port)

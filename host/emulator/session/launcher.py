@@ -22,6 +22,7 @@ def launch(
     port: str = "tcp:0",
     json_file: Path | None = None,
     until: str | None = None,
+    clock: str = "expected",
 ) -> Iterator[str]:
     """Yields the address to give to pyserial ("socket://127.0.0.1:PORT" or a pty); the board ends with the block.
 
@@ -32,6 +33,7 @@ def launch(
     command = [sys.executable, "-m", "host.emulator", *images, "--port", port, "--gap", str(gap), "--json-lines"]
     command += ["--json", str(json_file.resolve())] if json_file else []
     command += ["--until", until] if until else []
+    command += ["--clock", clock] if clock != "expected" else []
     board = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert board.stdout is not None
     try:

@@ -19,7 +19,7 @@ NOINLINE void read_nowhere(void) { sink = *(volatile uint32_t *)0x30000000; }
 NOINLINE void write_flash(void) { *(volatile uint32_t *)0x1000 = 1; }
 NOINLINE void undefined(void) { __asm__ volatile("udf #7"); }
 NOINLINE void jump_nowhere(void) { ((void (*)(void))0x08000001)(); }
-NOINLINE void arm_state(void) { __asm__ volatile("ldr r0, =0x00000200\n bx r0" ::: "r0"); }
+NOINLINE void arm_state(void) { __asm__ volatile("ldr r0, =0x00070000\n bx r0" ::: "r0"); }
 NOINLINE void breakpoint(void) { __asm__ volatile("bkpt 3"); }
 NOINLINE void endless(void) {
     for (;;) sink++;

@@ -97,8 +97,12 @@ static void cycles(void) {
     DWT_CTRL |= 1;
     thousand_loops();  // the first pass tells the emulator where time is read
     result(thousand_loops());
-    NVMC_ICACHECNF = 1;
+    NVMC_ICACHECNF = 1 | 1 << 8;  // with counters of hits and misses
     result(thousand_loops());
+    result(REG(0x4001E548));  // IHIT
+    result(REG(0x4001E54C));  // IMISS
+    REG(0x4001E548) = 0;
+    result(REG(0x4001E548));
     uint32_t before = loop_in_ram(0);
     before = loop_in_ram(0);
     result(loop_in_ram(1000) - before);

@@ -90,7 +90,7 @@ static void late_arrivals(void) {  // SWI0 is pended by the program ever nearer 
     for (uint32_t wait = 0; wait < 64; wait++) {
         order = 0;
         alarm_in(4);
-        uint32_t left = 20 + wait;
+        uint32_t left = 40 + 2 * wait;
         __asm__ volatile("1: subs %0, #1\n bne 1b\n" : "+r"(left)::"cc");
         NVIC_ISPR(0) = 1u << 20;
         __asm__ volatile("dsb\n isb" ::: "memory");
