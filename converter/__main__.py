@@ -13,6 +13,7 @@ from converter import size as sizes
 from converter.aot.model_header import has_per_channel_dense
 from converter.commands import cli
 from converter.errors import ConvertError
+from converter.target import NRF52840
 from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
 
 app = cli.app("From a trained model to the files that the firmware is built from.")
@@ -33,13 +34,22 @@ def convert(
     tflite_int4: Annotated[
         bool, typer.Option("--tflite-int4", help="weights that fit 4 bits take half a byte in model.tflite")
     ] = False,
+    ram_budget: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=NRF52840.ram_bytes,
+            help="bytes of RAM for the compiled engine: code, arena, and constants, which load faster there than from "
+            "flash; default: 65536, for constants that are used often",
+        ),
+    ] = None,
 ) -> None:
     """Write model.tflite, model_data.c/.h, model_aot.c/.h, kws_model.h and frontend_tables.h."""
     loaded = conversion.load(source)
     if out is None and loaded.artifact is None:
         raise ConvertError(f"{source}: a single model needs --out DIR")
     folder = out or source / "firmware"
-    files = conversion.render(loaded, tflite_int4)
+    files = conversion.render(loaded, tflite_int4, ram_budget)
     compared = _compared(loaded)
     conversion.write_all(files, folder)
     typer.echo(compared)

@@ -90,14 +90,15 @@ def _read(path: Path) -> tuple[Graph, Original]:
     raise ConvertError(f"{path}: must end in .onnx or .tflite")
 
 
-def render(source: Source, tflite_int4: bool = False) -> dict[str, bytes]:
+def render(source: Source, tflite_int4: bool = False, ram_budget: int | None = None) -> dict[str, bytes]:
     """The generated files by name; equal sources give equal bytes. tflite_int4: weights that fit take half a byte in
-    the .tflite. Raises ConvertError where the board's memory cannot hold the model."""
+    the .tflite; ram_budget: as render_aot takes it. Raises ConvertError where the board's memory cannot hold the
+    model."""
     graph = source.graph
     model = write_tflite(graph, tflite_int4)
     texts = {
         **render_c_array(model),
-        **render_aot(graph, hop_frames=source.hop_frames, target=NRF52840),
+        **render_aot(graph, hop_frames=source.hop_frames, target=NRF52840, ram_budget=ram_budget),
         "kws_model.h": render_kws_header(graph, source.name, source.detector, tflite_int4),
     }
     if graph.spec_json:

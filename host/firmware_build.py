@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.files import SET_READY, finish_set, write_atomic
+from converter.target import NRF52840
 from host.emulator.errors import BoardError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,6 +141,7 @@ def build_bare(sources: Sequence[Path], out: Path, board_layer: bool = False, fl
         compiler(),
         *_CPU,
         "-O2",
+        f"-DNN_CODE_RAM={NRF52840.code_ram_start:#x}u",
         "-g",
         "-Wall",
         "-Wextra",

@@ -21,6 +21,7 @@ from converter.aot.kernels.weight_tables import (
 )
 from converter.aot.lower import lower_layer
 from converter.aot.memory_plan import ArenaPlan, plan_arena
+from converter.aot.placement import layers_in_ram
 from converter.aot.stream_plan import StreamPlan, plan_stream
 from converter.arrays import Int8, Int32
 from converter.errors import ConvertError
@@ -74,19 +75,26 @@ def engine_kernels(graph: Graph) -> list[Kernel | None]:
 
 
 def render_aot(
-    graph: Graph, simd: bool = True, hop_frames: int | None = None, target: Target | None = None
+    graph: Graph,
+    simd: bool = True,
+    hop_frames: int | None = None,
+    target: Target | None = None,
+    ram_budget: int | None = 0,
 ) -> dict[str, str]:
     """model_aot.c and model_aot.h; the same graph always gives the same bytes. simd=False takes the portable kernels
     only.
 
-    With hop_frames the engine also streams by such hops where the model can; where not, the header says why. Raises
-    ConvertError where a target is named and has less flash or RAM than the model and the least firmware round it take.
+    ram_budget: bytes of RAM for code, arena and the constants of layers that are copied there; None: as layers_in_ram
+    says. With hop_frames the engine also streams by such hops where the model can; where not, the header says why.
+    Raises ConvertError where a target is named and has less flash or RAM than the model and the least firmware round it
+    take.
     """
     kernels: list[Kernel | None] = [lower_layer(graph, layer, simd) for layer in graph.layers]
     stream, why = _stream_plan(graph, hop_frames)
     kernels, scratches, plan = _planned(graph, unpack_kernels(graph, kernels) if simd else kernels, stream)
     if target is not None:
         _require_fit(graph, kernels, plan.arena_bytes, target)
+    in_ram = layers_in_ram(graph, kernels, plan.arena_bytes, ram_budget) if simd else set()
     header = HEADER.format(
         input_bytes=graph.tensors[graph.input].size,
         output_bytes=graph.tensors[graph.output].size,
@@ -95,7 +103,10 @@ def render_aot(
         scratch_bytes=max(scratches, default=0),
         stream=stream_header(stream, why),
     )
-    return {"model_aot.h": PROVENANCE + header, "model_aot.c": PROVENANCE + _source(graph, kernels, plan, stream)}
+    return {
+        "model_aot.h": PROVENANCE + header,
+        "model_aot.c": PROVENANCE + _source(graph, kernels, plan, stream, in_ram),
+    }
 
 
 def _require_fit(graph: Graph, kernels: list[Kernel | None], arena_bytes: int, target: Target) -> None:
@@ -152,14 +163,16 @@ def _stream_plan(graph: Graph, hop_frames: int | None) -> tuple[StreamPlan | Non
         return None, str(error)
 
 
-def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream: StreamPlan | None) -> str:
+def _source(
+    graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream: StreamPlan | None, in_ram: set[int]
+) -> str:
     packed = any(kernel and (kernel.layer.header == "nn_lowbit.h" or table_of(kernel)) for kernel in kernels)
     parts = ['#include "model_aot.h"\n\n#include "nn.h"\n' + ('#include "nn_lowbit.h"\n' if packed else "")]
     if any(table_of(kernel) for kernel in kernels):  # tables point into the arena
         parts.append(ARENA)
     kernels = keep_sums(stream, kernels) if stream else kernels
     parts += [
-        layer_data(i, layer, kernel)
+        layer_data(i, layer, kernel, i in in_ram)
         for i, (layer, kernel) in enumerate(zip(graph.layers, kernels, strict=True))
         if kernel
     ]
@@ -169,10 +182,10 @@ def _source(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream:
     return "\n".join(parts)
 
 
-def layer_data(number: int, layer: Operator, kernel: Kernel) -> str:
-    """The tables of one layer, then its struct."""
+def layer_data(number: int, layer: Operator, kernel: Kernel, in_ram: bool = False) -> str:
+    """The tables of one layer, in flash or copied to RAM at start, then its struct."""
     prefix = f"layer{number}"
-    tables = [text for name, value in _table_order(kernel) for text in _table(f"{prefix}_{name}", value)]
+    tables = [text for name, value in _table_order(kernel) for text in _table(f"{prefix}_{name}", value, in_ram)]
     body = f"static const {kernel.layer.struct} {prefix} = {{\n{struct_fields(prefix, kernel.layer)}\n}};\n"
     checks = ""
     if kernel.scratch:
@@ -189,10 +202,11 @@ def _table_order(kernel: Kernel) -> list[tuple[str, Value]]:
     return list(members(kernel.layer))
 
 
-def _table(name: str, value: Value) -> list[str]:
+def _table(name: str, value: Value, in_ram: bool = False) -> list[str]:
+    place = "NN_IN_RAM static" if in_ram else "static const"
     if isinstance(value, np.ndarray):
         kind = "int8_t" if value.dtype == np.int8 else "int32_t"
-        return [f"static const _Alignas(4) {kind} {name}[{value.size}] = {{\n{wrapped(_literals(value))}\n}};\n"]
+        return [f"{place} _Alignas(4) {kind} {name}[{value.size}] = {{\n{wrapped(_literals(value))}\n}};\n"]
     if isinstance(value, Unpacked):
         room = f"static _Alignas(4) {value.kind} {name}[{4 * value.words // (1 if value.kind == 'int8_t' else 4)}];\n"
         return [
@@ -206,7 +220,7 @@ def _table(name: str, value: Value) -> list[str]:
     if isinstance(value, Channels):
         rows = zip(_literals(value.bias), value.multiplier.tolist(), value.shift.tolist(), strict=True)
         texts = [f"{{{bias}, {multiplier}, {shift}}}" for bias, multiplier, shift in rows]
-        return [f"static const nn_channel {name}[{len(texts)}] = {{\n{wrapped(texts)}\n}};\n"]
+        return [f"{place} nn_channel {name}[{len(texts)}] = {{\n{wrapped(texts)}\n}};\n"]
     return []
 
 

@@ -4,6 +4,7 @@
 
 #include "startup.h"
 
+extern uint32_t ramcode_start[], ramcode_end[], ramcode_image[];
 extern uint32_t stack_bottom[], stack_top[], data_start[], data_end[], data_image[], bss_start[], bss_end[];
 extern void (*const init_array_start[])(void);
 extern void (*const init_array_end[])(void);
@@ -127,8 +128,11 @@ __attribute__((naked, used)) void bare_reset(void) {
 }
 
 __attribute__((used)) void bare_main(void) {
-    const uint32_t *from = data_image;
+    const uint32_t *from = ramcode_image;
+    for (volatile uint32_t *to = ramcode_start; to < ramcode_end;) *to++ = *from++;
+    from = data_image;
     for (volatile uint32_t *to = data_start; to < data_end;) *to++ = *from++;
+    __asm__ volatile("dsb\n isb" ::: "memory");  // what was stored may be fetched from now on
     for (volatile uint32_t *to = bss_start; to < bss_end;) *to++ = 0;
     for (void (*const *start)(void) = init_array_start; start < init_array_end; start++) (*start)();
     main();

@@ -4,7 +4,7 @@
 #include "nn.h"
 
 // 0: Conv2D conv
-static const _Alignas(4) int32_t layer0_weights[400] = {
+NN_IN_RAM static _Alignas(4) int32_t layer0_weights[400] = {
 -50331633,90177547,-48234490,23068711,140509279,-16777282,41943046,31457260,-83886088,90177539,-41943053,52428840,104857727,-56623171,
 -8388592,25165792,-65011715,65011715,-119537716,31457304,39845959,-52428862,-37748708,-4194312,-132120575,104857632,-132120623,37748736,
 25165849,-71303224,-6291406,-2097157,-92274729,113246224,-79691793,27262976,18874345,-31457362,65011743,2097139,8388597,-6291435,10,
@@ -34,7 +34,7 @@ static const _Alignas(4) int32_t layer0_weights[400] = {
 393197,262137,131066,1179660,1638396,131056,1114060,196606,-1507387,65552,-393216,393217,-393188,458750,-1114051,393213,1900624,-262191,
 1507383,65491,
 };
-static const _Alignas(4) int32_t layer0_channels[32] = {
+NN_IN_RAM static _Alignas(4) int32_t layer0_channels[32] = {
 4,-4204132,1799808787,-130559,8,-8437584,1600530476,-130558,4,-4229676,1776511305,-130559,4,-4192640,2037711300,-130559,4,-4276036,
 1670245288,-130559,8,-8377336,1588149269,-130558,4,-4249420,1912291251,-130559,16,-16778784,1353537527,-130556,
 };
@@ -44,7 +44,7 @@ static const _Alignas(4) int32_t layer0_channels[32] = {
 #define nn_conv_packed_10_2_1_23_20_8_10_8_once
 void nn_conv_packed_10_2_1_23_20_8_10_8(const nn_conv_packed_args *args);
 __asm__(
-    ".section .data.nn_conv_packed_10_2_1_23_20_8_10_8,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_conv_packed_10_2_1_23_20_8_10_8,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".balign 4\n"
@@ -58,27 +58,35 @@ __asm__(
     "stm r12, {r1-r10}\n"
     "mov r8, r11\n"
     "@ where each pass enters its unrolled kernel rows: behind those that are padding\n"
-    "movw r11, #:lower16:nn_conv_packed_10_2_1_23_20_8_10_8_block_rows\n"
-    "movt r11, #:upper16:nn_conv_packed_10_2_1_23_20_8_10_8_block_rows\n"
+    "movw r11, #:lower16:(nn_conv_packed_10_2_1_23_20_8_10_8_block_rows - (nn_conv_packed_10_2_1_23_20_8_10_8_block_rows_from + 4))\n"
+    "movt r11, #:upper16:(nn_conv_packed_10_2_1_23_20_8_10_8_block_rows - (nn_conv_packed_10_2_1_23_20_8_10_8_block_rows_from + 4))\n"
+    "nn_conv_packed_10_2_1_23_20_8_10_8_block_rows_from:\n"
+    "add r11, pc\n"
     "movw r12, #120\n"
     "mla r11, r8, r12, r11\n"
     "orr r11, r11, #1\n"
     "str.w r11, [sp, #60]\n"
-    "movw r12, #:lower16:nn_conv_packed_10_2_1_23_20_8_10_8_block_kept\n"
-    "movt r12, #:upper16:nn_conv_packed_10_2_1_23_20_8_10_8_block_kept\n"
+    "movw r12, #:lower16:(nn_conv_packed_10_2_1_23_20_8_10_8_block_kept - (nn_conv_packed_10_2_1_23_20_8_10_8_block_kept_from + 4))\n"
+    "movt r12, #:upper16:(nn_conv_packed_10_2_1_23_20_8_10_8_block_kept - (nn_conv_packed_10_2_1_23_20_8_10_8_block_kept_from + 4))\n"
+    "nn_conv_packed_10_2_1_23_20_8_10_8_block_kept_from:\n"
+    "add r12, pc\n"
     "orr r12, r12, #1\n"
     "cmp r7, #0\n"
     "it ne\n"
     "movne r11, r12\n"
     "str.w r11, [sp, #48]\n"
-    "movw r11, #:lower16:nn_conv_packed_10_2_1_23_20_8_10_8_tail_rows\n"
-    "movt r11, #:upper16:nn_conv_packed_10_2_1_23_20_8_10_8_tail_rows\n"
+    "movw r11, #:lower16:(nn_conv_packed_10_2_1_23_20_8_10_8_tail_rows - (nn_conv_packed_10_2_1_23_20_8_10_8_tail_rows_from + 4))\n"
+    "movt r11, #:upper16:(nn_conv_packed_10_2_1_23_20_8_10_8_tail_rows - (nn_conv_packed_10_2_1_23_20_8_10_8_tail_rows_from + 4))\n"
+    "nn_conv_packed_10_2_1_23_20_8_10_8_tail_rows_from:\n"
+    "add r11, pc\n"
     "movw r12, #20\n"
     "mla r11, r8, r12, r11\n"
     "orr r11, r11, #1\n"
     "str.w r11, [sp, #68]\n"
-    "movw r12, #:lower16:nn_conv_packed_10_2_1_23_20_8_10_8_tail_kept\n"
-    "movt r12, #:upper16:nn_conv_packed_10_2_1_23_20_8_10_8_tail_kept\n"
+    "movw r12, #:lower16:(nn_conv_packed_10_2_1_23_20_8_10_8_tail_kept - (nn_conv_packed_10_2_1_23_20_8_10_8_tail_kept_from + 4))\n"
+    "movt r12, #:upper16:(nn_conv_packed_10_2_1_23_20_8_10_8_tail_kept - (nn_conv_packed_10_2_1_23_20_8_10_8_tail_kept_from + 4))\n"
+    "nn_conv_packed_10_2_1_23_20_8_10_8_tail_kept_from:\n"
+    "add r12, pc\n"
     "orr r12, r12, #1\n"
     "cmp r7, #0\n"
     "it ne\n"
@@ -656,7 +664,7 @@ __asm__(
     ".text\n"
 );
 #endif
-static const nn_conv_packed_code layer0_routines = {{nn_conv_packed_10_2_1_23_20_8_10_8}};
+static const nn_conv_packed_code layer0_routines = {{NN_CODE(nn_conv_packed_10_2_1_23_20_8_10_8)}};
 #define layer0_code &layer0_routines
 #else
 #define layer0_code 0
@@ -1034,7 +1042,7 @@ static const nn_channel layer1_channels[4] = {
 #define nn_dense_pairs_once
 void nn_dense_pairs(const nn_dense_args *args);
 __asm__(
-    ".section .data.nn_dense_pairs,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_dense_pairs,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".balign 4\n"
@@ -1094,7 +1102,7 @@ __asm__(
     ".text\n"
 );
 #endif
-static const nn_dense_code layer1_routines = {{nn_dense_pairs}};
+static const nn_dense_code layer1_routines = {{NN_CODE(nn_dense_pairs)}};
 #define layer1_code &layer1_routines
 #else
 #define layer1_code 0

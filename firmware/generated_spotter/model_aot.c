@@ -4,7 +4,7 @@
 #include "nn.h"
 
 // 0: Conv2D conv
-static const _Alignas(4) int8_t layer0_weights[10560] = {
+NN_IN_RAM static _Alignas(4) int8_t layer0_weights[10560] = {
 26,-28,21,-47,29,20,7,21,-14,-56,-12,-106,-18,-98,40,-52,4,-66,35,-103,31,-67,70,-5,22,-37,-6,-69,75,-3,34,-103,-7,-41,-8,-19,35,-76,37,-61,
 -13,-26,-8,-79,27,14,31,-56,-1,12,3,-34,16,22,37,54,-8,-19,20,-29,17,39,22,-3,-13,-13,-30,27,-9,-10,-9,-14,40,-11,-52,0,22,7,-16,2,-51,-57,
 -69,-97,-32,-2,-49,2,-108,-63,-80,-91,-76,4,-39,-35,-66,-63,-76,-84,-33,-2,-8,-57,-41,-54,-61,-100,23,-14,19,-12,-16,-48,-45,-9,13,-55,11,
@@ -262,7 +262,7 @@ static const _Alignas(4) int8_t layer0_weights[10560] = {
 -107,9,20,24,17,-1,2,37,-8,26,9,-23,41,38,-10,-21,44,-38,61,-72,11,-87,2,-15,16,-97,43,-26,68,-127,100,-76,18,-37,3,-58,-50,-117,-5,-66,-27,
 -16,-40,25,-60,13,-42,45,-56,49,-47,45,-8,67,0,55,-5,26,26,12,3,3,-24,1,-1,17,32,-5,-5,68,-75,-20,-34,-8,-5,-34,15,-2,-59,-9,-56,
 };
-static const nn_channel layer0_channels[88] = {
+NN_IN_RAM static nn_channel layer0_channels[88] = {
 {12257, 2127346786, -11},{14723, 1779626593, -11},{-5587, 1412514947, -10},{1669, 2147020816, -10},{-3331, 1569639098, -11},
 {-171232, 1318696161, -14},{2070, 1557839170, -11},{-3957, 1836267442, -10},{28851, 1963735424, -11},{29796, 1797632576, -11},
 {3991, 2054966116, -10},{-27093, 1945300531, -11},{-18372, 1592723524, -10},{15681, 1214335053, -10},{-25946, 1388432904, -11},
@@ -288,7 +288,7 @@ static const nn_channel layer0_channels[88] = {
 #define nn_conv_pairs_relu_x1_once
 void nn_conv_pairs_relu_x1(const nn_conv_args *args);
 __asm__(
-    ".section .data.nn_conv_pairs_relu_x1,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_conv_pairs_relu_x1,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".balign 4\n"
@@ -458,7 +458,7 @@ __asm__(
 #define nn_conv_pairs_relu_x3_once
 void nn_conv_pairs_relu_x3(const nn_conv_args *args);
 __asm__(
-    ".section .data.nn_conv_pairs_relu_x3,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_conv_pairs_relu_x3,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".balign 4\n"
@@ -747,7 +747,7 @@ __asm__(
     ".text\n"
 );
 #endif
-static const nn_conv_code layer0_routines = {{nn_conv_pairs_relu_x1, nn_conv_pairs_relu_x3}};
+static const nn_conv_code layer0_routines = {{NN_CODE(nn_conv_pairs_relu_x1), NN_CODE(nn_conv_pairs_relu_x3)}};
 #define layer0_code &layer0_routines
 #else
 #define layer0_code 0
@@ -760,7 +760,7 @@ static const nn_conv_layer layer0 = {
 _Static_assert(NN_CONV_SIMD_SCRATCH(3, 40, 1) == 760, "layer0: scratch as nn.h wants it");
 
 // 1: DepthwiseConv2D depthwise0
-static const _Alignas(4) int32_t layer1_weights[484] = {
+NN_IN_RAM static _Alignas(4) int32_t layer1_weights[484] = {
 122272,115376,-1860,43996,-83821312,2099184,16646280,5832484,74514288,-116391904,-3080396,9044222,39847920,6750058,1077467144,-65264,
 1770457311,-65264,1875116469,-65278,1205932179,-65278,-32196,1048064,-856,22794,25231328,2130751232,33357804,130967,-33292212,1325444352,
 -18284760,3604592,-167706808,8388600,1290122446,-65276,1192954677,-65280,1851988934,-65276,2132493824,-65279,-5012,17564,-2992,25308,
@@ -799,7 +799,7 @@ static const _Alignas(4) int32_t layer1_weights[484] = {
 #define nn_depthwise_time_5_88_2_s9_0_once
 void nn_depthwise_time_5_88_2_s9_0(const nn_depthwise_time_args *args);
 __asm__(
-    ".section .data.nn_depthwise_time_5_88_2_s9_0,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_depthwise_time_5_88_2_s9_0,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -890,7 +890,7 @@ __asm__(
     ".text\n"
 );
 #endif
-static const nn_depthwise_time_code layer1_routines = {{nn_depthwise_time_5_88_2_s9_0}};
+static const nn_depthwise_time_code layer1_routines = {{NN_CODE(nn_depthwise_time_5_88_2_s9_0)}};
 #define layer1_code &layer1_routines
 #else
 #define layer1_code 0
@@ -901,7 +901,7 @@ static const nn_depthwise_time_layer layer1 = {
 };
 
 // 2: Conv2D pointwise0
-static const _Alignas(4) int32_t layer2_weights[4136] = {
+NN_IN_RAM static _Alignas(4) int32_t layer2_weights[4136] = {
 -245424,-30280,-9896000,3211024,-2883432,-15204304,-13041860,34603072,-7798852,24182576,-10747772,13107200,17825872,-11993536,-7799292,
 -30408416,4194304,-12058464,-20447120,-31981352,-11796272,-4128976,-16515040,-7275080,-524276,589744,7667676,15728816,-4980348,524688,
 6815760,7340224,4194388,-19398528,-458784,-13106960,-1507352,15793888,-12058388,65368,9240176,-13631216,-1834968,1572968,-12779576,
@@ -1189,7 +1189,7 @@ static const _Alignas(4) int32_t layer2_weights[4136] = {
 #define nn_pointwise_88_88_88_s10_0_x1_once
 void nn_pointwise_88_88_88_s10_0_x1(const nn_pointwise_args *args);
 __asm__(
-    ".section .data.nn_pointwise_88_88_88_s10_0_x1,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_pointwise_88_88_88_s10_0_x1,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -1482,7 +1482,7 @@ __asm__(
 #define nn_pointwise_88_88_88_s10_0_x4_once
 void nn_pointwise_88_88_88_s10_0_x4(const nn_pointwise_args *args);
 __asm__(
-    ".section .data.nn_pointwise_88_88_88_s10_0_x4,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_pointwise_88_88_88_s10_0_x4,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -2193,7 +2193,7 @@ __asm__(
     ".text\n"
 );
 #endif
-static const nn_pointwise_code layer2_routines = {{nn_pointwise_88_88_88_s10_0_x1, nn_pointwise_88_88_88_s10_0_x4}};
+static const nn_pointwise_code layer2_routines = {{NN_CODE(nn_pointwise_88_88_88_s10_0_x1), NN_CODE(nn_pointwise_88_88_88_s10_0_x4)}};
 #define layer2_code &layer2_routines
 #else
 #define layer2_code 0
@@ -2251,7 +2251,7 @@ static const _Alignas(4) int32_t layer3_weights[572] = {
 #define nn_depthwise_time_7_88_0_s10_0_once
 void nn_depthwise_time_7_88_0_s10_0(const nn_depthwise_time_args *args);
 __asm__(
-    ".section .data.nn_depthwise_time_7_88_0_s10_0,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_depthwise_time_7_88_0_s10_0,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -2354,7 +2354,7 @@ __asm__(
     ".text\n"
 );
 #endif
-static const nn_depthwise_time_code layer3_routines = {{nn_depthwise_time_7_88_0_s10_0}};
+static const nn_depthwise_time_code layer3_routines = {{NN_CODE(nn_depthwise_time_7_88_0_s10_0)}};
 #define layer3_code &layer3_routines
 #else
 #define layer3_code 0
@@ -2365,7 +2365,7 @@ static const nn_depthwise_time_layer layer3 = {
 };
 
 // 4: Conv2D pointwise1
-static const _Alignas(4) int32_t layer4_weights[4136] = {
+NN_IN_RAM static _Alignas(4) int32_t layer4_weights[4136] = {
 638512,-3441472,-5242672,75560992,-16776928,14681312,-55509296,-8324544,36700384,-41878176,-31392240,-213909088,-46072224,-37685568,
 -47185584,203488992,72352512,-81723744,-99614160,90241920,86048544,50331936,53542768,-46072512,-2032640,92338560,10487184,-163577600,
 -18809568,10486720,11599136,-119536000,-82836784,115343520,27264224,-106890272,133169328,-98565664,117441296,-176095744,-30407824,111213568,
@@ -2661,7 +2661,7 @@ static const _Alignas(4) int32_t layer4_weights[4136] = {
 #define nn_pointwise_88_88_88_s11_0_x1_once
 void nn_pointwise_88_88_88_s11_0_x1(const nn_pointwise_args *args);
 __asm__(
-    ".section .data.nn_pointwise_88_88_88_s11_0_x1,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_pointwise_88_88_88_s11_0_x1,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -2954,7 +2954,7 @@ __asm__(
 #define nn_pointwise_88_88_88_s11_0_x4_once
 void nn_pointwise_88_88_88_s11_0_x4(const nn_pointwise_args *args);
 __asm__(
-    ".section .data.nn_pointwise_88_88_88_s11_0_x4,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_pointwise_88_88_88_s11_0_x4,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -3665,7 +3665,7 @@ __asm__(
     ".text\n"
 );
 #endif
-static const nn_pointwise_code layer4_routines = {{nn_pointwise_88_88_88_s11_0_x1, nn_pointwise_88_88_88_s11_0_x4}};
+static const nn_pointwise_code layer4_routines = {{NN_CODE(nn_pointwise_88_88_88_s11_0_x1), NN_CODE(nn_pointwise_88_88_88_s11_0_x4)}};
 #define layer4_code &layer4_routines
 #else
 #define layer4_code 0
@@ -3729,7 +3729,7 @@ static const _Alignas(4) int32_t layer5_weights[660] = {
 #define nn_depthwise_time_9_88_0_s10_0_once
 void nn_depthwise_time_9_88_0_s10_0(const nn_depthwise_time_args *args);
 __asm__(
-    ".section .data.nn_depthwise_time_9_88_0_s10_0,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_depthwise_time_9_88_0_s10_0,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -3848,7 +3848,7 @@ __asm__(
     ".text\n"
 );
 #endif
-static const nn_depthwise_time_code layer5_routines = {{nn_depthwise_time_9_88_0_s10_0}};
+static const nn_depthwise_time_code layer5_routines = {{NN_CODE(nn_depthwise_time_9_88_0_s10_0)}};
 #define layer5_code &layer5_routines
 #else
 #define layer5_code 0
@@ -4150,7 +4150,7 @@ static const _Alignas(4) int32_t layer6_weights[4136] = {
 #define nn_pointwise_88_88_88_s10_0_x1_once
 void nn_pointwise_88_88_88_s10_0_x1(const nn_pointwise_args *args);
 __asm__(
-    ".section .data.nn_pointwise_88_88_88_s10_0_x1,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_pointwise_88_88_88_s10_0_x1,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -4443,7 +4443,7 @@ __asm__(
 #define nn_pointwise_88_88_88_s10_0_x4_once
 void nn_pointwise_88_88_88_s10_0_x4(const nn_pointwise_args *args);
 __asm__(
-    ".section .data.nn_pointwise_88_88_88_s10_0_x4,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_pointwise_88_88_88_s10_0_x4,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -5154,7 +5154,7 @@ __asm__(
     ".text\n"
 );
 #endif
-static const nn_pointwise_code layer6_routines = {{nn_pointwise_88_88_88_s10_0_x1, nn_pointwise_88_88_88_s10_0_x4}};
+static const nn_pointwise_code layer6_routines = {{NN_CODE(nn_pointwise_88_88_88_s10_0_x1), NN_CODE(nn_pointwise_88_88_88_s10_0_x4)}};
 #define layer6_code &layer6_routines
 #else
 #define layer6_code 0
@@ -5225,7 +5225,7 @@ static const nn_channel layer7_channels[4] = {
 #define nn_dense_pairs_once
 void nn_dense_pairs(const nn_dense_args *args);
 __asm__(
-    ".section .data.nn_dense_pairs,\"awx\",%progbits\n"
+    ".section .data.nn_code.nn_dense_pairs,\"awx\",%progbits\n"
     ".syntax unified\n"
     ".thumb\n"
     ".balign 4\n"
@@ -5285,7 +5285,7 @@ __asm__(
     ".text\n"
 );
 #endif
-static const nn_dense_code layer7_routines = {{nn_dense_pairs}};
+static const nn_dense_code layer7_routines = {{NN_CODE(nn_dense_pairs)}};
 #define layer7_code &layer7_routines
 #else
 #define layer7_code 0

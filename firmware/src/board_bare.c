@@ -11,7 +11,7 @@ enum { PIN_TX = 32 + 3, PIN_RX = 32 + 10, PIN_PDM_CLOCK = 26, PIN_PDM_DATA = 25,
 enum { PIN_RED = 24, PIN_GREEN = 16, PIN_BLUE = 6 };  // active low
 enum { PIN_OUTPUT = 1 | 1 << 1, PIN_PULL_DOWN = 1 << 2, PIN_PULL_UP = 3 << 2 };
 
-extern uint8_t image_start[], image_end[], data_start[], data_end[], bss_start[], bss_end[];
+extern uint8_t image_start[], image_end[], ramcode_start[], data_end[];
 
 static volatile uint32_t milliseconds;
 
@@ -240,7 +240,7 @@ void board_led(uint8_t red, uint8_t green, uint8_t blue) {
 void board_idle(void) { __asm__ volatile("wfi" ::: "memory"); }
 
 uint32_t board_flash_bytes(void) { return (uint32_t)(image_end - image_start); }
-uint32_t board_static_ram_bytes(void) { return (uint32_t)(data_end - data_start) + (uint32_t)(bss_end - bss_start); }
+uint32_t board_static_ram_bytes(void) { return (uint32_t)(data_end - ramcode_start); }
 uint32_t board_stack_high_water_bytes(void) { return bare_stack_high_water(); }
 
 void board_fail(const char *sentence) {

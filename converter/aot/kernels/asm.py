@@ -2,8 +2,8 @@
 common instructions.
 
 A routine is void name(const ARGUMENTS *). Its lines are one instruction or directive each, in unified syntax as GCC 7
-takes it. It lies in RAM (.data.*), where a fetch waits for no flash, and its name says its shape, so that layers of one
-shape share it.
+takes it. It lies in RAM (.data.nn_code.*), where a fetch waits for no flash; wherever it is called it finds its labels
+by their distance; its name says its shape, so that layers of one shape share it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Routine:
         """C text that may stand in a file any number of times."""
         unit = (".fpu fpv4-sp-d16",) if self.fpu else ()
         head = (
-            f'.section .data.{self.name},\\"awx\\",%progbits',
+            f'.section .data.nn_code.{self.name},\\"awx\\",%progbits',
             ".syntax unified",
             ".thumb",
             *unit,
@@ -68,7 +68,7 @@ class AsmCode:
     def render(self, prefix: str) -> str:
         """C text: the routines, and the table of their addresses named after prefix."""
         needed = "NN_HAS_FPU" if any(routine.fpu for routine in self.routines) else "NN_HAS_DSP"
-        entries = ", ".join(routine.name for routine in self.routines)
+        entries = ", ".join(f"NN_CODE({routine.name})" for routine in self.routines)
         table = (
             f"static const {self.table} {prefix}_routines = {{{{{entries}}}}};\n#define {prefix}_code "
             f"&{prefix}_routines\n"

@@ -140,18 +140,27 @@ def block(shape: PackedConvShape, triples: int) -> list[str]:
     ]
 
 
+def address_of(register: str, label: str) -> list[str]:
+    """A label's address by its distance, wherever the routine runs."""
+    here = f"{label}_from"
+    return [
+        f"movw {register}, #:lower16:({label} - ({here} + 4))",
+        f"movt {register}, #:upper16:({label} - ({here} + 4))",
+        f"{here}:",
+        f"add {register}, pc",
+    ]
+
+
 def entry(label: str, row_bytes: int, begin: str, rows: str) -> list[str]:
     """Where a pass begins: in its unrolled rows behind the r8 first ones, or, where sums are kept (r7 is not null), at
     their loading."""
     return [
-        f"movw r11, #:lower16:{label}_rows",
-        f"movt r11, #:upper16:{label}_rows",
+        *address_of("r11", f"{label}_rows"),
         f"movw r12, #{row_bytes}",
         "mla r11, r8, r12, r11",
         "orr r11, r11, #1",
         f"str.w r11, [{rows}]",
-        f"movw r12, #:lower16:{label}_kept",
-        f"movt r12, #:upper16:{label}_kept",
+        *address_of("r12", f"{label}_kept"),
         "orr r12, r12, #1",
         "cmp r7, #0",
         "it ne",

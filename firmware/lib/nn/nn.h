@@ -9,6 +9,13 @@
 
 #include <stdint.h>
 
+// Constants that start-up code copies to RAM: loads from flash wait. Not const, or the compiler puts them into flash.
+#if defined(__ARM_FEATURE_DSP)
+#define NN_IN_RAM __attribute__((section(".data.nn_constants")))
+#else
+#define NN_IN_RAM
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif

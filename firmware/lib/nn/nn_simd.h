@@ -17,6 +17,14 @@
 #define NN_HAS_FPU 0
 #endif
 
+// Where a routine in RAM is called: NN_CODE_RAM is the address of RAM in the code region of a chip that has it there as
+// well (nRF52840), by whose bus fetches do not meet loads and stores. The routines are position-independent.
+#if NN_HAS_DSP && defined(NN_CODE_RAM)
+#define NN_CODE(routine) ((__typeof__(&routine))((uintptr_t)&routine - 0x20000000u + NN_CODE_RAM))
+#else
+#define NN_CODE(routine) routine
+#endif
+
 #if defined(__GNUC__)
 #define NN_INLINE static inline __attribute__((always_inline))
 #else

@@ -6,40 +6,52 @@ add.w r12, sp, #80
 stm r12, {r1-r10}
 mov r8, r11
 @ where each pass enters its unrolled kernel rows: behind those that are padding
-movw r11, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_block_rows
-movt r11, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_block_rows
+movw r11, #:lower16:(nn_conv_packed_3_2_1_9_6_4_10_8_block_rows - (nn_conv_packed_3_2_1_9_6_4_10_8_block_rows_from + 4))
+movt r11, #:upper16:(nn_conv_packed_3_2_1_9_6_4_10_8_block_rows - (nn_conv_packed_3_2_1_9_6_4_10_8_block_rows_from + 4))
+nn_conv_packed_3_2_1_9_6_4_10_8_block_rows_from:
+add r11, pc
 movw r12, #120
 mla r11, r8, r12, r11
 orr r11, r11, #1
 str.w r11, [sp, #60]
-movw r12, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_block_kept
-movt r12, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_block_kept
+movw r12, #:lower16:(nn_conv_packed_3_2_1_9_6_4_10_8_block_kept - (nn_conv_packed_3_2_1_9_6_4_10_8_block_kept_from + 4))
+movt r12, #:upper16:(nn_conv_packed_3_2_1_9_6_4_10_8_block_kept - (nn_conv_packed_3_2_1_9_6_4_10_8_block_kept_from + 4))
+nn_conv_packed_3_2_1_9_6_4_10_8_block_kept_from:
+add r12, pc
 orr r12, r12, #1
 cmp r7, #0
 it ne
 movne r11, r12
 str.w r11, [sp, #48]
-movw r11, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_single_rows
-movt r11, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_single_rows
+movw r11, #:lower16:(nn_conv_packed_3_2_1_9_6_4_10_8_single_rows - (nn_conv_packed_3_2_1_9_6_4_10_8_single_rows_from + 4))
+movt r11, #:upper16:(nn_conv_packed_3_2_1_9_6_4_10_8_single_rows - (nn_conv_packed_3_2_1_9_6_4_10_8_single_rows_from + 4))
+nn_conv_packed_3_2_1_9_6_4_10_8_single_rows_from:
+add r11, pc
 movw r12, #80
 mla r11, r8, r12, r11
 orr r11, r11, #1
 str.w r11, [sp, #64]
-movw r12, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_single_kept
-movt r12, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_single_kept
+movw r12, #:lower16:(nn_conv_packed_3_2_1_9_6_4_10_8_single_kept - (nn_conv_packed_3_2_1_9_6_4_10_8_single_kept_from + 4))
+movt r12, #:upper16:(nn_conv_packed_3_2_1_9_6_4_10_8_single_kept - (nn_conv_packed_3_2_1_9_6_4_10_8_single_kept_from + 4))
+nn_conv_packed_3_2_1_9_6_4_10_8_single_kept_from:
+add r12, pc
 orr r12, r12, #1
 cmp r7, #0
 it ne
 movne r11, r12
 str.w r11, [sp, #52]
-movw r11, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_tail_rows
-movt r11, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_tail_rows
+movw r11, #:lower16:(nn_conv_packed_3_2_1_9_6_4_10_8_tail_rows - (nn_conv_packed_3_2_1_9_6_4_10_8_tail_rows_from + 4))
+movt r11, #:upper16:(nn_conv_packed_3_2_1_9_6_4_10_8_tail_rows - (nn_conv_packed_3_2_1_9_6_4_10_8_tail_rows_from + 4))
+nn_conv_packed_3_2_1_9_6_4_10_8_tail_rows_from:
+add r11, pc
 movw r12, #20
 mla r11, r8, r12, r11
 orr r11, r11, #1
 str.w r11, [sp, #68]
-movw r12, #:lower16:nn_conv_packed_3_2_1_9_6_4_10_8_tail_kept
-movt r12, #:upper16:nn_conv_packed_3_2_1_9_6_4_10_8_tail_kept
+movw r12, #:lower16:(nn_conv_packed_3_2_1_9_6_4_10_8_tail_kept - (nn_conv_packed_3_2_1_9_6_4_10_8_tail_kept_from + 4))
+movt r12, #:upper16:(nn_conv_packed_3_2_1_9_6_4_10_8_tail_kept - (nn_conv_packed_3_2_1_9_6_4_10_8_tail_kept_from + 4))
+nn_conv_packed_3_2_1_9_6_4_10_8_tail_kept_from:
+add r12, pc
 orr r12, r12, #1
 cmp r7, #0
 it ne
