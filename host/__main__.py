@@ -326,11 +326,26 @@ def bench(
     json_file: Annotated[Path, typer.Option("--json", help="flat keys", callback=cli.output_file)] = Path(
         "build/bench.json"
     ),
+    short: Annotated[bool, typer.Option("--short", help="neither listening nor speeds of this machine")] = False,
 ) -> None:
-    """Cycles per stage beside the records, sizes, and speeds of this machine."""
+    """Cycles per stage beside the records, sizes, and speeds of this machine; fails when one has grown."""
     from host.measure import bench as benchmarks
 
-    benchmarks.bench(console, json_file, _training_speed)
+    benchmarks.bench(console, json_file, _training_speed, short)
+
+
+@app.command()
+def calibrate(
+    rows: Annotated[list[Path] | None, typer.Argument(metavar="[ROWS.json]...", help="measurements of images")] = None,
+    json_file: cli.JsonOption = None,
+) -> None:
+    """Expected cycles of the virtual board beside those that were measured on real chips."""
+    from host.measure import calibrate as calibration
+
+    with console.status("loops"):
+        found = calibration.calibrate(rows or [])
+    console.print(calibration.table(found))
+    cli.write_json(json_file, calibration.to_json(found))
 
 
 def _training_speed() -> float:

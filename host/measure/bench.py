@@ -1,5 +1,5 @@
-"""The figures of `make bench`: cycles per stage on the virtual board beside the published records, sizes, and speeds of
-this machine."""
+"""The figures of `make bench`: expected and ideal cycles per stage on the virtual board beside the published records,
+sizes, and speeds of this machine; what has grown since the committed ones."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from converter.audio.frontend import MicroFrontend
+from converter.checked import Named, Real
 from converter.commands import cli
 from converter.convert import load, render, write_all
 from converter.files import write_atomic
@@ -26,10 +27,11 @@ from host.emulator.board import VirtualBoard
 from host.emulator.session.launcher import launch
 from host.errors import HostError
 from host.firmware_build import build_bare, build_firmware
-from host.link.client import Board, connect
+from host.link.client import Board
 from host.link.protocol import Heard
 from host.measure.image_size import ENGINE, FRONT_END, OTHER, SKETCH, part_sizes
 from host.measure.profile import profile, synthetic_tone
+from host.result_files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "bench"
@@ -73,17 +75,44 @@ class Figure:
     note: str = ""
 
 
-def bench(console: Console, json_file: Path, training_speed: Callable[[], float]) -> None:
-    """Measure, print the table, write the JSON (flat keys; what is not available here is left out)."""
+BASELINE = ROOT / "reference" / "bench.json"
+GROWTH = 1.02  # of a figure over the committed one that is let pass
+
+
+def bench(console: Console, json_file: Path, training_speed: Callable[[], float], short: bool = False) -> None:
+    """Measure, print the table, write the JSON (flat keys; what is not available here is left out). short: neither
+    listening nor this machine's speeds. Raises HostError when cycles or bytes have grown over BASELINE's."""
     figures: list[Figure] = []
-    parts = {"tinyconv": _tinyconv(), "listening": _listening(), "dscnn": _dscnn(), "speeds": _speeds(training_speed)}
+    parts = {"tinyconv": _tinyconv(), "dscnn": _dscnn()}
+    if not short:
+        parts |= {"listening": _listening(), "speeds": _speeds(training_speed)}
     for name, part in parts.items():
         with console.status(name):
             figures += part
     console.print(_table(figures))
     found = {f.key: f.value for f in figures if f.value is not None}
     cli.write_json(json_file, found)
-    console.print(f"{json_file}: cycles are modelled (virtual board), speeds are of this machine")
+    console.print(f"{json_file}: cycles are modelled (virtual board, docs/chip.md), speeds are of this machine")
+    moved, grown = against(read_json(BASELINE, "restore it from the repository", Named(Real())), found)
+    console.print("\n".join(moved) or "no cycles and no bytes moved by more than 0.1 %")
+    if grown:
+        raise HostError(
+            f"{', '.join(grown)}: more than {100 * (GROWTH - 1):.0f} % over reference/bench.json; mend it, or copy "
+            f"{json_file} there and say why"
+        )
+
+
+def against(baseline: Mapping[str, float], found: Mapping[str, float]) -> tuple[list[str], list[str]]:
+    """(lines about cycles and bytes that moved by more than 0.1 %, keys of those that grew by more than GROWTH)."""
+    moved, grown = [], []
+    for key in sorted(baseline.keys() & found.keys()):
+        before, now = baseline[key], found[key]
+        if not key.endswith(("_cycles", "_bytes")) or abs(now - before) <= before / 1000:
+            continue
+        moved.append(f"{key}: {before:,.0f} -> {now:,.0f} ({100 * (now / before - 1) if before else 0:+.1f} %)")
+        if now > GROWTH * before:
+            grown.append(key)
+    return moved, grown
 
 
 def _tinyconv() -> Iterator[Figure]:
@@ -93,6 +122,8 @@ def _tinyconv() -> Iterator[Figure]:
     with launch(elf, json_file=run_report) as port, Board(port) as board:
         result = profile(board, RUNS)
     seconds = time.perf_counter() - started
+    with launch(elf, clock="ideal") as port, Board(port) as board:
+        ideal = profile(board, RUNS)
     uncached = {stage.name: stage for stage in result.uncached}
     for key, stage in (
         ("tinyconv_window", "inference"),
@@ -102,6 +133,7 @@ def _tinyconv() -> Iterator[Figure]:
         ("post", "post"),
     ):
         yield Figure(f"{key}_cycles", round(result.stage(stage).mean_cycles), f"mean of {result.stage(stage).n}")
+        yield Figure(f"{key}_ideal_cycles", round(ideal.stage(stage).mean_cycles), f"mean of {ideal.stage(stage).n}")
         yield Figure(f"{key}_cycles_uncached", round(uncached[stage].mean_cycles), f"mean of {uncached[stage].n}")
     yield from _bounds("tinyconv_window", elf, _infer)
     yield from _bounds("frontend_slice", elf, _features, unit=49)
@@ -126,7 +158,7 @@ def _engine_size(elf: Path) -> Iterator[Figure]:
 
 
 def _bounds(key: str, elf: Path, work: Callable[[Board, int], object], unit: int = 1) -> Iterator[Figure]:
-    """The cycle model's bounds (every load 1 or 2 cycles, a branch's refill 1 or 3) and the instructions of `work`."""
+    """The cycle model's bounds (docs/chip.md) and the instructions of `work`."""
     totals = []
     for count in (1, 11):
         report = OUT / "bounds.json"
@@ -232,11 +264,11 @@ def _dscnn() -> Iterator[Figure]:
         return
     _convert(model, OUT / "dscnn")
     elf = build_firmware(OUT / "dscnn", OUT / "dscnn_build")
-    with connect(str(elf)) as board:
-        result = profile(board, 5)
-    yield Figure(
-        "dscnn_window_cycles", round(result.stage("inference").mean_cycles), "MLPerf Tiny's kws_ref_model, mean of 5"
-    )
+    for suffix, clock in (("_ideal", "ideal"), ("", "expected")):
+        with launch(elf, clock=clock) as port, Board(port) as board:
+            result = profile(board, 5)
+        note = "MLPerf Tiny's kws_ref_model, mean of 5"
+        yield Figure(f"dscnn_window{suffix}_cycles", round(result.stage("inference").mean_cycles), note)
     uncached = next(stage for stage in result.uncached if stage.name == "inference")
     yield Figure("dscnn_window_cycles_uncached", round(uncached.mean_cycles), "mean of 5")
     yield from _bounds("dscnn_window", elf, _infer)
@@ -271,14 +303,16 @@ def _timed() -> Iterator[list[float]]:
 
 def _table(figures: list[Figure]) -> Table:
     """One row per figure; fits in 80 columns."""
-    table = cli.table("bench", ("figure", "value", "bounds", "uncached"), left=("figure",))
+    table = cli.table("bench", ("figure", "value", "ideal", "bounds", "uncached"), left=("figure",))
     values = {figure.key: figure.value for figure in figures}
     for figure in figures:
-        if figure.key.endswith(("_uncached", "_low", "_high")):
+        if figure.key.endswith(("_uncached", "_low", "_high", "_ideal_cycles")):
             continue
+        ideal = values.get(f"{figure.key.removesuffix('_cycles')}_ideal_cycles")
         low, high = (values.get(f"{figure.key}_{end}") for end in ("low", "high"))
         bounds = f"{_number(low)}..{_number(high)}" if low and high else ""
-        table.add_row(figure.key, _number(figure.value), bounds, _number(values.get(f"{figure.key}_uncached")))
+        without = _number(values.get(f"{figure.key}_uncached"))
+        table.add_row(figure.key, _number(figure.value), _number(ideal), bounds, without)
     missing = [f"{figure.key}: {figure.note}." for figure in figures if figure.value is None]
     best = [f"Best elsewhere, {key}: {cycles:,} ({who})." for key, (cycles, who) in BEST_ELSEWHERE.items()]
     table.caption = " ".join(missing + best)

@@ -1,4 +1,5 @@
-"""What each layer of a streaming engine takes of one hop, on a virtual board that runs nothing else."""
+"""What each layer of a streaming engine takes of one hop, on a virtual board that runs nothing else: ideal cycles,
+which add up layer by layer wherever code and constants lie."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ from pathlib import Path
 
 from converter.arrays import Json
 from host.emulator.board import VirtualBoard
+from host.emulator.session.launcher import launch
 from host.errors import HostError
 from host.firmware_build import ROOT, build_bare, build_firmware
-from host.link.client import connect
+from host.link.client import Board
 from host.measure.image_size import ENGINE, part_sizes
 from host.measure.profile import profile
 
@@ -49,7 +51,7 @@ int main(void)
 
 
 def hop_layers(generated: Path, layers: int) -> Json:
-    """Of generated files that stream: modelled cycles of a hop by layer (rows it moves up included) and as a whole, and
+    """Of generated files that stream: ideal cycles of a hop by layer (rows it moves up included) and as a whole, and
     the engine's bytes of flash and RAM. Raises HostError, BoardError."""
     lib = ROOT / "firmware" / "lib"
     with tempfile.TemporaryDirectory() as name:
@@ -59,7 +61,7 @@ def hop_layers(generated: Path, layers: int) -> Json:
         elf = build_bare(
             sources, Path(name) / "hop_layers.elf", board_layer=True, flags=[f"-I{generated}", f"-I{lib / 'nn'}"]
         )
-        board = VirtualBoard(elf)
+        board = VirtualBoard(elf, timing=None)
         objects = board.image.objects
         if not board.run(20.0, lambda: board.read_word(objects["done"].address) != 0):
             raise HostError(f"{generated}: a hop's layers were not done after 20 s of the board's time; report this")
@@ -71,11 +73,11 @@ def hop_layers(generated: Path, layers: int) -> Json:
 
 
 def firmware_hop(generated: Path) -> Json:
-    """The same of the whole firmware, as `host profile` and `host evaluate` give it: cycles of a hop (fewest of RUNS),
+    """The same of the whole firmware, as `host profile` gives it on the ideal clock: cycles of a hop (fewest of RUNS),
     bytes of the engine."""
     with tempfile.TemporaryDirectory() as name:
         elf = build_firmware(generated, Path(name))
-        with connect(str(elf)) as board:
+        with launch(elf, clock="ideal") as port, Board(port) as board:
             stage = profile(board, RUNS).stage("inference (stream)")
             clock_hz = board.identity.clock_hz
         engine = next(part for part in part_sizes(elf) if part.part == ENGINE)

@@ -77,5 +77,5 @@ def part_sizes(elf: Path) -> list[PartSize]:
         for part in (ENGINE, FRONT_END, SKETCH)
     ]
     flash = sum(len(segment) for _, segment in image.segments)
-    ram = image.objects["bss_end"].address - image.objects["data_start"].address
+    ram = image.objects["data_end"].address - image.objects["ramcode_start"].address
     return [*parts, PartSize(OTHER, flash - sum(p.flash for p in parts), ram - sum(p.ram for p in parts))]
