@@ -4,6 +4,7 @@ counts."""
 # Without `from __future__ import annotations`: DDP compares a hook's annotations with types, not with their names.
 import time
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ from torch._C._distributed_c10d import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, post_localSGD_hook, powerSGD_hook
 from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
 from torch.futures import Future
-from torch.nn.parallel import DistributedDataParallel
 
 from trainer.distributed import codecs
 
@@ -34,13 +34,14 @@ class Wire:
     """A process group that counts what is handed to it: what torch's own hooks ask of a group, and `gather`.
 
     payload_bytes is what this worker hands over; ring_bytes what rings of n workers make of it: 2 (n - 1) / n of an
-    all-reduce and n - 1 times an all-gather. called_at and returned_at: the thread's CPU time at the last collective.
+    all-reduce and n - 1 times an all-gather. inside, returned_at: the thread's CPU seconds spent in collectives, and
+    when it left the last one.
     """
 
     def __init__(self, group: Any) -> None:
         self.group = group
         self.payload_bytes, self.ring_bytes = 0, 0.0
-        self.called_at = self.returned_at = self.inside = 0.0
+        self.returned_at = self.inside = 0.0
 
     def size(self) -> int:
         """Workers."""
@@ -67,10 +68,10 @@ class Wire:
     def _counted(self, count: int, share: float, collective: Any, *given: Any) -> Any:
         self.payload_bytes += count
         self.ring_bytes += share * (self.size() - 1) * count
-        self.called_at = time.thread_time()
+        called_at = time.thread_time()
         found = collective(*given)
         self.returned_at = time.thread_time()
-        self.inside += self.returned_at - self.called_at
+        self.inside += self.returned_at - called_at
         return found
 
 
@@ -91,29 +92,13 @@ class Still(Wire):
 
     def allreduce(self, tensors: list[Tensor], *options: Any) -> Any:
         """The sum of equal tensors."""
-        return self._counted(sum(t.nbytes for t in tensors), 2 / self.workers, self._sum, tensors)
+        self._counted(sum(t.nbytes for t in tensors), 2 / self.workers, lambda: [t.mul_(self.workers) for t in tensors])
+        return SimpleNamespace(get_future=lambda: _done(tensors), wait=lambda: True)
 
     def gather(self, payload: Tensor) -> Tensor:
         """The payload from each."""
         found: Tensor = self._counted(payload.nbytes, 1.0, payload.expand, self.workers, -1)
         return found
-
-    def _sum(self, tensors: list[Tensor]) -> Any:
-        for tensor in tensors:
-            tensor.mul_(self.workers)
-        return _Done(tensors)
-
-
-class _Done:
-    def __init__(self, tensors: list[Tensor]) -> None:
-        self.future: Future[list[Tensor]] = Future()
-        self.future.set_result(tensors)
-
-    def get_future(self) -> Any:
-        return self.future
-
-    def wait(self, timeout: Any = None) -> bool:
-        return True
 
 
 @dataclass
@@ -151,11 +136,6 @@ class Exchange:
             made.averager = PeriodicModelAverager(strength.period, process_group=group)
             made.averager.step = 1  # the first average comes after `period` steps, not after one
         return made
-
-    def attach(self, network: DistributedDataParallel) -> None:
-        """Exchange the network's gradients this way."""
-        state, hook = self.hook()
-        network.register_comm_hook(state, hook)
 
     def hook(self) -> tuple[Any, Any]:
         """(state, hook) as register_comm_hook takes them."""
@@ -208,10 +188,13 @@ def compressed_hook(state: Exchange, bucket: GradBucket) -> Future[torch.Tensor]
     mean, own = _random_k(state, x) if state.method == "randomk" else _gathered(state, x)
     if kept is not None:
         state.errors[index] = kept.sub_(own)
-    x.copy_(mean.div_(wire.size()))
-    done: Future[torch.Tensor] = Future()
-    done.set_result(x)
-    return done
+    return _done(x.copy_(mean.div_(wire.size())))
+
+
+def _done(value: Any) -> Any:
+    future: Future[Any] = Future()
+    future.set_result(value)
+    return future
 
 
 def _random_k(state: Exchange, x: Tensor) -> tuple[Tensor, Tensor]:

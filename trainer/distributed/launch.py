@@ -78,7 +78,9 @@ def work_by_torchrun(job: Job, progress: Progress) -> bool:
         first = dist.get_rank() == 0
         work(job, Shown(job, progress) if first else lambda *_: None)
     except RuntimeError as error:
-        raise TrainerError(f"distributed: lost another worker ({_line(error)}); {AGAIN}") from None
+        if not _lost(error):
+            raise
+        raise TrainerError(f"distributed: another worker is gone; {AGAIN}") from None
     finally:
         dist.destroy_process_group()
     return first
@@ -174,12 +176,13 @@ def _worker(rank: int, workers: int, meeting: str, pipe: connection.Connection, 
     except TrainerError as error:
         pipe.send(str(error))
     except RuntimeError as error:
-        if "onnection" not in str(error):
+        if not _lost(error):
             raise
         pipe.close()
         os._exit(LOST)  # without waiting for those who are gone
     dist.destroy_process_group()
 
 
-def _line(error: RuntimeError) -> str:
-    return str(error).splitlines()[0][:200]
+def _lost(error: RuntimeError) -> bool:
+    """Whether gloo says that another worker has closed its connection."""
+    return "connection" in str(error).lower()

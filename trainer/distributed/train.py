@@ -88,7 +88,7 @@ def train(task: Task, plan: Plan, method: str, seed: int, folder: Path, report: 
     # DDP regroups the gradients after its first step: let it do that now, so that a continued training too sees them in
     # the order that stays.
     parallel.eval()(task.real(task.train[:1])).sum().backward()
-    exchange.attach(parallel)
+    parallel.register_comm_hook(*exchange.hook())
     mine = shard(task, plan.partition, rank, workers, seed)
     title = f"{method}, seed {seed}"
     while exchange.step < plan.steps:

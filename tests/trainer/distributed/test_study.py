@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from rich.progress import Progress
 from torch import nn
 
-from trainer.distributed import launch, study, train
+from trainer.distributed import launch, study
 from trainer.distributed.exchange import METHODS, Strength
 from trainer.distributed.launch import Job, work_here
 from trainer.distributed.train import Plan, require_equal
@@ -53,8 +54,8 @@ def test_unequal_replicas_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         every.view(2, -1)[:] = mine
         every[-1] ^= 1
 
-    monkeypatch.setattr(train.dist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(train.dist, "all_gather_single", gather)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_gather_single", gather)
     with pytest.raises(RuntimeError, match="here: the workers' parameters differ"):
         require_equal(nn.Linear(2, 2), "here")
 
@@ -107,7 +108,7 @@ def test_an_interrupted_study_ends_the_same(made: Records, tmp_path: Path, monke
         ("local, seed 0", stop, KeyboardInterrupt, ""),
     ):
         with monkeypatch.context() as patch, pytest.raises(error, match=says):
-            patch.setattr(launch, "Shown", interrupting(title, how))  # type: ignore[arg-type]
+            patch.setattr(launch, "Shown", interrupting(title, how))
             work_here(job, 2, QUIET)
         assert not multiprocessing.active_children()
         assert list(tmp_path.glob("checkpoints/*/worker0-*.pt"))
