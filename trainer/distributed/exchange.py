@@ -191,7 +191,7 @@ def compressed_hook(state: Exchange, bucket: GradBucket) -> Future[torch.Tensor]
     return _done(x.copy_(mean.div_(wire.size())))
 
 
-def _done(value: Any) -> Any:
+def _done(value: Any) -> Future[Any]:
     future: Future[Any] = Future()
     future.set_result(value)
     return future

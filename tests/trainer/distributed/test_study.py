@@ -75,10 +75,11 @@ def test_sockets_send_what_the_wire_counts(made: Records) -> None:
         assert 0 <= headers <= 0.02 * record["ring_bytes"] + 6000, method  # of few messages, and of those between steps
 
 
-def test_every_method_learns(made: Records) -> None:
-    best = {method: max(point["accuracy"] for point in record["history"]) for method, record in made.items()}
-    assert min(best.values()) > 0.17, best  # ten classes
-    assert min(best[method] for method in ("fp16", "qsgd", "powersgd4", "local")) > best["none"] - 0.1, best
+def test_few_steps_teach_as_much_as_all_reduce(made: Records) -> None:
+    ends = {method: record["history"][-1]["accuracy"] for method, record in made.items()}
+    assert ends["none"] > 0.3  # of ten classes
+    for method in ("fp16", "qsgd", "powersgd4", "local"):  # the others' errors come back after more steps than these
+        assert ends[method] > ends["none"] - 0.1, method
 
 
 def interrupting(title: str, how: Callable[[], None]) -> type[launch.Shown]:
@@ -136,12 +137,12 @@ def test_what_a_study_writes(tmp_path: Path) -> None:
         record |= {"payload_bytes": size, "ring_bytes": size, "sent_bytes": size}
         job.record(method, 0).write_text(json.dumps(record))
     found = study.study(job, 2, QUIET)
-    assert found is not None and found["target"] == pytest.approx(0.91)
+    assert found is not None and found["target"] == pytest.approx(0.90)
     none, sign = found["rows"]
-    assert (none["speed"]["steps"], sign["speed"]["steps"], sign["fewer"]) == (12, 12, 10)
+    assert (none["speed"]["steps"], sign["speed"]["steps"], sign["fewer"]) == (8, 12, 10)
     assert sign["costs"]["encode"] > 0 and sign["costs"]["decode"] > 0
-    slower = sign["speed"]["step_seconds"] - none["speed"]["step_seconds"]
-    assert sign["break_even_mbit"] == pytest.approx(8e-6 * 900 / slower) if slower > 0 else "inf"
+    longer = 12 * sign["speed"]["step_seconds"] - 8 * none["speed"]["step_seconds"]
+    assert longer > 0 and sign["break_even_mbit"] == pytest.approx(8e-6 * (8 * 1000 - 12 * 100) / longer)
     for name in ("accuracy.png", "time.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "table.md").read_text() == study.table(found)
