@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -117,7 +116,7 @@ def _step(
     chosen = torch.from_numpy(batch_of(mine, plan.batch, step, (seed, rank)))
     torch.manual_seed((seed << 40) + (step << 12) + rank)  # dropout
     for group in run.optimizer.param_groups:
-        warm, left = min(1.0, (step + 1) / (0.05 * plan.steps)), 0.5 + 0.5 * math.cos(math.pi * step / plan.steps)
+        warm, left = min(1.0, (step + 1) / (0.05 * plan.steps)), 0.5 + 0.5 * float(np.cos(np.pi * step / plan.steps))
         group["lr"] = plan.learning_rate * warm * left
     parallel.train()
     run.optimizer.zero_grad()
