@@ -86,7 +86,8 @@ def _line(axes: Any, number: int, x: list[float], y: list[float], name: str, eve
 
 
 def _png(figure: Any, axes: Any) -> bytes:
-    axes.legend(fontsize=8)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)
     made = io.BytesIO()
     figure.savefig(made, format="png", dpi=90, metadata={"Software": None})
     return made.getvalue()

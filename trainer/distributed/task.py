@@ -109,8 +109,7 @@ def _pictures(model: str, data: str) -> Task:
         pixels = int(np.prod(shape))
         return nn.Sequential(nn.Flatten(), nn.Linear(pixels, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes))
 
-    parts = (torch.from_numpy(np.array(part)) for part in (train, train_labels, held, held_labels))
-    x, y, held_x, held_y = parts
+    x, y, held_x, held_y = (torch.from_numpy(np.array(part)) for part in (train, train_labels, held, held_labels))
     return Task(title, x, y.long(), held_x, held_y.long(), 0.0, 1 / 255, (), network)
 
 
