@@ -14,6 +14,7 @@ from converter.run_folder import ModelArtifact
 from converter.spec import KwsSpec
 from trainer.approx.command import approx
 from trainer.board import BoardTools
+from trainer.distributed.command import distributed
 from trainer.errors import TrainerError
 from trainer.roofline.command import roofline
 from trainer.studies.command import study
@@ -36,7 +37,7 @@ def board_tools() -> BoardTools:
 app = cli.app(
     __doc__, TrainerError, interrupted="interrupted; start the same command again to continue", obj=board_tools
 )
-for command in (study, approx, roofline, tvm):
+for command in (study, approx, roofline, tvm, distributed):
     app.command()(command)
 Run = Annotated[Path, typer.Argument(help="a run folder")]
 Data = Annotated[

@@ -23,6 +23,14 @@ def worker_pool(workers: int, prepare: Callable[..., None] | None = None, *given
 
 
 def _begin(prepare: Callable[..., None] | None, given: tuple[object, ...]) -> None:
+    follow_parent()
+    if prepare:
+        prepare(*given)
+
+
+def follow_parent() -> None:
+    """In a spawned process: end without a word with Ctrl-C, and with the process that started this one."""
+
     def end(*_: object) -> None:
         time.sleep(0.5)
         os._exit(130)
@@ -34,5 +42,3 @@ def _begin(prepare: Callable[..., None] | None, given: tuple[object, ...]) -> No
 
     signal.signal(signal.SIGINT, end)
     threading.Thread(target=end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
-    if prepare:
-        prepare(*given)

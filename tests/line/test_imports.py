@@ -66,7 +66,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("trainer.sweep",),
     ("trainer.search",),
     ("trainer.studies",),
-    ("trainer.roofline", "trainer.tvm", "trainer.approx"),
+    ("trainer.roofline", "trainer.tvm", "trainer.approx", "trainer.distributed"),
     ("trainer.__main__",),
 )
 HEAVY = ("torch", "torchaudio", "tensorflow", "matplotlib")
