@@ -55,7 +55,7 @@ format: setup-test
 	.venv/bin/clang-format -i $(C_FILES)
 
 bench: setup
-	$(PY) -m host bench --json build/bench.json
+	$(PY) -m host bench --json build/bench.json $(if $(SHORT),--short)
 
 # Lines of product and tests by folder; a test holds the budget.
 loc: setup

@@ -102,7 +102,9 @@ def table(title: str, columns: Sequence[str], left: Sequence[str] = (), padding:
     made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", pad_edge=False)
     made.padding = (0, padding, 0, 0)
     for column in columns:
-        made.add_column(column, justify="left" if column in left else "right", no_wrap=column not in left)
+        made.add_column(
+            column, justify="left" if column in left else "right", no_wrap=column not in left, overflow="fold"
+        )
     return made
 
 

@@ -306,7 +306,7 @@ def _table(figures: list[Figure]) -> Table:
     table = cli.table("bench", ("figure", "value", "ideal", "bounds", "uncached"), left=("figure",))
     values = {figure.key: figure.value for figure in figures}
     for figure in figures:
-        if figure.key.endswith(("_uncached", "_low", "_high", "_ideal_cycles")):
+        if figure.key.endswith(("_uncached", "_low", "_high", "_ideal_cycles", "_instructions")):
             continue
         ideal = values.get(f"{figure.key.removesuffix('_cycles')}_ideal_cycles")
         low, high = (values.get(f"{figure.key}_{end}") for end in ("low", "high"))
