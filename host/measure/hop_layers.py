@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from converter.arrays import Json
+from converter.files import scratch_folder
 from host.emulator.board import VirtualBoard
 from host.errors import HostError
 from host.firmware_build import ROOT, build_bare, build_firmware
@@ -52,12 +52,12 @@ def hop_layers(generated: Path, layers: int) -> Json:
     """Of generated files that stream: modelled cycles of a hop by layer (rows it moves up included) and as a whole, and
     the engine's bytes of flash and RAM. Raises HostError, BoardError."""
     lib = ROOT / "firmware" / "lib"
-    with tempfile.TemporaryDirectory() as name:
-        program = Path(name) / "hop_layers.c"
+    with scratch_folder() as name:
+        program = name / "hop_layers.c"
         program.write_text(PROGRAM % HOPS)
         sources = [program, generated / "model_aot.c", *sorted((lib / "nn").glob("*.c"))]
         elf = build_bare(
-            sources, Path(name) / "hop_layers.elf", board_layer=True, flags=[f"-I{generated}", f"-I{lib / 'nn'}"]
+            sources, name / "hop_layers.elf", board_layer=True, flags=[f"-I{generated}", f"-I{lib / 'nn'}"]
         )
         board = VirtualBoard(elf)
         objects = board.image.objects
@@ -73,8 +73,8 @@ def hop_layers(generated: Path, layers: int) -> Json:
 def firmware_hop(generated: Path) -> Json:
     """The same of the whole firmware, as `host profile` and `host evaluate` give it: cycles of a hop (fewest of RUNS),
     bytes of the engine."""
-    with tempfile.TemporaryDirectory() as name:
-        elf = build_firmware(generated, Path(name))
+    with scratch_folder() as name:
+        elf = build_firmware(generated, name)
         with connect(str(elf)) as board:
             stage = profile(board, RUNS).stage("inference (stream)")
             clock_hz = board.identity.clock_hz

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from rich.progress import Progress
+from search_table import TABLE
 from trainer_corpus import make
 
 from converter.aot.emit import engine_kernels, engine_memory
@@ -29,24 +30,12 @@ from trainer.network.model import Architecture, build
 from trainer.run.steps import Source
 from trainer.search import cost, run
 from trainer.search.candidate import SearchJob, Trial, claim
-from trainer.search.cost import Cost, CostTable, chain_graph, code_terms, layer_terms, probes
+from trainer.search.cost import Cost, chain_graph, code_terms, layer_terms, probes
 from trainer.search.genes import FIRST_KERNELS, KERNELS, SEEDS, WIDTHS, Genes, mutate, random_genes
 
 FRAMES = FeatureSpec().frames
 SPEC = KwsSpec.of_words(["yes", "stop"])
 QUIET = Progress(disable=True)
-# A made-up board: cycles and bytes of each term, see layer_terms and code_terms.
-CYCLES = {"hop": 100.0, "moved": 0.6, "dense 4": 600.0, "dense 4, each": 5.5}
-CYCLES |= {f"convolution {taps}": 3000.0 for taps in FIRST_KERNELS}
-CYCLES |= {f"convolution {taps}, each": 60.0 + 166 * taps for taps in FIRST_KERNELS}
-CYCLES |= {f"depthwise {taps}": 300.0 for taps in KERNELS} | {f"depthwise {t}, each": 2.0 * t for t in KERNELS}
-CYCLES |= {f"pointwise {width}": 300.0 + width for width in WIDTHS}
-CYCLES |= {f"pointwise {width}, each": 10 + 1.4 * width for width in WIDTHS}
-TABLE = CostTable(
-    CYCLES,
-    {"engine": 3000.0, "layer": 300.0, "instruction": 4.0},
-    {"engine": 1000.0, "layer": 20.0, "instruction": 4.0},
-)
 LIMITS = run.Limits(2, 64, 24)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -289,7 +290,8 @@ def _unpacked(package: str, store: Path, folder: Path) -> Path:
     file = sorted(store.glob(f"{package}_*.deb"))[-1]
     done = subprocess.run(["dpkg-deb", "-x", str(file), str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise TrainerError(f"{file}: damaged; remove it and run the command again")
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise TrainerError(f"{file}: cannot be unpacked ({reason[-200:]}); free some space, or remove it if damaged")
     return folder
 
 
@@ -310,10 +312,10 @@ def _stream(out: Path, source: Source, files: dict[str, Path], progress: Progres
 
 def _write_stream(out: Path, source: Source, parts: Sequence[tuple[str, Int16]]) -> Stream:
     name = source.name
-    partial = out / f"{name}.part.flac"
-    soundfile.write(partial, np.concatenate([pcm for _, pcm in parts]), SAMPLE_RATE_HZ, "PCM_16")
-    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-    partial.replace(out / f"{name}.flac")
+    data = io.BytesIO()
+    soundfile.write(data, np.concatenate([pcm for _, pcm in parts]), SAMPLE_RATE_HZ, "PCM_16", format="FLAC")
+    digest = hashlib.sha256(data.getvalue()).hexdigest()
+    write_atomic(out / f"{name}.flac", data.getvalue())
     stream = Stream(
         name, source.speaker, source.language, source.split, source.licence, f"{name}.flac", digest, (), source.kind
     )

@@ -292,11 +292,16 @@ def identity(settings: TrainSettings, pool: TrainingPool | Scenes, validation: L
     return json.dumps([asdict(settings), sizes], sort_keys=True)
 
 
-def save_torch(path: Path, state: dict[str, Any]) -> None:
-    """torch.save, whole or not at all."""
+def torch_bytes(state: dict[str, Any]) -> bytes:
+    """What torch.save writes."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_torch(path: Path, state: dict[str, Any]) -> None:
+    """torch.save, whole or not at all; raises WriteError."""
+    write_atomic(path, torch_bytes(state))
 
 
 def load_torch(path: Path) -> dict[str, Any]:

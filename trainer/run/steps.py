@@ -4,8 +4,8 @@ progress."""
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from rich.progress import Progress
 from torch import nn
 from torch.nn import functional as F
 
-from converter.files import write_atomic
+from converter.files import write_set
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, FeatureSpec, KwsSpec
 from trainer.data.augment import (
@@ -35,9 +35,9 @@ from trainer.data.synthetic import MARKER, SyntheticSettings, synthesize
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import Architecture, Network, build, fold_norms
-from trainer.network.onnx_export import save_npz, to_onnx, vectors
+from trainer.network.onnx_export import npz_bytes, to_onnx, vectors
 from trainer.network.quant_options import QuantOptions
-from trainer.run.fit import Epoch, TrainSettings, fit, load_torch, predict, save_torch
+from trainer.run.fit import Epoch, TrainSettings, fit, load_torch, predict, torch_bytes
 
 CACHE = Path("build/cache")
 DOWNLOADED = Path("build/data/speech_commands_v0.02")
@@ -64,9 +64,9 @@ class Source:
                 f"{run}: it does not say where its recordings are (no source.json); give --data DIR"
             ) from None
 
-    def save(self, run: Path) -> None:
-        """Write RUN/source.json."""
-        write_atomic(run / "source.json", (json.dumps(asdict(self)) + "\n").encode())
+    def to_bytes(self) -> bytes:
+        """What source.json holds."""
+        return (json.dumps(asdict(self)) + "\n").encode()
 
     @property
     def synthetic(self) -> bool:
@@ -128,14 +128,13 @@ def train_run(
     kernels: tuple[int, ...] = (),
     widths: tuple[int, ...] = (),
 ) -> ModelArtifact:
-    """Float training: RUN/float.pt, RUN/artifact.json, RUN/curves.json and .png; continues an interrupted run of equal
-    settings."""
+    """Float training: RUN/float.pt, artifact.json, source.json, clips.txt.gz, curves_float.json and .png, all at once
+    in the place of what was there; continues an interrupted run of equal settings."""
     architecture = Architecture.of(model, len(spec.labels), spec.features, settings.dropout)
     architecture = architecture.chain(kernels, widths)
     selection = source.selection(spec, progress)
     validation = load_split(selection, "validation", CACHE, progress)
     pool = pool_of(source, selection, settings, progress)
-    source.save(run)
     torch.manual_seed(settings.seed)
     network = build(architecture)
     purpose = architecture.model + str((architecture.kernels, widths)) if kernels or widths else ""
@@ -150,13 +149,7 @@ def train_run(
         "float training",
         purpose=purpose,
     )
-    save_torch(
-        run / "float.pt", {"architecture": asdict(architecture), "state": network.state_dict(), "spec_id": spec.spec_id}
-    )
     best = kept_epoch(history, settings)
-    forget(
-        run, "training.pt", "qat.pt", "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json", "origin.txt"
-    )
     artifact = ModelArtifact(
         run,
         spec,
@@ -170,15 +163,23 @@ def train_run(
             "train": summary(best, history, settings, validation),
         },
     )
-    save_curves(run, "float", history)
-    write_atomic(run / "clips.txt.gz", clip_names(selection))
-    return artifact.save()
+    state = {"architecture": asdict(architecture), "state": network.state_dict(), "spec_id": spec.spec_id}
+    made = {"float.pt": torch_bytes(state), "clips.txt.gz": clip_names(selection), "source.json": source.to_bytes()}
+    save_run(artifact, {**made, **curves("float", history)}, "training.pt", (*QUANTIZED, "qat.pt", "origin.txt"))
+    return artifact
 
 
-def forget(run: Path, *names: str) -> None:
-    """Remove files of a run folder that are no longer true, those that are there."""
-    for name in names:
-        (run / name).unlink(missing_ok=True)
+QUANTIZED = ("qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json")  # no longer true of another qat.pt
+
+
+def save_run(
+    artifact: ModelArtifact, files: dict[str, bytes], checkpoint: str | None = None, gone: Sequence[str] = ()
+) -> None:
+    """The files with artifact.json, all or none, in the artifact's folder; `gone` goes out of it, and at last the
+    checkpoint from which all this could be made again. Raises WriteError."""
+    write_set({**files, "artifact.json": artifact.to_bytes()}, artifact.path, gone)
+    if checkpoint:
+        (artifact.path / checkpoint).unlink(missing_ok=True)
 
 
 def measured(network: nn.Module, validation: LabelledClips, spec: FeatureSpec) -> dict[str, Any]:
@@ -226,8 +227,7 @@ def export_run(run: Path, source: Source | None, progress: Progress) -> ModelArt
     progress.advance(task)
     arrays = vectors(quant, test.pcm[chosen], test.features[chosen], test.labels[chosen])
     arrays["names"] = np.array([test.names[i] for i in chosen])
-    write_atomic(artifact.onnx, data)
-    save_npz(artifact.vectors, arrays)
+    write_set({artifact.onnx.name: data, artifact.vectors.name: npz_bytes(arrays)}, run)
     progress.advance(task)
     return artifact
 
@@ -246,12 +246,9 @@ def select_run(runs: Sequence[Path], out: Path) -> tuple[ModelArtifact, list[Mod
                 f"{artifact.path}: spec {artifact.spec.spec_id} differs from {artifacts[0].spec.spec_id} of {runs[0]}"
             )
     best = max(artifacts, key=lambda a: (a.results["qat"]["validation_accuracy"], -a.results["qat"]["validation_loss"]))
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("artifact.json", "model.onnx"):
-        write_atomic(out / name, (best.path / name).read_bytes())
-    for name in ("float.pt", "qat.pt", "vectors.npz", "source.json", "evaluation.json", "clips.txt.gz"):
-        if (best.path / name).is_file():
-            shutil.copyfile(best.path / name, out / name)
+    names = ("float.pt", "qat.pt", "vectors.npz", "source.json", "evaluation.json", "clips.txt.gz", "model.onnx")
+    copies = {name: (best.path / name).read_bytes() for name in names if (best.path / name).is_file()}
+    save_run(replace(best, path=out), copies, gone=[name for name in names if name not in copies])
     return ModelArtifact.load(out), artifacts
 
 
@@ -337,14 +334,13 @@ def describe(source: Source, selection: Selection) -> str:
     return f"recordings: {selection.folder.resolve().name}, clips {hashlib.sha256(names.encode()).hexdigest()[:12]}"
 
 
-def save_curves(run: Path, title: str, history: Sequence[Epoch]) -> None:
-    """RUN/curves_TITLE.json and .png: loss and accuracy by epoch."""
+def curves(title: str, history: Sequence[Epoch]) -> dict[str, bytes]:
+    """curves_TITLE.json and .png: loss and accuracy by epoch."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    write_atomic(run / f"curves_{title}.json", (json.dumps([asdict(e) for e in history]) + "\n").encode())
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     epochs = [e.number + 1 for e in history]
     for axis, what in ((left, "loss"), (right, "accuracy")):
@@ -353,6 +349,8 @@ def save_curves(run: Path, title: str, history: Sequence[Epoch]) -> None:
         axis.set(xlabel="epoch", ylabel=what, title=f"{title} {what}")
         axis.grid(alpha=0.3)
         axis.legend()
-    figure.savefig(run / f".curves_{title}.png", dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110)
     pyplot.close(figure)
-    (run / f".curves_{title}.png").replace(run / f"curves_{title}.png")
+    told = (json.dumps([asdict(e) for e in history]) + "\n").encode()
+    return {f"curves_{title}.json": told, f"curves_{title}.png": picture.getvalue()}

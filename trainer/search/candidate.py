@@ -16,7 +16,7 @@ import torch
 from rich.progress import Progress
 
 from converter.arrays import Int8, Json
-from converter.files import read_json_object, write_atomic, write_json
+from converter.files import read_json_object, write_json
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, KwsSpec
 from trainer.board import BoardTools
@@ -29,13 +29,13 @@ from trainer.data.scenes import Scenes, speaker_groups
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import build, fold_norms
-from trainer.network.onnx_export import save_npz, to_onnx, vectors
+from trainer.network.onnx_export import npz_bytes, to_onnx, vectors
 from trainer.network.quant_options import QuantOptions
 from trainer.run.fine_tune import calibrate
 from trainer.run.fit import THREADS, fit, load_torch, save_torch
 from trainer.run.operating_point import WANTED, Heard, PlayedWords, heard_evidence, misses_at, played_words, rate_table
 from trainer.run.scene_loss import SUMMED
-from trainer.run.steps import CACHE, STREAM_SETTINGS, Source, pool_of
+from trainer.run.steps import CACHE, STREAM_SETTINGS, Source, pool_of, save_run
 from trainer.search.genes import Genes
 
 LEFT_OUT = 0  # the group of speakers that no candidate hears in training
@@ -190,11 +190,11 @@ def run_on_board(job: SearchJob, trial: Trial) -> Json:
     quant.load_state_dict(state["state"])
     quant.eval()
     detector = DetectorSpec.from_json(json.loads(json.dumps(state["detector"])))
-    artifact = ModelArtifact(run, spec, detector, "tcn", "search", 0, {}).save()
-    write_atomic(artifact.onnx, to_onnx(quant, spec))
+    artifact = ModelArtifact(run, spec, detector, "tcn", "search", 0, {})
     chosen = np.arange(min(BOARD_INPUTS, len(has.validation.labels)))
     part = has.validation
-    save_npz(artifact.vectors, vectors(quant, part.pcm[chosen], part.features[chosen], part.labels[chosen]))
+    arrays = vectors(quant, part.pcm[chosen], part.features[chosen], part.labels[chosen])
+    save_run(artifact, {"model.onnx": to_onnx(quant, spec), "vectors.npz": npz_bytes(arrays)})
     figures = job.board.evaluate(run, BOARD_INPUTS)
     found = {
         "hop_cycles": figures["cycles_stream_hop"],

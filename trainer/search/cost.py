@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from converter.aot.kernels.structs import Kernel
 from converter.aot.lower import lower_layer
 from converter.arrays import Int8, Int32, Json
 from converter.convert import Source, render, write_all
-from converter.files import write_json
+from converter.files import scratch_folder, write_json
 from converter.graph import Graph, Operator
 from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
@@ -254,9 +253,9 @@ def probes() -> list[Genes]:
 
 
 def _on_board(files: dict[str, bytes], measure: Callable[[Path], Json]) -> Json:
-    with TemporaryDirectory() as name:
-        write_all(files, Path(name) / "firmware")
-        return measure(Path(name) / "firmware")
+    with scratch_folder() as name:
+        write_all(files, name / "firmware")
+        return measure(name / "firmware")
 
 
 def _fitted(samples: Sequence[tuple[Terms, float]]) -> Terms:
