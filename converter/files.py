@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from converter.checked import Rule, check, json_in
+
 try:
     import fcntl
 except ImportError:  # Windows: there a file that is open cannot be removed, and a folder is abandoned after a while
@@ -176,13 +178,14 @@ def write_json(path: Path, value: object) -> None:
     write_atomic(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """What write_json wrote of an object; empty when there is none or it is damaged, so that it is made again."""
+def read_json_object(path: Path, rule: Rule) -> dict[str, Any]:
+    """What write_json wrote of an object; empty when there is none or it breaks the rule, so that it is made again."""
     try:
-        found = json.loads(path.read_text())
+        found: dict[str, Any] = json_in(path)
+        check("", found, rule)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found
 
 
 def write_set(files: Mapping[str, bytes], folder: Path, gone: Sequence[str] = ()) -> None:

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from converter.checked import Anything, Fields, Named, Text, Whole, check, json_in, shown
+from converter.checked import Anything, Fields, Items, Named, Real, Text, Whole, check, json_in, shown
 from converter.files import finish_set, write_atomic
 from converter.spec import DetectorSpec, KwsSpec, SpecError
 
+_VALIDATED = {"validation_accuracy": Real(0, 1), "validation_loss": Real(), "validation_n": Whole()}
 _RULE = Fields(
     {
         "spec": Named(Anything()),
@@ -25,7 +26,22 @@ _RULE = Fields(
         "model": Text(100),
         "data": Text(),
         "seed": Whole(),
-        "results": Named(Anything()),
+        "results": Fields(
+            {},
+            {
+                "parameters": Whole(),
+                "train": Fields({**_VALIDATED, "settings": Named(Anything())}),  # which the trainer checks
+                "qat": Fields(_VALIDATED),
+                "prune": Fields({**_VALIDATED, "kind": Text(), "parameters": Whole(), "nonzero": Whole()}),
+                "evaluation": Fields({"engines": Named(Named(Fields({"accuracy": Real(0, 100), "n": Whole()})))}),
+                "operating_point": Fields(
+                    {
+                        **{"hours": Real(), "left_out": Items(Fields({"source": Text(), "hours": Real()}))},
+                        **{"validation_words": Whole(), "miss_rate_at": Named(Real(0, 1))},
+                    }
+                ),
+            },
+        ),
     }
 )
 

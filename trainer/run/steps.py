@@ -17,6 +17,8 @@ from rich.progress import Progress
 from torch import nn
 from torch.nn import functional as F
 
+from converter.checked import build as build_checked
+from converter.checked import json_in
 from converter.files import write_set
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, FeatureSpec, KwsSpec
@@ -37,7 +39,7 @@ from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import Architecture, Network, build, fold_norms
 from trainer.network.onnx_export import npz_bytes, to_onnx, vectors
 from trainer.network.quant_options import QuantOptions
-from trainer.run.fit import Epoch, TrainSettings, fit, load_torch, predict, torch_bytes
+from trainer.run.fit import Epoch, TrainSettings, fit, load_torch, of_checkpoint, predict, torch_bytes
 
 CACHE = Path("build/cache")
 DOWNLOADED = Path("build/data/speech_commands_v0.02")
@@ -57,12 +59,12 @@ class Source:
     @staticmethod
     def load(run: Path) -> Source:
         """What RUN/source.json names; raises TrainerError."""
+        file = run / "source.json"
         try:
-            return Source(**json.loads((run / "source.json").read_text()))
-        except (OSError, TypeError, ValueError):
-            raise TrainerError(
-                f"{run}: it does not say where its recordings are (no source.json); give --data DIR"
-            ) from None
+            return build_checked(Source, json_in(file))
+        except (OSError, ValueError) as error:
+            why = f"source.json: {error}" if file.is_file() else "no source.json"
+            raise TrainerError(f"{run}: it does not say where its recordings are ({why}); give --data DIR") from None
 
     def to_bytes(self) -> bytes:
         """What source.json holds."""
@@ -255,8 +257,9 @@ def select_run(runs: Sequence[Path], out: Path) -> tuple[ModelArtifact, list[Mod
 def load_float(artifact: ModelArtifact) -> Network:
     """The trained float network; raises TrainerError."""
     state = _state(artifact, artifact.float_checkpoint, "train")
-    network = build(_architecture(state))
-    network.load_state_dict(state["state"])
+    with of_checkpoint(artifact.float_checkpoint):
+        network = build(_architecture(state))
+        network.load_state_dict(state["state"])
     return network.eval()
 
 
@@ -268,16 +271,16 @@ def architecture_of(artifact: ModelArtifact) -> Architecture:
 def load_quant(artifact: ModelArtifact) -> QuantNetwork:
     """The fine-tuned fake-quant network; raises TrainerError."""
     state = _state(artifact, artifact.qat_checkpoint, "qat")
-    network = fold_norms(build(_architecture(state)).eval())
-    options = QuantOptions(**state["options"]) if "options" in state else QuantOptions(int(state["bits"]))
-    quant = QuantNetwork(network, artifact.spec.features, options)
-    quant.load_state_dict(state["state"])
+    with of_checkpoint(artifact.qat_checkpoint):
+        network = fold_norms(build(_architecture(state)).eval())
+        options = build_checked(QuantOptions, state.get("options", {"bits": state.get("bits")}))
+        quant = QuantNetwork(network, artifact.spec.features, options)
+        quant.load_state_dict(state["state"])
     return quant.eval()
 
 
 def _architecture(state: dict[str, Any]) -> Architecture:
-    raw = state["architecture"]
-    return Architecture(**{**raw, **{name: tuple(raw.get(name, ())) for name in ("kernels", "widths")}})
+    return build_checked(Architecture, state["architecture"])
 
 
 def _state(artifact: ModelArtifact, file: Path, command: str) -> dict[str, Any]:
@@ -294,15 +297,11 @@ def _state(artifact: ModelArtifact, file: Path, command: str) -> dict[str, Any]:
 
 
 def saved_settings(artifact: ModelArtifact) -> TrainSettings:
-    """The settings a run was trained with."""
-    raw = dict(artifact.results["train"]["settings"])
-    augment = dict(raw.pop("augment"))
-    augment["gain_db"] = tuple(augment["gain_db"])
-    scenes: dict[str, Any] | None = raw.pop("scenes", None)
-    if scenes is not None:
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in scenes.items()}
-        return TrainSettings(**raw, augment=AugmentSettings(**augment), scenes=SceneSettings(**plain))
-    return TrainSettings(**raw, augment=AugmentSettings(**augment))
+    """The settings a run was trained with; raises TrainerError."""
+    try:
+        return build_checked(TrainSettings, artifact.results.get("train", {}).get("settings"), "results.train.settings")
+    except ValueError as error:
+        raise TrainerError(f"{artifact.path / 'artifact.json'}: damaged ({error}); train again or restore it") from None
 
 
 def kept_epoch(history: Sequence[Epoch], settings: TrainSettings) -> Epoch:

@@ -16,6 +16,7 @@ import torch
 from rich.progress import Progress
 
 from converter.arrays import Int8, Json
+from converter.checked import Fields, Flag, Items, Named, Real, Text, Whole, check, json_in
 from converter.files import read_json_object, write_json
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, KwsSpec
@@ -42,6 +43,27 @@ LEFT_OUT = 0  # the group of speakers that no candidate hears in training
 RUNGS = ((1, 0.2), (2, 0.4), (4, 0.8))  # (epochs, share of the scenes): each four times as long as the one before
 BOARD_INPUTS = 10
 OPTIONS = QuantOptions(8, calibration="mse")  # no fine-tuning: ranges from scenes, which costs little at 8 bits
+
+
+# What the files of a search hold.
+TRIED = Fields({"misses": Real(0, 1), "rates": Named(Real(0, 1)), "loss": Real(), "seconds": Real()})
+_COSTS = dict.fromkeys(("hop_cycles", "flash", "ram"), Real())
+ON_BOARD = Fields({**_COSTS, "differences": Whole(), "inputs": Whole()})
+_ROW = Fields(
+    {
+        **dict.fromkeys(("kernels", "widths"), Items(Whole(1, 10_000), 1, 100)),
+        **{"rung": Whole(0, 100), "misses": Real(0, 1), "known": Text(), "on_board": Flag(), "train": Text(10_000)},
+        **_COSTS,
+    },
+    {"differences": Whole()},
+)
+SEARCH = Fields(
+    {
+        "found": Named(Fields({"trained": Items(Whole(), 1), "candidates": Items(_ROW)})),
+        **{"limits": Fields(dict.fromkeys(("hop_ms", "flash_kb", "ram_kb"), Real()), closed=True)},
+        **{"words": Items(Text(), 1, 1000), "validation_words": Whole()},
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -125,9 +147,14 @@ def claim(job: SearchJob, wanted: Json) -> Json:
     file = job.folder / "search.json"
     if not file.is_file():
         write_json(file, {**wanted, "found": {}})
-    every = read_json_object(file)
-    if not isinstance(every.get("found"), dict):
-        raise TrainerError(f"{file}: damaged; remove it, the trainings stay")
+    try:
+        every: Json = json_in(file)
+        check("", every, SEARCH)
+        rows = [row for one in every["found"].values() for row in one["candidates"]]
+        if any(len(row["kernels"]) != len(row["widths"]) for row in rows):
+            raise ValueError("every candidate must have as many kernels as widths")
+    except (OSError, ValueError) as error:
+        raise TrainerError(f"{file}: damaged ({error}); remove it, the trainings stay") from None
     if differs := [key for key, value in wanted.items() if every.get(key) != json.loads(json.dumps(value))]:
         raise TrainerError(f"{job.folder}: holds a search with other {', '.join(differs)}; give another --out")
     return every
@@ -138,7 +165,7 @@ def train_candidate(job: SearchJob, trial: Trial) -> Json:
     os.chdir(job.cwd)
     torch.set_num_threads(THREADS)
     file = job.file(trial.genes, f"rung{trial.rung}.json")
-    if found := read_json_object(file):
+    if found := read_json_object(file, TRIED):
         return found
     has, spec = material(job), job.spec
     started = time.perf_counter()
@@ -181,7 +208,7 @@ def run_on_board(job: SearchJob, trial: Trial) -> Json:
     torch.set_num_threads(THREADS)
     genes, spec = trial.genes, job.spec
     file, run = job.file(genes, f"board{trial.rung}.json"), job.file(genes, "run")
-    if found := read_json_object(file):
+    if found := read_json_object(file, ON_BOARD):
         return found
     assert job.board
     has, state = material(job), load_torch(job.file(genes, f"quant{trial.rung}.pt"))

@@ -23,6 +23,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from converter.arrays import Json
+from converter.checked import Anything, Fields, Items, Named, build, check, json_in, shown
 from converter.commands import cli
 from converter.files import write_atomic
 from trainer.board import BoardTools
@@ -103,10 +104,15 @@ def claim(job: Job, points: Sequence[Point]) -> None:
     before: list[Json] = []
     if file.is_file():
         try:
-            old = json.loads(file.read_text())
+            old = json_in(file)
+            check("", old, Fields({"points": Items(Named(Anything()))}))
             before = old.pop("points")
-        except (ValueError, KeyError, AttributeError):
-            raise TrainerError(f"{file}: damaged; remove it, the finished points stay") from None
+            for point in before:
+                built = build(Point, {name: value for name, value in point.items() if name != "key"}, "points")
+                if built.key != point.get("key"):
+                    raise ValueError(f"points: the key of {built.label} is {built.key}, got {shown(point.get('key'))}")
+        except (OSError, ValueError) as error:
+            raise TrainerError(f"{file}: damaged ({error}); remove it, the finished points stay") from None
         if differs := [key for key in facts if old.get(key) != facts[key]]:
             raise TrainerError(f"{job.folder}: holds a sweep with other {', '.join(differs)}; give another --out")
     every = list(
