@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeGuard, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 MAX_DEPTH = 32  # of lists and objects inside each other
 MAX_BYTES = 32 << 20
@@ -219,7 +219,8 @@ def build(kind: type[Built], raw: object, where: str = "") -> Built:
     Traceback (most recent call last):
     ValueError: low: must be a whole number from 0 to 9007199254740991, got '1'
     """
-    check(where, raw, rule_of(kind))
+    rule: Rule = rule_of(cast(Any, kind))
+    check(where, raw, rule)
     made: Built = _built(kind, raw)
     return made
 

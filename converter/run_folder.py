@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from converter.checked import Anything, Fields, Items, Named, Real, Text, Whole, check, json_in, shown
+from converter.checked import Anything, Fields, Items, Named, Real, Rule, Text, Whole, check, json_in, shown
 from converter.files import finish_set, write_atomic
 from converter.spec import DetectorSpec, KwsSpec, SpecError
 
-_VALIDATED = {"validation_accuracy": Real(0, 1), "validation_loss": Real(), "validation_n": Whole()}
+_VALIDATED: dict[str, Rule] = {"validation_accuracy": Real(0, 1), "validation_loss": Real(), "validation_n": Whole()}
 _RULE = Fields(
     {
         "spec": Named(Anything()),

@@ -1,9 +1,10 @@
-"""python tests/support/killed.py FOLDER SEED MOMENTS [CASE...]: commands that kill themselves, without a word, before a
-step of theirs in the file system, at MOMENTS steps drawn from SEED; then the same command again, to its end.
+"""python tests/support/killed.py FOLDER SEED MOMENTS FULL [CASE...]: commands that kill themselves, without a word,
+before a step of theirs in the file system, at MOMENTS steps drawn from SEED; then the same command again, to its end.
 
 What must hold: every visible file is whole, and one that the command also wrote in a run that was not killed; files
 that belong together are all old or all new; the second command ends as one that was never killed, makes nothing again
-that was finished, and leaves no temporary file. And with a disk that is full at that step: one sentence, exit code 1.
+that was finished, and leaves no temporary file. At the first FULL of these steps also with a disk that is full from there on: one sentence,
+exit code 1.
 
 A process of its own that loads everything once and forks; the figures go to stdout, one JSON object a case.
 """
@@ -53,6 +54,7 @@ from trainer.sweep import run as sweeping
 APPS = {"trainer": trainer.__main__.app, "converter": converter.__main__.app}
 LOADED = (clips, evaluate, prune, quantize, point)
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod")
+OTHERS = ("torchinductor_", ".ses")  # what torch and onnxruntime leave in the folder of temporary files
 HIDDEN = ("tmp", "log")  # folders of a run of a command, beside what it works in
 # Files that stand for work that took long: none of it is done twice.
 COSTLY = re.compile(r"training\.pt$|rung\d\.json$|\.flac$")
@@ -99,21 +101,20 @@ class Ended:
 
 
 def digest(data: bytes) -> str:
-    """Equal for files that differ only in how long something took."""
-    return hashlib.sha256(re.sub(rb'"seconds": [\d.]+', b"", data)).hexdigest()[:16]
+    """Equal for files that differ only in how long something took and in which of a case's folders."""
+    return hashlib.sha256(re.sub(rb'"seconds": [\d.]+|/(whole|killed|full)\b', b"", data)).hexdigest()[:16]
 
 
 def tree(work: Path) -> dict[str, str]:
     """Relative name -> digest of every file, hidden ones too."""
-    files = (file for file in sorted(work.rglob("*")) if file.is_file() or file.name.startswith("."))
-    names = ((file, file.relative_to(work)) for file in files)
-    return {str(name): digest(file.read_bytes()) for file, name in names if name.parts[0] != "log" and file.is_file()}
+    names = ((file, file.relative_to(work)) for file in work.rglob("*") if file.is_file())
+    return {str(name): digest(file.read_bytes()) for file, name in names if name.parts[0] not in HIDDEN}
 
 
 def left_behind(work: Path) -> list[str]:
     """Temporary files and folders, also where the system keeps them."""
-    paths = [*work.rglob(".*"), *(work / "tmp").iterdir()]
-    return [str(path.relative_to(work)) for path in paths if not path.name.startswith("torchinductor_")]  # torch's own
+    paths = {*work.rglob(".*"), *(work / "tmp").iterdir()}
+    return [str(path.relative_to(work)) for path in paths if not path.name.startswith(OTHERS)]
 
 
 def run(command: str, work: Path, at: int = -1, full: bool = False) -> Ended:
@@ -210,7 +211,7 @@ def _small() -> None:
         module.worker_pool = worker_pool  # type: ignore[attr-defined]
     for module in (candidate, searching):
         module.RUNGS = ((1, 0.5),)  # type: ignore[attr-defined]
-    searching.cost_table = lambda *_: (TABLE, 0.01)  # type: ignore[assignment]
+    searching.cost_table = lambda *_: (TABLE, 0.01)  # type: ignore[attr-defined]
     trainer.__main__.board_tools = board_tools
 
 
@@ -250,19 +251,19 @@ def before(folder: Path, commands: Sequence[str]) -> Path:
     return place
 
 
-def check(folder: Path, name: str, rng: random.Random, moments: int) -> Json:
+def check(folder: Path, name: str, rng: random.Random, moments: int, full_disks: int) -> Json:
     """What is to be said about a case: its steps in the file system, moments tried, and what went wrong."""
     case = CASES[name]
     start = before(folder, case.before)
-    clean = folder / name / "clean"
+    clean = folder / name / "whole"
     shutil.copytree(start, clean)
     whole = run(case.command, clean)
     assert whole.code == 0, (case.command, whole.said)
     faults: list[str] = [f"left after a whole run: {left}" for left in left_behind(clean)]
     wanted, old, known = tree(clean), tree(start), {*whole.put, *tree(start).items()}
     chosen = sorted(rng.sample(range(whole.steps), min(moments, whole.steps)))
-    for at in chosen:
-        for full in (False, True):
+    for number, at in enumerate(chosen):
+        for full in (False, True)[: 1 + (number < full_disks)]:
             work = folder / name / ("full" if full else "killed")
             shutil.rmtree(work, ignore_errors=True)
             shutil.copytree(start, work)
@@ -274,7 +275,6 @@ def check(folder: Path, name: str, rng: random.Random, moments: int) -> Json:
             for ready in work.rglob(".convert.ready"):
                 finish_set(ready.parent)
             seen = {n: d for n, d in tree(work).items() if not any(p.startswith(".") for p in Path(n).parts)}
-            seen = {n: d for n, d in seen.items() if not n.startswith("tmp")}
             faults += [f"step {at}: {n} is not one that was meant" for n, d in seen.items() if (n, d) not in known]
             for place in case.together:
                 has, was, will = ({n: d for n, d in t.items() if _of(n, place)} for t in (seen, old, wanted))
@@ -311,14 +311,15 @@ def main() -> None:
     for module in ("matplotlib.pyplot", "torch._dynamo", "torch._inductor", "torch.distributed", "onnxscript"):
         importlib.import_module(module)  # before the forks, which would each do it
 
-    folder, seed, moments, *names = sys.argv[1:]
+    folder, seed, moments, full_disks, *names = sys.argv[1:]
     place = Path(folder).resolve()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     inputs(place)
     for name in names or CASES:
-        began = time.monotonic()
-        found = check(place, name, random.Random(f"{seed} {name}"), int(moments))
-        print(json.dumps({**found, "seconds": round(time.monotonic() - began, 1)}), flush=True)
+        began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        found = check(place, name, random.Random(f"{seed} {name}"), int(moments), int(full_disks))
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - began
+        print(json.dumps({**found, "cpu_seconds": round(spent, 1)}), flush=True)
         shutil.rmtree(place / name)
 
 

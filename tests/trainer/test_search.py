@@ -20,6 +20,7 @@ from trainer_corpus import make
 
 from converter.aot.emit import engine_kernels, engine_memory
 from converter.arrays import Json
+from converter.checked import Anything, Named
 from converter.files import read_json_object, write_atomic
 from converter.spec import FeatureSpec, KwsSpec
 from trainer.__main__ import board_tools
@@ -192,7 +193,7 @@ def searched(folder: Path, monkeypatch: pytest.MonkeyPatch, plan: run.Plan, die_
     def train(job: SearchJob, trial: Trial) -> Json:
         nonlocal made
         file = job.file(trial.genes, f"rung{trial.rung}.json")
-        if found := read_json_object(file):
+        if found := read_json_object(file, Named(Anything())):
             return found
         made += 1
         if made > die_after:
@@ -248,7 +249,7 @@ def test_a_resumed_search_gives_the_same_result_and_evolution_beats_chance(
     for row in whole["candidates"]:
         assert LIMITS.hold(by_macs(Genes(tuple(row["kernels"]), tuple(row["widths"]))))
     assert "--kernels" in best["train"] and {row["known"] for row in whole["candidates"]} == {"", *SEEDS}
-    every = read_json_object(tmp_path / "whole" / "search.json")
+    every = read_json_object(tmp_path / "whole" / "search.json", Named(Anything()))
     assert set(every["found"]) == {"evolution", "random"}
     assert len(run.show(every).rows) == 6, "two searches and the known networks at 1 and 2 ms"
 

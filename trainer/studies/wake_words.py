@@ -17,7 +17,7 @@ from rich.progress import Progress
 from converter.aot.stream_plan import plan_stream
 from converter.arrays import Int16, Json, Uint16
 from converter.audio.frontend import MicroFrontend
-from converter.checked import Fields, Items, Real, Text, Whole, check, json_in
+from converter.checked import Fields, Items, Real, Rule, Text, Whole, check, json_in
 from converter.errors import ConvertError
 from converter.files import write_atomic
 from converter.formats.tflite import Table
@@ -39,7 +39,7 @@ FEATURES = FeatureSpec(step_ms=10)  # as microWakeWord is trained on; int8 value
 REAL_PER_RAW = 0.0390625  # what pymicro-features multiplies the front end's uint16 by
 WEIGHTED = {3: 0, 4: 3, 9: 0}  # CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED: the weights' axis of output channels
 NOT_MEASURED = "not measured: no recordings of these words here"
-_RATE = {"false_accepts": Whole(), "per_hour": Real(), "bound": Real()}
+_RATE: dict[str, Rule] = {"false_accepts": Whole(), "per_hour": Real(), "bound": Real()}
 _HEARD = Fields(
     {
         "listening_streams": Fields(
