@@ -83,7 +83,7 @@ def sweep(job: Job, points: Sequence[Point], again: str | None, address: str | N
             say("interrupted; start the same command again to continue")
             raise
     results = [read_result(job.point_folder(p)) for p in points]
-    broken = [r for r in results if "error" in r or "board" not in r]
+    broken = [r for r in results if "error" in r or not {"train", "board"} <= r.keys()]
     say(
         f"{job.folder}: {len(results) - len(broken)} points finished, {len(broken)} broken; "
         f"`python -m host report {job.folder}` draws them"
@@ -281,7 +281,7 @@ def table(results: Sequence[Json]) -> Table:
     shown = cli.table("sweep", heads, left=("point",))
     for result in results:
         name = Point(**result["point"]).label if "point" in result else ""
-        if "error" in result or "board" not in result:
+        if "error" in result or not {"train", "board"} <= result.keys():
             shown.add_row(name, f"broken: {result.get('error', 'another sweep in this folder makes it again')}")
             continue
         t, b = result["train"], result["board"]
