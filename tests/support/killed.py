@@ -3,8 +3,8 @@ before a step of theirs in the file system, at MOMENTS steps drawn from SEED; th
 
 What must hold: every visible file is whole, and one that the command also wrote in a run that was not killed; files
 that belong together are all old or all new; the second command ends as one that was never killed, makes nothing again
-that was finished, and leaves no temporary file. At the first FULL of these steps also with a disk that is full from there on: one sentence,
-exit code 1.
+that was finished, and leaves no temporary file. At the first FULL of these steps also with a disk that is full from
+there on: one sentence, exit code 1.
 
 A process of its own that loads everything once and forks; the figures go to stdout, one JSON object a case.
 """

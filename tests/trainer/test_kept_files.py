@@ -41,7 +41,10 @@ from trainer.sweep.grid import Point
 from trainer.sweep.point import Job, read_result
 
 EXAMPLES = int(os.environ.get("KWS_FUZZ_EXAMPLES", 60))
-IGNORED = list(HealthCheck)
+FUZZ = settings(
+    **{"max_examples": EXAMPLES, "deadline": None, "derandomize": EXAMPLES == 60, "database": None},
+    suppress_health_check=list(HealthCheck),
+)
 SPEC = KwsSpec.of_words(["yes", "stop"])
 VALIDATED = {"validation_accuracy": 0.5, "validation_loss": 1.0, "validation_n": 8}
 SETTINGS = json.loads(json.dumps(asdict(TrainSettings(scenes=SceneSettings()))))
@@ -195,9 +198,7 @@ JSON_VALUES = st.recursive(
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES == 60, database=None, suppress_health_check=IGNORED
-)
+@settings(parent=FUZZ)
 @given(data=st.data())
 def test_several_fields_and_bytes_made_wrong_are_one_sentence_too(name: str, data: st.DataObject) -> None:
     document = json.loads(json.dumps(READERS[name][0]))
