@@ -82,7 +82,7 @@ CASES = {
     "clips": Case("trainer clips run --out clips --per-class 1", (TRAIN,), ("clips",)),
     "convert": Case("converter convert run", (TRAIN, QAT, EXPORT), ("run/firmware",)),
     "negatives": Case(NEGATIVES),
-    "sweep": Case("trainer sweep --out sweep --data ../../data --epochs 1 --grid seed=0,1"),
+    "sweep": Case("trainer sweep --out sweep --data ../../data --epochs 1 --grid method=ptq"),
     "search": Case(
         "trainer search --out search --data ../../data --negatives negatives --candidates 1 --scenes 100", (NEGATIVES,)
     ),
