@@ -148,7 +148,7 @@ READERS: dict[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
             **{"identity": {"clock_hz": 64_000_000}, "modelled": True},
             "roofline": [{"name": "conv", "operations": 9, "bytes": 8, "cycles": 7}],
         },
-        lambda folder: roofline_board.load(folder / "profile.json").total,
+        lambda folder: roofline_board.load(folder / "profile.json").whole,
     ),
     "packed.json": (
         asdict(packed_study.Point("id", 4, 0.5, ("a", "b"), (1, 2), *range(6), (3, 4), 9)),
