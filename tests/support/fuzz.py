@@ -53,7 +53,7 @@ def command(name: str, place: Path, seconds: float) -> Row:
     """A command that is killed, and whose disk is full, at many moments."""
     folder = place / f"killed {name}"
     folder.mkdir()
-    given = [SUPPORT / "killed.py", folder, "0", str(MOMENTS), str(FULL_DISKS), name]
+    given: list[str | Path] = [SUPPORT / "killed.py", folder, "0", str(MOMENTS), str(FULL_DISKS), name]
     found, wrong = asked(given, seconds)
     faults = [str(fault) for one in found for fault in one["faults"]]  # type: ignore[attr-defined]
     return f"command: {name}", f"{MOMENTS} kills, {FULL_DISKS} full disks", [*faults, *([wrong] if wrong else [])]

@@ -20,7 +20,8 @@ GROUPS = ("train qat export evaluate clips convert", "negatives sweep search")
 def test_commands_end_whole_wherever_they_are_killed_or_the_disk_is_full(group: str, tmp_path: Path) -> None:
     if "negatives" in group and shutil.which("ffmpeg") is None:
         pytest.skip("no ffmpeg on this machine")
-    command = [sys.executable, ROOT / "tests" / "support" / "killed.py", tmp_path, "0", "3", "1", *group.split()]
+    script = str(ROOT / "tests" / "support" / "killed.py")
+    command = [sys.executable, script, str(tmp_path), "0", "3", "1", *group.split()]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -359,7 +359,7 @@ def _require_order(streams: Sequence[Stream]) -> None:
     other."""
     names = {stream.name for stream in streams}
     for stream in streams:
-        if stream.file != f"{stream.name}.flac" or Path(stream.file).name != stream.file or "\\" in stream.file:
+        if stream.file != f"{stream.name}.flac" or Path(stream.file).name != stream.file:
             raise ValueError(f"{stream.name[:60]}: its file must be its name with .flac, got {stream.file[:60]}")
         starts = np.cumsum([0, *(clip.samples for clip in stream.clips)])
         if [clip.start for clip in stream.clips] != starts[:-1].tolist():
