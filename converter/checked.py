@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from converter.errors import printable
+
 MAX_DEPTH = 32  # of lists and objects inside each other
 MAX_BYTES = 32 << 20
 _LARGEST = (1 << 53) - 1  # that a JSON number holds exactly
@@ -149,7 +151,8 @@ def check(where: str, value: object, rule: Rule, error: Callable[[str], Exceptio
     if not holds:
         raise error(f"{where or 'the file'}: must be {wanted}, got {shown(value)}")
     for name, item, inner in _parts(value, rule):
-        check(f"{where}.{name[:60]}" if where else name[:60], item, inner, error)
+        shorter = printable(name[:60])
+        check(f"{where}.{shorter}" if where else shorter, item, inner, error)
 
 
 def _parts(value: Any, rule: Rule) -> list[tuple[str, object, Rule]]:
@@ -247,7 +250,7 @@ def shown(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)}"
     if isinstance(value, dict):
-        return f"an object with {', '.join(str(key)[:40] for key in list(value)[:8]) or 'nothing'}"
+        return f"an object with {', '.join(printable(str(key)[:40]) for key in list(value)[:8]) or 'nothing'}"
     if isinstance(value, int) and value.bit_length() > 128:
         return f"a number of {value.bit_length()} bits"
     text = repr(value)
