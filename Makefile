@@ -1,4 +1,4 @@
-# make demo [DATA=DIR] [WORDS=yes,stop] | test | test-all | lint | format | bench | reference | loc | clean
+# make demo [DATA=DIR] [WORDS=yes,stop] | test | test-all | fuzz | lint | format | bench | reference | loc | clean
 PYTHON ?= python3
 DATA ?= synthetic
 WORDS ?= yes,stop
@@ -7,7 +7,7 @@ PY = .venv/bin/python
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cpp' ':!firmware/generated*')
 ELF = $(RUN)/build/emulator/firmware.elf
 
-.PHONY: setup setup-test demo test test-all lint format bench reference loc clean
+.PHONY: setup setup-test demo test test-all fuzz lint format bench reference loc clean
 
 setup:
 	@$(PYTHON) bootstrap.py
@@ -43,6 +43,11 @@ test: setup-test
 
 test-all: setup-test
 	$(PY) -m pytest -n 2 -m slow
+
+# Ten minutes of damaged files, kills and full disks; prints what failed.
+fuzz:
+	@$(PYTHON) bootstrap.py test tf roofline tvm ray digits wakewords fuzz
+	$(PY) tests/support/fuzz.py
 
 lint: setup-test
 	$(PY) -m ruff check .

@@ -1,6 +1,6 @@
 """Makes .venv and installs what the toolchain needs. Run by make; standard library only, any Python 3.
 
-    python3 bootstrap.py [EXTRA ...]      EXTRA: test, tf, roofline, tvm, ray, digits, wakewords
+    python3 bootstrap.py [EXTRA ...]      EXTRA: test, tf, roofline, tvm, ray, digits, wakewords, fuzz
 
 pyproject.toml holds the ranges that are allowed, constraints.txt one exact set, which is installed.
 TORCH_INDEX names the package index used for torch where the configured one offers only a CUDA build.

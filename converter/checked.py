@@ -5,13 +5,18 @@ A rule says what a JSON value may be; `check` names the first field that breaks 
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import math
 import re
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard, Union
+from typing import Any, Literal, TypeGuard, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from converter.errors import printable
 
 MAX_DEPTH = 32  # of lists and objects inside each other
 MAX_BYTES = 32 << 20
@@ -36,9 +41,16 @@ class Real:
 
 @dataclass(frozen=True)
 class Text:
-    """A str that UTF-8 can hold, at most `longest` bytes of it."""
+    """A str that UTF-8 can hold, at most `longest` bytes of it, none of them NUL, which no path may hold."""
 
     longest: int = 1000
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of these strs."""
+
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,13 @@ class Items:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A list of just as many items as rules."""
+
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True)
 class Named:
     """An object whose keys are names of things, all of one rule."""
 
@@ -84,7 +103,8 @@ class Fields:
     closed: bool = False
 
 
-Rule = Union[Whole, Real, Text, Flag, Anything, Maybe, Items, Named, Fields]
+Rule = Union[Whole, Real, Text, Choice, Flag, Anything, Maybe, Items, Row, Named, Fields]
+Built = TypeVar("Built")
 
 
 def check(where: str, value: object, rule: Rule, error: Callable[[str], Exception] = ValueError) -> None:
@@ -104,6 +124,8 @@ def check(where: str, value: object, rule: Rule, error: Callable[[str], Exceptio
         case Text(longest):
             holds = isinstance(value, str) and _is_text(value, longest)
             wanted = f"text of at most {longest} bytes"
+        case Choice(names):
+            holds, wanted = isinstance(value, str) and value in names, f"one of {', '.join(names)}"
         case Flag():
             holds, wanted = isinstance(value, bool), "true or false"
         case Maybe(inner):
@@ -113,6 +135,8 @@ def check(where: str, value: object, rule: Rule, error: Callable[[str], Exceptio
         case Items(_, least, most):
             holds = isinstance(value, (list, tuple)) and least <= len(value) <= most
             wanted = f"a list of {least} to {most} items"
+        case Row(rules):
+            holds, wanted = isinstance(value, (list, tuple)) and len(value) == len(rules), f"a list of {len(rules)}"
         case Named(_, least):
             holds = isinstance(value, dict) and len(value) >= least and all(_is_text(key, 1000) for key in value)
             wanted = f"an object of {least} or more names"
@@ -127,7 +151,8 @@ def check(where: str, value: object, rule: Rule, error: Callable[[str], Exceptio
     if not holds:
         raise error(f"{where or 'the file'}: must be {wanted}, got {shown(value)}")
     for name, item, inner in _parts(value, rule):
-        check(f"{where}.{name[:60]}" if where else name[:60], item, inner, error)
+        shorter = printable(name[:60])
+        check(f"{where}.{shorter}" if where else shorter, item, inner, error)
 
 
 def _parts(value: Any, rule: Rule) -> list[tuple[str, object, Rule]]:
@@ -135,6 +160,8 @@ def _parts(value: Any, rule: Rule) -> list[tuple[str, object, Rule]]:
     match rule:
         case Items(inner):
             return [(str(index), item, inner) for index, item in enumerate(value)]
+        case Row(rules):
+            return [(str(index), item, inner) for index, (item, inner) in enumerate(zip(value, rules, strict=True))]
         case Named(inner):
             return [(key, item, inner) for key, item in value.items()]
         case Fields(needed, optional):
@@ -151,9 +178,67 @@ def is_number(value: object) -> TypeGuard[float]:
 
 def _is_text(value: str, longest: int) -> bool:
     try:
-        return len(value.encode()) <= longest
+        return len(value.encode()) <= longest and "\0" not in value
     except UnicodeEncodeError:  # half a surrogate pair
         return False
+
+
+@functools.cache
+def rule_of(kind: Any) -> Rule:
+    """The rule for a value of a type: a dataclass is its fields and no others, those with a default may be absent.
+
+    >>> rule_of(tuple[int, ...]), rule_of(str | None)
+    (Items(rule=Whole(low=0, high=9007199254740991), least=0, most=1000000), Maybe(rule=Text(longest=1000)))
+    """
+    simple: dict[Any, Rule] = {bool: Flag(), int: Whole(), float: Real(-1e15), str: Text(), Any: Anything()}
+    parts = get_args(kind)
+    if kind in simple:
+        return simple[kind]
+    if dataclasses.is_dataclass(kind):
+        hints, none = get_type_hints(kind), dataclasses.MISSING
+        each = {
+            f.name: (f.default is none and f.default_factory is none, hints[f.name]) for f in dataclasses.fields(kind)
+        }
+        needed, optional = (
+            {n: rule_of(t) for n, (needs, t) in each.items() if needs is want} for want in (True, False)
+        )
+        return Fields(needed, optional, closed=True)
+    if get_origin(kind) is Literal:
+        return Choice(parts)
+    if get_origin(kind) is tuple:
+        return Items(rule_of(parts[0])) if parts[-1] is ... else Row(tuple(map(rule_of, parts)))
+    if get_origin(kind) is dict:
+        return Named(rule_of(parts[1]))
+    if get_origin(kind) in (Union, types.UnionType) and parts[-1] is type(None):
+        return Maybe(rule_of(parts[0]))
+    raise TypeError(f"no rule for {kind}")
+
+
+def build(kind: type[Built], raw: object, where: str = "") -> Built:
+    """The dataclass that asdict and JSON made this of; raises ValueError naming the first field that breaks rule_of
+    the type, or what the dataclass itself raises.
+
+    >>> build(Whole, {"low": "1"})
+    Traceback (most recent call last):
+    ValueError: low: must be a whole number from 0 to 9007199254740991, got '1'
+    """
+    rule: Rule = rule_of(cast(Any, kind))
+    check(where, raw, rule)
+    made: Built = _built(kind, raw)
+    return made
+
+
+def _built(kind: Any, raw: Any) -> Any:
+    parts = get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = get_type_hints(kind)
+        return kind(**{name: _built(hints[name], value) for name, value in raw.items()})
+    if get_origin(kind) is tuple:
+        each = [parts[0]] * len(raw) if parts[-1] is ... else parts
+        return tuple(_built(inner, value) for inner, value in zip(each, raw, strict=True))
+    if get_origin(kind) in (Union, types.UnionType) and raw is not None:
+        return _built(parts[0], raw)
+    return float(raw) if kind is float else raw
 
 
 def shown(value: object) -> str:
@@ -165,7 +250,7 @@ def shown(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)}"
     if isinstance(value, dict):
-        return f"an object with {', '.join(str(key)[:40] for key in list(value)[:8]) or 'nothing'}"
+        return f"an object with {', '.join(printable(str(key)[:40]) for key in list(value)[:8]) or 'nothing'}"
     if isinstance(value, int) and value.bit_length() > 128:
         return f"a number of {value.bit_length()} bits"
     text = repr(value)

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from converter.checked import Anything, Fields, Named, Text, Whole, check, json_in, shown
-from converter.files import write_atomic
+from converter.checked import Anything, Fields, Items, Named, Real, Rule, Text, Whole, check, json_in, shown
+from converter.files import finish_set, write_atomic
 from converter.spec import DetectorSpec, KwsSpec, SpecError
 
+_VALIDATED: dict[str, Rule] = {"validation_accuracy": Real(0, 1), "validation_loss": Real(), "validation_n": Whole()}
 _RULE = Fields(
     {
         "spec": Named(Anything()),
@@ -25,7 +26,22 @@ _RULE = Fields(
         "model": Text(100),
         "data": Text(),
         "seed": Whole(),
-        "results": Named(Anything()),
+        "results": Fields(
+            {},
+            {
+                "parameters": Whole(),
+                "train": Fields({**_VALIDATED, "settings": Named(Anything())}),  # which the trainer checks
+                "qat": Fields(_VALIDATED),
+                "prune": Fields({**_VALIDATED, "kind": Text(), "parameters": Whole(), "nonzero": Whole()}),
+                "evaluation": Fields({"engines": Named(Named(Fields({"accuracy": Real(0, 100), "n": Whole()})))}),
+                "operating_point": Fields(
+                    {
+                        **{"hours": Real(), "left_out": Items(Fields({"source": Text(), "hours": Real()}))},
+                        **{"validation_words": Whole(), "miss_rate_at": Named(Real(0, 1))},
+                    }
+                ),
+            },
+        ),
     }
 )
 
@@ -80,8 +96,8 @@ class ModelArtifact:
         """A copy with these results added or replaced; not saved."""
         return replace(self, results={**self.results, **results})
 
-    def save(self) -> ModelArtifact:
-        """Writes artifact.json, and returns the artifact."""
+    def to_bytes(self) -> bytes:
+        """What artifact.json holds."""
         raw = {
             "spec": asdict(self.spec),
             "spec_id": self.spec.spec_id,
@@ -91,7 +107,11 @@ class ModelArtifact:
             "seed": self.seed,
             "results": self.results,
         }
-        write_atomic(self.path / "artifact.json", (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode())
+        return (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode()
+
+    def save(self) -> ModelArtifact:
+        """Writes artifact.json, and returns the artifact; raises WriteError."""
+        write_atomic(self.path / "artifact.json", self.to_bytes())
         return self
 
     @staticmethod
@@ -102,6 +122,12 @@ class ModelArtifact:
         """
         folder = Path(path)
         file = folder / "artifact.json"
+        try:
+            finish_set(folder)
+        except OSError as error:
+            raise ArtifactError(
+                f"{folder}: what a killed command wrote cannot be put in place ({error.strerror}); mend the rights"
+            ) from None
         if not file.is_file():
             raise ArtifactError(
                 f"{folder}: no artifact.json, so this is no run folder; make one with `python -m trainer train`"

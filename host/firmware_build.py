@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter.files import SET_READY, finish_set, write_atomic
+from converter.files import SET_READY, finish_set, scratch_folder, write_atomic
 from converter.target import NRF52840
 from host.emulator.errors import BoardError
 
@@ -55,8 +55,8 @@ def build_firmware(model_dir: Path | None, out_dir: Path) -> Path:
         raise BoardError(
             f"{model}: no {' and no '.join(missing)}; make them with `python -m converter convert MODEL --out DIR`"
         )
-    with tempfile.TemporaryDirectory(dir=_plain_folder(), prefix="kws-build-") as name:
-        place = Path(name).resolve()
+    with scratch_folder(Path(_plain_folder())) as name:
+        place = name.resolve()
         _copy_sources(model, place)
         plain = {key: value for key, value in os.environ.items() if not key.startswith("PLATFORMIO_")}
         flags = os.environ.get("PLATFORMIO_BUILD_FLAGS", "")  # the user's own; what else is set is for other projects

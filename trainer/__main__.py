@@ -10,6 +10,7 @@ from rich.console import Console
 
 from converter.commands import cli
 from converter.errors import printable
+from converter.files import alone
 from converter.run_folder import ModelArtifact
 from converter.spec import KwsSpec
 from trainer.approx.command import approx
@@ -79,7 +80,7 @@ def train(
     source = runs.Source(_absolute(data), *paths)
     settings = runs.default_settings(source, model, epochs, seed)
     chain = _numbers("--kernels", kernels), _numbers("--widths", widths)
-    with cli.progress() as progress:
+    with alone(out), cli.progress() as progress:
         artifact = runs.train_run(out, source, spec, model, settings, progress, *chain)
     _say(artifact, "train", "float")
 
@@ -116,7 +117,7 @@ def quantize(
     if not is_image_run(run):
         _quantize(run, out, method, bits, weights, scheme, calibration, epochs, data, false_accepts_per_hour)
         return
-    with cli.progress() as progress:
+    with alone(out), cli.progress() as progress:
         options = QuantOptions(bits, weights, scheme, calibration)
         made = quantize_images(run, out, method, options, epochs, Path(data) if data else None, progress)
     _say_pictures(made, "qat", f"{bits}-bit")
@@ -138,7 +139,7 @@ def _quantize(
     from trainer.run.quantize import quantize_run
 
     options = QuantOptions(bits, weights, scheme, calibration)
-    with cli.progress() as progress:
+    with alone(out), cli.progress() as progress:
         artifact = quantize_run(run, out, method, options, epochs, _source(data), progress, wanted)
     _say(artifact, "qat", f"{bits}-bit")
     if "operating_point" in artifact.results:
@@ -160,7 +161,7 @@ def prune(
     from trainer.studies.images import is_image_run, prune_images
 
     options = PruneOptions(kind, amount, norm, finetune)
-    with cli.progress() as progress:
+    with alone(out), cli.progress() as progress:
         if is_image_run(run):
             made = prune_images(run, out, options, Path(data) if data else None, progress)
             _say_pictures(made, "prune", f"{kind} {amount:g} pruned")
@@ -182,7 +183,7 @@ def images(
     """Train an image CNN with Adam; `prune` and `quantize` take the run."""
     from trainer.studies.images import ImageSettings, train_images
 
-    with cli.progress() as progress:
+    with alone(out), cli.progress() as progress:
         made = train_images(out, data, model, ImageSettings(epochs=epochs, seed=seed), progress)
     _say_pictures(made, "train", model)
 
@@ -208,7 +209,7 @@ def export(run: Run, data: OtherData = None) -> None:
     """Write RUN/model.onnx with Q/DQ nodes and RUN/vectors.npz."""
     from trainer.run import steps as runs
 
-    with cli.progress() as progress:
+    with alone(run), cli.progress() as progress:
         artifact = runs.export_run(run, _source(data), progress)
     typer.echo(f"{artifact.onnx}\n{artifact.vectors}")
 
@@ -236,7 +237,7 @@ def evaluate(
     if not negative and (positive or scores):
         raise TrainerError("evaluate: --positive and --scores say how to listen to --negative DIR; give that too")
     asked = Listening(tuple(negative), positive, scores) if negative else None
-    with cli.progress() as progress:
+    with alone(run), cli.progress() as progress:
         result = evaluation.evaluate_run(run, _source(data), progress, asked)
     evaluation.show(ModelArtifact.load(run), result)
 
@@ -250,7 +251,8 @@ def select(
     from trainer.run import evaluate as evaluation
     from trainer.run.steps import select_run
 
-    best, every = select_run(runs, out)
+    with alone(out):
+        best, every = select_run(runs, out)
     evaluation.show_runs(best, every)
 
 
@@ -267,7 +269,7 @@ def synthesize(
     from trainer.data.synthetic import synthesize as make
 
     chosen = _words(words)
-    with cli.progress() as progress:
+    with alone(out), cli.progress() as progress:
         make(SyntheticSettings(chosen, speakers, others, seed=seed), out, progress)
     typer.echo(f"{out}")
 
@@ -301,7 +303,7 @@ def negatives(
     synthetic voices (Debian packages are downloaded but not installed), and recordings of your own."""
     from trainer.data.negatives import SOURCES, make_negatives, table
 
-    with cli.progress() as progress:
+    with alone(out), cli.progress() as progress:
         streams = make_negatives(out, SOURCES if packages else (), recordings or (), progress)
     Console().print(table(streams))
 
@@ -316,7 +318,7 @@ def download(
     """Download Speech Commands v0.02 (2.4 GB), check it and unpack it; an interrupted download continues."""
     from trainer.data.download import SPEECH_COMMANDS, fetch
 
-    with cli.progress() as progress:
+    with alone(out.absolute().parent), cli.progress() as progress:
         fetch(SPEECH_COMMANDS, out, progress, keep)
     typer.echo(f"{out}")
 
@@ -394,7 +396,7 @@ def sweep(
     source = Source(_absolute(data), None, str(teacher.resolve()) if teacher else None)
     heard = list(_words(words))
     job = sweeping.make_job(out, source, heard, epochs, board_tools())
-    with cli.progress() as progress:
+    with alone(out), cli.progress() as progress:
         results = sweeping.sweep(job, parse(grid or DEFAULT_GRID), again, ray, progress)
     Console().print(sweeping.table(results))
     if any("error" in result for result in results):
@@ -426,7 +428,7 @@ def search(
     heard = _words(words)
     job = SearchJob(out.resolve(), Path.cwd(), source, heard, scenes, board_tools())
     plan, limits = searching.Plan(strategy, candidates), searching.Limits(hop_ms, flash_kb, ram_kb)
-    with cli.progress() as progress:
+    with alone(out), cli.progress() as progress:
         every = searching.search(job, plan, limits, ray, progress)
     Console().print(searching.show(every))
     best = searching.front(every["found"][strategy]["candidates"], limits)

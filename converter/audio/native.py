@@ -13,7 +13,6 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from converter.arrays import Int16, Uint16
 from converter.audio.tables import render
 from converter.compiler import find_compiler
 from converter.errors import ConvertError
-from converter.files import write_atomic
+from converter.files import scratch_folder, write_atomic
 from converter.spec import FeatureSpec
 
 SOURCES = Path(__file__).resolve().parents[2] / "firmware" / "lib" / "frontend"
@@ -39,9 +38,9 @@ def build(spec: FeatureSpec, out: Path, flags: tuple[str, ...] = (), extra_sourc
             "libc6-dev)"
         )
     sources = [str(source) for source in (*sorted(SOURCES.glob("*.c")), *extra_sources)]
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "frontend_tables.h").write_text(render(spec))
-        made = Path(folder) / "made"
+    with scratch_folder() as folder:
+        (folder / "frontend_tables.h").write_text(render(spec))
+        made = folder / "made"
         command = [*compiler, *FLAGS, *flags, f"-I{folder}", f"-I{SOURCES}", *sources, "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import sys
@@ -18,9 +19,15 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from converter.errors import ConvertError, printable
-from converter.files import write_atomic
+from converter.files import BusyError, WriteError, write_atomic
 from converter.run_folder import ArtifactError
 from converter.spec import SpecError
+
+# What a full, slow or forbidden place answers; other OSErrors are bugs and keep their traceback.
+_OF_THE_PLACE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", -1)),
+    *(errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE),
+}
 
 
 class OutputError(ValueError):
@@ -33,16 +40,23 @@ def app(
     """A command line whose commands end with `error: SENTENCE` and exit code 1 for these errors and the converter's,
     with `interrupted` and 130 when stopped; bugs keep their traceback. obj is what ctx.obj of every command is."""
 
-    caught: tuple[type[Exception], ...] = (ConvertError, ArtifactError, SpecError, OutputError, *errors)
+    caught: tuple[type[Exception], ...] = (ConvertError, ArtifactError, SpecError, OutputError, BusyError, *errors)
 
     class Commands(TyperGroup):
         def invoke(self, ctx: Any) -> Any:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(errors="replace")  # a word that the terminal has no letters for is no error
             try:
-                return super().invoke(ctx)
+                found = super().invoke(ctx)
+                sys.stdout.flush()  # here a full disk is one sentence
+                return found
             except caught as error:
                 typer.echo(f"error: {printable(str(error))}", err=True)
+                raise typer.Exit(1) from None
+            except OSError as error:
+                if not isinstance(error, WriteError) and error.errno not in _OF_THE_PLACE:
+                    raise
+                typer.echo(f"error: {printable(_told(error))}", err=True)
                 raise typer.Exit(1) from None
             except KeyboardInterrupt:
                 typer.echo(interrupted, err=True)
@@ -56,6 +70,12 @@ def app(
         context_settings={"obj": obj},
         help=about,
     )
+
+
+def _told(error: OSError) -> str:
+    if isinstance(error, WriteError):
+        return str(error)
+    return f"{error.filename or 'output'}: {error.strerror}; free some space or mend its rights, then run again"
 
 
 def output_folder(path: Path | None) -> Path | None:

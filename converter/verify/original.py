@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from converter import reference
 from converter.arrays import Int8
 from converter.errors import ConvertError
+from converter.files import scratch_folder
 from converter.formats.original import Original, Place
 from converter.graph import Graph
 from converter.tensor import Tensor
@@ -176,8 +176,7 @@ def _ask(model: bytes, x: NDArray[Any], request: dict[str, Any]) -> Sequence[NDA
     package, module = PACKAGES[request["format"]]
     if find_spec(module) is None:
         raise Unavailable(f"the package {package} is not installed")
-    with tempfile.TemporaryDirectory(prefix="oracle.") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         (folder / "model").write_bytes(model)
         (folder / "request.json").write_text(json.dumps(request))
         np.save(folder / "x.npy", x)

@@ -5,7 +5,6 @@ A check whose part is missing says "not available here"; it never counts as pass
 
 from __future__ import annotations
 
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from rich.markup import escape
 
 from converter import convert as conversion
 from converter.errors import ConvertError
+from converter.files import scratch_folder
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.writer import fits_int4
 from converter.verify import board as board_checks
@@ -96,8 +96,8 @@ def prepared(
         pcm, features = frontend.recordings(source.graph, audio, max_inputs, pcm, features)
     recorded = features.reshape(-1, *shape)
     noise = np.random.default_rng(20241120).integers(-128, 128, (NOISE_INPUTS, *shape)).astype(np.int8)
-    with tempfile.TemporaryDirectory(prefix="verify.") as folder:
-        yield CheckInputs(source, vectors, pcm, recorded, noise, Path(folder), elf, board)
+    with scratch_folder() as folder:
+        yield CheckInputs(source, vectors, pcm, recorded, noise, folder, elf, board)
 
 
 def _vectors(source: conversion.Source) -> dict[str, NDArray[Any]]:

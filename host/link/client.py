@@ -52,6 +52,9 @@ DB_BYTES_PER_LINE = 31  # as MLPerf Tiny's runner
 # A reply ends within these, and what the command asks for on top: lines, bytes, and time-outs of a line.
 MOST_LINES, MOST_BYTES, MOST_TIMEOUTS = 4096, 1_000_000, 10
 BYTES_PER_RECORD = 256
+SLOWER = 4  # than the first record, that command and all, each further one may be
+POLL_S, READ_BYTES = 0.1, 4096
+STOP_S = 2.0  # for a board to stop listening, of which Ctrl-C has just let go
 # The board as a host wants to find it whatever the last one left it at; what that one had half sent is no command.
 REST = "?%stop%cache 1%"
 _BOOT_MARKS = ("timestamp-mode-performance", "init-done")
@@ -74,7 +77,7 @@ def find_port() -> str:
 
 def _open(port: str) -> serial.SerialBase:
     try:
-        link = serial.serial_for_url(port, baudrate=BAUD, timeout=0.1, write_timeout=30, do_not_open=True)
+        link = serial.serial_for_url(port, baudrate=BAUD, timeout=POLL_S, write_timeout=30, do_not_open=True)
         if sys.platform != "win32" and "://" not in port:
             link.exclusive = True
         link.open()
@@ -172,7 +175,7 @@ class Board:
                     f"it?"
                 )
             try:
-                self._buffer += self._link.read(max(1, min(self._link.in_waiting, 4096)))
+                self._buffer += self._read()
             except Exception as error:
                 raise HostError(
                     f"{self.port}: the board disappeared during {waiting_for} ({_first(error)}); run again"
@@ -181,6 +184,17 @@ class Board:
         self._buffer[:] = rest
         self._line_bytes = len(line) + 1
         return line.rstrip(b"\r")
+
+    def _read(self) -> bytes:
+        """What has come, up to some 4 KB; nothing when nothing comes for POLL_S."""
+        found = bytes(self._link.read(max(1, min(self._link.in_waiting, READ_BYTES))))
+        if found and "://" in self.port:  # pyserial counts 1 byte, however many wait in a socket
+            self._link.timeout = 0
+            try:
+                found += self._link.read(READ_BYTES)
+            finally:
+                self._link.timeout = POLL_S
+        return found
 
     def _line(self, waiting_for: str, timeout_s: float | None = None) -> Line:
         raw = self._raw_line(time.monotonic() + (timeout_s or self.timeout_s), waiting_for)
@@ -223,13 +237,17 @@ class Board:
         that does not end although no more than `asked` records were asked for."""
         self._write(command + "%")
         shown = f"{command[:40]}%"
-        end = time.monotonic() + self.timeout_s * (MOST_TIMEOUTS + asked)
+        began = time.monotonic()
+        end = None if asked else began + self.timeout_s * MOST_TIMEOUTS
         lines_left, bytes_left = MOST_LINES + asked, MOST_BYTES + BYTES_PER_RECORD * asked
         failure: Failure | None = None
         try:
             while not isinstance(line := self._line(shown), Ready):
                 lines_left, bytes_left = lines_left - 1, bytes_left - self._line_bytes
-                if lines_left < 0 or bytes_left < 0 or time.monotonic() > end:
+                now = time.monotonic()
+                if end is None:  # as fast as the first record lets one hope
+                    end = began + self.timeout_s * MOST_TIMEOUTS + asked * min(self.timeout_s, SLOWER * (now - began))
+                if lines_left < 0 or bytes_left < 0 or now > end:
                     raise HostError(f"{self.port}: the reply to {shown} does not end; reset the board and run again")
                 if isinstance(line, Failure):
                     failure = failure or line
@@ -432,10 +450,14 @@ class Board:
                 if inferences and count > inferences:
                     raise HostError(f"{self.port}: listening does not end; reset the board and run again")
                 yield self._heard(line, "listen%")
-        except (GeneratorExit, KeyboardInterrupt):
+        except (GeneratorExit, KeyboardInterrupt) as error:
+            patience = self.timeout_s
+            if isinstance(error, KeyboardInterrupt):
+                self.timeout_s = min(patience, STOP_S)
             with suppress(HostError):  # the caller has what it wanted, and the next host ends it too
                 for _ in self.lines("stop"):  # and what was heard meanwhile
                     pass
+            self.timeout_s = patience
             raise
 
 

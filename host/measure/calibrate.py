@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table
 from converter.arrays import Json
 from converter.checked import Fields, Items, Real, Text
 from converter.commands import cli
+from converter.files import scratch_folder
 from host.emulator.board import VirtualBoard
 from host.emulator.cycles.timing import EXPECTED, Timing
 from host.errors import HostError
@@ -122,8 +122,8 @@ def calibrate(rows: Sequence[Path] = (), timing: Timing = EXPECTED) -> list[Comp
     figure: it must have 32-bit objects `done` and `cycles`, and end by done = 1; BoardError where it faults."""
     found = []
     for loop in LOOPS:
-        with tempfile.TemporaryDirectory() as name:
-            elf = _build(loop, Path(name))
+        with scratch_folder() as folder:
+            elf = _build(loop, folder)
             turn = (_cycles(elf, clock) / TURNS for clock in (timing, None))
             found.append(Compared(loop.name, loop.source, loop.measured, *turn))
     for file in rows:

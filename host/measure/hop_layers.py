@@ -3,10 +3,10 @@ which add up layer by layer wherever code and constants lie."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from converter.arrays import Json
+from converter.files import scratch_folder
 from host.emulator.board import VirtualBoard
 from host.emulator.session.launcher import launch
 from host.errors import HostError
@@ -54,12 +54,12 @@ def hop_layers(generated: Path, layers: int) -> Json:
     """Of generated files that stream: ideal cycles of a hop by layer (rows it moves up included) and as a whole, and
     the engine's bytes of flash and RAM. Raises HostError, BoardError."""
     lib = ROOT / "firmware" / "lib"
-    with tempfile.TemporaryDirectory() as name:
-        program = Path(name) / "hop_layers.c"
+    with scratch_folder() as name:
+        program = name / "hop_layers.c"
         program.write_text(PROGRAM % HOPS)
         sources = [program, generated / "model_aot.c", *sorted((lib / "nn").glob("*.c"))]
         elf = build_bare(
-            sources, Path(name) / "hop_layers.elf", board_layer=True, flags=[f"-I{generated}", f"-I{lib / 'nn'}"]
+            sources, name / "hop_layers.elf", board_layer=True, flags=[f"-I{generated}", f"-I{lib / 'nn'}"]
         )
         board = VirtualBoard(elf, timing=None)
         objects = board.image.objects
@@ -75,8 +75,8 @@ def hop_layers(generated: Path, layers: int) -> Json:
 def firmware_hop(generated: Path) -> Json:
     """The same of the whole firmware, as `host profile` gives it on the ideal clock: cycles of a hop (fewest of RUNS),
     bytes of the engine."""
-    with tempfile.TemporaryDirectory() as name:
-        elf = build_firmware(generated, Path(name))
+    with scratch_folder() as name:
+        elf = build_firmware(generated, name)
         with launch(elf, clock="ideal") as port, Board(port) as board:
             stage = profile(board, RUNS).stage("inference (stream)")
             clock_hz = board.identity.clock_hz

@@ -16,8 +16,9 @@ import numpy as np
 from converter.aot.emit import engine_kernels
 from converter.aot.kernels.weight_tables import stored
 from converter.arrays import Float64, Int8
+from converter.checked import Fields, Items, Whole, build, rule_of
 from converter.convert import load
-from converter.files import write_atomic
+from converter.files import read_json_object, write_atomic
 from converter.graph import Graph, Operator
 from converter.operators.conv2d import Conv2D
 from converter.operators.fully_connected import FullyConnected
@@ -41,16 +42,22 @@ class Point:
     model_id: str
     bits: int
     sparsity: float
-    forms: list[str]
-    constants: list[int]
+    forms: tuple[str, ...]
+    constants: tuple[int, ...]
     engine_flash: int
     engine_ram: int
     image_flash: int
     window_cycles: int
     window_cycles_uncached: int
     hop_cycles: int
-    layer_cycles: list[int]
+    layer_cycles: tuple[int, ...]
     int4_tflite: int
+
+
+_MANY = Items(Whole(), 2)
+_RULE = rule_of(Point)
+assert isinstance(_RULE, Fields)
+_POINT = Fields({**_RULE.needed, "constants": _MANY, "layer_cycles": _MANY}, closed=True)
 
 
 def cut(graph: Graph, bits: int, sparsity: float) -> Graph:
@@ -119,15 +126,15 @@ def measure(graph: Graph, bits: int, sparsity: float, folder: Path) -> Point:
         model_id=graph.model_id,
         bits=bits,
         sparsity=sparsity,
-        forms=[form for form, _ in kept],
-        constants=[size for _, size in kept],
+        forms=tuple(form for form, _ in kept),
+        constants=tuple(size for _, size in kept),
         engine_flash=found["engine_flash_bytes"],
         engine_ram=found["engine_ram_bytes"],
         image_flash=found["flash_bytes"],
         window_cycles=found["cycles"],
         window_cycles_uncached=found["cycles_uncached"],
         hop_cycles=found["cycles_stream_hop"],
-        layer_cycles=found["layer_cycles"],
+        layer_cycles=tuple(found["layer_cycles"]),
         int4_tflite=len(write_tflite(graph, int4=True)),
     )
 
@@ -144,8 +151,9 @@ def points(out: Path, tell: Callable[[str], None] = lambda _: None) -> Iterator[
         name, graph = f"bits{bits}_zeros{round(100 * sparsity)}", cut(whole, bits, sparsity)
         tell(name)
         file = out / f"{name}.json"
-        if file.is_file() and (old := json.loads(file.read_text()))["model_id"] == graph.model_id:
-            yield Point(**old)
+        old = read_json_object(file, _POINT)
+        if old and old["model_id"] == graph.model_id:
+            yield build(Point, old)
             continue
         point = measure(graph, bits, sparsity, out / name)
         write_atomic(file, (json.dumps(asdict(point), indent=1) + "\n").encode())

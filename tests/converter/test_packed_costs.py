@@ -39,7 +39,7 @@ def test_networks_have_the_bits_and_zeros_they_are_named_for() -> None:
 
 
 def test_table_has_a_row_per_point_as_the_page_shows_it() -> None:
-    forms, constants, cycles = ["packed", "int4", ""], [500, 8048, 400], [240000, 24000, 500]
+    forms, constants, cycles = ("packed", "int4", ""), (500, 8048, 400), (240000, 24000, 500)
     sizes, times = (16000, 11000, 45000), (270000, 290000, 81000)
     point = packed.Point("id", 4, 0.5, forms, constants, *sizes, *times, cycles, 10400)
     lines = packed.markdown([point, replace(point, bits=2)]).splitlines()
@@ -56,6 +56,6 @@ def test_table_has_a_row_per_point_as_the_page_shows_it() -> None:
 def test_a_point_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "plan", lambda: [(2, 0.0)])
     (first,) = packed.points(tmp_path)
-    assert first.forms[:2] == ["packed", "int2"] and first.engine_flash < 16_000 and first.window_cycles < 330_000
+    assert first.forms[:2] == ("packed", "int2") and first.engine_flash < 16_000 and first.window_cycles < 330_000
     monkeypatch.setattr(packed, "measure", None)
     assert list(packed.points(tmp_path)) == [first]

@@ -29,6 +29,7 @@ ID = (
     b"m-id-[aaaaaaaaaaaa,bbbbbbbbbbbb,tiny]\r\nm-firmware-[0.1.0,2,aot,board,64000000]\r\nm-network-[8,4,2]\r\n"
     b"m-labels-[silence,unknown,yes,stop]\r\nm-audio-[16000,480,320,16000,49,40]\r\nm-detector-[2,8,25,75,180,-50]\r\nm-ready\r\n"
 )
+RUN = b"2,1,1,1,1,0,0,0,0"  # figures of a run
 BOOT = b"m-timestamp-mode-performance\r\nm-lap-us-5\r\nm-init-done\r\nm-ready\r\n"
 
 
@@ -221,29 +222,77 @@ def test_listening_that_does_not_end_is_cut(peer: Start) -> None:
         assert "listening does not end" in refused(lambda: next(records))
 
 
-def test_a_reply_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every line comes in time, but the reply as a whole does not end."""
+@pytest.mark.parametrize("command", ["memory", "runs"])
+def test_a_reply_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Every line comes in time, but the reply as a whole does not end, or is much slower than its first record."""
     monkeypatch.setattr("host.link.client.MOST_TIMEOUTS", 2)
+    monkeypatch.setattr("host.link.client.SLOWER", 1)
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
         line, _ = server.accept()
-        base, waiting = polite({b"memory": b""}), b""
+        base, waiting = polite({b"memory": b"", b"runs": b""}), b""
         with suppress(OSError):
             while chunk := line.recv(4096):
                 waiting += chunk
                 while b"%" in waiting:
-                    command, _, waiting = waiting.partition(b"%")
-                    line.sendall(base(command) or b"")
-                    while command == b"memory":
-                        line.sendall(b"m-memory-[1,2,3,4]\r\n")
-                        time.sleep(0.1)
+                    asked, _, waiting = waiting.partition(b"%")
+                    line.sendall(base(asked) or b"")
+                    for number in range(100_000 if asked.split()[0] in (b"memory", b"runs") else 0):
+                        line.sendall(
+                            b"m-memory-[1,2,3,4]\r\n" if asked == b"memory" else b"m-run-[%d,%s]\r\n" % (number, RUN)
+                        )
+                        time.sleep(0.1 if asked == b"memory" else 0.4)
 
     threading.Thread(target=serve, daemon=True).start()
-    with server, Board(f"socket://127.0.0.1:{server.getsockname()[1]}", timeout_s=0.5) as board:
+    with server, Board(f"socket://127.0.0.1:{server.getsockname()[1]}", timeout_s=0.9) as board:
         began = time.monotonic()
-        assert "the reply to memory% does not end" in refused(board.memory)
-        assert time.monotonic() - began < 4
+        says = refused(board.memory if command == "memory" else lambda: board.runs(60))
+        assert f"the reply to {command}" in says and "does not end" in says
+        assert time.monotonic() - began < 15, "60 records of 0.9 s would take a minute"
+
+
+def test_what_waits_in_a_socket_is_read_in_a_few_calls(peer: Start) -> None:
+    records = b"".join(b"m-run-[%d,%s]\r\n" % (number, RUN) for number in range(1000))
+    with Board(peer(polite({b"runs": records + b"m-ready\r\n"}))) as board:
+        read, calls = board._link.read, list[int]()
+
+        def counted(size: int = 1) -> bytes:
+            calls.append(size)
+            return bytes(read(size))
+
+        board._link.read = counted
+        assert len(board.runs(1000)) == 1000
+        assert len(calls) < len(records) / 50
+
+
+def test_ctrl_c_at_a_frozen_board_does_not_wait_for_it(peer: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host.link.client.STOP_S", 0.3)
+    frozen = polite({b"listen": b"m-ready\r\n", b"stop": b""})
+    started = list[bool]()
+
+    def answer(command: bytes) -> bytes | None:
+        started.append(command.startswith(b"listen"))
+        return b"m-ready\r\n" if command == b"stop" and True not in started else frozen(command)
+
+    board = Board(peer(answer))
+    monkeypatch.setattr(board, "_read", board._read)
+    listening = board.listen()
+    whole, calls = Board._read, list[int]()
+
+    def interrupted() -> bytes:
+        calls.append(1)
+        if True in started and len(calls) > 3:
+            monkeypatch.setattr(board, "_read", lambda: whole(board))
+            raise KeyboardInterrupt
+        return whole(board)
+
+    monkeypatch.setattr(board, "_read", interrupted)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        next(listening)
+    assert time.monotonic() - began < 10 and board.timeout_s == 20
+    board.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals on Windows")

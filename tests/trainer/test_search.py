@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from rich.progress import Progress
+from search_table import TABLE
 from trainer_corpus import make
 
 from converter.aot.emit import engine_kernels, engine_memory
 from converter.arrays import Json
+from converter.checked import Anything, Named
 from converter.files import read_json_object, write_atomic
 from converter.spec import FeatureSpec, KwsSpec
 from trainer.__main__ import board_tools
@@ -29,24 +31,12 @@ from trainer.network.model import Architecture, build
 from trainer.run.steps import Source
 from trainer.search import cost, run
 from trainer.search.candidate import SearchJob, Trial, claim
-from trainer.search.cost import Cost, CostTable, chain_graph, code_terms, layer_terms, probes
+from trainer.search.cost import Cost, chain_graph, code_terms, layer_terms, probes
 from trainer.search.genes import FIRST_KERNELS, KERNELS, SEEDS, WIDTHS, Genes, mutate, random_genes
 
 FRAMES = FeatureSpec().frames
 SPEC = KwsSpec.of_words(["yes", "stop"])
 QUIET = Progress(disable=True)
-# A made-up board: cycles and bytes of each term, see layer_terms and code_terms.
-CYCLES = {"hop": 100.0, "moved": 0.6, "dense 4": 600.0, "dense 4, each": 5.5}
-CYCLES |= {f"convolution {taps}": 3000.0 for taps in FIRST_KERNELS}
-CYCLES |= {f"convolution {taps}, each": 60.0 + 166 * taps for taps in FIRST_KERNELS}
-CYCLES |= {f"depthwise {taps}": 300.0 for taps in KERNELS} | {f"depthwise {t}, each": 2.0 * t for t in KERNELS}
-CYCLES |= {f"pointwise {width}": 300.0 + width for width in WIDTHS}
-CYCLES |= {f"pointwise {width}, each": 10 + 1.4 * width for width in WIDTHS}
-TABLE = CostTable(
-    CYCLES,
-    {"engine": 3000.0, "layer": 300.0, "instruction": 4.0},
-    {"engine": 1000.0, "layer": 20.0, "instruction": 4.0},
-)
 LIMITS = run.Limits(2, 64, 24)
 
 
@@ -203,7 +193,7 @@ def searched(folder: Path, monkeypatch: pytest.MonkeyPatch, plan: run.Plan, die_
     def train(job: SearchJob, trial: Trial) -> Json:
         nonlocal made
         file = job.file(trial.genes, f"rung{trial.rung}.json")
-        if found := read_json_object(file):
+        if found := read_json_object(file, Named(Anything())):
             return found
         made += 1
         if made > die_after:
@@ -259,7 +249,7 @@ def test_a_resumed_search_gives_the_same_result_and_evolution_beats_chance(
     for row in whole["candidates"]:
         assert LIMITS.hold(by_macs(Genes(tuple(row["kernels"]), tuple(row["widths"]))))
     assert "--kernels" in best["train"] and {row["known"] for row in whole["candidates"]} == {"", *SEEDS}
-    every = read_json_object(tmp_path / "whole" / "search.json")
+    every = read_json_object(tmp_path / "whole" / "search.json", Named(Anything()))
     assert set(every["found"]) == {"evolution", "random"}
     assert len(run.show(every).rows) == 6, "two searches and the known networks at 1 and 2 ms"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from converter.arrays import Int16
+from converter.files import scratch_folder
 from converter.target import SAMPLE_RATE_HZ
 from trainer.errors import TrainerError
 
@@ -51,8 +51,8 @@ def decode(files: Sequence[Path], max_seconds: int | None = None) -> list[Int16]
     """int16 PCM at 16 kHz, its first max_seconds, of sound files of any format that ffmpeg reads; raises TrainerError
     naming the first that it does not."""
     require("ffmpeg", "apt-get install ffmpeg")
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = [Path(folder) / f"{number}.s16" for number in range(len(files))]
+    with scratch_folder() as folder:
+        outputs = [folder / f"{number}.s16" for number in range(len(files))]
         command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y"]
         for file in files:
             command += [*LOCAL, *_format(file), "-i", str(file.resolve())]

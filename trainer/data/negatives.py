@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -26,6 +27,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from converter.arrays import Int16
+from converter.checked import Fields, Items, Row, Text, Whole, build, check, json_in
 from converter.files import write_atomic
 from converter.target import SAMPLE_RATE_HZ
 from trainer.data.ffmpeg import COMPRESSED, decode, require
@@ -194,6 +196,10 @@ def load_negatives(folder: Path, words: Sequence[str], split: Split | None = Non
         if not _is_whole(folder, stream):
             raise TrainerError(f"{folder / stream.file}: missing or damaged; make it again with `trainer negatives`")
         pcm, _ = soundfile.read(folder / stream.file, dtype="int16")
+        if pcm.shape != (sum(clip.samples for clip in stream.clips),):
+            raise TrainerError(
+                f"{folder / INDEX}: its clips are not those of {stream.file}; remove it and make it again"
+            )
         out = excluded(stream.name, words)
         kept = [clip for clip in stream.clips if clip.id not in out]
         parts: list[Int16] = [pcm[clip.start : clip.start + clip.samples] for clip in kept]
@@ -289,7 +295,8 @@ def _unpacked(package: str, store: Path, folder: Path) -> Path:
     file = sorted(store.glob(f"{package}_*.deb"))[-1]
     done = subprocess.run(["dpkg-deb", "-x", str(file), str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise TrainerError(f"{file}: damaged; remove it and run the command again")
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise TrainerError(f"{file}: cannot be unpacked ({reason[-200:]}); free some space, or remove it if damaged")
     return folder
 
 
@@ -310,10 +317,10 @@ def _stream(out: Path, source: Source, files: dict[str, Path], progress: Progres
 
 def _write_stream(out: Path, source: Source, parts: Sequence[tuple[str, Int16]]) -> Stream:
     name = source.name
-    partial = out / f"{name}.part.flac"
-    soundfile.write(partial, np.concatenate([pcm for _, pcm in parts]), SAMPLE_RATE_HZ, "PCM_16")
-    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-    partial.replace(out / f"{name}.flac")
+    data = io.BytesIO()
+    soundfile.write(data, np.concatenate([pcm for _, pcm in parts]), SAMPLE_RATE_HZ, "PCM_16", format="FLAC")
+    digest = hashlib.sha256(data.getvalue()).hexdigest()
+    write_atomic(out / f"{name}.flac", data.getvalue())
     stream = Stream(
         name, source.speaker, source.language, source.split, source.licence, f"{name}.flac", digest, (), source.kind
     )
@@ -331,10 +338,34 @@ def _index(folder: Path) -> list[Stream]:
     if not file.is_file():
         return []
     try:
-        rows = json.loads(file.read_text())
-        return [Stream(**{**row, "clips": tuple(Clip(*clip) for clip in row["clips"])}) for row in rows["streams"]]
-    except (ValueError, KeyError, TypeError):
-        raise TrainerError(f"{file}: damaged; remove it and run `trainer negatives` again") from None
+        found = json_in(file)
+        check("", found, _STREAMS)
+        rows = [
+            {**row, "clips": [dict(zip(_CLIP, clip, strict=True)) for clip in row["clips"]]} for row in found["streams"]
+        ]
+        streams = [build(Stream, row, "streams") for row in rows]
+        _require_order(streams)
+    except (OSError, ValueError) as error:
+        raise TrainerError(f"{file}: damaged ({error}); remove it and run `trainer negatives` again") from None
+    return streams
+
+
+_CLIP = ("id", "start", "samples")
+_STREAMS = Fields({"streams": Items(Fields({"clips": Items(Row((Text(), Whole(), Whole(1, 1 << 31))))}), 0, 10_000)})
+
+
+def _require_order(streams: Sequence[Stream]) -> None:
+    """Raises ValueError unless each name is that of one stream and of a file in its folder, and clips follow each
+    other."""
+    names = {stream.name for stream in streams}
+    for stream in streams:
+        if stream.file != f"{stream.name}.flac" or Path(stream.file).name != stream.file:
+            raise ValueError(f"{stream.name[:60]}: its file must be its name with .flac, got {stream.file[:60]}")
+        starts = np.cumsum([0, *(clip.samples for clip in stream.clips)])
+        if [clip.start for clip in stream.clips] != starts[:-1].tolist():
+            raise ValueError(f"{stream.name[:60]}: each clip must begin where the one before it ends")
+    if len(names) != len(streams):
+        raise ValueError("two streams have one name")
 
 
 def _write_index(folder: Path, streams: Iterable[Stream]) -> None:

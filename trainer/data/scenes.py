@@ -9,7 +9,6 @@ a scene beside the words comes from one group of speakers, so that scenes of a g
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from rich.progress import Progress
 
 from converter.arrays import Int8, Int16
+from converter.files import WriteError, scratch_folder
 from converter.spec import FeatureSpec
 from trainer.data.cache import cached, contents, digest, keep
 from trainer.data.dataset import Selection, all_others, load, noise_backgrounds
@@ -74,10 +74,13 @@ def make_scenes(material: Material, spec: FeatureSpec, settings: SceneSettings, 
     task = progress.add_task("training: scenes", total=settings.count)
     starts = list(range(0, settings.count, CHUNK))
     chunks = []
-    with tempfile.TemporaryDirectory() as folder:
-        _share(material, Path(folder))
+    with scratch_folder() as folder:
+        try:
+            _share(material, folder)
+        except OSError as error:
+            raise WriteError.of(folder, error) from None
         workers = min(len(starts), os.cpu_count() or 1)
-        with worker_pool(workers, _open_studio, Path(folder), spec, settings) as pool:
+        with worker_pool(workers, _open_studio, folder, spec, settings) as pool:
             for made in pool.map(_make_chunk, starts):
                 chunks.append(made)
                 progress.advance(task, len(made.groups))

@@ -22,7 +22,8 @@ import soundfile
 from rich.progress import Progress
 
 from converter.arrays import Float64, Int16
-from converter.files import write_atomic
+from converter.checked import Fields, Flag, rule_of
+from converter.files import read_json_object, write_atomic
 from converter.target import SAMPLE_RATE_HZ
 from trainer.data.recordings import write_wav
 from trainer.errors import TrainerError
@@ -197,10 +198,7 @@ def _check(settings: SyntheticSettings, folder: Path) -> None:
 
 def _settings_of(folder: Path) -> object:
     """The settings of the corpus that lies or is being made in a folder; None when it is no corpus."""
-    try:
-        return json.loads((folder / MARKER).read_text())["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return read_json_object(folder / MARKER, _MARK).get("settings")
 
 
 def _mark(folder: Path, settings: SyntheticSettings, complete: bool) -> None:
@@ -208,7 +206,10 @@ def _mark(folder: Path, settings: SyntheticSettings, complete: bool) -> None:
 
 
 def _is_complete(folder: Path) -> bool:
-    return _settings_of(folder) is not None and bool(json.loads((folder / MARKER).read_text()).get("complete"))
+    return bool(read_json_object(folder / MARKER, _MARK).get("complete"))
+
+
+_MARK = Fields({"settings": rule_of(SyntheticSettings), "complete": Flag()})
 
 
 def speak(program: str, utterance: Utterance) -> bytes:

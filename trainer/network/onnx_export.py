@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from converter.arrays import Int8, Int16, Int64
-from converter.files import write_atomic
 from converter.spec import KwsSpec
 from trainer.network.fake_quant import SCORE_SCALE, SCORE_ZERO_POINT, QuantNetwork
 from trainer.network.model import AveragePool, Conv, Dense, MaxPool
@@ -213,8 +211,8 @@ def dequantised(features: Int8, source: QuantNetwork) -> Tensor:
     return (real * source.input_scale).unsqueeze(1)
 
 
-def save_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write a compressed .npz whole or not at all."""
+def npz_bytes(arrays: dict[str, NDArray[Any]]) -> bytes:
+    """What a compressed .npz holds."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from converter.checked import Fields, Flag, Items, Text, Whole, check, json_in
 from trainer.errors import TrainerError
+
+_PROFILE = Fields(
+    {
+        "identity": Fields({"clock_hz": Whole(1, 10**10)}),
+        "modelled": Flag(),
+        "roofline": Items(Fields({"name": Text(), **dict.fromkeys(("operations", "bytes", "cycles"), Whole(1))})),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -42,14 +50,13 @@ class BoardModel:
 def load(file: Path) -> BoardModel:
     """The layers with arithmetic of the profile's model, which is called NAME where the file is board_NAME.json."""
     try:
-        found = json.loads(file.read_text())
-        clock_hz = int(found["identity"]["clock_hz"])
-        counts = [
-            (row["name"], *(int(row[key]) for key in ("operations", "bytes", "cycles"))) for row in found["roofline"]
-        ]
+        found = json_in(file)
+        check("", found, _PROFILE)
+        clock_hz = found["identity"]["clock_hz"]
+        counts = [(row["name"], *(row[key] for key in ("operations", "bytes", "cycles"))) for row in found["roofline"]]
         layers = tuple(BoardLayer(name, o / b, o / c * clock_hz, o, b, c) for name, o, b, c in counts)
         model = BoardModel(file.stem.removeprefix("board_"), bool(found["modelled"]), clock_hz, layers)
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+    except (OSError, ValueError) as error:
         raise TrainerError(
             f"{file}: the board's layers are what `python -m host profile ELF --layers --json FILE` writes, got "
             f"{error!r}; "

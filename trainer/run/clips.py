@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from rich.progress import Progress
 
+from converter.files import WriteError, scratch_folder
 from converter.run_folder import ModelArtifact
 from trainer.data.augment import load_split
 from trainer.data.dataset import in_sha256_order
@@ -23,20 +23,21 @@ def write_test_clips(run: Path, out: Path, per_class: int, source: Source | None
     artifact = ModelArtifact.load(run)
     test = load_split((source or Source.load(run)).selection(artifact.spec, progress), "test", CACHE, progress)
     place = {name: index for index, name in enumerate(test.names)}
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     written = []
-    for index, label in enumerate(artifact.spec.labels):
-        chosen = [name for name in in_sha256_order(test.names) if test.labels[place[name]] == index][:per_class]
-        if len(chosen) < per_class:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise TrainerError(
-                f"--per-class {per_class}: the test split holds {len(chosen)} clips of '{label}'; ask for fewer"
-            )
-        for name in chosen:
-            file = Path(label) / (name.replace("/", "_") + ".wav")
-            (partial / label).mkdir(parents=True, exist_ok=True)
-            write_wav(partial / file, test.pcm[place[name]])
-            written.append(out / file)
-    partial.rename(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(out.parent) as scratch:
+        for index, label in enumerate(artifact.spec.labels):
+            chosen = [name for name in in_sha256_order(test.names) if test.labels[place[name]] == index][:per_class]
+            if len(chosen) < per_class:
+                raise TrainerError(
+                    f"--per-class {per_class}: the test split holds {len(chosen)} clips of '{label}'; ask for fewer"
+                )
+            for name in chosen:
+                file = Path(label) / (name.replace("/", "_") + ".wav")
+                write_wav(scratch / "clips" / file, test.pcm[place[name]])
+                written.append(out / file)
+        try:
+            (scratch / "clips").rename(out)
+        except OSError as error:
+            raise WriteError.of(out, error) from None
     return written

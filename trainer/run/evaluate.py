@@ -5,6 +5,7 @@ int8 is the exported model run by the converter's numpy reference, which equals 
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from converter.arrays import Int8, Int16, Int64
-from converter.files import write_atomic
+from converter.files import write_set
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
 from converter.run_folder import ModelArtifact
@@ -117,14 +118,15 @@ def evaluate_run(
         result["listening"] = _listening(
             artifact, splits["test"], noise_backgrounds(selection, "test"), engines["int8"]
         )
-    suffix = "" if own else "_other"
+    suffix, made = "" if own else "_other", dict[str, bytes]()
     if asked is not None:
         result["listening_streams"] = measure(artifact, selection, asked, progress)
-        picture(run / f"false_accepts{suffix}.png", artifact, result["listening_streams"])
-    write_atomic(run / f"evaluation{suffix}.json", (json.dumps(result, indent=1) + "\n").encode())
-    _picture(run / f"confusion{suffix}.png", result)
+        made[f"false_accepts{suffix}.png"] = picture(artifact, result["listening_streams"])
+    made[f"evaluation{suffix}.json"] = (json.dumps(result, indent=1) + "\n").encode()
+    made[f"confusion{suffix}.png"] = _picture(result)
     if own:
-        artifact.with_results(evaluation=_without_matrices(result)).save()
+        made["artifact.json"] = artifact.with_results(evaluation=_without_matrices(result)).to_bytes()
+    write_set(made, run)
     return result
 
 
@@ -264,7 +266,7 @@ def show_runs(best: ModelArtifact, every: Sequence[ModelArtifact], console: Cons
     console.print(f"kept by validation: seed {best.seed}, {best.path}")
 
 
-def _picture(file: Path, result: dict[str, Any]) -> None:
+def _picture(result: dict[str, Any]) -> bytes:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -286,7 +288,7 @@ def _picture(file: Path, result: dict[str, Any]) -> None:
         axis.set(title=f"{engine}, {word}: {found['accuracy']:.1f} % (n = {found['n']})", xlabel="heard", ylabel="true")
         axis.set_xticks(ticks, result["labels"], rotation=45)
         axis.set_yticks(ticks, result["labels"])
-    hidden = file.with_name(f".{file.name}")
-    figure.savefig(hidden, dpi=110)
+    data = io.BytesIO()
+    figure.savefig(data, dpi=110)
     pyplot.close(figure)
-    hidden.replace(file)
+    return data.getvalue()

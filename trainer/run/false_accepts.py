@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from converter.aot.stream_plan import plan_stream
 from converter.arrays import Float32, Int8, Int16
 from converter.compiler import find_compiler
 from converter.errors import ConvertError
-from converter.files import write_atomic
+from converter.files import scratch_folder, write_atomic
 from converter.graph import Graph
 from converter.onnx_qdq.reader import read_onnx
 from converter.reference import run_batch
@@ -77,8 +76,8 @@ def measure(artifact: ModelArtifact, selection: Selection, asked: Listening, pro
     spoken_of = negative_sources(asked.negative, artifact.spec.words, progress)
     graph = read_onnx(artifact.onnx.read_bytes())
     jobs, skipped = _jobs(artifact, selection, asked, spoken_of)
-    with tempfile.TemporaryDirectory() as folder:
-        engine = open_engine(graph, artifact.spec.features, artifact.detector, Path(folder))
+    with scratch_folder() as folder:
+        engine = open_engine(graph, artifact.spec.features, artifact.detector, folder)
         tracks = hear(engine, jobs, artifact.detector, artifact.spec.features, progress)
     if asked.scores:
         write_atomic(asked.scores, (scores_json(artifact, graph.model_id, tracks) + "\n").encode())

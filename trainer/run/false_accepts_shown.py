@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from converter.commands import cli
-from converter.files import write_atomic
 from converter.run_folder import ModelArtifact
 
 LONG = ("curve", "other_words")  # what artifact.json does not keep
@@ -87,7 +85,7 @@ def _show_others(others: list[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def picture(file: Path, artifact: ModelArtifact, found: dict[str, Any]) -> None:
+def picture(artifact: ModelArtifact, found: dict[str, Any]) -> bytes:
     """The curve as PNG: a line a condition, the shipped point marked."""
     import io
 
@@ -120,4 +118,4 @@ def picture(file: Path, artifact: ModelArtifact, found: dict[str, Any]) -> None:
     data = io.BytesIO()
     figure.savefig(data, dpi=110)
     pyplot.close(figure)
-    write_atomic(file, data.getvalue())
+    return data.getvalue()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from converter.arrays import Int8
+from converter.checked import build
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from trainer.data.augment import AugmentSettings, LabelledClips, TrainingPool
@@ -52,6 +54,13 @@ class TrainSettings:
     seed: int = 0
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     scenes: SceneSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1 or not self.learning_rate > 0 or not 0 <= self.dropout < 1:
+            raise TrainerError(
+                f"training: epochs, batch and learning rate are positive and dropout lies in 0..1, got {self.epochs}, "
+                f"{self.batch}, {self.learning_rate:g} and {self.dropout:g}"
+            )
 
 
 @dataclass(frozen=True)
@@ -163,11 +172,12 @@ class Fit:
         state = load_torch(self.checkpoint)
         if state.get("identity") != self.identity:
             return
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average.state, self.average.steps = state["average"], state["steps"]
-        self.history = [Epoch(**e) for e in state["history"]]
-        self.best = state["best"]
+        with of_checkpoint(self.checkpoint):
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.average.state, self.average.steps = state["average"], state["steps"]
+            self.history = [build(Epoch, e) for e in state["history"]]
+            self.best = state["best"]
 
 
 def loss_of(logits: Tensor, y: Tensor, teacher_logits: Tensor | None, settings: TrainSettings) -> Tensor:
@@ -292,11 +302,30 @@ def identity(settings: TrainSettings, pool: TrainingPool | Scenes, validation: L
     return json.dumps([asdict(settings), sizes], sort_keys=True)
 
 
-def save_torch(path: Path, state: dict[str, Any]) -> None:
-    """torch.save, whole or not at all."""
+def torch_bytes(state: dict[str, Any]) -> bytes:
+    """What torch.save writes."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_torch(path: Path, state: dict[str, Any]) -> None:
+    """torch.save, whole or not at all; raises WriteError."""
+    write_atomic(path, torch_bytes(state))
+
+
+@contextmanager
+def of_checkpoint(path: Path) -> Iterator[None]:
+    """What does not fit while the block builds from a checkpoint's content is a TrainerError."""
+    try:
+        yield
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, TrainerError):
+            raise
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainerError(
+            f"{path}: not a checkpoint of this network ({why[:200]}); train again or restore it"
+        ) from None
 
 
 def load_torch(path: Path) -> dict[str, Any]:

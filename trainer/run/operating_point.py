@@ -116,11 +116,11 @@ def rate_table(heard: Sequence[Heard], scale: float, average_count: int) -> dict
 
 
 def tune_for_streams(
-    artifact: ModelArtifact, quant: QuantNetwork, source: Source, wanted: float, progress: Progress
+    artifact: ModelArtifact, run: Path, quant: QuantNetwork, source: Source, wanted: float, progress: Progress
 ) -> ModelArtifact:
     """The artifact with the thresholds for `wanted` false accepts per hour and the table of RATES, from FOLDS trainings
-    without a group of speakers each; resumed fold by fold."""
-    heard = left_out(artifact, source, quant.options, progress)
+    as RUN's without a group of speakers each; resumed fold by fold."""
+    heard = left_out(artifact, run, source, quant.options, progress)
     table = rate_table(heard, float(quant.output_quant("logits")[0]), SUMMED)
     detector = replace(artifact.detector, average_count=SUMMED, thresholds=table[wanted], rates=tuple(table.items()))
     selection = source.selection(artifact.spec, progress)
@@ -176,8 +176,10 @@ def misses_at(quant: QuantNetwork, words: PlayedWords, detector: DetectorSpec) -
     return {str(rate): round(1 - len(found) / max(1, len(track.spoken)), 4) for rate, found in heard.items()}
 
 
-def left_out(artifact: ModelArtifact, source: Source, options: QuantOptions, progress: Progress) -> list[Heard]:
-    """Every source of continuous training speech, heard by a network that was trained without its group."""
+def left_out(
+    artifact: ModelArtifact, run: Path, source: Source, options: QuantOptions, progress: Progress
+) -> list[Heard]:
+    """Every source of continuous training speech, heard by a network that was trained as RUN's without its group."""
     assert source.negatives is not None
     streams = [stream for stream, _ in load_negatives(Path(source.negatives), artifact.spec.words, "train")]
     groups = speaker_groups(streams)
@@ -188,17 +190,18 @@ def left_out(artifact: ModelArtifact, source: Source, options: QuantOptions, pro
             f"some with `python -m trainer negatives --out {source.negatives} --recordings DIR`"
         )
     task = progress.add_task("trainings without a group of speakers", total=len(spoken))
-    jobs = [(artifact.path, source, options, group) for group in spoken]
+    jobs = [(run, artifact.path / "folds", source, options, group) for group in spoken]
     found: list[Heard] = []
     with worker_pool(min(FOLDS, os.cpu_count() or 1)) as pool:
         for heard in pool.map(_without_group, *zip(*jobs, strict=True)):
             found += heard
             progress.advance(task)
+    shutil.rmtree(artifact.path / "folds", ignore_errors=True)
     return found
 
 
-def _without_group(run: Path, source: Source, options: QuantOptions, group: int) -> list[Heard]:
-    """One fold; its float and quantized training continue from RUN/folds/GROUP, its result is kept in the cache."""
+def _without_group(run: Path, folds: Path, source: Source, options: QuantOptions, group: int) -> list[Heard]:
+    """One fold; its float and quantized training continue from FOLDS/GROUP, its result is kept in the cache."""
     artifact, quiet = ModelArtifact.load(run, older_detector=True), Progress(disable=True)
     settings, features = saved_settings(artifact), artifact.spec.features
     assert source.negatives is not None
@@ -219,12 +222,11 @@ def _without_group(run: Path, source: Source, options: QuantOptions, group: int)
     }
     arrays = cached(CACHE, "fold", key)
     if arrays is None:
-        folder = run / "folds" / str(group)
+        folder = folds / str(group)
         validation = load_split(selection, "validation", CACHE, quiet)
         quant = train_quantized(folder, architecture, pool, validation, settings, options, features)
         arrays = {stream.name: heard_evidence(quant, stream_features(pcm, features)) for stream, pcm in left}
         keep(CACHE, "fold", key, arrays)
-        shutil.rmtree(folder)
     return [Heard(stream.name, stream.seconds, arrays[stream.name]) for stream, _ in left]
 
 

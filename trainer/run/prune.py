@@ -14,17 +14,18 @@ from converter.run_folder import ModelArtifact
 from trainer.data.augment import load_split
 from trainer.errors import TrainerError
 from trainer.network.prune import hold_zeros, nonzero_count, prune
-from trainer.run.fit import THREADS, fit, save_torch
+from trainer.run.fit import THREADS, fit, torch_bytes
 from trainer.run.quantize import continue_in
 from trainer.run.steps import (
     CACHE,
+    QUANTIZED,
     Source,
-    forget,
+    curves,
     kept_epoch,
     load_float,
     measured,
     pool_of,
-    save_curves,
+    save_run,
     saved_settings,
     summary,
 )
@@ -44,14 +45,14 @@ class PruneOptions:
 
 
 def prune_run(run: Path, out: Path, options: PruneOptions, source: Source | None, progress: Progress) -> ModelArtifact:
-    """RUN's float network pruned into OUT/float.pt and OUT/artifact.json, another folder than RUN."""
+    """RUN's float network pruned into OUT/float.pt and OUT/artifact.json, another folder than RUN, all at once."""
     torch.set_num_threads(THREADS)
     if out.resolve() == run.resolve():
         raise TrainerError(f"{out}: --out must be another folder than the run that is pruned; give a new one")
     origin = ModelArtifact.load(run)
     source = source or Source.load(run)
     pruned = prune(load_float(origin), options.kind, options.amount, options.norm)
-    artifact = continue_in(origin, out)
+    artifact, made = continue_in(origin, out)
     spec = artifact.spec
     selection = source.selection(spec, progress)
     validation = load_split(selection, "validation", CACHE, progress)
@@ -74,13 +75,10 @@ def prune_run(run: Path, out: Path, options: PruneOptions, source: Source | None
             "fine-tuning",
             purpose=json.dumps(asdict(options)),
         )
-        save_curves(out, "prune", history)
+        made |= curves("prune", history)
         found = summary(kept_epoch(history, settings), history, settings, validation)
-    save_torch(
-        out / "float.pt",
-        {"architecture": asdict(pruned.architecture), "state": pruned.state_dict(), "spec_id": spec.spec_id},
-    )
-    forget(out, "prune_training.pt", "qat.pt", "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json")
+    state = {"architecture": asdict(pruned.architecture), "state": pruned.state_dict(), "spec_id": spec.spec_id}
+    made["float.pt"] = torch_bytes(state)
     facts = {
         **asdict(options),
         "parameters": pruned.parameter_count,
@@ -88,4 +86,6 @@ def prune_run(run: Path, out: Path, options: PruneOptions, source: Source | None
         "before_finetune": before["validation_accuracy"],
         **found,
     }
-    return artifact.with_results(parameters=pruned.parameter_count, prune=facts).save()
+    artifact = artifact.with_results(parameters=pruned.parameter_count, prune=facts)
+    save_run(artifact, made, "prune_training.pt", (*QUANTIZED, "qat.pt"))
+    return artifact

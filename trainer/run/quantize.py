@@ -3,7 +3,6 @@ goes with it."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from rich.progress import Progress
 from converter.run_folder import ArtifactError, ModelArtifact
 from trainer.data.augment import LabelledClips, TrainingPool, add_teacher_logits, load_split
 from trainer.data.dataset import Selection, noise_backgrounds
-from trainer.data.scenes import Scenes
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import fold_norms
@@ -22,17 +20,18 @@ from trainer.network.prune import hold_zeros
 from trainer.network.quant_options import QuantOptions
 from trainer.run.detector_tuning import judge, judge_trial, make_stream, make_trial, tune
 from trainer.run.fine_tune import calibrate, fine_tune, qat_settings
-from trainer.run.fit import TrainSettings, predict, save_torch
+from trainer.run.fit import predict, torch_bytes
 from trainer.run.operating_point import WANTED, check_wanted, quant_outputs, tune_for_streams
 from trainer.run.steps import (
     CACHE,
+    QUANTIZED,
     Source,
-    forget,
+    curves,
     kept_epoch,
     load_float,
     measured,
     pool_of,
-    save_curves,
+    save_run,
     saved_settings,
     summary,
 )
@@ -51,7 +50,7 @@ def quantize_run(
     wanted: float = WANTED,
 ) -> ModelArtifact:
     """RUN's float network quantized into OUT/qat.pt (OUT may be RUN), and the detector's thresholds, both on validation
-    data.
+    data; OUT changes at the end, all at once.
 
     A run trained for streams gets the thresholds for `wanted` false accepts per hour.
 
@@ -64,7 +63,7 @@ def quantize_run(
     origin = ModelArtifact.load(run, older_detector=True)
     source = source or Source.load(run)
     network = load_float(origin)
-    artifact = continue_in(origin, out)
+    artifact, made = continue_in(origin, out)
     options = replace(options, fixed_steps=method == "ptq" or options.bits < 8)
     settings = qat_settings(saved_settings(artifact), epochs, options.bits)
     selection = source.selection(artifact.spec, progress)
@@ -74,7 +73,7 @@ def quantize_run(
         pool = add_teacher_logits(
             lambda x: predict(network, x, selection.spec.features).numpy(),
             pool,
-            artifact.float_checkpoint,
+            origin.float_checkpoint,
             CACHE,
             progress,
         )
@@ -82,41 +81,30 @@ def quantize_run(
     torch.manual_seed(settings.seed)  # calibration by moving averages runs with dropout
     calibrate(quant, pool)
     found: dict[str, Any] = {"method": method, **asdict(options)}
+    checkpoint = "qat_training.pt"
     if method == "ptq":
         found.update(measured(quant, validation, quant.features))
     else:
-        found.update(_fine_tune(quant, artifact, pool, validation, settings, progress))
-    save_torch(
-        out / "qat.pt",
-        {
-            "architecture": asdict(quant.network.architecture),
-            "state": quant.state_dict(),
-            "bits": options.bits,
-            "options": asdict(options),
-            "spec_id": artifact.spec.spec_id,
-        },
-    )
-    forget(out, "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json")
+        if is_masked(artifact):
+            hold_zeros(quant.network)
+        history = fine_tune(quant, pool, validation, settings, out / checkpoint, progress)
+        made |= curves("qat", history)
+        found.update(summary(kept_epoch(history, settings), history, settings, validation))
+    state = {
+        "architecture": asdict(quant.network.architecture),
+        "state": quant.state_dict(),
+        "bits": options.bits,
+        "options": asdict(options),
+        "spec_id": artifact.spec.spec_id,
+    }
+    made["qat.pt"] = torch_bytes(state)
     artifact = artifact.with_results(qat=found)
     if settings.scenes:
-        artifact = artifact.save()  # the trainings without a group of speakers read it
-        return tune_for_streams(artifact, quant, source, wanted, progress).save()
-    return tune_detector(artifact, quant, selection, validation).save()
-
-
-def _fine_tune(
-    quant: QuantNetwork,
-    artifact: ModelArtifact,
-    pool: TrainingPool | Scenes,
-    validation: LabelledClips,
-    settings: TrainSettings,
-    progress: Progress,
-) -> dict[str, Any]:
-    if is_masked(artifact):
-        hold_zeros(quant.network)
-    history = fine_tune(quant, pool, validation, settings, artifact.path / "qat_training.pt", progress)
-    save_curves(artifact.path, "qat", history)
-    return summary(kept_epoch(history, settings), history, settings, validation)
+        artifact = tune_for_streams(artifact, run, quant, source, wanted, progress)
+    else:
+        artifact = tune_detector(artifact, quant, selection, validation)
+    save_run(artifact, made, checkpoint, [name for name in QUANTIZED if name != checkpoint])
+    return artifact
 
 
 def is_masked(artifact: ModelArtifact) -> bool:
@@ -124,20 +112,18 @@ def is_masked(artifact: ModelArtifact) -> bool:
     return bool(artifact.results.get("prune", {}).get("kind") == "unstructured")
 
 
-def continue_in(artifact: ModelArtifact, out: Path) -> ModelArtifact:
-    """The artifact of a new run folder that starts from this run's float network; the run itself if `out` is its
-    folder."""
+def continue_in(artifact: ModelArtifact, out: Path) -> tuple[ModelArtifact, dict[str, bytes]]:
+    """The artifact of a new run folder that starts from this run's float network, and the files that it takes over; the
+    run itself, and none, if `out` is its folder."""
     if out.resolve() == artifact.path.resolve():
-        return artifact
+        return artifact, {}
     if (out / "artifact.json").exists() and not (out / "origin.txt").exists():
         raise ArtifactError(f"{out}: --out must not be a run that was trained itself, got one; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("float.pt", "source.json", "clips.txt.gz"):
-        if (artifact.path / name).is_file():
-            shutil.copyfile(artifact.path / name, out / name)
-    (out / "origin.txt").write_text(f"{artifact.path.name}\n")
+    names = [name for name in ("float.pt", "source.json", "clips.txt.gz") if (artifact.path / name).is_file()]
+    made = {name: (artifact.path / name).read_bytes() for name in names}
+    made["origin.txt"] = f"{artifact.path.name}\n".encode()
     kept = {k: v for k, v in artifact.results.items() if k in ("counts", "parameters", "train", "prune")}
-    return replace(artifact, path=out, results=kept)
+    return replace(artifact, path=out, results=kept), made
 
 
 def tune_detector(

@@ -4,8 +4,8 @@ progress."""
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +17,9 @@ from rich.progress import Progress
 from torch import nn
 from torch.nn import functional as F
 
-from converter.files import write_atomic
+from converter.checked import build as build_checked
+from converter.checked import json_in
+from converter.files import write_set
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, FeatureSpec, KwsSpec
 from trainer.data.augment import (
@@ -35,9 +37,9 @@ from trainer.data.synthetic import MARKER, SyntheticSettings, synthesize
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import Architecture, Network, build, fold_norms
-from trainer.network.onnx_export import save_npz, to_onnx, vectors
+from trainer.network.onnx_export import npz_bytes, to_onnx, vectors
 from trainer.network.quant_options import QuantOptions
-from trainer.run.fit import Epoch, TrainSettings, fit, load_torch, predict, save_torch
+from trainer.run.fit import Epoch, TrainSettings, fit, load_torch, of_checkpoint, predict, torch_bytes
 
 CACHE = Path("build/cache")
 DOWNLOADED = Path("build/data/speech_commands_v0.02")
@@ -57,16 +59,16 @@ class Source:
     @staticmethod
     def load(run: Path) -> Source:
         """What RUN/source.json names; raises TrainerError."""
+        file = run / "source.json"
         try:
-            return Source(**json.loads((run / "source.json").read_text()))
-        except (OSError, TypeError, ValueError):
-            raise TrainerError(
-                f"{run}: it does not say where its recordings are (no source.json); give --data DIR"
-            ) from None
+            return build_checked(Source, json_in(file))
+        except (OSError, ValueError) as error:
+            why = f"source.json: {error}" if file.is_file() else "no source.json"
+            raise TrainerError(f"{run}: it does not say where its recordings are ({why}); give --data DIR") from None
 
-    def save(self, run: Path) -> None:
-        """Write RUN/source.json."""
-        write_atomic(run / "source.json", (json.dumps(asdict(self)) + "\n").encode())
+    def to_bytes(self) -> bytes:
+        """What source.json holds."""
+        return (json.dumps(asdict(self)) + "\n").encode()
 
     @property
     def synthetic(self) -> bool:
@@ -128,14 +130,13 @@ def train_run(
     kernels: tuple[int, ...] = (),
     widths: tuple[int, ...] = (),
 ) -> ModelArtifact:
-    """Float training: RUN/float.pt, RUN/artifact.json, RUN/curves.json and .png; continues an interrupted run of equal
-    settings."""
+    """Float training: RUN/float.pt, artifact.json, source.json, clips.txt.gz, curves_float.json and .png, all at once
+    in the place of what was there; continues an interrupted run of equal settings."""
     architecture = Architecture.of(model, len(spec.labels), spec.features, settings.dropout)
     architecture = architecture.chain(kernels, widths)
     selection = source.selection(spec, progress)
     validation = load_split(selection, "validation", CACHE, progress)
     pool = pool_of(source, selection, settings, progress)
-    source.save(run)
     torch.manual_seed(settings.seed)
     network = build(architecture)
     purpose = architecture.model + str((architecture.kernels, widths)) if kernels or widths else ""
@@ -150,13 +151,7 @@ def train_run(
         "float training",
         purpose=purpose,
     )
-    save_torch(
-        run / "float.pt", {"architecture": asdict(architecture), "state": network.state_dict(), "spec_id": spec.spec_id}
-    )
     best = kept_epoch(history, settings)
-    forget(
-        run, "training.pt", "qat.pt", "qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json", "origin.txt"
-    )
     artifact = ModelArtifact(
         run,
         spec,
@@ -170,15 +165,23 @@ def train_run(
             "train": summary(best, history, settings, validation),
         },
     )
-    save_curves(run, "float", history)
-    write_atomic(run / "clips.txt.gz", clip_names(selection))
-    return artifact.save()
+    state = {"architecture": asdict(architecture), "state": network.state_dict(), "spec_id": spec.spec_id}
+    made = {"float.pt": torch_bytes(state), "clips.txt.gz": clip_names(selection), "source.json": source.to_bytes()}
+    save_run(artifact, {**made, **curves("float", history)}, "training.pt", (*QUANTIZED, "qat.pt", "origin.txt"))
+    return artifact
 
 
-def forget(run: Path, *names: str) -> None:
-    """Remove files of a run folder that are no longer true, those that are there."""
-    for name in names:
-        (run / name).unlink(missing_ok=True)
+QUANTIZED = ("qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json")  # no longer true of another qat.pt
+
+
+def save_run(
+    artifact: ModelArtifact, files: dict[str, bytes], checkpoint: str | None = None, gone: Sequence[str] = ()
+) -> None:
+    """The files with artifact.json, all or none, in the artifact's folder; `gone` goes out of it, and at last the
+    checkpoint from which all this could be made again. Raises WriteError."""
+    write_set({**files, "artifact.json": artifact.to_bytes()}, artifact.path, gone)
+    if checkpoint:
+        (artifact.path / checkpoint).unlink(missing_ok=True)
 
 
 def measured(network: nn.Module, validation: LabelledClips, spec: FeatureSpec) -> dict[str, Any]:
@@ -226,8 +229,7 @@ def export_run(run: Path, source: Source | None, progress: Progress) -> ModelArt
     progress.advance(task)
     arrays = vectors(quant, test.pcm[chosen], test.features[chosen], test.labels[chosen])
     arrays["names"] = np.array([test.names[i] for i in chosen])
-    write_atomic(artifact.onnx, data)
-    save_npz(artifact.vectors, arrays)
+    write_set({artifact.onnx.name: data, artifact.vectors.name: npz_bytes(arrays)}, run)
     progress.advance(task)
     return artifact
 
@@ -246,20 +248,18 @@ def select_run(runs: Sequence[Path], out: Path) -> tuple[ModelArtifact, list[Mod
                 f"{artifact.path}: spec {artifact.spec.spec_id} differs from {artifacts[0].spec.spec_id} of {runs[0]}"
             )
     best = max(artifacts, key=lambda a: (a.results["qat"]["validation_accuracy"], -a.results["qat"]["validation_loss"]))
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("artifact.json", "model.onnx"):
-        write_atomic(out / name, (best.path / name).read_bytes())
-    for name in ("float.pt", "qat.pt", "vectors.npz", "source.json", "evaluation.json", "clips.txt.gz"):
-        if (best.path / name).is_file():
-            shutil.copyfile(best.path / name, out / name)
+    names = ("float.pt", "qat.pt", "vectors.npz", "source.json", "evaluation.json", "clips.txt.gz", "model.onnx")
+    copies = {name: (best.path / name).read_bytes() for name in names if (best.path / name).is_file()}
+    save_run(replace(best, path=out), copies, gone=[name for name in names if name not in copies])
     return ModelArtifact.load(out), artifacts
 
 
 def load_float(artifact: ModelArtifact) -> Network:
     """The trained float network; raises TrainerError."""
     state = _state(artifact, artifact.float_checkpoint, "train")
-    network = build(_architecture(state))
-    network.load_state_dict(state["state"])
+    with of_checkpoint(artifact.float_checkpoint):
+        network = build(_architecture(state))
+        network.load_state_dict(state["state"])
     return network.eval()
 
 
@@ -271,16 +271,16 @@ def architecture_of(artifact: ModelArtifact) -> Architecture:
 def load_quant(artifact: ModelArtifact) -> QuantNetwork:
     """The fine-tuned fake-quant network; raises TrainerError."""
     state = _state(artifact, artifact.qat_checkpoint, "qat")
-    network = fold_norms(build(_architecture(state)).eval())
-    options = QuantOptions(**state["options"]) if "options" in state else QuantOptions(int(state["bits"]))
-    quant = QuantNetwork(network, artifact.spec.features, options)
-    quant.load_state_dict(state["state"])
+    with of_checkpoint(artifact.qat_checkpoint):
+        network = fold_norms(build(_architecture(state)).eval())
+        options = build_checked(QuantOptions, state.get("options", {"bits": state.get("bits")}))
+        quant = QuantNetwork(network, artifact.spec.features, options)
+        quant.load_state_dict(state["state"])
     return quant.eval()
 
 
 def _architecture(state: dict[str, Any]) -> Architecture:
-    raw = state["architecture"]
-    return Architecture(**{**raw, **{name: tuple(raw.get(name, ())) for name in ("kernels", "widths")}})
+    return build_checked(Architecture, state["architecture"])
 
 
 def _state(artifact: ModelArtifact, file: Path, command: str) -> dict[str, Any]:
@@ -297,15 +297,11 @@ def _state(artifact: ModelArtifact, file: Path, command: str) -> dict[str, Any]:
 
 
 def saved_settings(artifact: ModelArtifact) -> TrainSettings:
-    """The settings a run was trained with."""
-    raw = dict(artifact.results["train"]["settings"])
-    augment = dict(raw.pop("augment"))
-    augment["gain_db"] = tuple(augment["gain_db"])
-    scenes: dict[str, Any] | None = raw.pop("scenes", None)
-    if scenes is not None:
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in scenes.items()}
-        return TrainSettings(**raw, augment=AugmentSettings(**augment), scenes=SceneSettings(**plain))
-    return TrainSettings(**raw, augment=AugmentSettings(**augment))
+    """The settings a run was trained with; raises TrainerError."""
+    try:
+        return build_checked(TrainSettings, artifact.results.get("train", {}).get("settings"), "results.train.settings")
+    except ValueError as error:
+        raise TrainerError(f"{artifact.path / 'artifact.json'}: damaged ({error}); train again or restore it") from None
 
 
 def kept_epoch(history: Sequence[Epoch], settings: TrainSettings) -> Epoch:
@@ -337,14 +333,13 @@ def describe(source: Source, selection: Selection) -> str:
     return f"recordings: {selection.folder.resolve().name}, clips {hashlib.sha256(names.encode()).hexdigest()[:12]}"
 
 
-def save_curves(run: Path, title: str, history: Sequence[Epoch]) -> None:
-    """RUN/curves_TITLE.json and .png: loss and accuracy by epoch."""
+def curves(title: str, history: Sequence[Epoch]) -> dict[str, bytes]:
+    """curves_TITLE.json and .png: loss and accuracy by epoch."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    write_atomic(run / f"curves_{title}.json", (json.dumps([asdict(e) for e in history]) + "\n").encode())
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     epochs = [e.number + 1 for e in history]
     for axis, what in ((left, "loss"), (right, "accuracy")):
@@ -353,6 +348,8 @@ def save_curves(run: Path, title: str, history: Sequence[Epoch]) -> None:
         axis.set(xlabel="epoch", ylabel=what, title=f"{title} {what}")
         axis.grid(alpha=0.3)
         axis.legend()
-    figure.savefig(run / f".curves_{title}.png", dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110)
     pyplot.close(figure)
-    (run / f".curves_{title}.png").replace(run / f"curves_{title}.png")
+    told = (json.dumps([asdict(e) for e in history]) + "\n").encode()
+    return {f"curves_{title}.json": told, f"curves_{title}.png": picture.getvalue()}

@@ -16,7 +16,8 @@ import torch
 from rich.progress import Progress
 
 from converter.arrays import Int8, Json
-from converter.files import read_json_object, write_atomic, write_json
+from converter.checked import Fields, Flag, Items, Named, Real, Text, Whole, check, json_in
+from converter.files import read_json_object, write_json
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, KwsSpec
 from trainer.board import BoardTools
@@ -29,19 +30,40 @@ from trainer.data.scenes import Scenes, speaker_groups
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import build, fold_norms
-from trainer.network.onnx_export import save_npz, to_onnx, vectors
+from trainer.network.onnx_export import npz_bytes, to_onnx, vectors
 from trainer.network.quant_options import QuantOptions
 from trainer.run.fine_tune import calibrate
 from trainer.run.fit import THREADS, fit, load_torch, save_torch
 from trainer.run.operating_point import WANTED, Heard, PlayedWords, heard_evidence, misses_at, played_words, rate_table
 from trainer.run.scene_loss import SUMMED
-from trainer.run.steps import CACHE, STREAM_SETTINGS, Source, pool_of
+from trainer.run.steps import CACHE, STREAM_SETTINGS, Source, pool_of, save_run
 from trainer.search.genes import Genes
 
 LEFT_OUT = 0  # the group of speakers that no candidate hears in training
 RUNGS = ((1, 0.2), (2, 0.4), (4, 0.8))  # (epochs, share of the scenes): each four times as long as the one before
 BOARD_INPUTS = 10
 OPTIONS = QuantOptions(8, calibration="mse")  # no fine-tuning: ranges from scenes, which costs little at 8 bits
+
+
+# What the files of a search hold.
+TRIED = Fields({"misses": Real(0, 1), "rates": Named(Real(0, 1)), "loss": Real(), "seconds": Real()})
+_COSTS = dict.fromkeys(("hop_cycles", "flash", "ram"), Real())
+ON_BOARD = Fields({**_COSTS, "differences": Whole(), "inputs": Whole()})
+_ROW = Fields(
+    {
+        **dict.fromkeys(("kernels", "widths"), Items(Whole(1, 10_000), 1, 100)),
+        **{"rung": Whole(0, 100), "misses": Real(0, 1), "known": Text(), "on_board": Flag(), "train": Text(10_000)},
+        **_COSTS,
+    },
+    {"differences": Whole()},
+)
+SEARCH = Fields(
+    {
+        "found": Named(Fields({"trained": Items(Whole(), 1), "candidates": Items(_ROW)})),
+        **{"limits": Fields(dict.fromkeys(("hop_ms", "flash_kb", "ram_kb"), Real()), closed=True)},
+        **{"words": Items(Text(), 1, 1000), "validation_words": Whole()},
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -125,9 +147,14 @@ def claim(job: SearchJob, wanted: Json) -> Json:
     file = job.folder / "search.json"
     if not file.is_file():
         write_json(file, {**wanted, "found": {}})
-    every = read_json_object(file)
-    if not isinstance(every.get("found"), dict):
-        raise TrainerError(f"{file}: damaged; remove it, the trainings stay")
+    try:
+        every: Json = json_in(file)
+        check("", every, SEARCH)
+        rows = [row for one in every["found"].values() for row in one["candidates"]]
+        if any(len(row["kernels"]) != len(row["widths"]) for row in rows):
+            raise ValueError("every candidate must have as many kernels as widths")
+    except (OSError, ValueError) as error:
+        raise TrainerError(f"{file}: damaged ({error}); remove it, the trainings stay") from None
     if differs := [key for key, value in wanted.items() if every.get(key) != json.loads(json.dumps(value))]:
         raise TrainerError(f"{job.folder}: holds a search with other {', '.join(differs)}; give another --out")
     return every
@@ -138,7 +165,7 @@ def train_candidate(job: SearchJob, trial: Trial) -> Json:
     os.chdir(job.cwd)
     torch.set_num_threads(THREADS)
     file = job.file(trial.genes, f"rung{trial.rung}.json")
-    if found := read_json_object(file):
+    if found := read_json_object(file, TRIED):
         return found
     has, spec = material(job), job.spec
     started = time.perf_counter()
@@ -181,7 +208,7 @@ def run_on_board(job: SearchJob, trial: Trial) -> Json:
     torch.set_num_threads(THREADS)
     genes, spec = trial.genes, job.spec
     file, run = job.file(genes, f"board{trial.rung}.json"), job.file(genes, "run")
-    if found := read_json_object(file):
+    if found := read_json_object(file, ON_BOARD):
         return found
     assert job.board
     has, state = material(job), load_torch(job.file(genes, f"quant{trial.rung}.pt"))
@@ -190,11 +217,11 @@ def run_on_board(job: SearchJob, trial: Trial) -> Json:
     quant.load_state_dict(state["state"])
     quant.eval()
     detector = DetectorSpec.from_json(json.loads(json.dumps(state["detector"])))
-    artifact = ModelArtifact(run, spec, detector, "tcn", "search", 0, {}).save()
-    write_atomic(artifact.onnx, to_onnx(quant, spec))
+    artifact = ModelArtifact(run, spec, detector, "tcn", "search", 0, {})
     chosen = np.arange(min(BOARD_INPUTS, len(has.validation.labels)))
     part = has.validation
-    save_npz(artifact.vectors, vectors(quant, part.pcm[chosen], part.features[chosen], part.labels[chosen]))
+    arrays = vectors(quant, part.pcm[chosen], part.features[chosen], part.labels[chosen])
+    save_run(artifact, {"model.onnx": to_onnx(quant, spec), "vectors.npz": npz_bytes(arrays)})
     figures = job.board.evaluate(run, BOARD_INPUTS)
     found = {
         "hop_cycles": figures["cycles_stream_hop"],

@@ -10,12 +10,10 @@ images show every row. The table is kept by a hash of all sources that decide it
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -24,8 +22,9 @@ from converter.aot.kernels.asm import AsmCode, Routine
 from converter.aot.kernels.structs import Kernel
 from converter.aot.lower import lower_layer
 from converter.arrays import Int8, Int32, Json
+from converter.checked import Fields, Real, build, rule_of
 from converter.convert import Source, render, write_all
-from converter.files import write_json
+from converter.files import read_json_object, scratch_folder, write_json
 from converter.graph import Graph, Operator
 from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
@@ -174,10 +173,9 @@ def cost_table(
     """The table, and its largest relative error of a hop's cycles, flash and RAM in the whole firmware of HELD_OUT;
     measured once for these sources. Raises TrainerError above LARGEST_ERROR."""
     file = cache / f"hop-cost-{sources_hash(len(spec.labels))}.json"
-    try:
-        kept = json.loads(file.read_text())
-        table, error = CostTable(**kept["table"]), float(kept["error"])
-    except (OSError, ValueError, KeyError, TypeError):
+    if kept := read_json_object(file, Fields({"table": rule_of(CostTable), "error": Real()})):
+        table, error = build(CostTable, kept["table"]), float(kept["error"])
+    else:
         table = _make_table(spec, measure, firmware)
         error = max(table_error(table, genes, spec, firmware) for genes in HELD_OUT)
         found = {"table": asdict(table), "error": error}
@@ -254,9 +252,9 @@ def probes() -> list[Genes]:
 
 
 def _on_board(files: dict[str, bytes], measure: Callable[[Path], Json]) -> Json:
-    with TemporaryDirectory() as name:
-        write_all(files, Path(name) / "firmware")
-        return measure(Path(name) / "firmware")
+    with scratch_folder() as name:
+        write_all(files, name / "firmware")
+        return measure(name / "firmware")
 
 
 def _fitted(samples: Sequence[tuple[Terms, float]]) -> Terms:

@@ -22,6 +22,8 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from converter.checked import Anything, Fields, Named, Real, Text, Whole, check, json_in
+from converter.checked import build as build_checked
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from trainer.errors import TrainerError
@@ -67,6 +69,18 @@ class ImageSettings:
     seed: int = 0
 
 
+_SCORED = Fields({"accuracy": Real(0, 100), "n": Whole(1)})
+_FACTS = Fields(
+    {
+        **{"model": Text(), "pictures": Text(), "settings": Named(Anything())},
+        "results": Fields(
+            {"parameters": Whole(), "nonzero": Whole(), "train": _SCORED},
+            {"qat": _SCORED, "prune": Fields({**_SCORED.needed, "kind": Text()})},
+        ),
+    }
+)
+
+
 @dataclass(frozen=True)
 class ImageRun:
     """The facts of a run folder of pictures; results are JSON values."""
@@ -90,10 +104,12 @@ class ImageRun:
     def load(path: Path) -> ImageRun:
         """Read them; raises TrainerError when they are missing or damaged."""
         try:
-            facts, source = (json.loads((path / f"{name}.json").read_text()) for name in ("images", "source"))
-            settings, results = ImageSettings(**facts["settings"]), dict(facts["results"])
-            return ImageRun(path, facts["model"], Path(source["data"]), facts["pictures"], settings, results)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            facts, source = (json_in(path / f"{name}.json") for name in ("images", "source"))
+            check("images.json", facts, _FACTS)
+            check("source.json", source, Fields({"data": Text(4096)}))
+            settings = build_checked(ImageSettings, facts["settings"], "settings")
+            return ImageRun(path, facts["model"], Path(source["data"]), facts["pictures"], settings, facts["results"])
+        except (OSError, ValueError) as error:
             raise TrainerError(
                 f"{path}: not a run of `python -m trainer images`, or damaged ({error}); make it again"
             ) from None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from rich.progress import Progress
 
+from converter.files import scratch_folder
 from converter.spec import KwsSpec
 from trainer.data.augment import LabelledClips, TrainingPool
 from trainer.network.model import Architecture, build
@@ -33,14 +32,14 @@ def training_samples_per_second(model: str = "tinyconv", samples: int = 4000, ep
     torch.manual_seed(0)
     network = build(Architecture.of(model, len(spec.labels), spec.features, 0.1))
     starts: list[float] = []
-    with tempfile.TemporaryDirectory() as folder, Progress(disable=True) as progress:
+    with scratch_folder() as folder, Progress(disable=True) as progress:
         fit(
             network,
             pool,
             few,
             TrainSettings(epochs=epochs + 1),
             spec.features,
-            Path(folder) / "bench.pt",
+            folder / "bench.pt",
             progress,
             before_epoch=lambda _: starts.append(time.perf_counter()),
         )

@@ -17,6 +17,7 @@ from rich.progress import Progress
 from converter.aot.stream_plan import plan_stream
 from converter.arrays import Int16, Json, Uint16
 from converter.audio.frontend import MicroFrontend
+from converter.checked import Fields, Items, Real, Rule, Text, Whole, check, json_in
 from converter.errors import ConvertError
 from converter.files import write_atomic
 from converter.formats.tflite import Table
@@ -38,6 +39,18 @@ FEATURES = FeatureSpec(step_ms=10)  # as microWakeWord is trained on; int8 value
 REAL_PER_RAW = 0.0390625  # what pymicro-features multiplies the front end's uint16 by
 WEIGHTED = {3: 0, 4: 3, 9: 0}  # CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED: the weights' axis of output channels
 NOT_MEASURED = "not measured: no recordings of these words here"
+_RATE: dict[str, Rule] = {"false_accepts": Whole(), "per_hour": Real(), "bound": Real()}
+_HEARD = Fields(
+    {
+        "listening_streams": Fields(
+            {
+                "sources": Items(Fields({"name": Text(), "hours": Real(), **_RATE})),
+                "conditions": Items(Fields({"name": Text(), "misses": Whole(), "words": Whole(1)})),
+                "shipped": Fields(_RATE),
+            }
+        )
+    }
+)
 MISSES = ("clean", "noise 10 dB")  # conditions in the table; wakewords.json has all
 
 
@@ -184,10 +197,12 @@ def _run_row(artifact: ModelArtifact, wanted: list[tuple[str, float]]) -> Json:
     """A run as `evaluate --negative` measured it, which must have been on these (source, hours)."""
     file = artifact.path / "evaluation.json"
     try:
-        found = json.loads(file.read_text())["listening_streams"]
+        every = json_in(file)
+        check("", every, _HEARD)
+        found = every["listening_streams"]
         sources, conditions, shipped = found["sources"], found["conditions"], found["shipped"]
         heard = [(source["name"], source["hours"]) for source in sources]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         raise TrainerError(
             f"{file}: holds no false accepts; run `python -m trainer evaluate {artifact.path} --negative DIR` first"
         ) from None

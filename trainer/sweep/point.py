@@ -21,6 +21,7 @@ import torch
 from rich.progress import Progress
 
 from converter.arrays import Int8, Json
+from converter.checked import Fields, Items, Real, Text, Whole, rule_of
 from converter.errors import ConvertError
 from converter.files import read_json_object, write_atomic, write_json
 from converter.onnx_qdq.reader import read_onnx
@@ -37,6 +38,25 @@ from trainer.run.prune import PruneOptions, prune_run
 from trainer.run.quantize import quantize_run
 from trainer.run.steps import CACHE, Source, default_settings, export_run, load_float, saved_settings, train_run
 from trainer.sweep.grid import NONE, Point
+
+_PERCENT = Real(0, 100)
+RESULT = Fields(
+    {},
+    {
+        "point": rule_of(Point),
+        "commands": Items(Text(10_000)),
+        "error": Text(10_000),
+        "train": Fields(
+            {"accuracy": _PERCENT, "n": Whole()}, dict.fromkeys(("per_class", "per_class_n"), Items(Real()))
+        ),
+        "board": Fields(
+            {
+                **dict.fromkeys(("cycles", "board_ms", "energy_uj"), Real()),
+                **dict.fromkeys(("engine_flash_bytes", "differences", "inputs"), Whole()),
+            }
+        ),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +88,7 @@ class Job:
 
 def read_result(folder: Path) -> Json:
     """A point's result.json; empty when there is none or it is damaged."""
-    return read_json_object(folder / "result.json")
+    return read_json_object(folder / "result.json", RESULT)
 
 
 def write_result(folder: Path, result: Json) -> None:

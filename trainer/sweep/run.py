@@ -23,6 +23,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from converter.arrays import Json
+from converter.checked import Anything, Fields, Items, Named, build, check, json_in, shown
 from converter.commands import cli
 from converter.files import write_atomic
 from trainer.board import BoardTools
@@ -82,7 +83,7 @@ def sweep(job: Job, points: Sequence[Point], again: str | None, address: str | N
             say("interrupted; start the same command again to continue")
             raise
     results = [read_result(job.point_folder(p)) for p in points]
-    broken = [r for r in results if "error" in r or "board" not in r]
+    broken = [r for r in results if "error" in r or not {"train", "board"} <= r.keys()]
     say(
         f"{job.folder}: {len(results) - len(broken)} points finished, {len(broken)} broken; "
         f"`python -m host report {job.folder}` draws them"
@@ -103,10 +104,15 @@ def claim(job: Job, points: Sequence[Point]) -> None:
     before: list[Json] = []
     if file.is_file():
         try:
-            old = json.loads(file.read_text())
+            old = json_in(file)
+            check("", old, Fields({"points": Items(Named(Anything()))}))
             before = old.pop("points")
-        except (ValueError, KeyError, AttributeError):
-            raise TrainerError(f"{file}: damaged; remove it, the finished points stay") from None
+            for point in before:
+                built = build(Point, {name: value for name, value in point.items() if name != "key"}, "points")
+                if built.key != point.get("key"):
+                    raise ValueError(f"points: the key of {built.label} is {built.key}, got {shown(point.get('key'))}")
+        except (OSError, ValueError) as error:
+            raise TrainerError(f"{file}: damaged ({error}); remove it, the finished points stay") from None
         if differs := [key for key in facts if old.get(key) != facts[key]]:
             raise TrainerError(f"{job.folder}: holds a sweep with other {', '.join(differs)}; give another --out")
     every = list(
@@ -275,7 +281,7 @@ def table(results: Sequence[Json]) -> Table:
     shown = cli.table("sweep", heads, left=("point",))
     for result in results:
         name = Point(**result["point"]).label if "point" in result else ""
-        if "error" in result or "board" not in result:
+        if "error" in result or not {"train", "board"} <= result.keys():
             shown.add_row(name, f"broken: {result.get('error', 'another sweep in this folder makes it again')}")
             continue
         t, b = result["train"], result["board"]

@@ -4,7 +4,6 @@ are replayed."""
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from tvm import s_tir
 from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 
-from converter.files import write_atomic
+from converter.files import scratch_folder, write_atomic
 from trainer.errors import TrainerError
 from trainer.tvm.primitives import Primitive, Sizes
 
@@ -91,7 +90,7 @@ def tune(primitive: Primitive, sizes: Sizes, target: tvm.target.Target, trials: 
     if not 1 <= trials <= MAX_TRIALS:
         raise TrainerError(f"tvm: --trials is 1 to {MAX_TRIALS}, got {trials}; measure fewer candidates")
     builder, runner = _parts(Workshop())
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         database = ms.tune_tir(
             tvm.IRModule({"main": primitive.prim_func(sizes)}),
             target=target,

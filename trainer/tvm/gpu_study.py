@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 import tvm
 
-from converter.files import write_atomic
+from converter.files import scratch_folder, write_atomic
 from trainer.errors import TrainerError
 from trainer.tvm import gpu
 from trainer.tvm.measure import ROUNDS, reference, require_close, terms
@@ -44,8 +43,8 @@ def compiles(source: str) -> str:
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         return "nvcc is not on PATH, not compiled"
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "kernel.cu"
+    with scratch_folder() as folder:
+        file = folder / "kernel.cu"
         file.write_text(source)
         command = [nvcc, f"-arch={gpu.ARCH}", "-cubin", "-o", f"{folder}/kernel.cubin", str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import tvm
 
-from converter.files import write_atomic
+from converter.files import scratch_folder, write_atomic
 from trainer.board import BoardTools
 from trainer.errors import TrainerError
 from trainer.tvm import auto, cpu
@@ -189,7 +188,7 @@ def write_table(out: Path, tools: BoardTools) -> Path:
     for primitive in PRIMITIVES.values():
         for sizes in (primitive.default, *MORE_SIZES[primitive.name]):
             lines += table(primitive, sizes, measure_cpu(primitive, sizes, "manual"))
-    with tempfile.TemporaryDirectory() as folder:
-        lines += cortex_study.table(Path(folder), tools)
+    with scratch_folder() as folder:
+        lines += cortex_study.table(folder, tools)
     write_atomic(out, ("\n".join(lines)).encode())
     return out
