@@ -6,7 +6,7 @@
 
 static volatile uint16_t code[4] __attribute__((aligned(4)));
 
-static uint32_t run(uint32_t address) { return ((uint32_t(*)(void))(address | 1u))(); }
+static uint32_t run(uint32_t address) { return ((uint32_t (*)(void))(address | 1u))(); }
 
 static void write(volatile uint16_t *at, uint32_t value) {
     at[0] = (uint16_t)(0x2000u | value);  // movs r0, #value
