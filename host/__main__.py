@@ -337,13 +337,20 @@ def bench(
 @app.command()
 def calibrate(
     rows: Annotated[list[Path] | None, typer.Argument(metavar="[ROWS.json]...", help="measurements of images")] = None,
+    board: Annotated[str | None, typer.Option(help="port of a real board, for its own stages; needs --image")] = None,
+    image: Annotated[Path | None, typer.Option(help="the firmware.elf that was flashed onto it")] = None,
     json_file: cli.JsonOption = None,
 ) -> None:
     """Expected cycles of the virtual board beside those that were measured on real chips."""
     from host.measure import calibrate as calibration
 
+    if (board is None) != (image is None):
+        raise HostError("calibrate: --board PORT and --image ELF go together")
     with console.status("loops"):
         found = calibration.calibrate(rows or [])
+    if board is not None and image is not None:
+        with console.status("stages of the board, and of the virtual one"):
+            found += calibration.board_rows(board, image)
     console.print(calibration.table(found))
     cli.write_json(json_file, calibration.to_json(found))
 

@@ -16,11 +16,15 @@ from converter.commands import cli
 from converter.files import scratch_folder
 from host.emulator.board import VirtualBoard
 from host.emulator.cycles.timing import EXPECTED, Timing
+from host.emulator.session.launcher import launch
 from host.errors import HostError
 from host.firmware_build import build_bare
+from host.link.client import Board
+from host.measure.profile import profile
 from host.result_files import read_json
 
 TURNS = 1000
+BOARD_RUNS = 20
 SECONDS = 60.0  # of board time, after which an image has no figure
 FIX = 'a file of measurements holds {"rows": [{"name", "source", "measured_cycles", "image"}]}'
 ROWS = Fields(
@@ -131,6 +135,28 @@ def calibrate(rows: Sequence[Path] = (), timing: Timing = EXPECTED) -> list[Comp
             image = file.parent / row["image"]
             both = (float(_cycles(image, clock)) for clock in (timing, None))
             found.append(Compared(row["name"], row["source"], float(row["measured_cycles"]), *both))
+    return found
+
+
+def board_rows(port: str, image: Path) -> list[Compared]:
+    """The stages of a board that runs this firmware, cache on and off, beside the same on the virtual board: fewest
+    cycles of each. Raises HostError when the board holds another model or engine."""
+    with Board(port) as board:
+        measured = profile(board, BOARD_RUNS)
+    on_clocks = []
+    for clock in ("expected", "ideal"):
+        with launch(image, clock=clock) as address, Board(address) as board:
+            on_clocks.append(profile(board, BOARD_RUNS))
+    expected, ideal = on_clocks
+    mine, its = ((one.identity.model_id, one.identity.engine) for one in (measured, expected))
+    if mine != its:
+        raise HostError(f"{port}: holds model {mine[0]} ({mine[1]}) and {image} {its[0]} ({its[1]}); flash this image")
+    source = f"{measured.identity.board}{', a virtual one' if measured.modelled else ''}"
+    found = []
+    for suffix, kind in (("", "stages"), (", cache off", "uncached")):
+        for stages in zip(*(getattr(one, kind) for one in (measured, expected, ideal)), strict=True):
+            cycles = [stage.min_us * measured.identity.clock_hz / 1e6 for stage in stages]
+            found.append(Compared(f"{stages[0].name}{suffix}", source, *map(round, cycles)))
     return found
 
 

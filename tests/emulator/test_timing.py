@@ -17,9 +17,11 @@ from converter.aot.emit import render_aot
 from host.emulator.board import VirtualBoard
 from host.emulator.cycles.accesses import Group, accesses_of
 from host.emulator.cycles.timing import EXPECTED, slave_of
+from host.emulator.session.launcher import launch
 from host.errors import HostError
+from host.firmware_build import ROOT, build_firmware
 from host.measure.bench import against
-from host.measure.calibrate import LOOPS, calibrate
+from host.measure.calibrate import LOOPS, board_rows, calibrate
 
 
 @pytest.mark.parametrize("native", [None, False])
@@ -105,6 +107,19 @@ def test_a_smaller_cache_misses_more(tmp_path: Path) -> None:
 def test_published_loops_take_their_cycles_on_the_board() -> None:
     needs_compiler()
     assert {one.name: one.expected for one in calibrate()} == {loop.name: loop.measured for loop in LOOPS}
+
+
+@pytest.mark.slow
+def test_a_board_is_compared_with_the_image_it_runs(tmp_path: Path) -> None:
+    """The board here is a virtual one too, so every stage agrees; an image of another model is refused."""
+    elf = build_firmware(None, tmp_path)
+    with launch(elf) as port:
+        found = board_rows(port, elf)
+    assert len(found) >= 10 and {one.name for one in found} >= {"inference", "inference (stream), cache off"}
+    assert all(abs(one.error) < 1 and one.ideal > 0 for one in found), found  # a tick of the timer more or less
+    other = build_firmware(ROOT / "firmware" / "generated_spotter", tmp_path / "other")
+    with launch(other) as port, pytest.raises(HostError, match="flash this image"):
+        board_rows(port, elf)
 
 
 @pytest.mark.parametrize(
