@@ -119,14 +119,14 @@ def _take_away(left: Path) -> None:
 
 
 @contextlib.contextmanager
-def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+def scratch_folder(parent: Path | None = None, prefix: str = "kws-") -> Iterator[Path]:
     """A folder for the block alone, in `parent` or where temporary files go; those of killed processes go first.
     Raises WriteError."""
     place = parent or Path(tempfile.gettempdir())
     try:
-        for left in place.glob(f"kws-*{SCRATCH}"):
+        for left in place.glob(f"{prefix}*{SCRATCH}"):
             _take_away(left)
-        folder, handle = _held_folder(place, "kws-", SCRATCH)
+        folder, handle = _held_folder(place, prefix, SCRATCH)
     except OSError as error:
         raise WriteError.of(place, error) from None
     try:

@@ -83,7 +83,8 @@ def test_a_folder_belongs_to_one_task(tmp_path: Path) -> None:
 
 def test_again_forgets_a_stage_or_all(tmp_path: Path) -> None:
     job, point = a_job(tmp_path), Point()
-    whole = {"point": {}, "commands": [], "train": {"accuracy": 1}, "board": {"cycles": 2}}
+    board = dict.fromkeys(("cycles", "board_ms", "energy_uj", "engine_flash_bytes", "differences", "inputs"), 2)
+    whole = {"point": {}, "commands": [], "train": {"accuracy": 1, "n": 3}, "board": board}
     for again, left in (("board", {"point", "commands", "train"}), ("all", set())):
         write_result(job.point_folder(point), whole)
         sweep.forget(job, point, again)

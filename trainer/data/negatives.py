@@ -16,7 +16,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,7 @@ from rich.table import Table
 
 from converter.arrays import Int16
 from converter.checked import Fields, Items, Row, Text, Whole, build, check, json_in
-from converter.files import write_atomic
+from converter.files import finish_set, write_set
 from converter.target import SAMPLE_RATE_HZ
 from trainer.data.ffmpeg import COMPRESSED, decode, require
 from trainer.data.synthetic_speech import ENGINES, MINUTES, continuous_speech
@@ -164,24 +164,21 @@ def make_negatives(
     task = progress.add_task("speakers", total=len(wanted), completed=len(streams.keys() & set(wanted)))
     for source in sources:
         if source.name not in streams and source.kind == "synthetic":
-            streams[source.name] = _write_stream(out, source, continuous_speech(source.package, MINUTES, progress))
-            _write_index(out, streams.values())
+            _keep(out, streams, *_joined(source, continuous_speech(source.package, MINUTES, progress)))
             progress.advance(task)
         elif source.name not in streams:
             root = _unpacked(source.package, out / "packages", out / "unpacked")
             found = sorted(file for file in root.glob(source.pattern) if file.suffix.lower() in SUFFIXES)
             found = [file for file in found if re.search(source.voice, file.name)]
             files = {str(file.relative_to(root)): file for file in found}
-            streams[source.name] = _stream(out, source, files, progress)
+            _keep(out, streams, *_stream(source, files, progress))
             shutil.rmtree(root)
-            _write_index(out, streams.values())
             progress.advance(task)
     for own in recordings:
         name = _own_name(own)
         files = {str(f.relative_to(own)): f for f in sorted(own.rglob("*")) if f.suffix.lower() in SUFFIXES}
         if name not in streams or {clip.id for clip in streams[name].clips} != files.keys():
-            streams[name] = _stream(out, Source(name, "", "", name, "own", "train", "your own"), files, progress)
-            _write_index(out, streams.values())
+            _keep(out, streams, *_stream(Source(name, "", "", name, "own", "train", "your own"), files, progress))
             progress.advance(task)
     return [streams[name] for name in wanted]
 
@@ -300,8 +297,8 @@ def _unpacked(package: str, store: Path, folder: Path) -> Path:
     return folder
 
 
-def _stream(out: Path, source: Source, files: dict[str, Path], progress: Progress) -> Stream:
-    """Decode the files into one FLAC."""
+def _stream(source: Source, files: dict[str, Path], progress: Progress) -> tuple[Stream, bytes]:
+    """The files decoded into one FLAC."""
     name = source.name
     if not files:
         raise TrainerError(f"{name}: holds no recordings; sound files end in {', '.join(sorted(SUFFIXES))}")
@@ -312,19 +309,18 @@ def _stream(out: Path, source: Source, files: dict[str, Path], progress: Progres
         batch = ids[start : start + BATCH]
         parts += zip(batch, decode([files[key] for key in batch]), strict=True)
         progress.advance(task, len(batch))
-    return _write_stream(out, source, parts)
+    return _joined(source, parts)
 
 
-def _write_stream(out: Path, source: Source, parts: Sequence[tuple[str, Int16]]) -> Stream:
+def _joined(source: Source, parts: Sequence[tuple[str, Int16]]) -> tuple[Stream, bytes]:
     name = source.name
     data = io.BytesIO()
     soundfile.write(data, np.concatenate([pcm for _, pcm in parts]), SAMPLE_RATE_HZ, "PCM_16", format="FLAC")
     digest = hashlib.sha256(data.getvalue()).hexdigest()
-    write_atomic(out / f"{name}.flac", data.getvalue())
     stream = Stream(
         name, source.speaker, source.language, source.split, source.licence, f"{name}.flac", digest, (), source.kind
     )
-    return _placed(stream, [(key, len(pcm)) for key, pcm in parts])
+    return _placed(stream, [(key, len(pcm)) for key, pcm in parts]), data.getvalue()
 
 
 def _placed(stream: Stream, lengths: Sequence[tuple[str, int]]) -> Stream:
@@ -335,9 +331,10 @@ def _placed(stream: Stream, lengths: Sequence[tuple[str, int]]) -> Stream:
 
 def _index(folder: Path) -> list[Stream]:
     file = folder / INDEX
-    if not file.is_file():
-        return []
     try:
+        finish_set(folder)
+        if not file.is_file():
+            return []
         found = json_in(file)
         check("", found, _STREAMS)
         rows = [
@@ -368,9 +365,11 @@ def _require_order(streams: Sequence[Stream]) -> None:
         raise ValueError("two streams have one name")
 
 
-def _write_index(folder: Path, streams: Iterable[Stream]) -> None:
-    rows = [{**asdict(stream), "clips": [[c.id, c.start, c.samples] for c in stream.clips]} for stream in streams]
-    write_atomic(folder / INDEX, (json.dumps({"streams": rows}, indent=None) + "\n").encode())
+def _keep(folder: Path, streams: dict[str, Stream], stream: Stream, flac: bytes) -> None:
+    """Adds a stream: its file and the index, both or none. Raises WriteError."""
+    streams[stream.name] = stream
+    rows = [{**asdict(one), "clips": [[c.id, c.start, c.samples] for c in one.clips]} for one in streams.values()]
+    write_set({stream.file: flac, INDEX: (json.dumps({"streams": rows}) + "\n").encode()}, folder)
 
 
 def _is_whole(folder: Path, stream: Stream) -> bool:

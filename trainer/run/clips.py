@@ -25,7 +25,7 @@ def write_test_clips(run: Path, out: Path, per_class: int, source: Source | None
     place = {name: index for index, name in enumerate(test.names)}
     written = []
     out.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(out.parent) as scratch:
+    with scratch_folder(out.parent, ".kws-") as scratch:
         for index, label in enumerate(artifact.spec.labels):
             chosen = [name for name in in_sha256_order(test.names) if test.labels[place[name]] == index][:per_class]
             if len(chosen) < per_class:

@@ -320,8 +320,6 @@ def of_checkpoint(path: Path) -> Iterator[None]:
     try:
         yield
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, TrainerError):
-            raise
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainerError(
             f"{path}: not a checkpoint of this network ({why[:200]}); train again or restore it"
