@@ -28,7 +28,7 @@ from trainer.errors import TrainerError
 MBIT = (10, 100, 1000)
 POINTS_BELOW = 2.0  # the accuracy to reach: so many points below what all-reduce ends with
 BATCH = {"tinyconv": 16, "dscnn": 16, "mnist_cnn": 8, "perceptron": 16}  # of a worker
-RATE = {"tinyconv": 0.02, "dscnn": 0.1, "mnist_cnn": 0.05, "perceptron": 0.1}
+RATE = {"tinyconv": 0.01, "dscnn": 0.1, "mnist_cnn": 0.05, "perceptron": 0.1}
 STEPS = {"tinyconv": 480, "dscnn": 320, "mnist_cnn": 160, "perceptron": 320}
 MEASURED = 20  # times in a training
 ROUNDS = 15

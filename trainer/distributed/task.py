@@ -24,7 +24,7 @@ from trainer.studies.images import load_pictures
 MODELS = ("tinyconv", "dscnn", "mnist_cnn", "perceptron")
 PARTITIONS = ("iid", "speaker")
 COPIES = 2  # augmented ones of each recording
-HIDDEN = 128
+HIDDEN, HELD = 128, 1000  # of the perceptron; of MNIST's test pictures
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ Arrays = tuple[str, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.ND
 
 def _mnist(folder: Path) -> Arrays:
     found = load_pictures(folder)
-    return f"{found.title}, test pictures", found.train, found.train_labels, found.test, found.test_labels
+    held, labels = found.test[:HELD], found.test_labels[:HELD]
+    return f"{found.title}, {len(held)} held", found.train, found.train_labels, held, labels
 
 
 def _small_digits() -> Arrays:
