@@ -190,9 +190,7 @@ class Board:
         found = bytes(self._link.read(max(1, min(self._link.in_waiting, READ_BYTES))))
         if found and "://" in self.port:  # pyserial counts 1 byte, however many wait in a socket
             self._link.timeout = 0
-            with suppress(
-                serial.SerialException
-            ):  # of a peer that hung up behind its last words; the next read says so
+            with suppress(serial.SerialException):  # it hung up behind its last words: so says the next read
                 found += self._link.read(READ_BYTES)
             self._link.timeout = POLL_S
         return found
