@@ -190,10 +190,9 @@ class Board:
         found = bytes(self._link.read(max(1, min(self._link.in_waiting, READ_BYTES))))
         if found and "://" in self.port:  # pyserial counts 1 byte, however many wait in a socket
             self._link.timeout = 0
-            try:
+            with suppress(serial.SerialException):  # it hung up behind its last words: so says the next read
                 found += self._link.read(READ_BYTES)
-            finally:
-                self._link.timeout = POLL_S
+            self._link.timeout = POLL_S
         return found
 
     def _line(self, waiting_for: str, timeout_s: float | None = None) -> Line:

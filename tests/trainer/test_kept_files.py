@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hostile import HOSTILE, changed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,9 +33,10 @@ from trainer.data.negatives import load_negatives, make_negatives
 from trainer.data.recordings import write_wav
 from trainer.data.scene_studio import SceneSettings
 from trainer.errors import TrainerError
+from trainer.network.model import Architecture, build
 from trainer.roofline import board as roofline_board
-from trainer.run.fit import TrainSettings
-from trainer.run.steps import Source, saved_settings
+from trainer.run.fit import TrainSettings, save_torch
+from trainer.run.steps import Source, load_float, saved_settings
 from trainer.search import candidate
 from trainer.search.cost import CostTable
 from trainer.search.run import Limits, front, show
@@ -157,7 +159,7 @@ READERS: dict[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
         lambda folder: roofline_board.load(folder / "profile.json").whole,
     ),
     "packed.json": (
-        asdict(packed_study.Point("id", 4, 0.5, ("a", "b"), (1, 2), 0, 1, 2, 3, 4, 5, (3, 4), 9)),
+        asdict(packed_study.Point("id", 4, 0.5, ("a", "b"), (1, 2), 1, 2, 3, 4, 5, 6, (3, 4), 9)),
         kept(packed_study._POINT),
     ),
 }
@@ -221,8 +223,8 @@ def test_several_fields_and_bytes_made_wrong_are_one_sentence_too(name: str, dat
 
 
 def test_an_index_of_negatives_is_checked_with_its_streams(tmp_path: Path) -> None:
-    write_wav(tmp_path / "anna" / "a.wav", np.zeros(16000, "int16"))
-    write_wav(tmp_path / "anna" / "b.wav", np.ones(8000, "int16"))
+    write_wav(tmp_path / "anna" / "a.wav", np.zeros(16000, np.int16))
+    write_wav(tmp_path / "anna" / "b.wav", np.ones(8000, np.int16))
     folder = tmp_path / "negatives"
     make_negatives(folder, (), [tmp_path / "anna"], Progress(disable=True))
     index = folder / "negatives.json"
@@ -242,28 +244,19 @@ def test_an_index_of_negatives_is_checked_with_its_streams(tmp_path: Path) -> No
 
 
 def test_a_checkpoint_of_another_network_is_one_sentence(tmp_path: Path) -> None:
-    import torch
-
-    from trainer.network.model import Architecture, build
-    from trainer.run.fit import save_torch
-    from trainer.run.steps import load_float
-
     run = ModelArtifact(tmp_path, SPEC, DetectorSpec.untuned(2), "tinyconv", "synthetic").save()
     architecture = Architecture.of("tinyconv", 4, SPEC.features, 0.1)
-    whole: dict[str, Any] = {
-        "architecture": asdict(architecture),
-        "state": build(architecture).state_dict(),
-        "spec_id": SPEC.spec_id,
-    }
+    facts, state = asdict(architecture), build(architecture).state_dict()
+    whole: dict[str, Any] = {"architecture": facts, "state": state, "spec_id": SPEC.spec_id}
     save_torch(run.float_checkpoint, whole)
     load_float(run)
     parts: tuple[dict[str, Any], ...] = (
         {"architecture": {}},
-        {"architecture": {**whole["architecture"], "labels": -1}},
+        {"architecture": {**facts, "labels": -1}},
         {"architecture": 1},
-        {"architecture": {**whole["architecture"], "model": "x"}},
+        {"architecture": {**facts, "model": "x"}},
         {"state": {}},
-        {"state": {name: torch.zeros(1) for name in whole["state"]}},
+        {"state": {name: torch.zeros(1) for name in state}},
         {"state": 3},
     )
     for part in parts:

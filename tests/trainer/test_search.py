@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -164,13 +165,13 @@ def test_a_limit_that_nothing_keeps_is_one_sentence_before_any_training(tmp_path
 
 
 def test_a_folder_of_another_search_is_refused(tmp_path: Path) -> None:
-    job = a_job(tmp_path)
-    assert claim(job, {"words": ["yes"]}) == claim(job, {"words": ["yes"]}) == {"words": ["yes"], "found": {}}
+    job, wanted = a_job(tmp_path), {"words": ["yes"], "limits": asdict(LIMITS), "validation_words": 3}
+    assert claim(job, wanted) == claim(job, wanted) == {**wanted, "found": {}}
     with pytest.raises(TrainerError, match="holds a search with other words; give another --out"):
-        claim(job, {"words": ["no"]})
+        claim(job, {**wanted, "words": ["no"]})
     (tmp_path / "search.json").write_text("{")
     with pytest.raises(TrainerError, match="damaged"):
-        claim(job, {"words": ["yes"]})
+        claim(job, wanted)
 
 
 def a_job(folder: Path) -> SearchJob:

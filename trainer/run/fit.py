@@ -321,9 +321,7 @@ def of_checkpoint(path: Path) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrainerError(
-            f"{path}: not a checkpoint of this network ({why[:200]}); train again or restore it"
-        ) from None
+        raise TrainerError(f"{path}: not of this network ({why[:200]}); train again or restore it") from None
 
 
 def load_torch(path: Path) -> dict[str, Any]:

@@ -61,8 +61,9 @@ SEARCH = Fields(
     {
         "found": Named(Fields({"trained": Items(Whole(), 1), "candidates": Items(_ROW)})),
         **{"limits": Fields(dict.fromkeys(("hop_ms", "flash_kb", "ram_kb"), Real()), closed=True)},
-        **{"words": Items(Text(), 1, 1000), "validation_words": Whole()},
-    }
+        "validation_words": Whole(),
+    },
+    {"words": Items(Text(), 1, 1000)},
 )
 
 
