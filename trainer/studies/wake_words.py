@@ -44,6 +44,7 @@ _HEARD = Fields(
     {
         "listening_streams": Fields(
             {
+                "hours": Real(),
                 "sources": Items(Fields({"name": Text(), "hours": Real(), **_RATE})),
                 "conditions": Items(Fields({"name": Text(), "misses": Whole(), "words": Whole(1)})),
                 "shipped": Fields(_RATE),

@@ -155,7 +155,7 @@ def evaluated(folder: Path, hours: float) -> Path:
     """A copy of the reference run, as if it had been evaluated on this source."""
     run = folder / "run"
     shutil.copytree(REFERENCE, run)
-    source = {"name": "anna", "hours": hours, "false_accepts": 7}
+    source = {"name": "anna", "hours": hours, "false_accepts": 7, "per_hour": 1234.5, "bound": 2345.6}
     conditions = [{"name": name, "misses": 30, "words": 120} for name in ("clean", "noise 20 dB", "noise 10 dB")]
     shipped = {"false_accepts": 7, "per_hour": 1234.5, "bound": 2345.6}
     found = {"hours": hours, "sources": [source], "conditions": conditions, "shipped": shipped}
