@@ -247,7 +247,6 @@ def train_quantized(
     network = build(architecture)
     fit(network, pool, validation, settings, features, folder / "training.pt", quiet)
     quant = QuantNetwork(fold_norms(network), features, options)
-    torch.manual_seed(settings.seed)  # calibration runs with dropout, also behind a training that was resumed
     calibrate(quant, pool)
     tuned = qat_settings(settings, None, options.bits)
     fine_tune(quant, pool, validation, tuned, folder / "qat_training.pt", quiet)

@@ -180,7 +180,6 @@ def train_candidate(job: SearchJob, trial: Trial) -> Json:
     checkpoint = job.file(trial.genes, f"rung{trial.rung}.training.pt")
     history = fit(network, pool, has.validation, settings, spec.features, checkpoint, Progress(disable=True))
     quant = QuantNetwork(fold_norms(network), spec.features, OPTIONS)
-    torch.manual_seed(seed)  # calibration runs with dropout, also behind a training that was resumed
     calibrate(quant, pool)
     quant.eval()
     heard = [Heard(name, seconds, heard_evidence(quant, frames)) for name, seconds, frames in has.left]
