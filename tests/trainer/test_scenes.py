@@ -202,7 +202,7 @@ def test_training_on_scenes_learns_them(tmp_path: Path) -> None:
     history = fit(network, scenes, validation, settings, FEATURES, tmp_path / "a.pt", QUIET)
     assert history[-1].train_loss < 0.8 * history[0].train_loss
     quant = QuantNetwork(fold_norms(network), FEATURES, QuantOptions(8))
-    calibrate(quant, scenes)
+    calibrate(quant, scenes, 0)
     frames = scenes.features[:3].reshape(-1, 40)
     outputs = stream_outputs(quant, frames)
     windows = np.stack([frames[2 * k : 2 * k + 49] for k in range(len(outputs))])

@@ -37,9 +37,11 @@ def learning_share(bits: int) -> float:
     return LEARNING_SHARE.get(bits, LEAST_SHARE)
 
 
-def calibrate(quant: QuantNetwork, pool: TrainingPool | Scenes) -> None:
-    """First ranges from training clips, before the first step."""
+def calibrate(quant: QuantNetwork, pool: TrainingPool | Scenes, seed: int) -> None:
+    """First ranges from training clips, before the first step. seed: of the dropout under which moving averages are
+    taken; a training that was resumed has left torch's random state where an unbroken one does not."""
     torch.set_num_threads(THREADS)
+    torch.manual_seed(seed)
     if quant.options.fixed_steps:
         quant.eval()
         quant.calibrate_steps(to_batch(pool.calibration(), quant.features))

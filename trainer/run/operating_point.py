@@ -247,7 +247,7 @@ def train_quantized(
     network = build(architecture)
     fit(network, pool, validation, settings, features, folder / "training.pt", quiet)
     quant = QuantNetwork(fold_norms(network), features, options)
-    calibrate(quant, pool)
+    calibrate(quant, pool, settings.seed)
     tuned = qat_settings(settings, None, options.bits)
     fine_tune(quant, pool, validation, tuned, folder / "qat_training.pt", quiet)
     return quant.eval()

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.progress import Progress
 
 from converter.run_folder import ArtifactError, ModelArtifact
@@ -78,8 +77,7 @@ def quantize_run(
             progress,
         )
     quant = QuantNetwork(fold_norms(network), artifact.spec.features, options)
-    torch.manual_seed(settings.seed)  # calibration by moving averages runs with dropout
-    calibrate(quant, pool)
+    calibrate(quant, pool, settings.seed)
     found: dict[str, Any] = {"method": method, **asdict(options)}
     checkpoint = "qat_training.pt"
     if method == "ptq":

@@ -180,7 +180,7 @@ def train_candidate(job: SearchJob, trial: Trial) -> Json:
     checkpoint = job.file(trial.genes, f"rung{trial.rung}.training.pt")
     history = fit(network, pool, has.validation, settings, spec.features, checkpoint, Progress(disable=True))
     quant = QuantNetwork(fold_norms(network), spec.features, OPTIONS)
-    calibrate(quant, pool)
+    calibrate(quant, pool, seed)
     quant.eval()
     heard = [Heard(name, seconds, heard_evidence(quant, frames)) for name, seconds, frames in has.left]
     table = rate_table(heard, float(quant.output_quant("logits")[0]), SUMMED)
