@@ -12,6 +12,8 @@ from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.low_bits.dense_lowbit_asm import DenseCode
 from converter.aot.kernels.structs import Channels, Kernel, NnDenseSparseLayer, Sums, Unpacked, Value, members
 from converter.aot.kernels.weight_tables import (
+    bytes_apart,
+    movable_bytes,
     place_tables,
     scratch_with_table,
     stored,
@@ -92,9 +94,9 @@ def render_aot(
     kernels: list[Kernel | None] = [lower_layer(graph, layer, simd) for layer in graph.layers]
     stream, why = _stream_plan(graph, hop_frames)
     kernels, scratches, plan = _planned(graph, unpack_kernels(graph, kernels) if simd else kernels, stream)
-    if target is not None:
-        _require_fit(graph, kernels, plan.arena_bytes, target)
     in_ram = layers_in_ram(graph, kernels, plan.arena_bytes, ram_budget) if simd else set()
+    if target is not None:
+        _require_fit(graph, kernels, plan.arena_bytes, in_ram, target)
     header = HEADER.format(
         input_bytes=graph.tensors[graph.input].size,
         output_bytes=graph.tensors[graph.output].size,
@@ -109,15 +111,23 @@ def render_aot(
     }
 
 
-def _require_fit(graph: Graph, kernels: list[Kernel | None], arena_bytes: int, target: Target) -> None:
+def _require_fit(
+    graph: Graph, kernels: list[Kernel | None], arena_bytes: int, in_ram: set[int], target: Target
+) -> None:
     """No model passes of which it is certain that the linker will refuse it; it has the last word on all others."""
     flash = sum(stored(kernel)[1] for kernel in kernels if kernel)
-    tables = [table for kernel in kernels if (table := table_of(kernel)) and table.offset is None]
-    ram = arena_bytes + 4 * sum(table.words for table in tables)
+    ram = arena_bytes + bytes_apart(kernels) + sum(movable_bytes(kernels[number]) for number in in_ram)
     window = graph.tensors[graph.input].size if graph.spec_json else 0
     for memory, of, model, beside, has, mend in (
         ("flash", "constants", flash, LEAST_FLASH_BESIDE, target.flash_bytes, "take fewer or narrower weights"),
-        ("RAM", "activations and scratch", ram, LEAST_RAM_BESIDE + window, target.ram_bytes, "make its layers smaller"),
+        (
+            "RAM",
+            "activations, scratch and constants kept there",
+            ram,
+            LEAST_RAM_BESIDE + window,
+            target.ram_bytes,
+            "make its layers smaller, or its --ram-budget",
+        ),
     ):
         if (over := model + beside - has) > 0:
             raise ConvertError(
@@ -148,9 +158,8 @@ def engine_memory(graph: Graph, kernels: Sequence[Kernel | None], hop_frames: in
     """Bytes of the constants of engine_kernels in flash, and of the arena with the tables that have places of their
     own: all that is not code."""
     kernels, _, plan = _planned(graph, list(kernels), _stream_plan(graph, hop_frames)[0])
-    apart = [table for kernel in kernels if (table := table_of(kernel)) and table.offset is None]
     constants = sum(stored(kernel)[1] for kernel in kernels if kernel)
-    return constants, plan.arena_bytes + 4 * sum(table.words for table in apart)
+    return constants, plan.arena_bytes + bytes_apart(kernels)
 
 
 def _stream_plan(graph: Graph, hop_frames: int | None) -> tuple[StreamPlan | None, str]:

@@ -23,6 +23,7 @@ from converter.graph import Graph
 from converter.operators.fully_connected import FullyConnected
 from converter.operators.pad import Pad
 from converter.operators.reshape import Reshape
+from converter.target import NRF52840
 from converter.tflite.reader import read_tflite
 
 MODELS = ("kws_ref_model", "ad01_int8", "pretrainedResnet_quant")
@@ -302,3 +303,22 @@ def test_pad_layers_are_lowered_from_any_rank() -> None:
     assert isinstance(kernel.layer, NnPadLayer)
     shapes = [kernel.layer.in_shape, kernel.layer.before, kernel.layer.out_shape]
     assert shapes == [(1, 1, 1, 5), (0, 0, 0, 2), (1, 1, 1, 10)]
+
+
+def test_constants_go_to_ram_by_their_uses_and_as_far_as_the_budget_reaches() -> None:
+    """TinyConv: the convolution's weights serve 125 products a byte, those of the dense layer one."""
+    graph = tinyconv_like(0)
+
+    def placed(ram_budget: int | None) -> list[str]:
+        text = render_aot(graph, ram_budget=ram_budget)["model_aot.c"]
+        return re.findall(r"NN_IN_RAM static \S+ \w+ (layer\d)_weights", text)
+
+    assert [placed(budget) for budget in (0, None, 1 << 16)] == [[], ["layer0"], ["layer0", "layer2"]]
+    assert placed(8_000) == []  # code and arena alone need as much
+
+
+def test_a_budget_that_the_board_has_not_is_refused(mlperf_tiny: Path) -> None:
+    graph = read_tflite((mlperf_tiny / "models" / "vww_96_int8.tflite").read_bytes())
+    render_aot(graph, target=NRF52840, ram_budget=None)
+    with pytest.raises(ConvertError, match=r"over the RAM of the nRF52840.*--ram-budget"):
+        render_aot(graph, target=NRF52840, ram_budget=NRF52840.ram_bytes)

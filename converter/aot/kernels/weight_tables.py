@@ -105,6 +105,20 @@ def table_of(kernel: Kernel | None) -> Unpacked | None:
     return kernel.layer.weights if isinstance(kernel.layer.weights, Unpacked) else None
 
 
+def movable_bytes(kernel: Kernel | None) -> int:
+    """Of the constants that may lie in flash or in RAM: all but packed weights."""
+    if kernel is None:
+        return 0
+    table = table_of(kernel)
+    return stored(kernel)[1] - (table.packed.nbytes if table else 0)
+
+
+def bytes_apart(kernels: Sequence[Kernel | None]) -> int:
+    """RAM of the tables of unpacked weights that have places of their own, not in the arena."""
+    tables = map(table_of, kernels)
+    return 4 * sum(table.words for table in tables if table and table.offset is None)
+
+
 def scratch_with_table(kernel: Kernel | None) -> int:
     """Scratch bytes of a layer whose weights are unpacked behind the kernel's own scratch."""
     if kernel is None:

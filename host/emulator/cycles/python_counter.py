@@ -22,9 +22,8 @@ RAM_START, RAM_BYTES = NRF52840.ram_start, NRF52840.ram_bytes
 class _PythonState:
     def __init__(self) -> None:
         self.active = self.deadline = self.ideal = self.instructions = self.last = self.access_pc = self.charged = 0
-        self.hits = self.misses = self.flash_words = self.bus_cycles = self.jumped = self.line = self.ideal_clock = (
-            self.ram
-        ) = 0
+        self.hits = self.misses = self.flash_words = self.bus_cycles = self.jumped = self.line = 0
+        self.ideal_clock = self.ram = 0
         self.cache_on = self.poll_masks = self.stop_reason = self.miss_address = self.miss_size = self.traps = 0
         self.attention, self.stepping = counting.ATTENTION_ALWAYS, 0
         self.masks = [0, 0, 0]
