@@ -229,6 +229,9 @@ def test_an_index_of_negatives_is_checked_with_its_streams(tmp_path: Path) -> No
     make_negatives(folder, (), [tmp_path / "anna"], Progress(disable=True))
     index = folder / "negatives.json"
     document = json.loads(index.read_text())
+    document["streams"][0]["clips"].append(["c.wav", 24000, 0])  # packages hold recordings of no sound too
+    index.write_text(json.dumps(document))
+    assert [len(pcm) for _, pcm in load_negatives(folder, ("yes",))] == [24000]
     refused = 0
     for where, damaged in changed(document):
         index.write_text(json.dumps(damaged))

@@ -348,7 +348,7 @@ def _index(folder: Path) -> list[Stream]:
 
 
 _CLIP = ("id", "start", "samples")
-_STREAMS = Fields({"streams": Items(Fields({"clips": Items(Row((Text(), Whole(), Whole(1, 1 << 31))))}), 0, 10_000)})
+_STREAMS = Fields({"streams": Items(Fields({"clips": Items(Row((Text(), Whole(), Whole(0, 1 << 31))))}), 0, 10_000)})
 
 
 def _require_order(streams: Sequence[Stream]) -> None:
