@@ -77,7 +77,7 @@ def work_by_torchrun(job: Job, progress: Progress) -> bool:
     try:
         first = dist.get_rank() == 0
         work(job, Shown(job, progress) if first else lambda *_: None)
-    except RuntimeError as error:
+    except Exception as error:
         if not _lost(error):
             raise
         raise TrainerError(f"distributed: another worker is gone; {AGAIN}") from None
@@ -175,7 +175,7 @@ def _worker(rank: int, workers: int, meeting: str, pipe: connection.Connection, 
         work(job, report)
     except TrainerError as error:
         pipe.send(str(error))
-    except RuntimeError as error:
+    except Exception as error:
         if not _lost(error):
             raise
         pipe.close()
@@ -183,6 +183,10 @@ def _worker(rank: int, workers: int, meeting: str, pipe: connection.Connection, 
     dist.destroy_process_group()
 
 
-def _lost(error: RuntimeError) -> bool:
-    """Whether gloo says that another worker has closed its connection."""
-    return "connection" in str(error).lower()
+def _lost(error: BaseException | None) -> bool:
+    """Whether gloo said that another worker has closed its connection, also where torch failed at telling so."""
+    while error is not None:
+        if isinstance(error, RuntimeError) and "connection" in str(error).lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -121,6 +121,15 @@ def test_an_interrupted_study_ends_the_same(made: Records, tmp_path: Path, monke
         assert [(p["step"], p["accuracy"], p["payload_bytes"]) for p in record["history"]] == every_fourth
 
 
+def test_a_lost_connection_is_known_behind_the_fault_that_it_caused() -> None:
+    # c10d's log of a failed all_reduce looks the group up, and does not know a group that wraps another
+    reset = RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:1427: Connection reset by peer")
+    behind = ValueError("Process group is not initialized in the world group map")
+    behind.__context__ = reset
+    assert launch._lost(reset) and launch._lost(behind)
+    assert not launch._lost(ValueError("Connection")) and not launch._lost(RuntimeError("a shape"))
+
+
 def test_a_fault_of_the_user_ends_all_workers_with_its_sentence(tmp_path: Path) -> None:
     job = Job(replace(PLAN, partition="speaker"), "digits", ("none",), tmp_path)
     with pytest.raises(TrainerError, match="--partition speaker: needs a speaker"):
