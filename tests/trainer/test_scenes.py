@@ -13,11 +13,12 @@ from rich.progress import Progress
 from trainer_corpus import make
 
 from converter.arrays import Int16
-from converter.spec import FeatureSpec, KwsSpec
+from converter.spec import DetectorSpec, FeatureSpec, KwsSpec
 from trainer.data import synthetic_speech
 from trainer.data.negatives import Clip, Stream, make_negatives
 from trainer.data.recordings import write_wav
 from trainer.data.scene_studio import (
+    FOLDS,
     IGNORED,
     NO_WORD,
     Material,
@@ -27,7 +28,7 @@ from trainer.data.scene_studio import (
     word_span,
     word_spans,
 )
-from trainer.data.scenes import FOLDS, make_scenes, speaker_groups
+from trainer.data.scenes import make_scenes, speaker_folds
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import Architecture, Network, build, fold_norms
@@ -35,7 +36,17 @@ from trainer.network.quant_options import QuantOptions
 from trainer.run import quantize, steps
 from trainer.run.fine_tune import calibrate
 from trainer.run.fit import to_batch
-from trainer.run.operating_point import RATES, Heard, peaks, quant_outputs, rate_table, stream_outputs, threshold_at
+from trainer.run.listening import Spoken, Track, judge_track
+from trainer.run.operating_point import (
+    RATES,
+    Heard,
+    highest_sums,
+    peaks,
+    quant_outputs,
+    rate_table,
+    stream_outputs,
+    threshold_at,
+)
 from trainer.run.scene_loss import scene_logits, scene_loss, word_evidence
 
 FEATURES = FeatureSpec()
@@ -95,14 +106,15 @@ def some_material() -> Material:
     rng = np.random.default_rng(1)
     words = np.stack([clip_with_tone(4000, 6400 + 100 * i) for i in range(6)])
     others = np.stack([clip_with_tone(3000, 4800) for _ in range(4)])
-    speech = tuple(rng.normal(0, 1500, RATE_HZ * 9).astype(np.int16) for _ in range(3))
+    speech = tuple(rng.normal(0, 1500, RATE_HZ * 9).astype(np.int16) for _ in range(4))
+    folds = (0, 1, 4, FOLDS)  # the first two are of one group
     noises = (rng.normal(0, 300, RATE_HZ * 12).astype(np.int16),)
     labels = np.array([2, 3] * 3)
     spans = word_spans(words, RATE_HZ)
-    return Material(words, labels, spans, others, word_spans(others, RATE_HZ), speech, (0, 1, FOLDS), noises)
+    return Material(words, labels, spans, others, word_spans(others, RATE_HZ), speech, folds, noises)
 
 
-def test_scenes_repeat_and_leave_groups_out() -> None:
+def test_scenes_repeat_and_leave_speakers_out() -> None:
     settings = SceneSettings(count=300)
     scenes = make_scenes(some_material(), FEATURES, settings, QUIET)
     again = make_scenes(some_material(), FEATURES, settings, QUIET)
@@ -111,26 +123,27 @@ def test_scenes_repeat_and_leave_groups_out() -> None:
     assert set(np.unique(scenes.targets)) == {NO_WORD, IGNORED, 0, 1, 2, 3}
     has_word = (scenes.targets >= 2).any(axis=1).mean()
     assert abs(has_word - settings.word_share) < 0.1
-    assert set(np.unique(scenes.groups)) == {-1, 0, 1, FOLDS}
+    assert set(np.unique(scenes.folds)) == {0, 1 << 0, 1 << 1, 1 << 0 | 1 << 1, 1 << 4}
     left = scenes.without({0})
-    assert set(np.unique(left.groups)) == {-1, 1, FOLDS} and len(left.groups) == (scenes.groups != 0).sum()
+    assert set(np.unique(left.folds)) == {0, 1 << 1, 1 << 4} and len(left.folds) == (scenes.folds % 2 == 0).sum()
+    assert set(np.unique(scenes.without({0, 4}).folds)) == {0, 1 << 1}
     other = make_scenes(some_material(), FEATURES, replace(settings, seed=1), QUIET)
     assert not np.array_equal(scenes.features, other.features)
 
 
-def test_speaker_groups_hold_whole_speakers_of_about_equal_length() -> None:
+def test_speaker_folds_hold_whole_speakers_of_about_equal_length() -> None:
     def stream(name: str, speaker: str, minutes: int, kind: str = "speech") -> Stream:
         clips = (Clip("a", 0, minutes * 60 * RATE_HZ),)
         return Stream(name, speaker, "", "train", "", "", "", clips, kind)  # type: ignore[arg-type]
 
-    found = speaker_groups(
+    found = speaker_folds(
         [
             *(stream("a", "x", 20), stream("b", "y", 90), stream("c", "x", 10), stream("d", "z", 25)),
-            *(stream("e", "w", 60, "words"), stream("f", "v", 60, "music")),
+            *(stream("e", "w", 60, "words"), stream("f", "v", 60, "music"), stream("g", "u", 24), stream("h", "t", 7)),
         ]
     )
-    assert found["a"] == found["c"] and len({found["a"], found["b"], found["d"]}) == 3
-    assert found["e"] == found["f"] == FOLDS and max(found["a"], found["b"], found["d"]) < FOLDS
+    # groups: y alone; x (30 minutes) and t (7), the last; z (25) and u (24)
+    assert found == {"b": 0, "a": 2, "c": 2, "h": 3, "d": 4, "g": 5, "e": FOLDS, "f": FOLDS}
 
 
 def untrained(model: str = "tcn") -> Network:
@@ -231,7 +244,8 @@ def test_threshold_of_an_exponential_tail_is_the_right_one_in_the_mean() -> None
 def test_rate_table_falls_with_the_rate_and_scales_with_the_steps() -> None:
     rng = np.random.default_rng(2)
     heard = [Heard(f"s{i}", 3600.0, rng.normal(-2, 2, (90_000, 2))) for i in range(2)]
-    table = rate_table(heard, 0.06, 8)
+    nothing = (np.zeros(0, np.int32),) * 2  # no word to save: equal shares
+    table = rate_table(heard, 0.06, 8, nothing)
     assert tuple(table) == RATES
     columns = np.array(list(table.values()))
     assert (np.diff(columns, axis=0) <= 0).all() and (columns[0] > columns[-1]).all()
@@ -239,7 +253,38 @@ def test_rate_table_falls_with_the_rate_and_scales_with_the_steps() -> None:
     for word in range(2):
         counted = sum(int((peaks(h.evidence[:, word]) >= at_ten[word] * 0.06 / 8).sum()) for h in heard)
         assert counted == 10  # 10 an hour, two hours, two words
-    assert np.abs(np.array(rate_table(heard, 0.03, 8)[10.0]) - 2 * np.array(at_ten)).max() <= 2
+    halved = np.array(rate_table(heard, 0.03, 8, nothing)[10.0])
+    assert np.abs(halved - 2 * np.array(at_ten)).max() <= 2
+
+
+def test_a_rate_is_shared_out_where_it_saves_most_words() -> None:
+    rng = np.random.default_rng(2)
+    heard = [Heard("s", 7200.0, rng.normal(-2, 2, (180_000, 2)))]
+    equal = rate_table(heard, 0.06, 8, (np.zeros(0, np.int32),) * 2)
+    sure = np.full(100, 2000, np.int32)  # steps, above every threshold
+    doubtful = np.linspace(equal[10.0][1] - 50, equal[0.1][1] + 50, 100).astype(np.int32)
+    table = rate_table(heard, 0.06, 8, (sure, doubtful))
+    assert (np.diff(np.array(list(table.values())), axis=0) <= 0).all()
+    for rate in RATES:
+        counted = [int((peaks(heard[0].evidence[:, w]) >= table[rate][w] * 0.06 / 8).sum()) for w in range(2)]
+        assert sum(counted) <= 2 * rate + 2  # two hours; from a tail below ten
+        assert table[rate][0] > equal[rate][0] and table[rate][1] < equal[rate][1], rate
+
+
+def test_highest_sums_are_those_that_name_a_word_in_its_place() -> None:
+    """A word counts as heard at a threshold exactly when its highest sum reaches it: against the rule itself."""
+    rng = np.random.default_rng(5)
+    detector = DetectorSpec((1, 1), average_count=1, settle_frames=0, suppress_frames=0)
+    spoken = tuple(Spoken(2 + n % 2, 5 * n * RATE_HZ + 311 * n, 5 * n * RATE_HZ + 9000) for n in range(20))
+    sums = np.asfortranarray(rng.integers(0, 1000, (100 * 25, 2)).astype(np.int32))
+    reached = highest_sums(sums, spoken, detector, FEATURES)
+    for label in (2, 3):
+        same = [one for one in spoken if one.label == label]
+        for one, highest in zip(same, reached[label - 2].tolist(), strict=True):
+            track = Track("words", "words", 100.0, sums.astype(np.int16), (one,))
+            for least, heard in ((highest, True), (highest + 1, False)):
+                row = [least if label == word else 2000 for word in (2, 3)]
+                assert bool(judge_track(track, sums, row, detector, FEATURES).heard) == heard
 
 
 def test_synthetic_speech_repeats_and_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """Which thresholds go with which rate of false accepts, from speakers the network has not heard.
 
-The speakers of continuous training speech fall into FOLDS groups. For each group the whole training, float and
-quantized, is done again without it, and that network hears the group. The pooled hours give thresholds in nats of mean
-evidence; the run's own network, which has heard all of them, gets these in its own steps.
+The speakers of continuous training speech fall into FOLDS folds. For each the whole training, float and quantized, is
+done again without it, and that network hears the fold. The pooled hours give thresholds in nats of mean evidence; the
+run's own network, which has heard all of them, gets these in its own steps. They belong to the recipe and not to one
+network, so the folds' trainings have the seed FOLD_SEED whatever the run's own is.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from converter.arrays import Float64, Int8, Int16
+from converter.arrays import Float64, Int8, Int16, Int32, Int64
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, FeatureSpec
 from trainer.data.augment import LabelledClips, load_split
@@ -25,8 +26,8 @@ from trainer.data.cache import cached, keep
 from trainer.data.dataset import noise_backgrounds
 from trainer.data.features import stream_features
 from trainer.data.negatives import load_negatives
-from trainer.data.scene_studio import word_spans
-from trainer.data.scenes import FOLDS, Scenes, speaker_groups
+from trainer.data.scene_studio import FOLDS, word_spans
+from trainer.data.scenes import Scenes, speaker_folds
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import Architecture, build, fold_norms
@@ -36,11 +37,13 @@ from trainer.run.fine_tune import calibrate, fine_tune, qat_settings
 from trainer.run.fit import THREADS, TrainSettings, fit, predict, to_batch
 from trainer.run.listening import (
     BED_DBFS,
+    HEARD_S,
     Spoken,
     Track,
     Words,
     amplitude,
     evidence_of,
+    inference_end,
     judge_track,
     noise_bed,
     play,
@@ -54,6 +57,8 @@ RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # false accepts per hour
 WANTED = 0.5
 APART_HOPS = 25  # two false accepts of a word within a second are one
 TAIL = 10  # highest peaks that the tail is fitted to
+FOLD_SEED = 0
+SHARES = 10  # of a word's equal part of the lowest rate: what a word gets at least, and the step it gets more by
 
 
 @dataclass(frozen=True)
@@ -101,18 +106,47 @@ def threshold_at(descending: Float64, expected: float) -> float:
     return float(descending[count - 1] + descending[count]) / 2
 
 
-def rate_table(heard: Sequence[Heard], scale: float, average_count: int) -> dict[float, tuple[int, ...]]:
-    """Rate -> thresholds of the sum, one per word, in steps of the network's logits of `scale`; every word gets an
-    equal share of the rate."""
+def rate_table(
+    heard: Sequence[Heard], scale: float, average_count: int, reached: Sequence[Int32]
+) -> dict[float, tuple[int, ...]]:
+    """Rate -> thresholds of the sum, one per word, in steps of the network's logits of `scale`.
+
+    reached: for every word the highest sum at each place where it is spoken. A rate is shared out among the words so
+    that few of these are missed; from a rate to the next no threshold rises.
+    """
     hours = sum(one.seconds for one in heard) / 3600
-    words = heard[0].evidence.shape[1]
-    by_word = [np.sort(np.concatenate([peaks(h.evidence[:, w]) for h in heard]))[::-1] for w in range(words)]
-    table = {}
+    words = len(reached)
+    share = RATES[0] / (SHARES * words)  # false accepts an hour
+    total = {rate: round(rate / share) for rate in RATES}
+    limit = 255 * average_count
+    thresholds = np.empty((words, total[RATES[-1]] + 1), np.int64)  # by word and shares that it has
+    for word in range(words):
+        found = np.sort(np.concatenate([peaks(h.evidence[:, word]) for h in heard]))[::-1]
+        nats = [threshold_at(found, shares * share * hours) for shares in range(thresholds.shape[1])]
+        steps = np.ceil(np.minimum.accumulate(nats) / scale * average_count)
+        thresholds[word] = np.clip(steps, -limit, limit)
+    missed = [np.searchsorted(np.sort(sums), row) for sums, row in zip(reached, thresholds, strict=True)]
+    held, table = [1] * words, {}
     for rate in RATES:
-        nats = [threshold_at(found, rate * hours / words) for found in by_word]
-        limit = 255 * average_count
-        table[rate] = tuple(int(np.clip(np.ceil(t / scale * average_count), -limit, limit)) for t in nats)
+        held = shared_out(missed, held, total[rate])
+        table[rate] = tuple(int(row[shares]) for row, shares in zip(thresholds, held, strict=True))
     return table
+
+
+def shared_out(missed: Sequence[Int64], held: Sequence[int], total: int) -> list[int]:
+    """How many of `total` shares each word has in the end, who holds `held` now and misses missed[word][shares]: the
+    next go where they save the most misses each, and those that save none to who has the fewest.
+
+    >>> shared_out([np.array([9, 9, 2, 2, 2]), np.array([9, 8, 7, 6, 6])], [1, 1], 5)
+    [2, 3]
+    """
+    now = list(held)
+    while (left := total - sum(now)) > 0:
+        more = np.arange(1, left + 1)
+        saved = [(row[n] - row[n + more]) / more for row, n in zip(missed, now, strict=True)]
+        word = max(range(len(now)), key=lambda w: (saved[w].max(), -now[w]))
+        now[word] += int(saved[word].argmax()) + 1
+    return now
 
 
 def tune_for_streams(
@@ -121,17 +155,17 @@ def tune_for_streams(
     """The artifact with the thresholds for `wanted` false accepts per hour and the table of RATES, from FOLDS trainings
     as RUN's without a group of speakers each; resumed fold by fold."""
     heard = left_out(artifact, run, source, quant.options, progress)
-    table = rate_table(heard, float(quant.output_quant("logits")[0]), SUMMED)
-    detector = replace(artifact.detector, average_count=SUMMED, thresholds=table[wanted], rates=tuple(table.items()))
     selection = source.selection(artifact.spec, progress)
     validation = load_split(selection, "validation", CACHE, progress)
     noises = noise_backgrounds(selection, "validation")
+    words = played_words(validation, noises, quant.features, artifact.detector)
+    detector, miss_rate_at = chosen_by(heard, quant, words, artifact.detector, wanted)
     found = {
         "wanted_false_accepts_per_hour": wanted,
         "left_out": [{"source": h.source, "hours": round(h.seconds / 3600, 3)} for h in heard],
         "hours": round(sum(h.seconds for h in heard) / 3600, 3),
         "validation_words": int((validation.labels >= 2).sum()),
-        "miss_rate_at": misses_at(quant, played_words(validation, noises, quant.features, detector), detector),
+        "miss_rate_at": miss_rate_at,
     }
     return replace(artifact, detector=detector).with_results(operating_point=found)
 
@@ -167,52 +201,73 @@ def played_words(
     return PlayedWords(np.concatenate([before, heard]), len(bed) / rate_hz, words.spoken(head, rate_hz))
 
 
-def misses_at(quant: QuantNetwork, words: PlayedWords, detector: DetectorSpec) -> dict[str, float]:
-    """Rate -> share of the words missed at its thresholds."""
+def chosen_by(
+    heard: Sequence[Heard], quant: QuantNetwork, words: PlayedWords, untuned: DetectorSpec, wanted: float
+) -> tuple[DetectorSpec, dict[str, float]]:
+    """The network's detector with the table of RATES and the thresholds for `wanted`; rate -> share of the words that
+    it misses."""
     evidence = evidence_of(stream_outputs(quant, words.frames))
+    sums = summed(evidence, SUMMED)
+    reached = highest_sums(sums, words.spoken, untuned, quant.features)
+    table = rate_table(heard, float(quant.output_quant("logits")[0]), SUMMED, reached)
+    detector = replace(untuned, average_count=SUMMED, thresholds=table[wanted], rates=tuple(table.items()))
     track = Track("validation", "words", words.seconds, evidence, words.spoken)
-    sums = summed(evidence, detector.average_count)
-    heard = {rate: judge_track(track, sums, row, detector, quant.features).heard for rate, row in detector.rates}
-    return {str(rate): round(1 - len(found) / max(1, len(track.spoken)), 4) for rate, found in heard.items()}
+    named = {rate: judge_track(track, sums, row, detector, quant.features).heard for rate, row in detector.rates}
+    return detector, {str(rate): round(1 - len(found) / max(1, len(words.spoken)), 4) for rate, found in named.items()}
+
+
+def highest_sums(
+    sums: Int32, spoken: Sequence[Spoken], detector: DetectorSpec, features: FeatureSpec
+) -> tuple[Int32, ...]:
+    """For every word, the highest of its sums int32 [k, words] at each place where it is spoken, while naming it
+    counts."""
+    rate_hz, hop = features.sample_rate_hz, detector.hop_frames * features.step_samples
+    first_end = inference_end(0, features, detector.hop_frames)
+    found: list[list[int]] = [[] for _ in range(sums.shape[1])]
+    for word in spoken:
+        first = max(0, -(-(word.start - first_end) // hop))
+        past = (word.end + int(HEARD_S * rate_hz) - first_end - 1) // hop + 1
+        found[word.label - 2].append(int(sums[first:past, word.label - 2].max(initial=np.iinfo(np.int32).min)))
+    return tuple(np.array(one, np.int32) for one in found)
 
 
 def left_out(
     artifact: ModelArtifact, run: Path, source: Source, options: QuantOptions, progress: Progress
 ) -> list[Heard]:
-    """Every source of continuous training speech, heard by a network that was trained as RUN's without its group."""
+    """Every source of continuous training speech, heard by a network that was trained as RUN's without its fold."""
     assert source.negatives is not None
     streams = [stream for stream, _ in load_negatives(Path(source.negatives), artifact.spec.words, "train")]
-    groups = speaker_groups(streams)
-    spoken = sorted({groups[stream.name] for stream in streams if stream.kind == "speech"})
+    folds = speaker_folds(streams)
+    spoken = sorted({folds[stream.name] for stream in streams if stream.kind == "speech"})
     if not spoken:
         raise TrainerError(
             f"{source.negatives}: holds no continuous speech of training speakers, on which rates are counted; add "
             f"some with `python -m trainer negatives --out {source.negatives} --recordings DIR`"
         )
-    task = progress.add_task("trainings without a group of speakers", total=len(spoken))
-    jobs = [(run, artifact.path / "folds", source, options, group) for group in spoken]
+    task = progress.add_task("trainings without some speakers", total=len(spoken))
+    jobs = [(run, artifact.path / "folds", source, options, fold) for fold in spoken]
     found: list[Heard] = []
     with worker_pool(min(FOLDS, os.cpu_count() or 1)) as pool:
-        for heard in pool.map(_without_group, *zip(*jobs, strict=True)):
+        for heard in pool.map(_without_fold, *zip(*jobs, strict=True)):
             found += heard
             progress.advance(task)
     shutil.rmtree(artifact.path / "folds", ignore_errors=True)
     return found
 
 
-def _without_group(run: Path, folds: Path, source: Source, options: QuantOptions, group: int) -> list[Heard]:
-    """One fold; its float and quantized training continue from FOLDS/GROUP, its result is kept in the cache."""
+def _without_fold(run: Path, folder: Path, source: Source, options: QuantOptions, fold: int) -> list[Heard]:
+    """One fold; its float and quantized training continue from FOLDER/FOLD, its result is kept in the cache."""
     artifact, quiet = ModelArtifact.load(run, older_detector=True), Progress(disable=True)
-    settings, features = saved_settings(artifact), artifact.spec.features
+    settings, features = replace(saved_settings(artifact), seed=FOLD_SEED), artifact.spec.features
     assert source.negatives is not None
     streams = load_negatives(Path(source.negatives), artifact.spec.words, "train")
-    groups = speaker_groups([stream for stream, _ in streams])
+    folds = speaker_folds([stream for stream, _ in streams])
     selection = source.selection(artifact.spec, quiet)
     pool = pool_of(source, selection, settings, quiet)
     assert isinstance(pool, Scenes)
-    pool = pool.without({group})
+    pool = pool.without({fold})
     architecture = architecture_of(artifact)
-    left = [(stream, pcm) for stream, pcm in streams if groups[stream.name] == group and stream.kind == "speech"]
+    left = [(stream, pcm) for stream, pcm in streams if folds[stream.name] == fold and stream.kind == "speech"]
     key = {
         "settings": asdict(settings),
         "options": asdict(options),
@@ -222,9 +277,8 @@ def _without_group(run: Path, folds: Path, source: Source, options: QuantOptions
     }
     arrays = cached(CACHE, "fold", key)
     if arrays is None:
-        folder = folds / str(group)
         validation = load_split(selection, "validation", CACHE, quiet)
-        quant = train_quantized(folder, architecture, pool, validation, settings, options, features)
+        quant = train_quantized(folder / str(fold), architecture, pool, validation, settings, options, features)
         arrays = {stream.name: heard_evidence(quant, stream_features(pcm, features)) for stream, pcm in left}
         keep(CACHE, "fold", key, arrays)
     return [Heard(stream.name, stream.seconds, arrays[stream.name]) for stream, _ in left]

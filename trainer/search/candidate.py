@@ -26,7 +26,7 @@ from trainer.data.dataset import noise_backgrounds
 from trainer.data.features import stream_features
 from trainer.data.negatives import load_negatives
 from trainer.data.scene_studio import SceneSettings
-from trainer.data.scenes import Scenes, speaker_groups
+from trainer.data.scenes import Scenes, speaker_folds
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import build, fold_norms
@@ -34,12 +34,11 @@ from trainer.network.onnx_export import npz_bytes, to_onnx, vectors
 from trainer.network.quant_options import QuantOptions
 from trainer.run.fine_tune import calibrate
 from trainer.run.fit import THREADS, fit, load_torch, save_torch
-from trainer.run.operating_point import WANTED, Heard, PlayedWords, heard_evidence, misses_at, played_words, rate_table
-from trainer.run.scene_loss import SUMMED
+from trainer.run.operating_point import WANTED, Heard, PlayedWords, chosen_by, heard_evidence, played_words
 from trainer.run.steps import CACHE, STREAM_SETTINGS, Source, pool_of, save_run
 from trainer.search.genes import Genes
 
-LEFT_OUT = 0  # the group of speakers that no candidate hears in training
+LEFT_OUT = (0, 1)  # the folds of speakers that no candidate hears in training
 RUNGS = ((1, 0.2), (2, 0.4), (4, 0.8))  # (epochs, share of the scenes): each four times as long as the one before
 BOARD_INPUTS = 10
 OPTIONS = QuantOptions(8, calibration="mse")  # no fine-tuning: ranges from scenes, which costs little at 8 bits
@@ -106,7 +105,7 @@ class _Material:
 
 @lru_cache(maxsize=1)
 def material(job: SearchJob) -> _Material:
-    """Scenes without the group left out, that group's speech as features, validation words. Raises TrainerError."""
+    """Scenes without the speakers left out, the features of their speech, validation words. Raises TrainerError."""
     quiet, spec = Progress(disable=True), job.spec
     assert job.source.negatives is not None
     selection = job.source.selection(spec, quiet)
@@ -114,10 +113,8 @@ def material(job: SearchJob) -> _Material:
     pool = pool_of(job.source, selection, settings, quiet)
     assert isinstance(pool, Scenes)
     streams = load_negatives(Path(job.source.negatives), spec.words, "train")
-    groups = speaker_groups([stream for stream, _ in streams])
-    left = [
-        (s.name, s.seconds, stream_features(pcm, spec.features)) for s, pcm in streams if groups[s.name] == LEFT_OUT
-    ]
+    folds = speaker_folds([stream for stream, _ in streams])
+    left = [(s.name, s.seconds, stream_features(pcm, spec.features)) for s, pcm in streams if folds[s.name] in LEFT_OUT]
     validation = load_split(selection, "validation", CACHE, quiet)
     if not left or not int((validation.labels >= 2).sum()):
         raise TrainerError(
@@ -126,7 +123,7 @@ def material(job: SearchJob) -> _Material:
         )
     detector = DetectorSpec.untuned(len(spec.words))
     words = played_words(validation, noise_backgrounds(selection, "validation"), spec.features, detector)
-    return _Material(pool.without({LEFT_OUT}), validation, words, left)
+    return _Material(pool.without(LEFT_OUT), validation, words, left)
 
 
 def facts(job: SearchJob) -> Json:
@@ -173,8 +170,7 @@ def train_candidate(job: SearchJob, trial: Trial) -> Json:
     epochs, share = RUNGS[trial.rung]
     seed = int(hashlib.sha256(trial.genes.key.encode()).hexdigest()[:8], 16)
     settings = replace(STREAM_SETTINGS, epochs=epochs, seed=seed)
-    kept = slice(max(1, round(share * has.pool.epoch_size)))
-    pool = Scenes(has.pool.features[kept], has.pool.targets[kept], has.pool.groups[kept])
+    pool = has.pool.part(slice(max(1, round(share * has.pool.epoch_size))))
     torch.manual_seed(seed)
     network = build(trial.genes.architecture(len(spec.labels), spec.features, settings.dropout))
     checkpoint = job.file(trial.genes, f"rung{trial.rung}.training.pt")
@@ -183,10 +179,7 @@ def train_candidate(job: SearchJob, trial: Trial) -> Json:
     calibrate(quant, pool, seed)
     quant.eval()
     heard = [Heard(name, seconds, heard_evidence(quant, frames)) for name, seconds, frames in has.left]
-    table = rate_table(heard, float(quant.output_quant("logits")[0]), SUMMED)
-    untuned = DetectorSpec.untuned(len(spec.words))
-    detector = replace(untuned, average_count=SUMMED, thresholds=table[WANTED], rates=tuple(table.items()))
-    rates = misses_at(quant, has.words, detector)
+    detector, rates = chosen_by(heard, quant, has.words, DetectorSpec.untuned(len(spec.words)), WANTED)
     save_torch(
         job.file(trial.genes, f"quant{trial.rung}.pt"), {"state": quant.state_dict(), "detector": asdict(detector)}
     )
