@@ -154,13 +154,16 @@ def prune(
     amount: Annotated[float, typer.Option(help="share of the channels or weights, between 0 and 1")],
     norm: Annotated[str, typer.Option(help="what ranks them: l1, l2 or linf")] = "l1",
     finetune: Annotated[int, typer.Option(min=0, help="epochs of fine-tuning")] = 0,
+    rewind: Annotated[
+        int | None, typer.Option(min=0, help="single weights: back to this epoch of RUN, and through the rest again")
+    ] = None,
     data: OtherData = None,
 ) -> None:
     """Take channels out of a float network, or set weights to zero; quantize and export OUT next."""
     from trainer.run.prune import PruneOptions, prune_run
     from trainer.studies.images import is_image_run, prune_images
 
-    options = PruneOptions(kind, amount, norm, finetune)
+    options = PruneOptions(kind, amount, norm, finetune, rewind)
     with alone(out), cli.progress() as progress:
         if is_image_run(run):
             made = prune_images(run, out, options, Path(data) if data else None, progress)

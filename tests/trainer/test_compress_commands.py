@@ -16,13 +16,13 @@ from rich.progress import Progress
 
 from converter.run_folder import ModelArtifact
 from converter.spec import KwsSpec
-from trainer.data.augment import AugmentSettings, TrainingPool
+from trainer.data.augment import AugmentSettings, TrainingPool, load_split
 from trainer.errors import TrainerError
-from trainer.network.model import Conv, Dense
+from trainer.network.model import Architecture, Conv, Dense, build
 from trainer.network.quant_options import QuantOptions
 from trainer.run import steps as runs
-from trainer.run.fit import Epoch, TrainSettings, fit, predict
-from trainer.run.prune import PruneOptions
+from trainer.run.fit import Epoch, TrainSettings, fit, load_torch, predict
+from trainer.run.prune import PruneOptions, prune_run
 from trainer.run.quantize import quantize_run
 from trainer.studies import compression as study
 
@@ -78,9 +78,59 @@ def test_pruned_then_quantized(home: Path) -> None:
     assert {f.name: f.read_bytes() for f in (home / "run").iterdir()} == before
 
 
+def test_a_ticket_goes_back_to_its_epoch_and_through_the_rest(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no weight gone and back to the start it is the run's own training, bit for bit; back to epoch 2 it begins
+    with the weights that a training stopped there has, but for the zeros."""
+    monkeypatch.chdir(home)
+    quiet = Progress(disable=True)
+    whole = prune_run(Path("run"), Path("whole"), PruneOptions("unstructured", 1e-6, rewind=0), None, quiet)
+    own = runs.load_float(ModelArtifact.load(Path("run"))).state_dict()
+    assert all(torch.equal(own[key], value) for key, value in runs.load_float(whole).state_dict().items())
+
+    begun: list[dict[str, torch.Tensor]] = []
+
+    def watching(network: torch.nn.Module, *rest: Any, **named: Any) -> list[Epoch]:
+        begun.append({key: value.clone() for key, value in network.state_dict().items()})
+        return fit(network, *rest, **named)
+
+    monkeypatch.setattr("trainer.run.prune.fit", watching)
+    ticket = prune_run(Path("run"), Path("ticket"), PruneOptions("unstructured", 0.8, rewind=2), None, quiet)
+    assert not list(Path("ticket").glob("*training.pt")) and not Path("ticket/rewound.pt").exists()
+    artifact = ModelArtifact.load(Path("run"))
+    settings, source = runs.saved_settings(artifact), runs.Source.load(Path("run"))
+    selection = source.selection(SPEC, quiet)
+    validation = load_split(selection, "validation", runs.CACHE, quiet)
+    pool = runs.pool_of(source, selection, settings, quiet)
+    torch.manual_seed(settings.seed)
+    network = build(Architecture.of("tinyconv", 4, SPEC.features, settings.dropout))
+
+    def interrupt(epoch: int) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(network, pool, validation, settings, SPEC.features, home / "stopped.pt", quiet, before_epoch=interrupt)
+    stopped = load_torch(home / "stopped.pt")["network"]
+    after = runs.load_float(ticket).state_dict()
+    weights = [key for key in stopped if key.endswith("weight")]
+    gone = {key: begun[1][key] == 0 for key in weights}
+    assert sum(int(zero.sum()) for zero in gone.values()) == pytest.approx(0.8 * 16_640, abs=1)
+    for key in stopped:
+        assert torch.equal(begun[1][key], stopped[key] * ~gone[key] if key in gone else stopped[key])
+        assert key not in gone or torch.equal(after[key] == 0, gone[key])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (
+            ("prune", "run", "--kind", "unstructured", "--amount", "0.5", "--rewind", "4", "--out", "x"),
+            "--rewind: must be an epoch of run's training, 0 to 3, got 4",
+        ),
+        (
+            ("prune", "run", "--kind", "structured", "--amount", "0.5", "--rewind", "1", "--out", "x"),
+            "--rewind: goes with --kind unstructured and without --finetune; leave the other out",
+        ),
         (
             ("prune", "run", "--kind", "unstructured", "--amount", "1.5", "--out", "x"),
             "--amount: must lie between 0 and 1, got 1.5",

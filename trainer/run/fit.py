@@ -204,9 +204,14 @@ def fit(
     title: str = "training",
     before_epoch: Callable[[int], None] | None = None,
     purpose: str = "",
+    first: int = 0,
+    past: int | None = None,
 ) -> list[Epoch]:
     """Train in place and leave averaged weights in `network`: those of the best epoch, after scenes of the last one,
     whose learning rate has come down. The history of all epochs comes back.
+
+    Epochs first..past - 1 of the settings' alone, with the learning rate and the draws of these; with `past` the
+    weights are left as its last step made them.
 
     `purpose` names what else than settings and data decides the result; a checkpoint of another purpose is not
     continued.
@@ -227,8 +232,8 @@ def fit(
         identity(settings, pool, validation) + purpose,
     )
     run.resume()
-    task = progress.add_task(title, total=settings.epochs, completed=len(run.history))
-    for number in range(len(run.history), settings.epochs):
+    task = progress.add_task(title, total=settings.epochs if past is None else past, completed=first + len(run.history))
+    for number in range(first + len(run.history), settings.epochs if past is None else past):
         if before_epoch is not None:
             before_epoch(number)
         train_loss, train_accuracy = _epoch(run, pool, spec, number)
@@ -242,7 +247,8 @@ def fit(
         progress.update(
             task, advance=1, description=f"{title}: validation {100 * accuracy:.1f} % (n = {len(validation.labels)})"
         )
-    network.load_state_dict(run.best)
+    if past is None:
+        network.load_state_dict(run.best)
     network.eval()
     return run.history
 

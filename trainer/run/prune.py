@@ -1,4 +1,4 @@
-"""`python -m trainer prune`: a pruned, perhaps fine-tuned float network as a run folder of its own."""
+"""`python -m trainer prune`: a pruned, perhaps fine-tuned or rewound float network as a run folder of its own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import torch
 from rich.progress import Progress
 
 from converter.run_folder import ModelArtifact
-from trainer.data.augment import load_split
+from trainer.data.augment import LabelledClips, TrainingPool, load_split
+from trainer.data.scenes import Scenes
 from trainer.errors import TrainerError
+from trainer.network.model import Conv, Dense, Network, build
 from trainer.network.prune import hold_zeros, nonzero_count, prune
-from trainer.run.fit import THREADS, fit, torch_bytes
+from trainer.run.fit import THREADS, Epoch, TrainSettings, fit, torch_bytes
 from trainer.run.quantize import continue_in
 from trainer.run.steps import (
     CACHE,
@@ -36,12 +38,13 @@ FINE_TUNE_SHARE = 0.5
 @dataclass(frozen=True)
 class PruneOptions:
     """What goes: `amount` of the weights or channels, ranked by `norm`; then `finetune` epochs at half the learning
-    rate."""
+    rate, or the run's own training from epoch `rewind` on."""
 
     kind: str
     amount: float
     norm: str = "l1"
     finetune: int = 0
+    rewind: int | None = None
 
 
 def prune_run(run: Path, out: Path, options: PruneOptions, source: Source | None, progress: Progress) -> ModelArtifact:
@@ -51,6 +54,7 @@ def prune_run(run: Path, out: Path, options: PruneOptions, source: Source | None
         raise TrainerError(f"{out}: --out must be another folder than the run that is pruned; give a new one")
     origin = ModelArtifact.load(run)
     source = source or Source.load(run)
+    _check_rewind(run, origin, options)
     pruned = prune(load_float(origin), options.kind, options.amount, options.norm)
     artifact, made = continue_in(origin, out)
     spec = artifact.spec
@@ -58,7 +62,12 @@ def prune_run(run: Path, out: Path, options: PruneOptions, source: Source | None
     validation = load_split(selection, "validation", CACHE, progress)
     before = measured(pruned, validation, spec.features)
     found: dict[str, Any] = {**before}
-    if options.finetune:
+    if options.rewind is not None:
+        settings, again = saved_settings(artifact), pool_of(source, selection, saved_settings(artifact), progress)
+        history = rewound(pruned, origin, again, validation, settings, options, out / "rewound.pt", progress)
+        made |= curves("prune", history)
+        found = summary(kept_epoch(history, settings), history, settings, validation)
+    elif options.finetune:
         settings = saved_settings(artifact)
         settings = replace(settings, learning_rate=settings.learning_rate * FINE_TUNE_SHARE, epochs=options.finetune)
         pool = pool_of(source, selection, settings, progress)
@@ -87,5 +96,56 @@ def prune_run(run: Path, out: Path, options: PruneOptions, source: Source | None
         **found,
     }
     artifact = artifact.with_results(parameters=pruned.parameter_count, prune=facts)
-    save_run(artifact, made, "prune_training.pt", (*QUANTIZED, "qat.pt"))
+    save_run(artifact, made, "prune_training.pt", (*QUANTIZED, "qat.pt", "rewound.pt"))
     return artifact
+
+
+def _check_rewind(run: Path, origin: ModelArtifact, options: PruneOptions) -> None:
+    if options.rewind is None:
+        return
+    epochs = saved_settings(origin).epochs
+    if options.kind != "unstructured" or options.finetune:
+        raise TrainerError("--rewind: goes with --kind unstructured and without --finetune; leave the other out")
+    if not 0 <= options.rewind < epochs:
+        raise TrainerError(f"--rewind: must be an epoch of {run}'s training, 0 to {epochs - 1}, got {options.rewind}")
+    if "prune" in origin.results:
+        raise TrainerError(f"--rewind: goes back in a training of its own, {run} was pruned before; name its origin")
+
+
+def rewound(
+    pruned: Network,
+    origin: ModelArtifact,
+    pool: TrainingPool | Scenes,
+    validation: LabelledClips,
+    settings: TrainSettings,
+    options: PruneOptions,
+    early: Path,
+    progress: Progress,
+) -> list[Epoch]:
+    """The winning ticket (Frankle and Carbin 2019, arXiv 1803.03635): `pruned` keeps its zeros, gets for its other
+    weights those after epoch `rewind` of ORIGIN's training, which repeats bit for bit (rewinding: Frankle et al. 2019,
+    arXiv 1903.01611), and goes through the rest of that training. `early`: where the checkpoint of these epochs lies,
+    beside that of the rest."""
+    assert options.rewind is not None
+    torch.manual_seed(settings.seed)
+    network, features = build(pruned.architecture), origin.spec.features
+    fit(network, pool, validation, settings, features, early, progress, "again to the epoch", past=options.rewind)
+    layers = [block for block in pruned.blocks.values() if isinstance(block, (Conv, Dense))]
+    kept = [layer.weight != 0 for layer in layers]
+    pruned.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        for layer, mask in zip(layers, kept, strict=True):
+            layer.weight.mul_(mask)
+    hold_zeros(pruned)
+    return fit(
+        pruned,
+        pool,
+        validation,
+        settings,
+        features,
+        early.with_name("prune_training.pt"),
+        progress,
+        "the rest of the training",
+        purpose=json.dumps(asdict(options)),
+        first=options.rewind,
+    )

@@ -210,6 +210,8 @@ def prune_images(run: Path, out: Path, options: PruneOptions, data: Path | None,
     """OUT: RUN's network pruned and fine-tuned; another folder than RUN."""
     if out.resolve() == run.resolve():
         raise TrainerError(f"{out}: --out must be another folder than the run that is pruned; give a new one")
+    if options.rewind is not None:
+        raise TrainerError("--rewind: goes back in the training of a word network, got an image run; use --finetune")
     origin = ImageRun.load(run)
     pruned = prune(load_network(origin), options.kind, options.amount, options.norm)
     pictures = load_pictures(data or origin.data)
