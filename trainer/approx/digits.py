@@ -19,6 +19,7 @@ from trainer.errors import TrainerError
 from trainer.studies.images import read_idx
 
 HIDDEN, CLASSES, BATCH = (512, 128), 10, 64
+FACTORED = {"first layer": (0,), "last two layers": (2, 4), "all layers": (0, 2, 4)}  # places in the network
 RANKS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 Digits = tuple[
     Tensor, Tensor, Tensor, Tensor
@@ -89,33 +90,69 @@ def train_perceptron(pictures: Tensor, labels: Tensor, epochs: int = 8, seed: in
     return net.requires_grad_(False)
 
 
-def factored(net: nn.Sequential, rank: int) -> nn.Sequential:
-    """The same network, its first layer replaced by two of `rank` between them; the others stay."""
-    first = net[0]
-    assert isinstance(first, nn.Linear)
-    left, right = factor(first.weight, rank)
-    narrow, wide = nn.Linear(right.shape[1], rank, bias=False), nn.Linear(rank, left.shape[0])
-    with torch.no_grad():
-        narrow.weight.copy_(right)
-        wide.weight.copy_(left)
-        wide.bias.copy_(first.bias)
-    return nn.Sequential(narrow, wide, *list(net)[1:]).requires_grad_(False)
+def factored(net: nn.Sequential, rank: int, places: tuple[int, ...] = FACTORED["first layer"]) -> nn.Sequential:
+    """The same network, each dense layer at these places replaced by two of `rank` between them, or of its full rank
+    where that is less; the others stay."""
+    made: list[nn.Module] = []
+    for place, layer in enumerate(net):
+        if place not in places:
+            made.append(layer)
+            continue
+        assert isinstance(layer, nn.Linear)
+        between = min(rank, *layer.weight.shape)
+        left, right = factor(layer.weight, between)
+        narrow, wide = nn.Linear(right.shape[1], between, bias=False), nn.Linear(between, left.shape[0])
+        with torch.no_grad():
+            narrow.weight.copy_(right)
+            wide.weight.copy_(left)
+            wide.bias.copy_(layer.bias)
+        made += [narrow, wide]
+    return nn.Sequential(*made).requires_grad_(False)
+
+
+def layers_of(net: nn.Sequential, batch: int = BATCH) -> list[dict[str, Any]]:
+    """One record per dense layer: operations, bytes of fp32 weights, inputs and outputs, operations per byte, and
+    whether this machine's arithmetic or its memory bounds it: on which side of the ridge it lies."""
+    ridge = _ridge()
+    found = []
+    for layer in net:
+        if isinstance(layer, nn.Linear):
+            outputs, inputs = layer.weight.shape
+            operations = 2 * batch * inputs * outputs
+            moved = 4 * (outputs * inputs + batch * (inputs + outputs))
+            record = {"layer": f"{inputs} to {outputs}", "operations": operations, "bytes": moved}
+            intensity = operations / moved
+            bound = "compute" if intensity >= ridge else "memory"
+            found.append({**record, "operations_per_byte": intensity, "ridge": ridge, "bound": bound})
+    return found
+
+
+def _ridge() -> float:
+    """Operations per byte at which one thread's fastest matrix product and copy meet."""
+    a, b = torch.rand(2, 512, 512)
+    source, target = torch.rand(2, 16 << 20)
+    product, copied = fastest_seconds([lambda: a @ b, lambda: target.copy_(source)], 5)
+    return (2 * 512**3 / product) / (2 * 4 * len(source) / copied)
 
 
 def study(digits: Digits, epochs: int = 8, rounds: int = 200) -> list[dict[str, Any]]:
-    """One record per rank and one (rank 0) for the network as trained: parameters, test accuracy, microseconds for 64
-    pictures."""
+    """One record per set of factored layers and rank, the first (rank 0) for the network as trained: parameters, test
+    accuracy, microseconds for 64 pictures. A rank that no layer of the set has is left out."""
     train_x, train_y, test_x, test_y = digits
     net = train_perceptron(train_x, train_y, epochs)
-    ranks = [rank for rank in RANKS if rank <= min(HIDDEN[0], train_x.shape[1])]
-    nets = [net, *(factored(net, rank) for rank in ranks)]
+    made = [("none", 0, net)]
+    for title, places in FACTORED.items():
+        weights = [layer.weight for place, layer in enumerate(net) if place in places and isinstance(layer, nn.Linear)]
+        full = max(min(weight.shape) for weight in weights)
+        made += [(title, rank, factored(net, rank, places)) for rank in RANKS if rank <= full]
     batch = test_x[:BATCH].contiguous()
-    seconds = fastest_seconds([lambda each=each: each(batch) for each in nets], rounds)  # type: ignore[misc]
+    seconds = fastest_seconds([lambda each=each: each(batch) for _, _, each in made], rounds)  # type: ignore[misc]
     records = []
-    for rank, each, spent in zip([0, *ranks], nets, seconds, strict=True):
+    for (title, rank, each), spent in zip(made, seconds, strict=True):
         right = int((each(test_x).argmax(1) == test_y).sum())
         records.append(
             {
+                "factored": title,
                 "rank": rank,
                 "inputs": train_x.shape[1],
                 "parameters": sum(p.numel() for p in each.parameters()),

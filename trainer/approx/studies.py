@@ -158,21 +158,31 @@ def _svd(data: Path | None) -> tuple[dict[str, Any], bytes]:
 
 
 def _digits(data: Path | None) -> tuple[dict[str, Any], bytes]:
-    records = digits.study(digits.load_digits(data))
-    whole, parts = records[0], records[1:]
-    smaller = [whole["parameters"] / r["parameters"] for r in parts]
-    accuracy, spent = [100 * r["accuracy"] for r in parts], [r["microseconds"] for r in parts]
+    pictures = digits.load_digits(data)
+    records = digits.study(pictures)
+    whole = records[0]
+    shown = [
+        {
+            "factored": r["factored"],
+            "smaller": whole["parameters"] / r["parameters"],
+            "accuracy": 100 * r["accuracy"],
+            "spent": r["microseconds"],
+        }
+        for r in records[1:]
+    ]
     as_trained, time_level = (100 * whole["accuracy"], "as trained"), (whole["microseconds"], "as trained")
     percent, micro = f"accuracy in %, n = {whole['test_n']}", f"microseconds for {digits.BATCH} pictures"
     panels = [
-        Panel(title, x_label, y_label, (Line("factored", x, y),), level=level)
+        Panel(title, x_label, y_label, _lines(shown, "factored", x, y), level=level)
         for title, x_label, x, y_label, y, level in (
-            ("compression and accuracy", "times fewer parameters", smaller, percent, accuracy, as_trained),
-            ("compression and runtime", "times fewer parameters", smaller, micro, spent, time_level),
-            ("runtime and accuracy", micro, spent, percent, accuracy, as_trained),
+            ("compression and accuracy", "times fewer parameters", "smaller", percent, "accuracy", as_trained),
+            ("compression and runtime", "times fewer parameters", "smaller", micro, "spent", time_level),
+            ("runtime and accuracy", micro, "spent", percent, "accuracy", as_trained),
         )
     ]
-    return {"records": records}, plot(f"{whole['inputs']}-512-128-10 perceptron, first layer factored", panels)
+    layers = digits.layers_of(digits.train_perceptron(*pictures[:2], epochs=0))
+    title = f"{whole['inputs']}-512-128-10 perceptron, layers factored"
+    return {"records": records, "layers": layers}, plot(title, panels)
 
 
 def _log() -> tuple[dict[str, Any], bytes]:

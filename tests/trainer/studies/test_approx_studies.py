@@ -15,9 +15,9 @@ from converter.operators.softmax import Softmax
 from converter.reference import run_batch
 from converter.tensor import QuantParams, Tensor
 from trainer.__main__ import board_tools
-from trainer.approx import lowrank, precision, speed
+from trainer.approx import digits, lowrank, precision, speed
 from trainer.approx.board import low_rank
-from trainer.approx.digits import load_digits, study
+from trainer.approx.digits import FACTORED, load_digits, study, train_perceptron
 from trainer.approx.studies import run
 from trainer.errors import TrainerError
 
@@ -97,14 +97,29 @@ def test_multiplications_that_each_method_saves_on_whole_tiles(method: str, fewe
 
 
 def test_digits_without_a_folder_are_the_small_ones() -> None:
-    digits = load_digits(None)
-    assert (
-        [len(part) for part in digits] == [1437, 1437, 360, 360] and digits[0].shape[1] == 64 and digits[0].max() == 1.0
-    )
-    whole, *parts = study(digits, epochs=8, rounds=1)
-    assert whole["accuracy"] > 0.9 and parts[0]["accuracy"] < parts[-1]["accuracy"] == pytest.approx(
-        whole["accuracy"], abs=0.01
-    )
+    small = load_digits(None)
+    assert [len(part) for part in small] == [1437, 1437, 360, 360] and small[0].shape[1] == 64 and small[0].max() == 1.0
+    whole, *parts = study(small, epochs=8, rounds=1)
+    assert whole["accuracy"] > 0.9 and whole["parameters"] == 64 * 512 + 512 + 512 * 128 + 128 + 1290
+    by_set = {title: [part for part in parts if part["factored"] == title] for title in FACTORED}
+    for title, rows in by_set.items():  # at full rank the products are those of the network itself
+        assert rows[0]["accuracy"] < rows[-1]["accuracy"] == pytest.approx(whole["accuracy"], abs=0.01), title
+    assert [rows[-1]["rank"] for rows in by_set.values()] == [64, 128, 128]
+    eight = {title: next(row["parameters"] for row in rows if row["rank"] == 8) for title, rows in by_set.items()}
+    assert whole["parameters"] - eight["first layer"] == 64 * 512 - 8 * (64 + 512)
+    assert whole["parameters"] - eight["last two layers"] == 512 * 128 + 1280 - 8 * (512 + 128 + 128 + 10)
+    saved = [whole["parameters"] - count for count in eight.values()]
+    assert saved[0] + saved[1] == saved[2]
+
+
+def test_layers_are_bound_by_memory_or_arithmetic_as_the_ridge_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = train_perceptron(torch.zeros(1, 784), torch.zeros(1).long(), epochs=0)
+    monkeypatch.setattr(digits, "_ridge", lambda: 14.0)
+    first, middle, last = digits.layers_of(net, batch=64)
+    assert first["operations"] == 2 * 64 * 784 * 512 and first["bytes"] == 4 * (784 * 512 + 64 * (784 + 512))
+    assert first["operations_per_byte"] == pytest.approx(26.5, abs=0.1) and first["bound"] == "compute"
+    assert middle["operations_per_byte"] == pytest.approx(19.7, abs=0.1) and middle["bound"] == "compute"
+    assert last["operations_per_byte"] == pytest.approx(4.04, abs=0.1) and last["bound"] == "memory"
 
 
 def test_dense_layer_before_a_softmax_loses_nothing_at_one_rank_less() -> None:
