@@ -197,11 +197,11 @@ def minifloat(
     formats: Annotated[str, typer.Option(help="formats with commas between, if not the usual ones")] = "",
     data: OtherData = None,
 ) -> None:
-    """Accuracy with weights and activations as floats of 3 to 8 bits, beside integers as wide; a study, no engine runs
-    them."""
-    from trainer.studies.minifloat import FORMATS, minifloat_study, table
+    """Accuracy with weights and activations as floats of 3 to 8 bits, alone or in blocks of a shared scale, beside
+    integers as wide; a study, no engine runs them."""
+    from trainer.studies.minifloat import FORMATS, SHARED, minifloat_study, table
 
-    chosen = tuple(f.strip() for f in formats.split(",") if f.strip()) or FORMATS
+    chosen = tuple(f.strip() for f in formats.split(",") if f.strip()) or (*FORMATS, *SHARED)
     with cli.progress() as progress:
         found = minifloat_study(runs, chosen, _source(data), progress)
     typer.echo(table(found), nl=False)

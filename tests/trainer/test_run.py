@@ -239,7 +239,10 @@ def test_run_folder_is_complete(finished: Path) -> None:
 def test_evaluation_counts_every_clip(finished: Path) -> None:
     found = json.loads((finished / "evaluation.json").read_text())
     assert set(found["engines"]) == {"float", "fake-quant", "int8"}
+    trained = ModelArtifact.load(finished).results["counts"]["train"]
     for splits in found["engines"].values():
+        assert list(splits) == ["train_reset", "validation_reset", "validation_stream", "test_reset", "test_stream"]
+        assert splits["train_reset"]["n"] == trained
         for result in splits.values():
             assert result["n"] == sum(result["per_class_n"]) == np.sum(result["confusion"])
             assert result["accuracy"] == pytest.approx(100 * np.trace(result["confusion"]) / result["n"], abs=0.006)

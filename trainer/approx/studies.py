@@ -173,7 +173,7 @@ def _digits(data: Path | None) -> tuple[dict[str, Any], bytes]:
     as_trained, time_level = (100 * whole["accuracy"], "as trained"), (whole["microseconds"], "as trained")
     percent, micro = f"accuracy in %, n = {whole['test_n']}", f"microseconds for {digits.BATCH} pictures"
     panels = [
-        Panel(title, x_label, y_label, _lines(shown, "factored", x, y), level=level)
+        Panel(title, x_label, y_label, _lines(shown, "factored", x, y), log_x=x == "smaller", level=level)
         for title, x_label, x, y_label, y, level in (
             ("compression and accuracy", "times fewer parameters", "smaller", percent, "accuracy", as_trained),
             ("compression and runtime", "times fewer parameters", "smaller", micro, "spent", time_level),

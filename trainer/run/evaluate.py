@@ -35,6 +35,8 @@ from trainer.run.fit import THREADS, predict
 from trainer.run.steps import CACHE, Source, load_float, load_quant
 
 Confusion = Int64
+# What the front end did before a clip, by split; the training clips are as recorded and tell what is learned by heart.
+SHOWN = {"train": ("reset",), "validation": ("reset", "stream"), "test": ("reset", "stream")}
 
 
 def confusion(labels: Int64, predicted: Int64, count: int) -> Confusion:
@@ -94,16 +96,14 @@ def evaluate_run(
         "smoke_test": source.synthetic or artifact.is_smoke_test,
         "engines": {},
     }
-    splits = {name: load_split(selection, name, CACHE, progress) for name in ("validation", "test")}
-    task = progress.add_task("evaluating", total=4 * len(engines))
+    splits = {name: load_split(selection.epoch(), name, CACHE, progress) for name in SHOWN}
+    task = progress.add_task("evaluating", total=len(engines) * sum(len(states) for states in SHOWN.values()))
     predicted: dict[tuple[str, str], Int64] = {}
     for name, split in splits.items():
-        for state, features in (
-            ("reset", split.features),
-            ("stream", continuous_features(split, artifact.spec.features)),
-        ):
+        for state in SHOWN[name]:
+            heard = split.features if state == "reset" else continuous_features(split, artifact.spec.features)
             for engine, scores in engines.items():
-                found = scores(features).argmax(axis=1)
+                found = scores(heard).argmax(axis=1)
                 result["engines"].setdefault(engine, {})[f"{name}_{state}"] = accuracy_of(
                     confusion(split.labels, found, len(artifact.spec.labels))
                 )
@@ -201,14 +201,14 @@ def show(artifact: ModelArtifact, result: dict[str, Any], console: Console | Non
     console = console or Console()
     labels = result["labels"]
     word = "smoke test with synthetic speech (not an accuracy)" if result["smoke_test"] else "accuracy"
-    for split in ("validation", "test"):
+    for split, states in SHOWN.items():
         sizes = next(iter(result["engines"].values()))[f"{split}_reset"]
         table = Table(title=f"{artifact.model} {word}, {split}, %")
         for heading in ("engine", "front end"):
             table.add_column(heading)
         for label, n in zip(("all", *labels), (sizes["n"], *sizes["per_class_n"]), strict=True):
             table.add_column(f"{label}\nn = {n}", justify="right")
-        for engine, state in ((e, s) for e in result["engines"] for s in ("reset", "stream")):
+        for engine, state in ((e, s) for e in result["engines"] for s in states):
             found = result["engines"][engine][f"{split}_{state}"]
             shares = zip(found["per_class"], found["per_class_n"], strict=True)
             each = (f"{percent:.1f}" if n else "-" for percent, n in shares)

@@ -5,6 +5,8 @@ A format eXmY has a sign, X exponent bits and Y mantissa bits. Values are rounde
 (with no mantissa bits: up); what is too large becomes the largest finite value; below the smallest normal value the
 step stays the same (subnormals). Source: OCP 8-bit Floating Point Specification 1.0 (e4m3, e5m2), OCP Microscaling
 Formats 1.0 (e3m2, e2m3, e2m1).
+
+mx-eXmY and mx-int8 are the latter's block formats: BLOCK values share a power of two as scale, 8 bits of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from trainer.network.quant_options import MIN_SCALE, SEARCH_VALUES, least_error
 from trainer.run.fit import THREADS, predict, to_batch
 from trainer.run.steps import CACHE, Source, load_float, saved_settings
 
+BLOCK = 32
 FORMATS = ("e4m3", "e5m2", "e3m4", "e2m5", "e3m2", "e2m3", "e2m2", "e3m1", "e2m1", "e3m0", "e1m2", "e2m0", "e1m1")
+SHARED = ("mx-e4m3", "mx-e5m2", "mx-int8", "mx-e3m2", "mx-e2m3", "mx-e2m1")
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,33 @@ def integer_grid(bits: int, signed: bool) -> Grid:
     return Grid(lambda x: torch.clamp(torch.round(x), -top if signed else 0, top), float(top))
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Elements of a grid in blocks of BLOCK, each with the scale 2^(floor(log2 of its largest) - floor(log2 of the
+    grid's top)), as section 6.3 of OCP Microscaling Formats 1.0 converts."""
+
+    grid: Grid
+
+    def round(self, rows: Tensor) -> Tensor:
+        """Rows [n, k] rounded, blocks along k; the last block of a row may be shorter.
+
+        >>> Shared(float_grid(Minifloat.of("e2m1"))).round(torch.tensor([[7.9, 1.1, 0.3, -5.0]])).tolist()
+        [[6.0, 1.0, 0.5, -4.0]]
+        """
+        padded = nn.functional.pad(rows, (0, -rows.shape[1] % BLOCK)).view(len(rows), -1, BLOCK)
+        largest = padded.abs().amax(2, keepdim=True)
+        exponent = torch.frexp(largest).exponent - torch.frexp(torch.tensor(self.grid.top)).exponent
+        scale = torch.where(largest > 0, torch.ldexp(torch.ones_like(largest), exponent), 1.0)
+        return (self.grid.round(padded / scale) * scale).view(len(rows), -1)[:, : rows.shape[1]]
+
+
+def shared(element: str) -> Shared:
+    """The block format of these elements: a minifloat's name, or int8, a sign and 7 bits in steps of 1/64."""
+    if element == "int8":
+        return Shared(Grid(lambda x: torch.clamp(torch.round(x * 64), -127, 127) / 64, 127 / 64))
+    return Shared(float_grid(Minifloat.of(element)))
+
+
 def least_scale(rows: Tensor, grid: Grid) -> Tensor:
     """One scale per row of [n, k], of least squared error."""
 
@@ -117,16 +148,22 @@ class Rounded(nn.Module):
     """A network whose weights, and if asked for hidden activations, lie on a grid with a scale of least error.
 
     As with integers: convolutions have a scale per output channel, dense layers one; features keep their int8 values,
-    biases and logits are float32. Activation scales come from a calibration batch, layer after layer.
+    biases and logits are float32. Activation scales come from a calibration batch, layer after layer. Blocks of shared
+    scales need neither: they run along a layer's inputs to one output, and along channels, then places.
     """
 
-    def __init__(self, network: Network, weights: Grid, hidden: Grid | None, calibration: Tensor) -> None:
+    def __init__(
+        self, network: Network, weights: Grid | Shared, hidden: Grid | Shared | None, calibration: Tensor
+    ) -> None:
         super().__init__()
         self.network, self.hidden = fold_norms(network).eval(), hidden
         self.scales: dict[str, Tensor] = {}
         with torch.no_grad():
             for block in self.network.blocks.values():
                 if isinstance(block, (Conv, Dense)):
+                    if isinstance(weights, Shared):
+                        block.weight.copy_(weights.round(block.weight.flatten(1)).view_as(block.weight))
+                        continue
                     rows = block.weight.flatten(1) if isinstance(block, Conv) else block.weight.reshape(1, -1)
                     scale = least_scale(rows, weights)[:, None]
                     block.weight.copy_((weights.round(rows / scale) * scale).view_as(block.weight))
@@ -137,6 +174,10 @@ class Rounded(nn.Module):
         for name, block in self.network.blocks.items():
             x = block(x)
             if self.hidden and (isinstance(block, Conv) or (isinstance(block, Dense) and block.relu)):
+                if isinstance(self.hidden, Shared):
+                    last = x.movedim(1, -1)
+                    x = self.hidden.round(last.flatten(1)).view_as(last).movedim(-1, 1)
+                    continue
                 if name not in self.scales:
                     flat = x.reshape(1, -1)
                     self.scales[name] = least_scale(flat[:, :: max(1, flat.shape[1] // SEARCH_VALUES)], self.hidden)
@@ -148,14 +189,18 @@ def minifloat_study(runs: Sequence[Path], formats: Sequence[str], source: Source
     """Per run the test accuracy of float32, of each format and of integers as wide: of weights, and of hidden
     activations too."""
     torch.set_num_threads(THREADS)
-    chosen = {name: Minifloat.of(name) for name in formats}
-    ways = {name: (float_grid(f), float_grid(f)) for name, f in chosen.items()}
-    ways |= {
-        f"int{b}": (integer_grid(b, signed=True), integer_grid(b, signed=False))
-        for b in sorted({f.bits for f in chosen.values()})
-    }
+    bits = {name: 8 if name == "mx-int8" else Minifloat.of(name.removeprefix("mx-")).bits for name in formats}
+    ways: dict[str, tuple[Grid | Shared, Grid | Shared]] = {}
+    for name in formats:
+        rule = shared(name[3:]) if name.startswith("mx-") else float_grid(Minifloat.of(name))
+        ways[name] = rule, rule
+    for b in sorted(set(bits.values())):
+        ways[f"int{b}"] = integer_grid(b, signed=True), integer_grid(b, signed=False)
     task = progress.add_task("minifloat", total=len(runs) * len(ways))
-    found: Json = {"formats": {name: f.bits for name, f in chosen.items()}, "runs": []}
+    tops = {
+        name: weights.grid.top if isinstance(weights, Shared) else weights.top for name, (weights, _) in ways.items()
+    }
+    found: Json = {"formats": bits, "largest": tops, "runs": []}
     for run in runs:
         artifact = ModelArtifact.load(run)
         selection = (source or Source.load(run)).selection(artifact.spec, progress)
@@ -195,5 +240,5 @@ def table(found: Json) -> str:
     ]
     for name, bits in found["formats"].items():
         figures = [f"{v:.2f}" for v in (*mean[name], *mean[f"int{bits}"])]
-        lines.append("| " + " | ".join([str(bits), name, f"{Minifloat.of(name).top:g}", *figures]) + " |")
+        lines.append("| " + " | ".join([str(bits), name, f"{found['largest'][name]:g}", *figures]) + " |")
     return "\n".join(lines) + "\n"

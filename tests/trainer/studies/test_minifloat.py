@@ -4,6 +4,8 @@ network."""
 from __future__ import annotations
 
 import doctest
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +14,15 @@ from converter.spec import KwsSpec
 from trainer.errors import TrainerError
 from trainer.network.model import Architecture, Conv, Dense, build
 from trainer.studies import minifloat
-from trainer.studies.minifloat import FORMATS, Minifloat, Rounded, float_grid, integer_grid
+from trainer.studies.minifloat import (
+    FORMATS,
+    SHARED,
+    Minifloat,
+    Rounded,
+    float_grid,
+    integer_grid,
+    shared,
+)
 
 SPEC = KwsSpec.of_words(["yes", "stop"])
 
@@ -102,3 +112,42 @@ def test_a_bad_format_is_one_sentence(name: str) -> None:
 def test_examples_in_the_docstrings_hold() -> None:
     done = doctest.testmod(minifloat)
     assert done.attempted >= 2 and done.failed == 0
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_blocks_share_the_largest_power_of_two_that_their_largest_value_needs(name: str) -> None:
+    """Every block by itself, value by value in plain Python, is what OCP's conversion gives; rows of 70 end in a block
+    of 6."""
+    torch.manual_seed(1)
+    rows = torch.randn(5, 70) * torch.logspace(-4, 4, 70)
+    rows[2, 32:64] = 0
+    found = shared(name[3:]).round(rows)
+    elements = [code / 64 for code in range(128)] if name == "mx-int8" else values(Minifloat.of(name[3:]))
+    largest_exponent = math.floor(math.log2(max(elements)))
+    for row, ours in zip(rows.tolist(), found.tolist(), strict=True):
+        for start in range(0, 70, 32):
+            block = row[start : start + 32]
+            top = max(map(abs, block))
+            scale = 2.0 ** (math.floor(math.log2(top)) - largest_exponent) if top else 1.0
+            for value, rounded in zip(block, ours[start : start + 32], strict=True):
+                least = min(abs(abs(value) / scale - element) for element in elements)
+                assert abs(rounded) / scale in elements and rounded * value >= 0
+                assert abs(abs(value) / scale - abs(rounded) / scale) == pytest.approx(least, abs=1e-6)
+
+
+def test_shared_scales_run_along_channels_first() -> None:
+    """Activations are rounded in blocks of neighbouring channels: 32 channels of one place have one scale."""
+    torch.manual_seed(0)
+    network = build(replace(Architecture.of("tinyconv", 4, SPEC.features), width=32)).eval()
+    x = torch.rand(2, 1, 49, 40) * 20
+    rule = shared("e2m1")
+    net = Rounded(network, shared("int8"), rule, x)
+    conv = next(block for block in net.network.blocks.values() if isinstance(block, Conv))
+    seen: list[torch.Tensor] = []
+    dense = next(block for block in net.network.blocks.values() if isinstance(block, Dense))
+    dense.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    net(x)
+    plain = conv(x)
+    here = seen[-1].view_as(plain) if seen[-1].shape != plain.shape else seen[-1]
+    place = rule.round(plain[0, :, 3, 5][None])[0]
+    assert torch.equal(here[0, :, 3, 5], place)
