@@ -14,9 +14,6 @@ from trainer.data.features import stream_features
 IGNORED, NO_WORD = -1, -2  # targets of a window beside the labels: too much or too little of a word, and no chosen word
 TOLERANCE_S = 0.06  # of a word that a window may lack at either end and still holds it
 RESET_AFTER = 8  # scenes
-GROUPS = 3  # of speakers who sound in one scene together
-FOLDS_A_GROUP = 2
-FOLDS = GROUPS * FOLDS_A_GROUP  # of speakers who are left out together
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class SceneSettings:
 @dataclass(frozen=True)
 class Material:
     """Recordings that scenes are cut from: words int16 [n, samples] with labels and spans (first and past last sample
-    of the word, int64 [n, 2]), other words, streams of speech each of a fold (data/scenes.py), and noises."""
+    of the word, int64 [n, 2]), other words, streams of speech each of a group 0.., and noises."""
 
     words: Int16
     labels: Int64
@@ -55,7 +52,7 @@ class Material:
     others: Int16
     other_spans: Int64
     speech: tuple[Int16, ...]
-    folds: tuple[int, ...]
+    groups: tuple[int, ...]
     noises: tuple[Int16, ...]
 
 
@@ -114,28 +111,28 @@ class Studio:
         self.frames = int(settings.seconds * 1000) // spec.step_ms
         self.samples = self.frames * spec.step_samples
         length = np.array([len(stream) for stream in material.speech], np.float64)
-        groups = np.array(material.folds) // FOLDS_A_GROUP
-        self.by_group = [np.where(groups == g, length, 0) for g in range(max(groups) + 1)]
+        groups = np.array(material.groups)
+        self.by_group = [np.where(groups == g, length, 0) for g in range(max(material.groups) + 1)]
         self.group_share = np.array([shares.sum() for shares in self.by_group]) / length.sum()
-        self.group, self.heard = 0, set[int]()
+        self.group, self.group_heard = 0, False
 
     def chunk(self, count: int) -> tuple[Int8, Int8, Int8]:
-        """(features, targets, folds) of so many scenes, as Scenes has them."""
-        pcm, targets, folds = [], [], np.zeros(count, np.int8)
+        """(features, targets, groups) of so many scenes, as Scenes has them."""
+        pcm, targets, groups = [], [], np.full(count, -1, np.int8)
         for index in range(count):
-            self.group, self.heard = int(self.rng.choice(len(self.by_group), p=self.group_share)), set()
+            self.group, self.group_heard = int(self.rng.choice(len(self.by_group), p=self.group_share)), False
             sound, label, span = self.scene()
             pcm.append(np.clip(np.rint(sound), -32768, 32767).astype(np.int16))
             # the last window of a scene begins in the next one
             targets.append(window_targets(self.frames - 1, self.spec, label, span))
-            folds[index] = sum(1 << fold for fold in self.heard if fold < FOLDS)
+            groups[index] = self.group if self.group_heard else -1
         features = np.empty((count, self.frames - 1, self.spec.channels), np.int8)
         for start in range(0, count, RESET_AFTER):
             part = pcm[start : start + RESET_AFTER]
             frames = stream_features(np.concatenate([*part, np.zeros(self.spec.window_samples, np.int16)]), self.spec)
             for index in range(len(part)):
                 features[start + index] = frames[index * self.frames : (index + 1) * self.frames - 1]
-        return features, np.stack(targets), folds
+        return features, np.stack(targets), groups
 
     def scene(self) -> tuple[Float32, int, tuple[int, int] | None]:
         """(sound float32 [samples], label, where it is spoken); label NO_WORD: none that is to be learned."""
@@ -236,10 +233,9 @@ class Studio:
 
     def excerpt(self, samples: int) -> Float32:
         """So many samples of a stream of the scene's speaker group, from anywhere in it."""
+        self.group_heard = True
         share = self.by_group[self.group]
-        chosen = int(self.rng.choice(len(share), p=share / share.sum()))
-        self.heard.add(self.material.folds[chosen])
-        stream = self.material.speech[chosen]
+        stream = self.material.speech[int(self.rng.choice(len(share), p=share / share.sum()))]
         start = int(self.rng.integers(0, max(1, len(stream) - samples)))
         found = stream[start : start + samples].astype(np.float32)
         return np.pad(found, (0, samples - len(found)))

@@ -3,7 +3,7 @@
 A scene is a chosen word, another word, a torn word, speech without the words, or noise alone, in a room of its own
 (level, equalizer, reverberation, speed, noise or babble at a stated SNR). The front end hears one scene after the other
 and is seldom reset, so that every scene begins with what the one before has left in its noise estimates. All speech of
-a scene beside the words comes from one group of speakers; the scenes in which one of them is heard can be left out.
+a scene beside the words comes from one group of speakers, so that scenes of a group can be left out for validation.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from converter.spec import FeatureSpec
 from trainer.data.cache import cached, contents, digest, keep
 from trainer.data.dataset import Selection, all_others, load, noise_backgrounds
 from trainer.data.negatives import Stream, load_negatives
-from trainer.data.scene_studio import FOLDS, FOLDS_A_GROUP, GROUPS, Material, SceneSettings, Studio, word_spans
+from trainer.data.scene_studio import Material, SceneSettings, Studio, word_spans
 from trainer.data.synthetic_speech import spoken_words
 from trainer.workers import worker_pool
 
 CHUNK = 250  # scenes that one front end hears
+FOLDS = 3
 
 
 @dataclass(frozen=True)
 class Scenes:
     """Features int8 [n, frames, channels]; targets int8 [n, windows], one window every two frames: a label, IGNORED or
-    NO_WORD; folds int8 [n], bit f where a speaker of fold f is heard."""
+    NO_WORD; groups int8 [n], -1 where nothing but words and noise is heard."""
 
     features: Int8
     targets: Int8
-    folds: Int8
+    groups: Int8
 
     @property
     def identity(self) -> list[object]:
@@ -49,7 +50,7 @@ class Scenes:
     @property
     def epoch_size(self) -> int:
         """Scenes of an epoch."""
-        return len(self.folds)
+        return len(self.groups)
 
     def ranges(self) -> Int8:
         """Windows that QAT takes its first ranges of activations from."""
@@ -58,17 +59,17 @@ class Scenes:
 
     calibration = ranges
 
-    def without(self, folds: Collection[int]) -> Scenes:
-        """The scenes in which no speaker of these folds is heard."""
-        return self.part((self.folds & sum(1 << fold for fold in set(folds))) == 0)
+    def without(self, groups: Collection[int]) -> Scenes:
+        """The scenes in which none of these groups is heard."""
+        return self.part(~np.isin(self.groups, list(groups)))
 
     def part(self, kept: NDArray[np.bool_] | slice) -> Scenes:
         """These scenes alone."""
-        return Scenes(self.features[kept], self.targets[kept], self.folds[kept])
+        return Scenes(self.features[kept], self.targets[kept], self.groups[kept])
 
     def epoch(self, rng: np.random.Generator) -> tuple[Int8, Int8, None]:
         """All of them in random order: features, targets; no teacher."""
-        order = rng.permutation(len(self.folds))
+        order = rng.permutation(len(self.groups))
         return self.features[order], self.targets[order], None
 
 
@@ -86,11 +87,11 @@ def make_scenes(material: Material, spec: FeatureSpec, settings: SceneSettings, 
         with worker_pool(workers, _open_studio, folder, spec, settings) as pool:
             for made in pool.map(_make_chunk, starts):
                 chunks.append(made)
-                progress.advance(task, len(made.folds))
+                progress.advance(task, len(made.groups))
     return Scenes(
         np.concatenate([c.features for c in chunks]),
         np.concatenate([c.targets for c in chunks]),
-        np.concatenate([c.folds for c in chunks]),
+        np.concatenate([c.groups for c in chunks]),
     )
 
 
@@ -98,7 +99,7 @@ def _share(material: Material, folder: Path) -> None:
     """The recordings as files that every worker maps into its memory."""
     for field in fields(material):
         value = getattr(material, field.name)
-        if isinstance(value, tuple) and field.name != "folds":
+        if isinstance(value, tuple) and field.name != "groups":
             for number, part in enumerate(value):
                 np.save(folder / f"{field.name}-{number:05}.npy", part)
         else:
@@ -122,7 +123,7 @@ def _open_studio(folder: Path, spec: FeatureSpec, settings: SceneSettings) -> No
         mapped("others"),
         mapped("other_spans"),
         every("speech"),
-        tuple(int(fold) for fold in mapped("folds")),
+        tuple(int(group) for group in mapped("groups")),
         every("noises"),
     )
     _worker["studio"] = material, spec, settings
@@ -148,11 +149,10 @@ def load_scenes(
     known = [clip for clip in selection.clips["train"] if clip.label >= 2]
     others = all_others(selection, "train")
     streams = load_negatives(negatives, selection.spec.words, "train")
-    folds = speaker_folds([stream for stream, _ in streams])
     key = {
         "clips": contents((*known, *others)),
         "noise": [digest(path) for path in selection.noises],
-        "negatives": [(stream.name, stream.sha256, len(pcm), folds[stream.name]) for stream, pcm in streams],
+        "negatives": [(stream.name, stream.sha256, len(pcm)) for stream, pcm in streams],
         "spec": asdict(spec),
         "scenes": asdict(settings),
     }
@@ -166,7 +166,8 @@ def load_scenes(
             spoken, which = spoken_words(chosen, len(known) // len(chosen) // 10, spec.clip_samples, progress)
             labels, clips = labels + [word + 2 for word in which], [words, spoken]
         words = np.concatenate(clips)
-        speech = [(pcm, folds[stream.name]) for stream, pcm in streams if stream.kind != "music"]
+        groups = speaker_groups([stream for stream, _ in streams])
+        speech = [(pcm, groups[stream.name]) for stream, pcm in streams if stream.kind != "music"]
         noises = noise_backgrounds(selection, "train") + [pcm for stream, pcm in streams if stream.kind == "music"]
         material = Material(
             words,
@@ -175,33 +176,24 @@ def load_scenes(
             other,
             word_spans(other, spec.sample_rate_hz),
             tuple(pcm for pcm, _ in speech),
-            tuple(fold for _, fold in speech),
+            tuple(group for _, group in speech),
             tuple(noises),
         )
         made = make_scenes(material, spec, settings, progress)
-        arrays = {"features": made.features, "targets": made.targets, "folds": made.folds}
+        arrays = {"features": made.features, "targets": made.targets, "groups": made.groups}
         keep(cache, "scenes", key, arrays)
-    return Scenes(arrays["features"], arrays["targets"], arrays["folds"])
+    return Scenes(arrays["features"], arrays["targets"], arrays["groups"])
 
 
-def speaker_folds(streams: Sequence[Stream]) -> dict[str, int]:
-    """Stream's name -> fold. Speakers of continuous speech fall into GROUPS groups of about equal length, the longest
-    first, and those of group g likewise into folds 2 g and 2 g + 1; isolated words and synthetic voices have fold
-    FOLDS, which is never left out."""
-    spoken = [stream for stream in streams if stream.kind == "speech"]
-    speakers = {stream.speaker: [s for s in spoken if s.speaker == stream.speaker] for stream in spoken}
+def speaker_groups(streams: Sequence[Stream]) -> dict[str, int]:
+    """Stream's name -> group. Speakers of continuous speech fall into groups 0..FOLDS - 1 of about equal length, the
+    longest first; isolated words and synthetic voices are group FOLDS, in no fold left out."""
+    seconds = [0.0] * FOLDS
     found: dict[str, int] = {}
-    for group, members in enumerate(_alike_in_length(list(speakers.values()), GROUPS)):
-        for half, same in enumerate(_alike_in_length(members, FOLDS_A_GROUP)):
-            found |= {stream.name: FOLDS_A_GROUP * group + half for speaker in same for stream in speaker}
+    spoken = [stream for stream in streams if stream.kind == "speech"]
+    by_speaker = {stream.speaker: [s for s in spoken if s.speaker == stream.speaker] for stream in spoken}
+    for same in sorted(by_speaker.values(), key=lambda same: (-sum(s.seconds for s in same), same[0].name)):
+        group = seconds.index(min(seconds))
+        seconds[group] += sum(stream.seconds for stream in same)
+        found |= {stream.name: group for stream in same}
     return {stream.name: found.get(stream.name, FOLDS) for stream in streams}
-
-
-def _alike_in_length(speakers: Sequence[Sequence[Stream]], parts: int) -> list[list[Sequence[Stream]]]:
-    """The speakers in so many parts of about equal length: the longest first, each into the shortest part."""
-    seconds, found = [0.0] * parts, [list[Sequence[Stream]]() for _ in range(parts)]
-    for same in sorted(speakers, key=lambda same: (-sum(s.seconds for s in same), same[0].name)):
-        part = seconds.index(min(seconds))
-        seconds[part] += sum(stream.seconds for stream in same)
-        found[part].append(same)
-    return found

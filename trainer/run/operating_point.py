@@ -1,9 +1,9 @@
 """Which thresholds go with which rate of false accepts, from speakers the network has not heard.
 
-The speakers of continuous training speech fall into FOLDS folds. For each the whole training, float and quantized, is
-done again without it, and that network hears the fold. The pooled hours give thresholds in nats of mean evidence; the
-run's own network, which has heard all of them, gets these in its own steps. They belong to the recipe and not to one
-network, so the folds' trainings have the seed FOLD_SEED whatever the run's own is.
+The speakers of continuous training speech fall into FOLDS groups. For each group the whole training, float and
+quantized, is done again without it, and that network hears the group. The pooled hours give thresholds in nats of mean
+evidence; the run's own network, which has heard all of them, gets these in its own steps. They belong to the recipe and
+not to one network, so these trainings have the seed FOLD_SEED whatever the run's own is, and serve all seeds.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from trainer.data.cache import cached, keep
 from trainer.data.dataset import noise_backgrounds
 from trainer.data.features import stream_features
 from trainer.data.negatives import load_negatives
-from trainer.data.scene_studio import FOLDS, word_spans
-from trainer.data.scenes import Scenes, speaker_folds
+from trainer.data.scene_studio import word_spans
+from trainer.data.scenes import FOLDS, Scenes, speaker_groups
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import Architecture, build, fold_norms
@@ -234,40 +234,40 @@ def highest_sums(
 def left_out(
     artifact: ModelArtifact, run: Path, source: Source, options: QuantOptions, progress: Progress
 ) -> list[Heard]:
-    """Every source of continuous training speech, heard by a network that was trained as RUN's without its fold."""
+    """Every source of continuous training speech, heard by a network that was trained as RUN's without its group."""
     assert source.negatives is not None
     streams = [stream for stream, _ in load_negatives(Path(source.negatives), artifact.spec.words, "train")]
-    folds = speaker_folds(streams)
-    spoken = sorted({folds[stream.name] for stream in streams if stream.kind == "speech"})
+    groups = speaker_groups(streams)
+    spoken = sorted({groups[stream.name] for stream in streams if stream.kind == "speech"})
     if not spoken:
         raise TrainerError(
             f"{source.negatives}: holds no continuous speech of training speakers, on which rates are counted; add "
             f"some with `python -m trainer negatives --out {source.negatives} --recordings DIR`"
         )
-    task = progress.add_task("trainings without some speakers", total=len(spoken))
-    jobs = [(run, artifact.path / "folds", source, options, fold) for fold in spoken]
+    task = progress.add_task("trainings without a group of speakers", total=len(spoken))
+    jobs = [(run, artifact.path / "folds", source, options, group) for group in spoken]
     found: list[Heard] = []
     with worker_pool(min(FOLDS, os.cpu_count() or 1)) as pool:
-        for heard in pool.map(_without_fold, *zip(*jobs, strict=True)):
+        for heard in pool.map(_without_group, *zip(*jobs, strict=True)):
             found += heard
             progress.advance(task)
     shutil.rmtree(artifact.path / "folds", ignore_errors=True)
     return found
 
 
-def _without_fold(run: Path, folder: Path, source: Source, options: QuantOptions, fold: int) -> list[Heard]:
-    """One fold; its float and quantized training continue from FOLDER/FOLD, its result is kept in the cache."""
+def _without_group(run: Path, folds: Path, source: Source, options: QuantOptions, group: int) -> list[Heard]:
+    """One fold; its float and quantized training continue from FOLDS/GROUP, its result is kept in the cache."""
     artifact, quiet = ModelArtifact.load(run, older_detector=True), Progress(disable=True)
     settings, features = replace(saved_settings(artifact), seed=FOLD_SEED), artifact.spec.features
     assert source.negatives is not None
     streams = load_negatives(Path(source.negatives), artifact.spec.words, "train")
-    folds = speaker_folds([stream for stream, _ in streams])
+    groups = speaker_groups([stream for stream, _ in streams])
     selection = source.selection(artifact.spec, quiet)
     pool = pool_of(source, selection, settings, quiet)
     assert isinstance(pool, Scenes)
-    pool = pool.without({fold})
+    pool = pool.without({group})
     architecture = architecture_of(artifact)
-    left = [(stream, pcm) for stream, pcm in streams if folds[stream.name] == fold and stream.kind == "speech"]
+    left = [(stream, pcm) for stream, pcm in streams if groups[stream.name] == group and stream.kind == "speech"]
     key = {
         "settings": asdict(settings),
         "options": asdict(options),
@@ -278,7 +278,7 @@ def _without_fold(run: Path, folder: Path, source: Source, options: QuantOptions
     arrays = cached(CACHE, "fold", key)
     if arrays is None:
         validation = load_split(selection, "validation", CACHE, quiet)
-        quant = train_quantized(folder / str(fold), architecture, pool, validation, settings, options, features)
+        quant = train_quantized(folds / str(group), architecture, pool, validation, settings, options, features)
         arrays = {stream.name: heard_evidence(quant, stream_features(pcm, features)) for stream, pcm in left}
         keep(CACHE, "fold", key, arrays)
     return [Heard(stream.name, stream.seconds, arrays[stream.name]) for stream, _ in left]

@@ -26,7 +26,7 @@ from trainer.data.dataset import noise_backgrounds
 from trainer.data.features import stream_features
 from trainer.data.negatives import load_negatives
 from trainer.data.scene_studio import SceneSettings
-from trainer.data.scenes import Scenes, speaker_folds
+from trainer.data.scenes import Scenes, speaker_groups
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import build, fold_norms
@@ -38,7 +38,7 @@ from trainer.run.operating_point import WANTED, Heard, PlayedWords, chosen_by, h
 from trainer.run.steps import CACHE, STREAM_SETTINGS, Source, pool_of, save_run
 from trainer.search.genes import Genes
 
-LEFT_OUT = (0, 1)  # the folds of speakers that no candidate hears in training
+LEFT_OUT = 0  # the group of speakers that no candidate hears in training
 RUNGS = ((1, 0.2), (2, 0.4), (4, 0.8))  # (epochs, share of the scenes): each four times as long as the one before
 BOARD_INPUTS = 10
 OPTIONS = QuantOptions(8, calibration="mse")  # no fine-tuning: ranges from scenes, which costs little at 8 bits
@@ -113,8 +113,10 @@ def material(job: SearchJob) -> _Material:
     pool = pool_of(job.source, selection, settings, quiet)
     assert isinstance(pool, Scenes)
     streams = load_negatives(Path(job.source.negatives), spec.words, "train")
-    folds = speaker_folds([stream for stream, _ in streams])
-    left = [(s.name, s.seconds, stream_features(pcm, spec.features)) for s, pcm in streams if folds[s.name] in LEFT_OUT]
+    groups = speaker_groups([stream for stream, _ in streams])
+    left = [
+        (s.name, s.seconds, stream_features(pcm, spec.features)) for s, pcm in streams if groups[s.name] == LEFT_OUT
+    ]
     validation = load_split(selection, "validation", CACHE, quiet)
     if not left or not int((validation.labels >= 2).sum()):
         raise TrainerError(
@@ -123,7 +125,7 @@ def material(job: SearchJob) -> _Material:
         )
     detector = DetectorSpec.untuned(len(spec.words))
     words = played_words(validation, noise_backgrounds(selection, "validation"), spec.features, detector)
-    return _Material(pool.without(LEFT_OUT), validation, words, left)
+    return _Material(pool.without({LEFT_OUT}), validation, words, left)
 
 
 def facts(job: SearchJob) -> Json:
