@@ -32,7 +32,7 @@ from host.emulator.cpu.core_state import (
     write_registers,
 )
 from host.emulator.cycles.blocks import MOST_CODE
-from host.emulator.cycles.counting import ATTENTION_FLASH, STATE_RULES
+from host.emulator.cycles.counting import STATE_RULES
 from host.emulator.cycles.timing import EXPECTED
 from host.emulator.errors import BoardError
 from host.emulator.image.elf import FLASH_BYTES, RAM_BYTES, Image

@@ -30,7 +30,6 @@ CUTS: dict[str, Cut] = {
     "in a handler": lambda board: bool(board.core.nvic.active),
     "while DMA sends": lambda board: board.chip.console.is_sending,
     "while DMA records": lambda board: board.chip.microphone.running,
-    "in an IT block": lambda board: board.core.cpu.it_state != 0,
 }
 
 
@@ -74,7 +73,7 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], bool, float, set[str]]] = {  # name -
     "exceptions": (("exceptions.c", "results.c"), False, 0.001, {"in a handler"}),
     "sleep": (("sleep.c", "results.c"), False, 0.003, {"asleep"}),
     "flash": (("flash.c", "results.c"), False, 0.3, set()),
-    "traps": (("traps.c", "results.c"), False, 0.0012, {"in an IT block"}),
+    "traps": (("traps.c", "results.c"), False, 0.0012, set()),
     "it_loop": (("it_loop.S", "results.c"), False, 0.0013, set()),
     "two_addresses": (("two_addresses.c", "results.c"), False, 0.001, set()),
 }
@@ -89,10 +88,11 @@ def test_goes_on_as_if_it_had_never_stopped(tmp_path: Path, name: str) -> None:
     unbroken, broken = VirtualBoard(elf, pcm), VirtualBoard(elf, pcm)
     for board in (unbroken, broken):
         board.send(bytes(range(256)) * 4)
-    unbroken.run(end)
     moments = sorted(rng.uniform(0, 0.9 * end) for _ in range(8))
     broken, met = _relayed(broken, elf, pcm, tmp_path, moments, wanted)
-    broken.run(end - broken.seconds)
+    end = max(end, broken.seconds)
+    for board in (unbroken, broken):
+        board.run(end - board.seconds)
     for board, file in ((unbroken, "unbroken"), (broken, "broken")):
         save_board(board, tmp_path / file)
     assert met == wanted
@@ -126,6 +126,52 @@ def test_the_counter_in_python_goes_on_alike(tmp_path: Path) -> None:
         save_board(board, tmp_path / board.core.counter.name)
         boards.append(board)
     assert _differences(tmp_path / "native", tmp_path / "python") == []
+
+
+ACROSS_A_PAGE = """
+    .syntax unified
+    .thumb
+    .cpu cortex-m4
+    .text
+    .global main
+    .type main, %function
+    .balign 4096
+    .space 4086
+main:
+    movs r0, #200
+    movs r1, #0
+    cmp r0, #0
+again:
+    itttt ne  // Unicorn ends its block at the page's end, behind the first of four
+    addne r1, #1
+    addne r1, #2
+    addne r1, #3
+    addne r1, #4
+    subs r0, #1
+    bne again
+    ldr r0, =results
+    str r1, [r0]
+    bl finish
+"""
+
+
+def test_is_moved_in_an_it_block_too(tmp_path: Path) -> None:
+    """Beside a board that is stopped at the same moments: a stop in an IT block, where it goes on instruction by
+    instruction, costs a board some cycles by itself."""
+    (tmp_path / "across.S").write_text(ACROSS_A_PAGE)
+    elf = build(tmp_path, str(tmp_path / "across.S"), "results.c")
+    unbroken, broken = VirtualBoard(elf), VirtualBoard(elf)
+    cuts = 0
+    while broken.seconds < 0.0015:
+        for board in (unbroken, broken):
+            board.run(37 * CYCLE)
+        if broken.core.cpu.it_state:
+            broken, cuts = _moved(broken, elf, None, tmp_path / "cut.board"), cuts + 1
+    for board, file in ((unbroken, "unbroken"), (broken, "broken")):
+        save_board(board, tmp_path / file)
+    assert cuts > 3
+    assert broken.read_word(broken.image.objects["results"].address) == 2000
+    assert _differences(tmp_path / "unbroken", tmp_path / "broken") == []
 
 
 EXCLUSIVE = """
@@ -245,7 +291,7 @@ def _spoiled(value: Any, rng: random.Random) -> Any:
             copy[key] = _spoiled(copy[key], rng)
         return copy
     near = value + rng.choice([-1, 1, 255, 1 << 16]) if isinstance(value, int) else 0
-    wild = rng.choice([0, -1, 0xFFFFFFFF, 1 << 59, 1 << 90, 1.5, True, None, "x", [], {}, [[0]]])
+    wild: Any = rng.choice([0, -1, 0xFFFFFFFF, 1 << 59, 1 << 90, 1.5, True, None, "x", [], {}, [[0]]])
     return wild if rng.random() < 0.3 else near
 
 
@@ -261,7 +307,7 @@ def test_a_spoiled_snapshot_is_refused_or_goes_on_and_ends(tmp_path: Path, name:
     save_board(board, tmp_path / "good")
     members, state = _members(tmp_path / "good"), _state(tmp_path / "good")
     rng, refused, ran = random.Random(1), 0, 0
-    for _ in range(120):
+    for _ in range(60):
         spoiled = dict(state)
         part = rng.choice(sorted(state))
         spoiled[part] = _spoiled(state[part], rng)
@@ -276,7 +322,7 @@ def test_a_spoiled_snapshot_is_refused_or_goes_on_and_ends(tmp_path: Path, name:
         except BoardError as error:
             assert "\n" not in str(error)
             refused += 1
-    assert refused > 20 and ran > 20
+    assert refused > 10 and ran > 10
 
 
 def test_damaged_bytes_are_refused(tmp_path: Path) -> None:

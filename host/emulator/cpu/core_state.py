@@ -8,7 +8,6 @@ import struct
 from typing import Any
 
 from unicorn import arm_const as arm
-from unicorn import unicorn_const as uc_const
 
 from converter.checked import Items, Row, Rule, Whole
 from host.emulator.cpu.exceptions import make_engine

@@ -192,6 +192,10 @@ class SystemSpace:
         """DWT_CYCCNT: cycles awake, modulo 2^32."""
         return (self._schedule.awake() - self._cyccnt_base if self._cyccnt_on else self._cyccnt_base) & 0xFFFFFFFF
 
+    def move_cycle_counter(self, cycles: int) -> None:
+        """DWT_CYCCNT as if so many more cycles had been counted."""
+        self._cyccnt_base += -cycles if self._cyccnt_on else cycles
+
     def _dwt_control(self, on: bool) -> None:
         if on != self._cyccnt_on:
             value = self.cyccnt()

@@ -22,7 +22,6 @@ from host.emulator.cycles.thumb import WIDE, decode
 from host.emulator.cycles.timing import Code, code_at
 from host.emulator.errors import BoardError
 
-
 _NOT, _AS_A_WHOLE, _ONE_BY_ONE = range(3)  # how a block is looked at: a single instruction that is stepped, not at all
 MOST_CODE = 1 << 22  # bytes of all blocks
 _COUNT = Whole(0, 1 << 60)

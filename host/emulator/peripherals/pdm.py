@@ -132,8 +132,10 @@ class Pdm(Peripheral):
         self.forget(PDM.EVENTS_END)
 
     def _begin_buffer(self, start: int) -> None:
-        """Latch the pointer, raise STARTED so that the firmware gives the next one, and fill this one by its end. start: in
-        1 / _EXACT of a cycle."""
+        """Latch the pointer, raise STARTED so that the firmware gives the next one, and fill this one by its end.
+
+        start: in 1 / _EXACT of a cycle.
+        """
         self._buffer = self.stored(PDM.SAMPLE_PTR), self.stored(PDM.SAMPLE_MAXCNT) & 0x7FFF
         clock, divider = self.sample_clock
         # Without a buffer (the Arduino library starts like that) the peripheral looks again one sample later.

@@ -64,6 +64,10 @@ class Timer(Peripheral):
             return self._held % self._modulus
         return (self.bus.schedule.now() - self._zero_at) // self._cycles_per_tick % self._modulus
 
+    def move_on(self, ticks: int) -> None:
+        """The count of a counter, or of a timer that stands, as if so much had been counted."""
+        self._held = (self._held + ticks) % self._modulus
+
     def task(self, offset: int) -> None:
         """Start, stop, count, clear, capture."""
         if offset == TIMER.TASKS_START and not self._running:

@@ -94,7 +94,9 @@ def emulate(
     ] = None,
     save: Annotated[
         Path | None,
-        typer.Option(help="write the whole board here at the end, for --resume; needs --port none", callback=output_file),
+        typer.Option(
+            help="write the whole board here at the end, for --resume; needs --port none", callback=output_file
+        ),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="go on where a board was saved: with its image, recordings and clock")
