@@ -171,15 +171,18 @@ def listen_long(elf: Path, folder: Path, pieces: int, piece_s: float) -> list[Pr
         save_board(board, saved)
         np.save(folder / "sound.npy", pcm)
         last = done[-1] if done else None
+        resident = _resident_mib()
+        ends = number in (0, pieces - 1)  # a copy of a board takes memory that Unicorn keeps: not behind every piece
+        stack = _stack_bytes(board, elf, pcm, saved) if last is None or ends else last.stack_bytes
         now = Progress(
             number + 1,
             (last.decisions if last else 0) + len(heard),
             (last.words if last else 0) + sum(one.word is not None for one in heard),
             board.seconds * 1000 - _word(board, "milliseconds"),
             microphone.delivered_at - microphone.delivered * CYCLES_PER_SAMPLE,
-            _stack_bytes(board, elf, pcm, saved),
+            stack,
             time.monotonic() - begun,
-            _resident_mib(),
+            resident,
         )
         done.append(now)
         write_json(notes, [vars(one) for one in done])
