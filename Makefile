@@ -1,4 +1,4 @@
-# make demo [DATA=DIR] [WORDS=yes,stop] | test | test-all | fuzz | lint | format | bench | reference | loc | clean
+# make demo [DATA=DIR] [WORDS=yes,stop] | test | test-all | test-all-long | fuzz | lint | format | bench | reference | loc | clean
 PYTHON ?= python3
 DATA ?= synthetic
 WORDS ?= yes,stop
@@ -7,7 +7,7 @@ PY = .venv/bin/python
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cpp' ':!firmware/generated*')
 ELF = $(RUN)/build/emulator/firmware.elf
 
-.PHONY: setup setup-test demo test test-all fuzz lint format bench reference loc clean
+.PHONY: setup setup-test demo test test-all test-all-long fuzz lint format bench reference loc clean
 
 setup:
 	@$(PYTHON) bootstrap.py
@@ -42,7 +42,11 @@ test: setup-test
 	$(PY) -m pytest -n 2 -m "not slow"
 
 test-all: setup-test
-	$(PY) -m pytest -n 2 -m slow
+	$(PY) -m pytest -n 2 -m "slow and not long"
+
+# Hours of board time without a break (KWS_LONG_HOURS, 4); with KWS_LONG_FOLDER a stopped run goes on.
+test-all-long: setup-test
+	$(PY) -m pytest -s -m long
 
 # Ten minutes of damaged files, kills and full disks; prints what failed.
 fuzz:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from converter.checked import Flag, Rule, Whole
 from host.emulator.chip import RESET_BY_PROGRAM, Nrf52840, Wires
 from host.emulator.core import FOREVER, Core
 from host.emulator.cycles.timing import EXPECTED, Timing
@@ -28,6 +29,8 @@ class VirtualBoard:
     Time is in cycles of 64 MHz. The board does nothing until run() is called.
     """
 
+    SAVED: ClassVar[dict[str, Rule]] = {"resets": Whole(), "_reset_wanted": Flag()}
+
     def __init__(
         self,
         elf: Path | str | Image,
@@ -39,16 +42,16 @@ class VirtualBoard:
         self.resets = 0
         self.pace: Callable[[int], int] | None = None  # waits for the host: cycles of a sleep -> how many have passed
         self.poll: Callable[[], None] | None = None  # called now and then while the core runs
-        self._unmodelled = Unmodelled()
+        self.unmodelled = Unmodelled()
         self._reset_wanted = False
-        self.core = core = Core(self.image, native, self._unmodelled, self._request_reset, timing)
+        self.core = core = Core(self.image, native, self.unmodelled, self._request_reset, timing)
         self.schedule = core.schedule
         clock = core.clock
         wires = Wires(
             core.schedule,
             core.memory,
             core.nvic.set_line,
-            self._unmodelled,
+            self.unmodelled,
             self._request_reset,
             clock.set_cache,
             clock.cache_counts,
@@ -163,4 +166,4 @@ class VirtualBoard:
         """The figures so far."""
         core = self.core
         counts, asleep = (core.exceptions, self.resets), self.schedule.asleep
-        return make_report(core.counter, asleep, self.chip, *counts, self._unmodelled.lines(), core.survived)
+        return make_report(core.counter, asleep, self.chip, *counts, self.unmodelled.lines(), core.survived)

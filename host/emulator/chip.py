@@ -96,7 +96,9 @@ class Nrf52840:
         for start, size, flags in ((_PERIPHERALS, _PERIPHERALS_BYTES, self.bus.flags), (_GPIO, 0x1000, None)):
             yield start, size, self._reader(start), self._writer(start), flags
 
-    def _find(self, address: int) -> Peripheral:
+    def find(self, address: int) -> Peripheral:
+        """The peripheral with a register at this address of one of the regions; one that nobody models keeps what is
+        written."""
         base = address & ~0xFFF
         if base == _GPIO:
             base = _GPIO + (0x300 if address & 0xF00 in (0x800, 0x900, 0xA00) else 0)
@@ -110,7 +112,7 @@ class Nrf52840:
     def _reader(self, start: int) -> Callable[[int, int], int]:
         def read(offset: int, size: int) -> int:
             address = start + offset & ~3
-            peripheral = self._find(address)
+            peripheral = self.find(address)
             return peripheral.read(address - peripheral.base) >> 8 * (offset & 3) & (1 << 8 * size) - 1
 
         return read
@@ -118,7 +120,7 @@ class Nrf52840:
     def _writer(self, start: int) -> Callable[[int, int, int], None]:
         def write(offset: int, size: int, value: int) -> None:
             address = start + offset & ~3
-            peripheral = self._find(address)
+            peripheral = self.find(address)
             if size < 4:
                 shift, mask = 8 * (offset & 3), (1 << 8 * size) - 1
                 value = peripheral.read(address - peripheral.base) & ~(mask << shift) | (value & mask) << shift

@@ -3,14 +3,16 @@ faults."""
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from unicorn import arm_const as arm
 from unicorn import unicorn_const as uc_const
 from unicorn.unicorn_py3 import UcError
 
+from converter.checked import Flag, Items, Row, Rule, Text, Whole
 from host.emulator.cpu import exceptions, faults
 from host.emulator.cpu.diagnosis import describe_fault
 from host.emulator.cpu.exceptions import IT_BITS, Cpu, InvalidReturn, Memory
@@ -24,13 +26,13 @@ from host.emulator.cycles.timing import EXPECTED, Timing
 from host.emulator.errors import BoardError, BoardFault
 from host.emulator.image.elf import FLASH_BYTES, Image
 from host.emulator.peripherals.nvmc import PAGE, UICR
-from host.emulator.schedule import CLOCK_HZ
+from host.emulator.schedule import CLOCK_HZ, MOST_CYCLES, Event
 from host.emulator.unmodelled import Unmodelled
 
 FOREVER = 1 << 62
 _NEVER = 0xF0F0F0F0  # where there is no code: emu_start wants an address to stop at
 _WFI, _WFE, _SEV = 0xBF30, 0xBF20, 0xBF40
-_MAX_SURVIVED = 20
+_MAX_SURVIVED, MOST_TEXT = 20, 100_000
 _HANDLER_SECONDS = 2.0  # a fault handler that has not come back by then has given up
 _MOST_BYTES = 17 * 4  # what one instruction may store, and a word more
 _SVC_INTERRUPT, _PREFETCH_ABORT_INTERRUPT, _BKPT_INTERRUPT, _EXC_RETURN_INTERRUPT = 2, 3, 7, 8
@@ -42,6 +44,14 @@ class Core:
     The flash controller is asked through `flash_writable`, and learns through `flash_written` how many words a store
     has changed; both are set by the board.
     """
+
+    SAVED: ClassVar[dict[str, Rule]] = {
+        "exceptions": Whole(),
+        "survived": Items(Text(MOST_TEXT), most=_MAX_SURVIVED),
+        **{name: Flag() for name in ("sleeping", "until_event", "_once_more", "_in_it_block")},
+        "_fault_number": Whole(0, 255),
+        "last_fault": Items(Row((Text(MOST_TEXT), Whole(0, MOST_CYCLES), Whole(0, MOST_CYCLES))), most=1),
+    }
 
     def __init__(
         self,
@@ -64,6 +74,7 @@ class Core:
         self.flash_written: Callable[[int], None] = lambda words: None
         self.exceptions = 0
         self.trouble: BoardFault | None = None  # the fault whose handler runs
+        self._patience: Event | None = None  # when it has run too long
         self.survived: list[str] = []  # faults that the program's own handlers came back from
         self.sleeping = self.until_event = False  # asleep by WFI or WFE; by WFE
         self._once_more = False
@@ -72,7 +83,7 @@ class Core:
         self._in_it_block = False
         self._bad_address = self._bad_size = 0
         self._interrupt: int | None = None
-        self.system.on_control = self._control_changed
+        self.system.on_control = self.follow_control
         self.nvic.on_change = self.clock.look_soon
         self.counter.call_on_float(self._on_float)
         for address, data in image.segments:
@@ -104,7 +115,7 @@ class Core:
 
     # --- floating point and traps
 
-    def _control_changed(self) -> None:
+    def follow_control(self) -> None:
         """CCR, CPACR or FPCCR was written: other preconditions may count now."""
         traps = self.system.registers[CCR] & (UNALIGN_TRP | DIV_0_TRP)
         self.counter.state.traps = traps
@@ -223,13 +234,14 @@ class Core:
     def _step(self, end: int) -> None:
         """Run the instruction at PC, which ends at `end`, wherever it leads, and no other; its preconditions have been
         looked at."""
-        state = self.counter.state
+        state, pc = self.counter.state, self.cpu.pc
         state.deadline, state.stepping = int(state.active) + 1, 1  # each instruction takes a cycle at least
-        self.uc.ctl_remove_cache(self.cpu.pc, end)  # Unicorn heeds an end only when it translates
+        self.uc.ctl_remove_cache(pc, end)  # Unicorn heeds an end only when it translates
         try:
             self._blocks_until(end)
         finally:
             state.stepping = 0
+            self.uc.ctl_remove_cache(pc, end)  # which is cut short: blocks must not depend on what was stepped before
         self.clock.look_soon()
 
     def _blocks_until(self, end: int) -> None:
@@ -396,7 +408,8 @@ class Core:
         fault = self.fault(trouble.what)
         if self.trouble is None:
             self.trouble = fault
-            self.schedule.after(round(_HANDLER_SECONDS * CLOCK_HZ), lambda: self._give_up(fault))
+            when = self.schedule.now() + round(_HANDLER_SECONDS * CLOCK_HZ)
+            self._patience = self.schedule.at(when, functools.partial(self._give_up, fault))
         if trouble is not faults.SVC_MASKED:  # an SVC has been executed, other faults are met before their instruction
             it_state = self.blocks.cut(pc)
             if it_state:
@@ -417,6 +430,18 @@ class Core:
                 self._begin(number, chained)
         except BoardError:
             raise self.trouble from None
+
+    @property
+    def last_fault(self) -> list[tuple[str, int, int]]:
+        """The fault whose handler runs, where one does, and the event that ends it."""
+        event = self._patience
+        return [(str(self.trouble), event.when, event.order)] if self.trouble is not None and event else []
+
+    @last_fault.setter
+    def last_fault(self, found: list[tuple[str, int, int]]) -> None:
+        for text, when, order in found:
+            self.trouble = fault = BoardFault(text)
+            self._patience = self.schedule.put_back(when, order, functools.partial(self._give_up, fault))
 
     def _give_up(self, fault: BoardFault) -> None:
         """The time of a fault handler is over."""

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from typing import ClassVar
 
+from converter.checked import Rule, Whole
 from converter.target import NRF52840
 from host.emulator.errors import BoardError
 
 CLOCK_HZ = NRF52840.clock_hz
+MOST_CYCLES = 1 << 60  # 571 years
 _MOST_AT_ONCE, _TIDY_AT = 10_000, 1000
+_LATE_CYCLES = CLOCK_HZ // 4  # an event is called so late at most: behind the longest block, or an erasure of flash
 
 
 class Event:
-    """A callback at a time; cancel() makes it nothing."""
+    """A callback at a time, behind those of smaller order at the same time; cancel() makes it nothing."""
 
-    __slots__ = ("callback", "when")
+    __slots__ = ("callback", "order", "when")
 
-    def __init__(self, when: int, callback: Callable[[], None]) -> None:
-        self.when, self.callback = when, callback
+    def __init__(self, when: int, order: int, callback: Callable[[], None]) -> None:
+        self.when, self.order, self.callback = when, order, callback
 
     def cancel(self) -> None:
         """It will not be called."""
@@ -34,7 +38,10 @@ def _ignore(deadline: int) -> None:
 
 
 class Schedule:
-    """`now()` runs awake and asleep, `awake()` only while the core executes."""
+    """`now()` runs awake and asleep, `awake()` only while the core executes. SAVED, here and elsewhere: the attributes
+    that a snapshot holds (snapshot.py)."""
+
+    SAVED: ClassVar[dict[str, Rule]] = {"asleep": Whole(0, MOST_CYCLES), "_count": Whole(0, MOST_CYCLES)}
 
     def __init__(self, awake: Callable[[], int]) -> None:
         self.awake = awake
@@ -67,14 +74,28 @@ class Schedule:
         return self._push(self._awake_queue, when, callback)
 
     def _push(self, queue: list[tuple[int, int, Event]], when: int, callback: Callable[[], None]) -> Event:
-        event = Event(when, callback)
+        self._count += 1
+        return self._put(queue, Event(when, self._count, callback))
+
+    def clear(self) -> None:
+        """Nothing is due any more."""
+        self._queue.clear()
+        self._awake_queue.clear()
+
+    def put_back(self, when: int, order: int, callback: Callable[[], None], awake: bool = False) -> Event:
+        """An event of a snapshot; awake: one of at_awake(). Raises BoardError where it should be over by now."""
+        now = self.awake() if awake else self.now()
+        if when < now - _LATE_CYCLES or order > self._count:
+            raise BoardError(f"an event at cycle {when:,} is over at cycle {now:,}, or was never put there")
+        return self._put(self._awake_queue if awake else self._queue, Event(when, order, callback))
+
+    def _put(self, queue: list[tuple[int, int, Event]], event: Event) -> Event:
         if len(queue) >= self._tidy_at:  # events that were cancelled would stay until their time
             queue[:] = [entry for entry in queue if entry[2].callback is not _nothing]
             heapq.heapify(queue)
             self._tidy_at = max(_TIDY_AT, 2 * len(queue))
-        self._count += 1
-        heapq.heappush(queue, (when, self._count, event))
-        self.on_change(when if queue is self._awake_queue else when - self.asleep)
+        heapq.heappush(queue, (event.when, event.order, event))
+        self.on_change(event.when if queue is self._awake_queue else event.when - self.asleep)
         return event
 
     @staticmethod

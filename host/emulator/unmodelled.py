@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from converter.checked import Choice, Items, Row, Rule, Text, Whole
+
 _MOST_LINES = 200
 
 
 class Unmodelled:
     """Collects sentences, in the order of their first use, and registers."""
+
+    SAVED: ClassVar[dict[str, Rule]] = {
+        "sentences": Items(Text()),
+        "uses": Items(Row((Text(), Whole(), Text(), Choice(("read", "write"))))),
+    }
 
     def __init__(self) -> None:
         self._sentences: dict[str, None] = {}
@@ -19,6 +28,25 @@ class Unmodelled:
     def register(self, owner: str, offset: int, remark: str, how: str) -> None:
         """A register of `owner` (such as "SAADC+") was used; how: read or write, remark: what kind it is."""
         self._registers.setdefault((owner, offset, remark), set()).add(how)
+
+    @property
+    def sentences(self) -> list[str]:
+        """In the order of their first use."""
+        return list(self._sentences)
+
+    @sentences.setter
+    def sentences(self, found: list[str]) -> None:
+        self._sentences = dict.fromkeys(found)
+
+    @property
+    def uses(self) -> list[tuple[str, int, str, str]]:
+        """Owner, offset, remark and how, of every register."""
+        return [(*key, how) for key, uses in self._registers.items() for how in sorted(uses)]
+
+    @uses.setter
+    def uses(self, found: list[tuple[str, int, str, str]]) -> None:
+        for use in found:
+            self.register(*use)
 
     def lines(self) -> list[str]:
         """One a sentence, then one a register or run of neighbours used alike, at most 200: the last says how many

@@ -47,6 +47,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("host.emulator.report",),
     ("host.emulator.core",),
     ("host.emulator.board",),
+    ("host.emulator.snapshot",),
     ("host.emulator.session",),
     ("host.emulator", "host.firmware_build"),
     ("host.link",),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
+
+from converter.checked import Flag, Items, Rule, Whole
 
 RESET, NMI, HARD_FAULT, MEM_MANAGE, BUS_FAULT, USAGE_FAULT = 1, 2, 3, 4, 5, 6
 SVCALL, DEBUG_MONITOR, PENDSV, SYSTICK, FIRST_IRQ = 11, 12, 14, 15, 16
@@ -31,6 +34,15 @@ def exception_name(number: int) -> str:
 class Nvic:
     """Exception state. `active` is a stack: the last one runs. `lines` are those that a peripheral
     still asserts."""
+
+    SAVED: ClassVar[dict[str, Rule]] = {
+        **{name: Items(Whole(1, EXCEPTIONS - 1), most=EXCEPTIONS) for name in ("enabled", "active", "lines")},
+        "pending": Items(Whole(1, FIRST_IRQ + 255)),  # STIR can name more than there are
+        "priorities": Items(Whole(0, 255), EXCEPTIONS, EXCEPTIONS),
+        "priority_group": Whole(0, 7),
+        "event": Flag(),
+        "event_on_pend": Flag(),
+    }
 
     def __init__(self) -> None:
         self.on_change: Callable[[], None] = lambda: None

@@ -4,7 +4,9 @@ name."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
+from converter.checked import Flag, Items, Rule, Whole
 from host.emulator.cpu.nvic import (
     BUS_FAULT,
     DEBUG_MONITOR,
@@ -19,7 +21,7 @@ from host.emulator.cpu.nvic import (
     USAGE_FAULT,
     Nvic,
 )
-from host.emulator.schedule import Event, Schedule
+from host.emulator.schedule import MOST_CYCLES, Event, Schedule
 from host.emulator.unmodelled import Unmodelled
 
 SYSTEM_SPACE = 0xE0000000
@@ -80,6 +82,14 @@ def prioritized(address: int) -> int | None:
 class SysTick:
     """The 24-bit down counter on the core clock. The nRF52840 stops it while the core sleeps; so does `clock`."""
 
+    SAVED: ClassVar[dict[str, Rule]] = {
+        "control": Whole(0, 7),
+        "reload": Whole(0, 0xFFFFFF),
+        "_zero_at": Whole(0, MOST_CYCLES),
+        "_flag": Flag(),
+        "armed": Items(Whole(0, MOST_CYCLES), most=1),
+    }
+
     def __init__(self, nvic: Nvic, schedule: Schedule) -> None:
         self._nvic, self._schedule = nvic, schedule
         self.control = self.reload = 0
@@ -118,6 +128,16 @@ class SysTick:
         flag, self._flag = self._flag, False
         return self.control | flag << 16
 
+    @property
+    def armed(self) -> list[int]:
+        """The order of the event at _zero_at, where there is one."""
+        return [self._event.order] if self._event else []
+
+    @armed.setter
+    def armed(self, orders: list[int]) -> None:
+        for order in orders:
+            self._event = self._schedule.put_back(self._zero_at, order, self._wrap, awake=True)
+
     def _arm(self) -> None:
         if self._event:
             self._event.cancel()
@@ -136,6 +156,13 @@ class SysTick:
 class SystemSpace:
     """Reads and writes of 0xE0000000..0xE00FFFFF, by offset."""
 
+    SAVED: ClassVar[dict[str, Rule]] = {
+        "vtor": Whole(0, 0xFFFFFF80),
+        "_cyccnt_on": Flag(),
+        "_cyccnt_base": Whole(-MOST_CYCLES, MOST_CYCLES),
+        "kept": Items(Whole(0, 0xFFFFFFFF), len(_KEPT), len(_KEPT)),
+    }
+
     def __init__(self, nvic: Nvic, schedule: Schedule, unmodelled: Unmodelled, reset: Callable[[], None]) -> None:
         self.nvic, self.systick, self._schedule = nvic, SysTick(nvic, schedule), schedule
         self._unmodelled, self._reset = unmodelled, reset
@@ -152,9 +179,22 @@ class SystemSpace:
         self.registers.update({**dict.fromkeys(_KEPT, 0), FPCCR: ASPEN | LSPEN, CCR: STKALIGN, **kept})
         self.on_control()
 
+    @property
+    def kept(self) -> list[int]:
+        """The registers that are kept as written."""
+        return [self.registers[address] for address in _KEPT]
+
+    @kept.setter
+    def kept(self, values: list[int]) -> None:
+        self.registers.update(zip(_KEPT, values, strict=True))
+
     def cyccnt(self) -> int:
         """DWT_CYCCNT: cycles awake, modulo 2^32."""
         return (self._schedule.awake() - self._cyccnt_base if self._cyccnt_on else self._cyccnt_base) & 0xFFFFFFFF
+
+    def move_cycle_counter(self, cycles: int) -> None:
+        """DWT_CYCCNT as if so many more cycles had been counted."""
+        self._cyccnt_base += -cycles if self._cyccnt_on else cycles
 
     def _dwt_control(self, on: bool) -> None:
         if on != self._cyccnt_on:

@@ -237,6 +237,21 @@ class NativeCounter(Counter):
     def empty_cache(self) -> None:
         ctypes.memset(self._lines, 0, ctypes.sizeof(self._lines))
 
+    @property
+    def lines(self) -> list[list[int]]:
+        ways, flat = self.timing.cache_ways, list(self._lines)
+        return [[line - 1 for line in flat[at : at + ways] if line] for at in range(0, len(flat), ways)]
+
+    @lines.setter
+    def lines(self, sets: list[list[int]]) -> None:
+        self.empty_cache()
+        for number, held in enumerate(sets):
+            for way, line in enumerate(held):
+                self._lines[number * self.timing.cache_ways + way] = line + 1
+
+    def set_counts(self, index: int, executed: int, taken: int) -> None:
+        self._blocks[index].executed, self._blocks[index].taken = executed, taken
+
     def call_on_float(self, call: Callable[[int], None]) -> None:
         made = _ON_FLOAT(call)
         self._hooks.append(made)

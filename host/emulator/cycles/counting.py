@@ -9,12 +9,20 @@ from typing import Any
 
 from unicorn import arm_const as arm
 
+from converter.checked import Rule, Whole
 from host.emulator.cycles.accesses import Group
 from host.emulator.cycles.cost import BlockCost
 from host.emulator.cycles.preconditions import DIV_0_TRP, TRAPPED_ALIGNED, TRAPPED_DIVISION, UNALIGN_TRP, Precondition
 from host.emulator.cycles.thumb import SP
 from host.emulator.cycles.timing import CODE_RAM, Code, Timing, slave_of
 
+_COUNT = Whole(0, 1 << 60)
+STATE_RULES: dict[str, Rule] = {  # of the fields of counter_state that a snapshot holds
+    **{name: _COUNT for name in ("active", "ideal", "instructions", "hits", "misses", "flash_words", "bus_cycles")},
+    **{name: Whole(0, 0xFFFFFFFF) for name in ("charged", "access_pc", "line")},
+    "last": Whole(0, 1 << 20),
+    **{name: Whole(0, 1) for name in ("cache_on", "ideal_clock", "jumped")},
+}
 STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_PRECONDITION, STOP_CHANGED = range(7)
 CORE_REGISTERS = (*range(arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R0 + 13), arm.UC_ARM_REG_SP, arm.UC_ARM_REG_LR)
 MASK_REGISTERS = (arm.UC_ARM_REG_BASEPRI, arm.UC_ARM_REG_FAULTMASK, arm.UC_ARM_REG_PRIMASK)
@@ -104,6 +112,19 @@ class Counter(ABC):
     @abstractmethod
     def empty_cache(self) -> None:
         """No line is in the instruction cache."""
+
+    @property
+    @abstractmethod
+    def lines(self) -> list[list[int]]:
+        """The lines of flash in each set of the instruction cache, the one used last first."""
+
+    @lines.setter
+    @abstractmethod
+    def lines(self, sets: list[list[int]]) -> None: ...
+
+    @abstractmethod
+    def set_counts(self, index: int, executed: int, taken: int) -> None:
+        """How often a block has run, and its conditional branch was taken."""
 
     @abstractmethod
     def call_on_float(self, call: Callable[[int], None]) -> None:

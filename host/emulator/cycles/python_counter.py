@@ -147,6 +147,17 @@ class PythonCounter(Counter):
     def empty_cache(self) -> None:
         self._sets = [[] for _ in range(self.timing.cache_sets)]
 
+    @property
+    def lines(self) -> list[list[int]]:
+        return [list(held) for held in self._sets]
+
+    @lines.setter
+    def lines(self, sets: list[list[int]]) -> None:
+        self._sets = [list(held) for held in sets]
+
+    def set_counts(self, index: int, executed: int, taken: int) -> None:
+        self._records[index].executed, self._records[index].taken = executed, taken
+
     def settle(self, address: int) -> None:
         state = self.state
         if state.last:

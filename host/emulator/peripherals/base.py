@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntEnum
+from typing import ClassVar
 
+from converter.checked import Items, Row, Rule, Whole
 from host.emulator.cpu.exceptions import Memory
 from host.emulator.errors import BoardError
 from host.emulator.image.elf import RAM_START
-from host.emulator.schedule import Event, Schedule
+from host.emulator.schedule import MOST_CYCLES, Event, Schedule
 from host.emulator.unmodelled import Unmodelled
 
 FLAG_WORDS = 0x10000  # register words from 0x40000000 on
+WORD, CYCLES = Whole(0, 0xFFFFFFFF), Whole(-MOST_CYCLES, MOST_CYCLES)  # rules of a snapshot's values
 MOST_CHAINED = 64  # events; the chip would go round at 16 MHz
 _NAMES = (  # by peripheral ID, which is the interrupt's number too; section 4.2.4 of the data sheet
     "POWER/CLOCK RADIO UARTE0 SPI0/TWI0 SPI1/TWI1 NFCT GPIOTE SAADC TIMER0 TIMER1 TIMER2 RTC0 TEMP RNG ECB CCM/AAR "
@@ -149,10 +152,18 @@ class Peripheral:
     values: what was written, or the peripheral has put there, by offset; a register not yet in it has its value after
     reset
     raised: offsets of the events that are raised
+    waiting: what is still to come, each in a slot of its own: an event's offset where it leads to one
     """
 
     layout: type[Registers] = Registers
     shorts: Mapping[int, tuple[int, int]] = {}
+    slots: Sequence[int] = ()
+    SAVED: ClassVar[dict[str, Rule]] = {
+        "values": Items(Row((Whole(0, 0xFFC), WORD)), most=1024),
+        "raised": Items(Whole(0x100, 0x1FC), most=64),
+        "inten": WORD,
+        "short_bits": WORD,
+    }
 
     def __init__(self, bus: Bus, number: int, name: str = "", base: int = 0) -> None:
         self.bus, self.number, self.name = bus, number, name or NAMES[number]
@@ -161,7 +172,7 @@ class Peripheral:
         self._resets = {offset: one.reset for one in self.layout if one.reset for offset in one.offsets}
         self._events = [offset for offset, access in self._access.items() if access is Access.EVENT]
         self.values: dict[int, int] = {}
-        self._delayed: dict[int, Event] = {}  # offset of an event that will be raised
+        self.waiting: dict[int, Event] = {}
         self.raised: set[int] = set()
         self.inten = self.short_bits = 0
         for offset in self._events:
@@ -171,9 +182,7 @@ class Peripheral:
     def reset(self) -> None:
         """As after a system reset."""
         self.values.clear()
-        for event in self._delayed.values():
-            event.cancel()
-        self._delayed.clear()
+        self.forget(*self.waiting)
         for offset in self._events:
             self._raise(offset, False)
         self.inten = self.short_bits = 0
@@ -218,17 +227,39 @@ class Peripheral:
         if not before:
             bus.chain = 0
 
-    def delay(self, offset: int, cycles: int, first: Callable[[], None] = lambda: None) -> None:
-        """Call `first` and raise an event so many cycles from now; one of it that is still to come is forgotten."""
+    def wait(self, slot: int, when: int) -> None:
+        """due() will be called at this time; what still waits in the slot is forgotten."""
+        self.forget(slot)
+        self.waiting[slot] = self.bus.schedule.at(when, functools.partial(self._come, slot, when))
 
-        def due() -> None:
-            del self._delayed[offset]
-            first()
-            self.event(offset)
+    def wait_again(self, slot: int, when: int, order: int) -> None:
+        """As a snapshot has it; raises BoardError for what this peripheral never waits for."""
+        if slot not in self.slots or slot in self.waiting:
+            raise BoardError(f"{self.name} does not wait in slot {slot:#x}, or waits in it already")
+        self.waiting[slot] = self.bus.schedule.put_back(when, order, functools.partial(self._come, slot, when))
 
-        if offset in self._delayed:
-            self._delayed[offset].cancel()
-        self._delayed[offset] = self.bus.schedule.after(cycles, due)
+    def delay(self, slot: int, cycles: int) -> None:
+        """due() will be called so many cycles from now."""
+        self.wait(slot, self.bus.schedule.now() + cycles)
+
+    def forget(self, *slots: int) -> None:
+        """Nothing waits in these slots any more."""
+        for slot in slots:
+            if slot in self.waiting:
+                self.waiting.pop(slot).cancel()
+
+    def _come(self, slot: int, when: int) -> None:
+        del self.waiting[slot]
+        self.due(slot, when)
+
+    def due(self, slot: int, when: int) -> None:
+        """What waited in a slot until `when` happens: the event, unless overridden."""
+        self.event(slot)
+
+    def show_flags(self) -> None:
+        """Polling programs are answered by what is raised."""
+        for offset in self._events:
+            self._raise(offset, offset in self.raised)
 
     def _update(self) -> None:
         if self._events:

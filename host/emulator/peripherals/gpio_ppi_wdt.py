@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
-from host.emulator.peripherals.base import RO, RW, WO, Bus, Peripheral, Registers, set_clear
+from converter.checked import Row, Rule
+from host.emulator.peripherals.base import RO, RW, WO, WORD, Bus, Peripheral, Registers, set_clear
 from host.emulator.peripherals.timers import RTC, TIMER
-from host.emulator.schedule import CLOCK_HZ, Event
+from host.emulator.schedule import CLOCK_HZ
 
 
 class GPIO(Registers):
@@ -29,6 +31,7 @@ class Gpio(Peripheral):
     changes."""
 
     layout = GPIO
+    SAVED: ClassVar[dict[str, Rule]] = {**Peripheral.SAVED, "out": WORD, "direction": WORD}
 
     def __init__(self, bus: Bus, base: int, name: str, on_pins: Callable[[str, int], None]) -> None:
         super().__init__(bus, 0, name, base)
@@ -87,6 +90,7 @@ class Gpiote(Peripheral):
     """GPIO tasks drive their pins, GPIO events follow them; no pin changes on this board but by its own program."""
 
     layout = GPIOTE
+    SAVED: ClassVar[dict[str, Rule]] = {**Peripheral.SAVED, "_levels": Row((WORD, WORD))}
     _EVENT, _TASK = 1, 3  # CONFIG.MODE
 
     def __init__(self, bus: Bus, number: int) -> None:
@@ -145,12 +149,14 @@ class Watchdog(Peripheral):
     """Runs out to a reset unless every enabled reload register is served."""
 
     layout = WDT
+    _BITE = 0  # the slot of the reset
+    slots = (WDT.EVENTS_TIMEOUT, _BITE)
+    SAVED: ClassVar[dict[str, Rule]] = {**Peripheral.SAVED, "_waiting": WORD}
     _RELOAD, _BITE_CYCLES = 0x6E524635, 2 * CLOCK_HZ // 32768  # TIMEOUT comes two ticks of 32 kHz before the reset
 
     def __init__(self, bus: Bus, number: int, bite: Callable[[], None]) -> None:
         super().__init__(bus, number)
         self._bite = bite
-        self._event: Event | None = None
         self._waiting = 0  # reload registers that must still be served
 
     def value_of(self, offset: int) -> int:
@@ -176,22 +182,19 @@ class Watchdog(Peripheral):
             if not self._waiting:
                 self._rearm()
 
-    def reset(self) -> None:
-        """As after a system reset."""
-        super().reset()
-        if self._event:
-            self._event.cancel()
-
     def _rearm(self) -> None:
-        if self._event:
-            self._event.cancel()
+        self.forget(self._BITE)
         self._waiting = self.stored(WDT.RREN) & 0xFF
         ticks = self.stored(WDT.CRV) + 1
-        self._event = self.bus.schedule.after(ticks * CLOCK_HZ // 32768, self._time_out)
+        self.delay(WDT.EVENTS_TIMEOUT, ticks * CLOCK_HZ // 32768)
 
-    def _time_out(self) -> None:
-        self._event = self.bus.schedule.after(self._BITE_CYCLES, self._bite)
-        self.event(WDT.EVENTS_TIMEOUT)
+    def due(self, slot: int, when: int) -> None:
+        """First the event, then the reset."""
+        if slot == self._BITE:
+            self._bite()
+        else:
+            self.delay(self._BITE, self._BITE_CYCLES)
+            self.event(slot)
 
 
 class PPI(Registers):
@@ -235,6 +238,7 @@ class Ppi(Peripheral):
     a fork."""
 
     layout = PPI
+    SAVED: ClassVar[dict[str, Rule]] = {**Peripheral.SAVED, "enabled": WORD}
 
     def __init__(self, bus: Bus, number: int) -> None:
         super().__init__(bus, number)

@@ -4,9 +4,11 @@ Product Specification)."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
+from converter.checked import Items, Row, Rule, Whole
 from host.emulator.image.elf import FLASH_BYTES
-from host.emulator.peripherals.base import RO, RW, Bus, Peripheral, Registers
+from host.emulator.peripherals.base import CYCLES, RO, RW, Bus, Peripheral, Registers
 
 PAGE = 0x1000
 UICR = 0x10001000
@@ -42,6 +44,12 @@ class Nvmc(Peripheral):
     what may be done to the flash."""
 
     layout = NVMC
+    SAVED: ClassVar[dict[str, Rule]] = {
+        **Peripheral.SAVED,
+        "_counted_from": Row((CYCLES, CYCLES)),
+        "_ready_at": CYCLES,
+        "_partly": Items(Row((Whole(0, FLASH_BYTES - 1), Whole(0, _ERASE_MS))), most=FLASH_BYTES // PAGE),
+    }
 
     def __init__(
         self,

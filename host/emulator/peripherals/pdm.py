@@ -3,13 +3,16 @@ give."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from typing import Any
+from typing import Any, ClassVar
 
-from host.emulator.peripherals.base import RW, Bus, Peripheral, Registers
-from host.emulator.schedule import CLOCK_HZ, Event
+from converter.checked import Flag, Row, Rule, Whole
+from host.emulator.peripherals.base import RW, WORD, Bus, Peripheral, Registers
+from host.emulator.schedule import CLOCK_HZ
 
 _RATIOS = {0: 64, 1: 80}
+_EXACT = 32_000_000  # the clock that the PDM clock is divided from; times are exact in so many parts of a cycle
 STUCK = -32768  # what a decimator makes of a data line that never moves: a board without a microphone
 
 
@@ -44,6 +47,14 @@ class Pdm(Peripheral):
     """
 
     layout = PDM
+    slots = (PDM.EVENTS_END,)
+    SAVED: ClassVar[dict[str, Rule]] = {
+        **Peripheral.SAVED,
+        **{name: Whole() for name in ("position", "delivered", "beginnings", "delivered_at")},
+        **{name: Flag() for name in ("host_has_spoken", "running")},
+        "_early": Whole(0, _EXACT - 1),
+        "_buffer": Row((WORD, Whole(0, 0x7FFF))),
+    }
 
     def __init__(self, bus: Bus, number: int, pcm: Any) -> None:
         super().__init__(bus, number)
@@ -54,9 +65,17 @@ class Pdm(Peripheral):
         self.host_has_spoken = False
         self.delivered_at = 0  # when the last buffer was full
         self.running = False
-        self._event: Event | None = None
-        self._next = 0  # due time in 1/clock units of cycles, kept exact
+        self._early = 0  # how much before its cycle the buffer is full, in 1 / _EXACT of one, so that nothing drifts
         self._buffer = (0, 0)
+
+    @property
+    def recording_id(self) -> str:
+        """Tells recordings apart."""
+        return "none" if self._bytes is None else hashlib.sha256(self._bytes).hexdigest()
+
+    def go_on_with(self, pcm: Any) -> None:
+        """Another recording's first sample follows what is heard by now; its positions count anew."""
+        self._bytes, self.position = pcm.astype("<i2").tobytes(), 0
 
     def reset(self) -> None:
         """As after a system reset."""
@@ -89,7 +108,7 @@ class Pdm(Peripheral):
         """Samples per second as a fraction: PDM clock, ratio. 32 MHz over the whole part of 2^32 / PDMCLKCTRL; ratio 64
         or 80."""
         divider = (1 << 32) // max(1, self.stored(PDM.PDMCLKCTRL))
-        return 32_000_000, divider * _RATIOS.get(self.stored(PDM.RATIO) & 1, 64)
+        return _EXACT, divider * _RATIOS.get(self.stored(PDM.RATIO) & 1, 64)
 
     def task(self, offset: int) -> None:
         """Start or stop."""
@@ -98,8 +117,7 @@ class Pdm(Peripheral):
             if self.host_has_spoken and self.position:
                 self.position = 0
                 self.beginnings += 1
-            self._next = self.bus.schedule.now() * 32_000_000
-            self._begin_buffer()
+            self._begin_buffer(self.bus.schedule.now() * _EXACT)
         elif offset == PDM.TASKS_STOP and self.running:
             self._halt()
             self.event(PDM.EVENTS_STOPPED)
@@ -111,27 +129,30 @@ class Pdm(Peripheral):
 
     def _halt(self) -> None:
         self.running = False
-        if self._event:
-            self._event.cancel()
-            self._event = None
+        self.forget(PDM.EVENTS_END)
 
-    def _begin_buffer(self) -> None:
-        """Latch the pointer, raise STARTED so that the firmware gives the next one, and fill this one by its end."""
+    def _begin_buffer(self, start: int) -> None:
+        """Latch the pointer, raise STARTED so that the firmware gives the next one, and fill this one by its end.
+
+        start: in 1 / _EXACT of a cycle.
+        """
         self._buffer = self.stored(PDM.SAMPLE_PTR), self.stored(PDM.SAMPLE_MAXCNT) & 0x7FFF
         clock, divider = self.sample_clock
         # Without a buffer (the Arduino library starts like that) the peripheral looks again one sample later.
-        self._next += max(1, self._buffer[1]) * CLOCK_HZ * divider * (32_000_000 // clock)
-        self._event = self.bus.schedule.at(-(-self._next // 32_000_000), self._end_buffer)
+        end = start + max(1, self._buffer[1]) * CLOCK_HZ * divider * (_EXACT // clock)
+        when = -(-end // _EXACT)
+        self._early = when * _EXACT - end
+        self.wait(PDM.EVENTS_END, when)
         self.event(PDM.EVENTS_STARTED)
 
-    def _end_buffer(self) -> None:
-        address, count = self._buffer
+    def due(self, slot: int, when: int) -> None:
+        """A buffer is full."""
+        (address, count), end = self._buffer, when * _EXACT - self._early
         if count:
             self.bus.dma_write(address, self._take(count), self.name)
-        self._event = None
-        self.event(PDM.EVENTS_END)
-        if self.running and self._event is None:  # else PPI has started it anew
-            self._begin_buffer()
+        self.event(slot)
+        if self.running and slot not in self.waiting:  # else PPI has started it anew
+            self._begin_buffer(end)
 
     def _take(self, count: int) -> bytes:
         if self._bytes is None:

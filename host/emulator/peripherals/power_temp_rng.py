@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from typing import ClassVar
 
-from host.emulator.peripherals.base import RO, RW, Bus, Peripheral, Registers
-from host.emulator.schedule import Event
+from converter.checked import Items, Rule
+from host.emulator.errors import BoardError
+from host.emulator.peripherals.base import RO, RW, WORD, Bus, Peripheral, Registers
 
 _US = 64  # cycles
 
@@ -59,6 +61,7 @@ class PowerClock(Peripheral):
     """Oscillators start at once, or after their start-up time."""
 
     layout = POWER
+    slots = (POWER.EVENTS_HFCLKSTARTED, POWER.EVENTS_LFCLKSTARTED, POWER.EVENTS_DONE)
     HFXO_CYCLES = 360 * _US
     LFCLK_CYCLES = 600 * _US  # the RC oscillator's; a crystal would need 250 ms
     KEPT = (POWER.RESETREAS, POWER.GPREGRET, POWER.GPREGRET2)  # outlive a reset
@@ -80,29 +83,24 @@ class PowerClock(Peripheral):
     def task(self, offset: int) -> None:
         """Start and stop oscillators, calibrate."""
         if offset == POWER.TASKS_HFCLKSTART:
-            self.delay(
-                POWER.EVENTS_HFCLKSTARTED,
-                self.HFXO_CYCLES,
-                lambda: self._started(POWER.HFCLKRUN, POWER.HFCLKSTAT, 1 << 16 | 1),
-            )
+            self.delay(POWER.EVENTS_HFCLKSTARTED, self.HFXO_CYCLES)
         elif offset == POWER.TASKS_HFCLKSTOP:
             self.values[POWER.HFCLKSTAT] = 0
         elif offset == POWER.TASKS_LFCLKSTART:
-            source = self.stored(POWER.LFCLKSRC) & 3
-            self.values[POWER.LFCLKSRCCOPY] = source
-            self.delay(
-                POWER.EVENTS_LFCLKSTARTED,
-                self.LFCLK_CYCLES,
-                lambda: self._started(POWER.LFCLKRUN, POWER.LFCLKSTAT, 1 << 16 | source),
-            )
+            self.values[POWER.LFCLKSRCCOPY] = self.stored(POWER.LFCLKSRC) & 3
+            self.delay(POWER.EVENTS_LFCLKSTARTED, self.LFCLK_CYCLES)
         elif offset == POWER.TASKS_LFCLKSTOP:
             self.values[POWER.LFCLKSTAT] = 0
         elif offset == POWER.TASKS_CAL:
             self.delay(POWER.EVENTS_DONE, self.LFCLK_CYCLES)
 
-    def _started(self, run: int, status: int, value: int) -> None:
-        self.values[run] = 1
-        self.values[status] = value
+    def due(self, slot: int, when: int) -> None:
+        """An oscillator runs, or is calibrated."""
+        if slot == POWER.EVENTS_HFCLKSTARTED:
+            self.values.update({POWER.HFCLKRUN: 1, POWER.HFCLKSTAT: 1 << 16 | 1})
+        elif slot == POWER.EVENTS_LFCLKSTARTED:
+            self.values.update({POWER.LFCLKRUN: 1, POWER.LFCLKSTAT: 1 << 16 | self.stored(POWER.LFCLKSRCCOPY)})
+        self.event(slot)
 
 
 class TEMP(Registers):
@@ -118,6 +116,7 @@ class Temp(Peripheral):
     """The die's temperature: 25 degrees, 36 us after START."""
 
     layout = TEMP
+    slots = (TEMP.EVENTS_DATARDY,)
 
     def task(self, offset: int) -> None:
         """Measure."""
@@ -140,22 +139,34 @@ class Rng(Peripheral):
     """Random bytes from a fixed seed, one each 30 us."""
 
     layout = RNG
+    slots = (RNG.EVENTS_VALRDY,)
+    SAVED: ClassVar[dict[str, Rule]] = {**Peripheral.SAVED, "generator": Items(WORD, 625, 625)}
     shorts: Mapping[int, tuple[int, int]] = {0: (RNG.EVENTS_VALRDY, RNG.TASKS_STOP)}
 
     def __init__(self, bus: Bus, number: int, seed: int = 1) -> None:
         super().__init__(bus, number)
         self._random = random.Random(seed)
-        self._event: Event | None = None
+
+    @property
+    def generator(self) -> list[int]:
+        """Where the random numbers are, as Python's generator has it."""
+        return list(self._random.getstate()[1])
+
+    @generator.setter
+    def generator(self, words: list[int]) -> None:
+        try:
+            self._random.setstate((3, tuple(words), None))
+        except ValueError as error:
+            raise BoardError(f"RNG: {error}") from None
 
     def task(self, offset: int) -> None:
         """Start or stop."""
-        if self._event:
-            self._event.cancel()
-            self._event = None
+        self.forget(RNG.EVENTS_VALRDY)
         if offset == RNG.TASKS_START:
-            self._event = self.bus.schedule.after(30 * _US, self._ready)
+            self.delay(RNG.EVENTS_VALRDY, 30 * _US)
 
-    def _ready(self) -> None:
+    def due(self, slot: int, when: int) -> None:
+        """A number, and the next one is begun."""
         self.values[RNG.VALUE] = self._random.randrange(256)
-        self._event = self.bus.schedule.after(30 * _US, self._ready)
-        self.event(RNG.EVENTS_VALRDY)
+        self.delay(slot, 30 * _US)
+        self.event(slot)

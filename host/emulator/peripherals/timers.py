@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import ClassVar
 
-from host.emulator.peripherals.base import RO, RW, WO, Bus, Common, Peripheral, Registers, set_clear
-from host.emulator.schedule import CLOCK_HZ, Event
+from converter.checked import Flag, Rule, Whole
+from host.emulator.peripherals.base import CYCLES, RO, RW, WO, WORD, Bus, Common, Peripheral, Registers, set_clear
+from host.emulator.schedule import CLOCK_HZ, MOST_CYCLES
 
 _WIDTHS = {0: 16, 1: 8, 2: 24, 3: 32}
 
@@ -30,6 +32,8 @@ class Timer(Peripheral):
     """A TIMER in timer or counter mode; 16 MHz divided by 2 to the PRESCALER."""
 
     layout = TIMER
+    slots = TIMER.EVENTS_COMPARE.offsets
+    SAVED: ClassVar[dict[str, Rule]] = {**Peripheral.SAVED, "_running": Flag(), "_zero_at": CYCLES, "_held": WORD}
     shorts: Mapping[int, tuple[int, int]] = {
         **{index: (TIMER.EVENTS_COMPARE[index], TIMER.TASKS_CLEAR) for index in range(6)},
         **{8 + index: (TIMER.EVENTS_COMPARE[index], TIMER.TASKS_STOP) for index in range(6)},
@@ -40,12 +44,10 @@ class Timer(Peripheral):
         self._running = False
         self._zero_at = 0  # when the counter was zero
         self._held = 0  # its value while stopped
-        self._alarms: dict[int, Event] = {}
 
     def reset(self) -> None:
         """As after a system reset."""
         super().reset()
-        self._cancel()
         self._running, self._held = False, 0
 
     @property
@@ -62,6 +64,10 @@ class Timer(Peripheral):
             return self._held % self._modulus
         return (self.bus.schedule.now() - self._zero_at) // self._cycles_per_tick % self._modulus
 
+    def move_on(self, ticks: int) -> None:
+        """The count of a counter, or of a timer that stands, as if so much had been counted."""
+        self._held = (self._held + ticks) % self._modulus
+
     def task(self, offset: int) -> None:
         """Start, stop, count, clear, capture."""
         if offset == TIMER.TASKS_START and not self._running:
@@ -71,7 +77,7 @@ class Timer(Peripheral):
         elif offset in (TIMER.TASKS_STOP, TIMER.TASKS_SHUTDOWN):
             self._held = 0 if offset == TIMER.TASKS_SHUTDOWN else self.counter()
             self._running = False
-            self._cancel()
+            self.forget(*self.slots)
         elif offset == TIMER.TASKS_COUNT and self.stored(TIMER.MODE):
             self._held = (self._held + 1) % self._modulus
             for offset, event in zip(TIMER.CC.offsets, TIMER.EVENTS_COMPARE.offsets, strict=True):
@@ -89,13 +95,8 @@ class Timer(Peripheral):
         if offset != TIMER.MODE:
             self._arm()
 
-    def _cancel(self) -> None:
-        for alarm in self._alarms.values():
-            alarm.cancel()
-        self._alarms.clear()
-
     def _arm(self) -> None:
-        self._cancel()
+        self.forget(*self.slots)
         if self._running:
             now = self.bus.schedule.now()
             for index, offset in enumerate(TIMER.CC.offsets):
@@ -104,27 +105,24 @@ class Timer(Peripheral):
 
     def _arm_one(self, index: int, now: int) -> None:
         period = self._modulus * self._cycles_per_tick
-        due = self._zero_at + self.values[TIMER.CC[index]] % self._modulus * self._cycles_per_tick
+        due = self._zero_at + self.stored(TIMER.CC[index]) % self._modulus * self._cycles_per_tick
         if due <= now:
             due += ((now - due) // period + 1) * period
-        if index in self._alarms:
-            self._alarms[index].cancel()
-        self._alarms[index] = self.bus.schedule.at(due, self._fire(index, due))
+        self.wait(TIMER.EVENTS_COMPARE[index], due)
 
-    def _fire(self, index: int, due: int) -> Callable[[], None]:
-        def fire() -> None:
-            cleared = self.short_bits >> index & 1
-            if cleared:  # the clear happens at the compare itself, however late the board looks
-                self._zero_at = due
-            shorts, self.short_bits = self.short_bits, self.short_bits & ~(1 << index)
-            self.event(TIMER.EVENTS_COMPARE[index])
-            self.short_bits = shorts
-            if cleared:
-                self._arm()
-            elif self._running:
-                self._arm_one(index, due)
-
-        return fire
+    def due(self, slot: int, when: int) -> None:
+        """A compare value is reached."""
+        index = self.slots.index(slot)
+        cleared = self.short_bits >> index & 1
+        if cleared:  # the clear happens at the compare itself, however late the board looks
+            self._zero_at = when
+        shorts, self.short_bits = self.short_bits, self.short_bits & ~(1 << index)
+        self.event(slot)
+        self.short_bits = shorts
+        if cleared:
+            self._arm()
+        elif self._running:
+            self._arm_one(index, when)
 
 
 class RTC(Registers):
@@ -152,6 +150,14 @@ class Rtc(Peripheral):
     """A real-time counter: 24 bits at 32,768 Hz / (PRESCALER + 1)."""
 
     layout = RTC
+    slots = (RTC.EVENTS_TICK, RTC.EVENTS_OVRFLW, *RTC.EVENTS_COMPARE.offsets)
+    SAVED: ClassVar[dict[str, Rule]] = {
+        **Peripheral.SAVED,
+        "_running": Flag(),
+        "_zero_at": Whole(-MOST_CYCLES * 32768, MOST_CYCLES * 32768),
+        "_held": Whole(0, (1 << 24) - 1),
+        "_evten": WORD,
+    }
     MODULUS = 1 << 24
 
     def __init__(self, bus: Bus, number: int) -> None:
@@ -160,12 +166,10 @@ class Rtc(Peripheral):
         self._zero_at = 0  # in 1/32768 of a cycle, so that ticks never drift
         self._held = 0
         self._evten = 0
-        self._alarms: dict[int, Event] = {}
 
     def reset(self) -> None:
         """As after a system reset."""
         super().reset()
-        self._cancel()
         self._running, self._held, self._evten = False, 0, 0
 
     @property
@@ -206,16 +210,11 @@ class Rtc(Peripheral):
             self._zero_at = now - self._held * self._tick
         self._arm()
 
-    def _cancel(self) -> None:
-        for alarm in self._alarms.values():
-            alarm.cancel()
-        self._alarms.clear()
-
     def _wanted(self, bit: int) -> bool:
         return bool((self.inten | self._evten) >> bit & 1)
 
     def _arm(self) -> None:
-        self._cancel()
+        self.forget(*self.slots)
         if not self._running:
             return
         total = self._total()
@@ -232,13 +231,11 @@ class Rtc(Peripheral):
         return total + 1 + (compare - total - 1) % self.MODULUS
 
     def _at(self, event: int, count: int) -> None:
-        due = -(-(self._zero_at + count * self._tick) // 32768)
+        self.wait(event, -(-(self._zero_at + count * self._tick) // 32768))
 
-        def fire() -> None:
-            self.event(event)
-            if self._running and self._alarms.get(event) is alarm:  # else PPI has set the counter
-                self._at(event, count + (1 if event == RTC.EVENTS_TICK else self.MODULUS))
-
-        if event in self._alarms:
-            self._alarms[event].cancel()
-        self._alarms[event] = alarm = self.bus.schedule.at(due, fire)
+    def due(self, slot: int, when: int) -> None:
+        """The counter has come to a value with an event."""
+        count = (when * 32768 - self._zero_at) // self._tick
+        self.event(slot)
+        if self._running and slot not in self.waiting:  # else PPI has set the counter
+            self._at(slot, count + (1 if slot == RTC.EVENTS_TICK else self.MODULUS))

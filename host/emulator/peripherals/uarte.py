@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from typing import ClassVar
 
-from host.emulator.peripherals.base import RO, RW, WO, Bus, Peripheral, Registers
-from host.emulator.schedule import CLOCK_HZ, Event
+from converter.checked import Flag, Items, Row, Rule, Whole
+from host.emulator.errors import BoardError
+from host.emulator.peripherals.base import CYCLES, RO, RW, WO, WORD, Bus, Peripheral, Registers
+from host.emulator.schedule import CLOCK_HZ
 
 _FIFO_BYTES = 6
 _OVERRUN = 1  # a bit of ERRORSRC
@@ -54,6 +57,16 @@ class Uarte(Peripheral):
     """`host_to_board` is filled by the host; what the board sends is appended to `board_to_host`."""
 
     layout = UARTE
+    slots = (UARTE.EVENTS_RXDRDY, UARTE.EVENTS_ENDTX)  # a byte arrives; all is sent
+    SAVED: ClassVar[dict[str, Rule]] = {
+        **Peripheral.SAVED,
+        **{name: Items(Whole(0, 255)) for name in ("host_to_board", "board_to_host", "_fifo")},
+        **{name: Flag() for name in ("ever_received", "_receiving", "_dma")},
+        **{name: Whole() for name in ("overruns", "_filled", "_sending_count")},
+        "_buffer": Row((WORD, Whole(0, 0xFFFF))),
+        "_free_at": CYCLES,
+        "_sending_from": CYCLES,
+    }
     shorts: Mapping[int, tuple[int, int]] = {
         5: (UARTE.EVENTS_ENDRX, UARTE.TASKS_STARTRX),
         6: (UARTE.EVENTS_ENDRX, UARTE.TASKS_STOPRX),
@@ -70,18 +83,12 @@ class Uarte(Peripheral):
         self._buffer = (0, 0)  # DMA buffer in force: address, bytes
         self._filled = 0
         self._dma = False
-        self._arrival: Event | None = None
         self._free_at = 0  # when the line has carried the last byte to the board
-        self._sending: Event | None = None
         self._sending_from = self._sending_count = 0
 
     def reset(self) -> None:
         """As after a system reset; what the host has sent waits."""
         super().reset()
-        for event in (self._arrival, self._sending):
-            if event:
-                event.cancel()
-        self._arrival = self._sending = None
         self._receiving = self._dma = False
         self._fifo.clear()
 
@@ -98,7 +105,7 @@ class Uarte(Peripheral):
     @property
     def is_sending(self) -> bool:
         """Whether bytes are on the line to the host."""
-        return self._sending is not None
+        return UARTE.EVENTS_ENDTX in self.waiting
 
     def changed(self, offset: int, value: int) -> None:
         """ERRORSRC is cleared by a write."""
@@ -141,13 +148,16 @@ class Uarte(Peripheral):
         if self._connected:  # mbed sends a byte into the void to set TXDRDY
             self.board_to_host += data
         self._sending_from, self._sending_count = self.bus.schedule.now(), count
-        self._sending = self.bus.schedule.after(max(1, count) * self.byte_cycles, lambda: self._sent(count))
+        self.delay(UARTE.EVENTS_ENDTX, max(1, count) * self.byte_cycles)
         self.event(UARTE.EVENTS_TXSTARTED)
 
-    def _sent(self, count: int) -> None:
-        self._sending = None
-        self.values[UARTE.TXD_AMOUNT] = count
-        if count:
+    def due(self, slot: int, when: int) -> None:
+        """A byte has arrived, or all is sent."""
+        if slot == UARTE.EVENTS_RXDRDY:
+            self._arrive()
+            return
+        self.values[UARTE.TXD_AMOUNT] = self._sending_count
+        if self._sending_count:
             self.event(UARTE.EVENTS_TXDRDY)
         self.event(UARTE.EVENTS_ENDTX)
 
@@ -158,10 +168,9 @@ class Uarte(Peripheral):
 
     def _cut_short(self) -> bool:
         """End a running transfer: the bytes not yet on the line never leave. Whether there was one."""
-        if not self._sending:
+        if not self.is_sending:
             return False
-        self._sending.cancel()
-        self._sending = None
+        self.forget(UARTE.EVENTS_ENDTX)
         count = self._sending_count
         done = min(count, -(-(self.bus.schedule.now() - self._sending_from) // self.byte_cycles))
         if done < count and self._connected:
@@ -169,15 +178,20 @@ class Uarte(Peripheral):
         self.values[UARTE.TXD_AMOUNT] = done
         return True
 
+    def wait_again(self, slot: int, when: int, order: int) -> None:
+        """A byte arrives only where one is on its way."""
+        if slot == UARTE.EVENTS_RXDRDY and not self.host_to_board:
+            raise BoardError(f"{self.name} waits for a byte that nobody has sent")
+        super().wait_again(slot, when, order)
+
     def wake(self) -> None:
         """The host has sent something: let it arrive at the pace of the line. Bytes wait until the receiver was started
         once."""
-        if self.host_to_board and self._arrival is None and self.ever_received:
+        if self.host_to_board and UARTE.EVENTS_RXDRDY not in self.waiting and self.ever_received:
             self._free_at = max(self._free_at, self.bus.schedule.now()) + self.byte_cycles
-            self._arrival = self.bus.schedule.at(self._free_at, self._arrive)
+            self.wait(UARTE.EVENTS_RXDRDY, self._free_at)
 
     def _arrive(self) -> None:
-        self._arrival = None
         value = self.host_to_board.popleft()
         if not self._receiving:
             pass  # nobody listens: the byte is gone, as on the wire

@@ -89,7 +89,17 @@ def emulate(
         str, typer.Option(help="text for the board's serial port once its program receives, such as listen%")
     ] = "",
     until: Annotated[
-        str | None, typer.Option(help="stop after so many seconds of board time, or when the board sends this text")
+        str | None,
+        typer.Option(help="stop after so many seconds of board time since power-up, or when the board sends this text"),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            help="write the whole board here at the end, for --resume; needs --port none", callback=output_file
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="go on where a board was saved: with its image, recordings and clock")
     ] = None,
     speed: Annotated[
         str, typer.Option(help="max: as fast as it goes while there is work; real: never faster than the board")
@@ -109,19 +119,26 @@ def emulate(
     from host.emulator.cycles.timing import EXPECTED
     from host.emulator.session.ports import open_port
     from host.emulator.session.timeline import Timeline
+    from host.emulator.snapshot import load_board, save_board
 
     if speed not in ("max", "real"):
         raise BoardError(f"--speed {speed}: must be max or real")
     if clock not in ("expected", "ideal"):
         raise BoardError(f"--clock {clock}: must be expected or ideal")
+    if save and port != "none":
+        raise BoardError(f"--save with --port {port}: a host at a serial port cannot be saved; add --port none")
     pcm, sounds = recordings([*(wav or []), *(more or [])], gap)
     board = VirtualBoard(elf, pcm, timing=EXPECTED if clock == "expected" else None)
+    if resume:
+        load_board(board, resume)
     timeline = Timeline(board, sounds)
     board.send(send.encode())
     line = open_port(port)
     print(json.dumps({"serial_port": line.address}) if json_lines else f"serial port: {line.address}", flush=True)
     try:
         _run(board, line, timeline, until, speed == "real")
+        if save:
+            save_board(board, save)
     finally:
         line.close()
         report, core = board.report(), board.core
@@ -162,4 +179,6 @@ def _run(
             timeline.look()
             view.look()
 
-        Session(board, line, lambda: bool(asked_to_stop), real_time, on_serial, look).run(*_until(until))
+        seconds, text = _until(until)
+        left = None if seconds is None else max(0.0, seconds - board.seconds)
+        Session(board, line, lambda: bool(asked_to_stop), real_time, on_serial, look).run(left, text)
