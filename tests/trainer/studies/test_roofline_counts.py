@@ -65,6 +65,24 @@ def test_no_chip_is_off_by_a_thousand() -> None:
         assert all(0.1 < chip.ridge(dtype) < 3000 for dtype in chip.peaks), chip.name
 
 
+def test_peaks_are_the_makers_own_with_wide_sums() -> None:
+    """Sums in fp32, no sparsity; per chip, from the makers' documents that chips.json names."""
+    told = {
+        ("TPU v3", "bf16"): (123e12, 900e9, "Google Cloud documentation"),
+        ("TPU v4", "bf16"): (275e12, 1200e9, "Google Cloud documentation"),
+        ("TPU v5e", "bf16"): (197e12, 819e9, "Google Cloud documentation"),
+        ("TPU v5e", "int8"): (393e12, 819e9, "Google Cloud documentation"),
+        ("TPU v6e", "bf16"): (918e12, 1638e9, "Google Cloud documentation"),
+        ("RTX 3090", "fp16"): (71e12, 936e9, "NVIDIA Ampere GA102 GPU Architecture whitepaper"),
+    }
+    for (short, dtype), (peak, bandwidth, document) in told.items():
+        chip = chips.of(short)
+        assert (chip.peaks[dtype].value, chip.bandwidth.value) == (peak, bandwidth), short
+        assert chip.peaks[dtype].source.startswith(document) and chip.bandwidth.source.startswith(document)
+    gpu_clock_hz, tensor_cores = 1.695e9, 328  # GA102: 64 fused multiply-adds a tensor core and cycle with fp32 sums
+    assert chips.of("RTX 3090").peaks["fp16"].value == pytest.approx(2 * 64 * tensor_cores * gpu_clock_hz, rel=0.01)
+
+
 def test_the_board_is_the_one_the_host_draws() -> None:
     nano, clock_hz = chips.of("nRF52840"), 64_000_000
     assert nano.peaks["fp32"].value == 64e6
