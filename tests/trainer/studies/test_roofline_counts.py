@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from converter.target import NRF52840
+from host.emulator.cycles.timing import Timing
 from host.measure import roofline as host_roofline
 from trainer.errors import TrainerError
 from trainer.roofline import (
@@ -84,10 +86,15 @@ def test_peaks_are_the_makers_own_with_wide_sums() -> None:
 
 
 def test_the_board_is_the_one_the_host_draws() -> None:
-    nano, clock_hz = chips.of("nRF52840"), 64_000_000
+    nano, clock_hz = chips.of("nRF52840"), NRF52840.clock_hz
     assert nano.peaks["fp32"].value == 64e6
     assert nano.peaks["int8"].value == host_roofline.COMPUTE[0].per_cycle * clock_hz == 256e6
     assert nano.bandwidth.value == host_roofline.SRAM.per_cycle * clock_hz == 256e6
+    assert nano.second_peak is not None and nano.second_bandwidth is not None
+    assert nano.second_peak[1].value == 2 * nano.peaks["int8"].value, "four products an instruction, not two"
+    waits = Timing().flash_read
+    assert f"| wait of a load from flash | {waits} |" in (ROOT / "docs" / "chip.md").read_text()
+    assert nano.second_bandwidth[1].value == pytest.approx(nano.bandwidth.value / (1 + waits))
     for intensity in (0.1, 1.0, 30.0):
         assert nano.roof("int8", intensity) == pytest.approx(1e6 * host_roofline.roof_mops(intensity, clock_hz))
 
