@@ -1,9 +1,10 @@
 """Makes .venv and installs what the toolchain needs. Run by make; standard library only, any Python 3.
 
-    python3 bootstrap.py [EXTRA ...]      EXTRA: test, tf, roofline, tvm, ray, digits, wakewords, fuzz
+    python3 bootstrap.py [EXTRA ...]      EXTRA: test, tf, roofline, tvm, cuda, ray, digits, wakewords, fuzz
 
 pyproject.toml holds the ranges that are allowed, constraints.txt one exact set, which is installed.
-TORCH_INDEX names the package index used for torch where the configured one offers only a CUDA build.
+TORCH_INDEX names the package index used for torch where the configured one offers only a CUDA build, TORCH_CUDA_INDEX
+the one where the extra cuda is wanted and the configured one offers only a CPU build.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ VENV = ROOT / ".venv"
 CONSTRAINTS = ROOT / "constraints.txt"
 TORCH = next(line for line in CONSTRAINTS.read_text().splitlines() if line.startswith("torch=="))
 TORCH_INDEX = os.environ.get("TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
+TORCH_CUDA_INDEX = os.environ.get("TORCH_CUDA_INDEX", "https://download.pytorch.org/whl/cu130")
 BY_HAND = {
     "Debian/Ubuntu/WSL": "sudo apt-get install {packages}",
     "macOS": "brew install espeak-ng && brew install --cask gcc-arm-embedded",
@@ -114,8 +116,9 @@ def venv_python():
     return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def torch_index_options():
-    """pip options that fetch a CPU build of torch: none where the configured index has one, else TORCH_INDEX."""
+def torch_index_options(with_cuda):
+    """pip options that fetch a CPU or a CUDA build of torch: none where the configured index has it, else those of the
+    index that has."""
     command = [
         venv_python(),
         "-m",
@@ -134,9 +137,10 @@ def torch_index_options():
         wanted = json.loads(found.stdout.decode())["install"][0]
         needs = wanted["metadata"].get("requires_dist", [])
         cuda = sys.platform == "linux" and any(need.lower().startswith(("nvidia", "cuda")) for need in needs)
-        if "+cpu" in wanted["download_info"]["url"] or "%2Bcpu" in wanted["download_info"]["url"] or not cuda:
+        cuda = cuda and "+cpu" not in wanted["download_info"]["url"].replace("%2B", "+")
+        if cuda == with_cuda:
             return []
-    return ["--index-url", TORCH_INDEX]
+    return ["--index-url", TORCH_CUDA_INDEX if with_cuda else TORCH_INDEX]
 
 
 def install_python_packages(extras):
@@ -148,20 +152,23 @@ def install_python_packages(extras):
         print("setup: making .venv")
         run([sys.executable, "-m", "venv", VENV])
     pip = [venv_python(), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    with_cuda = "cuda" in extras  # a CUDA build serves without the extra too, and is left
     has_torch = (
         subprocess.run(
             [
                 str(venv_python()),
                 "-c",
-                "import torch; assert torch.__version__.split('+')[0] == '%s'" % TORCH.split("==")[1],
+                "import torch; assert torch.__version__.split('+')[0] == '%s'%s"
+                % (TORCH.split("==")[1], " and torch.version.cuda" if with_cuda else ""),
             ],
             stderr=subprocess.DEVNULL,
         ).returncode
         == 0
     )
     if not has_torch:
-        print("setup: installing %s (CPU build)" % TORCH)
-        run([*pip, *torch_index_options(), TORCH])  # alone: without a pin, pip would fetch gigabytes of CUDA
+        print("setup: installing %s (%s build)" % (TORCH, "CUDA" if with_cuda else "CPU"))
+        # alone: without a pin, pip would fetch gigabytes of CUDA; forced: a CPU build of this version would be kept
+        run([*pip, *torch_index_options(with_cuda), *(["--force-reinstall"] if with_cuda else []), TORCH])
     wanted = "%s[%s]" % (ROOT, ",".join(extras)) if extras else str(ROOT)
     print("setup: installing the packages of pyproject.toml %s" % " ".join(extras))
     run([*pip, "--constraint", CONSTRAINTS, "--editable", wanted])

@@ -56,6 +56,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("host.__main__",),
     # trainer
     ("trainer.errors", "trainer.board", "trainer.workers"),
+    ("trainer.gpu",),
     ("trainer.data",),
     ("trainer.network",),
     ("trainer.run",),

@@ -44,7 +44,9 @@ def plot(title: str, panels: Sequence[Panel]) -> bytes:
     figure.suptitle(title)
     for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
         for number, line in enumerate(panel.lines):
-            axes.plot(line.x, line.y, marker=MARKS[number % len(MARKS)], markersize=5, label=line.name)
+            joined = "" if isinstance(line.x[0], str) else "-"  # categories have nothing between them
+            style = {"marker": MARKS[number % len(MARKS)], "markersize": 5, "linestyle": joined}
+            axes.plot(line.x, line.y, label=line.name, **style)
         if panel.level:
             axes.axhline(panel.level[0], color="black", linestyle="--", linewidth=1, label=panel.level[1])
         axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)

@@ -20,8 +20,10 @@ from trainer.approx.matmul import factor
 
 FLOATS = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 PRECISIONS = (*FLOATS, "int8")
-TRANSFORMS = ("direct", "winograd", "winograd4", "fft")
-PRODUCTS = ("direct", "svd", "log 32")  # of two matrices; svd: all ranks kept; log: 32 steps per octave
+TRANSFORMS = ("direct", "im2col", "winograd", "winograd4", "fft")
+# of two matrices; svd: all ranks kept; log: 32 steps per octave, accumulators and conversion in the precision
+PRODUCTS = ("direct", "svd", "log 32, exact", "log 32, hybrid", "log 32, Mitchell")
+LOG_BASE, SORTED_BITS, INT8_ACCUMULATOR = 32, 3, 32
 INPUTS = ("normal", "uniform", "relu")
 CHANNELS = (1, 16, 64)
 BATCH, SIDE, OUT = 4, 26, 2  # pictures 26 x 26: 24 x 24 outputs, whole tiles of both Winograd forms
@@ -94,10 +96,15 @@ def product_study(seeds: int = 2) -> list[dict[str, Any]]:
 
 
 def multiply(a: Tensor, b: Tensor, way: str, precision: str) -> Tensor:
-    """a b in the precision; svd keeps the factors of a apart, log multiplies by adding exponents (its sums are exact
-    integers)."""
-    if way == "log 32":
-        return log_matmul(quantize(a) if precision == "int8" else a, quantize(b) if precision == "int8" else b, 32)
+    """a b in the precision; svd keeps the factors of a apart, log multiplies by adding exponents, sums in accumulators
+    of the precision and converts in it. int8: registers of 32 bits, constants with 8 bits of fraction."""
+    if way.startswith("log"):
+        form = way.rpartition(" ")[2].lower()
+        bits = SORTED_BITS if form == "hybrid" else 0
+        if precision == "int8":
+            form = "lut" if form == "exact" else form
+            return log_matmul(quantize(a), quantize(b), LOG_BASE, form, bits, INT8_ACCUMULATOR, torch.float32)
+        return log_matmul(a, b, LOG_BASE, form, bits, a.dtype, a.dtype)
     if precision == "int8":
         if way == "direct":
             return quantize(a) @ quantize(b)
@@ -149,10 +156,12 @@ def _halves(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def convolve(x: Tensor, k: Tensor, transform: str) -> Tensor:
-    """The convolution with each operation rounded to x's type; im2col sums the same terms in the same order as
-    direct."""
+    """The convolution with each operation rounded to x's type. im2col is a product of matrices: its terms are summed
+    in blocks, direct's one after the other."""
     if transform == "direct":
         return _direct(x, k)
+    if transform == "im2col":
+        return _im2col(x, k)
     if transform == "fft":
         return _fft(x, k)
     form = F2 if transform == "winograd" else F4
@@ -165,6 +174,20 @@ def _direct(x: Tensor, k: Tensor) -> Tensor:
     y = torch.zeros((), dtype=x.dtype)
     for a, b in _conv_terms(x, k):
         y = y + a * b
+    return y
+
+
+def _im2col(x: Tensor, k: Tensor) -> Tensor:
+    """Blocks of 8 terms each have a sum of their own, as the registers of a blocked matrix product have; these are then
+    added."""
+    terms = _conv_terms(x, k)
+    blocks = [terms[at : at + 8] for at in range(0, len(terms), 8)]
+    y = torch.zeros((), dtype=x.dtype)
+    for block in blocks:
+        part = torch.zeros((), dtype=x.dtype)
+        for a, b in block:
+            part = part + a * b
+        y = y + part
     return y
 
 
@@ -197,7 +220,7 @@ def convolve_int8(x: Tensor, k: Tensor, transform: str) -> Tensor:
     """int8 operands, per tensor and symmetric; Winograd and the FFT round the transformed operands to int8 again, the
     way back is exact."""
     x, k = quantize(x), quantize(k)
-    if transform == "direct":
+    if transform in ("direct", "im2col"):
         return functional.conv2d(x, k)  # sums of products of 8 bit integers times one scale: exact in fp64
     if transform == "fft":
         size = x.shape[2:]

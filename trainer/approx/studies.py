@@ -14,7 +14,7 @@ from rich.progress import Progress
 from converter.commands.html import Section, page
 from converter.files import write_atomic
 from trainer.approx import board, digits, lowrank, precision, speed
-from trainer.approx.logmath import log_matmul
+from trainer.approx.logmath import Accumulator, log_matmul
 from trainer.approx.page import section
 from trainer.approx.pictures import Line, Panel, plot
 from trainer.board import BoardTools
@@ -24,6 +24,7 @@ STUDIES = ("precision", "speed", "svd", "digits", "log", "board")
 Tools = Callable[[], BoardTools]
 Records = list[dict[str, Any]]
 BASES = (1, 2, 4, 8, 16, 32, 64, 128)
+ACCUMULATOR_BITS = (14, 16, 18, 20, 22, 24, 28, 32, 48)
 TERMS, SEEDS = 256, 3
 
 
@@ -193,16 +194,26 @@ def _log() -> tuple[dict[str, Any], bytes]:
         if base >= 1 << bits
     ]
     lines = _lines(records, "conversion", "base", "relative_rms")
-    panel = Panel(
-        f"{TERMS} products per sum, N(0,1)",
-        "base: steps per octave",
-        "relative RMS error",
-        lines,
-        log_x=True,
-        log_y=True,
-        level=(log_error(512, "mitchell", 0), "Mitchell's floor"),
-    )
-    return {"records": records}, plot("Product of logarithmic numbers", [panel])
+    label = "relative RMS error"
+    level = (log_error(512, "mitchell", 0), "Mitchell's floor")
+    panels = [Panel(f"{TERMS} products, N(0,1)", "base: steps per octave", label, lines, True, True, level)]
+    forms = [form for form in _conversions() if form[0] in ("exact", "hybrid, 3 sorted bits", "mitchell")]
+    accumulators = [
+        {"form": name, "accumulator_bits": bits, "relative_rms": log_error(32, conversion, sorted_bits, bits)}
+        for name, conversion, sorted_bits in forms
+        for bits in ACCUMULATOR_BITS
+    ]
+    lines = _lines(accumulators, "form", "accumulator_bits", "relative_rms")
+    panels.append(Panel("base 32, whole conversion", "bits of an accumulator", label, lines, log_y=True))
+    conversions = [
+        {"form": name, "arithmetic": kind, "relative_rms": log_error(32, conversion, sorted_bits, None, dtype)}
+        for name, conversion, sorted_bits in forms
+        for kind, dtype in precision.FLOATS.items()
+    ]
+    lines = _lines(conversions, "form", "arithmetic", "relative_rms")
+    panels.append(Panel("base 32, whole accumulators", "type of the conversion", label, lines, log_y=True))
+    found = {"records": records, "accumulators": accumulators, "conversions": conversions}
+    return found, plot("Product of logarithmic numbers", panels)
 
 
 def _conversions() -> Sequence[tuple[str, str, int]]:
@@ -214,12 +225,20 @@ def _conversions() -> Sequence[tuple[str, str, int]]:
     ]
 
 
-def log_error(base: int, conversion: str, sorted_bits: int) -> float:
+def log_error(
+    base: int,
+    conversion: str,
+    sorted_bits: int,
+    accumulator: Accumulator = None,
+    arithmetic: torch.dtype = torch.float64,
+) -> float:
     """RMS of the error over RMS of the exact product of N(0,1) matrices, 48 x 256 times 256 x 48."""
     error = truth = 0.0
     for seed in range(SEEDS):
         generator = torch.Generator().manual_seed(seed)
         a, b = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((48, TERMS), (TERMS, 48)))
-        error += float((log_matmul(a, b, base, conversion, sorted_bits) - a @ b).square().sum())
+        error += float(
+            (log_matmul(a, b, base, conversion, sorted_bits, accumulator, arithmetic) - a @ b).square().sum()
+        )
         truth += float((a @ b).square().sum())
     return float((error / truth) ** 0.5)

@@ -26,7 +26,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Chip:
-    """peaks: operations a second by data type (a multiply-accumulate is 2); bandwidth: bytes a second of `memory`."""
+    """peaks: operations a second by data type (a multiply-accumulate is 2); bandwidth: bytes a second of `memory`.
+
+    second_bandwidth and second_peak: another memory by its name, a higher peak by its data type, where it depends on
+    the kernel which of the two it meets.
+    """
 
     name: str
     short: str
@@ -34,6 +38,8 @@ class Chip:
     memory: str
     bandwidth: Figure
     peaks: dict[str, Figure]
+    second_bandwidth: tuple[str, Figure] | None = None
+    second_peak: tuple[str, Figure] | None = None
 
     def ridge(self, dtype: str) -> float:
         """Operations a byte from which on the chip is bound by its arithmetic."""
@@ -80,6 +86,10 @@ def _chip(file: Path, entry: dict[str, Any]) -> Chip:
         entry["memory"],
         _figure(file, name, entry["bandwidth"]),
         {dtype: _figure(file, name, figure) for dtype, figure in entry["peaks"].items()},
+        *(
+            (entry[what][key], _figure(file, name, entry[what])) if what in entry else None
+            for what, key in (("second_bandwidth", "memory"), ("second_peak", "dtype"))
+        ),
     )
     if chip.kind not in KINDS:
         raise TrainerError(f"{file}: {name}: the kind is one of {', '.join(KINDS)}, got {chip.kind!r}; choose one")

@@ -15,7 +15,9 @@ def roofline(
     out: Annotated[Path, typer.Option(help="the folder of the figures and pictures", callback=output_folder)] = Path(
         "build/roofline"
     ),
-    minutes: Annotated[float, typer.Option(min=0.01, help="of measure; what would take too long is left out")] = 14,
+    minutes: Annotated[
+        float, typer.Option(min=0.01, help="of measure, on each device; what would take too long is left out")
+    ] = 14,
 ) -> None:
     """Rooflines: chips by data sheet, networks counted, this machine measured (resumable), and the plots of all of it.
 

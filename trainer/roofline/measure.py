@@ -23,14 +23,14 @@ Point = dict[str, Any]
 
 @dataclass
 class Store:
-    """The file of a measurement: machine, minutes allowed, its load when begun, seconds spent, points by key, whether
-    it is finished."""
+    """The file of a measurement: machine, minutes allowed on each device, its load when begun, seconds spent by device,
+    points by key, whether it is finished."""
 
     file: Path
     machine: dict[str, Any]
     minutes: float
     load: float = 0.0
-    spent: float = 0.0
+    spent: dict[str, float] = field(default_factory=dict)
     finished: bool = False
     points: dict[str, Point] = field(default_factory=dict)
 
@@ -55,7 +55,7 @@ class Store:
     def save(self) -> None:
         """Write what is measured so far."""
         keys = ("machine", "minutes", "load", "spent", "finished", "points")
-        content = {key: getattr(self, key) for key in keys} | {"spent": round(self.spent, 3)}
+        content = {key: getattr(self, key) for key in keys}
         write_atomic(self.file, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -65,12 +65,13 @@ def load(file: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(file.read_text())
         if not isinstance(found["points"], dict) or not isinstance(found["machine"], dict):
             raise TypeError("points and machine are objects")
-        found |= {"finished": bool(found["finished"]), "spent": float(found["spent"]), "load": float(found["load"])}
+        spent = {str(device): float(seconds) for device, seconds in found["spent"].items()}
+        found |= {"finished": bool(found["finished"]), "spent": spent, "load": float(found["load"])}
     except FileNotFoundError:
         raise TrainerError(
             f"{file}: there is no measurement; make one with `trainer roofline measure --out {file.parent}`"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainerError(
             f"{file}: this is not what `roofline measure` writes, got {error!r}; remove it and measure again"
         ) from None
@@ -86,8 +87,11 @@ def run(
     largest: int = 0,
     elements: int = 0,
 ) -> Path:
-    """Measure what is missing, saving after every point; smaller `largest` matrices and `elements` are for tests."""
+    """Measure what is missing, saving after every point; the minutes are each device's own, so that a slow CPU leaves
+    the GPU its share. Smaller `largest` matrices and `elements` are for tests."""
     store = Store.open(out / "measure.json", minutes)
+    if unused := system.unused_gpu():
+        say(unused)
     for device in system.devices():
         if device == "cuda":  # fp32 means fp32, and the fastest algorithm of cuDNN
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
@@ -97,9 +101,9 @@ def run(
             if key not in store.points:
                 began = time.perf_counter()
                 store.points[key] = _guarded(work)
-                store.spent += time.perf_counter() - began
+                store.spent[device] = round(store.spent.get(device, 0.0) + time.perf_counter() - began, 3)
                 store.save()
-                say(f"{number}/{len(todo)}  {store.spent:5.0f} s  {key}: {describe(store.points[key])}")
+                say(f"{number}/{len(todo)}  {store.spent[device]:5.0f} s  {key}: {describe(store.points[key])}")
     store.finished = True
     store.save()
     return store.file
@@ -145,7 +149,7 @@ def _inference(store: Store, name: str, batch: int, device: str, seconds: float)
     reason = latency.too_large(counted, batch, device)
     known = _known(store, name, batch, device)
     if not reason and known:
-        reason = latency.too_slow(batch, *known, _limit(store))
+        reason = latency.too_slow(batch, *known, _limit(store, device))
     return {"skipped": reason} if reason else latency.inference(name, batch, device, seconds)
 
 
@@ -155,8 +159,9 @@ def _training(store: Store, name: str, device: str) -> Point:
     if known:
         batch, took = known
         estimate = 15 * took * latency.TRAIN_BATCH / batch
-        if estimate > 2 * _limit(store):
-            return {"skipped": f"estimated {estimate:.0f} s for 5 steps, the limit is {2 * _limit(store):.3g} s"}
+        limit = 2 * _limit(store, device)
+        if estimate > limit:
+            return {"skipped": f"estimated {estimate:.0f} s for 5 steps, the limit is {limit:.3g} s"}
     return latency.training(name, device)
 
 
@@ -168,10 +173,10 @@ def _known(store: Store, name: str, below: int, device: str) -> tuple[int, float
     return (max(measured), found[max(measured)]["median"]) if measured else None
 
 
-def _limit(store: Store) -> float:
-    """Seconds the next point may take: a share of the whole, and no more than what is left."""
+def _limit(store: Store, device: str) -> float:
+    """Seconds the device's next point may take: a share of its whole time, and no more than what is left of it."""
     whole = 60 * store.minutes
-    return max(0.0, min(whole / LONG_POINTS, whole - store.spent))
+    return max(0.0, min(whole / LONG_POINTS, whole - store.spent.get(device, 0.0)))
 
 
 def describe(point: Point) -> str:

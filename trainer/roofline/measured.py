@@ -227,6 +227,29 @@ def training_plot(found: Measurement) -> bytes:
     return png(made)
 
 
+def _second_roofs(panel: Any, chip: Chip, x_range: tuple[float, float]) -> None:
+    """The slope of the memory that weights lie in, and the ceiling of kernels with several products an instruction."""
+    left, right = x_range
+    peak = chip.peaks["int8"].value
+    if chip.second_bandwidth:
+        name, bandwidth = chip.second_bandwidth[0], chip.second_bandwidth[1].value
+        panel.plot([left, peak / bandwidth], [left * bandwidth, peak], "-.", color="tab:brown", linewidth=1.3)
+        at = (0.35, 0.35 * bandwidth)
+        note(panel, f"{name}, {units(bandwidth, 'B/s')}", at, (6, -12), color="tab:brown")
+        note(panel, f"{chip.memory}, {units(chip.bandwidth.value, 'B/s')}", (left, 0.82 * peak), (4, 0))
+    if chip.second_peak:
+        dtype, higher = chip.second_peak[0], chip.second_peak[1].value
+        panel.plot(
+            [peak / chip.bandwidth.value, higher / chip.bandwidth.value, right],
+            [peak, higher, higher],
+            ":",
+            color="tab:purple",
+            linewidth=1.3,
+        )
+        label = f"{dtype}, four products an instruction, {units(higher, 'OP/s')}"
+        note(panel, label, (right, higher), (-4, 4), ha="right", color="tab:purple")
+
+
 def board_plot(chip: Chip, boards: Sequence[BoardModel]) -> bytes:
     """The Nano 33 BLE's roofline with the layers of every model, numbered; equal ones share a mark."""
     made, axes = figure(1, len(boards), (6.2 * len(boards), 5.2))
@@ -237,6 +260,7 @@ def board_plot(chip: Chip, boards: Sequence[BoardModel]) -> bytes:
             roof = [chip.roof(dtype, x) for x in (left, ridge, right)]
             panel.plot([left, ridge, right], roof, style, color="black", linewidth=1.3)
             note(panel, f"{dtype}, {units(peak, 'OP/s')}", (right, peak), (-4, 4), ha="right")
+        _second_roofs(panel, chip, (left, right))
         merged: dict[tuple[int, int], list[int]] = {}
         for number, layer in enumerate(model.layers):
             place = (round(8 * math.log(layer.intensity)), round(8 * math.log(layer.operations_per_second)))
@@ -252,7 +276,7 @@ def board_plot(chip: Chip, boards: Sequence[BoardModel]) -> bytes:
         label = f"all: {speed}, {ms:.1f} ms, {least:.1f} ms at the roof"
         panel.plot(whole.intensity, whole.operations_per_second, "*", color="black", markersize=11, label=label)
         title = f"{model.name} on the Nano 33 BLE, int8{', modelled' if model.modelled else ''}"
-        limits = {"xlim": (left, right), "ylim": (5e6, 5e8)}
+        limits = {"xlim": (left, right), "ylim": (5e6, 1e9)}
         log_axes(panel, "operations per byte", "operations per second", **limits, title=title)
         panel.legend(fontsize=8, loc="lower right", title="layers by number", title_fontsize=8)
     return png(made)

@@ -9,7 +9,7 @@ from typing import Any
 
 from converter.commands import html
 from trainer.roofline import measured
-from trainer.roofline.board import BoardModel
+from trainer.roofline.board import BoardLayer, BoardModel
 from trainer.roofline.chips import BYTES, Chip
 from trainer.roofline.measured import Measurement
 from trainer.roofline.models import Network
@@ -44,6 +44,12 @@ def chip_table(chips: Sequence[Chip]) -> Table:
         for what, figure, unit in (
             (f"{chip.memory} bandwidth", chip.bandwidth, "B/s"),
             *((dtype, peak, "OP/s") for dtype, peak in chip.peaks.items()),
+            *(
+                [(f"{chip.second_bandwidth[0]} bandwidth", chip.second_bandwidth[1], "B/s")]
+                if chip.second_bandwidth
+                else []
+            ),
+            *([(f"{chip.second_peak[0]}, higher", chip.second_peak[1], "OP/s")] if chip.second_peak else []),
         ):
             ridge = f"{chip.ridge(what):.3g}" if what in chip.peaks else ""
             rows.append([*what_it_is, what, units(figure.value, unit), ridge, figure.derivation, figure.source])
@@ -189,11 +195,21 @@ def board_table(chip: Chip, model: BoardModel) -> Table:
         "speed": lambda item: units(item[1].operations_per_second, "OP/s"),
         "of roof": lambda item: f"{100 * item[1].operations_per_second / chip.roof('int8', item[1].intensity):.0f} %",
         "bound": lambda item: chip.bound("int8", item[1].intensity),
+        "of roof, from flash": lambda item: f"{100 * item[1].operations_per_second / _from_flash(chip, item[1]):.0f} %",
     }
     how = "cycles of the virtual board's model" if model.modelled else "cycles measured"
     ms = 1000 * model.whole.operations / chip.roof("int8", model.whole.intensity)
-    note = f"int8, {how}; at its roof all of it takes {ms:.2f} ms."
+    note = (
+        f"int8, {how}; at its roof all of it takes {ms:.2f} ms. The roof is two products an instruction and all bytes "
+        f"from RAM; the last column: all bytes from flash."
+    )
     return _table(f"{model.name} on the Nano 33 BLE", note, columns, [*enumerate(model.layers), ("", model.whole)])
+
+
+def _from_flash(chip: Chip, layer: BoardLayer) -> float:
+    """Operations a second that can be had where every byte is loaded from the board's flash."""
+    assert chip.second_bandwidth is not None
+    return min(chip.peaks["int8"].value, layer.intensity * chip.second_bandwidth[1].value)
 
 
 def markdown(tables: Sequence[Table], measurement: Mapping[str, Any] | None) -> str:

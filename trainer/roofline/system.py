@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from converter.commands import timing
+from trainer import gpu
 
 
 def take(call: Callable[[], object], device: str, seconds: float) -> timing.Times:
@@ -27,6 +28,17 @@ def synchronise(device: str) -> None:
 def devices() -> list[str]:
     """Names for torch: the CPU, and the GPU where there is one."""
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def unused_gpu() -> str:
+    """A sentence where the driver has a GPU that this torch cannot use, or nothing."""
+    arch = "" if torch.cuda.is_available() else gpu.architecture()
+    return (
+        f"GPU {arch}: not measured, torch {torch.__version__} cannot use it; install a CUDA torch "
+        f"(`python3 bootstrap.py roofline cuda`)"
+        if arch
+        else ""
+    )
 
 
 def free_bytes(device: str) -> int:

@@ -16,13 +16,13 @@ from tvm.target import Target
 from trainer.tvm.primitives import Primitive, Sizes
 
 Step = Callable[[s_tir.Schedule, Sizes], None]
-ARCH = "sm_80"
+NO_GPU_ARCH = "sm_80"  # what sources are compiled for where there is no GPU to ask
 
 
-def cuda_target() -> Target:
-    """A GPU of ARCH and the limits that all such GPUs have."""
+def cuda_target(arch: str = NO_GPU_ARCH) -> Target:
+    """A GPU of this architecture and the limits that all GPUs have since sm_20."""
     limits = {"max_threads_per_block": 1024, "max_shared_memory_per_block": 49152, "thread_warp_size": 32}
-    return Target({"kind": "cuda", "arch": ARCH, **limits}, host=Target("llvm"))
+    return Target({"kind": "cuda", "arch": arch, **limits}, host=Target("llvm"))
 
 
 def _bind(s: s_tir.Schedule, loops: dict[str, Any]) -> None:
@@ -262,10 +262,18 @@ def scheduled(primitive: Primitive, sizes: Sizes, steps: tuple[Step, ...]) -> tv
     return schedule.mod
 
 
-def cuda_source(module: tvm.IRModule) -> str:
+def cuda_source(module: tvm.IRModule, arch: str = NO_GPU_ARCH) -> str:
     """CUDA C++ of all kernels; needs neither GPU nor CUDA."""
-    text: str = tvm.compile(module, target=cuda_target()).mod.imports[0].inspect_source()
+    text: str = compiled(module, arch).imports[0].inspect_source()
     return text
+
+
+def compiled(module: tvm.IRModule, arch: str) -> Any:
+    """The module of the host's and the GPU's code. TVM's call of NVRTC takes the architecture from the target's scope
+    only."""
+    target = cuda_target(arch)
+    with target:
+        return tvm.compile(module, target=target).mod
 
 
 def host_script(module: tvm.IRModule) -> str:

@@ -41,12 +41,19 @@ def compiled(module: tvm.IRModule, target: Target) -> Callable[..., None]:
     return function
 
 
-def checked(primitive: Primitive, sizes: Sizes, name: str, function: Callable[..., None]) -> Call:
-    """The function as a call on the primitive's operands; raises TrainerError where its result is not numpy's (in
-    float64)."""
+def checked(
+    primitive: Primitive,
+    sizes: Sizes,
+    name: str,
+    function: Callable[..., None],
+    device: tvm.runtime.Device | None = None,
+) -> Call:
+    """The function as a call on the primitive's operands, on this CPU or the device; raises TrainerError where its
+    result is not numpy's (in float64), or where it leaves one value of its output unwritten."""
     x, w = primitive.operands(sizes)
     want = reference(primitive, x, w)
-    arguments = [tvm.runtime.tensor(values) for values in (x, w, np.full(want.shape, np.nan, np.float32))]
+    poisoned = np.full(want.shape, np.nan, np.float32)
+    arguments = [tvm.runtime.tensor(values, device or tvm.cpu()) for values in (x, w, poisoned)]
     function(*arguments)
     require_close(f"{primitive.name} {name}", arguments[2].numpy(), want, terms(w))
     return lambda: function(*arguments)
@@ -65,9 +72,11 @@ def terms(w: Float32) -> int:
 def require_close(name: str, got: Float32, want: Any, count: int) -> None:
     """TrainerError where a result is further from numpy's than sums of `count` products may be."""
     if not np.allclose(got, want, rtol=RTOL, atol=ATOL_PER_TERM * (count + 10)):
-        largest = np.nanmax(np.abs(got - want))
+        unwritten = f" and {missing} values unwritten" if (missing := int(np.isnan(got).sum())) else ""
+        largest = np.abs(got - want)[~np.isnan(got)].max(initial=0.0)
         raise TrainerError(
-            f"tvm {name}: the result must be numpy's, got a difference of {largest:.3g}; report this schedule"
+            f"tvm {name}: the result must be numpy's, got a difference of {largest:.3g}{unwritten}; report this "
+            f"schedule"
         )
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.approx import conv, logmath, matmul
+from trainer.approx.studies import log_error
 from trainer.errors import TrainerError
 
 SEEDS = range(100)
@@ -119,6 +120,18 @@ def test_mitchell_floors_and_sorting_more_bits_lifts_the_floor() -> None:
     errors = [_log_error(32, "hybrid", bits) for bits in range(6)]
     assert errors[1:] == sorted(errors[1:], reverse=True) and errors[0] > errors[2]
     assert errors[0] == _log_error(32, "mitchell") and errors[5] == _log_error(32, "exact")
+
+
+def test_narrow_accumulators_and_conversions_cost_what_they_round_away() -> None:
+    """Not flat: every form loses with fewer bits and reaches its own floor (base or Mitchell's line) with enough."""
+    floor = {"exact": log_error(32, "exact", 0), "mitchell": log_error(32, "mitchell", 0)}
+    for form, least in floor.items():
+        errors = [log_error(32, form, 0, bits) for bits in (16, 20, 24, 48)]
+        assert errors[0] > 2 * errors[-1] and errors[0] > errors[1] and errors[-1] == pytest.approx(least, rel=1e-3)
+        kinds = [log_error(32, form, 0, None, kind) for kind in (torch.bfloat16, torch.float16, torch.float32)]
+        assert kinds[2] == pytest.approx(least, rel=1e-3) and kinds[0] > kinds[2]
+    held = [log_error(32, "exact", 0, kind) for kind in (torch.bfloat16, torch.float64)]
+    assert held[0] > 1.01 * held[1] and held[1] == pytest.approx(floor["exact"], rel=1e-9)
 
 
 def _log_error(base: int, conversion: str, sorted_bits: int = 0) -> float:

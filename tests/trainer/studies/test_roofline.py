@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from converter.commands import timing
+from trainer import gpu
 from trainer.__main__ import main
 from trainer.errors import TrainerError
 from trainer.roofline import (
@@ -174,8 +175,35 @@ def test_what_takes_too_long_or_too_much_memory_is_left_out(tmp_path: Path, monk
     assert measure._training(store, "squeezenet1_0", "cpu")["skipped"].startswith("estimated 240 s")
     monkeypatch.setattr(latency, "free_bytes", lambda device: 10**8)
     assert "80 % of the free 0.1 GB" in measure._inference(store, "squeezenet1_0", 64, "cpu", 1.0)["skipped"]
-    store.spent = 60.0
-    assert measure._limit(store) == 0.0
+    store.spent["cpu"] = 60.0
+    assert measure._limit(store, "cpu") == 0.0
+    assert measure._limit(store, "cuda") == 60 / measure.LONG_POINTS, "a slow CPU leaves the GPU its minutes"
+
+
+def test_each_device_spends_its_own_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(10**6))
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: float(next(now)))  # type: ignore[attr-defined]
+    for part, name in ((machine, "peak"), (machine, "stream"), (latency, "inference"), (latency, "training")):
+        monkeypatch.setattr(part, name, lambda *_: {"skipped": "for the test"})
+    monkeypatch.setattr(system, "devices", lambda: ["cpu", "cuda"])
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.backends.cuda.matmul.allow_tf32 = True  # its attribute is none that monkeypatch can put back
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(latency, "free_bytes", lambda device: 10**12)
+    monkeypatch.setattr(system, "unused_gpu", lambda: "GPU sm_90: not measured")
+    said: list[str] = []
+    measure.run(tmp_path, 1, said.append, SMALL, (1,))
+    assert measure.load(tmp_path / "measure.json")["spent"] == {"cpu": 11.0, "cuda": 11.0}
+    assert said[0] == "GPU sm_90: not measured" and len(said) == 1 + 2 * 11
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_gpu_that_torch_cannot_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpu, "architecture", lambda: "sm_90")
+    assert system.unused_gpu().startswith(f"GPU sm_90: not measured, torch {torch.__version__} cannot use it")
+    monkeypatch.setattr(gpu, "architecture", lambda: "")
+    assert system.unused_gpu() == ""
 
 
 def test_out_of_memory_is_a_point_left_out_and_other_errors_are_not() -> None:
@@ -225,6 +253,9 @@ def test_the_board_s_layers(tmp_path: Path) -> None:
     assert model.layers[0].operations_per_second == pytest.approx(644_000 / 5_000_000 * 64e6)
     assert model.whole.operations == 676_004
     roof = chips.of("nRF52840").roof("int8", model.whole.intensity)
+    (row,) = [row for row in page.board_table(chips.of("nRF52840"), model).rows if row[1] == "dense"]
+    from_flash = 32_004 / 20_020 * 256e6 / 3  # bytes a second behind two wait states
+    assert row[-1] == f"{100 * 32_004 / 300_000 * 64e6 / from_flash:.0f} %"
     assert roof == 256e6 and 1000 * model.whole.operations / roof == pytest.approx(2.6, abs=0.05)
 
 
@@ -324,7 +355,12 @@ def test_a_damaged_board_file_is_one_sentence(
 
 
 def test_a_damaged_measurement_is_one_sentence(tmp_path: Path) -> None:
-    for content in ("{", "[]", '{"points": {}}', '{"points": [], "machine": {}, "finished": 1, "spent": 0, "load": 0}'):
+    for content in (
+        "{",
+        "[]",
+        '{"points": {}}',
+        '{"points": [], "machine": {}, "finished": 1, "spent": {}, "load": 0}',
+    ):
         (tmp_path / "measure.json").write_text(content)
         with pytest.raises(TrainerError, match="measure again"):
             measure.load(tmp_path / "measure.json")

@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from converter.target import NRF52840
+from host.emulator.cycles.timing import Timing
 from host.measure import roofline as host_roofline
 from trainer.errors import TrainerError
 from trainer.roofline import (
@@ -65,11 +67,34 @@ def test_no_chip_is_off_by_a_thousand() -> None:
         assert all(0.1 < chip.ridge(dtype) < 3000 for dtype in chip.peaks), chip.name
 
 
+def test_peaks_are_the_makers_own_with_wide_sums() -> None:
+    """Sums in fp32, no sparsity; per chip, from the makers' documents that chips.json names."""
+    told = {
+        ("TPU v3", "bf16"): (123e12, 900e9, "Google Cloud documentation"),
+        ("TPU v4", "bf16"): (275e12, 1200e9, "Google Cloud documentation"),
+        ("TPU v5e", "bf16"): (197e12, 819e9, "Google Cloud documentation"),
+        ("TPU v5e", "int8"): (393e12, 819e9, "Google Cloud documentation"),
+        ("TPU v6e", "bf16"): (918e12, 1638e9, "Google Cloud documentation"),
+        ("RTX 3090", "fp16"): (71e12, 936e9, "NVIDIA Ampere GA102 GPU Architecture whitepaper"),
+    }
+    for (short, dtype), (peak, bandwidth, document) in told.items():
+        chip = chips.of(short)
+        assert (chip.peaks[dtype].value, chip.bandwidth.value) == (peak, bandwidth), short
+        assert chip.peaks[dtype].source.startswith(document) and chip.bandwidth.source.startswith(document)
+    gpu_clock_hz, tensor_cores = 1.695e9, 328  # GA102: 64 fused multiply-adds a tensor core and cycle with fp32 sums
+    assert chips.of("RTX 3090").peaks["fp16"].value == pytest.approx(2 * 64 * tensor_cores * gpu_clock_hz, rel=0.01)
+
+
 def test_the_board_is_the_one_the_host_draws() -> None:
-    nano, clock_hz = chips.of("nRF52840"), 64_000_000
+    nano, clock_hz = chips.of("nRF52840"), NRF52840.clock_hz
     assert nano.peaks["fp32"].value == 64e6
     assert nano.peaks["int8"].value == host_roofline.COMPUTE[0].per_cycle * clock_hz == 256e6
     assert nano.bandwidth.value == host_roofline.SRAM.per_cycle * clock_hz == 256e6
+    assert nano.second_peak is not None and nano.second_bandwidth is not None
+    assert nano.second_peak[1].value == 2 * nano.peaks["int8"].value, "four products an instruction, not two"
+    waits = Timing().flash_read
+    assert f"| wait of a load from flash | {waits} |" in (ROOT / "docs" / "chip.md").read_text()
+    assert nano.second_bandwidth[1].value == pytest.approx(nano.bandwidth.value / (1 + waits))
     for intensity in (0.1, 1.0, 30.0):
         assert nano.roof("int8", intensity) == pytest.approx(1e6 * host_roofline.roof_mops(intensity, clock_hz))
 
