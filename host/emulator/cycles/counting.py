@@ -20,7 +20,7 @@ _COUNT = Whole(0, 1 << 60)
 STATE_RULES: dict[str, Rule] = {  # of the fields of counter_state that a snapshot holds
     **{name: _COUNT for name in ("active", "ideal", "instructions", "hits", "misses", "flash_words", "bus_cycles")},
     **{name: Whole(0, 0xFFFFFFFF) for name in ("charged", "access_pc", "line")},
-    "last": Whole(0, 1 << 20),
+    "last": Whole(0, 0xFFFFFFFF),  # and within the table, which the snapshot compares
     **{name: Whole(0, 1) for name in ("cache_on", "ideal_clock", "jumped")},
 }
 STOP_NONE, STOP_DEADLINE, STOP_MISS, STOP_MASK, STOP_SUSPECT, STOP_PRECONDITION, STOP_CHANGED = range(7)
