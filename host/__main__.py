@@ -174,7 +174,9 @@ def monitor(
 @app.command()
 def tune(
     port: OptionalPort = None,
-    false_accepts_per_hour: Annotated[float | None, typer.Option(min=0, help="a rate of the board's table")] = None,
+    false_accepts_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="a rate of the board's table", callback=cli.finite)
+    ] = None,
     thresholds: Annotated[str | None, typer.Option(help="sums of evidence, one per word: 120,140")] = None,
 ) -> None:
     """Set how readily a running board hears a word, until its power-up; without options only show it."""

@@ -49,7 +49,10 @@ Clips = Annotated[Path | None, typer.Option(help="use only the clips this list n
 Bits = Annotated[int, typer.Option(help="width of weights and hidden activations, 2..8")]
 Out = Annotated[Path, typer.Option(help="the run folder to make", callback=cli.output_folder)]
 Wanted = Annotated[
-    float, typer.Option(min=0, help="a run trained for streams: 0.1, 0.2, 0.5, 1, 2, 5 or 10, on speakers left out")
+    float,
+    typer.Option(
+        min=0, help="a run trained for streams: 0.1, 0.2, 0.5, 1, 2, 5 or 10, on speakers left out", callback=cli.finite
+    ),
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="epochs, if not the usual number")]
 
@@ -151,7 +154,9 @@ def prune(
     run: Run,
     out: Out,
     kind: Annotated[str, typer.Option(help="structured (channels go) or unstructured (weights become zero)")],
-    amount: Annotated[float, typer.Option(help="share of the channels or weights, between 0 and 1")],
+    amount: Annotated[
+        float, typer.Option(help="share of the channels or weights, between 0 and 1", callback=cli.finite)
+    ],
     norm: Annotated[str, typer.Option(help="what ranks them: l1, l2 or linf")] = "l1",
     finetune: Annotated[int, typer.Option(min=0, help="epochs of fine-tuning")] = 0,
     rewind: Annotated[
@@ -414,9 +419,11 @@ def search(
     data: Data,
     negatives: Annotated[Path, typer.Option(help="what `negatives` made")],
     words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,stop",
-    hop_ms: Annotated[float, typer.Option(help="at most so long a hop of 40 ms may take the network")] = 2.0,
-    flash_kb: Annotated[float, typer.Option(help="of the engine with its model")] = 64.0,
-    ram_kb: Annotated[float, typer.Option(help="of the engine with its model")] = 24.0,
+    hop_ms: Annotated[
+        float, typer.Option(help="at most so long a hop of 40 ms may take the network", callback=cli.finite)
+    ] = 2.0,
+    flash_kb: Annotated[float, typer.Option(help="of the engine with its model", callback=cli.finite)] = 64.0,
+    ram_kb: Annotated[float, typer.Option(help="of the engine with its model", callback=cli.finite)] = 24.0,
     strategy: Annotated[str, typer.Option(help="evolution, random, or mac: evolution by multiply-adds")] = "evolution",
     candidates: Annotated[int, typer.Option(min=1, help="first, short trainings")] = 96,
     scenes: Annotated[int | None, typer.Option(min=100, help="scenes, if not as many as `train` makes")] = None,

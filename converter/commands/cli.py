@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -76,6 +77,13 @@ def _told(error: OSError) -> str:
     if isinstance(error, WriteError):
         return str(error)
     return f"{error.filename or 'output'}: {error.strerror}; free some space or mend its rights, then run again"
+
+
+def finite(value: float | None) -> float | None:
+    """The number again; a usage error for one that is infinite or none, which Python reads from inf and nan."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"must be a finite number, got {value}")
+    return value
 
 
 def output_folder(path: Path | None) -> Path | None:

@@ -257,3 +257,11 @@ def test_any_image_named_by_the_environment_runs_and_tells_its_time(tmp_path: Pa
     report = board.report()
     assert 0 < report.cycles_asleep < report.seconds * 64_000_000
     assert board.seconds == pytest.approx((report.cycles_awake + report.cycles_asleep) / 64e6)
+
+
+@pytest.mark.parametrize("until", ["inf", "-inf", "nan", "-1", "1e400"])
+def test_a_time_that_never_comes_is_refused(microphone: Path, until: str) -> None:
+    command = [sys.executable, "-m", "host", "emulate", str(microphone), "--port", "none", f"--until={until}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1 and done.stderr.startswith(f"error: --until {until}: must be seconds of board time")
+    assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 import typer
@@ -11,6 +13,7 @@ import typer
 import converter.__main__ as converter_cli
 import host.__main__ as host_cli
 import trainer.__main__ as trainer_cli
+from converter.commands import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "reference" / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -37,3 +40,20 @@ def test_make_targets_of_the_manual_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     named = set(re.findall(r"(?:^ +|`)make ([a-z-]+)", (ROOT / "README.md").read_text(), re.M))
     assert named and named <= targets, named - targets
+
+
+def test_no_option_takes_an_infinite_number_or_none() -> None:
+    """Python reads inf and nan as numbers: every float option of the three programs refuses them as it is parsed."""
+    seen = 0
+    for program, app in PROGRAMS.items():
+        for registered in app.registered_commands:
+            assert registered.callback is not None
+            for name, hint in get_type_hints(registered.callback, include_extras=True).items():
+                kind, *rest = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+                if kind is float or float in get_args(kind):
+                    assert any(getattr(one, "callback", None) is cli.finite for one in rest), (program, name)
+                    seen += 1
+    assert seen >= 9
+    for value in (math.inf, -math.inf, math.nan):
+        with pytest.raises(typer.BadParameter, match="must be a finite number, got"):
+            cli.finite(value)

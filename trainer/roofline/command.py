@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from converter.commands.cli import output_folder
+from converter.commands.cli import finite, output_folder
 
 
 def roofline(
@@ -16,7 +16,10 @@ def roofline(
         "build/roofline"
     ),
     minutes: Annotated[
-        float, typer.Option(min=0.01, help="of measure, on each device; what would take too long is left out")
+        float,
+        typer.Option(
+            min=0.01, help="of measure, on each device; what would take too long is left out", callback=finite
+        ),
     ] = 14,
 ) -> None:
     """Rooflines: chips by data sheet, networks counted, this machine measured (resumable), and the plots of all of it.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from converter.commands.cli import output_file, write_json
+from converter.commands.cli import finite, output_file, write_json
 from converter.target import SAMPLE_RATE_HZ
 from host.emulator.cpu.diagnosis import last_instructions
 from host.emulator.errors import BoardError
@@ -51,9 +51,12 @@ def _until(text: str | None) -> tuple[float | None, bytes | None]:
     if text is None:
         return None, None
     try:
-        return float(text), None
+        seconds = float(text)
     except ValueError:
         return None, text.encode()
+    if not 0 <= seconds < float("inf"):
+        raise BoardError(f"--until {text}: must be seconds of board time from 0 on, or a text that the board sends")
+    return seconds, None
 
 
 def summary(report: Report) -> str:
@@ -84,7 +87,9 @@ def emulate(
     port: Annotated[
         str, typer.Option(help="pty, tcp:PORT (0: a free one), or none: start at once without a serial port")
     ] = "pty",
-    gap: Annotated[float, typer.Option(min=0.0, max=60.0, help="seconds of silence round each recording")] = 0.0,
+    gap: Annotated[
+        float, typer.Option(min=0.0, max=60.0, help="seconds of silence round each recording", callback=finite)
+    ] = 0.0,
     send: Annotated[
         str, typer.Option(help="text for the board's serial port once its program receives, such as listen%")
     ] = "",
