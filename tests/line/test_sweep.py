@@ -218,19 +218,14 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same(corpus: Path, tmp_path: Path)
 def comparable(out: Path, exact: bool) -> list[Any]:
     """Results without times of this machine and folder names."""
     drop = ("seconds", "host_us", "host_engine")
-    ticks = (
-        "cycles",
-        "cycles_uncached",
-        "layer_cycles",
-        "cycles_stream_hop",
-        "board_ms",
-        "energy_uj",
-    )  # a timer interrupt more or less: 37 cycles
+    # a timer interrupt falls into one layer or another, or one more into a run: some 50 expected cycles
+    cycles = ("cycles", "cycles_uncached", "layer_cycles", "cycles_stream_hop")
+    ticks = (*cycles, "board_ms", "energy_uj")
     found = []
     for key, r in results(out).items():
         stages = {
             stage: {
-                k: v if exact or k not in ticks else pytest.approx(v, rel=2e-3)
+                k: v if exact or k not in ticks else pytest.approx(v, rel=2e-3, abs=60 if k in cycles else None)
                 for k, v in r.get(stage, {}).items()
                 if k not in drop
             }
