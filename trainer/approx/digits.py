@@ -110,20 +110,19 @@ def factored(net: nn.Sequential, rank: int, places: tuple[int, ...] = FACTORED["
     return nn.Sequential(*made).requires_grad_(False)
 
 
-def layers_of(net: nn.Sequential, batch: int = BATCH) -> list[dict[str, Any]]:
-    """One record per dense layer: operations, bytes of fp32 weights, inputs and outputs, operations per byte, and
-    whether this machine's arithmetic or its memory bounds it: on which side of the ridge it lies."""
+def layers_of(pixels: int, batch: int = BATCH) -> list[dict[str, Any]]:
+    """One record per dense layer of the network as trained: operations, bytes of fp32 weights, inputs and outputs,
+    operations per byte, and whether this machine's arithmetic or its memory bounds it: on which side of the ridge it
+    lies."""
     ridge = _ridge()
     found = []
-    for layer in net:
-        if isinstance(layer, nn.Linear):
-            outputs, inputs = layer.weight.shape
-            operations = 2 * batch * inputs * outputs
-            moved = 4 * (outputs * inputs + batch * (inputs + outputs))
-            record = {"layer": f"{inputs} to {outputs}", "operations": operations, "bytes": moved}
-            intensity = operations / moved
-            bound = "compute" if intensity >= ridge else "memory"
-            found.append({**record, "operations_per_byte": intensity, "ridge": ridge, "bound": bound})
+    for inputs, outputs in pairwise((pixels, *HIDDEN, CLASSES)):
+        operations = 2 * batch * inputs * outputs
+        moved = 4 * (outputs * inputs + batch * (inputs + outputs))
+        record = {"layer": f"{inputs} to {outputs}", "operations": operations, "bytes": moved}
+        intensity = operations / moved
+        bound = "compute" if intensity >= ridge else "memory"
+        found.append({**record, "operations_per_byte": intensity, "ridge": ridge, "bound": bound})
     return found
 
 

@@ -159,8 +159,7 @@ def _svd(data: Path | None) -> tuple[dict[str, Any], bytes]:
 
 
 def _digits(data: Path | None) -> tuple[dict[str, Any], bytes]:
-    pictures = digits.load_digits(data)
-    records = digits.study(pictures)
+    records = digits.study(digits.load_digits(data))
     whole = records[0]
     shown = [
         {
@@ -181,7 +180,7 @@ def _digits(data: Path | None) -> tuple[dict[str, Any], bytes]:
             ("runtime and accuracy", micro, "spent", percent, "accuracy", as_trained),
         )
     ]
-    layers = digits.layers_of(digits.train_perceptron(*pictures[:2], epochs=0))
+    layers = digits.layers_of(whole["inputs"])
     title = f"{whole['inputs']}-512-128-10 perceptron, layers factored"
     return {"records": records, "layers": layers}, plot(title, panels)
 

@@ -61,8 +61,7 @@ class Selection:
 
     def counts(self) -> dict[str, int]:
         """Clips of a split as an epoch sees them."""
-        drawn = min(len(self.pool), self.share("train"))
-        return {s: len(self.clips[s]) + (drawn if s == "train" else 0) for s in SPLITS}
+        return {split: len(clips) for split, clips in self.epoch().clips.items()}
 
     def epoch(self) -> Selection:
         """The same with the training clips of one epoch: of the unknown ones those whose names come first in SHA-256

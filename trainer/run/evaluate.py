@@ -96,7 +96,8 @@ def evaluate_run(
         "smoke_test": source.synthetic or artifact.is_smoke_test,
         "engines": {},
     }
-    splits = {name: load_split(selection.epoch(), name, CACHE, progress) for name in SHOWN}
+    once = selection.epoch()
+    splits = {name: load_split(once, name, CACHE, progress) for name in SHOWN}
     task = progress.add_task("evaluating", total=len(engines) * sum(len(states) for states in SHOWN.values()))
     predicted: dict[tuple[str, str], Int64] = {}
     for name, split in splits.items():

@@ -11,12 +11,13 @@ import torch
 from rich.progress import Progress
 
 from converter.run_folder import ModelArtifact
+from converter.spec import FeatureSpec
 from trainer.data.augment import LabelledClips, TrainingPool, load_split
 from trainer.data.scenes import Scenes
 from trainer.errors import TrainerError
 from trainer.network.model import Conv, Dense, Network, build
 from trainer.network.prune import hold_zeros, nonzero_count, prune
-from trainer.run.fit import THREADS, Epoch, TrainSettings, fit, torch_bytes
+from trainer.run.fit import THREADS, TrainSettings, fit, torch_bytes
 from trainer.run.quantize import continue_in
 from trainer.run.steps import (
     CACHE,
@@ -62,15 +63,15 @@ def prune_run(run: Path, out: Path, options: PruneOptions, source: Source | None
     validation = load_split(selection, "validation", CACHE, progress)
     before = measured(pruned, validation, spec.features)
     found: dict[str, Any] = {**before}
-    if options.rewind is not None:
-        settings, again = saved_settings(artifact), pool_of(source, selection, saved_settings(artifact), progress)
-        history = rewound(pruned, origin, again, validation, settings, options, out / "rewound.pt", progress)
-        made |= curves("prune", history)
-        found = summary(kept_epoch(history, settings), history, settings, validation)
-    elif options.finetune:
-        settings = saved_settings(artifact)
-        settings = replace(settings, learning_rate=settings.learning_rate * FINE_TUNE_SHARE, epochs=options.finetune)
+    if options.finetune or options.rewind is not None:
+        settings, title = saved_settings(artifact), "the rest of the training"
+        if options.rewind is None:
+            rate = settings.learning_rate * FINE_TUNE_SHARE
+            settings, title = replace(settings, learning_rate=rate, epochs=options.finetune), "fine-tuning"
         pool = pool_of(source, selection, settings, progress)
+        if options.rewind is not None:
+            early = out / "rewound.pt"
+            rewind(pruned, options.rewind, pool, validation, settings, spec.features, early, progress)
         if options.kind == "unstructured":
             hold_zeros(pruned)
         history = fit(
@@ -81,8 +82,9 @@ def prune_run(run: Path, out: Path, options: PruneOptions, source: Source | None
             spec.features,
             out / "prune_training.pt",
             progress,
-            "fine-tuning",
+            title,
             purpose=json.dumps(asdict(options)),
+            first=options.rewind or 0,
         )
         made |= curves("prune", history)
         found = summary(kept_epoch(history, settings), history, settings, validation)
@@ -112,40 +114,25 @@ def _check_rewind(run: Path, origin: ModelArtifact, options: PruneOptions) -> No
         raise TrainerError(f"--rewind: goes back in a training of its own, {run} was pruned before; name its origin")
 
 
-def rewound(
+def rewind(
     pruned: Network,
-    origin: ModelArtifact,
+    epoch: int,
     pool: TrainingPool | Scenes,
     validation: LabelledClips,
     settings: TrainSettings,
-    options: PruneOptions,
-    early: Path,
+    features: FeatureSpec,
+    checkpoint: Path,
     progress: Progress,
-) -> list[Epoch]:
-    """The winning ticket (Frankle and Carbin 2019, arXiv 1803.03635): `pruned` keeps its zeros, gets for its other
-    weights those after epoch `rewind` of ORIGIN's training, which repeats bit for bit (rewinding: Frankle et al. 2019,
-    arXiv 1903.01611), and goes through the rest of that training. `early`: where the checkpoint of these epochs lies,
-    beside that of the rest."""
-    assert options.rewind is not None
+) -> None:
+    """The winning ticket (Frankle and Carbin 2019, arXiv 1803.03635): `pruned` keeps its zeros, and gets for its other
+    weights those after this epoch of the training it came from (Frankle et al. 2019, arXiv 1903.01611), which repeats
+    bit for bit."""
     torch.manual_seed(settings.seed)
-    network, features = build(pruned.architecture), origin.spec.features
-    fit(network, pool, validation, settings, features, early, progress, "again to the epoch", past=options.rewind)
+    network = build(pruned.architecture)
+    fit(network, pool, validation, settings, features, checkpoint, progress, "again to the epoch", past=epoch)
     layers = [block for block in pruned.blocks.values() if isinstance(block, (Conv, Dense))]
     kept = [layer.weight != 0 for layer in layers]
     pruned.load_state_dict(network.state_dict())
     with torch.no_grad():
         for layer, mask in zip(layers, kept, strict=True):
             layer.weight.mul_(mask)
-    hold_zeros(pruned)
-    return fit(
-        pruned,
-        pool,
-        validation,
-        settings,
-        features,
-        early.with_name("prune_training.pt"),
-        progress,
-        "the rest of the training",
-        purpose=json.dumps(asdict(options)),
-        first=options.rewind,
-    )

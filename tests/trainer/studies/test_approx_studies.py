@@ -17,7 +17,7 @@ from converter.tensor import QuantParams, Tensor
 from trainer.__main__ import board_tools
 from trainer.approx import digits, lowrank, precision, speed
 from trainer.approx.board import low_rank
-from trainer.approx.digits import FACTORED, load_digits, study, train_perceptron
+from trainer.approx.digits import FACTORED, load_digits, study
 from trainer.approx.studies import run
 from trainer.errors import TrainerError
 
@@ -116,9 +116,8 @@ def test_digits_without_a_folder_are_the_small_ones() -> None:
 
 
 def test_layers_are_bound_by_memory_or_arithmetic_as_the_ridge_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = train_perceptron(torch.zeros(1, 784), torch.zeros(1).long(), epochs=0)
     monkeypatch.setattr(digits, "_ridge", lambda: 14.0)
-    first, middle, last = digits.layers_of(net, batch=64)
+    first, middle, last = digits.layers_of(784, batch=64)
     assert first["operations"] == 2 * 64 * 784 * 512 and first["bytes"] == 4 * (784 * 512 + 64 * (784 + 512))
     assert first["operations_per_byte"] == pytest.approx(26.5, abs=0.1) and first["bound"] == "compute"
     assert middle["operations_per_byte"] == pytest.approx(19.7, abs=0.1) and middle["bound"] == "compute"
