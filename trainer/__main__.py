@@ -31,8 +31,12 @@ def board_tools() -> BoardTools:
     from host.measure.board_checks import BOARD_ACCESS, build, profile_image
     from host.measure.hop_layers import firmware_hop, hop_layers
     from host.measure.model_figures import evaluate
+    from host.report.run_page import write_report
 
-    return BoardTools(build, profile_image, evaluate, BOARD_ACCESS, hop_layers, firmware_hop)
+    def report(run: Path, profile: Path, checks: Path) -> Path:
+        return write_report(run, profile=profile, checks=checks)
+
+    return BoardTools(build, profile_image, evaluate, BOARD_ACCESS, hop_layers, firmware_hop, report)
 
 
 app = cli.app(
@@ -74,18 +78,46 @@ def train(
         str, typer.Option(help="of a tcn: frames of the first convolution, then of each stage, as 3,5,7,9")
     ] = "",
     widths: Annotated[str, typer.Option(help="of a tcn: channels behind each of the kernels, as 88,64,64,48")] = "",
+    start: Annotated[
+        Path | None, typer.Option(help="a trained run of other words, whose layers but the last to start from")
+    ] = None,
 ) -> None:
     """Train a float network; an interrupted run continues when started again."""
     from trainer.run import steps as runs
 
     spec = KwsSpec.of_words(_words(words))
-    paths = (str(path.resolve()) if path else None for path in (clips, teacher, negatives))
+    paths = (str(path.resolve()) if path else None for path in (clips, teacher, negatives, start))
     source = runs.Source(_absolute(data), *paths)
     settings = runs.default_settings(source, model, epochs, seed)
     chain = _numbers("--kernels", kernels), _numbers("--widths", widths)
     with alone(out), cli.progress() as progress:
         artifact = runs.train_run(out, source, spec, model, settings, progress, *chain)
     _say(artifact, "train", "float")
+
+
+@app.command()
+def keyword(
+    context: typer.Context,
+    word: Annotated[str, typer.Option(help="the word, or several with commas between")],
+    takes: Annotated[Path, typer.Option(help="folder of takes, TAKES/<word>/...: of `record`, or of `audio --word`")],
+    out: Out,
+    negatives: Annotated[Path, typer.Option(help="what `negatives` makes; made where it is not there")] = Path(
+        "build/negatives"
+    ),
+    start: Annotated[
+        Path | None,
+        typer.Option(help="a run whose layers to start from; default: reference/words, which knows six words"),
+    ] = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="start from nothing, to compare")] = False,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Your own word: from takes to firmware and report, in ten minutes; goes on where it was stopped."""
+    from trainer.run.keyword import KNOWN_WORDS, Keyword, make_keyword, summary
+
+    asked = Keyword(_words(word), takes, negatives, out, None if from_scratch else start or KNOWN_WORDS, seed)
+    with alone(out), cli.progress() as progress:
+        seconds = make_keyword(asked, context.obj(), progress)
+    typer.echo("\n".join(summary(asked, seconds)))
 
 
 @app.command()

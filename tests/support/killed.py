@@ -216,7 +216,7 @@ def _small() -> None:
 
 
 def board_tools() -> BoardTools:
-    return BoardTools(*(None,) * 2, on_board, *(None,) * 3)  # type: ignore[arg-type]
+    return BoardTools(*(None,) * 2, on_board, *(None,) * 4)  # type: ignore[arg-type]
 
 
 def on_board(folder: Path, inputs: int) -> Json:

@@ -291,3 +291,41 @@ def test_few_clips_of_a_word_are_said(corpus: Path, tmp_path: Path, capsys: pyte
     select(folder, SPEC)
     (said,) = capsys.readouterr().err.splitlines()
     assert "2 clips of the word 'yes' (train " in said
+
+
+def takes(folder: Path, count: int, speakers: int = 1) -> Path:
+    """`count` takes of "computer" by so many people, two other words, two noises."""
+    for number in range(count):
+        pcm = np.full(8000, number + 1, np.int16)
+        write_wav(folder / "computer" / f"p{number % speakers}_nohash_{number}.wav", pcm)
+    for number in range(40):
+        write_wav(folder / "other" / f"s{number}_nohash_0.wav", np.full(8000, number, np.int16))
+    write_wav(folder / "_background_noise_" / "room.wav", np.ones(12 * 16000, np.int16))
+    return folder
+
+
+@pytest.mark.parametrize(("count", "held"), [(3, 1), (8, 2), (30, 3), (60, 6)])
+def test_takes_of_one_person_are_split_by_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, held: int
+) -> None:
+    chosen = select(takes(tmp_path / "own", count), KwsSpec.of_words(["computer"]))
+    each = {split: [c.name for c in chosen.clips[split] if c.label == 2] for split in SPLITS}
+    assert {split: len(names) for split, names in each.items()} == {
+        "train": count - 2 * held,
+        "validation": held,
+        "test": held,
+    }
+    assert len({name for names in each.values() for name in names}) == count
+    assert chosen.by_take and "1 speakers of computer are too few" in capsys.readouterr().err
+    assert select(tmp_path / "own", KwsSpec.of_words(["computer"])) == chosen
+
+
+def test_many_speakers_are_split_by_speaker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = select(takes(tmp_path / "many", 90, speakers=90), KwsSpec.of_words(["computer"]))
+    assert not chosen.by_take and "too few" not in capsys.readouterr().err
+    assert all(which_set(c.name) == split for split in SPLITS for c in chosen.clips[split] if c.label == 2)
+
+
+def test_two_takes_are_too_few(tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match="2 clips of the word 'computer', of which each split needs one"):
+        select(takes(tmp_path / "two", 2), KwsSpec.of_words(["computer"]))

@@ -29,11 +29,12 @@ from host.link.expected import REFERENCE
 from host.report.run_page import write_report
 from trainer.__main__ import app
 from trainer.data.negatives import make_negatives
+from trainer.data.recordings import write_wav
 from trainer.data.scene_studio import active_rms
 from trainer.errors import TrainerError
-from trainer.run import detector_tuning, evaluate, false_accepts
+from trainer.run import detector_tuning, evaluate, false_accepts, steps
 from trainer.run.detector_tuning import decide
-from trainer.run.false_accepts import Engine, Listening, hear, negative_sources, open_engine
+from trainer.run.false_accepts import Engine, Listening, hear, negative_sources, open_engine, own_words
 from trainer.run.listening import (
     Curve,
     Judged,
@@ -389,11 +390,29 @@ def test_own_negatives_are_for_training_and_words_need_test_clips(
             listen_to(tmp_path / "made")
         asked = Listening((home / "anna",), home / "anna")
         with (
-            pytest.raises(TrainerError, match="no test clips of the word 'yes'"),
+            pytest.raises(TrainerError, match="no clips of the word 'yes'"),
             pytest.MonkeyPatch.context() as patch,
         ):
             patch.chdir(home)
             evaluate.evaluate_run(home / "run", None, progress, asked)
+
+
+def test_a_folder_of_few_speakers_is_heard_as_a_whole_but_for_what_training_heard(
+    tmp_path: Path, measured: tuple[Path, dict[str, Any]]
+) -> None:
+    home, _ = measured
+    artifact = ModelArtifact.load(home / "run")
+    selection = steps.Source.load(home / "run").selection(artifact.spec, Progress(disable=True))
+    known = [clip for clip in selection.clips["train"] if clip.label >= 2][:3]
+    for word in artifact.spec.words:
+        (tmp_path / word).mkdir()
+        for number in range(5):
+            write_wav(tmp_path / word / f"me_nohash_{number}.wav", np.full(RATE, 100 + number, np.int16))
+    for clip in known:
+        (tmp_path / clip.name.split("/")[0] / f"copy-{clip.path.name}").write_bytes(clip.path.read_bytes())
+    mine = own_words(artifact, selection, tmp_path)
+    assert len(mine.clips) == 5 * len(artifact.spec.words)
+    assert sorted(set(int(pcm[0]) for pcm in mine.clips)) == [100, 101, 102, 103, 104]
 
 
 def test_command_says_what_goes_with_what(tmp_path: Path) -> None:

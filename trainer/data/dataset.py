@@ -12,7 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -34,6 +34,7 @@ VALIDATION_PERCENT, TEST_PERCENT = 10, 10
 POOL_FACTOR = 4
 FEW_CLIPS, MOST_NAMED = 20, 20
 NOISE_REGION = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
+HELD_OUT_TAKES = 3  # takes of a word that validation, and test, get where speakers are few
 Progress = Callable[[int], None]
 
 
@@ -51,13 +52,14 @@ class Clip:
 @dataclass(frozen=True)
 class Selection:
     """The clips of a task. `clips[split]` are all of them but training's unknown ones: those are `pool`, drawn from
-    each epoch."""
+    each epoch. `by_take`: speakers are so few that a split divides takes of the same people."""
 
     folder: Path
     spec: KwsSpec
     clips: dict[Split, tuple[Clip, ...]]
     pool: tuple[Clip, ...]
     noises: tuple[Path, ...]
+    by_take: bool = False
 
     def counts(self) -> dict[str, int]:
         """Clips of a split as an epoch sees them."""
@@ -119,6 +121,7 @@ def select(folder: Path, spec: KwsSpec, clips_file: Path | None = None) -> Selec
             f"FLAC there"
         )
     others = [name for word in sorted(by_word) if word not in spec.words for name in by_word[word]]
+    split_of, by_take = splits({word: tuple(by_word[word]) for word in spec.words}, folder)
     found: dict[Split, tuple[Clip, ...]] = {}
     pool: tuple[Clip, ...] = ()
     for split in SPLITS:
@@ -126,10 +129,8 @@ def select(folder: Path, spec: KwsSpec, clips_file: Path | None = None) -> Selec
             Clip(name, path, spec.labels.index(word))
             for word in spec.words
             for name, path in by_word[word].items()
-            if which_set(name) == split
+            if split_of[name] == split
         ]
-        if not known:
-            raise TrainerError(f"{folder}: no {split} clips of {', '.join(spec.words)}; more speakers are needed")
         extra = extra_count(len(known), len(spec.words))
         paths = {name: by_word[name.split("/")[0]][name] for name in others if which_set(name) == split}
         unknown = [Clip(name, paths[name], 1) for name in in_sha256_order(paths)]
@@ -141,10 +142,36 @@ def select(folder: Path, spec: KwsSpec, clips_file: Path | None = None) -> Selec
         raise TrainerError(
             f"{folder}: no clips of words other than {', '.join(spec.words)}, of which the class unknown is made"
         )
-    chosen = Selection(folder, spec, found, pool, noises)
+    chosen = Selection(folder, spec, found, pool, noises, by_take)
     _require_usable(chosen)
     _warn_of_few(chosen)
     return chosen
+
+
+def splits(words: Mapping[str, Sequence[str]], folder: Path) -> tuple[dict[str, Split], bool]:
+    """(name of each word's clips -> split, True where by take): by speaker as which_set; where that leaves a split
+    without any, every word's clips in SHA-256 order of their names, a tenth or HELD_OUT_TAKES to test, as many to
+    validation, with a warning. Raises TrainerError where a word has fewer than three.
+    """
+    by_speaker = {name: which_set(name) for names in words.values() for name in names}
+    if set(by_speaker.values()) == set(SPLITS):
+        return by_speaker, False
+    found: dict[str, Split] = {}
+    for word, names in words.items():
+        if len(names) < len(SPLITS):
+            raise TrainerError(
+                f"{folder}: {len(names)} clips of the word '{word}', of which each split needs one; record "
+                f"{FEW_CLIPS} or more"
+            )
+        held = max(len(names) * TEST_PERCENT // 100, min(HELD_OUT_TAKES, len(names) // 3))
+        for place, name in enumerate(in_sha256_order(names)):
+            found[name] = "test" if place < held else "validation" if place < 2 * held else "train"
+    speakers = len({name.rsplit("/", 1)[-1].split("_nohash_")[0] for name in by_speaker})
+    warn(
+        f"{folder}: {speakers} speakers of {', '.join(words)} are too few to keep some of them for the test; split by "
+        f"take, so test figures say how these people are heard, not how others are"
+    )
+    return found, True
 
 
 def _require_usable(selection: Selection) -> None:

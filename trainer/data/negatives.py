@@ -198,7 +198,8 @@ def load_negatives(folder: Path, words: Sequence[str], split: Split | None = Non
                 f"{folder / INDEX}: its clips are not those of {stream.file}; remove it and make it again"
             )
         out = excluded(stream.name, words)
-        kept = [clip for clip in stream.clips if clip.id not in out]
+        unlisted = [word for word in words if word not in SOUNDS_LIKE]
+        kept = [clip for clip in stream.clips if clip.id not in out and not _named(clip.id, unlisted)]
         parts: list[Int16] = [pcm[clip.start : clip.start + clip.samples] for clip in kept]
         joined = np.concatenate(parts) if parts else np.zeros(0, np.int16)
         found.append((_placed(stream, [(clip.id, clip.samples) for clip in kept]), joined))
@@ -214,6 +215,12 @@ def excluded(source: str, words: Sequence[str]) -> set[str]:
         return {row["clip"] for row in csv.DictReader(file) if row["source"] == source and row["word"] in words}
 
 
+def _named(clip: str, words: Sequence[str]) -> bool:
+    """True where the clip's name holds one of the words: all that is known of a word that no list was made for."""
+    stem = re.sub(r"[-_]", " ", Path(clip).stem)
+    return any(re.search(rf"\b{re.escape(word)}\b", stem, re.IGNORECASE) for word in words)
+
+
 # What a word sounds like in a source's language, beside itself as a word of a transcript or of a file's name.
 SOUNDS_LIKE = {
     "stop": {"nl": r"\w*stop\w*", "cs": r"\w*stop\w*", "many": r"\w*stop\w*"},
@@ -226,6 +233,10 @@ SOUNDS_LIKE = {
     "up": {},
     "left": {},
     "right": {"nl": "rijt|raait", "cs": "rajt"},
+    "bed": {"nl": "bed|bet", "cs": "bet"},
+    "cat": {"nl": "cat|kat|ket", "cs": "kat|ket"},
+    "happy": {"nl": "happy|happie|heppie", "cs": "hepy|hepi"},
+    "computer": {"nl": r"computer\w*", "cs": r"kom?pju\w*|komputer\w*"},
 }
 
 

@@ -39,6 +39,9 @@ class SceneSettings:
     narrow: float = 0.15
     reverb: float = 0.3
     seed: int = 0
+    spoken: int = 0  # times that synthetic voices say each chosen word; 0: a tenth as often as people
+    recorded_share: float = 0.0  # of the scenes with a chosen word: it is a recording; 0: as recordings are many
+    isolated: int = 0  # isolated words of the negatives that are other words too
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from converter.spec import FeatureSpec
 from trainer.data.cache import cached, contents, digest, keep
 from trainer.data.dataset import Selection, all_others, load, noise_backgrounds
 from trainer.data.negatives import Stream, load_negatives
-from trainer.data.scene_studio import Material, SceneSettings, Studio, word_spans
+from trainer.data.scene_studio import Material, SceneSettings, Studio, word_span, word_spans
 from trainer.data.synthetic_speech import spoken_words
 from trainer.workers import worker_pool
 
@@ -161,11 +161,14 @@ def load_scenes(
         task = progress.add_task("training: recordings", total=len(known) + len(others))
         words, other = (load(part, "train", spec, lambda n: progress.advance(task, n)) for part in (known, others))
         labels, clips = [clip.label for clip in known], [words]
-        if any(stream.kind == "synthetic" for stream, _ in streams):
+        if settings.spoken or any(stream.kind == "synthetic" for stream, _ in streams):
             chosen = selection.spec.words
-            spoken, which = spoken_words(chosen, len(known) // len(chosen) // 10, spec.clip_samples, progress)
-            labels, clips = labels + [word + 2 for word in which], [words, spoken]
+            each = settings.spoken or len(known) // len(chosen) // 10
+            spoken, which = spoken_words(chosen, each, spec.clip_samples, progress)
+            times = _times(len(words), len(spoken), settings.recorded_share)
+            labels, clips = labels * times + [word + 2 for word in which], [words] * times + [spoken]
         words = np.concatenate(clips)
+        other = np.concatenate([other, isolated_words(streams, settings.isolated, spec)])
         groups = speaker_groups([stream for stream, _ in streams])
         speech = [(pcm, groups[stream.name]) for stream, pcm in streams if stream.kind != "music"]
         noises = noise_backgrounds(selection, "train") + [pcm for stream, pcm in streams if stream.kind == "music"]
@@ -183,6 +186,27 @@ def load_scenes(
         arrays = {"features": made.features, "targets": made.targets, "groups": made.groups}
         keep(cache, "scenes", key, arrays)
     return Scenes(arrays["features"], arrays["targets"], arrays["groups"])
+
+
+def _times(recorded: int, spoken: int, share: float) -> int:
+    """How often each recording is taken so that recordings have this share."""
+    return max(1, round(share / (1 - share) * spoken / recorded)) if 0 < share < 1 else 1
+
+
+def isolated_words(streams: Sequence[tuple[Stream, Int16]], most: int, spec: FeatureSpec) -> Int16:
+    """int16 [n, clip_samples]: words from clips of the streams of isolated words, each in the middle of its clip; a
+    draw of `most` of them."""
+    found = []
+    for stream, pcm in streams:
+        for clip in stream.clips if stream.kind == "words" and most else ():
+            heard = pcm[clip.start : clip.start + clip.samples]
+            if clip.samples >= spec.sample_rate_hz // 4:
+                first, past = word_span(heard, spec.sample_rate_hz)
+                if 0.15 <= (past - first) / spec.sample_rate_hz <= 0.95:
+                    before = (spec.clip_samples - (past - first)) // 2
+                    found.append(np.pad(heard[first:past], (before, spec.clip_samples - (past - first) - before)))
+    order = np.random.default_rng(0).permutation(len(found))[:most]
+    return np.array([found[place] for place in order], np.int16).reshape(-1, spec.clip_samples)
 
 
 def speaker_groups(streams: Sequence[Stream]) -> dict[str, int]:

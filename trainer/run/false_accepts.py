@@ -33,6 +33,7 @@ from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, FeatureSpec
 from converter.target import SAMPLE_RATE_HZ
 from trainer.data import negatives
+from trainer.data.cache import digest
 from trainer.data.dataset import SUFFIXES, Clip, Selection, in_sha256_order, load, noise_backgrounds, which_set
 from trainer.data.ffmpeg import decode
 from trainer.data.scene_studio import word_spans
@@ -130,7 +131,7 @@ def _jobs(
     spec, rate_hz = artifact.spec.features, artifact.spec.features.sample_rate_hz
     head = artifact.detector.settle_frames * spec.step_samples
     noises = noise_backgrounds(selection, "test")
-    words = _own_words(artifact, selection, asked.positive)
+    words = own_words(artifact, selection, asked.positive)
     jobs: list[Job] = [(track, partial(np.asarray, pcm)) for track, pcm in spoken_of]
 
     def add(name: str, kind: str, played: Words, bed: Callable[[int], Float32], level_dbfs: float | None) -> None:
@@ -163,22 +164,29 @@ def _jobs(
     return jobs, skipped
 
 
-def _test_clips(folder: Path, word: str, label: int) -> list[Clip]:
+def _all_clips(folder: Path, word: str, label: int) -> list[Clip]:
     files = {f"{word}/{f.stem}": f for f in sorted((folder / word).glob("*")) if f.suffix.lower() in SUFFIXES}
-    return [Clip(name, files[name], label) for name in in_sha256_order(files) if which_set(name) == "test"]
+    return [Clip(name, files[name], label) for name in in_sha256_order(files)]
 
 
-def _own_words(artifact: ModelArtifact, selection: Selection, positive: Path | None) -> Words:
-    """Every test clip of the words, in SHA-256 order of their names."""
+def _test_clips(folder: Path, word: str, label: int) -> list[Clip]:
+    return [clip for clip in _all_clips(folder, word, label) if which_set(clip.name) == "test"]
+
+
+def own_words(artifact: ModelArtifact, selection: Selection, positive: Path | None) -> Words:
+    """Every test clip of the words, in SHA-256 order of their names. Of a folder of few speakers, or for a run that
+    was split by take, all but those that training or validation heard."""
     clips = {clip.name: clip for clip in selection.clips["test"] if clip.label >= 2}
     if positive is not None:
         clips = {}
+        known = {digest(c.path) for split in ("train", "validation") for c in selection.clips[split] if c.label >= 2}
         for label, word in enumerate(artifact.spec.words, 2):
-            found = _test_clips(positive, word, label)
+            found = [] if selection.by_take else _test_clips(positive, word, label)
+            found = found or [c for c in _all_clips(positive, word, label) if digest(c.path) not in known]
             if not found:
                 raise TrainerError(
-                    f"{positive}: no test clips of the word '{word}'; name a folder shaped like Speech Commands, whose "
-                    f"test clips are a tenth of its speakers"
+                    f"{positive}: no clips of the word '{word}' but those of the training; name a folder shaped like "
+                    f"Speech Commands"
                 )
             clips |= {clip.name: clip for clip in found}
     spec = artifact.spec.features

@@ -22,7 +22,7 @@ from converter.arrays import Float64, Int8, Int16, Int32, Int64
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, FeatureSpec
 from trainer.data.augment import LabelledClips, load_split
-from trainer.data.cache import cached, keep
+from trainer.data.cache import cached, digest, keep
 from trainer.data.dataset import noise_backgrounds
 from trainer.data.features import stream_features
 from trainer.data.negatives import load_negatives
@@ -30,7 +30,7 @@ from trainer.data.scene_studio import word_spans
 from trainer.data.scenes import FOLDS, Scenes, speaker_groups
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
-from trainer.network.model import Architecture, build, fold_norms
+from trainer.network.model import Network, fold_norms
 from trainer.network.quant_options import QuantOptions
 from trainer.run.detector_tuning import evidence_sums
 from trainer.run.fine_tune import calibrate, fine_tune, qat_settings
@@ -50,7 +50,7 @@ from trainer.run.listening import (
     summed,
 )
 from trainer.run.scene_loss import SUMMED
-from trainer.run.steps import CACHE, Source, architecture_of, pool_of, saved_settings
+from trainer.run.steps import CACHE, Source, architecture_of, pool_of, saved_settings, untrained
 from trainer.workers import worker_pool
 
 RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # false accepts per hour
@@ -272,13 +272,15 @@ def _without_group(run: Path, folds: Path, source: Source, options: QuantOptions
         "settings": asdict(settings),
         "options": asdict(options),
         "architecture": asdict(architecture),
+        "start": digest(Path(source.start) / "float.pt") if source.start else None,
         "pool": pool.identity,
         "streams": [(stream.name, stream.sha256) for stream, _ in left],
     }
     arrays = cached(CACHE, "fold", key)
     if arrays is None:
         validation = load_split(selection, "validation", CACHE, quiet)
-        quant = train_quantized(folds / str(group), architecture, pool, validation, settings, options, features)
+        network = untrained(architecture, settings.seed, source.start)
+        quant = train_quantized(folds / str(group), network, pool, validation, settings, options, features)
         arrays = {stream.name: heard_evidence(quant, stream_features(pcm, features)) for stream, pcm in left}
         keep(CACHE, "fold", key, arrays)
     return [Heard(stream.name, stream.seconds, arrays[stream.name]) for stream, _ in left]
@@ -286,7 +288,7 @@ def _without_group(run: Path, folds: Path, source: Source, options: QuantOptions
 
 def train_quantized(
     folder: Path,
-    architecture: Architecture,
+    network: Network,
     pool: Scenes,
     validation: LabelledClips,
     settings: TrainSettings,
@@ -297,8 +299,6 @@ def train_quantized(
     torch.set_num_threads(THREADS)
     folder.mkdir(parents=True, exist_ok=True)
     quiet = Progress(disable=True)
-    torch.manual_seed(settings.seed)
-    network = build(architecture)
     fit(network, pool, validation, settings, features, folder / "training.pt", quiet)
     quant = QuantNetwork(fold_norms(network), features, options)
     calibrate(quant, pool, settings.seed)

@@ -30,6 +30,7 @@ from trainer.data.augment import (
     load_split,
     training_pool,
 )
+from trainer.data.cache import digest
 from trainer.data.dataset import Selection, clip_names, select
 from trainer.data.scene_studio import SceneSettings
 from trainer.data.scenes import Scenes, load_scenes
@@ -55,6 +56,7 @@ class Source:
     clips: str | None = None
     teacher: str | None = None
     negatives: str | None = None
+    start: str | None = None
 
     @staticmethod
     def load(run: Path) -> Source:
@@ -137,9 +139,9 @@ def train_run(
     selection = source.selection(spec, progress)
     validation = load_split(selection, "validation", CACHE, progress)
     pool = pool_of(source, selection, settings, progress)
-    torch.manual_seed(settings.seed)
-    network = build(architecture)
+    network = untrained(architecture, settings.seed, source.start)
     purpose = architecture.model + str((architecture.kernels, widths)) if kernels or widths else ""
+    purpose += digest(Path(source.start) / "float.pt") if source.start else ""
     history = fit(
         network,
         pool,
@@ -161,6 +163,7 @@ def train_run(
         settings.seed,
         {
             "counts": selection.counts(),
+            "split": "take" if selection.by_take else "speaker",
             "parameters": network.parameter_count,
             "train": summary(best, history, settings, validation),
         },
@@ -172,6 +175,23 @@ def train_run(
 
 
 QUANTIZED = ("qat_training.pt", "model.onnx", "vectors.npz", "evaluation.json")  # no longer true of another qat.pt
+
+
+def untrained(architecture: Architecture, seed: int, start: str | None) -> Network:
+    """The network from a random state of this seed; all layers but the last from the run `start`, whose words may be
+    others. Raises TrainerError where its layers are others."""
+    torch.manual_seed(seed)
+    network = build(architecture)
+    if start is not None:
+        given = load_float(ModelArtifact.load(Path(start)))
+        if replace(given.architecture, labels=architecture.labels, dropout=architecture.dropout) != architecture:
+            raise TrainerError(
+                f"{start}: its layers are not those of the network to be trained ({given.architecture.model}, "
+                f"{given.architecture.width} channels); leave --start out, or train {given.architecture.model}"
+            )
+        kept = {key: value for key, value in given.state_dict().items() if not key.startswith("blocks.logits.")}
+        network.load_state_dict({**network.state_dict(), **kept})
+    return network
 
 
 def save_run(

@@ -1,0 +1,102 @@
+"""The data folder of a person's own word: takes, other words, room sound.
+
+TAKES/<word>/<speaker>_nohash_<n>.wav is what `trainer record` and `trainer audio --word` write, a second of 16 kHz mono
+each, perhaps with TAKES/_background_noise_. A network needs more than takes: other words, which synthetic voices say,
+and noise. The folder made here is shaped like Speech Commands, so that every command of the trainer takes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+
+from converter.arrays import Int16
+from converter.files import scratch_folder, write_atomic
+from converter.target import SAMPLE_RATE_HZ
+from trainer.data.cache import cached, digest, keep
+from trainer.data.dataset import NOISE_FOLDER, SUFFIXES
+from trainer.data.recordings import is_hidden, write_wav
+from trainer.data.synthetic import SyntheticSettings, background
+from trainer.data.synthetic_speech import ENGINES, LANGUAGES, VOCABULARY, say
+from trainer.errors import TrainerError
+
+OTHERS, OTHERS_EACH = 120, 2  # words of the vocabulary, and voices that say each of them
+NOISE_S = 40
+LIST = "takes.txt"  # what the folder is made of; written last
+NOISES = ("white", "pink", "brown", "hum")
+
+
+def data_folder(takes: Path, words: tuple[str, ...], out: Path, cache: Path, progress: Progress) -> Path:
+    """OUT as a data folder of these words; made anew where TAKES or the words have changed. Raises TrainerError."""
+    wanted = _listed(takes, words)
+    key = hashlib.sha256("\n".join(f"{name} {digest(file)}" for name, file in wanted.items()).encode()).hexdigest()
+    if _holds(out, key):
+        return out
+    others = _other_words(cache, progress)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(out.parent) as made:
+        for name, file in wanted.items():
+            (made / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, made / name)
+        for word in others.keys() - set(words):
+            for number, pcm in enumerate(others[word]):
+                write_wav(made / word / f"{word}{number}_nohash_0.wav", pcm)
+        settings = SyntheticSettings(words, noise_s=NOISE_S)
+        for name in NOISES:
+            write_wav(made / NOISE_FOLDER / f"made-{name}.wav", background(name, settings, []))
+        write_atomic(made / LIST, f"{key}\n".encode())
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.move(made, out)
+        made.mkdir()
+    return out
+
+
+def _other_words(cache: Path, progress: Progress) -> dict[str, Int16]:
+    """Words of the vocabulary by OTHERS_EACH synthetic voices, int16 [OTHERS_EACH, samples]."""
+    vocabulary = VOCABULARY.read_text().split()
+    vocabulary = vocabulary[:: len(vocabulary) // OTHERS][:OTHERS]
+    key = {"words": vocabulary, "each": OTHERS_EACH}
+    found = cached(cache, "vocabulary", key)
+    if found is None:
+        rng = np.random.default_rng(0)
+        task = progress.add_task("other words by synthetic voices", total=len(vocabulary))
+        found = {word: np.zeros((OTHERS_EACH, SAMPLE_RATE_HZ), np.int16) for word in vocabulary}
+        for word, clips in found.items():
+            for number, clip in enumerate(clips):
+                pcm = say(ENGINES[number % 2], word, LANGUAGES, rng)[:SAMPLE_RATE_HZ]
+                clip[: len(pcm)] = pcm
+            progress.advance(task)
+        keep(cache, "vocabulary", key, found)
+    return found
+
+
+def _holds(out: Path, key: str) -> bool:
+    try:
+        return (out / LIST).read_text().strip() == key
+    except (OSError, UnicodeDecodeError):
+        if out.is_dir() and any(out.iterdir()):
+            raise TrainerError(f"{out}: is not a data folder made of takes; move it away") from None
+        return False
+
+
+def _listed(takes: Path, words: tuple[str, ...]) -> dict[str, Path]:
+    """Name in the data folder -> file: the takes of every word, and room sound."""
+    if not takes.is_dir():
+        raise TrainerError(f"{takes}: no such folder of takes; make one with `python -m trainer record`")
+    found = {}
+    for word in (*words, NOISE_FOLDER):
+        files = sorted(
+            f for f in (takes / word).glob("*") if f.suffix.lower() in SUFFIXES and not is_hidden(Path(f.name))
+        )
+        if not files and word in words:
+            there = sorted(f.name for f in takes.iterdir() if f.is_dir() and f.name != NOISE_FOLDER)
+            raise TrainerError(
+                f"{takes}: no takes of the word '{word}'; it holds {', '.join(there) or 'no word folders'}; "
+                f"`python -m trainer audio RECORDINGS --word {word} --out {takes}` makes takes of recordings"
+            )
+        found |= {f"{word}/{file.name}": file for file in files}
+    return found
