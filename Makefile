@@ -1,4 +1,5 @@
-# make demo [DATA=DIR] [WORDS=yes,stop] | test | test-all | test-all-long | fuzz | lint | format | bench | reference | loc | clean
+# make demo [DATA=DIR] [WORDS=yes,stop] | keyword WORD=computer TAKES=DIR [NEGATIVES=DIR]
+# make test | test-all | test-all-long | fuzz | lint | format | bench | reference | loc | clean
 PYTHON ?= python3
 DATA ?= synthetic
 WORDS ?= yes,stop
@@ -7,7 +8,7 @@ PY = .venv/bin/python
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cpp' ':!firmware/generated*')
 ELF = $(RUN)/build/emulator/firmware.elf
 
-.PHONY: setup setup-test demo test test-all test-all-long fuzz lint format bench reference loc clean
+.PHONY: setup setup-test demo keyword test test-all test-all-long fuzz lint format bench reference loc clean
 
 setup:
 	@$(PYTHON) bootstrap.py
@@ -32,6 +33,12 @@ demo: setup
 	$(PY) -m host trial $(ELF) $(RUN)/clips --run $(RUN) --times 1 --json $(RUN)/trial.json
 	$(PY) -m host report $(RUN) --profile $(RUN)/profile.json --trial $(RUN)/trial.json \
 		--compare $(RUN)/compare.json --checks $(RUN)/checks.json
+
+# A word of your own, from takes to firmware and report: docs/own_keyword.md.
+NEGATIVES ?= build/negatives
+keyword:
+	@$(PYTHON) bootstrap.py keyword
+	$(PY) -m trainer keyword --word "$(WORD)" --takes "$(TAKES)" --negatives "$(NEGATIVES)" --out "build/$(WORD)"
 
 # The committed models' generated firmware, byte for byte; the tests compare.
 reference: setup

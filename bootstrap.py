@@ -1,6 +1,7 @@
 """Makes .venv and installs what the toolchain needs. Run by make; standard library only, any Python 3.
 
-    python3 bootstrap.py [EXTRA ...]      EXTRA: test, tf, roofline, tvm, cuda, ray, digits, wakewords, fuzz
+    python3 bootstrap.py [EXTRA ...]      EXTRA: test, tf, roofline, tvm, cuda, ray, digits, wakewords, fuzz; keyword:
+                                          the programs that a word of one's own needs
 
 pyproject.toml holds the ranges that are allowed, constraints.txt one exact set, which is installed.
 TORCH_INDEX names the package index used for torch where the configured one offers only a CUDA build, TORCH_CUDA_INDEX
@@ -21,6 +22,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 TORCH = next(line for line in CONSTRAINTS.read_text().splitlines() if line.startswith("torch=="))
 TORCH_INDEX = os.environ.get("TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
 TORCH_CUDA_INDEX = os.environ.get("TORCH_CUDA_INDEX", "https://download.pytorch.org/whl/cu130")
+PROGRAMS = {"keyword": ("ffmpeg", "flite"), "test": ("qemu-system-arm", "ffmpeg", "flite")}
 BY_HAND = {
     "Debian/Ubuntu/WSL": "sudo apt-get install {packages}",
     "macOS": "brew install espeak-ng && brew install --cask gcc-arm-embedded",
@@ -69,7 +71,7 @@ def has_venv():
     return subprocess.run([sys.executable, "-c", "import venv, ensurepip"], stderr=subprocess.DEVNULL).returncode == 0
 
 
-def missing_packages():
+def missing_packages(extras):
     """Debian names of the system packages that are not here."""
     wanted = [
         ("python3-venv", has_venv()),
@@ -78,18 +80,19 @@ def missing_packages():
         ("gcc-arm-none-eabi", shutil.which("arm-none-eabi-gcc")),
         ("libnewlib-arm-none-eabi", has_newlib()),
         ("espeak-ng", shutil.which("espeak-ng")),
+        *((name, shutil.which(name)) for name in PROGRAMS["keyword"] if "keyword" in extras),
     ]
     return [name for name, found in wanted if not found]
 
 
 def missing_for_tests(extras):
     """Debian names of system packages without which some tests are skipped."""
-    wanted = ("qemu-system-arm", "ffmpeg", "flite") if "test" in extras and shutil.which("apt-get") else ()
+    wanted = PROGRAMS["test"] if "test" in extras and shutil.which("apt-get") else ()
     return [name for name in wanted if not shutil.which(name)]
 
 
 def install_system_packages(extras):
-    missing, for_tests = missing_packages(), missing_for_tests(extras)
+    missing, for_tests = missing_packages(extras), missing_for_tests(extras)
     if not missing and not for_tests:
         return
     prefix = [] if hasattr(os, "geteuid") and os.geteuid() == 0 else ["sudo", "-n"]
@@ -104,7 +107,7 @@ def install_system_packages(extras):
             run([*install, *missing], env=quiet, stdout=subprocess.DEVNULL)
         for name in for_tests:
             subprocess.run([*install, name], env=quiet, stdout=subprocess.DEVNULL)
-        missing, for_tests = missing_packages(), missing_for_tests(extras)
+        missing, for_tests = missing_packages(extras), missing_for_tests(extras)
     if for_tests:
         print("setup: without %s some tests will be skipped" % ", ".join(for_tests))
     if missing:
@@ -182,7 +185,7 @@ def main():
             % sys.version_info[:2]
         )
     install_system_packages(sys.argv[1:])
-    install_python_packages(sorted(sys.argv[1:]))
+    install_python_packages(sorted(extra for extra in sys.argv[1:] if extra != "keyword"))
 
 
 main()

@@ -38,7 +38,8 @@ _STREAMS = Fields(
         "curve": Fields(
             {"total": Items(Whole()), "misses": Named(Items(Whole())), "drawn": Items(Whole(), 2, 2)},
         ),
-    }
+    },
+    {"voices": Items(_CONDITION)},
 )
 EVALUATION = Fields(
     {"labels": Items(_NAME, 1, 1000), "engines": Named(Named(_SCORES), 1)},

@@ -143,14 +143,17 @@ def _lead(found: Json, artifact: ModelArtifact) -> Markup:
     shipped, n = heard["shipped"], heard["conditions"][0]["words"]
     named = {"clean": "clean", "noise 10 dB": "at 10 dB of noise"}
     missed = [f"{100 * shipped['misses'][key] / n:.1f} % {text}" for key, text in named.items()]
+    own = artifact.results.get("split") == "take"
+    people = " The test clips are other takes of the people it learned from: how others are heard is not known."
     return Markup(
-        "<p>{}Hears {}. Misses <b>{}</b> of {} test clips. <b>{} false accepts per hour</b> (95 % bound {}) in "
+        "<p>{}Hears {}. Misses <b>{}</b> of {} test clips.{} <b>{} false accepts per hour</b> (95 % bound {}) in "
         "{:.1f} hours of speech without the words, {} speakers or groups of speakers.</p>"
     ).format(
         "Smoke test: " if artifact.is_smoke_test else "",
         words,
         ", ".join(missed),
         n,
+        people if own else "",
         *(_rate(shipped["per_hour"]), _rate(shipped["bound"]), heard["hours"], heard["speakers"]),
     )
 
@@ -207,6 +210,7 @@ def _listening(found: Json, artifact: ModelArtifact) -> Parts:
         f"shipped. None in these hours is drawn as half a false accept.",
         chart(series, "false accepts per hour", "words missed, %", log_x=True),
         Table(("condition", "missed", f"of {n}", *missed, "other word named"), conditions, "as shipped"),
+        *(f"{c['name']}, which are no people: {c['misses']} of {c['words']} missed." for c in heard.get("voices", ())),
         Table(heads, sources, "false accepts, as shipped"),
         Table(
             ("word", "clips", "taken", "for"), others, summary="other words played alone, and what they are taken for"

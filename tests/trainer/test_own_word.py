@@ -72,7 +72,7 @@ def test_isolated_words_are_cut_from_streams_of_words_alone() -> None:
     words = np.concatenate([say("yes", number) for number in range(5)])
     clips = tuple(Clip(f"{n}.wav", n * RATE_HZ, RATE_HZ) for n in range(5))
     streams = [
-        (Stream(kind, kind, "many", "train", "none", "f", "", clips, kind), words)  # type: ignore[arg-type]
+        (Stream(kind, kind, "many", "train", "none", "f", "", clips, kind), words)
         for kind in ("words", "speech", "music")
     ]
     found = isolated_words(streams, 100, features)
@@ -118,8 +118,11 @@ def test_takes_become_firmware_and_report_and_a_stopped_command_goes_on(
     assert list(seconds) == list(STEPS)
     assert (tmp_path / "run" / "float.pt").stat().st_mtime_ns == before
     lines = summary(asked, seconds)
-    assert "of 3 test takes missed" in lines[0] and "people who trained it" in lines[1]
-    assert "computer" in (tmp_path / "run" / "report.html").read_text()
+    assert (
+        "of 3 test takes missed" in lines[0] and "synthetic voices" in lines[1] and "people who trained it" in lines[2]
+    )
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "computer" in page and "how others are heard is not known" in page and "of 30 missed" in page
     assert not [
         row for row in json.loads((tmp_path / "run" / "checks.json").read_text())["checks"] if row["differences"]
     ]

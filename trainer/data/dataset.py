@@ -28,6 +28,7 @@ from trainer.errors import TrainerError, warn
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 NOISE_FOLDER, SILENCE_FOLDER = "_background_noise_", "_silence_"
+VOICES_FOLDER = "_synthetic_"  # the words by synthetic voices, for the test alone
 SUFFIXES = (".wav", ".flac")
 MAX_CLIPS_PER_CLASS = 2**27 - 1
 VALIDATION_PERCENT, TEST_PERCENT = 10, 10
@@ -239,7 +240,11 @@ def _list_words(folder: Path) -> dict[str, dict[str, Path]]:
         )
     found = {}
     for word in sorted(folder.iterdir()):
-        if not word.is_dir() or is_hidden(Path(word.name)) or word.name in (NOISE_FOLDER, SILENCE_FOLDER):
+        if (
+            not word.is_dir()
+            or is_hidden(Path(word.name))
+            or word.name in (NOISE_FOLDER, SILENCE_FOLDER, VOICES_FOLDER)
+        ):
             continue
         meant = {"silence": SILENCE_FOLDER, "backgroundnoise": NOISE_FOLDER}.get(re.sub("[-_ ]", "", word.name.lower()))
         if meant or word.name.startswith("_"):

@@ -18,13 +18,14 @@ from converter.arrays import Int16
 from converter.files import scratch_folder, write_atomic
 from converter.target import SAMPLE_RATE_HZ
 from trainer.data.cache import cached, digest, keep
-from trainer.data.dataset import NOISE_FOLDER, SUFFIXES
+from trainer.data.dataset import NOISE_FOLDER, SUFFIXES, VOICES_FOLDER
 from trainer.data.recordings import is_hidden, write_wav
 from trainer.data.synthetic import SyntheticSettings, background
-from trainer.data.synthetic_speech import ENGINES, LANGUAGES, VOCABULARY, say
+from trainer.data.synthetic_speech import ENGINES, ENGLISH, LANGUAGES, STRANGERS, VOCABULARY, say
 from trainer.errors import TrainerError
 
 OTHERS, OTHERS_EACH = 120, 2  # words of the vocabulary, and voices that say each of them
+STRANGE_VOICES = 30  # that say each word for the test; training hears none of them
 NOISE_S = 40
 LIST = "takes.txt"  # what the folder is made of; written last
 NOISES = ("white", "pink", "brown", "hum")
@@ -45,6 +46,11 @@ def data_folder(takes: Path, words: tuple[str, ...], out: Path, cache: Path, pro
         for word in others.keys() - set(words):
             for number, pcm in enumerate(others[word]):
                 write_wav(made / word / f"{word}{number}_nohash_0.wav", pcm)
+        rng = np.random.default_rng(1)
+        for word in words:
+            for number in range(STRANGE_VOICES):
+                pcm = say("espeak-ng", word, ENGLISH, rng, STRANGERS)[:SAMPLE_RATE_HZ]
+                write_wav(made / VOICES_FOLDER / word / f"voice{number}_nohash_0.wav", pcm)
         settings = SyntheticSettings(words, noise_s=NOISE_S)
         for name in NOISES:
             write_wav(made / NOISE_FOLDER / f"made-{name}.wav", background(name, settings, []))
@@ -87,7 +93,7 @@ def _listed(takes: Path, words: tuple[str, ...]) -> dict[str, Path]:
     """Name in the data folder -> file: the takes of every word, and room sound."""
     if not takes.is_dir():
         raise TrainerError(f"{takes}: no such folder of takes; make one with `python -m trainer record`")
-    found = {}
+    found = dict[str, Path]()
     for word in (*words, NOISE_FOLDER):
         files = sorted(
             f for f in (takes / word).glob("*") if f.suffix.lower() in SUFFIXES and not is_hidden(Path(f.name))

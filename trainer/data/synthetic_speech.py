@@ -28,19 +28,39 @@ LANGUAGES = (
     *("tr", "fi", "hu", "ro", "da", "el"),
 )
 ENGLISH = LANGUAGES[:5]
+STRANGERS = (
+    "Andy",
+    "Annie",
+    "belinda",
+    "linda",
+    "steph",
+    "adam",
+    "antonio",
+    "max",
+    "michel",
+    "rob",
+    "zac",
+)  # for tests
 VARIANTS = (*(f"m{number}" for number in range(1, 8)), *(f"f{number}" for number in range(1, 6)))
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
 MINUTES = 50.0
 
 
-def say(engine: str, text: str, languages: tuple[str, ...], rng: np.random.Generator) -> Int16:
-    """int16 PCM at 16 kHz of a text by a random voice of the engine; raises TrainerError."""
+def say(
+    engine: str,
+    text: str,
+    languages: tuple[str, ...],
+    rng: np.random.Generator,
+    variants: tuple[str, ...] = VARIANTS,
+) -> Int16:
+    """int16 PCM at 16 kHz of a text by a random voice of the engine, of espeak-ng's one of these; raises
+    TrainerError."""
     if engine == "flite":
         command = ["flite", "-voice", str(rng.choice(FLITE_VOICES))]
         command += ["--setf", f"duration_stretch={rng.uniform(0.75, 1.35):.2f}"]
         command += ["--setf", f"int_f0_target_mean={rng.uniform(80, 240):.0f}", "-t", text, "-o", "/dev/stdout"]
     else:
-        voice = f"{rng.choice(languages)}+{rng.choice(VARIANTS)}"
+        voice = f"{rng.choice(languages)}+{rng.choice(variants)}"
         command = ["espeak-ng", "--stdout", "-v", voice, "-s", str(rng.integers(115, 231))]
         command += ["-p", str(rng.integers(20, 81)), "--", text]
     if shutil.which(engine) is None:

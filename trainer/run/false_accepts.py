@@ -34,7 +34,16 @@ from converter.spec import DetectorSpec, FeatureSpec
 from converter.target import SAMPLE_RATE_HZ
 from trainer.data import negatives
 from trainer.data.cache import digest
-from trainer.data.dataset import SUFFIXES, Clip, Selection, in_sha256_order, load, noise_backgrounds, which_set
+from trainer.data.dataset import (
+    SUFFIXES,
+    VOICES_FOLDER,
+    Clip,
+    Selection,
+    in_sha256_order,
+    load,
+    noise_backgrounds,
+    which_set,
+)
 from trainer.data.ffmpeg import decode
 from trainer.data.scene_studio import word_spans
 from trainer.errors import TrainerError
@@ -148,6 +157,10 @@ def _jobs(
     add("clean", "words", words, partial(noise, BED_DBFS), None)
     for snr in SNRS_DB:
         add(f"noise {snr} dB", "words", words, partial(noise, LEVEL_DBFS - snr), LEVEL_DBFS)
+    if (selection.folder / VOICES_FOLDER).is_dir():
+        folder, numbered = selection.folder / VOICES_FOLDER, enumerate(artifact.spec.words, 2)
+        strange = [clip for label, word in numbered for clip in _all_clips(folder, word, label)]
+        add("synthetic voices", "voices", _spoken(strange, spec), partial(noise, BED_DBFS), None)
     voices, skipped = np.concatenate([pcm for _, pcm in spoken_of]), []
     if len(voices) >= BABBLE_S * rate_hz:
         for snr in SNRS_DB:
@@ -189,11 +202,13 @@ def own_words(artifact: ModelArtifact, selection: Selection, positive: Path | No
                     f"Speech Commands"
                 )
             clips |= {clip.name: clip for clip in found}
-    spec = artifact.spec.features
-    chosen = [clips[name] for name in in_sha256_order(clips)]
-    pcm = load(chosen, "test", spec)
+    return _spoken([clips[name] for name in in_sha256_order(clips)], artifact.spec.features)
+
+
+def _spoken(clips: Sequence[Clip], spec: FeatureSpec) -> Words:
+    pcm = load(clips, "test", spec)
     spans = [(int(first), int(past)) for first, past in word_spans(pcm, spec.sample_rate_hz)]
-    return Words(tuple(pcm), tuple(clip.label for clip in chosen), tuple(spans))
+    return Words(tuple(pcm), tuple(clip.label for clip in clips), tuple(spans))
 
 
 def _other_words(artifact: ModelArtifact, folder: Path) -> dict[str, Words]:
@@ -310,6 +325,7 @@ def figures(
         "sources": [source_figures(track, judged(track), labels) for track in negative],
         "conditions": [_condition(track, judged(track), labels) for track in words],
         "other_words": [_other(track, judged(track), labels) for track in tracks if track.kind == "other words"],
+        "voices": [_condition(track, judged(track), labels) for track in tracks if track.kind == "voices"],
         "shipped": _point(curve, shipped, hours),
         "tuned": tuned,
         "points": points,

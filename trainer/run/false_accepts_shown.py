@@ -49,6 +49,8 @@ def show_streams(artifact: ModelArtifact, found: dict[str, Any], console: Consol
         missed = (f"{c['misses']} of {c['words']}", f"{100 * c['misses'] / c['words']:.1f}")
         conditions.add_row(c["name"], *missed, *per_word, str(c["confusions"]), str(c["false_accepts"]))
     console.print(conditions)
+    for c in found.get("voices", ()):
+        console.print(f"{c['name']}, which are no people: {c['misses']} of {c['words']} words missed")
     _show_others(found["other_words"], console)
     for reason in found["skipped"]:
         console.print(f"not measured: {reason}")

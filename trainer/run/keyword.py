@@ -182,6 +182,7 @@ def summary(asked: Keyword, seconds: dict[str, float]) -> list[str]:
         f"{shipped['false_accepts']} false accepts in {found['hours']:.1f} h of speech without it "
         f"(95 % bound {shipped['bound']:.1f} an hour)",
     ]
+    lines += [f"synthetic voices, which are no people: {v['misses']} of {v['words']} missed" for v in found["voices"]]
     if artifact.results.get("split") == "take":
         lines.append("the test takes are of people who trained it: how others are heard is not known")
     took = sum(seconds.values())

@@ -44,7 +44,7 @@ class Track:
     negatives."""
 
     name: str
-    kind: str  # "negative", "words" or "other words"
+    kind: str  # "negative", "words", "voices" (the words by synthetic ones) or "other words"
     seconds: float
     evidence: Int16
     spoken: tuple[Spoken, ...] = ()
