@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.progress import Progress
 from trainer_corpus import say
 
-from converter.spec import KwsSpec
+from converter.run_folder import ModelArtifact
+from converter.spec import FeatureSpec, KwsSpec
 from trainer.__main__ import board_tools
 from trainer.data.dataset import select
 from trainer.data.negatives import INDEX, Clip, Stream, make_negatives
@@ -21,8 +23,9 @@ from trainer.data.recordings import write_wav
 from trainer.data.scene_studio import SceneSettings
 from trainer.data.scenes import isolated_words
 from trainer.errors import TrainerError
+from trainer.network.model import Architecture
 from trainer.run import keyword, steps
-from trainer.run.keyword import STEPS, Keyword, make_keyword, summary
+from trainer.run.keyword import KNOWN_WORDS, STEPS, Keyword, make_keyword, summary
 
 QUIET = Progress(disable=True)
 RATE_HZ = 16000
@@ -79,6 +82,16 @@ def test_isolated_words_are_cut_from_streams_of_words_alone() -> None:
     assert found.shape == (5, features.clip_samples)
     assert (np.abs(found[:, features.clip_samples // 2 - 1600 :][:, :3200]).max(axis=1) > 2000).all()
     assert len(isolated_words(streams, 3, features)) == 3 and len(isolated_words(streams, 0, features)) == 0
+
+
+def test_a_network_starts_from_one_of_other_words() -> None:
+    known = steps.load_float(ModelArtifact.load(KNOWN_WORDS)).state_dict()
+    architecture = Architecture.of("tcn", 3, FeatureSpec(), 0.1)
+    fresh, begun = (steps.untrained(architecture, 5, start).state_dict() for start in (None, str(KNOWN_WORDS)))
+    for key, value in begun.items():
+        assert torch.equal(value, fresh[key] if key.startswith("blocks.logits.") else known[key]), key
+    with pytest.raises(TrainerError, match="its layers are not those of the network to be trained"):
+        steps.untrained(replace(architecture, width=64), 5, str(KNOWN_WORDS))
 
 
 @pytest.mark.slow

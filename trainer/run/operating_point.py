@@ -8,10 +8,11 @@ not to one network, so these trainings have the seed FOLD_SEED whatever the run'
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -150,11 +151,15 @@ def shared_out(missed: Sequence[Int64], held: Sequence[int], total: int) -> list
 
 
 def tune_for_streams(
-    artifact: ModelArtifact, run: Path, quant: QuantNetwork, source: Source, wanted: float, progress: Progress
+    artifact: ModelArtifact,
+    heard: Sequence[Heard],
+    quant: QuantNetwork,
+    source: Source,
+    wanted: float,
+    progress: Progress,
 ) -> ModelArtifact:
-    """The artifact with the thresholds for `wanted` false accepts per hour and the table of RATES, from FOLDS trainings
-    as RUN's without a group of speakers each; resumed fold by fold."""
-    heard = left_out(artifact, run, source, quant.options, progress)
+    """The artifact with the thresholds for `wanted` false accepts per hour and the table of RATES, from what `left_out`
+    gave."""
     selection = source.selection(artifact.spec, progress)
     validation = load_split(selection, "validation", CACHE, progress)
     noises = noise_backgrounds(selection, "validation")
@@ -231,10 +236,12 @@ def highest_sums(
     return tuple(np.array(one, np.int32) for one in found)
 
 
+@contextmanager
 def left_out(
     artifact: ModelArtifact, run: Path, source: Source, options: QuantOptions, progress: Progress
-) -> list[Heard]:
-    """Every source of continuous training speech, heard by a network that was trained as RUN's without its group."""
+) -> Iterator[Callable[[], list[Heard]]]:
+    """Trainings as RUN's without a group of speakers each begin beside what the block does; what it gets waits for
+    them: every source of continuous training speech, heard by the network that was trained without its group."""
     assert source.negatives is not None
     streams = [stream for stream, _ in load_negatives(Path(source.negatives), artifact.spec.words, "train")]
     groups = speaker_groups(streams)
@@ -244,15 +251,20 @@ def left_out(
             f"{source.negatives}: holds no continuous speech of training speakers, on which rates are counted; add "
             f"some with `python -m trainer negatives --out {source.negatives} --recordings DIR`"
         )
-    task = progress.add_task("trainings without a group of speakers", total=len(spoken))
     jobs = [(run, artifact.path / "folds", source, options, group) for group in spoken]
-    found: list[Heard] = []
-    with worker_pool(min(FOLDS, os.cpu_count() or 1)) as pool:
-        for heard in pool.map(_without_group, *zip(*jobs, strict=True)):
-            found += heard
-            progress.advance(task)
-    shutil.rmtree(artifact.path / "folds", ignore_errors=True)
-    return found
+    with worker_pool(FOLDS) as pool:
+        found = pool.map(_without_group, *zip(*jobs, strict=True))
+
+        def collected() -> list[Heard]:
+            task = progress.add_task("trainings without a group of speakers", total=len(spoken))
+            heard: list[Heard] = []
+            for one in found:
+                heard += one
+                progress.advance(task)
+            shutil.rmtree(artifact.path / "folds", ignore_errors=True)
+            return heard
+
+        yield collected
 
 
 def _without_group(run: Path, folds: Path, source: Source, options: QuantOptions, group: int) -> list[Heard]:
@@ -262,7 +274,8 @@ def _without_group(run: Path, folds: Path, source: Source, options: QuantOptions
     assert source.negatives is not None
     streams = load_negatives(Path(source.negatives), artifact.spec.words, "train")
     groups = speaker_groups([stream for stream, _ in streams])
-    selection = source.selection(artifact.spec, quiet)
+    with redirect_stderr(StringIO()):  # the command itself has warned of these clips
+        selection = source.selection(artifact.spec, quiet)
     pool = pool_of(source, selection, settings, quiet)
     assert isinstance(pool, Scenes)
     pool = pool.without({group})

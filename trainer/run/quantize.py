@@ -3,6 +3,7 @@ goes with it."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from trainer.network.quant_options import QuantOptions
 from trainer.run.detector_tuning import judge, judge_trial, make_stream, make_trial, tune
 from trainer.run.fine_tune import calibrate, fine_tune, qat_settings
 from trainer.run.fit import predict, torch_bytes
-from trainer.run.operating_point import WANTED, check_wanted, quant_outputs, tune_for_streams
+from trainer.run.operating_point import WANTED, check_wanted, left_out, quant_outputs, tune_for_streams
 from trainer.run.steps import (
     CACHE,
     QUANTIZED,
@@ -78,29 +79,31 @@ def quantize_run(
         )
     quant = QuantNetwork(fold_norms(network), artifact.spec.features, options)
     calibrate(quant, pool, settings.seed)
-    found: dict[str, Any] = {"method": method, **asdict(options)}
-    checkpoint = "qat_training.pt"
-    if method == "ptq":
-        found.update(measured(quant, validation, quant.features))
-    else:
-        if is_masked(artifact):
-            hold_zeros(quant.network)
-        history = fine_tune(quant, pool, validation, settings, out / checkpoint, progress)
-        made |= curves("qat", history)
-        found.update(summary(kept_epoch(history, settings), history, settings, validation))
-    state = {
-        "architecture": asdict(quant.network.architecture),
-        "state": quant.state_dict(),
-        "bits": options.bits,
-        "options": asdict(options),
-        "spec_id": artifact.spec.spec_id,
-    }
-    made["qat.pt"] = torch_bytes(state)
-    artifact = artifact.with_results(qat=found)
-    if settings.scenes:
-        artifact = tune_for_streams(artifact, run, quant, source, wanted, progress)
-    else:
-        artifact = tune_detector(artifact, quant, selection, validation)
+    others = left_out(artifact, run, source, options, progress) if settings.scenes else nullcontext()
+    with others as heard:
+        found: dict[str, Any] = {"method": method, **asdict(options)}
+        checkpoint = "qat_training.pt"
+        if method == "ptq":
+            found.update(measured(quant, validation, quant.features))
+        else:
+            if is_masked(artifact):
+                hold_zeros(quant.network)
+            history = fine_tune(quant, pool, validation, settings, out / checkpoint, progress)
+            made |= curves("qat", history)
+            found.update(summary(kept_epoch(history, settings), history, settings, validation))
+        state = {
+            "architecture": asdict(quant.network.architecture),
+            "state": quant.state_dict(),
+            "bits": options.bits,
+            "options": asdict(options),
+            "spec_id": artifact.spec.spec_id,
+        }
+        made["qat.pt"] = torch_bytes(state)
+        artifact = artifact.with_results(qat=found)
+        if heard is not None:
+            artifact = tune_for_streams(artifact, heard(), quant, source, wanted, progress)
+        else:
+            artifact = tune_detector(artifact, quant, selection, validation)
     save_run(artifact, made, checkpoint, [name for name in QUANTIZED if name != checkpoint])
     return artifact
 
