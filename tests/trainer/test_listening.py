@@ -29,7 +29,7 @@ from host.link.expected import REFERENCE
 from host.report.run_page import write_report
 from trainer.__main__ import app
 from trainer.data.negatives import make_negatives
-from trainer.data.scene_studio import active_rms
+from trainer.data.utterances import active_rms
 from trainer.errors import TrainerError
 from trainer.run import detector_tuning, evaluate, false_accepts
 from trainer.run.detector_tuning import decide

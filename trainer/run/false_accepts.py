@@ -35,7 +35,7 @@ from converter.target import SAMPLE_RATE_HZ
 from trainer.data import negatives
 from trainer.data.dataset import SUFFIXES, Clip, Selection, in_sha256_order, load, noise_backgrounds, which_set
 from trainer.data.ffmpeg import decode
-from trainer.data.scene_studio import word_spans
+from trainer.data.utterances import word_spans
 from trainer.errors import TrainerError
 from trainer.run import listening
 from trainer.run.detector_tuning import board_windows, decide
