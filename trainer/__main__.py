@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -384,6 +385,41 @@ def audio(
         else:
             faults.append(made)
     _end_with(faults, done, "were not converted")
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="the data folder that takes belong to", callback=cli.output_folder)],
+    word: Annotated[str | None, typer.Option(help="the word to record takes of, to OUT/WORD")] = None,
+    speaker: Speaker = None,
+    takes: Annotated[int, typer.Option(min=1, max=100_000, help="takes of the speaker, those there counted")] = 30,
+    device: Annotated[str | None, typer.Option(help="a microphone's number, or a part of its name")] = None,
+    room: Annotated[
+        float | None,
+        typer.Option(min=0.2, max=600, help="minutes of room sound, to OUT/_background_noise_", callback=cli.finite),
+    ] = None,
+) -> None:
+    """Record takes of a word, or the sound of the room, by this computer's microphone; started again it goes on."""
+    from trainer.data.microphone import keyboard, microphone, play
+    from trainer.data.recorder import Recorder
+    from trainer.data.takes import takes_of, usable_speaker, word_folder
+
+    if word is None and room is None:
+        raise TrainerError("record: needs something to record, got none; give --word WORD or --room MINUTES")
+    who, console = usable_speaker(speaker or "me", "--speaker"), Console()
+    folder = word_folder(out, word) if word is not None else None
+    with contextlib.ExitStack() as held:
+        held.enter_context(alone(folder or out))
+        source = held.enter_context(microphone(device))
+        recorder = Recorder(source, held.enter_context(keyboard()), play, console)
+        typer.echo(printable(f"{source.name}: {source.rate_hz} Hz"))
+        if room is not None:
+            recorder.room(out, room)
+        if folder:
+            recorder.takes(folder, who, takes)
+            typer.echo(
+                printable(f"{folder}: {len(takes_of(folder, who))} takes by {who}, {len(takes_of(folder))} in all")
+            )
 
 
 def _end_with(faults: list[str], done: int, what: str) -> None:

@@ -20,6 +20,7 @@ import functools
 import io
 import math
 import struct
+import wave
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -27,7 +28,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
 from converter.arrays import Float64, Int16
 from converter.audio.wav import (
@@ -189,7 +189,9 @@ def to_int16(signal: npt.ArrayLike) -> Int16:
 def write_wav(path: Path, pcm: Int16, sample_rate_hz: int = SAMPLE_RATE_HZ) -> None:
     """A 16 bit mono WAV, whole or not at all."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, pcm, sample_rate_hz, format="WAV", subtype="PCM_16")
+    with wave.open(buffer, "wb") as file:  # which Ctrl-C ends properly, as it does not in a callback of libsndfile
+        file.setparams((1, 2, sample_rate_hz, len(pcm), "NONE", ""))
+        file.writeframes(pcm.astype("<i2").tobytes())
     write_atomic(path, buffer.getvalue())
 
 
