@@ -7,6 +7,7 @@ TORCH_INDEX names the package index used for torch where the configured one offe
 the one where the extra cuda is wanted and the configured one offers only a CPU build.
 """
 
+import ctypes.util
 import hashlib
 import json
 import os
@@ -85,7 +86,8 @@ def missing_packages():
 def missing_for_tests(extras):
     """Debian names of system packages without which some tests are skipped."""
     wanted = ("qemu-system-arm", "ffmpeg") if "test" in extras and shutil.which("apt-get") else ()
-    return [name for name in wanted if not shutil.which(name)]
+    missing = [name for name in wanted if not shutil.which(name)]
+    return missing + (["libportaudio2"] if wanted and not ctypes.util.find_library("portaudio") else [])
 
 
 def install_system_packages(extras):

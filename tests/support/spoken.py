@@ -18,8 +18,9 @@ def spoken_word(seconds: float = 0.6, pitch_hz: float = 120.0, seed: int = 0) ->
     place = time / seconds
     syllables = np.clip(np.minimum(place / 0.05, (0.45 - place) / 0.05), 0, 1)
     syllables += 0.7 * np.clip(np.minimum((place - 0.6) / 0.05, (1 - place) / 0.1), 0, 1)
-    found: Float64 = buzz * syllables + 0.05 * rng.normal(size=samples) * (place < 0.1)
-    return found / np.abs(found).max()
+    sound = buzz * syllables + 0.05 * rng.normal(size=samples) * (place < 0.1)
+    found: Float64 = sound / np.abs(sound).max()
+    return found
 
 
 def recording(
@@ -31,4 +32,5 @@ def recording(
         word = level * spoken_word(word_s, 100 + 11 * number, number)
         first = int(at_s * SAMPLE_RATE_HZ)
         sound[first : first + len(word)] += word
-    return np.clip(np.rint(sound * 32768), -32768, 32767).astype(np.int16)
+    pcm: Int16 = np.clip(np.rint(sound * 32768), -32768, 32767).astype(np.int16)
+    return pcm

@@ -31,6 +31,8 @@ WORD, NOTHING = recording(TRY_S, [0.8]), recording(TRY_S, [])
 LOUD, FAINT = recording(TRY_S, [0.9], level=3.0), recording(TRY_S, [0.9], level=0.0008, noise=0.00001)
 OTHER, TWICE, LATE = recording(TRY_S, [1.1], word_s=0.5), recording(TRY_S, [0.3, 1.5]), recording(TRY_S, [1.9])
 
+PLAYED = recording(1.3, [0.3])  # what is heard while a take is played, and a little longer
+
 
 def portaudio() -> bool:
     try:
@@ -48,7 +50,7 @@ def alsa(folder: Path, pcm: Int16) -> dict[str, str]:
     pcm.tofile(folder / "microphone.raw")
     device = f'type file\nslave.pcm "null"\nfile /dev/null\ninfile {folder}/microphone.raw\nformat raw'
     (folder / "asound.conf").write_text(f"<{ALSA}>\npcm.kws {{\n{device}\n}}\n")
-    return {**os.environ, "ALSA_CONFIG_PATH": str(folder / "asound.conf"), "COLUMNS": "200"}
+    return {**os.environ, "ALSA_CONFIG_PATH": str(folder / "asound.conf"), "COLUMNS": "200", "LINES": "24"}
 
 
 def record(environment: dict[str, str], keys: str, *words: object) -> tuple[int, list[str], str]:
@@ -63,7 +65,7 @@ def record(environment: dict[str, str], keys: str, *words: object) -> tuple[int,
 @needs_alsa
 def test_takes_are_recorded_judged_dropped_and_gone_on_with(tmp_path: Path) -> None:
     out = tmp_path / "data"
-    environment = alsa(tmp_path, np.concatenate([WORD, NOTHING, LOUD, FAINT, OTHER, TWICE, LATE, WORD]))
+    environment = alsa(tmp_path, np.concatenate([WORD, NOTHING, LOUD, FAINT, OTHER, PLAYED, TWICE, LATE, WORD]))
     words = ("--word", "computer", "--out", out, "--speaker", "anna", "--device", "kws")
     code, said, errors = record(environment, "pd\n\n\n\n\np\n\ndd\nq", *words, "--takes", 3)
     assert code == 0 and not errors

@@ -52,10 +52,10 @@ def microphone(device: str | None = None, rate_hz: int = SAMPLE_RATE_HZ) -> Iter
 
 
 def play(pcm: Int16, rate_hz: int = SAMPLE_RATE_HZ) -> None:
-    """Plays it to its end; raises TrainerError."""
+    """Begins to play it; raises TrainerError."""
     library = _sounddevice()
     try:
-        library.play(pcm, rate_hz, blocking=True)
+        library.play(pcm, rate_hz)
     except (library.PortAudioError, ValueError) as error:
         raise TrainerError(f"record: cannot be played ({_reason(error)}); look for a loudspeaker") from None
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from converter.arrays import Int16
 from converter.errors import printable
@@ -28,6 +30,7 @@ from trainer.data.utterances import CLICK_S
 from trainer.errors import TrainerError
 
 LISTEN_S = 2.5  # from "speak now"
+ECHO_S = 0.3  # that a played sound is heard after its end
 EDGE_S = 0.03  # a word that comes so close to an end of it is cut off
 ROOM_FILE_S, LEAST_ROOM_S = 60.0, 11.0  # at most in a file; what training takes as noise
 METER_DB = 60  # below full scale
@@ -57,7 +60,7 @@ class Recorder:
                 if key == "q" or (key == "\n" and there >= wanted):
                     return there
                 if key == "p":
-                    self._play(last)
+                    self._play(last, live)
                 elif key == "d":
                     self._drop(mine)
                 elif key == "\n":
@@ -69,7 +72,8 @@ class Recorder:
                             self._say(f"[bold red]not kept[/]: {take.fault}")
                             continue
                         mine.append(write_take(folder, speaker, take.pcm, self.spec))
-                        self._say(f"[bold green]kept[/] {there + 1} of {wanted}: {mine[-1].name}, {take.seconds:.2f} s")
+                        name = _plain(mine[-1].name)
+                        self._say(f"[bold green]kept[/] {there + 1} of {wanted}: {name}, {take.seconds:.2f} s")
 
     def room(self, folder: Path, minutes: float) -> list[Path]:
         """Records room sound to folder/_background_noise_, in files of at most a minute; what was heard until Ctrl-C
@@ -106,7 +110,7 @@ class Recorder:
         while (path := folder / f"room_{number}.wav").exists():
             number += 1
         write_wav(path, pcm, self.spec.sample_rate_hz)
-        self._say(f"[bold green]kept[/] {printable(str(path))}, {seconds:.0f} s")
+        self._say(f"[bold green]kept[/] {_plain(str(path))}, {seconds:.0f} s")
         return [path]
 
     def _live(self) -> Live:
@@ -147,21 +151,25 @@ class Recorder:
             return pcm
         return to_int16(resample(pcm / 32768, rate_hz, self.spec.sample_rate_hz, self.source.name))
 
-    def _play(self, pcm: Int16) -> None:
+    def _play(self, pcm: Int16, live: Live) -> None:
+        """What the microphone hears of it meanwhile is no take."""
         if not len(pcm):
             self._say("nothing to play: press Enter and say the word first")
             return
         try:
             self.player(pcm, self.spec.sample_rate_hz)
         except TrainerError as error:
-            self._say(printable(str(error)))
+            self._say(_plain(str(error)))
+            return
+        for heard, _ in self._heard(len(pcm) / self.spec.sample_rate_hz + ECHO_S):
+            live.update(_meter(heard, "playing"), refresh=True)
 
     def _drop(self, mine: list[Path]) -> None:
         if not mine:
             self._say("nothing to drop: no take of this session is left")
             return
         mine[-1].unlink(missing_ok=True)
-        self._say(f"dropped {mine.pop().name}")
+        self._say(f"dropped {_plain(mine.pop().name)}")
 
 
 @contextlib.contextmanager
@@ -194,6 +202,11 @@ def judge(pcm: Int16, spec: FeatureSpec) -> Take:
     return take
 
 
+def _plain(text: str) -> str:
+    """For a sentence with markup."""
+    return escape(printable(text))
+
+
 def _muted() -> str:
     return "the microphone gives no sound at all; is it muted, or is another one meant (--device)?"
 
@@ -202,11 +215,11 @@ def _invitation(word: str, there: int, wanted: int, may_drop: bool) -> str:
     keys = "p plays it" + (", d drops it" if may_drop else "") + ", q ends"
     if there >= wanted:
         return f"all {wanted} are there: Enter ends, {keys}"
-    return f"take {there + 1} of {wanted}: Enter, then say '{word}' ({keys})"
+    return f"take {there + 1} of {wanted}: Enter, then say '{_plain(word)}' ({keys})"
 
 
-def _meter(pcm: Int16, says: str) -> Table:
-    """A bar of the level in dB of full scale, red where it clips, and what is to be done."""
+def _meter(pcm: Int16, says: str) -> Group:
+    """What is to be done, and a bar of the level in dB of full scale, red where it clips."""
     peak = float(np.abs(pcm.astype(np.int32)).max()) if len(pcm) else 0.0
     rms = float(np.sqrt(np.square(pcm.astype(np.float64)).mean())) if len(pcm) else 0.0
     level_db = 20 * np.log10(max(rms, 1e-3) / 32768)
@@ -215,5 +228,5 @@ def _meter(pcm: Int16, says: str) -> Table:
         METER_DB, float(np.clip(METER_DB + level_db, 0, METER_DB)), 24, complete_style=colour, finished_style=colour
     )
     row = Table.grid(padding=(0, 1))
-    row.add_row(bar, f"{max(level_db, -99.0):4.0f} dBFS", says)
-    return row
+    row.add_row(bar, f"{max(level_db, -99.0):4.0f} dBFS")
+    return Group(Text.from_markup(says), row)
