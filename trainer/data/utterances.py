@@ -32,8 +32,9 @@ def word_span(pcm: Int16, rate_hz: int) -> tuple[int, int]:
     counting what lies within 26 dB of the peak and 8 dB above the clip's own background."""
     step = rate_hz // PIECES_PER_S
     energy = np.square(pcm[: len(pcm) // step * step].astype(np.float64)).reshape(-1, step).mean(axis=1) + 1.0
-    level_db: Float64 = 10 * np.log10(np.convolve(energy, np.ones(3) / 3, "same"))
-    pieces = _loud_pieces(level_db, float(np.percentile(level_db, BACKGROUND_PERCENT)), 15)
+    level_db = 10 * np.log10(np.convolve(energy, np.ones(3) / 3, "same"))
+    floor_db = float(np.percentile(level_db, BACKGROUND_PERCENT))
+    pieces = _loud_pieces(np.asarray(level_db, np.float64), floor_db, 15)
     word = next(piece for piece in pieces if piece[0] <= level_db.argmax() <= piece[-1])
     return int(word[0]) * step, min(len(pcm), (int(word[-1]) + 2) * step)
 
