@@ -350,7 +350,7 @@ def features(
     typer.echo(f"{out}")
 
 
-Speaker = Annotated[str | None, typer.Option(help="who speaks: what the names of the takes begin with")]
+Speaker = Annotated[str | None, typer.Option(help="who speaks; else `me`, or the names of the recordings' folders")]
 
 
 @app.command()

@@ -20,7 +20,7 @@ from converter.arrays import Int16
 from converter.spec import FeatureSpec
 from trainer.data.dataset import load_noise
 from trainer.data.microphone import Microphone
-from trainer.data.recorder import Recorder, judge
+from trainer.data.recorder import Recorder, judge, uninterrupted
 from trainer.data.recordings import read_pcm, resample, to_int16
 from trainer.data.takes import find_takes, takes_of
 
@@ -252,3 +252,11 @@ def test_clicks_beside_a_word_do_not_matter() -> None:
     clicked = NOTHING.copy()
     clicked[2000:2100] = 9000
     assert judge(clicked, SPEC).fault.startswith("nothing heard")
+
+
+def test_ctrl_c_waits_while_a_take_is_written() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        done.append("to its end")
+    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
