@@ -8,6 +8,7 @@ TORCH_INDEX names the package index used for torch where the configured one offe
 the one where the extra cuda is wanted and the configured one offers only a CPU build.
 """
 
+import ctypes.util
 import hashlib
 import json
 import os
@@ -88,7 +89,8 @@ def missing_packages(extras):
 def missing_for_tests(extras):
     """Debian names of system packages without which some tests are skipped."""
     wanted = PROGRAMS["test"] if "test" in extras and shutil.which("apt-get") else ()
-    return [name for name in wanted if not shutil.which(name)]
+    missing = [name for name in wanted if not shutil.which(name)]
+    return missing + (["libportaudio2"] if wanted and not ctypes.util.find_library("portaudio") else [])
 
 
 def install_system_packages(extras):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -381,16 +382,33 @@ def features(
     typer.echo(f"{out}")
 
 
+Speaker = Annotated[str | None, typer.Option(help="who speaks; else `me`, or the names of the recordings' folders")]
+
+
 @app.command()
 def audio(
     recordings: Annotated[list[Path], typer.Argument(help="WAV or FLAC files (others by ffmpeg), or folders of them")],
     out: Annotated[
-        Path, typer.Option(help="the folder to write 16 kHz mono 16 bit WAVs to", callback=cli.output_folder)
+        Path,
+        typer.Option(
+            help="the folder to write 16 kHz mono 16 bit WAVs to; with --word the data folder",
+            callback=cli.output_folder,
+        ),
     ],
+    word: Annotated[
+        str | None, typer.Option(help="look for this word in them, and write each take of it to OUT/WORD")
+    ] = None,
+    speaker: Speaker = None,
 ) -> None:
-    """Convert recordings of a higher rate, of more channels or of other samples to what the board hears."""
+    """Convert recordings of other rates, of more channels or of other samples to what the board hears; with --word cut
+    them into takes of a second."""
     from trainer.data.recordings import convert_recordings
 
+    if word is not None:
+        _import_takes(recordings, out, word, speaker)
+        return
+    if speaker is not None:
+        raise TrainerError("--speaker: names the takes of a word, got no --word; give one, or leave it out")
     done, faults = 0, list[str]()
     for made in convert_recordings(recordings, out):
         if isinstance(made, Path):
@@ -398,12 +416,71 @@ def audio(
             typer.echo(printable(str(made)))
         else:
             faults.append(made)
+    _end_with(faults, done, "were not converted")
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="the data folder that takes belong to", callback=cli.output_folder)],
+    word: Annotated[str | None, typer.Option(help="the word to record takes of, to OUT/WORD")] = None,
+    speaker: Speaker = None,
+    takes: Annotated[int, typer.Option(min=1, max=100_000, help="takes of the speaker, those there counted")] = 30,
+    device: Annotated[str | None, typer.Option(help="a microphone's number, or a part of its name")] = None,
+    room: Annotated[
+        float | None,
+        typer.Option(min=0.2, max=600, help="minutes of room sound, to OUT/_background_noise_", callback=cli.finite),
+    ] = None,
+) -> None:
+    """Record takes of a word, or the sound of the room, by this computer's microphone; started again it goes on."""
+    from trainer.data.microphone import keyboard, microphone, play
+    from trainer.data.recorder import Recorder
+    from trainer.data.takes import takes_of, usable_speaker, word_folder
+
+    if word is None and room is None:
+        raise TrainerError("record: needs something to record, got none; give --word WORD or --room MINUTES")
+    who, console = usable_speaker(speaker or "me", "--speaker"), Console()
+    folder = word_folder(out, word) if word is not None else None
+    with contextlib.ExitStack() as held:
+        held.enter_context(alone(folder or out))
+        source = held.enter_context(microphone(device))
+        recorder = Recorder(source, held.enter_context(keyboard()), play, console)
+        typer.echo(printable(f"{source.name}: {source.rate_hz} Hz"))
+        if room is not None:
+            recorder.room(out, room)
+        if folder:
+            recorder.takes(folder, who, takes)
+            typer.echo(
+                printable(f"{folder}: {len(takes_of(folder, who))} takes by {who}, {len(takes_of(folder))} in all")
+            )
+
+
+def _end_with(faults: list[str], done: int, what: str) -> None:
     if done + len(faults) == 1 and faults:
         raise TrainerError(faults[0])
     for fault in faults:
         typer.echo(f"error: {printable(fault)}", err=True)
     if faults:
-        raise TrainerError(f"{len(faults)} of {done + len(faults)} were not converted; mend or remove them")
+        raise TrainerError(f"{len(faults)} of {done + len(faults)} {what}; mend or remove them")
+
+
+def _import_takes(recordings: list[Path], out: Path, word: str, speaker: str | None) -> None:
+    from trainer.data.takes import import_takes, takes_of, word_folder
+
+    folder = word_folder(out, word)
+    done, there, skipped, faults = 0, 0, 0, list[str]()
+    with alone(folder):
+        for one in import_takes(recordings, out, word, speaker):
+            there, skipped = there + one.there, skipped + len(one.skipped)
+            for path, take in one.written:
+                typer.echo(printable(f"{path}  {take.seconds:.2f} s at {take.at_s:.2f} s of {one.recording}"))
+            for take in one.skipped:
+                typer.echo(printable(f"skipped: {one.recording} at {take.at_s:.2f} s: {take.fault}"), err=True)
+            if one.fault:
+                faults.append(one.fault)
+            else:
+                done += 1
+        typer.echo(printable(f"{folder}: {len(takes_of(folder))} takes; {there} were there, {skipped} sounds skipped"))
+    _end_with(faults, done, "recordings gave no take")
 
 
 @app.command()

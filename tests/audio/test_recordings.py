@@ -93,7 +93,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "a folder": lambda file: file.mkdir(),
     "missing": lambda file: None,
     "NaN": _nan,
-    "8 kHz": lambda file: write(file, np.zeros(8000, np.int16), 8000),
+    "4 kHz": lambda file: write(file, np.zeros(4000, np.int16), 4000),
     "an AIFF": lambda file: write(file, golden_pcm(1600), form="AIFF"),
     "nine channels": lambda file: write(file, np.zeros((1600, 9), np.int16)),
     "too long": lambda file: write(file, np.zeros(16000 * 12, np.int16)),
@@ -284,7 +284,7 @@ def test_bad_recordings_of_a_folder_are_all_named_and_the_others_converted(tmp_p
     (folder / "yes" / "text.wav").write_text("no sound\n" * 40)
     (folder / "yes" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
     (folder / "yes" / "fake.mp3").write_text("no sound\n" * 40)
-    write(folder / "yes" / "slow.flac", np.zeros(8000, np.int16), 8000)
+    write(folder / "yes" / "slow.flac", np.zeros(8000, np.int16), 4000)
     (folder / "notes.txt").write_text("not a recording")
     code, said, errors = audio_command(folder, "--out", out)
     assert code == 1 and len(said.splitlines()) == 2
@@ -330,10 +330,25 @@ def test_compressed_recordings_are_decoded(tmp_path: Path) -> None:
         spectrum = np.abs(np.fft.rfft(pcm * np.hanning(len(pcm))))
         assert abs(spectrum.argmax() * 16000 / len(pcm) - 440) < 3 and abs(np.abs(pcm).max() - 0.3) < 0.1
     subprocess.run(
-        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(source), "-ar", "8000", str(tmp_path / "slow.mp3")], check=True
+        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(source), "-ar", "4000", str(tmp_path / "slow.aiff")], check=True
     )
-    (said,) = convert_recordings([tmp_path / "slow.mp3"], tmp_path / "out")
-    assert "must be sampled at 16000 Hz or more, got 8000 Hz" in str(said)
+    (said,) = convert_recordings([tmp_path / "slow.aiff"], tmp_path / "out")
+    assert "must be sampled at 8000 Hz or more, got 4000 Hz" in str(said)
+
+
+@pytest.mark.parametrize(("rate", "deaf"), [(8000, 9), (11025, 4), (12000, 3), (15000, 0)])
+def test_a_low_rate_is_converted_with_a_warning_once(
+    tmp_path: Path, rate: int, deaf: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tone = 0.4 * np.sin(2 * math.pi * 1000 * np.arange(rate) / rate)
+    file = write(tmp_path / "slow.wav", tone, rate)
+    for _ in range(2):
+        pcm = convert_pcm(file)
+    expected = 0.4 * 32768 * np.sin(2 * math.pi * 1000 * np.arange(16000) / 16000)
+    assert len(pcm) == 16000 and np.abs(pcm - expected)[400:-400].max() < 20
+    says = f"nothing above {rate / 2:g} Hz was recorded, where {deaf} of 40 channels look; record at 16 kHz if you can"
+    said = capsys.readouterr().err
+    assert said == (f"warning: {file}: sampled at {rate} Hz: {says}\n" if deaf else "")
 
 
 def test_without_ffmpeg_each_compressed_recording_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from host.link.client import connect
 from host.link.expected import REFERENCE, load_model, require_same
 from trainer.data.dataset import NOISE_REGION, in_sha256_order, which_set
 from trainer.data.recordings import read_pcm
-from trainer.data.scene_studio import word_spans
+from trainer.data.utterances import word_spans
 from trainer.run.detector_tuning import decide
 from trainer.run.false_accepts import open_engine
 from trainer.run.listening import LEVEL_DBFS, Words, amplitude, evidence_of, noise_bed, play, summed

@@ -30,7 +30,7 @@ from host.report.run_page import write_report
 from trainer.__main__ import app
 from trainer.data.negatives import make_negatives
 from trainer.data.recordings import write_wav
-from trainer.data.scene_studio import active_rms
+from trainer.data.utterances import active_rms
 from trainer.errors import TrainerError
 from trainer.run import detector_tuning, evaluate, false_accepts, steps
 from trainer.run.detector_tuning import decide

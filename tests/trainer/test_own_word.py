@@ -18,7 +18,6 @@ from converter.spec import FeatureSpec, KwsSpec
 from trainer.__main__ import board_tools
 from trainer.data.dataset import select
 from trainer.data.negatives import INDEX, Clip, Stream, make_negatives
-from trainer.data.own_word import OTHERS, OTHERS_EACH, data_folder
 from trainer.data.recordings import write_wav
 from trainer.data.scene_studio import SceneSettings
 from trainer.data.scenes import isolated_words
@@ -26,6 +25,7 @@ from trainer.errors import TrainerError
 from trainer.network.model import Architecture
 from trainer.run import keyword, steps
 from trainer.run.keyword import KNOWN_WORDS, STEPS, Keyword, make_keyword, summary
+from trainer.run.own_word import OTHERS, OTHERS_EACH, data_folder
 
 QUIET = Progress(disable=True)
 RATE_HZ = 16000

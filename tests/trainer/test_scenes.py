@@ -22,12 +22,10 @@ from trainer.data.scene_studio import (
     NO_WORD,
     Material,
     SceneSettings,
-    active_rms,
     window_targets,
-    word_span,
-    word_spans,
 )
 from trainer.data.scenes import FOLDS, make_scenes, speaker_groups
+from trainer.data.utterances import active_rms, word_span, word_spans
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import Architecture, Network, build, fold_norms

@@ -4,9 +4,11 @@
 |---|---|---|
 | WAV or FLAC, 16 kHz, mono, 16 bit | bit for bit | bit for bit |
 | higher rate, up to 8 channels, 8 / 24 / 32 bit or float | refused | mean of channels, sinc resampling, rounded, clipped |
-| lower rate (8 kHz) | refused | refused: nothing above half its rate was recorded, yet 9 of 40 channels look there |
+| lower rate, from 8 kHz | refused | the same, with a warning: nothing was recorded where 9 of 40 channels look |
 | MP3, M4A, Ogg and what else ffmpeg reads, where it is installed | refused | decoded by ffmpeg |
 | corrupt, empty, cut off, not audio, over-long, NaN | refused | refused |
+
+`--word` looks for a word in them instead and cuts takes of one second: trainer/data/takes.py.
 
 Training never converts silently, because a difference between how training and board clips were made is a difference
 the network learns. Errors are one sentence (TrainerError).
@@ -18,6 +20,7 @@ import functools
 import io
 import math
 import struct
+import wave
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +28,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
 from converter.arrays import Float64, Int16
 from converter.audio.wav import (
@@ -43,8 +45,9 @@ from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from converter.target import SAMPLE_RATE_HZ
 from trainer.data.ffmpeg import COMPRESSED, decode, probed_rate_hz
-from trainer.errors import TrainerError
+from trainer.errors import TrainerError, warn
 
+LEAST_RATE_HZ = 8000
 FILTER_WIDTH = 64  # zero crossings of the sinc on each side
 MAX_FILTER = 1 << 22  # coefficients of all phases: 32 MB
 MAX_WINDOWS = 1 << 23  # samples of windows at a time: 64 MB
@@ -93,16 +96,14 @@ def _pcm_samples(path: Path, size: int, mtime_ns: int, rate_hz: int) -> int:
 def convert_pcm(
     path: Path | str, spec: FeatureSpec | None = None, min_samples: int = 1, max_seconds: float = MAX_SECONDS
 ) -> Int16:
-    """int16 [n] at the spec's rate of any WAV or FLAC of at least that rate; bit for bit where nothing needs to
-    change."""
-    rate_hz = (spec or FeatureSpec()).sample_rate_hz
+    """int16 [n] at the spec's rate of any WAV or FLAC of at least 8 kHz, with a warning of a lower rate than the
+    spec's; bit for bit where nothing needs to change."""
+    spec = spec or FeatureSpec()
+    rate_hz = spec.sample_rate_hz
     try:
         with open_recording(path, max_seconds) as recording:
             found_hz = recording.samplerate
-            if found_hz < rate_hz:
-                raise TrainerError(
-                    f"{path}: must be sampled at {rate_hz} Hz or more, got {found_hz} Hz; record it again"
-                )
+            _require_rate(path, found_hz, spec)
             exact = (found_hz, recording.channels, recording.subtype) == (rate_hz, 1, "PCM_16")
             most = ALWAYS_SAMPLES + MOST_PER_BYTE * Path(path).stat().st_size
             if not exact and recording.frames * recording.channels > most:
@@ -122,6 +123,18 @@ def convert_pcm(
     except ConvertError as error:
         raise TrainerError(str(error)) from None
     return pcm
+
+
+def _require_rate(path: Path | str, found_hz: int, spec: FeatureSpec) -> None:
+    if found_hz < min(LEAST_RATE_HZ, spec.sample_rate_hz):
+        raise TrainerError(f"{path}: must be sampled at {LEAST_RATE_HZ} Hz or more, got {found_hz} Hz; record it again")
+    low, high, top = (math.log1p(hz / 700) for hz in (spec.lower_hz, spec.upper_hz, found_hz / 2))  # mel
+    centres = (low + (high - low) * (channel + 1) / (spec.channels + 1) for channel in range(spec.channels))
+    if found_hz < spec.sample_rate_hz and (deaf := sum(centre > top for centre in centres)):
+        warn(
+            f"{path}: sampled at {found_hz} Hz: nothing above {found_hz / 2:g} Hz was recorded, where {deaf} of "
+            f"{spec.channels} channels look; record at {spec.sample_rate_hz / 1000:g} kHz if you can"
+        )
 
 
 def resample(signal: Float64, from_hz: int, to_hz: int, where: str = "resample") -> Float64:
@@ -176,7 +189,9 @@ def to_int16(signal: npt.ArrayLike) -> Int16:
 def write_wav(path: Path, pcm: Int16, sample_rate_hz: int = SAMPLE_RATE_HZ) -> None:
     """A 16 bit mono WAV, whole or not at all."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, pcm, sample_rate_hz, format="WAV", subtype="PCM_16")
+    with wave.open(buffer, "wb") as file:  # which Ctrl-C ends properly, as it does not in a callback of libsndfile
+        file.setparams((1, 2, sample_rate_hz, len(pcm), "NONE", ""))
+        file.writeframes(pcm.astype("<i2").tobytes())
     write_atomic(path, buffer.getvalue())
 
 
@@ -190,7 +205,7 @@ def convert_recordings(sources: Sequence[Path], out: Path, spec: FeatureSpec | N
     plan: dict[Path, Path] = {}
     empty = []
     for source in sources:
-        files = _recordings_below(source) if source.is_dir() else [source]
+        files = recordings_of(source)
         if not files:
             empty.append(f"{source}: must hold .wav or .flac files, got none; name another folder")
         for file in files:
@@ -211,8 +226,10 @@ def convert_recordings(sources: Sequence[Path], out: Path, spec: FeatureSpec | N
             yield target
 
 
-def _recordings_below(folder: Path) -> list[Path]:
-    """Sound files of any kind, broken links too, for whoever opens them says so."""
+def recordings_of(folder: Path) -> list[Path]:
+    """Sound files of any kind in a folder, broken links too, for whoever opens them says so; a file itself."""
+    if not folder.is_dir():
+        return [folder]
     found = (file for file in folder.rglob("*") if file.suffix.lower() in (*SUFFIXES, *COMPRESSED))
     return sorted(file for file in found if not file.is_dir() and not is_hidden(file.relative_to(folder)))
 
@@ -225,10 +242,15 @@ def is_hidden(path: Path) -> bool:
 def _convert(file: Path, target: Path, spec: FeatureSpec) -> None:
     if target.exists() and target.resolve() == file.resolve():
         raise TrainerError(f"{file}: must not be overwritten by its own conversion; choose another --out folder")
-    pcm = _decode(file, spec) if file.suffix.lower() in COMPRESSED else convert_pcm(file, spec)
+    pcm = converted(file, spec)
     if target.exists() and not _holds(target, pcm, spec):
         raise TrainerError(f"{target}: is there and another recording than {file}; choose another --out folder")
     write_wav(target, pcm, spec.sample_rate_hz)
+
+
+def converted(file: Path, spec: FeatureSpec) -> Int16:
+    """int16 [n] at the spec's rate of a recording of any kind; raises TrainerError."""
+    return _decode(file, spec) if file.suffix.lower() in COMPRESSED else convert_pcm(file, spec)
 
 
 def _holds(target: Path, pcm: Int16, spec: FeatureSpec) -> bool:
@@ -242,11 +264,7 @@ def _decode(file: Path, spec: FeatureSpec) -> Int16:
     """int16 [n] of a file that libsndfile is not asked for, by ffmpeg; raises TrainerError."""
     if not file.is_file():
         raise TrainerError(f"{file}: must be a recording, got no such file; name another")
-    rate_hz = probed_rate_hz(file)
-    if rate_hz < spec.sample_rate_hz:
-        raise TrainerError(
-            f"{file}: must be sampled at {spec.sample_rate_hz} Hz or more, got {rate_hz} Hz; record it again"
-        )
+    _require_rate(file, probed_rate_hz(file), spec)
     (pcm,) = decode([file], MAX_SECONDS + 1)
     if len(pcm) > MAX_SECONDS * spec.sample_rate_hz:
         raise TrainerError(f"{file}: must last at most {MAX_SECONDS} s; cut it")

@@ -10,6 +10,7 @@ import torch
 from converter.arrays import Float32, Int8, Int16, Int64
 from converter.spec import FeatureSpec
 from trainer.data.features import stream_features
+from trainer.data.utterances import active_rms
 
 IGNORED, NO_WORD = -1, -2  # targets of a window beside the labels: too much or too little of a word, and no chosen word
 TOLERANCE_S = 0.06  # of a word that a window may lack at either end and still holds it
@@ -57,32 +58,6 @@ class Material:
     speech: tuple[Int16, ...]
     groups: tuple[int, ...]
     noises: tuple[Int16, ...]
-
-
-def word_span(pcm: Int16, rate_hz: int) -> tuple[int, int]:
-    """(first, past last) sample of the word in a clip: around the loudest 10 ms as long as pauses stay below 150 ms,
-    counting what lies within 26 dB of the peak and 8 dB above the clip's own background."""
-    step = rate_hz // 100
-    energy = np.square(pcm[: len(pcm) // step * step].astype(np.float64)).reshape(-1, step).mean(axis=1) + 1.0
-    level_db = 10 * np.log10(np.convolve(energy, np.ones(3) / 3, "same"))
-    peak, floor = float(level_db.max()), float(np.percentile(level_db, 10))
-    loud = np.flatnonzero(level_db > max(peak - 26, min(floor + 8, peak - 12)))
-    pieces = np.split(loud, np.flatnonzero(np.diff(loud) > 15) + 1)
-    word = next(piece for piece in pieces if piece[0] <= level_db.argmax() <= piece[-1])
-    return int(word[0]) * step, min(len(pcm), (int(word[-1]) + 2) * step)
-
-
-def word_spans(clips: Int16, rate_hz: int) -> Int64:
-    """int64 [n, 2] of clips int16 [n, samples]."""
-    return np.array([word_span(clip, rate_hz) for clip in clips], np.int64).reshape(-1, 2)
-
-
-def active_rms(pcm: Int16 | Float32, rate_hz: int) -> float:
-    """Root mean square over the 10 ms pieces within 30 dB of the loudest: the level that an SNR over active speech is
-    measured from. Pieces of a sample less than 10 ms count as silence."""
-    step = rate_hz // 100
-    energy = np.square(pcm[: len(pcm) // step * step].astype(np.float64)).reshape(-1, step).mean(axis=1)
-    return float(np.sqrt(energy[energy >= energy.max() * 1e-3].mean())) if len(energy) else 0.0
 
 
 def window_targets(frames: int, spec: FeatureSpec, label: int, span: tuple[int, int] | None) -> Int8:

@@ -25,8 +25,9 @@ from converter.spec import FeatureSpec
 from trainer.data.cache import cached, contents, digest, keep
 from trainer.data.dataset import Selection, all_others, load, noise_backgrounds
 from trainer.data.negatives import Stream, load_negatives
-from trainer.data.scene_studio import Material, SceneSettings, Studio, word_span, word_spans
+from trainer.data.scene_studio import Material, SceneSettings, Studio
 from trainer.data.synthetic_speech import spoken_words
+from trainer.data.utterances import word_span, word_spans
 from trainer.workers import worker_pool
 
 CHUNK = 250  # scenes that one front end hears

@@ -45,7 +45,7 @@ from trainer.data.dataset import (
     which_set,
 )
 from trainer.data.ffmpeg import decode
-from trainer.data.scene_studio import word_spans
+from trainer.data.utterances import word_spans
 from trainer.errors import TrainerError
 from trainer.run import listening
 from trainer.run.detector_tuning import board_windows, decide

@@ -30,13 +30,13 @@ from converter.verify.run import run_checks, to_json
 from trainer.board import BoardTools
 from trainer.data import negatives
 from trainer.data.cache import digest
-from trainer.data.own_word import LIST, data_folder
 from trainer.data.scene_studio import SceneSettings
 from trainer.network.quant_options import QuantOptions
 from trainer.run import steps
 from trainer.run.evaluate import evaluate_run
 from trainer.run.false_accepts import Listening
 from trainer.run.fit import TrainSettings
+from trainer.run.own_word import LIST, data_folder
 from trainer.run.quantize import quantize_run
 
 DONE = "keyword.json"

@@ -15,7 +15,7 @@ import numpy as np
 
 from converter.arrays import Float32, Int8, Int16, Int32
 from converter.spec import DetectorSpec, FeatureSpec
-from trainer.data.scene_studio import active_rms
+from trainer.data.utterances import active_rms
 from trainer.run.detector_tuning import decide, evidence_sums
 
 GAP_S = 1.2  # between clips

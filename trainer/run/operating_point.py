@@ -27,8 +27,8 @@ from trainer.data.cache import cached, digest, keep
 from trainer.data.dataset import noise_backgrounds
 from trainer.data.features import stream_features
 from trainer.data.negatives import load_negatives
-from trainer.data.scene_studio import word_spans
 from trainer.data.scenes import FOLDS, Scenes, speaker_groups
+from trainer.data.utterances import word_spans
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import Network, fold_norms
