@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from rich.progress import Progress
+from spoken import recording
 from trainer_corpus import say
+from typer.testing import CliRunner
 
 from converter.run_folder import ModelArtifact
 from converter.spec import FeatureSpec, KwsSpec
-from trainer.__main__ import board_tools
+from trainer.__main__ import app, board_tools
 from trainer.data.dataset import select
 from trainer.data.negatives import INDEX, Clip, Stream, make_negatives
 from trainer.data.recordings import write_wav
@@ -113,9 +115,12 @@ def test_takes_become_firmware_and_report_and_a_stopped_command_goes_on(
         if stream["name"] == "own-carl":
             stream["split"] = "test"
     (tmp_path / "negatives" / INDEX).write_text(json.dumps(index))
+    write_wav(tmp_path / "recordings" / "phone.wav", recording(40, [1 + 3 * number for number in range(12)]))
+    words = ["audio", "recordings", "--word", "computer", "--out", "takes"]
+    assert CliRunner().invoke(app, words).exit_code == 0
     settings = replace(keyword.SETTINGS, epochs=1, scenes=SceneSettings(count=250, spoken=4, recorded_share=0.6))
     asked = Keyword(
-        ("computer",), takes(tmp_path / "takes"), tmp_path / "negatives", tmp_path / "run", None, settings=settings
+        ("computer",), tmp_path / "takes", tmp_path / "negatives", tmp_path / "run", None, settings=settings
     )
 
     def stopped(*_: object) -> None:
@@ -126,9 +131,9 @@ def test_takes_become_firmware_and_report_and_a_stopped_command_goes_on(
         with pytest.raises(KeyboardInterrupt):
             make_keyword(asked, board_tools(), QUIET)
     before = (tmp_path / "run" / "float.pt").stat().st_mtime_ns
-    assert list(json.loads((tmp_path / "run" / "keyword.json").read_text())["seconds"]) == ["train", "qat", "export"]
+    assert set(json.loads((tmp_path / "run" / "keyword.json").read_text())["seconds"]) == {"train", "qat", "export"}
     seconds = make_keyword(asked, board_tools(), QUIET)
-    assert list(seconds) == list(STEPS)
+    assert set(seconds) == set(STEPS)
     assert (tmp_path / "run" / "float.pt").stat().st_mtime_ns == before
     lines = summary(asked, seconds)
     assert (
