@@ -84,7 +84,7 @@ def missing_packages():
 
 def missing_for_tests(extras):
     """Debian names of system packages without which some tests are skipped."""
-    wanted = ("qemu-system-arm", "ffmpeg") if "test" in extras and shutil.which("apt-get") else ()
+    wanted = ("qemu-system-arm", "ffmpeg", "chromium") if "test" in extras and shutil.which("apt-get") else ()
     return [name for name in wanted if not shutil.which(name)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Iterable
@@ -95,10 +96,13 @@ def monitor(
 ) -> View:
     """Shows records as they come until they end or the user stops with Ctrl-C."""
     view = View(identity, modelled, model)
-    with Live(view.render(), console=console, auto_refresh=False) as live:
+    live = Live(console=console, auto_refresh=False)
+    with contextlib.ExitStack() as shown:
         try:
             for heard in records:
                 view.add(heard)
+                if view.count == 1:  # a board that hears nothing has nothing to show
+                    shown.enter_context(live)
                 live.update(view.render(), refresh=True)
         except KeyboardInterrupt:
             pass
