@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import queue
 import secrets
 import socket
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable
@@ -66,7 +68,7 @@ class Guard:
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if (
             headers.get("host") in self._hosts
-            and (origin is None or origin.removeprefix("http://") in self._hosts)
+            and (origin is None or origin in {f"http://{host}" for host in self._hosts})
             and secrets.compare_digest(given.encode(), self._token.encode())
         ):
             await self._app(scope, receive, send)
@@ -106,6 +108,9 @@ class Live:
     async def page(self, socket: WebSocket) -> None:
         """From its opening to its end."""
         await socket.accept()
+        for _ in range(50):  # a page that was reloaded has not quite gone
+            if self._send is not None:
+                await asyncio.sleep(0.1)
         if self._send is not None or self.error:
             await socket.send_json({"error": self.error or "another page has the board; close it and reload this one"})
             await socket.close()
@@ -221,7 +226,7 @@ class Live:
             self.listening.end()
         self._sounds.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(timeout=10)  # a board that hangs is told of by _read
         self._threads = []
 
     def _play(self) -> None:
@@ -300,6 +305,7 @@ def serve(listening: Listening, folder: Path, http: int, browser: bool, console:
     try:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         door.bind(("127.0.0.1", http))
+        door.listen()
     except OSError as error:
         door.close()
         raise HostError(f"--http {http}: the port cannot be opened ({error.strerror}); choose another") from None
@@ -315,7 +321,8 @@ def serve(listening: Listening, folder: Path, http: int, browser: bool, console:
     live.on_death = lambda: threading.Timer(0.5, die).start()  # when the page has been told
     address = f"http://127.0.0.1:{port}/?token={token}"
     console.print(f"{address}\nCtrl-C ends it", highlight=False, soft_wrap=True)
-    if browser:
+    shows = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if browser and shows:  # else it could be one for terminals
         webbrowser.open(address)
     try:
         server.run(sockets=[door])

@@ -9,13 +9,14 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -23,8 +24,8 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 class Page:
     """One tab."""
 
-    def __init__(self, address: str) -> None:
-        self._socket = connect(address, max_size=None, open_timeout=20)
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
         self._numbers = itertools.count(1)
 
     def ask(self, method: str, **given: object) -> dict[str, Any]:
@@ -90,11 +91,10 @@ def browser(folder: Path, microphone: Path, *options: str) -> Iterator[Page]:
                 break
         else:
             raise AssertionError("Chromium has ended")
-        import urllib.request
-
         with urllib.request.urlopen(found[1].replace("ws:", "http:") + "/json/list", timeout=20) as listed:
             tabs = [tab for tab in json.load(listed) if tab["type"] == "page"]
-        yield Page(tabs[0]["webSocketDebuggerUrl"])
+        with connect(tabs[0]["webSocketDebuggerUrl"], max_size=None, open_timeout=20) as socket:
+            yield Page(socket)
     finally:
         running.terminate()
         running.communicate(timeout=30)

@@ -64,10 +64,11 @@ class LiveSound:
         return part
 
     def _packet(self) -> None:
-        size = 2 * int.from_bytes(self._pipe.read(2), "little")
+        count = self._pipe.read(2)
+        size = 2 * int.from_bytes(count, "little")
         data = self._pipe.read(size) if size else b""
         self.ended = not data
-        self.closed = len(data) < size
+        self.closed = len(count) < 2 or len(data) < size
         self._waiting += data
 
 

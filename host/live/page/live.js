@@ -28,7 +28,7 @@ function hello(message) {
   me = message;
   $("who").textContent = `${me.model} on ${me.board}`;
   $("modelled").textContent = me.board.includes("modelled") ? "(modelled)" : "";
-  $("hop").textContent = `(one inference every ${me.hop_ms} ms)`;
+  $("hop").textContent = `of ${me.hop_ms} ms a hop; interrupts and serial line apart`;
   $("axis").textContent = `${me.channels} channels, low at the bottom; one column per 20 ms`;
   me.labels.forEach((label, index) => {
     if (index < 2) return;
@@ -53,7 +53,7 @@ function hello(message) {
   $("rate").disabled = false;
   detector(me, true);
   $("start").disabled = $("file").disabled = me.own_microphone;
-  $("pick").hidden = $("keep").hidden = $("level").hidden = me.own_microphone;
+  $("pick").hidden = $("keep").hidden = $("loud").hidden = me.own_microphone;
   $("now").textContent = "Ready";
   if (me.own_microphone) {
     $("input").textContent = "The board hears by its own microphone: the host sees its scores, not its sound.";
@@ -74,12 +74,13 @@ function detector(found, move) {
 function step(found) {
   steps.push(found);
   if (steps.length > SHOWN_S * 1000 / me.hop_ms) steps.shift();
-  found.us.forEach((us, index) => {
+  // the first inference computes the whole window, the others what a hop changes
+  if (found.step) found.us.forEach((us, index) => {
     const stage = stages[index] = stages[index] || { sum: 0, most: 0 };
     stage.sum += us;
     stage.most = Math.max(stage.most, us);
   });
-  count++;
+  if (found.step) count++;
   if (found.word !== null) {
     const item = element("li", `${found.seconds.toFixed(2)} s  ${me.labels[found.word]}`);
     item.append(element("small", `  evidence ${found.sums[found.word - 2]} of ${found.thresholds[found.word - 2]}`));
@@ -104,12 +105,14 @@ function step(found) {
 function numbers(last) {
   [...$("words").children].forEach((row, index) => {
     const sum = last.sums[index], least = last.thresholds[index], [, bar, text] = row.children;
-    bar.children[0].style.width = `${100 * Math.max(0, Math.min(1, sum / me.highest))}%`;
-    bar.children[1].style.left = `${100 * Math.max(0, least / me.highest)}%`;
+    const full = 2 * Math.max(...me.rows[0].thresholds, ...last.thresholds, 1);
+    bar.children[0].style.width = `${100 * Math.max(0, Math.min(1, sum / full))}%`;
+    bar.children[1].style.left = `${100 * Math.max(0, least / full)}%`;
     text.textContent = `${sum} of ${least}`;
     text.style.fontWeight = sum >= least ? 700 : 400;
   });
-  last.us.forEach((us, index) => {
+  $("scores").textContent = `outputs, int8: ${me.labels.map((label, index) => `${label} ${last.scores[index]}`).join(", ")}`;
+  if (count) last.us.forEach((us, index) => {
     const cells = $("stages").rows[index].cells;
     [us, stages[index].sum / count, stages[index].most].forEach((value, at) => { cells[at + 1].textContent = value.toFixed(value < 100 ? 1 : 0); });
   });
@@ -184,7 +187,7 @@ function draw() {
     for (const to of [pen, line]) {
       to.fillStyle = colour(one.word);
       to.fillRect(x(one.seconds), 0, 2, to === pen ? height : tall - 14);
-      to.fillText(me.labels[one.word], x(one.seconds) + 5, 12);
+      if (to === pen) to.fillText(me.labels[one.word], x(one.seconds) + 5, 12);
     }
   }
 }
@@ -217,7 +220,10 @@ async function listen(file) {
       if (!running) return;
       if (socket.readyState === 1) socket.send(data);
       const peak = new Int16Array(data).reduce((most, value) => Math.max(most, Math.abs(value)), 1);
-      $("level").value = 20 * Math.log10(peak / 32768);
+      const decibels = 20 * Math.log10(peak / 32768);
+      $("level").value = decibels;
+      $("peak").textContent = peak > 32766 ? "clips" : `${decibels.toFixed(0)} dBFS`;
+      $("peak").classList.toggle("bad", peak > 32766);
     };
     send({ do: "start" });
     begin();
@@ -266,6 +272,7 @@ function release() {
   if (context) context.close();
   source = context = null;
   $("level").value = -60;
+  $("peak").textContent = "";
   $("start").textContent = "Listen";
   $("input").textContent = "The microphone is off.";
 }
