@@ -94,9 +94,9 @@ class Live:
             listening.model.spec.labels if listening.model and listening.model.spec else board.identity.labels
         )
         now = self._table.thresholds
-        self._rows = [(rate, row) for rate, row in self._table.rates] or [
-            (None, tuple(round(value * part / 4) for value in now)) for part in (8, 7, 6, 5, 4, 3, 2, 1)
-        ]
+        self._rows: list[tuple[float | None, tuple[int, ...]]] = [*self._table.rates]
+        if not self._rows:  # nobody has counted false accepts
+            self._rows = [(None, tuple(value * part // 4 for value in now)) for part in (8, 7, 6, 5, 4, 3, 2, 1)]
         self._send: Callable[[dict[str, Any]], None] | None = None  # to the page, from any thread
         self._pcm = bytearray()
         self._sounds: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -127,7 +127,8 @@ class Live:
         except (WebSocketDisconnect, RuntimeError):  # RuntimeError: it was told of an error and is closed
             pass
         finally:
-            await asyncio.to_thread(self._stop)
+            with suppress(asyncio.CancelledError):  # the server ends, and the board hangs
+                await asyncio.to_thread(self._stop)
             self._send = None
             sender.cancel()
 
@@ -226,7 +227,7 @@ class Live:
             self.listening.end()
         self._sounds.put(None)
         for thread in self._threads:
-            thread.join(timeout=10)  # a board that hangs is told of by _read
+            thread.join(timeout=0 if self.error else 10)  # a board that hangs is told of by _read
         self._threads = []
 
     def _play(self) -> None:
@@ -311,7 +312,11 @@ def serve(listening: Listening, folder: Path, http: int, browser: bool, console:
         raise HostError(f"--http {http}: the port cannot be opened ({error.strerror}); choose another") from None
     port = door.getsockname()[1]
     config = uvicorn.Config(
-        app_of(live, port, token), log_level="warning", lifespan="off", ws_max_size=1 << 18, timeout_graceful_shutdown=3
+        app_of(live, port, token),
+        log_level="critical",
+        lifespan="off",
+        ws_max_size=1 << 18,
+        timeout_graceful_shutdown=3,
     )
     server = uvicorn.Server(config)
 

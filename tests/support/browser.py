@@ -87,11 +87,11 @@ def browser(folder: Path, microphone: Path, *options: str) -> Iterator[Page]:
     assert running.stderr is not None
     try:
         for line in running.stderr:
-            if found := re.search(r"DevTools listening on (ws://[^/]+)/", line):
+            if listening := re.search(r"DevTools listening on (ws://[^/]+)/", line):
                 break
         else:
             raise AssertionError("Chromium has ended")
-        with urllib.request.urlopen(found[1].replace("ws:", "http:") + "/json/list", timeout=20) as listed:
+        with urllib.request.urlopen(listening[1].replace("ws:", "http:") + "/json/list", timeout=20) as listed:
             tabs = [tab for tab in json.load(listed) if tab["type"] == "page"]
         with connect(tabs[0]["webSocketDebuggerUrl"], max_size=None, open_timeout=20) as socket:
             yield Page(socket)

@@ -1,4 +1,4 @@
-"""A virtual board hears what is played to it while it runs, every score and decision as the host's; the terminal too."""
+"""A virtual board hears what is played to it while it runs, every score and decision as the host's."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from host_cli import Cli, refusal, wav
 from spoken import spoken
 
+from converter.arrays import Pcm
 from host.emulator.peripherals.pdm import LiveSound
 from host.firmware_build import ROOT, build_firmware
 from host.link.detector import Detector
 from host.link.expected import COMMITTED, Listener, listen, load_model
+from host.link.protocol import Identity
 from host.live.listening import Listening, Step, open_listening
 
 SPOTTER = COMMITTED[1]
@@ -49,24 +53,19 @@ def test_live_sound_ends_where_a_recording_does() -> None:
 def test_a_stream_in_pieces_is_the_stream() -> None:
     model = load_model(SPOTTER)
     pcm = np.random.default_rng(1).normal(0, 900, 40_123).astype(np.int16)
-    with_detector = _identity(model.detector)
-    listener, at, hops = Listener(model, with_detector), 0, []
+    board = cast(Identity, SimpleNamespace(detector=model.detector))
+    listener, at, hops = Listener(model, board), 0, []
     for size in np.random.default_rng(2).integers(0, 1900, 60):
         hops += listener.hear(pcm[at : at + size])
         at += size
-    whole = Listener(model, with_detector).hear(pcm[:at])
+    whole = Listener(model, board).hear(pcm[:at])
     assert len(whole) > 50 and [hop.frame for hop in hops] == [hop.frame for hop in whole]
     assert all(
         np.array_equal(a.features, b.features) and a.scores == b.scores for a, b in zip(hops, whole, strict=True)
     )
 
 
-class _identity:  # noqa: N801 - what Listener asks of an Identity
-    def __init__(self, detector: object) -> None:
-        self.detector = detector
-
-
-def played(listening: Listening, pcm: np.ndarray, thresholds: tuple[int, ...] | None = None) -> list[Step]:
+def played(listening: Listening, pcm: Pcm, thresholds: tuple[int, ...] | None = None) -> list[Step]:
     """What the board makes of a sound; the thresholds are sent at its third second."""
     listening.begin()
 
@@ -89,18 +88,20 @@ def played(listening: Listening, pcm: np.ndarray, thresholds: tuple[int, ...] | 
 def test_board_hears_as_the_host_and_again_and_retuned(elf: Path) -> None:
     model, pcm = load_model(SPOTTER), spoken("yes", "stop")
     with open_listening(str(elf), None) as listening:
-        own = listen(model, listening.board.identity, pcm)
+        assert model.spec and model.detector
+        labels, own = model.spec.labels, listen(model, listening.board.identity, pcm)
         steps = played(listening, pcm)
         assert [step.heard.word for step in steps] == [one.word for one in own]
-        assert [model.spec.labels[word] for word in (one.word for one in own) if word is not None] == ["yes", "stop"]
+        assert [labels[one.word] for one in own if one.word is not None] == ["yes", "stop"]
         assert [step.heard.scores for step in steps] == [one.scores for one in own]
         assert all(step.same and step.features is not None for step in steps) and listening.different == 0
 
         # a second recording begins from a fresh state; in its midst words become too expensive to be heard
         highest = (2040,) * len(model.detector.thresholds)
         steps = played(listening, pcm[: len(pcm) // 320 * 320 - 7000], highest)
-        assert [model.spec.labels[one.heard.word] for one in steps if one.heard.word is not None] == ["yes"]
-        assert listening.board.identity.detector.thresholds == highest and listening.different == 0
+        assert [labels[one.heard.word] for one in steps if one.heard.word is not None] == ["yes"]
+        assert listening.board.identity.detector == replace(model.detector, thresholds=highest, rates=())
+        assert listening.different == 0
         assert {step.heard.lost for step in steps} == {0}
 
 
@@ -108,6 +109,7 @@ def test_differences_are_counted(elf: Path) -> None:
     """A host with other thresholds than the board's decides otherwise."""
     pcm = spoken("yes")
     with open_listening(str(elf), None) as listening:
+        assert listening.board.identity.detector
         mild = replace(listening.board.identity.detector, thresholds=(100, 100))
         listening.board.identity = replace(listening.board.identity, detector=mild)
         steps = played(listening, pcm)

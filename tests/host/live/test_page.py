@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -27,11 +28,13 @@ from sketch_on_host import build, running, tinyconv, write_model
 from spoken import spoken
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from converter.audio.wav import read_wav
 from host.errors import HostError
 from host.firmware_build import ROOT, build_firmware
 from host.link.expected import COMMITTED, listen, load_model
+from host.link.protocol import Identity
 from host.live.takes import NEGATIVES, loudest_second, save_take
 
 SPOTTER = COMMITTED[1]
@@ -65,7 +68,7 @@ class Served:
         """host: the name that a browser believes to have reached."""
         address = f"ws://{host}:{self.port}/board?token={self.token if token is None else token}"
         wire = socket.create_connection(("127.0.0.1", self.port))
-        with connect(address, sock=wire, origin=origin, open_timeout=20) as found:
+        with connect(address, sock=wire, origin=None if origin is None else Origin(origin), open_timeout=20) as found:
             yield found
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
@@ -141,18 +144,13 @@ def test_a_word_appears_on_the_page(tmp_path: Path) -> None:
     assert (code, errors) == (0, "") and re.search(r"\d+ inferences, 2 words heard, 0 differ from the host's", out), out
     model = load_model(SPOTTER)
     kept = read_wav(tmp_path / "takes" / NEGATIVES / "live_nohash_0.wav")
-    board = _board_of(model)
-    own = [one for one in listen(model, board, kept) if one.word is not None]
-    told = [f"{one.frame * 0.02:.2f} s {model.spec.labels[one.word]}" for one in own]
+    board = cast(Identity, SimpleNamespace(detector=model.detector))
+    assert model.spec
+    labels = model.spec.labels
+    own = listen(model, board, kept)
+    told = [f"{one.frame * 0.02:.2f} s {labels[one.word]}" for one in own if one.word is not None]
     assert [" ".join(item.split()[:3]) for item in reversed(heard)] == told
     assert [item.split()[2] for item in reversed(heard)] == ["yes", "stop"]
-
-
-def _board_of(model: Any) -> Any:
-    class _Board:
-        detector = model.detector
-
-    return _Board
 
 
 @pytest.fixture
@@ -236,7 +234,7 @@ def test_a_dead_board_is_one_sentence(program: Path, tmp_path: Path) -> None:
         power.close()
         told = until(page, "error")
         assert told["ended"] and "disappeared" in told["error"]
-        out, errors = live.process.communicate(timeout=30)
+        _, errors = live.process.communicate(timeout=30)
         assert live.process.returncode == 1 and errors == f"error: {told['error']}\n"
 
 
