@@ -23,7 +23,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 TORCH = next(line for line in CONSTRAINTS.read_text().splitlines() if line.startswith("torch=="))
 TORCH_INDEX = os.environ.get("TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
 TORCH_CUDA_INDEX = os.environ.get("TORCH_CUDA_INDEX", "https://download.pytorch.org/whl/cu130")
-PROGRAMS = {"keyword": ("ffmpeg", "flite"), "test": ("qemu-system-arm", "ffmpeg", "flite")}
+PROGRAMS = {"keyword": ("ffmpeg", "flite"), "test": ("qemu-system-arm", "ffmpeg", "flite", "chromium")}
 BY_HAND = {
     "Debian/Ubuntu/WSL": "sudo apt-get install {packages}",
     "macOS": "brew install espeak-ng && brew install --cask gcc-arm-embedded",

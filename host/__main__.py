@@ -152,23 +152,67 @@ def profile(
 
 @app.command()
 def monitor(
-    port: OptionalPort = None,
+    port: Annotated[str | None, typer.Argument(metavar="[RUN|PORT]", help=f"a run folder, or {PORT}")] = None,
+    wav: Annotated[Path | None, typer.Option(help="a recording for a virtual board's microphone")] = None,
+    mic: Annotated[bool, typer.Option("--mic", help="this computer's microphone for a virtual board's")] = False,
     inferences: Annotated[int, typer.Option(min=0, help="stop after so many, 0: never")] = 0,
     run: RunOption = None,
 ) -> None:
-    """Live view of the board listening to its microphone; Ctrl-C ends it."""
-    from host.link.client import connect
-    from host.link.expected import model_of_board, require_same
+    """Live view of a board listening to its microphone; Ctrl-C ends it."""
+    from converter.audio.wav import read_wav
+    from host.live.listening import open_listening
+    from host.live.sources import playing
     from host.measure import monitor as view
 
-    with connect(port) as board:
-        model = model_of_board(run, board.identity)
-        if run is not None:
-            require_same(board.identity, model)
-        known = model if model.graph.model_id == board.identity.model_id else None
-        with contextlib.closing(board.listen(inferences)) as records:
-            shown = view.monitor(board.identity, board.modelled, records, console, known)
-    console.print(f"{shown.count} inferences, {len(shown.words)} words heard, {shown.lost} samples of audio lost")
+    virtual = port is not None and (port.endswith(".elf") or Path(port).is_dir())
+    if wav is not None and mic:
+        raise HostError("monitor: --wav and --mic are two sounds for one microphone; name one")
+    if virtual != (wav is not None or mic):
+        raise HostError(
+            f"{port}: a virtual board hears only what is played to it; add --wav FILE or --mic"
+            if virtual
+            else "--wav and --mic: for the microphone of a virtual board; name a run folder or a firmware.elf"
+        )
+    pcm = read_wav(wav) if wav else None
+    with open_listening(port, run) as listening, contextlib.ExitStack() as stack:
+        board = listening.board
+        if virtual:
+            stack.enter_context(playing(listening, pcm))
+        else:
+            listening.begin()
+        with contextlib.closing(listening.steps(inferences)) as steps:
+            records = (step.heard for step in steps)
+            shown = view.monitor(board.identity, board.modelled, records, console, listening.model)
+    ending = f"; {listening.different} differ from the host's" if listening.model else ""
+    console.print(
+        f"{shown.count} inferences, {len(shown.words)} words heard, {shown.lost} samples of audio lost{ending}"
+    )
+
+
+@app.command()
+def live(
+    target: Annotated[str, typer.Argument(metavar="RUN", help=f"a run folder, or {PORT}")],
+    port: Annotated[
+        str | None, typer.Option(help="a real board, which listens to its own microphone, in place of a virtual one")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="folder for takes (default: RUN/live)", callback=cli.output_folder)
+    ] = None,
+    http: Annotated[int, typer.Option(min=0, max=65535, help="the page's port on 127.0.0.1, 0: a free one")] = 0,
+    run: RunOption = None,
+    browser: Annotated[bool, typer.Option(help="open the page")] = True,
+) -> None:
+    """A page on 127.0.0.1: your browser's microphone into the virtual board, what it sees, hears and costs; Ctrl-C ends
+    it."""
+    from host.live.listening import open_listening
+    from host.live.server import serve
+
+    folder = save or (Path(target) if Path(target).is_dir() else Path("build")) / "live"
+    with open_listening(target, run, port) as listening:
+        ended = serve(listening, folder, http, browser, console)
+    console.print(ended, highlight=False)
+    if listening.different:
+        raise HostError(f"{listening.different} of {listening.count} inferences differ from the host's")
 
 
 @app.command()

@@ -391,6 +391,11 @@ class Board:
         self.identity = replace(self.identity, detector=replace(found, rates=()))
         return found
 
+    def retune(self, thresholds: Sequence[int]) -> None:
+        """Sends one threshold per word while the records of listen() are being read, also by another thread; the
+        identity has them from the first record on that the board judged by them."""
+        self._write(f"detector {' '.join(map(str, thresholds))}%")
+
     def cache(self, on: bool) -> None:
         """Instruction cache of the flash on (as after power-up) or off."""
         list(self.lines(f"cache {int(on)}"))
@@ -445,6 +450,12 @@ class Board:
             while not (isinstance(line := self._line("listening"), Record) and line.key == "listened"):
                 if isinstance(line, Failure):
                     raise HostError(f"{self.port}: the board stopped listening: {line.text}")
+                if isinstance(line, Ready):  # behind the reply to retune()
+                    continue
+                if isinstance(line, Record) and line.key == "detector":
+                    found = read_detector([line], len(self.identity.labels))
+                    self.identity = replace(self.identity, detector=found)
+                    continue
                 count += 1
                 if inferences and count > inferences:
                     raise HostError(f"{self.port}: listening does not end; reset the board and run again")

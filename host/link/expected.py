@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from converter import convert, reference
-from converter.arrays import Pcm
-from converter.audio.frontend import MicroFrontend, quantize_features
+from converter.arrays import Int8, Pcm
+from converter.audio.frontend import MicroFrontend
 from converter.graph import Graph
 from converter.spec import DetectorSpec, KwsSpec
 from host.errors import HostError
@@ -79,21 +79,56 @@ class Decision:
         return Decision(heard.frame, heard.scores, heard.word)
 
 
+@dataclass(frozen=True, eq=False)
+class Hop:
+    """What one inference of a stream rests on and gives: feature frames so far, those that are new int8 [hop_frames,
+    channels], int8 scores."""
+
+    frame: int
+    features: Int8
+    scores: tuple[int, ...]
+
+
+class Listener:
+    """The host's own front end and network on audio that comes piece by piece from a fresh state, at the hop the board
+    reports. HostError for a model that cannot listen."""
+
+    def __init__(self, model: Model, board: Identity) -> None:
+        if model.spec is None or board.detector is None:
+            raise HostError(f"{model.path}: a model without labels and front end cannot listen; use `infer`")
+        self.labels = model.spec.labels
+        self._graph, self._features, self._hop = model.graph, model.spec.features, board.detector.hop_frames
+        self._front_end = MicroFrontend(self._features)
+        self._pcm = np.zeros(0, np.int16)  # less than a step
+        self._frames = 0
+        shape = (max(self._features.frames, self._hop), self._features.channels)
+        self._last = np.full(shape, self._features.zero_point, np.int8)  # before the first frame: digital silence
+
+    def hear(self, pcm: Pcm) -> list[Hop]:
+        """Every inference that these samples, behind the ones before, complete."""
+        waiting = np.concatenate([self._pcm, pcm])
+        whole_steps = len(waiting) // self._features.step_samples * self._features.step_samples
+        self._pcm = waiting[whole_steps:]
+        new = self._front_end.features(waiting[:whole_steps])
+        rows = np.concatenate([self._last, new])
+        first = self._frames - len(self._last)  # the frame that rows begin with
+        ends = [end for end in range(self._frames + 1, self._frames + len(new) + 1) if end % self._hop == 0]
+        self._frames += len(new)
+        self._last = rows[-len(self._last) :]
+        if not ends:
+            return []
+        windows = np.stack([rows[end - first - self._features.frames : end - first] for end in ends])
+        shape = self._graph.tensors[self._graph.input].shape
+        scores = reference.run_batch(self._graph, windows.reshape(len(ends), *shape[1:])).reshape(len(ends), -1)
+        return [
+            Hop(end, rows[end - first - self._hop : end - first], tuple(int(value) for value in row))
+            for end, row in zip(ends, scores, strict=True)
+        ]
+
+
 def listen(model: Model, board: Identity, pcm: Pcm) -> list[Decision]:
     """The host's own decisions for audio heard from a fresh state, at the hop and averaging the board reports."""
-    if model.spec is None or board.detector is None:
-        raise HostError(f"{model.path}: a model without labels and front end cannot listen; use `infer`")
-    features = model.spec.features
-    whole_steps = len(pcm) // features.step_samples * features.step_samples
-    frames = quantize_features(MicroFrontend(features).process(pcm[:whole_steps]), features)
-    silence = np.full((features.frames, features.channels), features.zero_point, np.int8)
-    padded = np.concatenate([silence, frames])
-    ends = list(range(board.detector.hop_frames, len(frames) + 1, board.detector.hop_frames))
-    if not ends:
-        return []
-    windows = np.stack([padded[end : end + features.frames] for end in ends])
-    shape = model.graph.tensors[model.graph.input].shape
-    scores = reference.run_batch(model.graph, windows.reshape(len(ends), *shape[1:])).reshape(len(ends), -1)
-    detector = Detector(board.detector, len(model.spec.labels))
-    rows = [tuple(int(value) for value in row) for row in scores]
-    return [Decision(end, row, detector.step(row)) for end, row in zip(ends, rows, strict=True)]
+    listener = Listener(model, board)
+    assert board.detector is not None  # Listener has looked
+    detector = Detector(board.detector, len(listener.labels))
+    return [Decision(hop.frame, hop.scores, detector.step(hop.scores)) for hop in listener.hear(pcm)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Iterable
@@ -29,6 +30,8 @@ class View:
         self.model = model
         self._detector = Detector(identity.detector, len(identity.labels)) if identity.detector else None
         average = identity.detector.average_count if identity.detector else 1
+        audio, hop = identity.audio, identity.detector.hop_frames if identity.detector else 0
+        self._hop_us = hop * audio.step_samples * 1e6 / audio.sample_rate_hz if audio else 0.0
         self.count = 0
         self.lost = 0
         self.words: list[str] = []
@@ -78,12 +81,9 @@ class View:
             cycles = (self._last.pre_cycles, self._last.infer_cycles, self._last.post_cycles)
             us = [count * 1e6 / self.identity.clock_hz for count in cycles]
             how = " (modelled)" if self.modelled else ""
-            lines.append(
-                Text(
-                    f"pre {us[0]:.0f} us, inference {us[1]:.0f} us, post {us[2]:.0f} us{how}; inference "
-                    f"{self._last.index}"
-                )
-            )
+            load = f", {100 * sum(us) / self._hop_us:.1f} % of a hop" if self._hop_us else ""
+            stages = f"pre {us[0]:.0f} us, inference {us[1]:.0f} us, post {us[2]:.0f} us{how}{load}"
+            lines.append(Text(f"{stages}; inference {self._last.index}"))
             if self.lost:
                 lines.append(Text(f"{self.lost} samples of audio lost", style="red"))
         lines += [Text(word, style="bold") for word in self.words[-WORDS_SHOWN:]]
@@ -95,10 +95,13 @@ def monitor(
 ) -> View:
     """Shows records as they come until they end or the user stops with Ctrl-C."""
     view = View(identity, modelled, model)
-    with Live(view.render(), console=console, auto_refresh=False) as live:
+    live = Live(console=console, auto_refresh=False)
+    with contextlib.ExitStack() as shown:
         try:
             for heard in records:
                 view.add(heard)
+                if view.count == 1:  # a board that hears nothing has nothing to show
+                    shown.enter_context(live)
                 live.update(view.render(), refresh=True)
         except KeyboardInterrupt:
             pass

@@ -230,7 +230,8 @@ def test_led_shows_the_word(elf: Path) -> None:
 
 
 def test_no_microphone(cli: Cli, elf: Path) -> None:
-    assert refusal(cli("monitor", elf)).endswith("no microphone")
+    with launch(elf) as url:
+        assert refusal(cli("monitor", url)).endswith("no microphone")
 
 
 def test_board_switched_off_during_a_command(elf: Path) -> None:

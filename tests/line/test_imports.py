@@ -52,6 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("host.emulator", "host.firmware_build"),
     ("host.link",),
     ("host.measure",),
+    ("host.live",),
     ("host.report",),
     ("host.__main__",),
     # trainer

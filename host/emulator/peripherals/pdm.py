@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from converter.checked import Flag, Row, Rule, Whole
 from host.emulator.peripherals.base import RW, WORD, Bus, Peripheral, Registers
@@ -36,6 +36,42 @@ class PDM(Registers):
     SAMPLE_MAXCNT = 0x564
 
 
+class LiveSound:
+    """Sound that comes while the board runs, from a pipe: packets of a count, 16 bits, and so many 16-bit samples,
+    little-endian; a count of 0 ends a recording, and silence follows until the microphone is started again.
+
+    Reading waits: the board's time stands still until the sound is there, so that what it hears is what was sent.
+    """
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe, self._waiting = pipe, bytearray()
+        self.ended = True
+        self.closed = False  # nothing will come any more
+
+    def begin(self) -> None:
+        """The next recording; what is left of the one before is dropped."""
+        while not self.ended:
+            self._packet()
+        self._waiting.clear()
+        self.ended = self.closed
+
+    def take(self, size: int) -> bytes:
+        """So many bytes, or those before the recording's end."""
+        while len(self._waiting) < size and not self.ended:
+            self._packet()
+        part = bytes(self._waiting[:size])
+        del self._waiting[:size]
+        return part
+
+    def _packet(self) -> None:
+        count = self._pipe.read(2)
+        size = 2 * int.from_bytes(count, "little")
+        data = self._pipe.read(size) if size else b""
+        self.ended = not data
+        self.closed = len(count) < 2 or len(data) < size
+        self._waiting += data
+
+
 class Pdm(Peripheral):
     """`pcm` is None on a board without microphone. The recording moves on only while the PDM runs; after its end there
     is silence.
@@ -58,7 +94,8 @@ class Pdm(Peripheral):
 
     def __init__(self, bus: Bus, number: int, pcm: Any) -> None:
         super().__init__(bus, number)
-        self._bytes = None if pcm is None else pcm.astype("<i2").tobytes()
+        self.live = pcm if isinstance(pcm, LiveSound) else None
+        self._bytes = b"" if self.live else None if pcm is None else pcm.astype("<i2").tobytes()
         self.position = 0  # samples delivered of the recording and the silence after it
         self.delivered = 0  # samples in all
         self.beginnings = 0  # how often the recording has begun anew
@@ -90,6 +127,8 @@ class Pdm(Peripheral):
     @property
     def exhausted(self) -> bool:
         """Whether the recording is over."""
+        if self.live:
+            return self.live.ended
         return self.position >= self.samples
 
     def seconds_at(self, sample: int) -> float:
@@ -114,6 +153,8 @@ class Pdm(Peripheral):
         """Start or stop."""
         if offset == PDM.TASKS_START and not self.running and self.stored(PDM.ENABLE) & 1:
             self.running = True
+            if self.live and self.host_has_spoken:
+                self.live.begin()
             if self.host_has_spoken and self.position:
                 self.position = 0
                 self.beginnings += 1
@@ -157,7 +198,8 @@ class Pdm(Peripheral):
     def _take(self, count: int) -> bytes:
         if self._bytes is None:
             return STUCK.to_bytes(2, "little", signed=True) * count
-        part: bytes = self._bytes[2 * self.position : 2 * (self.position + count)]
+        first = 2 * self.position
+        part = self.live.take(2 * count) if self.live else self._bytes[first : first + 2 * count]
         self.position += count
         self.delivered += count
         self.delivered_at = self.bus.schedule.now()

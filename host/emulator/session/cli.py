@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,6 +113,9 @@ def emulate(
     clock: Annotated[
         str, typer.Option(help="cycles of the board's time: expected of the chip, or ideal: memory answers at once")
     ] = "expected",
+    live: Annotated[
+        bool, typer.Option("--live", hidden=True, help="sound comes on stdin, as LiveSound reads it")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="write figures and timeline here at the end", callback=output_file)
     ] = None,
@@ -122,6 +126,7 @@ def emulate(
     """Run firmware on the virtual Nano 33 BLE. The board starts when somebody opens its serial port."""
     from host.emulator.board import VirtualBoard
     from host.emulator.cycles.timing import EXPECTED
+    from host.emulator.peripherals.pdm import LiveSound
     from host.emulator.session.ports import open_port
     from host.emulator.session.timeline import Timeline
     from host.emulator.snapshot import load_board, save_board
@@ -132,7 +137,9 @@ def emulate(
         raise BoardError(f"--clock {clock}: must be expected or ideal")
     if save and port != "none":
         raise BoardError(f"--save with --port {port}: a host at a serial port cannot be saved; add --port none")
-    pcm, sounds = recordings([*(wav or []), *(more or [])], gap)
+    if live and (save or resume or wav or more):
+        raise BoardError("--live: goes with no recordings, --save or --resume")
+    pcm, sounds = (LiveSound(sys.stdin.buffer), []) if live else recordings([*(wav or []), *(more or [])], gap)
     board = VirtualBoard(elf, pcm, timing=EXPECTED if clock == "expected" else None)
     if resume:
         load_board(board, resume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,18 +24,26 @@ def launch(
     json_file: Path | None = None,
     until: str | None = None,
     clock: str = "expected",
+    sound: int | None = None,
 ) -> Iterator[str]:
     """Yields the address to give to pyserial ("socket://127.0.0.1:PORT" or a pty); the board ends with the block.
 
-    json_file receives the figures of the run at the end. Raises BoardError with the board's own sentence when it does
-    not start, and at the end of the block when the program has faulted meanwhile.
+    json_file receives the figures of the run at the end. sound is a pipe into the microphone (see LiveSound): the end
+    to read from, which is closed here; the other one must be closed within the block. Raises BoardError with the
+    board's own sentence when it does not start, and at the end of the block when the program has faulted meanwhile.
     """
     images = (str(Path(file).resolve()) for file in (elf, *wavs))
     command = [sys.executable, "-m", "host.emulator", *images, "--port", port, "--gap", str(gap), "--json-lines"]
     command += ["--json", str(json_file.resolve())] if json_file else []
     command += ["--until", until] if until else []
     command += ["--clock", clock] if clock != "expected" else []
-    board = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command += ["--live"] if sound is not None else []
+    try:
+        pipe = subprocess.PIPE
+        board = subprocess.Popen(command, cwd=_ROOT, stdin=sound, stdout=pipe, stderr=pipe, text=True)
+    finally:
+        if sound is not None:
+            os.close(sound)
     assert board.stdout is not None
     try:
         first = board.stdout.readline()
