@@ -37,6 +37,7 @@ demo: setup
 # A word of your own, from takes to firmware and report: docs/own_keyword.md.
 NEGATIVES ?= build/negatives
 keyword:
+	$(if $(and $(WORD),$(TAKES)),,$(error say which word and where its takes are: make keyword WORD=computer TAKES=DIR))
 	@$(PYTHON) bootstrap.py keyword
 	$(PY) -m trainer keyword --word "$(WORD)" --takes "$(TAKES)" --negatives "$(NEGATIVES)" --out "build/$(WORD)"
 

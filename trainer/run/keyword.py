@@ -22,7 +22,7 @@ from converter import convert as conversion
 from converter.arrays import Json
 from converter.checked import Fields, Named, Real, Text
 from converter.errors import ConvertError
-from converter.files import read_json_object, write_json
+from converter.files import alone, read_json_object, write_json
 from converter.run_folder import ModelArtifact
 from converter.spec import KwsSpec
 from converter.verify.checks import DIFFERENT
@@ -78,7 +78,8 @@ def make_keyword(asked: Keyword, board: BoardTools, progress: Progress) -> dict[
     """The run folder with firmware, image and report; seconds of each step. Raises TrainerError, ConvertError."""
     run = asked.run
     if not (asked.negatives / negatives.INDEX).is_file():
-        negatives.make_negatives(asked.negatives, negatives.SOURCES, (), progress)
+        with alone(asked.negatives):
+            negatives.make_negatives(asked.negatives, negatives.SOURCES, (), progress)
     data = data_folder(asked.takes, asked.words, run / "data", steps.CACHE, progress)
     source = steps.Source(
         str(data.resolve()),
