@@ -57,7 +57,7 @@ function hello(message) {
   $("now").textContent = "Ready";
   if (me.own_microphone) {
     $("input").textContent = "The board hears by its own microphone: the host sees its scores, not its sound.";
-    $("features").hidden = true;
+    $("features").hidden = $("features").previousElementSibling.hidden = true;
     begin();
   }
 }
@@ -197,6 +197,7 @@ function begin() {
   steps = [];
   stages = [];
   count = ledUntil = 0;
+  $("heard").replaceChildren(); // times count anew
   $("start").textContent = "Stop";
   $("now").textContent = "Starting";
   trouble();
@@ -312,5 +313,6 @@ $("file").onchange = ({ target }) => {
   if (target.files.length) listen(target.files[0]);
   target.value = "";
 };
+addEventListener("resize", () => { dirty = true; });
 $("rate").oninput = ({ target }) => send({ do: "thresholds", row: Number(target.value) });
 draw();
