@@ -315,7 +315,7 @@ def serve(listening: Listening, folder: Path, http: int, browser: bool, console:
         app_of(live, port, token),
         log_level="critical",
         lifespan="off",
-        ws_max_size=1 << 18,
+        ws_max_size=1 << 16,
         timeout_graceful_shutdown=3,
     )
     server = uvicorn.Server(config)

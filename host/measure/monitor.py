@@ -81,8 +81,8 @@ class View:
             cycles = (self._last.pre_cycles, self._last.infer_cycles, self._last.post_cycles)
             us = [count * 1e6 / self.identity.clock_hz for count in cycles]
             how = " (modelled)" if self.modelled else ""
-            load = f", {100 * sum(us) / self._hop_us:.1f} % of a hop" if self._hop_us else ""
-            stages = f"pre {us[0]:.0f} us, inference {us[1]:.0f} us, post {us[2]:.0f} us{how}{load}"
+            load = f", CPU load {100 * sum(us) / self._hop_us:.1f} %" if self._hop_us else ""
+            stages = f"pre {us[0]:.0f}, inference {us[1]:.0f}, post {us[2]:.0f} us{how}{load}"
             lines.append(Text(f"{stages}; inference {self._last.index}"))
             if self.lost:
                 lines.append(Text(f"{self.lost} samples of audio lost", style="red"))

@@ -53,19 +53,19 @@ function hello(message) {
   $("rate").disabled = false;
   detector(me, true);
   $("start").disabled = $("file").disabled = me.own_microphone;
-  $("pick").hidden = $("keep").hidden = $("loud").hidden = me.own_microphone;
+  $("start").hidden = $("pick").hidden = $("keep").hidden = $("loud").hidden = me.own_microphone;
   $("now").textContent = "Ready";
   if (me.own_microphone) {
     $("input").textContent = "The board hears by its own microphone: the host sees its scores, not its sound.";
-    $("features").hidden = true;
+    $("features").hidden = $("features").previousElementSibling.hidden = true;
     begin();
   }
 }
 
 // The thresholds in force; the slider follows them only when nobody moves it.
 function detector(found, move) {
-  const same = me.rows.findIndex((row) => String(row.thresholds) === String(found.thresholds));
-  if (move && same >= 0) $("rate").value = same;
+  const nearest = me.rows.findIndex((row) => row.thresholds.every((least, word) => least <= found.thresholds[word]));
+  if (move) $("rate").value = nearest < 0 ? me.rows.length - 1 : nearest;
   $("accepts").textContent = me.rows[0].rate === null ? "not measured (no table in the model)" : found.rate;
   const words = me.labels.slice(2).map((label, index) => `${label} ${found.thresholds[index]}`);
   $("thresholds").textContent = `at ${words.join(", ")}`;
@@ -144,7 +144,7 @@ function draw() {
   dirty = false;
   const last = steps[steps.length - 1];
   numbers(last);
-  const [pen, width, height] = surface($("features"));
+  const [pen, , height] = surface($("features")), [line, width, tall] = surface($("sums"));
   const ink = getComputedStyle(document.body).color, x = (seconds) => width * (1 - (last.seconds - seconds) / SHOWN_S);
   const columns = steps.flatMap((one) => one.features || []);
   if (columns.length) {
@@ -158,7 +158,6 @@ function draw() {
     const left = x(steps[0].seconds - me.hop_ms / 1000);
     pen.drawImage(small, left, 0, width - left, height);
   }
-  const [line, , tall] = surface($("sums"));
   const all = steps.flatMap((one) => [...one.sums, ...one.thresholds]);
   const top = Math.max(...all) * 1.1 + 1, bottom = Math.min(...all, 0), y = (sum) => tall - 16 - (tall - 22) * (sum - bottom) / (top - bottom);
   line.fillStyle = line.strokeStyle = ink;
@@ -197,6 +196,7 @@ function begin() {
   steps = [];
   stages = [];
   count = ledUntil = 0;
+  $("heard").replaceChildren(); // times count anew
   $("start").textContent = "Stop";
   $("now").textContent = "Starting";
   trouble();
@@ -312,5 +312,6 @@ $("file").onchange = ({ target }) => {
   if (target.files.length) listen(target.files[0]);
   target.value = "";
 };
+addEventListener("resize", () => { dirty = true; });
 $("rate").oninput = ({ target }) => send({ do: "thresholds", row: Number(target.value) });
 draw();

@@ -46,6 +46,13 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(folder / "build", write_model(folder / "model", tinyconv()), ("-O2",))
 
 
+@pytest.fixture(scope="module")
+def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("no arm-none-eabi-gcc to build the firmware with")
+    return build_firmware(ROOT / "firmware" / "generated_spotter", tmp_path_factory.mktemp("spotter"))
+
+
 @dataclass
 class Served:
     """A running `host live`."""
@@ -104,12 +111,9 @@ def until(page: ClientConnection, key: str) -> Any:
     return message
 
 
-def test_a_word_appears_on_the_page(tmp_path: Path) -> None:
+def test_a_word_appears_on_the_page(elf: Path, tmp_path: Path) -> None:
     """Words in the browser's microphone; the page's decisions are the host's on the sound that was played, which is
     kept as it was."""
-    if shutil.which("arm-none-eabi-gcc") is None:
-        pytest.skip("no arm-none-eabi-gcc to build the firmware with")
-    elf = build_firmware(ROOT / "firmware" / "generated_spotter", tmp_path / "build")
     microphone = wav(tmp_path / "words.wav", spoken("yes", "stop"), 16000)
     with (
         served(elf, "--save", tmp_path / "takes") as live,
