@@ -76,7 +76,7 @@ class Keyword:
 
 def make_keyword(asked: Keyword, board: BoardTools, progress: Progress) -> dict[str, float]:
     """The run folder with firmware, image and report; seconds of each step. Raises TrainerError, ConvertError."""
-    run = asked.run
+    run, _ = asked.run, asked.spec  # words that no spec holds are refused first
     if not (asked.negatives / negatives.INDEX).is_file():
         with alone(asked.negatives):
             negatives.make_negatives(asked.negatives, negatives.SOURCES, (), progress)

@@ -22,6 +22,7 @@ from trainer.data.dataset import NOISE_FOLDER, SUFFIXES, VOICES_FOLDER
 from trainer.data.recordings import is_hidden, write_wav
 from trainer.data.synthetic import SyntheticSettings, background
 from trainer.data.synthetic_speech import ENGINES, ENGLISH, LANGUAGES, STRANGERS, VOCABULARY, say
+from trainer.data.takes import word_folder
 from trainer.errors import TrainerError
 
 OTHERS, OTHERS_EACH = 120, 2  # words of the vocabulary, and voices that say each of them
@@ -39,7 +40,9 @@ def data_folder(takes: Path, words: tuple[str, ...], out: Path, cache: Path, pro
         return out
     others = _other_words(cache, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(out.parent) as made:
+    with scratch_folder(out.parent) as scratch:
+        made = scratch / "data"
+        made.mkdir()
         for name, file in wanted.items():
             (made / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(file, made / name)
@@ -57,7 +60,6 @@ def data_folder(takes: Path, words: tuple[str, ...], out: Path, cache: Path, pro
         write_atomic(made / LIST, f"{key}\n".encode())
         shutil.rmtree(out, ignore_errors=True)
         shutil.move(made, out)
-        made.mkdir()
     return out
 
 
@@ -84,7 +86,7 @@ def _holds(out: Path, key: str) -> bool:
     try:
         return (out / LIST).read_text().strip() == key
     except (OSError, UnicodeDecodeError):
-        if out.is_dir() and any(out.iterdir()):
+        if out.is_file() or (out.is_dir() and any(out.iterdir())):
             raise TrainerError(f"{out}: is not a data folder made of takes; move it away") from None
         return False
 
@@ -95,9 +97,8 @@ def _listed(takes: Path, words: tuple[str, ...]) -> dict[str, Path]:
         raise TrainerError(f"{takes}: no such folder of takes; make one with `python -m trainer record`")
     found = dict[str, Path]()
     for word in (*words, NOISE_FOLDER):
-        files = sorted(
-            f for f in (takes / word).glob("*") if f.suffix.lower() in SUFFIXES and not is_hidden(Path(f.name))
-        )
+        folder = takes / word if word == NOISE_FOLDER else word_folder(takes, word)
+        files = sorted(f for f in folder.glob("*") if f.suffix.lower() in SUFFIXES and not is_hidden(Path(f.name)))
         if not files and word in words:
             there = sorted(f.name for f in takes.iterdir() if f.is_dir() and f.name != NOISE_FOLDER)
             raise TrainerError(
