@@ -98,33 +98,6 @@ def test_a_network_starts_from_one_of_other_words() -> None:
 
 @pytest.mark.slow
 @needs_voices
-def test_a_word_that_speech_is_full_of_is_told_before_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The same takes, once among speakers who say something else, once among speakers who say nothing else."""
-    if shutil.which("ffmpeg") is None:
-        pytest.skip("ffmpeg is not installed")
-    monkeypatch.chdir(tmp_path)
-    settings = replace(keyword.SETTINGS, scenes=SceneSettings(count=750, spoken=4, recorded_share=0.9))
-    missed = {}
-    for spoken in ("other", "yes"):
-        for number in range(3):
-            talk = np.concatenate([say(spoken, 100 * number + n) for n in range(60)])
-            write_wav(tmp_path / spoken / str(number) / "talk.wav", talk)
-        talks = sorted((tmp_path / spoken).iterdir())
-        make_negatives(tmp_path / f"negatives-{spoken}", (), talks, QUIET)
-        run, own = tmp_path / f"run-{spoken}", takes(tmp_path / "takes")
-        asked = Keyword(("computer",), own, tmp_path / f"negatives-{spoken}", run, KNOWN_WORDS, settings=settings)
-        with monkeypatch.context() as patch:
-            patch.setattr(keyword, "STEPS", {"sound": STEPS["sound"]})
-            make_keyword(asked, board_tools(), QUIET)
-        missed[spoken] = json.loads((run / "common_word.json").read_text())["missed_by_a_last_layer"]
-    assert missed["other"] < keyword.MUCH < missed["yes"]
-    assert capsys.readouterr().err.count("sounds like common speech") == 1
-
-
-@pytest.mark.slow
-@needs_voices
 def test_takes_become_firmware_and_report_and_a_stopped_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,19 +31,15 @@ from trainer.board import BoardTools
 from trainer.data import negatives
 from trainer.data.cache import digest
 from trainer.data.scene_studio import SceneSettings
-from trainer.errors import warn
-from trainer.network.model import Architecture
 from trainer.network.quant_options import QuantOptions
 from trainer.run import steps
-from trainer.run.common_words import missed_by_a_last_layer
 from trainer.run.evaluate import evaluate_run
 from trainer.run.false_accepts import Listening
 from trainer.run.fit import TrainSettings
 from trainer.run.own_word import LIST, data_folder
 from trainer.run.quantize import quantize_run
 
-DONE, COMMON = "keyword.json", "common_word.json"
-MUCH = 0.5
+DONE = "keyword.json"
 DONE_RULE = Fields({"of": Text(100), "seconds": Named(Real())})
 KNOWN_WORDS = Path(__file__).parents[2] / "reference" / "words"  # the run that a word of one's own starts from
 PROFILE_RUNS, VERIFY_INPUTS = 10, 60
@@ -109,21 +105,6 @@ def _key(asked: Keyword, data: Path) -> str:
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
 
-def _sound_of_it(asked: Keyword, source: steps.Source, _: BoardTools, progress: Progress) -> None:
-    if asked.start is None:
-        return
-    selection = source.selection(asked.spec, progress)
-    architecture = Architecture.of("tcn", len(asked.spec.labels), asked.spec.features, asked.settings.dropout)
-    network = steps.untrained(architecture, asked.seed, source.start)
-    missed = missed_by_a_last_layer(network, source, selection, asked.settings, progress)
-    write_json(asked.run / COMMON, {"missed_by_a_last_layer": missed})
-    if missed > MUCH:
-        warn(
-            f"{', '.join(asked.words)}: sounds like common speech, a last layer alone misses {100 * missed:.0f} % of "
-            f"the takes at 10 false accepts an hour (words that do well: below {100 * MUCH:.0f}); take a longer word"
-        )
-
-
 def _train(asked: Keyword, source: steps.Source, _: BoardTools, progress: Progress) -> None:
     settings = replace(asked.settings, seed=asked.seed)
     steps.train_run(asked.run, source, asked.spec, "tcn", settings, progress)
@@ -175,7 +156,6 @@ def _report(asked: Keyword, _: steps.Source, board: BoardTools, __: Progress) ->
 
 
 STEPS: dict[str, Callable[[Keyword, steps.Source, BoardTools, Progress], None]] = {
-    "sound": _sound_of_it,
     "train": _train,
     "qat": _quantize,
     "export": _export,
