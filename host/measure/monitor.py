@@ -105,4 +105,6 @@ def monitor(
                 live.update(view.render(), refresh=True)
         except KeyboardInterrupt:
             pass
+    if view.count and not console.is_terminal:
+        console.print()  # Live shows its last state there without an end of line
     return view
