@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from converter.run_folder import ModelArtifact
 from converter.spec import FeatureSpec, KwsSpec
-from trainer.__main__ import app, board_tools
+from trainer.__main__ import app
 from trainer.data.dataset import select
 from trainer.data.negatives import INDEX, Clip, Stream, make_negatives
 from trainer.data.recordings import write_wav
@@ -26,7 +26,7 @@ from trainer.data.scenes import isolated_words
 from trainer.errors import TrainerError
 from trainer.network.model import Architecture
 from trainer.run import keyword, steps
-from trainer.run.keyword import KNOWN_WORDS, STEPS, Keyword, make_keyword, summary
+from trainer.run.keyword import KNOWN_WORDS, STEPS
 from trainer.run.own_word import OTHERS, OTHERS_EACH, data_folder
 
 QUIET = Progress(disable=True)
@@ -96,11 +96,19 @@ def test_a_network_starts_from_one_of_other_words() -> None:
         steps.untrained(replace(architecture, width=64), 5, str(KNOWN_WORDS))
 
 
+def of_the_page(beginning: str) -> list[str]:
+    """What comes behind `python -m trainer` in the first command of docs/own_keyword.md that begins so, as written."""
+    lines = (Path(__file__).parents[2] / "docs" / "own_keyword.md").read_text().splitlines()
+    line = next(line for line in lines if line.startswith(f"    python -m trainer {beginning}"))
+    return line.split("#")[0].split()[3:]
+
+
 @pytest.mark.slow
 @needs_voices
-def test_takes_become_firmware_and_report_and_a_stopped_command_goes_on(
+def test_the_page_is_followed_from_a_recording_to_firmware_and_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its commands as written, with a short training, stopped once."""
     if shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg is not installed")
     monkeypatch.chdir(tmp_path)
@@ -109,43 +117,35 @@ def test_takes_become_firmware_and_report_and_a_stopped_command_goes_on(
         talk = np.concatenate([say("other", 100 * number + n) for n in range(80)])
         write_wav(tmp_path / speaker / "talk.wav", talk)
         talks.append(tmp_path / speaker)
-    make_negatives(tmp_path / "negatives", (), talks, QUIET)
-    index = json.loads((tmp_path / "negatives" / INDEX).read_text())
-    for stream in index["streams"] if isinstance(index, dict) else index:
-        if stream["name"] == "own-carl":
-            stream["split"] = "test"
-    (tmp_path / "negatives" / INDEX).write_text(json.dumps(index))
+    streams = tmp_path / "build" / "negatives"
+    make_negatives(streams, (), talks, QUIET)
+    index = json.loads((streams / INDEX).read_text())
+    for stream in index["streams"]:
+        stream["split"] = "test" if stream["name"] == "own-carl" else "train"
+    (streams / INDEX).write_text(json.dumps(index))
+    short = replace(keyword.SETTINGS, epochs=1, scenes=SceneSettings(count=250, spoken=4, recorded_share=0.6))
+    monkeypatch.setattr(keyword, "SETTINGS", short)
     write_wav(tmp_path / "recordings" / "phone.wav", recording(40, [1 + 3 * number for number in range(12)]))
-    words = ["audio", "recordings", "--word", "computer", "--out", "takes"]
-    assert CliRunner().invoke(app, words).exit_code == 0
-    settings = replace(keyword.SETTINGS, epochs=1, scenes=SceneSettings(count=250, spoken=4, recorded_share=0.6))
-    asked = Keyword(
-        ("computer",), tmp_path / "takes", tmp_path / "negatives", tmp_path / "run", None, settings=settings
-    )
+    assert CliRunner().invoke(app, of_the_page("audio")).exit_code == 0
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setitem(STEPS, "evaluate", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            make_keyword(asked, board_tools(), QUIET)
-    before = (tmp_path / "run" / "float.pt").stat().st_mtime_ns
-    assert set(json.loads((tmp_path / "run" / "keyword.json").read_text())["seconds"]) == {"train", "qat", "export"}
-    seconds = make_keyword(asked, board_tools(), QUIET)
-    assert set(seconds) == set(STEPS)
-    assert (tmp_path / "run" / "float.pt").stat().st_mtime_ns == before
-    lines = summary(asked, seconds)
-    assert (
-        "of 3 test takes missed" in lines[0] and "synthetic voices" in lines[1] and "people who trained it" in lines[2]
-    )
-    page = (tmp_path / "run" / "report.html").read_text()
+        assert CliRunner().invoke(app, of_the_page("keyword")).exit_code == 130
+    run = tmp_path / "build" / "computer"
+    before = (run / "float.pt").stat().st_mtime_ns
+    assert set(json.loads((run / "keyword.json").read_text())["seconds"]) == {"train", "qat", "export"}
+    done = CliRunner().invoke(app, of_the_page("keyword"))
+    assert done.exit_code == 0 and (run / "float.pt").stat().st_mtime_ns == before
+    assert set(json.loads((run / "keyword.json").read_text())["seconds"]) == set(STEPS)
+    told = ("of 3 test takes missed", "synthetic voices, which are no people", "people who trained it", "host live")
+    assert all(words in done.output for words in told)
+    page = (run / "report.html").read_text()
     assert "computer" in page and "how others are heard is not known" in page and "of 30 missed" in page
-    assert not [
-        row for row in json.loads((tmp_path / "run" / "checks.json").read_text())["checks"] if row["differences"]
-    ]
-    write_wav(tmp_path / "takes" / "computer" / "me_nohash_50.wav", say("yes", 50))
+    assert not any(row["differences"] for row in json.loads((run / "checks.json").read_text())["checks"])
+    write_wav(tmp_path / "takes" / "computer" / "anna_nohash_50.wav", say("yes", 50))
     with monkeypatch.context() as patch:
         patch.setattr(steps, "train_run", stopped)
-        with pytest.raises(KeyboardInterrupt):  # other takes: from the start
-            make_keyword(asked, board_tools(), QUIET)
+        assert CliRunner().invoke(app, of_the_page("keyword")).exit_code == 130  # other takes: from the start

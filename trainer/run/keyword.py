@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Keyword:
     run: Path
     start: Path | None
     seed: int = 0
-    settings: TrainSettings = SETTINGS
+    settings: TrainSettings = field(default_factory=lambda: SETTINGS)
 
     @property
     def spec(self) -> KwsSpec:
