@@ -26,7 +26,7 @@ TORCH_CUDA_INDEX = os.environ.get("TORCH_CUDA_INDEX", "https://download.pytorch.
 PROGRAMS = {"keyword": ("ffmpeg", "flite"), "test": ("qemu-system-arm", "ffmpeg", "flite", "chromium")}
 BY_HAND = {
     "Debian/Ubuntu/WSL": "sudo apt-get install {packages}",
-    "macOS": "brew install espeak-ng && brew install --cask gcc-arm-embedded",
+    "macOS": "brew install espeak-ng ffmpeg portaudio && brew install --cask gcc-arm-embedded",
     "Windows": "install WSL (wsl --install) and run make inside it",
 }
 
@@ -82,6 +82,7 @@ def missing_packages(extras):
         ("libnewlib-arm-none-eabi", has_newlib()),
         ("espeak-ng", shutil.which("espeak-ng")),
         *((name, shutil.which(name)) for name in PROGRAMS["keyword"] if "keyword" in extras),
+        ("libportaudio2", "keyword" not in extras or ctypes.util.find_library("portaudio")),
     ]
     return [name for name, found in wanted if not found]
 

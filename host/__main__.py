@@ -187,6 +187,8 @@ def monitor(
     console.print(
         f"{shown.count} inferences, {len(shown.words)} words heard, {shown.lost} samples of audio lost{ending}"
     )
+    if listening.model and listening.different:
+        raise HostError(f"{listening.different} of {listening.count} inferences differ from the host's")
 
 
 @app.command()

@@ -34,10 +34,7 @@ def board_tools() -> BoardTools:
     from host.measure.model_figures import evaluate
     from host.report.run_page import write_report
 
-    def report(run: Path, profile: Path, checks: Path) -> Path:
-        return write_report(run, profile=profile, checks=checks)
-
-    return BoardTools(build, profile_image, evaluate, BOARD_ACCESS, hop_layers, firmware_hop, report)
+    return BoardTools(build, profile_image, evaluate, BOARD_ACCESS, hop_layers, firmware_hop, write_report)
 
 
 app = cli.app(
@@ -115,6 +112,8 @@ def keyword(
     """Your own word: from takes to firmware and report, in ten minutes; goes on where it was stopped."""
     from trainer.run.keyword import KNOWN_WORDS, Keyword, make_keyword, summary
 
+    if from_scratch and start:
+        raise TrainerError("--from-scratch and --start: a network starts from nothing or from a run; give one of them")
     asked = Keyword(_words(word), takes, negatives, out, None if from_scratch else start or KNOWN_WORDS, seed)
     with alone(out), cli.progress() as progress:
         seconds = make_keyword(asked, context.obj(), progress)

@@ -20,4 +20,4 @@ class BoardTools:
     checks: BoardAccess
     hop_layers: Callable[[Path, int], Json]  # (generated files, layers) -> cycles of a streaming hop by layer
     firmware_hop: Callable[[Path], Json]  # generated files -> cycles of a hop and the engine's bytes in the firmware
-    report: Callable[[Path, Path, Path], Path]  # (run folder, what `profile` and `verify` wrote) -> the page
+    report: Callable[..., Path]  # (run folder, profile=what `profile` wrote, checks=what `verify` did) -> the page

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
 
@@ -20,6 +21,19 @@ def worker_pool(workers: int, prepare: Callable[..., None] | None = None, *given
     must be whole at any moment.
     """
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (prepare, given))
+
+
+@contextlib.contextmanager
+def ended_at_once(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
+    """The pool for a block; its workers are ended, and not waited for, when the block fails."""
+    with pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
 
 
 def _begin(prepare: Callable[..., None] | None, given: tuple[object, ...]) -> None:

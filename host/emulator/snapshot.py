@@ -62,6 +62,8 @@ def save_board(board: VirtualBoard, path: Path) -> None:
     """Write the board to a file, whole or not at all; between two calls of its run(). Raises BoardError for a board
     that cannot be saved, WriteError."""
     core = board.core
+    if board.chip.microphone.live is not None:
+        raise BoardError(f"{path}: a board whose sound comes while it runs cannot be saved")
     if core.counter.timing != EXPECTED:
         raise BoardError(f"{path}: a board of another timing than the expected one cannot be saved")
     state: dict[str, Any] = {

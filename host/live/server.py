@@ -171,7 +171,9 @@ class Live:
             if label not in (*self._labels[FIRST_WORD:], NEGATIVES):
                 raise HostError(f"{label[:40]!r} is none of the model's words")
             pcm = np.frombuffer(bytes(self._pcm[-2 * SAMPLE_RATE_HZ * seconds :]), np.int16)
-            file = save_take(self._folder, label, pcm if label == NEGATIVES else loudest_second(pcm))
+            if label == NEGATIVES:  # for `trainer negatives`, where a folder's name is a source's
+                label = "_".join((NEGATIVES, *self._labels[FIRST_WORD:]))
+            file = save_take(self._folder, label, pcm if label not in self._labels else loudest_second(pcm))
             self._tell({"saved": str(file)})
 
     def _hello(self) -> dict[str, Any]:
@@ -213,8 +215,9 @@ class Live:
         self._behind = 0.0
         self._sounds = queue.SimpleQueue()
         self.listening.begin()
-        targets = [self._read] if self.listening.has_own_microphone else [self._read, self._play]
-        self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
+        self._threads = [threading.Thread(target=self._read, daemon=True)]
+        if not self.listening.has_own_microphone:
+            self._threads.append(threading.Thread(target=self._play, args=(self._sounds,), daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -225,14 +228,21 @@ class Live:
     def _stop(self) -> None:
         if self.listening.has_own_microphone and self._threads:
             self.listening.end()
+        with suppress(queue.Empty):  # what a slow board has not heard yet it never will
+            while True:
+                self._sounds.get_nowait()
         self._sounds.put(None)
         for thread in self._threads:
             thread.join(timeout=0 if self.error else 10)  # a board that hangs is told of by _read
+        if any(thread.is_alive() for thread in self._threads) and not self.error:
+            self.error = "the board does not stop listening; start the command again"
+            self._tell({"error": self.error, "ended": True})
+            self.on_death()
         self._threads = []
 
-    def _play(self) -> None:
+    def _play(self, sounds: queue.SimpleQueue[bytes | None]) -> None:
         with suppress(HostError):  # _read is told too
-            while (sound := self._sounds.get()) is not None:
+            while (sound := sounds.get()) is not None:
                 self._pcm += sound
                 del self._pcm[: -2 * SAMPLE_RATE_HZ * KEEP_SECONDS]
                 self.listening.play(np.frombuffer(sound, np.int16))

@@ -66,7 +66,8 @@ def _microphone(stack: ExitStack, stop: threading.Event) -> Iterator[Pcm]:
         stack.enter_context(sounddevice.RawInputStream(blocksize=CHUNK_SAMPLES, callback=came, **form))
     except sounddevice.PortAudioError as error:
         raise HostError(
-            f"--mic: the microphone cannot be opened at 16 kHz ({error}); choose one or use --wav"
+            f"--mic: the computer's usual microphone cannot be opened at 16 kHz ({error}); let its system convert, or "
+            f"use the page, `host live`"
         ) from None
 
     def chunks() -> Iterator[Pcm]:

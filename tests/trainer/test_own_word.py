@@ -30,6 +30,7 @@ from trainer.run.keyword import KNOWN_WORDS, STEPS
 from trainer.run.own_word import OTHERS, OTHERS_EACH, data_folder
 
 QUIET = Progress(disable=True)
+SPEC = KwsSpec.of_words(["computer"])
 RATE_HZ = 16000
 needs_voices = pytest.mark.skipif(
     shutil.which("espeak-ng") is None or shutil.which("flite") is None, reason="espeak-ng or flite is not installed"
@@ -45,30 +46,34 @@ def takes(folder: Path, word: str = "computer", count: int = 12) -> Path:
 @needs_voices
 def test_a_data_folder_is_made_of_takes_and_made_anew_when_they_change(tmp_path: Path) -> None:
     own = takes(tmp_path / "takes")
-    data = data_folder(own, ("computer",), tmp_path / "data", tmp_path / "cache", QUIET)
+    data = data_folder(own, SPEC, tmp_path / "data", tmp_path / "cache", QUIET)
     chosen = select(data, KwsSpec.of_words(["computer"]))
     assert chosen.by_take and sum(c.label == 2 for split in chosen.clips.values() for c in split) == 12
     assert len([f for f in data.rglob("*_nohash_0.wav") if f.parent.name != "computer"]) == OTHERS * OTHERS_EACH
     stamp = (data / "takes.txt").stat().st_mtime_ns
-    data_folder(own, ("computer",), data, tmp_path / "cache", QUIET)
+    data_folder(own, SPEC, data, tmp_path / "cache", QUIET)
     assert (data / "takes.txt").stat().st_mtime_ns == stamp
     write_wav(own / "computer" / "me_nohash_99.wav", say("yes", 99))
     write_wav(own / "_background_noise_" / "kitchen.wav", np.ones(12 * RATE_HZ, np.int16))
-    data_folder(own, ("computer",), data, tmp_path / "cache", QUIET)
+    data_folder(own, SPEC, data, tmp_path / "cache", QUIET)
     assert (data / "computer" / "me_nohash_99.wav").is_file()
     assert (data / "_background_noise_" / "kitchen.wav").is_file()
 
 
 def test_what_is_no_folder_of_takes_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match="no such folder of takes"):
-        data_folder(tmp_path / "none", ("computer",), tmp_path / "data", tmp_path, QUIET)
+        data_folder(tmp_path / "none", SPEC, tmp_path / "data", tmp_path, QUIET)
     own = takes(tmp_path / "takes", "lamp")
     with pytest.raises(TrainerError, match="no takes of the word 'computer'; it holds lamp"):
-        data_folder(own, ("computer",), tmp_path / "data", tmp_path, QUIET)
+        data_folder(own, SPEC, tmp_path / "data", tmp_path, QUIET)
+    write_wav(own / "lamp" / "me_nohash_0.wav", np.ones(20000, np.int16))
+    with pytest.raises(TrainerError, match=r"me_nohash_0\.wav: a take lasts at most 1000 ms, got 1250"):
+        data_folder(own, KwsSpec.of_words(["lamp"]), tmp_path / "data", tmp_path, QUIET)
+    takes(tmp_path / "takes", "lamp")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(TrainerError, match="is not a data folder made of takes"):
-        data_folder(own, ("lamp",), tmp_path / "mine", tmp_path, QUIET)
+        data_folder(own, KwsSpec.of_words(["lamp"]), tmp_path / "mine", tmp_path, QUIET)
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
 
@@ -132,7 +137,7 @@ def test_the_page_is_followed_from_a_recording_to_firmware_and_report(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setitem(STEPS, "evaluate", stopped)
+        patch.setitem(STEPS, "evaluate", (stopped, "evaluation.json"))
         assert CliRunner().invoke(app, of_the_page("keyword")).exit_code == 130
     run = tmp_path / "build" / "computer"
     before = (run / "float.pt").stat().st_mtime_ns
@@ -145,6 +150,10 @@ def test_the_page_is_followed_from_a_recording_to_firmware_and_report(
     page = (run / "report.html").read_text()
     assert "computer" in page and "how others are heard is not known" in page and "of 30 missed" in page
     assert not any(row["differences"] for row in json.loads((run / "checks.json").read_text())["checks"])
+    (run / "report.html").unlink()
+    (run / "evaluation.json").unlink()  # as `qat` by hand leaves it
+    assert CliRunner().invoke(app, of_the_page("keyword")).exit_code == 0
+    assert (run / "report.html").is_file() and (run / "float.pt").stat().st_mtime_ns == before
     write_wav(tmp_path / "takes" / "computer" / "anna_nohash_50.wav", say("yes", 50))
     with monkeypatch.context() as patch:
         patch.setattr(steps, "train_run", stopped)

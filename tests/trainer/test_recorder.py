@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from spoken import recording
 from converter.arrays import Int16
 from converter.spec import FeatureSpec
 from trainer.data.dataset import load_noise
-from trainer.data.microphone import Microphone
+from trainer.data.microphone import Keys, Microphone, keyboard
 from trainer.data.recorder import Recorder, judge, uninterrupted
 from trainer.data.recordings import read_pcm, resample, to_int16
 from trainer.data.takes import find_takes, takes_of
@@ -35,6 +37,11 @@ PLAYED = recording(1.3, [0.3])  # what is heard while a take is played, and a li
 
 
 KWS = ("--device", "kws")  # this computer may have others
+
+
+def heeds_ctrl_c() -> None:
+    """In a child, before it runs: a shell's background jobs are told to ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def portaudio() -> bool:
@@ -70,31 +77,30 @@ def test_takes_are_recorded_judged_dropped_and_gone_on_with(tmp_path: Path) -> N
     out = tmp_path / "data"
     environment = alsa(tmp_path, np.concatenate([WORD, NOTHING, LOUD, FAINT, OTHER, PLAYED, TWICE, LATE, WORD]))
     words = ("--word", "computer", "--out", out, "--speaker", "anna")
-    code, said, errors = record(environment, "pd\n\n\n\n\np\n\ndd\nq", *words, "--takes", 3)
+    code, said, errors = record(environment, "pd\n\n\n\n\npd\n\nd\nq", *words, "--takes", 3)
     assert code == 0 and not errors
     assert [line.split("; ")[0] for line in said] == [
         "kws: 16000 Hz",
         "nothing to play: press Enter and say the word first",
-        "nothing to drop: no take of this session is left",
+        "nothing to drop: the last try was not kept",
         "kept 1 of 3: anna_nohash_0.wav, 0.61 s",
         "not kept: nothing heard",
         "not kept: clipped",
         "not kept: too quiet (-71 dBFS)",
         "kept 2 of 3: anna_nohash_1.wav, 0.51 s",
+        "dropped anna_nohash_1.wav",
         "not kept: 2 words were heard",
         "not kept: cut off",
-        "dropped anna_nohash_1.wav",
-        "dropped anna_nohash_0.wav",
-        "kept 1 of 3: anna_nohash_0.wav, 0.61 s",
-        f"{out}/computer: 1 takes by anna, 1 in all",
+        "nothing to drop: the last try was not kept",
+        "kept 2 of 3: anna_nohash_1.wav, 0.61 s",
+        f"{out}/computer: 2 takes by anna, 2 in all",
     ]
-    (take,) = takes_of(out / "computer")
-    assert np.array_equal(read_pcm(take, SPEC), find_takes(WORD, SPEC)[0].pcm)
+    for take in takes_of(out / "computer"):
+        assert np.array_equal(read_pcm(take, SPEC), find_takes(WORD, SPEC)[0].pcm)
     environment = alsa(tmp_path, np.concatenate([OTHER, WORD, WORD]))
-    code, said, _ = record(environment, "\n\n\n\n", *words, "--takes", 3)  # the third Enter ends
+    code, said, _ = record(environment, "\n\n\n\n", *words, "--takes", 3)  # the second Enter ends
     assert code == 0 and said[1:] == [
-        "kept 2 of 3: anna_nohash_1.wav, 0.51 s",
-        "kept 3 of 3: anna_nohash_2.wav, 0.61 s",
+        "kept 3 of 3: anna_nohash_2.wav, 0.51 s",
         f"{out}/computer: 3 takes by anna, 3 in all",
     ]
     code, said, _ = record(environment, "", *words, "--takes", 3)
@@ -160,7 +166,7 @@ def test_ctrl_c_at_a_terminal_loses_no_take_and_leaves_the_terminal_as_it_was(tm
     command = [sys.executable, "-m", "trainer", "record", "--word", "computer", "--out", str(out), "--takes", "9", *KWS]
     session = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=slave, stdout=slave, stderr=slave,
-        start_new_session=True, preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+        start_new_session=True, preexec_fn=lambda: (heeds_ctrl_c(), os.close(os.open(os.ttyname(0), os.O_RDWR))),
     )  # fmt: skip
     try:
         shown = _shown_until(master, b"take 1 of 9: Enter, then say 'computer'")
@@ -196,8 +202,9 @@ def test_a_stopped_recording_of_the_room_keeps_what_was_heard(tmp_path: Path) ->
     out = tmp_path / "data"
     command = [sys.executable, "-m", "trainer", "record", "--room", "600", "--out", str(out), *KWS]
     with subprocess.Popen(
-        command, cwd=ROOT, env=alsa(tmp_path, recording(30, [])), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
-    ) as session:
+        command, cwd=ROOT, env=alsa(tmp_path, recording(30, [])), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        preexec_fn=heeds_ctrl_c,
+    ) as session:  # fmt: skip
         assert session.stdout is not None
         assert session.stdout.readline()  # the name: it listens
         deadline = time.monotonic() + 60
@@ -222,6 +229,23 @@ def heard(pcm: Int16, rate_hz: int = RATE, lost: bool = False) -> Microphone:
 def keys(text: str) -> Callable[[], str | None]:
     left = iter(text)
     return lambda: next(left, "q")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
+def test_arrows_and_function_keys_are_no_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    with os.fdopen(slave, "rb") as stdin, keyboard_of(stdin, monkeypatch) as pressed:
+        for sent, wanted in ((b"\x1b[D", None), (b"d", "d"), (b"\x1bOP", None), (b"\x1bOQ", None), (b"\n", "\n")):
+            os.write(master, sent)
+            select.select([stdin], [], [], 2)
+            assert pressed() == wanted, sent
+        assert pressed() is None
+    os.close(master)
+
+
+def keyboard_of(stdin: BinaryIO, monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[Keys]:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    return keyboard()
 
 
 def test_a_microphone_of_another_rate_gives_the_same_take(tmp_path: Path) -> None:
@@ -255,8 +279,8 @@ def test_clicks_beside_a_word_do_not_matter() -> None:
 
 
 def test_ctrl_c_waits_while_a_take_is_written() -> None:
-    done = []
+    done, before = [], signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), uninterrupted():
         signal.raise_signal(signal.SIGINT)
         done.append("to its end")
-    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert done and signal.getsignal(signal.SIGINT) is before

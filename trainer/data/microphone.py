@@ -66,7 +66,14 @@ def keyboard() -> Iterator[Keys]:
     if sys.platform == "win32":
         import msvcrt
 
-        yield lambda: msvcrt.getwch().replace("\r", "\n") if msvcrt.kbhit() else None
+        def typed() -> str | None:
+            key = msvcrt.getwch() if msvcrt.kbhit() else None
+            if key in ("\x00", "\xe0"):  # an arrow or a function key: its letter is none
+                msvcrt.getwch()
+                return None
+            return key.replace("\r", "\n") if key else None
+
+        yield typed
         return
     import termios
     import tty
@@ -76,7 +83,13 @@ def keyboard() -> Iterator[Keys]:
     def pressed() -> str | None:
         if not select.select([stdin], [], [], 0)[0]:
             return None
-        return os.read(stdin, 1).decode(errors="replace") or "q"
+        key = os.read(stdin, 1).decode(errors="replace") or "q"
+        if key != "\x1b":
+            return key
+        while select.select([stdin], [], [], 0.01)[0]:  # an arrow or a function key: its letters are none
+            if not os.read(stdin, 32):
+                return "q"
+        return None
 
     if not os.isatty(stdin):
         yield pressed

@@ -51,28 +51,29 @@ class Recorder:
     def takes(self, folder: Path, speaker: str, wanted: int) -> int:
         """Records until the folder holds so many takes of the speaker, or `q`; how many there are then. The caller is
         alone in the folder."""
-        mine: list[Path] = []
+        kept: Path | None = None  # what `d` drops: the last try, where it was kept
         last = np.zeros(0, np.int16)
         with self._live() as live:
             while True:
                 there = len(takes_of(folder, speaker))
-                key = self._key(live, _invitation(folder.name, there, wanted, bool(mine)))
+                key = self._key(live, _invitation(folder.name, there, wanted, kept is not None))
                 if key == "q" or (key == "\n" and there >= wanted):
                     return there
                 if key == "p":
                     self._play(last, live)
                 elif key == "d":
-                    self._drop(mine)
+                    last = self._drop(kept, last)
+                    kept = None
                 elif key == "\n":
                     sound, lost = self._listen(live)
                     with uninterrupted():
                         take = _LOST if lost else judge(sound, self.spec)
-                        last = sound if take.fault else take.pcm
+                        last, kept = sound if take.fault else take.pcm, None
                         if take.fault:
                             self._say(f"[bold red]not kept[/]: {take.fault}")
                             continue
-                        mine.append(write_take(folder, speaker, take.pcm, self.spec))
-                        name = _plain(mine[-1].name)
+                        kept = write_take(folder, speaker, take.pcm, self.spec)
+                        name = _plain(kept.name)
                         self._say(f"[bold green]kept[/] {there + 1} of {wanted}: {name}, {take.seconds:.2f} s")
 
     def room(self, folder: Path, minutes: float) -> list[Path]:
@@ -164,12 +165,14 @@ class Recorder:
         for heard, _ in self._heard(len(pcm) / self.spec.sample_rate_hz + ECHO_S):
             live.update(_meter(heard, "playing"), refresh=True)
 
-    def _drop(self, mine: list[Path]) -> None:
-        if not mine:
-            self._say("nothing to drop: no take of this session is left")
-            return
-        mine[-1].unlink(missing_ok=True)
-        self._say(f"dropped {_plain(mine.pop().name)}")
+    def _drop(self, kept: Path | None, last: Int16) -> Int16:
+        """What is left to be played."""
+        if kept is None:
+            self._say("nothing to drop: the last try was not kept")
+            return last
+        kept.unlink(missing_ok=True)
+        self._say(f"dropped {_plain(kept.name)}")
+        return last[:0]
 
 
 @contextlib.contextmanager

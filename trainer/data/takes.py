@@ -141,7 +141,7 @@ def import_takes(
     sources: Sequence[Path], out: Path, word: str, speaker: str | None = None, spec: FeatureSpec | None = None
 ) -> Iterator[Imported]:
     """Looks for the word in each recording, and in each below a folder, and writes its takes to out/word; one that is
-    there already, by its samples, is not written again. What lies below `out` itself is no recording.
+    there already, by its samples, is not written again. Takes of the word that lie below a folder are no recordings.
 
     Without a speaker it is `me`, or the names of the folders where recordings lie in several. Raises TrainerError, with
     nothing written, for a word or speaker that cannot be.
@@ -149,7 +149,9 @@ def import_takes(
     spec, folder = spec or FeatureSpec(), word_folder(out, word)
     files, faults = [], []
     for source in sources:
-        found = [file for file in recordings_of(source) if out.resolve() not in file.resolve().parents]
+        found = recordings_of(source)
+        if source.is_dir():
+            found = [file for file in found if folder.resolve() not in file.resolve().parents]
         if not found:
             faults.append(Imported(source, fault=f"{source}: must hold recordings, got none; name another folder"))
         files += found

@@ -22,7 +22,7 @@ from converter import convert as conversion
 from converter.arrays import Json
 from converter.checked import Fields, Named, Real, Text
 from converter.errors import ConvertError
-from converter.files import alone, read_json_object, write_json
+from converter.files import alone, read_json_object, write_atomic, write_json
 from converter.run_folder import ModelArtifact
 from converter.spec import KwsSpec
 from converter.verify.checks import DIFFERENT
@@ -31,23 +31,25 @@ from trainer.board import BoardTools
 from trainer.data import negatives
 from trainer.data.cache import digest
 from trainer.data.scene_studio import SceneSettings
+from trainer.data.scenes import CHUNK
 from trainer.network.quant_options import QuantOptions
 from trainer.run import steps
 from trainer.run.evaluate import evaluate_run
 from trainer.run.false_accepts import Listening
 from trainer.run.fit import TrainSettings
-from trainer.run.own_word import LIST, data_folder
+from trainer.run.own_word import LIST, data_folder, listed_takes
 from trainer.run.quantize import quantize_run
 
 DONE = "keyword.json"
-DONE_RULE = Fields({"of": Text(100), "seconds": Named(Real())})
+DONE_RULE = Fields({"of": Text(100), "seconds": Named(Real()), "products": Named(Text(100))})
+UNFINISHED = "unfinished"  # in a folder of negatives that this command is making
 KNOWN_WORDS = Path(__file__).parents[2] / "reference" / "words"  # the run that a word of one's own starts from
 PROFILE_RUNS, VERIFY_INPUTS = 10, 60
 # Chosen on other words than those that docs/own_keyword.md measures.
 SETTINGS = replace(
     steps.STREAM_SETTINGS,
     epochs=6,
-    scenes=SceneSettings(count=16_000, spoken=400, recorded_share=0.6, isolated=2500),
+    scenes=SceneSettings(count=64 * CHUNK, spoken=400, recorded_share=0.6, isolated=2500),
 )
 
 
@@ -72,11 +74,12 @@ class Keyword:
 
 def make_keyword(asked: Keyword, board: BoardTools, progress: Progress) -> dict[str, float]:
     """The run folder with firmware, image and report; seconds of each step. Raises TrainerError, ConvertError."""
-    run, _ = asked.run, asked.spec  # words that no spec holds are refused first
-    if not (asked.negatives / negatives.INDEX).is_file():
-        with alone(asked.negatives):
-            negatives.make_negatives(asked.negatives, negatives.SOURCES, (), progress)
-    data = data_folder(asked.takes, asked.words, run / "data", steps.CACHE, progress)
+    run = asked.run
+    listed_takes(asked.takes, asked.words, asked.spec.features)  # what cannot be is said before anything takes long
+    if asked.start:
+        steps.load_float(ModelArtifact.load(asked.start))
+    _fetch_negatives(asked.negatives, progress)
+    data = data_folder(asked.takes, asked.spec, run / "data", steps.CACHE, progress)
     source = steps.Source(
         str(data.resolve()),
         negatives=str(asked.negatives.resolve()),
@@ -84,18 +87,45 @@ def make_keyword(asked: Keyword, board: BoardTools, progress: Progress) -> dict[
     )
     key = _key(asked, data)
     kept = read_json_object(run / DONE, DONE_RULE)
-    seconds: dict[str, float] = kept["seconds"] if kept.get("of") == key else {}
-    task = progress.add_task("steps", total=len(STEPS), completed=len(seconds))
-    for name, step in STEPS.items():
-        if name in seconds:
+    products: dict[str, str] = kept["products"] if kept.get("of") == key else {}
+    done = _still_done(run, products)
+    products = {name: products[name] for name in done}
+    seconds: dict[str, float] = {name: kept["seconds"][name] for name in done}
+    task = progress.add_task("steps", total=len(STEPS), completed=len(done))
+    for name, (step, product) in STEPS.items():
+        if name in done:
             continue
         progress.update(task, description=f"steps: {name}")
         began = time.monotonic()
         step(asked, source, board, progress)
         seconds[name] = round(time.monotonic() - began, 1)
-        write_json(run / DONE, {"of": key, "seconds": seconds})
+        products[name] = digest(run / product)
+        write_json(run / DONE, {"of": key, "seconds": seconds, "products": products})
         progress.advance(task)
     return seconds
+
+
+def _still_done(run: Path, products: dict[str, str]) -> list[str]:
+    """The first steps whose products are there. One that another command has changed since is kept, and what comes
+    behind it is made anew."""
+    done = []
+    for name, (_, product) in STEPS.items():
+        if name not in products or not (run / product).is_file():
+            break
+        done.append(name)
+        if digest(run / product) != products[name]:
+            break
+    return done
+
+
+def _fetch_negatives(folder: Path, progress: Progress) -> None:
+    """All sources, where there is no folder of negatives or this has not finished one."""
+    marker = folder / UNFINISHED
+    if not (folder / negatives.INDEX).is_file() or marker.is_file():
+        with alone(folder):
+            write_atomic(marker, b"")
+            negatives.make_negatives(folder, negatives.SOURCES, (), progress)
+            marker.unlink()
 
 
 def _key(asked: Keyword, data: Path) -> str:
@@ -152,25 +182,27 @@ def _evaluate(asked: Keyword, _: steps.Source, __: BoardTools, progress: Progres
 
 
 def _report(asked: Keyword, _: steps.Source, board: BoardTools, __: Progress) -> None:
-    board.report(asked.run, asked.run / "profile.json", asked.run / "checks.json")
+    board.report(asked.run, profile=asked.run / "profile.json", checks=asked.run / "checks.json")
 
 
-STEPS: dict[str, Callable[[Keyword, steps.Source, BoardTools, Progress], None]] = {
-    "train": _train,
-    "qat": _quantize,
-    "export": _export,
-    "evaluate": _evaluate,
-    "convert": _convert,
-    "build": _build,
-    "verify": _verify,
-    "profile": _profile,
-    "report": _report,
+IMAGE = "build/emulator/firmware.elf"
+# name -> what does it, and the file in RUN that shows it done
+STEPS: dict[str, tuple[Callable[[Keyword, steps.Source, BoardTools, Progress], None], str]] = {
+    "train": (_train, "float.pt"),
+    "qat": (_quantize, "qat.pt"),
+    "export": (_export, "model.onnx"),
+    "evaluate": (_evaluate, "evaluation.json"),
+    "convert": (_convert, "firmware/kws_model.h"),
+    "build": (_build, IMAGE),
+    "verify": (_verify, "checks.json"),
+    "profile": (_profile, "profile.json"),
+    "report": (_report, "report.html"),
 }
 
 
 def image(run: Path) -> Path:
     """The firmware of a run for the virtual board."""
-    return run / "build" / "emulator" / "firmware.elf"
+    return run / IMAGE
 
 
 def summary(asked: Keyword, seconds: dict[str, float]) -> list[str]:

@@ -52,7 +52,7 @@ from trainer.run.listening import (
 )
 from trainer.run.scene_loss import SUMMED
 from trainer.run.steps import CACHE, Source, architecture_of, pool_of, saved_settings, untrained
-from trainer.workers import worker_pool
+from trainer.workers import ended_at_once, worker_pool
 
 RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # false accepts per hour
 WANTED = 0.5
@@ -252,7 +252,7 @@ def left_out(
             f"some with `python -m trainer negatives --out {source.negatives} --recordings DIR`"
         )
     jobs = [(run, artifact.path / "folds", source, options, group) for group in spoken]
-    with worker_pool(FOLDS) as pool:
+    with ended_at_once(worker_pool(FOLDS)) as pool:
         found = pool.map(_without_group, *zip(*jobs, strict=True))
 
         def collected() -> list[Heard]:

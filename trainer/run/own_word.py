@@ -16,10 +16,11 @@ from rich.progress import Progress
 
 from converter.arrays import Int16
 from converter.files import scratch_folder, write_atomic
+from converter.spec import FeatureSpec, KwsSpec
 from converter.target import SAMPLE_RATE_HZ
 from trainer.data.cache import cached, digest, keep
 from trainer.data.dataset import NOISE_FOLDER, SUFFIXES, VOICES_FOLDER
-from trainer.data.recordings import is_hidden, write_wav
+from trainer.data.recordings import is_hidden, pcm_samples, write_wav
 from trainer.data.synthetic import SyntheticSettings, background
 from trainer.data.synthetic_speech import ENGINES, ENGLISH, LANGUAGES, STRANGERS, VOCABULARY, say
 from trainer.data.takes import word_folder
@@ -32,9 +33,11 @@ LIST = "takes.txt"  # what the folder is made of; written last
 NOISES = ("white", "pink", "brown", "hum")
 
 
-def data_folder(takes: Path, words: tuple[str, ...], out: Path, cache: Path, progress: Progress) -> Path:
-    """OUT as a data folder of these words; made anew where TAKES or the words have changed. Raises TrainerError."""
-    wanted = _listed(takes, words)
+def data_folder(takes: Path, spec: KwsSpec, out: Path, cache: Path, progress: Progress) -> Path:
+    """OUT as a data folder of the spec's words; made anew where TAKES or the words have changed. Raises
+    TrainerError."""
+    words = spec.words
+    wanted = listed_takes(takes, words, spec.features)
     key = hashlib.sha256("\n".join(f"{name} {digest(file)}" for name, file in wanted.items()).encode()).hexdigest()
     if _holds(out, key):
         return out
@@ -58,8 +61,9 @@ def data_folder(takes: Path, words: tuple[str, ...], out: Path, cache: Path, pro
         for name in NOISES:
             write_wav(made / NOISE_FOLDER / f"made-{name}.wav", background(name, settings, []))
         write_atomic(made / LIST, f"{key}\n".encode())
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.move(made, out)
+        if out.exists():
+            out.rename(scratch / "before")
+        made.rename(out)
     return out
 
 
@@ -91,8 +95,9 @@ def _holds(out: Path, key: str) -> bool:
         return False
 
 
-def _listed(takes: Path, words: tuple[str, ...]) -> dict[str, Path]:
-    """Name in the data folder -> file: the takes of every word, and room sound."""
+def listed_takes(takes: Path, words: tuple[str, ...], features: FeatureSpec) -> dict[str, Path]:
+    """Name in the data folder -> file: the takes of every word, and room sound. Raises TrainerError for what training
+    could not take."""
     if not takes.is_dir():
         raise TrainerError(f"{takes}: no such folder of takes; make one with `python -m trainer record`")
     found = dict[str, Path]()
@@ -106,4 +111,12 @@ def _listed(takes: Path, words: tuple[str, ...]) -> dict[str, Path]:
                 f"`python -m trainer audio RECORDINGS --word {word} --out {takes}` makes takes of recordings"
             )
         found |= {f"{word}/{file.name}": file for file in files}
+        for file in files if word in words else ():
+            samples = pcm_samples(file, features)
+            if samples > features.clip_samples:
+                length_ms = 1000 * samples // features.sample_rate_hz
+                raise TrainerError(
+                    f"{file}: a take lasts at most {features.clip_ms} ms, got {length_ms}; "
+                    f"`python -m trainer audio {takes / word} --word {word} --out OTHER` cuts the word out"
+                )
     return found

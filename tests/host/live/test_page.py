@@ -147,7 +147,7 @@ def test_a_word_appears_on_the_page(elf: Path, tmp_path: Path) -> None:
         code, out, errors = live.stop()
     assert (code, errors) == (0, "") and re.search(r"\d+ inferences, 2 words heard, 0 differ from the host's", out), out
     model = load_model(SPOTTER)
-    kept = read_wav(tmp_path / "takes" / NEGATIVES / "live_nohash_0.wav")
+    kept = read_wav(tmp_path / "takes" / f"{NEGATIVES}_yes_stop" / "live_nohash_0.wav")
     board = cast(Identity, SimpleNamespace(detector=model.detector))
     assert model.spec
     labels = model.spec.labels
