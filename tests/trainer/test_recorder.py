@@ -159,6 +159,10 @@ def test_ctrl_c_at_a_terminal_loses_no_take_and_leaves_the_terminal_as_it_was(tm
     import pty
     import termios
 
+    def at_its_terminal() -> None:
+        heeds_ctrl_c()
+        os.close(os.open(os.ttyname(0), os.O_RDWR))
+
     out = tmp_path / "data"
     environment = alsa(tmp_path, np.tile(WORD, 240))
     master, slave = pty.openpty()
@@ -166,7 +170,7 @@ def test_ctrl_c_at_a_terminal_loses_no_take_and_leaves_the_terminal_as_it_was(tm
     command = [sys.executable, "-m", "trainer", "record", "--word", "computer", "--out", str(out), "--takes", "9", *KWS]
     session = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=slave, stdout=slave, stderr=slave,
-        start_new_session=True, preexec_fn=lambda: (heeds_ctrl_c(), os.close(os.open(os.ttyname(0), os.O_RDWR))),
+        start_new_session=True, preexec_fn=at_its_terminal,
     )  # fmt: skip
     try:
         shown = _shown_until(master, b"take 1 of 9: Enter, then say 'computer'")
