@@ -61,6 +61,11 @@ class Listening:
         if self._sound is not None and self.model is not None:
             self._listener = Listener(self.model, self.board.identity)
 
+    def require_equal(self) -> None:
+        """Raises HostError where an inference differed from the host's."""
+        if self.different:
+            raise HostError(f"{self.different} of {self.count} inferences differ from the host's")
+
     def play(self, pcm: Pcm) -> None:
         """Sound for the board, and first for the host; waits while the board is far behind. HostError when it has
         ended. May be called by another thread than the one that reads steps()."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from audio_cli import audio_command
 from frontend.signals import golden_pcm, whole
 
 from converter.arrays import Int16
@@ -261,15 +262,6 @@ def test_an_honest_header_is_believed(tmp_path: Path) -> None:
     for file, says in ((empty, "too short"), (cut, "cut off, 4000 bytes of samples are announced, got 2000")):
         with pytest.raises(TrainerError, match=says):
             read_pcm(file)
-
-
-def audio_command(*words: object) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "trainer", "audio", *map(str, words)],
-        cwd=ROOT, capture_output=True, text=True, check=False, errors="surrogateescape",
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr, done.stderr[-2000:]
-    return done.returncode, done.stdout, done.stderr
 
 
 def test_bad_recordings_of_a_folder_are_all_named_and_the_others_converted(tmp_path: Path) -> None:

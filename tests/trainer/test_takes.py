@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from audio_cli import audio_command
 from spoken import recording, spoken_word
 
 from converter.arrays import Int16
@@ -211,15 +211,6 @@ def test_a_word_that_no_folder_can_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match="does not begin with _"):
         word_folder(tmp_path, "_background_noise_")
     assert word_folder(tmp_path, "gro\u0308sse").name == "gr\u00f6sse"
-
-
-def audio_command(*words: object) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "trainer", "audio", *map(str, words)],
-        cwd=ROOT, capture_output=True, text=True, check=False, errors="surrogateescape",
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr, done.stderr[-2000:]
-    return done.returncode, done.stdout, done.stderr
 
 
 def test_recordings_of_every_kind_give_the_same_takes(tmp_path: Path) -> None:

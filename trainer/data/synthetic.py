@@ -30,20 +30,7 @@ from trainer.errors import TrainerError
 
 CLIP_SAMPLES = SAMPLE_RATE_HZ  # one second
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-029")
-VARIANTS = (
-    "",
-    "m1",
-    "m2",
-    "m3",
-    "m4",
-    "m5",
-    "m6",
-    "m7",
-    "f1",
-    "f2",
-    "f3",
-    "f4",
-    "f5",
+NAMED_VARIANTS = (
     "Andy",
     "Annie",
     "Alicia",
@@ -57,6 +44,7 @@ VARIANTS = (
     "rob",
     "zac",
 )
+VARIANTS = ("", *(f"m{number}" for number in range(1, 8)), *(f"f{number}" for number in range(1, 6)), *NAMED_VARIANTS)
 OTHER_WORDS = (
     "backward",
     "bed",

@@ -28,19 +28,6 @@ LANGUAGES = (
     *("tr", "fi", "hu", "ro", "da", "el"),
 )
 ENGLISH = LANGUAGES[:5]
-STRANGERS = (
-    "Andy",
-    "Annie",
-    "belinda",
-    "linda",
-    "steph",
-    "adam",
-    "antonio",
-    "max",
-    "michel",
-    "rob",
-    "zac",
-)  # for tests
 VARIANTS = (*(f"m{number}" for number in range(1, 8)), *(f"f{number}" for number in range(1, 6)))
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
 MINUTES = 50.0

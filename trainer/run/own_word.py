@@ -21,8 +21,8 @@ from converter.target import SAMPLE_RATE_HZ
 from trainer.data.cache import cached, digest, keep
 from trainer.data.dataset import NOISE_FOLDER, SUFFIXES, VOICES_FOLDER
 from trainer.data.recordings import is_hidden, pcm_samples, write_wav
-from trainer.data.synthetic import SyntheticSettings, background
-from trainer.data.synthetic_speech import ENGINES, ENGLISH, LANGUAGES, STRANGERS, VOCABULARY, say
+from trainer.data.synthetic import NAMED_VARIANTS, SyntheticSettings, background
+from trainer.data.synthetic_speech import ENGINES, ENGLISH, LANGUAGES, VOCABULARY, say
 from trainer.data.takes import word_folder
 from trainer.errors import TrainerError
 
@@ -55,7 +55,7 @@ def data_folder(takes: Path, spec: KwsSpec, out: Path, cache: Path, progress: Pr
         rng = np.random.default_rng(1)
         for word in words:
             for number in range(STRANGE_VOICES):
-                pcm = say("espeak-ng", word, ENGLISH, rng, STRANGERS)[:SAMPLE_RATE_HZ]
+                pcm = say("espeak-ng", word, ENGLISH, rng, NAMED_VARIANTS)[:SAMPLE_RATE_HZ]
                 write_wav(made / VOICES_FOLDER / word / f"voice{number}_nohash_0.wav", pcm)
         settings = SyntheticSettings(words, noise_s=NOISE_S)
         for name in NOISES:
