@@ -151,6 +151,51 @@ def test_the_list_of_clips_with_a_word_is_made_from_transcripts_and_names(tmp_pa
     ]
 
 
+def test_transcripts_of_pictures_and_of_numbered_speech(tmp_path: Path) -> None:
+    stamps = "usr/share/tuxpaint/stamps"
+    (tmp_path / stamps).mkdir(parents=True)
+    (tmp_path / stamps / "sign.txt").write_text("A stop sign.\nbe.utf8=Знак.\nru.utf8=Знак «Стоп».\n")
+    game = "usr/share/scummvm/drascula/en"
+    (tmp_path / game).mkdir(parents=True)
+    said = [f"this is line {number}" for number in range(12)]
+    said[3] = "Yes, master"
+    tables = [said, *([f"{letter} {line}" for line in said] for letter in "abcdefghi")]
+    (tmp_path / game / "drascula.dat").write_bytes(b"DRASCULA\6" + b"".join(map(table_of_texts, tables)))
+    clips = {f"tuxpaint-{x}": [f"{stamps}/{n}_desc_{x}.ogg" for n in ("sign", "stop", "up-1")] for x in ("be", "ru")}
+    clips["drascula"] = [f"{game}/{name}.ALS" for name in ("2", "3", "VB3")]
+    streams = [
+        Stream(name, name, name[-2:], "train", "", "", "", tuple(Clip(id_, 0, 1) for id_ in ids))
+        for name, ids in clips.items()
+    ]
+    rows = list_excluded(streams, tmp_path)
+    assert [(row["source"], row["word"], Path(row["clip"]).stem, row["held in"]) for row in rows] == [
+        ("tuxpaint-be", "stop", "stop_desc_be", "name"),
+        ("tuxpaint-be", "up", "up-1_desc_be", "name"),
+        ("tuxpaint-ru", "stop", "sign_desc_ru", "transcript"),
+        ("tuxpaint-ru", "stop", "stop_desc_ru", "name"),
+        ("tuxpaint-ru", "up", "up-1_desc_ru", "name"),
+        ("drascula", "yes", "3", "transcript"),
+        ("drascula", "yes", "VB3", "transcript"),
+    ]
+
+
+def table_of_texts(texts: list[str]) -> bytes:
+    """As drascula.dat has them: count, size, then two bytes of length before each text."""
+    found = b"\0\0"
+    for text in texts:
+        entry = text.encode() + b"\0"
+        found += (len(entry) + 2).to_bytes(2, "big") + entry
+    return len(texts).to_bytes(2, "big") + len(found).to_bytes(2, "big") + found
+
+
+def test_speech_of_bytes_without_a_header(tmp_path: Path) -> None:
+    file = tmp_path / "1.ALS"
+    file.write_bytes(bytes([128] * 2000 + [255] * 2000 + [1] * 2000))
+    pcm = negatives._raw(file, 8000)
+    assert len(pcm) == 12000 and np.abs(pcm[:3500]).max() < 500
+    assert np.abs(pcm[4500:7500] - 127 * 256.0).max() < 500 and np.abs(pcm[8500:11500] + 127 * 256.0).max() < 500
+
+
 def test_the_committed_list_knows_its_sources() -> None:
     with negatives.EXCLUDED.open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -31,6 +31,7 @@ from converter.checked import Fields, Items, Row, Text, Whole, build, check, jso
 from converter.files import finish_set, write_set
 from converter.target import SAMPLE_RATE_HZ
 from trainer.data.ffmpeg import COMPRESSED, decode, require
+from trainer.data.recordings import resample, to_int16
 from trainer.data.synthetic_speech import ENGINES, MINUTES, continuous_speech
 from trainer.errors import TrainerError
 
@@ -45,7 +46,8 @@ BATCH = 40  # files to an ffmpeg
 @dataclass(frozen=True)
 class Source:
     """Sound inside a Debian package: files that `pattern` finds in it and whose name `voice` (a regular expression)
-    finds, all of one speaker or group of speakers; or a program that speaks."""
+    finds, all of one speaker or group of speakers; or a program that speaks. With `raw_hz` the files are unsigned
+    bytes at that rate and nothing else."""
 
     name: str
     package: str
@@ -56,6 +58,7 @@ class Source:
     licence: str
     kind: Kind = "speech"
     voice: str = ""
+    raw_hz: int = 0
 
 
 def _asterisk(language: str, speaker: str, split: Split, licence: str = "CC-BY-SA-3.0") -> Source:
@@ -81,6 +84,12 @@ def _words(name: str, package: str, pattern: str, licence: str) -> Source:
     return Source(name, package, pattern, name, "many", "train", licence, "words")
 
 
+def _stamps(language: str) -> Source:
+    """What a picture shows, in a phrase or a sentence or two, most of them by one speaker a language."""
+    name, path = f"tuxpaint-{language}", f"usr/share/tuxpaint/stamps/**/*_desc_{language}.ogg"
+    return Source(name, "tuxpaint-stamps-default", path, name, language, "train", "GPL-2", "words")
+
+
 # The Spanish prompts are spoken by the voice of the English ones. The Czech dialogues have two leading parts, whose
 # letter is in a file's name.
 SOURCES = (
@@ -98,6 +107,18 @@ SOURCES = (
     _words("klettres", "klettres-data", "usr/share/klettres/*/*/*.ogg", "GPL-2+"),
     _words("ktuberling", "ktuberling-data", "usr/share/ktuberling/sounds/*/*.*", "GPL-2+"),
     _words("hedgewars", "hedgewars-data", "usr/share/games/hedgewars/Data/Sounds/voices/*/*.ogg", "GPL-2"),
+    Source(
+        "drascula",
+        "drascula",
+        "usr/share/scummvm/drascula/en/*.ALS",
+        "drascula",
+        "en",
+        "train",
+        "Drascula-License",
+        voice=r"^(\d{3}|(B|BJ|D|E|I|L|P|T|VB)\d+)\.",
+        raw_hz=11025,
+    ),
+    *(_stamps(language) for language in ("be", "bg", "ca", "da", "el", "es", "fr", "ro", "ru")),
     Source(
         "opsound",
         "asterisk-moh-opsound-g722",
@@ -168,8 +189,8 @@ def make_negatives(
             progress.advance(task)
         elif source.name not in streams:
             root = _unpacked(source.package, out / "packages", out / "unpacked")
-            found = sorted(file for file in root.glob(source.pattern) if file.suffix.lower() in SUFFIXES)
-            found = [file for file in found if re.search(source.voice, file.name)]
+            found = sorted(file for file in root.glob(source.pattern) if re.search(source.voice, file.name))
+            found = [file for file in found if source.raw_hz or file.suffix.lower() in SUFFIXES]
             files = {str(file.relative_to(root)): file for file in found}
             _keep(out, streams, *_stream(source, files, progress))
             shutil.rmtree(root)
@@ -223,12 +244,12 @@ def _named(clip: str, words: Sequence[str]) -> bool:
 
 # What a word sounds like in a source's language, beside itself as a word of a transcript or of a file's name.
 SOUNDS_LIKE = {
-    "stop": {"nl": r"\w*stop\w*", "cs": r"\w*stop\w*", "many": r"\w*stop\w*"},
+    "stop": {"nl": r"\w*stop\w*", "cs": r"\w*stop\w*", "many": r"\w*(stop|стоп|στοπ)\w*"},
     "yes": {"nl": "jes", "cs": "jes", "many": r"yes\w*"},
-    "no": {"nl": "nou", "cs": "no|nou", "many": "no+"},
-    "go": {"nl": "goo|gou", "cs": "gou"},
+    "no": {"nl": "nou", "cs": "no|nou", "many": "no+|но"},
+    "go": {"nl": "goo|gou", "cs": "gou", "many": "go|го"},
     "down": {"nl": "daun", "cs": "daun"},
-    "on": {"cs": "on"},
+    "on": {"cs": "on", "many": "on|он"},
     "off": {"nl": "of", "cs": "of"},
     "up": {},
     "left": {},
@@ -240,23 +261,36 @@ SOUNDS_LIKE = {
 }
 
 
-def list_excluded(streams: Sequence[Stream], dialogs: Path) -> list[dict[str, str]]:
-    """The rows of negatives_excluded.csv: clips whose name, or whose transcript in the package fillets-ng-data unpacked
-    under `dialogs`, holds a word or what sounds like it."""
+def list_excluded(streams: Sequence[Stream], packages: Path) -> list[dict[str, str]]:
+    """The rows of negatives_excluded.csv: clips whose name, or whose transcript in packages unpacked under `packages`
+    (fillets-ng-data, tuxpaint-stamps-default, drascula), holds a word or what sounds like it."""
     rows = []
     for stream in streams:
-        said = _dialogs(dialogs, stream.language) if stream.name.startswith("fillets-") else {}
+        said = _transcripts(stream, packages)
+        manifold = stream.name.startswith(("tuxpaint-", "drascula"))  # names in English, texts in many languages
         for word, sounds in SOUNDS_LIKE.items():
-            pattern = re.compile(rf"\b({word}|{sounds.get(stream.language, word)})\b", re.IGNORECASE)
+            pattern = re.compile(rf"\b({word}|{sounds.get('many' if manifold else stream.language, word)})\b", re.I)
             for clip in stream.clips:
-                path = Path(clip.id)
-                named = pattern.search(re.sub(r"[-_]", " ", path.stem)) if not said else None
-                text = said.get(f"{path.parts[-3]}/{path.stem}", said.get(path.stem, "")) if said else ""
-                spoken = pattern.search(text)
-                if named or spoken:
+                name = "" if stream.name.startswith("fillets-") else re.sub(r"[-_]", " ", Path(clip.id).stem)
+                spoken = pattern.search(said.get(clip.id, ""))
+                if spoken or pattern.search(name):
                     why = "transcript" if spoken else "name"
                     rows.append({"source": stream.name, "word": word, "clip": clip.id, "held in": why})
     return rows
+
+
+def _transcripts(stream: Stream, packages: Path) -> dict[str, str]:
+    """Clip's id -> what is said in it, where that is known."""
+    paths = {clip.id: Path(clip.id) for clip in stream.clips}
+    if stream.name.startswith("fillets-"):
+        said = _dialogs(packages, stream.language)
+        return {key: said.get(f"{p.parts[-3]}/{p.stem}", said.get(p.stem, "")) for key, p in paths.items()}
+    if stream.name.startswith("tuxpaint-"):
+        return {key: _stamp(packages / key, stream.language) for key in paths}
+    if stream.name == "drascula" and paths:
+        texts = _numbered_texts((packages / min(paths)).with_name("drascula.dat").read_bytes())
+        return {key: texts.get(path.stem, "") for key, path in paths.items()}
+    return {}
 
 
 def _dialogs(root: Path, language: str) -> dict[str, str]:
@@ -269,6 +303,41 @@ def _dialogs(root: Path, language: str) -> dict[str, str]:
                 key = part.split('"')[1]
                 found |= {f"{file.parent.name}/{key}": said[1], key: found.get(key, "") + " " + said[1]}
     return found
+
+
+def _numbered_texts(data: bytes) -> dict[str, str]:
+    """Name of a file of speech without its suffix -> its English text, from ten tables in this order: how many texts,
+    how many bytes they take, then (further languages follow) each one behind its length, ended by a zero; numbers are
+    two bytes, the higher one first."""
+    names, at = ["", "D", "B", "BJ", "E", "I", "L", "P", "T", "VB"], 0
+    found: dict[str, str] = {}
+    while names and at + 4 < len(data):
+        count, size = (int.from_bytes(data[at + k : at + k + 2], "big") for k in (0, 2))
+        texts = _texts(data[at + 4 : at + 4 + size], count) if 10 < count < 1000 and 10 * count < size else []
+        if texts:
+            found |= {f"{names[0]}{number}": text for number, text in enumerate(texts)}
+            del names[0]
+        at += 4 + size if texts else 1
+    return found
+
+
+def _texts(block: bytes, count: int) -> list[str]:
+    """Of a table; none where the block is no table of so many."""
+    found, at = [], 4
+    for _ in range(count):
+        end, step = block.find(b"\0", at), int.from_bytes(block[at - 2 : at], "big")
+        if end < 0 or not 2 < step < 400:
+            return []
+        found.append(block[at:end].decode("latin-1"))
+        at += step
+    return found
+
+
+def _stamp(clip: Path, language: str) -> str:
+    """What is said of a picture, by its text file of a line a language; not every picture has one."""
+    file = Path(str(clip).removesuffix(f"_desc_{language}.ogg") + ".txt")
+    lines = file.read_text("utf-8", "replace").splitlines() if file.is_file() else []
+    return "".join(line.partition("=")[2] for line in lines if line.startswith(f"{language}.utf8="))
 
 
 def table(streams: Sequence[Stream]) -> Table:
@@ -318,9 +387,16 @@ def _stream(source: Source, files: dict[str, Path], progress: Progress) -> tuple
     ids = list(files)
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]
-        parts += zip(batch, decode([files[key] for key in batch]), strict=True)
+        paths = [files[key] for key in batch]
+        decoded = [_raw(path, source.raw_hz) for path in paths] if source.raw_hz else decode(paths)
+        parts += zip(batch, decoded, strict=True)
         progress.advance(task, len(batch))
     return _joined(source, parts)
+
+
+def _raw(file: Path, rate_hz: int) -> Int16:
+    """Unsigned bytes at a rate as int16 PCM at 16 kHz."""
+    return to_int16(resample((np.fromfile(file, np.uint8) - 128.0) / 128, rate_hz, SAMPLE_RATE_HZ))
 
 
 def _joined(source: Source, parts: Sequence[tuple[str, Int16]]) -> tuple[Stream, bytes]:
