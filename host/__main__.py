@@ -64,7 +64,7 @@ def ports() -> None:
     """List the serial ports and which of them is a Nano 33 BLE."""
     from serial.tools import list_ports
 
-    from host.link.client import USB_BOOTLOADER, USB_SKETCH, USB_VENDOR
+    from host.link.wire import USB_BOOTLOADER, USB_SKETCH, USB_VENDOR
 
     for port in sorted(list_ports.comports()):
         kind = "Nano 33 BLE" if port.vid == USB_VENDOR and port.pid in USB_SKETCH else ""
