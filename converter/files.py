@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,35 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise WriteError.of(path, error) from None
 
 
-def _write_beside(path: Path, data: bytes) -> bool:
+def write_new(path: Path, data: bytes) -> bool:
+    """As write_atomic, but where the name is free; False, with nothing written, where it is not. Raises WriteError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(path.parent)
+        with contextlib.suppress(FileExistsError):
+            while not _write_beside(path, data, _name_anew):
+                pass
+            return True
+        return False
+    except OSError as error:
+        raise WriteError.of(path, error) from None
+
+
+def _name_anew(name: str, path: Path) -> None:
+    """os.replace, or FileExistsError."""
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "is there", str(path)) from None
+        os.replace(name, path)
+    else:
+        os.unlink(name)
+
+
+def _write_beside(path: Path, data: bytes, rename: Callable[[str, Path], None] = os.replace) -> bool:
     """False where another command took the temporary file, in the moment before it was held, for an abandoned one."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=PART)
     try:
@@ -72,9 +100,9 @@ def _write_beside(path: Path, data: bytes) -> bool:
             file.flush()
             os.chmod(name, 0o644)
             if fcntl:
-                os.replace(name, path)
+                rename(name, path)
         if not fcntl:
-            os.replace(name, path)
+            rename(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -64,7 +64,7 @@ def ports() -> None:
     """List the serial ports and which of them is a Nano 33 BLE."""
     from serial.tools import list_ports
 
-    from host.link.client import USB_BOOTLOADER, USB_SKETCH, USB_VENDOR
+    from host.link.wire import USB_BOOTLOADER, USB_SKETCH, USB_VENDOR
 
     for port in sorted(list_ports.comports()):
         kind = "Nano 33 BLE" if port.vid == USB_VENDOR and port.pid in USB_SKETCH else ""
@@ -155,6 +155,7 @@ def monitor(
     port: Annotated[str | None, typer.Argument(metavar="[RUN|PORT]", help=f"a run folder, or {PORT}")] = None,
     wav: Annotated[Path | None, typer.Option(help="a recording for a virtual board's microphone")] = None,
     mic: Annotated[bool, typer.Option("--mic", help="this computer's microphone for a virtual board's")] = False,
+    device: Annotated[str | None, typer.Option(help="for --mic: a microphone's number, or a part of its name")] = None,
     inferences: Annotated[int, typer.Option(min=0, help="stop after so many, 0: never")] = 0,
     run: RunOption = None,
 ) -> None:
@@ -167,6 +168,8 @@ def monitor(
     virtual = port is not None and (port.endswith(".elf") or Path(port).is_dir())
     if wav is not None and mic:
         raise HostError("monitor: --wav and --mic are two sounds for one microphone; name one")
+    if device is not None and not mic:
+        raise HostError("monitor: --device names the microphone of --mic; add --mic")
     if virtual != (wav is not None or mic):
         raise HostError(
             f"{port}: a virtual board hears only what is played to it; add --wav FILE or --mic"
@@ -177,7 +180,7 @@ def monitor(
     with open_listening(port, run) as listening, contextlib.ExitStack() as stack:
         board = listening.board
         if virtual:
-            stack.enter_context(playing(listening, pcm))
+            stack.enter_context(playing(listening, pcm, device))
         else:
             listening.begin()
         with contextlib.closing(listening.steps(inferences)) as steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,7 @@ from trainer.studies.command import study
 from trainer.tvm.command import tvm
 
 if TYPE_CHECKING:
+    from converter.commands.microphone import Microphone
     from trainer.run.steps import Source
     from trainer.studies.images import ImageRun
 
@@ -425,23 +427,34 @@ def record(
     speaker: Speaker = None,
     takes: Annotated[int, typer.Option(min=1, max=100_000, help="takes of the speaker, those there counted")] = 30,
     device: Annotated[str | None, typer.Option(help="a microphone's number, or a part of its name")] = None,
+    port: Annotated[
+        str | None,
+        typer.Option(help="the serial port of a board whose own microphone is to be used, or socket://host:port"),
+    ] = None,
     room: Annotated[
         float | None,
         typer.Option(min=0.2, max=600, help="minutes of room sound, to OUT/_background_noise_", callback=cli.finite),
     ] = None,
 ) -> None:
-    """Record takes of a word, or the sound of the room, by this computer's microphone; started again it goes on."""
-    from trainer.data.microphone import keyboard, microphone, play
+    """Record takes of a word, or the sound of the room, by this computer's microphone or a board's; started again it
+    goes on."""
+    from converter.commands.microphone import microphone, play
+    from trainer.data.dataset import NOISE_FOLDER
+    from trainer.data.keyboard import keyboard
     from trainer.data.recorder import Recorder
     from trainer.data.takes import takes_of, usable_speaker, word_folder
 
     if word is None and room is None:
         raise TrainerError("record: needs something to record, got none; give --word WORD or --room MINUTES")
+    if device is not None and port is not None:
+        raise TrainerError("record: --device and --port are two microphones; name one")
     who, console = usable_speaker(speaker or "me", "--speaker"), Console()
     folder = word_folder(out, word) if word is not None else None
     with contextlib.ExitStack() as held:
-        held.enter_context(alone(folder or out))
-        source = held.enter_context(microphone(device))
+        for place in (folder, out / NOISE_FOLDER if room is not None else None):
+            if place is not None:
+                held.enter_context(alone(place))
+        source = held.enter_context(microphone(device) if port is None else _board_microphone(port))
         recorder = Recorder(source, held.enter_context(keyboard()), play, console)
         typer.echo(printable(f"{source.name}: {source.rate_hz} Hz"))
         if room is not None:
@@ -451,6 +464,19 @@ def record(
             typer.echo(
                 printable(f"{folder}: {len(takes_of(folder, who))} takes by {who}, {len(takes_of(folder))} in all")
             )
+
+
+@contextlib.contextmanager
+def _board_microphone(port: str) -> Iterator[Microphone]:
+    """What a board hears; raises TrainerError, also for what the host says of it in the block."""
+    from host.errors import HostError
+    from host.link.sound import board_microphone
+
+    try:
+        with board_microphone(port) as source:
+            yield source
+    except HostError as error:
+        raise TrainerError(f"--port {error}") from None
 
 
 def _end_with(faults: list[str], done: int, what: str) -> None:

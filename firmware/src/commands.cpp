@@ -343,6 +343,7 @@ void commands_start() {
     app.features = features;
     app.windows = windows;
     app.listen = listen_and_report;
+    app.record = record;
     app.stream = stream_begin;
     app.audio = stream_audio;
 #endif

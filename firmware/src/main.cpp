@@ -57,8 +57,10 @@ static uint32_t led_frames;                      // for how long the LED still s
 
 static enum { IDLE, MICROPHONE, SERIAL_AUDIO } source = IDLE;
 static bool reporting;   // a record per inference
-static uint32_t wanted;  // inferences to go, 0: no end
+static bool recording;   // a record per step of the microphone's samples, and no inference
+static uint32_t wanted;  // inferences, or steps to record; 0: no end
 static uint32_t inferences, frames, hop;
+static uint32_t recorded_steps, recorded_crc32;
 static stage pre;  // spent on features since the last inference
 
 void listening_reset() {
@@ -163,18 +165,37 @@ const char *listen(uint32_t count, bool report) {
     if (error) return error;
     source = MICROPHONE;
     reporting = report;
+    recording = false;
     wanted = count;
     return nullptr;
+}
+
+const char *record(uint32_t steps) {
+    const char *error = listen(steps, false);
+    recording = !error;
+    recorded_steps = recorded_crc32 = 0;
+    return error;
+}
+
+static void report_step() {
+    step_samples = 0;
+    reply_open("pcm");
+    reply_field_u32(recorded_steps++);
+    reply_field_u32(board_mic_dropped());
+    reply_field_base64(step, sizeof step);
+    reply_close();
+    recorded_crc32 = text_crc32(recorded_crc32, step, sizeof step);  // little-endian, as the host reads them
 }
 
 void listening_end() {
     if (source == MICROPHONE) {
         const uint32_t dropped = board_mic_dropped();
         board_mic_stop();
-        if (reporting) {
-            reply_open("listened");
-            reply_field_u32(inferences);
+        if (reporting || recording) {
+            reply_open(recording ? "recorded" : "listened");
+            reply_field_u32(recording ? recorded_steps : inferences);
             reply_field_u32(dropped);
+            if (recording) reply_field_hex32(recorded_crc32);
             reply_close();
         }
     }
@@ -186,6 +207,11 @@ static void poll_microphone() {
     step_samples += board_mic_read(step + step_samples, KWS_STEP_SAMPLES - step_samples);
     if (step_samples < KWS_STEP_SAMPLES) {
         board_idle();
+        return;
+    }
+    if (recording) {
+        report_step();
+        if (wanted && recorded_steps == wanted) listening_end();
         return;
     }
     const char *error = process_and_infer();

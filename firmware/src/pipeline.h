@@ -50,6 +50,7 @@ const char *infer_latest_window();      // the same on the whole window
 int decide();                           // a label, or DETECTOR_NOTHING; shows it on the LED
 const int8_t *frame_at(uint32_t age);   // the features of `age` frames ago
 const char *listen(uint32_t inferences, bool report);
+const char *record(uint32_t steps);
 const char *stream_begin();
 const char *stream_audio(const int16_t *samples, uint32_t count);
 #endif

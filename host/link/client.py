@@ -1,30 +1,26 @@
-"""A board behind a serial port: opens it, asks, reads whole replies. Every trouble is one sentence (HostError)."""
+"""A board behind a serial port: asks it, reads whole replies, plays and listens. Every trouble is one sentence
+(HostError)."""
 
 from __future__ import annotations
 
 import base64
-import re
-import secrets
-import sys
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
-import serial
-from serial.tools import list_ports
+import numpy as np
 
 from converter.arrays import Pcm
 from converter.spec import DetectorSpec
 from host.errors import HostError
 from host.link.protocol import (
     AUDIO_SAMPLES,
-    MAX_LINE,
     QUIET_SAMPLES,
+    RING_SAMPLES,
     Failure,
     Features,
     Heard,
@@ -35,73 +31,19 @@ from host.link.protocol import (
     Memory,
     Ready,
     Record,
+    Recorded,
     Run,
     Slice,
+    Sound,
     Window,
-    parse_line,
     read_detector,
     signed,
 )
+from host.link.wire import MOST_TIMEOUTS, Wire
 
 Timed = TypeVar("Timed", Run, Window)
-BAUD = 115200  # never 1200: opening the Nano's port at that speed starts its bootloader
-USB_VENDOR = 0x2341
-USB_SKETCH = (0x805A, 0x015A, 0x025A)  # Arduino's boards.txt, nano33ble
-USB_BOOTLOADER = (0x005A,)
 DB_BYTES_PER_LINE = 31  # as MLPerf Tiny's runner
-# A reply ends within these, and what the command asks for on top: lines, bytes, and time-outs of a line.
-MOST_LINES, MOST_BYTES, MOST_TIMEOUTS = 4096, 1_000_000, 10
-BYTES_PER_RECORD = 256
-SLOWER = 4  # than the first record, that command and all, each further one may be
-POLL_S, READ_BYTES = 0.1, 4096
 STOP_S = 2.0  # for a board to stop listening, of which Ctrl-C has just let go
-# The board as a host wants to find it whatever the last one left it at; what that one had half sent is no command.
-REST = "?%stop%cache 1%"
-_BOOT_MARKS = ("timestamp-mode-performance", "init-done")
-
-
-def find_port() -> str:
-    """The port of the one Nano 33 BLE plugged in."""
-    ports = [port for port in list_ports.comports() if port.vid == USB_VENDOR]
-    boards = [port.device for port in ports if port.pid in USB_SKETCH]
-    if len(boards) == 1:
-        return str(boards[0])
-    if boards:
-        raise HostError(f"several boards are plugged in ({', '.join(boards)}); name the PORT")
-    if any(port.pid in USB_BOOTLOADER for port in ports):
-        raise HostError("the board waits in its bootloader; press its reset button once, or upload the firmware")
-    raise HostError(
-        "no Nano 33 BLE found by its USB id; plug it in or name the PORT (/dev/ttyACM0, COM3, socket://host:port)"
-    )
-
-
-def _open(port: str) -> serial.SerialBase:
-    try:
-        link = serial.serial_for_url(port, baudrate=BAUD, timeout=POLL_S, write_timeout=30, do_not_open=True)
-        if sys.platform != "win32" and "://" not in port:
-            link.exclusive = True
-        link.open()
-    except Exception as error:  # also termios.error, which is no OSError
-        raise HostError(_why_not(port, error)) from None
-    return link
-
-
-def _why_not(port: str, error: Exception) -> str:
-    text = str(error)
-    if "exclusively lock" in text or "Access is denied" in text or "busy" in text.lower():
-        return f"{port}: the port is in use by another program; close it (serial monitor, another run)"
-    if "Permission denied" in text or "Errno 13" in text:
-        return (
-            f"{port}: no permission; add yourself to the port's group (Debian: sudo usermod -aG dialout $USER, "
-            f"then log in again)"
-        )
-    if "No such file" in text or "FileNotFoundError" in text or "could not find" in text.lower():
-        return f"{port}: no such port; `python -m host ports` lists what is plugged in"
-    if "refused" in text:
-        return (
-            f"{port}: nobody listens there; start the virtual board first (python -m host emulate ELF --port tcp:PORT)"
-        )
-    return f"{port}: cannot be opened ({text.splitlines()[0] if text else type(error).__name__})"
 
 
 @dataclass(frozen=True)
@@ -113,163 +55,16 @@ class Inference:
     results: tuple[float, ...]
 
 
-class Board:
-    """An open port with our firmware behind it. Use as a context manager."""
+class Board(Wire):
+    """An open port with our firmware behind it: what it is, and its commands. Use as a context manager."""
 
     def __init__(self, port: str | None = None, timeout_s: float = 20.0) -> None:
-        self.port = port or find_port()
-        self.timeout_s = timeout_s
-        self._link = _open(self.port)
-        self._buffer = bytearray()
-        self._line_bytes = 0  # of the last line
+        super().__init__(port, timeout_s)
         try:
-            self._synchronise()
             self.identity = Identity.of(self._records("id"))
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Board:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:  # Ctrl-C, say: nobody waits for the rest of the reply
-            with suppress(Exception):  # what ended the block is what is told
-                self._link.write_timeout = 1
-                self._link.write(REST.encode())
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the port."""
-        with suppress(Exception):  # of a port that is gone
-            self._link.close()
-
-    @property
-    def modelled(self) -> bool:
-        """True when the port is no serial device but the virtual board's, whose times come from its cycle model."""
-        return re.match(r"\w+://|/dev/pts/|/dev/ttys\d", self.port) is not None
-
-    # -- lines
-
-    def _write(self, text: str) -> None:
-        try:
-            self._link.write(text.encode("ascii"))
-            self._link.flush()
-        except Exception as error:  # also termios.error, which is no OSError
-            raise HostError(
-                f"{self.port}: the board disappeared while sending ({_first(error)}); plug it in and run again"
-            ) from None
-
-    def _raw_line(self, deadline: float, waiting_for: str) -> bytes:
-        while b"\n" not in self._buffer:
-            if len(self._buffer) > MAX_LINE:
-                raise HostError(
-                    f"{self.port}: {len(self._buffer)} bytes without an end of line; check port and speed (115200 8N1)"
-                )
-            if time.monotonic() > deadline:
-                raise HostError(
-                    f"{self.port}: no answer to {waiting_for} within {self.timeout_s:g} s; is this project's firmware "
-                    f"on "
-                    f"it?"
-                )
-            try:
-                self._buffer += self._read()
-            except Exception as error:
-                raise HostError(
-                    f"{self.port}: the board disappeared during {waiting_for} ({_first(error)}); run again"
-                ) from None
-        line, _, rest = bytes(self._buffer).partition(b"\n")
-        self._buffer[:] = rest
-        self._line_bytes = len(line) + 1
-        return line.rstrip(b"\r")
-
-    def _read(self) -> bytes:
-        """What has come, up to some 4 KB; nothing when nothing comes for POLL_S."""
-        found = bytes(self._link.read(max(1, min(self._link.in_waiting, READ_BYTES))))
-        if found and "://" in self.port:  # pyserial counts 1 byte, however many wait in a socket
-            self._link.timeout = 0
-            with suppress(serial.SerialException):  # it hung up behind its last words: so says the next read
-                found += self._link.read(READ_BYTES)
-            self._link.timeout = POLL_S
-        return found
-
-    def _line(self, waiting_for: str, timeout_s: float | None = None) -> Line:
-        raw = self._raw_line(time.monotonic() + (timeout_s or self.timeout_s), waiting_for)
-        try:
-            line = parse_line(raw)
-        except HostError as error:
-            raise HostError(f"{self.port}: {error}") from None
-        if isinstance(line, Mark) and line.name in _BOOT_MARKS:
-            raise HostError(f"{self.port}: the board reset during {waiting_for}; check its power and run again")
-        return line
-
-    def _synchronise(self) -> None:
-        """Ends whatever the board was at and drops what it said until a word comes back that nobody sent before: the
-        name behind it is the answer to this host."""
-        deadline = time.monotonic() + self.timeout_s
-        nonce = f"sync{secrets.token_hex(4)}"
-        self._write(f"{REST}{nonce}%name%")
-        echoed = named = False
-        says = ""
-        while True:
-            try:
-                raw = self._raw_line(deadline, "name%")
-            except HostError as error:
-                raise HostError(f"{error}{says}") from None
-            try:
-                line = parse_line(raw)
-            except HostError:
-                continue  # the tail of a line that was under way
-            if isinstance(line, Failure) and line.text.endswith(nonce):
-                echoed = True
-            elif isinstance(line, Failure) and not line.text.startswith("Unknown command"):
-                says = f" It says: {line.text[:100]}"  # of a board that could not start, say
-            elif isinstance(line, Record) and line.key == "name-dut":
-                named = echoed
-            elif isinstance(line, Ready) and named:
-                return
-
-    def lines(self, command: str, asked: int = 0) -> Iterator[Line]:
-        """Sends a command and yields its reply line by line, m-ready left out; HostError on e-[...], and on a reply
-        that does not end although no more than `asked` records were asked for."""
-        self._write(command + "%")
-        shown = f"{command[:40]}%"
-        began = time.monotonic()
-        end = None if asked else began + self.timeout_s * MOST_TIMEOUTS
-        lines_left, bytes_left = MOST_LINES + asked, MOST_BYTES + BYTES_PER_RECORD * asked
-        failure: Failure | None = None
-        try:
-            while not isinstance(line := self._line(shown), Ready):
-                lines_left, bytes_left = lines_left - 1, bytes_left - self._line_bytes
-                now = time.monotonic()
-                if end is None:  # as fast as the first record lets one hope
-                    end = began + self.timeout_s * MOST_TIMEOUTS + asked * min(self.timeout_s, SLOWER * (now - began))
-                if lines_left < 0 or bytes_left < 0 or now > end:
-                    raise HostError(f"{self.port}: the reply to {shown} does not end; reset the board and run again")
-                if isinstance(line, Failure):
-                    failure = failure or line
-                else:
-                    yield line
-        except HostError:
-            if failure is None:  # else what came first is the reason
-                raise
-        if failure is not None:
-            raise HostError(f"{self.port}: the board answers {shown} with: {failure.text[:200]}")
-
-    def _records(self, command: str) -> list[Record]:
-        records = []
-        for line in self.lines(command):
-            if not isinstance(line, Record):
-                raise HostError(
-                    f"{self.port}: unexpected {str(line)[:80]} in the reply to {command[:40]}%; flash this project's "
-                    f"firmware"
-                )
-            records.append(line)
-        return records
-
-    # -- commands
 
     def load_input(self, data: bytes) -> None:
         """The network's input, by `db` as MLPerf Tiny's runner sends it."""
@@ -444,31 +239,87 @@ class Board:
         """The microphone, one record per inference; 0 goes on until the caller stops. HostError without a
         microphone."""
         self._need_front_end()
-        list(self.lines(f"listen {inferences}"))
+        self._start(f"listen {inferences}")
         count = 0
-        try:
+        with self._stopped_at_the_end():
             while not (isinstance(line := self._line("listening"), Record) and line.key == "listened"):
                 if isinstance(line, Failure):
                     raise HostError(f"{self.port}: the board stopped listening: {line.text}")
-                if isinstance(line, Ready):  # behind the reply to retune()
-                    continue
-                if isinstance(line, Record) and line.key == "detector":
-                    found = read_detector([line], len(self.identity.labels))
-                    self.identity = replace(self.identity, detector=found)
+                if isinstance(line, Ready) or self._retuned(line):
                     continue
                 count += 1
                 if inferences and count > inferences:
                     raise HostError(f"{self.port}: listening does not end; reset the board and run again")
                 yield self._heard(line, "listen%")
+
+    def record(self, steps: int = 0) -> Generator[tuple[Pcm, bool], None, None]:
+        """What the microphone hears, int16 of one step (m-audio) each, as long as listen(), and whether samples may be
+        missing before or in it; HostError for a record that was lost or damaged."""
+        self._need_front_end()
+        assert self.identity.audio is not None
+        samples, again = self.identity.audio.step_samples, "the line lost or damaged something; run again"
+        try:
+            self._start(f"record {steps}")
+        except HostError as error:
+            mend = "; flash the firmware of this version" if "Unknown command" in str(error) else ""
+            raise HostError(f"{error}{mend}") from None
+        count = lost = crc32 = doubtful = 0
+        with self._stopped_at_the_end():
+            while not (isinstance(line := self._line("recording"), Record) and line.key == "recorded"):
+                if not isinstance(line, Record) or line.key != "pcm":
+                    raise HostError(f"{self.port}: unexpected {str(line)[:80]} during record%; {again}")
+                sound = Sound.of(line, samples)
+                if sound.index != count or (steps and count == steps):
+                    raise HostError(f"{self.port}: record%: step {sound.index} came for step {count}; {again}")
+                count, crc32 = count + 1, zlib.crc32(sound.data, crc32)
+                # what was lost is missing behind all that waited in the board at that time
+                doubtful = RING_SAMPLES // samples + 1 if sound.lost > lost else max(0, doubtful - 1)
+                lost = sound.lost
+                yield np.frombuffer(sound.data, "<i2").astype(np.int16), doubtful > 0
+            end = Recorded.of(line)
+            if (end.steps, end.crc32) != (count, crc32) or (steps and count != steps):
+                raise HostError(f"{self.port}: record%: {count} of {end.steps} steps came, or others; {again}")
+
+    def _start(self, command: str) -> None:
+        """Sends a command after which records come; a threshold may be set by then."""
+        for line in self.lines(command):
+            self._retuned(line)
+
+    def _retuned(self, line: Line) -> bool:
+        """Takes over the reply to retune()."""
+        if not isinstance(line, Record) or line.key != "detector":
+            return False
+        self.identity = replace(self.identity, detector=read_detector([line], len(self.identity.labels)))
+        return True
+
+    @contextmanager
+    def _stopped_at_the_end(self) -> Iterator[None]:
+        """Whoever ends the block before the board does, ends the board's listening."""
+        try:
+            yield
         except (GeneratorExit, KeyboardInterrupt) as error:
             patience = self.timeout_s
             if isinstance(error, KeyboardInterrupt):
                 self.timeout_s = min(patience, STOP_S)
             with suppress(HostError):  # the caller has what it wanted, and the next host ends it too
-                for _ in self.lines("stop"):  # and what was heard meanwhile
-                    pass
+                self._stop()
             self.timeout_s = patience
             raise
+
+    def _stop(self) -> None:
+        """Reads on to the end of listening and of the reply to stop%, past one to retune() that is still to come."""
+        self._write("stop%")
+        end = time.monotonic() + self.timeout_s * MOST_TIMEOUTS
+        ended = retuned = False
+        while time.monotonic() < end:
+            line = self._line("stop%")
+            if isinstance(line, Ready):
+                if ended or not retuned:
+                    return
+                retuned = False
+            elif isinstance(line, Record):
+                retuned = self._retuned(line) or retuned
+                ended = ended or line.key in ("listened", "recorded")
 
 
 @contextmanager
@@ -502,7 +353,3 @@ def _audio_commands(pcm: Pcm) -> Iterator[str]:
 
 def _little_endian(pcm: Pcm) -> bytes:
     return pcm.astype("<i2").tobytes()
-
-
-def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

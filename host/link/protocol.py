@@ -5,6 +5,8 @@ Twin of firmware/lib/protocol; docs/protocol.md describes each record.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from host.link.detector import FIRST_WORD
 MAX_LINE = 16384  # m-results of 640 scores (the MLPerf autoencoder) takes 5 KB
 PROTOCOL_VERSION = 2
 AUDIO_SAMPLES = 320  # most samples in one `audio` or `pcm` line
+RING_SAMPLES = 8192  # most samples that a board keeps of its microphone until they are sent
 QUIET_SAMPLES = 16000  # most samples of digital silence in one `quiet`
 
 
@@ -379,3 +382,40 @@ class Heard:
             None if word < 0 else word,
             lost,
         )
+
+
+@dataclass(frozen=True)
+class Sound:
+    """m-pcm: one step of what the microphone hears, int16 little-endian; `lost` counts samples since the start."""
+
+    index: int
+    lost: int
+    data: bytes
+
+    @staticmethod
+    def of(record: Record, samples: int) -> Sound:
+        """Parse the record; raises HostError on fields that do not fit."""
+        fields = _Fields(record, 3)
+        index, lost, text = fields.number(), fields.number(), fields.text()
+        try:
+            data = base64.b64decode(text, validate=True)
+        except binascii.Error:
+            data = b""
+        if len(data) != 2 * samples:
+            raise fields.error(f"its samples are not base64 of {samples} samples of 16 bits")
+        return Sound(index, lost, data)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """m-recorded: the end; steps sent, samples lost, CRC-32 of all that were sent."""
+
+    steps: int
+    lost: int
+    crc32: int
+
+    @staticmethod
+    def of(record: Record) -> Recorded:
+        """Parse the record; raises HostError on fields that do not fit."""
+        fields = _Fields(record, 3)
+        return Recorded(fields.number(), fields.number(), int.from_bytes(fields.hex(8), "big"))

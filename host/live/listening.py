@@ -45,7 +45,6 @@ class Listening:
             raise HostError(f"the image holds model {board.identity.model_name}; name its run folder with --run")
         self.board, self.model, self._sound = board, model, sound
         self.count = self.different = 0  # inferences since the board was opened
-        self.seconds = 0.0  # of sound played since begin()
         self._wanted = False
         self._hops: deque[Hop] = deque()
 
@@ -57,7 +56,7 @@ class Listening:
     def begin(self) -> None:
         """Before steps() and play(): both from a fresh state."""
         self._hops.clear()
-        self.seconds, self._wanted = 0.0, True
+        self._wanted = True
         if self._sound is not None and self.model is not None:
             self._listener = Listener(self.model, self.board.identity)
 
@@ -71,8 +70,6 @@ class Listening:
         ended. May be called by another thread than the one that reads steps()."""
         assert self._sound is not None
         self._hops.extend(self._listener.hear(pcm))
-        audio = self.board.identity.audio
-        self.seconds += len(pcm) / (audio.sample_rate_hz if audio else 1)
         for at in range(0, len(pcm), PACKET_SAMPLES):
             part = pcm[at : at + PACKET_SAMPLES].astype("<i2")
             self._write(len(part).to_bytes(2, "little") + part.tobytes())

@@ -28,7 +28,7 @@ import uvicorn
 from rich.console import Console
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -55,28 +55,35 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses what does not come from the page: another Host, a foreign Origin, a wrong token."""
+    """Refuses what does not come from the page: another Host, a foreign Origin, a wrong token. The ticket, which opens
+    the page once, is for the browser's command line, where every user of this computer can read it."""
 
-    def __init__(self, app: ASGIApp, port: int, token: str) -> None:
-        self._app, self._token = app, token
+    def __init__(self, app: ASGIApp, port: int, token: str, ticket: str) -> None:
+        self._app, self._token, self._ticket = app, token, ticket
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request or websocket."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         origin = headers.get("origin")
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if (
-            headers.get("host") in self._hosts
-            and (origin is None or origin in {f"http://{host}" for host in self._hosts})
-            and secrets.compare_digest(given.encode(), self._token.encode())
-        ):
+        given = parse_qs(scope["query_string"].decode("latin-1"))
+        own = headers.get("host") in self._hosts and (
+            origin is None or origin in {f"http://{host}" for host in self._hosts}
+        )
+        if own and _same(given.get("token", [""])[0], self._token):
             await self._app(scope, receive, send)
+        elif own and scope["type"] == "http" and self._ticket and _same(given.get("ticket", [""])[0], self._ticket):
+            self._ticket = ""
+            await RedirectResponse(f"/?token={self._token}", 303, HEADERS)(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # before it is accepted: 403
         else:
             why = "Open the address that the command printed: it holds a token, and no other page may use it.\n"
             await PlainTextResponse(why, 403)(scope, receive, send)
+
+
+def _same(given: str, secret: str) -> bool:
+    return secrets.compare_digest(given.encode(), secret.encode())
 
 
 class Live:
@@ -101,7 +108,8 @@ class Live:
         self._pcm = bytearray()
         self._sounds: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._behind = 0.0  # seconds of sound that came from the page and were not heard yet
+        self._came = 0  # samples that came from the page
+        self._behind = 0.0  # seconds of them that were not heard yet
 
     # -- the page
 
@@ -142,6 +150,7 @@ class Live:
             raise WebSocketDisconnect
         if sound := came.get("bytes"):
             if running and len(sound) % 2 == 0:
+                self._came += len(sound) // 2
                 self._sounds.put(sound)
             if running and self._behind > BEHIND_S:
                 slow = "this computer runs the virtual board slower than real time; close other programs"
@@ -212,7 +221,7 @@ class Live:
 
     def _start(self) -> None:
         self._pcm.clear()
-        self._behind = 0.0
+        self._came, self._behind = 0, 0.0
         self._sounds = queue.SimpleQueue()
         self.listening.begin()
         self._threads = [threading.Thread(target=self._read, daemon=True)]
@@ -262,8 +271,7 @@ class Live:
         cycles = (heard.pre_cycles, heard.infer_cycles, heard.post_cycles)
         seconds = heard.frame * self._hop_seconds / self._table.hop_frames
         self.words += heard.word is not None
-        waiting = self._sounds.qsize() * self._hop_seconds
-        self._behind = 0.0 if step.features is None else self.listening.seconds + waiting - seconds
+        self._behind = 0.0 if step.features is None else self._came / SAMPLE_RATE_HZ - seconds
         return {
             "step": heard.index,
             "seconds": seconds,
@@ -292,7 +300,7 @@ async def _forward(out: asyncio.Queue[dict[str, Any]], socket: WebSocket) -> Non
             await socket.send_json(await out.get())
 
 
-def app_of(live: Live, port: int, token: str) -> ASGIApp:
+def app_of(live: Live, port: int, token: str, ticket: str) -> ASGIApp:
     """The whole site."""
     html = template("host.live", "page/live.html.j2", token=token)
 
@@ -306,12 +314,12 @@ def app_of(live: Live, port: int, token: str) -> ASGIApp:
         return Response((PAGE / name).read_bytes(), media_type=FILES[name], headers=HEADERS)
 
     routes = [Route("/", page), Route("/{name}", file), WebSocketRoute("/board", live.page)]
-    return Guard(Starlette(routes=routes), port, token)
+    return Guard(Starlette(routes=routes), port, token, ticket)
 
 
 def serve(listening: Listening, folder: Path, http: int, browser: bool, console: Console) -> str:
     """Serves the page until Ctrl-C, and returns what is to be said at the end; HostError when the board dies."""
-    live, token = Live(listening, folder), secrets.token_urlsafe(24)
+    live, token, ticket = Live(listening, folder), secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     door = socket.socket()
     try:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -322,7 +330,7 @@ def serve(listening: Listening, folder: Path, http: int, browser: bool, console:
         raise HostError(f"--http {http}: the port cannot be opened ({error.strerror}); choose another") from None
     port = door.getsockname()[1]
     config = uvicorn.Config(
-        app_of(live, port, token),
+        app_of(live, port, token, ticket),
         log_level="critical",
         lifespan="off",
         ws_max_size=1 << 16,
@@ -334,11 +342,11 @@ def serve(listening: Listening, folder: Path, http: int, browser: bool, console:
         server.should_exit = True
 
     live.on_death = lambda: threading.Timer(0.5, die).start()  # when the page has been told
-    address = f"http://127.0.0.1:{port}/?token={token}"
-    console.print(f"{address}\nCtrl-C ends it", highlight=False, soft_wrap=True)
+    address = f"http://127.0.0.1:{port}/"
+    console.print(f"{address}?token={token}\nCtrl-C ends it", highlight=False, soft_wrap=True)
     shows = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if browser and shows:  # else it could be one for terminals
-        webbrowser.open(address)
+        webbrowser.open(f"{address}?ticket={ticket}")
     try:
         server.run(sockets=[door])
     except KeyboardInterrupt:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from converter.arrays import Pcm
+from converter.audio.resampling import Resampler
+from converter.commands.microphone import input_stream
 from converter.target import SAMPLE_RATE_HZ
 from host.errors import HostError
 from host.live.listening import Listening
@@ -20,12 +22,12 @@ CHUNK_SAMPLES = 640  # 40 ms
 
 
 @contextmanager
-def playing(listening: Listening, pcm: Pcm | None) -> Iterator[None]:
-    """In the block the board hears a recording in real time, and behind it the sound is over; None: the computer's
-    microphone until the block ends. HostError without one."""
+def playing(listening: Listening, pcm: Pcm | None, device: str | None = None) -> Iterator[None]:
+    """In the block the board hears a recording in real time, and behind it the sound is over; None: this computer's
+    microphone, as `trainer record` knows it, until the block ends. ConvertError without one."""
     stop = threading.Event()
     with ExitStack() as stack:
-        chunks = _recording(pcm) if pcm is not None else _microphone(stack, stop)
+        chunks = _recording(pcm) if pcm is not None else _microphone(stack, stop, device)
         listening.begin()
 
         def play() -> None:
@@ -51,28 +53,19 @@ def _recording(pcm: Pcm) -> Iterator[Pcm]:
         yield pcm[at : at + CHUNK_SAMPLES]
 
 
-def _microphone(stack: ExitStack, stop: threading.Event) -> Iterator[Pcm]:
-    try:
-        import sounddevice
-    except (ImportError, OSError) as error:  # OSError: the package is there, the library is not
-        raise HostError(f"--mic: {error}; install the package sounddevice and the system's libportaudio2") from None
+def _microphone(stack: ExitStack, stop: threading.Event, device: str | None) -> Iterator[Pcm]:
     heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def came(data: Any, frames: int, at: Any, status: Any) -> None:
         heard.put(bytes(data))
 
-    try:
-        form = {"samplerate": SAMPLE_RATE_HZ, "channels": 1, "dtype": "int16"}
-        stack.enter_context(sounddevice.RawInputStream(blocksize=CHUNK_SAMPLES, callback=came, **form))
-    except sounddevice.PortAudioError as error:
-        raise HostError(
-            f"--mic: the computer's usual microphone cannot be opened at 16 kHz ({error}); let its system convert, or "
-            f"use the page, `host live`"
-        ) from None
+    _, rate_hz, _ = stack.enter_context(input_stream(device, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ // CHUNK_SAMPLES, came))
+    resampler = Resampler(rate_hz, SAMPLE_RATE_HZ) if rate_hz != SAMPLE_RATE_HZ else None
 
     def chunks() -> Iterator[Pcm]:
         while not stop.is_set():
             with suppress(queue.Empty):
-                yield np.frombuffer(heard.get(timeout=0.2), np.int16)
+                pcm = np.frombuffer(heard.get(timeout=0.2), np.int16)
+                yield resampler.push(pcm) if resampler else pcm
 
     return chunks()

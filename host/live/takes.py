@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from converter.arrays import Pcm
-from converter.files import WriteError
+from converter.files import write_new
 from converter.target import SAMPLE_RATE_HZ
 from host.errors import HostError
 
@@ -34,28 +34,13 @@ def loudest_second(pcm: Pcm) -> Pcm:
 
 
 def save_take(folder: Path, label: str, pcm: Pcm) -> Path:
-    """FOLDER/LABEL/live_nohash_N.wav, N the first number that is free; nothing is overwritten. HostError without
-    sound, WriteError."""
+    """FOLDER/LABEL/live_nohash_N.wav, N the first number that is free, whole or not at all; nothing is overwritten.
+    HostError without sound, WriteError."""
     if not len(pcm):
         raise HostError("no sound has been played yet; start the microphone first")
     wav = io.BytesIO()
     soundfile.write(wav, pcm, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
-    place = folder / label
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        number = 0
-        while True:
-            file = place / f"live_nohash_{number}.wav"
-            try:
-                with file.open("xb") as new:
-                    try:
-                        new.write(wav.getvalue())
-                        new.flush()
-                    except OSError:
-                        file.unlink()
-                        raise
-                return file
-            except FileExistsError:
-                number += 1
-    except OSError as error:
-        raise WriteError.of(place, error) from None
+    number = 0
+    while not write_new(file := folder / label / f"live_nohash_{number}.wav", wav.getvalue()):
+        number += 1
+    return file

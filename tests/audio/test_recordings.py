@@ -19,6 +19,7 @@ from audio_cli import audio_command
 from frontend.signals import golden_pcm, whole
 
 from converter.arrays import Int16
+from converter.audio.resampling import Resampler
 from converter.audio.wav import read_wav
 from converter.errors import ConvertError
 from converter.spec import FeatureSpec
@@ -399,3 +400,15 @@ def test_torchaudio_loads_from_several_threads_at_once() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "True", done.stderr
+
+
+@pytest.mark.parametrize("from_hz", [8000, 22050, 44100, 48000])
+def test_sound_resampled_piece_by_piece_is_the_whole_resampled(from_hz: int) -> None:
+    rng = np.random.default_rng(from_hz)
+    pcm, resampler = rng.normal(0, 9000, from_hz + 17).clip(-32768, 32767).astype(np.int16), Resampler(from_hz, 16000)
+    cuts = np.sort(rng.integers(0, len(pcm), 30))
+    made = np.concatenate([resampler.push(part) for part in np.split(pcm, cuts)])
+    whole = to_int16(resample(pcm / 32768, from_hz, 16000))
+    assert len(whole) - 140 < len(made) and np.array_equal(made, whole[: len(made)])
+    with pytest.raises(ConvertError, match="simple ratio to 16000 Hz, got 22051 Hz"):
+        Resampler(22051, 16000)

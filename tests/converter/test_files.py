@@ -27,6 +27,7 @@ from converter.files import (
     finish_set,
     scratch_folder,
     write_atomic,
+    write_new,
     write_set,
 )
 
@@ -151,6 +152,11 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(small_disk: Path) -> Non
     assert done.returncode == 1 and re.fullmatch(r"error: .*made: cannot be written \(No space .*\n", done.stderr)
     with pytest.raises(WriteError, match="No space left"):
         write_atomic(small_disk / "one", bytes(30_000))
+    with pytest.raises(WriteError, match="No space left"):
+        write_new(small_disk / "two", bytes(30_000))
+    assert write_new(small_disk / "three", b"3") and not write_new(small_disk / "three", b"other")
+    assert (small_disk / "three").read_bytes() == b"3"
+    (small_disk / "three").unlink()
     assert [file for file in small_disk.rglob("*") if not file.is_dir()] == before
 
 

@@ -3,6 +3,7 @@ hang."""
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 import socket
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import tty
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -21,8 +23,9 @@ from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
 from host.errors import HostError
-from host.link.client import MOST_BYTES, MOST_LINES, Board, find_port
+from host.link.client import Board
 from host.link.protocol import MAX_LINE
+from host.link.wire import MOST_BYTES, MOST_LINES, find_port
 
 NAME = b"m-name-dut-[board]\r\nm-ready\r\n"
 ID = (
@@ -222,11 +225,69 @@ def test_listening_that_does_not_end_is_cut(peer: Start) -> None:
         assert "listening does not end" in refused(lambda: next(records))
 
 
+def pcm(*steps: bytes) -> bytes:
+    """Lines of m-pcm: INDEX,LOST of 320 samples of 7."""
+    return b"".join(b"m-pcm-[%s,%s]\r\n" % (step, base64.b64encode(640 * b"\x07")) for step in steps)
+
+
+CRC = b"%08x" % zlib.crc32(1280 * b"\x07")  # of two steps
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (pcm(b"0,0", b"2,0"), "step 2 came for step 1"),
+        (pcm(b"0,0") + b"m-pcm-[1,0,AAAA]\r\n", "not base64 of 320 samples"),
+        (pcm(b"0,0") + b"m-pcm-[1,0,A*AA]\r\n", "not base64 of 320 samples"),
+        (pcm(b"0,0") + b"m-recorded-[2,0,%s]\r\n" % CRC, "1 of 2 steps came"),
+        (pcm(b"0,0", b"1,0") + b"m-recorded-[2,0,00000000]\r\n", "2 of 2 steps came, or others"),
+        (pcm(b"0,0", b"1,0", b"2,0"), "step 2 came for step 2"),
+        (pcm(b"0,0") + b"m-heard-[1]\r\n", "unexpected"),
+    ],
+)
+def test_sound_that_was_lost_or_damaged_is_said(peer: Start, reply: bytes, says: str) -> None:
+    with Board(peer(polite({b"record": b"m-ready\r\n" + reply}))) as board:
+        assert says in refused(lambda: list(board.record(2)))
+    with Board(peer(polite({}))) as board:
+        assert "flash the firmware of this version" in refused(lambda: next(board.record()))
+
+
+def test_samples_that_a_board_lost_are_missing_behind_what_it_kept(peer: Start) -> None:
+    steps = pcm(*(b"%d,%d" % (number, 500 * (number > 2)) for number in range(40)))
+    end = b"m-recorded-[40,500,%08x]\r\n" % zlib.crc32(40 * 640 * b"\x07")
+    with Board(peer(polite({b"record": b"m-ready\r\n" + steps + end}))) as board:
+        doubtful = [lost for _, lost in board.record(40)]
+    assert doubtful == [False] * 3 + [True] * 26 + [False] * 11  # 8192 samples and the step they end in
+
+
+def test_thresholds_sent_at_the_start_and_the_end_of_listening_are_those_of_the_board(peer: Start) -> None:
+    heard = b"m-heard-[0,50,1,1,1,0,0,0,00017f80,-1,0]\r\n"
+    first, last = (b"m-detector-[2,8,25,75,%d,%d]\r\nm-ready\r\n" % (one, one) for one in (11, 22))
+    script: dict[bytes, bytes | None] = {
+        b"listen": first + b"m-ready\r\n" + heard,
+        b"stop": last + heard + b"m-listened-[2,0]\r\nm-ready\r\n",
+        b"detector": ID.split(b"\r\n")[5] + b"\r\nm-ready\r\n",
+    }
+    answer, started = polite(script), list[bool]()
+
+    def late(command: bytes) -> bytes | None:  # before it has listened, stop ends nothing
+        started.append(command.startswith(b"listen"))
+        return answer(command) if any(started) or command != b"stop" else b"m-ready\r\n"
+
+    with Board(peer(late)) as board:
+        records = board.listen()
+        next(records)
+        assert board.identity.detector and board.identity.detector.thresholds == (11, 11)
+        records.close()
+        assert board.identity.detector.thresholds == (22, 22)
+        assert board.detector().thresholds == (180, -50), "the next reply is the next command's"
+
+
 @pytest.mark.parametrize("command", ["memory", "runs"])
 def test_a_reply_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """Every line comes in time, but the reply as a whole does not end, or is much slower than its first record."""
-    monkeypatch.setattr("host.link.client.MOST_TIMEOUTS", 2)
-    monkeypatch.setattr("host.link.client.SLOWER", 1)
+    monkeypatch.setattr("host.link.wire.MOST_TIMEOUTS", 2)
+    monkeypatch.setattr("host.link.wire.SLOWER", 1)
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:

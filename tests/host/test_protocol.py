@@ -18,6 +18,7 @@ from protocol_session import GOLDEN, Wire, masked, pcm_lines, session, transcrip
 from sketch_on_host import FIRMWARE, SPEC, build, running, tinyconv, write_model
 
 from host.errors import HostError
+from host.link.client import Board
 from host.link.protocol import (
     MAX_LINE,
     Failure,
@@ -233,6 +234,26 @@ def test_detector_while_the_microphone_listens(program: Path, tmp_path: Path) ->
         assert [int(line.split("[")[1].split(",")[0]) for line in heard] == list(range(90))
         assert {line.split(",")[-2] for line in heard} >= {"2", "3", "-1"}
         assert wire.ask("detector%")[-3:] == ["m-rate-[500,200,250]", "m-rate-[2000,60,-41]", "m-ready"]
+        wire.socket.close()
+
+
+def test_the_microphones_samples_are_sent(program: Path, tmp_path: Path) -> None:
+    """So many steps, or until a command ends it; lost samples are counted."""
+    heard = random.Random(3).randbytes(2 * 320 * 60)
+    (tmp_path / "mic.raw").write_bytes(heard)
+    with running(program, KWS_MIC=str(tmp_path / "mic.raw"), KWS_MIC_LOST="77") as url:
+        with Board(url) as board:
+            steps = list(board.record(40))
+            assert b"".join(pcm.tobytes() for pcm, _ in steps) == heard[: 2 * 320 * 40]
+            assert [lost for _, lost in steps] == [True] * 26 + [False] * 14
+            recording = board.record()
+            pcm, _ = next(recording)
+            assert pcm.tobytes() == heard[:640]
+            recording.close()
+            assert len(list(board.listen(3))) == 3, "listening goes on as ever"
+        wire = Wire(url)
+        wire.ask("record 2%")
+        assert wire.ask("%")[-1] == "m-ready"
         wire.socket.close()
 
 

@@ -189,6 +189,16 @@ def test_trial_by_microphone(cli: Cli, elf: Path, model: Path, tmp_path: Path) -
     assert found["different"] == 0 and all(row["inferences"] >= 49 for row in found["attempts"])
 
 
+def test_what_the_microphone_hears_is_what_the_host_gets(elf: Path, tmp_path: Path) -> None:
+    """Bit for bit over a line as fast as USB; over one that is too slow what was lost is said."""
+    pcm = sound(3.0, 6)
+    for baud in (1_000_000, 0):
+        with launch(elf, [wav(tmp_path / "mic.wav", pcm)], baud=baud) as url, Board(url) as board:
+            steps = list(board.record(150))
+            assert np.array_equal(np.concatenate([one for one, _ in steps]), pcm) == (baud > 0)
+            assert any(lost for _, lost in steps) == (baud == 0) and not steps[0][1]
+
+
 def test_microphone_is_not_starved_by_commands(elf: Path, tmp_path: Path) -> None:
     """Commands that print much, while the board listens, cost no audio."""
     with connect(str(elf), [wav(tmp_path / "mic.wav", sound(4.0, 5))]) as board:

@@ -76,7 +76,7 @@ def session() -> list[str]:
         db 0|db 0g|db 0102|db print|db 0304|db 0A|db print 2 1|db print 1 4|infer 1 0|db load 1960|VALUES|infer 2 1|infer 0|infer 1 -1
         infer 1 1 1|infer 1000001|results|layers|features|runs 1|pcm|pcm load 9|pcm load 16001 0|pcm load 4 123456789|pcm AAAA|pcm load 2 0
         pcm AAA=|pcm AAAAAA==|pcm AAAA|pcm load 2 0|pcm AQACAA==|CLIP|features|infer 1 0|layers|windows 0|windows 2|runs 0|runs 3
-        audio AAAA|stream|AUDIO|audio A|quiet 0|quiet 16001|quiet 1000|detector -1020 1020|quiet 3000|listen 5|listen -1|stop|pcm load 320 0|stream|pcm AAAA
+        audio AAAA|stream|AUDIO|audio A|quiet 0|quiet 16001|quiet 1000|detector -1020 1020|quiet 3000|listen 5|listen -1|record 5|record -1|stop|pcm load 320 0|stream|pcm AAAA
         nonsense|NAME"""  # noqa: E501
     pieces = {
         "VALUES": [f"db {values[at : at + 400].hex()}%" for at in range(0, 1960, 400)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,11 +20,15 @@ from rich.console import Console
 from spoken import recording
 
 from converter.arrays import Int16
+from converter.commands.microphone import Microphone
+from converter.files import alone
 from converter.spec import FeatureSpec
+from host.emulator.session.launcher import launch
+from host.firmware_build import build_firmware
 from trainer.data.dataset import load_noise
-from trainer.data.microphone import Keys, Microphone, keyboard
+from trainer.data.keyboard import Keys, keyboard
 from trainer.data.recorder import Recorder, judge, uninterrupted
-from trainer.data.recordings import read_pcm, resample, to_int16
+from trainer.data.recordings import read_pcm, resample, to_int16, write_wav
 from trainer.data.takes import find_takes, takes_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,8 +69,9 @@ def alsa(folder: Path, pcm: Int16) -> dict[str, str]:
 
 
 def record(environment: dict[str, str], keys: str, *words: object) -> tuple[int, list[str], str]:
+    source = () if {"--device", "--port"} & {*words} else KWS
     done = subprocess.run(
-        [sys.executable, "-m", "trainer", "record", *map(str, words), *(() if "--device" in words else KWS)],
+        [sys.executable, "-m", "trainer", "record", *map(str, words), *source],
         cwd=ROOT, env=environment, input=keys, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
@@ -139,7 +145,7 @@ def test_what_cannot_be_recorded_from_is_one_sentence(tmp_path: Path) -> None:
     config = Path(environment["ALSA_CONFIG_PATH"])
     config.write_text("".join(config.read_text().splitlines(keepends=True)[1:]))  # without the system's: none opens
     code, _, errors = record(environment, "", "--out", out, "--word", "computer", "--device", "0")
-    assert code == 1 and "no microphone was found" in errors and len(errors.splitlines()) == 1
+    assert code == 1 and "none was found" in errors and len(errors.splitlines()) == 1
 
 
 def test_without_portaudio_one_sentence_says_how_to_get_it(tmp_path: Path) -> None:
@@ -220,6 +226,52 @@ def test_a_stopped_recording_of_the_room_keeps_what_was_heard(tmp_path: Path) ->
     assert len(files) >= 3 and not [file for file in files if file.name.startswith(".")]
     for file in files[1:]:
         assert len(load_noise(file, SPEC)) >= 11 * RATE
+
+
+@pytest.fixture(scope="module")
+def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("no arm-none-eabi-gcc to build the firmware with")
+    return build_firmware(ROOT / "firmware" / "generated", tmp_path_factory.mktemp("board"))
+
+
+def test_takes_by_a_boards_own_microphone(elf: Path, tmp_path: Path) -> None:
+    out, said = tmp_path / "data", os.environ | {"COLUMNS": "200"}
+    write_wav(tmp_path / "said.wav", np.concatenate([WORD, LOUD, OTHER]))
+    words = ("--word", "computer", "--out", out, "--speaker", "anna")
+    with launch(elf, [tmp_path / "said.wav"], baud=1_000_000) as url:
+        code, lines, errors = record(said, "\n\n\nq", *words, "--port", url)
+        assert code == 0 and not errors and lines[0] == f"nrf52840-bare at {url}: 16000 Hz"
+        assert [line.split(",")[0].split("; ")[0] for line in lines[1:4]] == [
+            "kept 1 of 30: anna_nohash_0.wav",
+            "not kept: clipped",
+            "kept 2 of 30: anna_nohash_1.wav",
+        ]
+        code, lines, _ = record(said, "\nq", *words, "--takes", 3, "--port", url)  # a start plays it anew
+        assert code == 0 and lines[1].startswith("kept 3 of 3: ")
+    for file, pcm in zip(takes_of(out / "computer"), (WORD, OTHER, WORD), strict=True):
+        assert np.array_equal(read_pcm(file, SPEC), find_takes(pcm, SPEC)[0].pcm)
+    with launch(elf, [tmp_path / "said.wav"]) as url:  # 115200 baud
+        code, lines, _ = record(said, "\nq", *words, "--port", url)
+        assert (
+            code == 0 and "samples were lost" in lines[1] and "USB" in lines[1] and len(takes_of(out / "computer")) == 3
+        )
+    for port, says in (
+        (str(elf), "hears recordings only; start it with one"),
+        ("socket://127.0.0.1:1", "nobody listens there"),
+    ):
+        code, _, errors = record(said, "", *words, "--port", port)
+        assert code == 1 and says in errors and len(errors.splitlines()) == 1
+    with launch(elf) as url:
+        code, _, errors = record(said, "", *words, "--port", url)
+        assert code == 1 and "no microphone" in errors and len(errors.splitlines()) == 1
+
+
+def test_two_sessions_in_one_folder_are_told_of_each_other(tmp_path: Path) -> None:
+    for place in ("computer", "_background_noise_"):
+        with alone(tmp_path / place):
+            code, _, errors = record({**os.environ}, "", "--word", "computer", "--room", "1", "--out", tmp_path)
+            assert code == 1 and f"{place}: another command is at work in it" in errors
 
 
 def heard(pcm: Int16, rate_hz: int = RATE, lost: bool = False) -> Microphone:

@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -155,6 +155,7 @@ class Stream:
     sha256: str
     clips: tuple[Clip, ...]
     kind: Kind = "speech"
+    made_of: str = ""  # of a user's own recordings: the sha256 of their names and bytes
 
     @property
     def seconds(self) -> float:
@@ -198,8 +199,10 @@ def make_negatives(
     for own in recordings:
         name = _own_name(own)
         files = {str(f.relative_to(own)): f for f in sorted(own.rglob("*")) if f.suffix.lower() in SUFFIXES}
-        if name not in streams or {clip.id for clip in streams[name].clips} != files.keys():
-            _keep(out, streams, *_stream(Source(name, "", "", name, "own", "train", "your own"), files, progress))
+        content = _digest(files)
+        if name not in streams or streams[name].made_of != content:
+            stream, flac = _stream(Source(name, "", "", name, "own", "train", "your own"), files, progress)
+            _keep(out, streams, replace(stream, made_of=content), flac)
             progress.advance(task)
     return [streams[name] for name in wanted]
 
@@ -350,6 +353,14 @@ def table(streams: Sequence[Stream]) -> Table:
         size = f"{len(s.clips):,}", f"{s.seconds / 60:.1f}"
         found.add_row(s.name, s.speaker, s.language, use, *size, s.licence)
     return found
+
+
+def _digest(files: dict[str, Path]) -> str:
+    found = hashlib.sha256()
+    for name, file in files.items():
+        content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+        found.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
+    return found.hexdigest()
 
 
 def _own_name(folder: Path) -> str:

@@ -20,14 +20,14 @@ from rich.table import Table
 from rich.text import Text
 
 from converter.arrays import Int16
-from converter.errors import printable
+from converter.commands.microphone import Microphone
+from converter.errors import ConvertError, printable
 from converter.spec import FeatureSpec
 from trainer.data.dataset import NOISE_FOLDER
-from trainer.data.microphone import Keys, Microphone
+from trainer.data.keyboard import Keys
 from trainer.data.recordings import resample, to_int16, write_wav
 from trainer.data.takes import Take, find_takes, takes_of, write_take
 from trainer.data.utterances import CLICK_S
-from trainer.errors import TrainerError
 
 LISTEN_S = 2.5  # from "speak now"
 ECHO_S = 0.3  # that a played sound is heard after its end
@@ -35,14 +35,15 @@ EDGE_S = 0.03  # a word that comes so close to an end of it is cut off
 ROOM_FILE_S, LEAST_ROOM_S = 60.0, 11.0  # at most in a file; what training takes as noise
 METER_DB = 60  # below full scale
 Player = Callable[[Int16, int], None]
-_LOST = Take(0, 0, np.zeros(0, np.int16), "samples were lost; close what keeps this computer busy and try again")
+_LOST_SAYS = "samples were lost; close what keeps this computer busy, or plug the board in by USB, and try again"
+_LOST = Take(0, 0, np.zeros(0, np.int16), _LOST_SAYS)
 
 
 @dataclass
 class Recorder:
     """A session: where sound and keys come from, and where what is to be said goes."""
 
-    source: Microphone
+    source: Microphone  # this computer's, or a board's
     keys: Keys
     player: Player
     console: Console
@@ -85,8 +86,10 @@ class Recorder:
         with self._live() as live:
             for number in range(files):
                 heard: list[Int16] = []
+                any_lost = False
                 try:
-                    for pcm, _ in self._heard(total / files):
+                    for pcm, lost in self._heard(total / files):
+                        any_lost |= lost and len(heard) > 0
                         heard.append(pcm)
                         done_s = number * total / files + sum(map(len, heard)) / self.source.rate_hz
                         says = f"room sound, {done_s:.0f} of {total:.0f} s: leave the word unsaid"
@@ -94,6 +97,8 @@ class Recorder:
                 finally:
                     with uninterrupted():
                         written += self._write_room(folder / NOISE_FOLDER, heard)
+                        if any_lost:
+                            self._say("[bold yellow]samples of it were lost[/]: it has gaps")
         return written
 
     def _write_room(self, folder: Path, heard: list[Int16]) -> list[Path]:
@@ -159,7 +164,7 @@ class Recorder:
             return
         try:
             self.player(pcm, self.spec.sample_rate_hz)
-        except TrainerError as error:
+        except ConvertError as error:
             self._say(_plain(str(error)))
             return
         for heard, _ in self._heard(len(pcm) / self.spec.sample_rate_hz + ECHO_S):

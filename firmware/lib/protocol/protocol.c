@@ -224,15 +224,28 @@ static void run_detector(char **words, int count) {
     app->detector(count == 0);
 }
 
+// How many records are to come from the microphone, 0 when not said.
+static int endless_times_of(const char *what, char **words, int count, uint32_t *times) {
+    *times = 0;
+    if (count == 0 || text_u32(words[0], 0, PROTOCOL_MAX_RUNS, times)) return 1;
+    reply_text("e-[");
+    reply_text(what);
+    reply_counted(" must be 0 (until stop) to ", PROTOCOL_MAX_RUNS, "]");
+    return 0;
+}
+
 static void run_listen(char **words, int count) {
-    uint32_t inferences = 0;
-    if (no_audio()) return;
-    if (count > 0 && !text_u32(words[0], 0, PROTOCOL_MAX_RUNS, &inferences)) {
-        reply_counted("e-[listen: the number of inferences must be 0 (until stop) to ", PROTOCOL_MAX_RUNS, "]");
-        return;
-    }
+    uint32_t inferences;
+    if (no_audio() || !endless_times_of("listen: the number of inferences", words, count, &inferences)) return;
     load_take();
     (void)failed(app->listen(inferences));
+}
+
+static void run_record(char **words, int count) {
+    uint32_t steps;
+    if (no_audio() || !endless_times_of("record: the number of steps", words, count, &steps)) return;
+    load_take();
+    (void)failed(app->record(steps));
 }
 
 static void run_stream(char **words, int count) {
@@ -294,7 +307,8 @@ static const struct {
     {"detector", run_detector, PROTOCOL_MAX_THRESHOLDS,
      "detector [T1 T2 ..] | detector rate R: thresholds per word, or those of R/1000 false accepts per hour"},
     {"listen", run_listen, 1, "listen [N=0]: microphone, one record per inference"},
-    {"stop", run_stop, 0, "stop: ends listening"},
+    {"record", run_record, 1, "record [N=0]: the microphone's samples, one record per step"},
+    {"stop", run_stop, 0, "stop: ends listening and recording"},
     {"stream", run_stream, 0, "stream: audio will come over the line"},
     {"audio", run_audio, 1, "audio BASE64: up to 320 samples, one record per inference"},
     {"quiet", run_quiet, 1, "quiet N: as N samples of digital silence"},

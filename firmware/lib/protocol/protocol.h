@@ -55,6 +55,7 @@ typedef struct {
     const char *(*windows)(uint32_t count);      // on the last clip
     const char *(*runs)(uint32_t count);         // on the last clip, or without a front end on the input
     const char *(*listen)(uint32_t inferences);  // 0: until another command
+    const char *(*record)(uint32_t steps);       // the samples themselves; 0: until another command
     const char *(*stream)(void);                 // audio will come over the line, from a fresh state
     const char *(*audio)(const int16_t *samples, uint32_t count);
 } protocol_app;

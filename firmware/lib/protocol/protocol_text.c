@@ -218,6 +218,21 @@ void reply_field_bytes(const void *bytes, uint32_t count) {
     while (count--) reply_hex_byte(*byte++);
 }
 
+void reply_field_base64(const void *bytes, uint32_t count) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const uint8_t *byte = (const uint8_t *)bytes;
+    comma();
+    for (uint32_t at = 0; at < count; at += 3) {
+        const uint32_t left = count - at;
+        const uint32_t group = (uint32_t)byte[at] << 16 | (left > 1 ? (uint32_t)byte[at + 1] << 8 : 0) |
+                               (left > 2 ? (uint32_t)byte[at + 2] : 0);
+        put(digits[group >> 18]);
+        put(digits[group >> 12 & 63]);
+        put(left > 1 ? digits[group >> 6 & 63] : '=');
+        put(left > 2 ? digits[group & 63] : '=');
+    }
+}
+
 void reply_field_milli(double value) {
     comma();
     if (value < 0) {

@@ -42,8 +42,9 @@ void reply_field_word(const char *text);  // clean, but for what is beyond ASCII
 void reply_field_u32(uint32_t value);
 void reply_field_i32(int32_t value);
 void reply_field_hex32(uint32_t value);
-void reply_field_bytes(const void *bytes, uint32_t count);  // hex, two digits each
-void reply_field_milli(double value);                       // three decimals, ties to even, as printf's %.3f
+void reply_field_bytes(const void *bytes, uint32_t count);   // hex, two digits each
+void reply_field_base64(const void *bytes, uint32_t count);  // RFC 4648, padded
+void reply_field_milli(double value);                        // three decimals, ties to even, as printf's %.3f
 void reply_close(void);
 
 void reply_error(const char *sentence);  // e-[sentence]

@@ -54,7 +54,11 @@ class UARTE(Registers):
 
 
 class Uarte(Peripheral):
-    """`host_to_board` is filled by the host; what the board sends is appended to `board_to_host`."""
+    """`host_to_board` is filled by the host; what the board sends is appended to `board_to_host`.
+
+    line_baud: the speed of the line whatever the program sets, as the baud rate means nothing on a board's USB; 0: the
+    program's.
+    """
 
     layout = UARTE
     slots = (UARTE.EVENTS_RXDRDY, UARTE.EVENTS_ENDTX)  # a byte arrives; all is sent
@@ -76,7 +80,7 @@ class Uarte(Peripheral):
         super().__init__(bus, number)
         self.host_to_board: deque[int] = deque()
         self.board_to_host = bytearray()
-        self.overruns = 0
+        self.overruns = self.line_baud = 0
         self.ever_received = False
         self._fifo: deque[int] = deque()
         self._receiving = False  # the receiver listens (STARTRX .. STOPRX)
@@ -96,7 +100,7 @@ class Uarte(Peripheral):
     def byte_cycles(self) -> int:
         """Cycles of one byte: start bit, 8 data bits, stop bit; BAUDRATE is 2^32 / 16 MHz per baud."""
         baud = max(1, round(self.stored(UARTE.BAUDRATE) * 16_000_000 / (1 << 32) / 100) * 100)
-        return 10 * CLOCK_HZ // baud
+        return 10 * CLOCK_HZ // (self.line_baud or baud)
 
     @property
     def _connected(self) -> bool:

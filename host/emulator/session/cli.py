@@ -113,6 +113,10 @@ def emulate(
     clock: Annotated[
         str, typer.Option(help="cycles of the board's time: expected of the chip, or ideal: memory answers at once")
     ] = "expected",
+    baud: Annotated[
+        int,
+        typer.Option(min=0, max=1_000_000, help="of the serial line whatever the program sets, as on USB; 0: its own"),
+    ] = 0,
     live: Annotated[
         bool, typer.Option("--live", hidden=True, help="sound comes on stdin, as LiveSound reads it")
     ] = False,
@@ -137,10 +141,14 @@ def emulate(
         raise BoardError(f"--clock {clock}: must be expected or ideal")
     if save and port != "none":
         raise BoardError(f"--save with --port {port}: a host at a serial port cannot be saved; add --port none")
+    if baud and (save or resume):
+        raise BoardError("--baud: goes with no --save or --resume, whose lines are as fast as the program sets them")
     if live and (save or resume or wav or more):
         raise BoardError("--live: goes with no recordings, --save or --resume")
     pcm, sounds = (LiveSound(sys.stdin.buffer), []) if live else recordings([*(wav or []), *(more or [])], gap)
     board = VirtualBoard(elf, pcm, timing=EXPECTED if clock == "expected" else None)
+    for uart in board.chip.uarts:
+        uart.line_baud = baud
     if resume:
         load_board(board, resume)
     timeline = Timeline(board, sounds)

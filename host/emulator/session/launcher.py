@@ -25,6 +25,7 @@ def launch(
     until: str | None = None,
     clock: str = "expected",
     sound: int | None = None,
+    baud: int = 0,
 ) -> Iterator[str]:
     """Yields the address to give to pyserial ("socket://127.0.0.1:PORT" or a pty); the board ends with the block.
 
@@ -37,6 +38,7 @@ def launch(
     command += ["--json", str(json_file.resolve())] if json_file else []
     command += ["--until", until] if until else []
     command += ["--clock", clock] if clock != "expected" else []
+    command += ["--baud", str(baud)] if baud else []
     command += ["--live"] if sound is not None else []
     try:
         pipe = subprocess.PIPE

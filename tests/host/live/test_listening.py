@@ -25,6 +25,7 @@ from host.link.detector import Detector
 from host.link.expected import COMMITTED, Listener, listen, load_model
 from host.link.protocol import Identity
 from host.live.listening import Listening, Step, open_listening
+from trainer.data.recordings import resample, to_int16
 
 SPOTTER = COMMITTED[1]
 ALSA = Path("/usr/share/alsa/alsa.conf")
@@ -132,6 +133,7 @@ def test_the_terminal_plays_a_recording(cli: Cli, elf: Path, tmp_path: Path) -> 
 def test_a_virtual_board_without_sound_says_so(cli: Cli, elf: Path, tmp_path: Path) -> None:
     assert refusal(cli("monitor", elf)).endswith("add --wav FILE or --mic")
     assert "name one" in refusal(cli("monitor", str(elf), "--mic", "--wav", tmp_path / "x.wav"))
+    assert "add --mic" in refusal(cli("monitor", elf, "--wav", tmp_path / "x.wav", "--device", "1"))
     assert "name a run folder" in refusal(cli("monitor", "socket://127.0.0.1:1", "--mic"))
     assert "no generated firmware" in refusal(cli("live", tmp_path, "--no-browser"))
 
@@ -141,23 +143,46 @@ def test_no_microphone_on_this_computer(cli: Cli, elf: Path, monkeypatch: pytest
     assert "sounddevice" in refusal(cli("monitor", elf, "--mic"))
 
 
-def test_the_computers_microphone(elf: Path, tmp_path: Path) -> None:
-    """PortAudio and ALSA as on any computer, the device made of a file."""
+REFUSES_16_KHZ = """import sounddevice
+settings = sounddevice.check_input_settings
+def check(samplerate, **form):
+    if samplerate == 16000:
+        raise sounddevice.PortAudioError("Invalid sample rate")
+    settings(samplerate=samplerate, **form)
+sounddevice.check_input_settings = check
+"""
+
+
+@pytest.mark.parametrize("rate_hz", [16000, 44100])
+def test_the_computers_microphone(elf: Path, tmp_path: Path, rate_hz: int) -> None:
+    """PortAudio and ALSA as on any computer, the device made of a file; one that does not do 16 kHz gives its own rate,
+    which ALSA's all say is 44.1 kHz."""
     try:
         import sounddevice  # noqa: F401
     except (ImportError, OSError) as error:  # OSError: the system's library is missing
         pytest.skip(f"no PortAudio on this machine: {error}")
     if not ALSA.is_file():
         pytest.skip("no ALSA on this machine")
-    (tmp_path / "yes.raw").write_bytes(spoken("yes").tobytes())
+    pcm = to_int16(resample(spoken("yes") / 32768, 16000, rate_hz))
+    (tmp_path / "yes.raw").write_bytes(pcm.tobytes())
     (tmp_path / "asound.conf").write_text(
         f"""<{ALSA}>
-pcm.!default {{ type plug; slave {{ pcm played; rate 16000; channels 1; format S16_LE }} }}
+pcm.kws {{ type plug; slave {{ pcm played; rate {rate_hz}; channels 1; format S16_LE }} }}
 pcm.played {{ type file; slave.pcm "null"; file "/dev/null"; infile "{tmp_path}/yes.raw"; format "raw" }}
 """
     )
-    command = [sys.executable, "-m", "host", "monitor", str(elf), "--mic", "--inferences", "90"]
     environment = {**os.environ, "ALSA_CONFIG_PATH": str(tmp_path / "asound.conf"), "COLUMNS": "200"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    def monitor(device: str) -> subprocess.CompletedProcess[str]:
+        words = ["host", "monitor", str(elf), "--mic", "--device", device, "--inferences", "90"]
+        script = (REFUSES_16_KHZ if rate_hz != 16000 else "") + "import sys\nfrom host.__main__ import main\nmain()"
+        command = [sys.executable, "-c", script.replace("main()", f"sys.argv = {words!r}\nmain()")]
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    done = monitor("kws")
     assert done.returncode == 0, done.stderr
     assert "90 inferences, 1 words heard" in done.stdout and "0 differ from the host's" in done.stdout
+    done = monitor("none such")
+    assert done.returncode == 1 and "--device none such: must fit one microphone, fits 0; there are" in done.stderr

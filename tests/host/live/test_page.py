@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
 import shutil
 import signal
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from converter.audio.wav import read_wav
+from converter.files import WriteError
 from host.errors import HostError
 from host.firmware_build import ROOT, build_firmware
 from host.link.expected import COMMITTED, listen, load_model
@@ -91,10 +94,11 @@ class Served:
 
 
 @contextmanager
-def served(*arguments: object) -> Iterator[Served]:
-    command = [sys.executable, "-m", "host", "live", *map(str, arguments), "--no-browser"]
+def served(*arguments: object, show: dict[str, str] | None = None) -> Iterator[Served]:
+    """show: the environment of a command that opens a browser."""
+    command = [sys.executable, "-m", "host", "live", *map(str, arguments), *(() if show else ("--no-browser",))]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, env=show)
     assert process.stdout is not None
     try:
         address = process.stdout.readline().strip()
@@ -202,6 +206,29 @@ def test_only_the_page_is_served(live: Served) -> None:
             http.client.HTTPConnection(address, live.port, timeout=5).request("GET", "/")
 
 
+def test_the_browsers_command_line_opens_the_page_once(program: Path, tmp_path: Path) -> None:
+    """Who reads it there later has nothing."""
+    (tmp_path / "mic.raw").write_bytes(bytes(32000))
+    (tmp_path / "browser").write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
+    (tmp_path / "browser").chmod(0o755)
+    environment = {**os.environ, "BROWSER": f"{tmp_path}/browser %s", "DISPLAY": ":0"}
+    with running(program, KWS_MIC=str(tmp_path / "mic.raw")) as url, served(url, show=environment) as live:
+        while not (tmp_path / "opened").is_file() or not (opened := (tmp_path / "opened").read_text().strip()):
+            time.sleep(0.05)
+        ticket = urlsplit(opened).query
+        assert live.token not in opened and ticket.startswith("ticket=") and len(ticket) > 30
+        assert live.ask("/?ticket=")[0] == live.ask("/live.js?ticket=wrong")[0] == 403
+        assert live.ask(f"/?{ticket}", Origin="http://evil.example")[0] == 403
+        assert live.ask(f"/?{ticket}", Host="evil.example")[0] == 403
+        asked = http.client.HTTPConnection("127.0.0.1", live.port, timeout=20)
+        asked.request("GET", f"/?{ticket}")
+        answer = asked.getresponse()
+        assert (answer.status, answer.headers["Location"]) == (303, f"/?token={live.token}")
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert live.ask(f"/?{ticket}")[0] == 403 and live.ask(f"/?token={live.token}")[0] == 200
+        live.stop()
+
+
 def test_a_board_with_its_own_microphone(live: Served) -> None:
     """No sound of the page is asked for; one page at a time; what is no command is said; thresholds change at once."""
     with live.socket() as page:
@@ -257,6 +284,9 @@ def test_takes_never_overwrite(tmp_path: Path) -> None:
     assert all(np.array_equal(read_wav(file), pcm) for file in made)
     with pytest.raises(HostError, match="no sound"):
         save_take(tmp_path, "yes", pcm[:0])
+    assert {file.name for file in (tmp_path / "yes").iterdir()} == {f"live_nohash_{n}.wav" for n in range(9)}
+    with pytest.raises(WriteError, match="cannot be written"):
+        save_take(tmp_path / "yes" / "live_nohash_1.wav", "yes", pcm)
 
 
 def test_a_take_is_the_second_with_the_word() -> None:
