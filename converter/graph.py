@@ -80,7 +80,7 @@ class Operator(Protocol):
         """Its int8 weights and int32 bias, if it has such."""
 
     @property
-    def integer_operands(self) -> tuple[tuple[str, Int32], ...]:
+    def constants(self) -> tuple[tuple[str, Int32], ...]:
         """Constant int32 operands that a .tflite holds behind the activations: (name, values)."""
 
     def check(self, graph: Graph) -> None:

@@ -19,6 +19,7 @@ from converter.aot.kernels.structs import (
     NnPadLayer,
     NnPointwiseLayer,
     NnPoolLayer,
+    NnTableLayer,
     NnWinogradLayer,
     Sums,
 )
@@ -107,7 +108,7 @@ def part_struct(layer: NnLayer, part: Part, rows: int, resume: bool = False) -> 
             | NnPoolLayer()
         ):
             return replace(layer, in_h=in_h, out_h=out_h, pad_top=part.pad_top)
-        case NnAddLayer():
+        case NnAddLayer() | NnTableLayer():
             return replace(layer, count=layer.count // rows * out_h)
         case NnPadLayer():
             return replace(

@@ -13,7 +13,15 @@ from dataclasses import asdict
 import numpy as np
 
 from converter import quant
-from converter.aot.kernels.structs import Kernel, NnAddLayer, NnMeanLayer, NnPadLayer, NnPoolLayer, NnSoftmaxLayer
+from converter.aot.kernels.structs import (
+    Kernel,
+    NnAddLayer,
+    NnMeanLayer,
+    NnPadLayer,
+    NnPoolLayer,
+    NnSoftmaxLayer,
+    NnTableLayer,
+)
 from converter.aot.lower_conv import lower_conv, lower_depthwise, window_of
 from converter.aot.lower_dense import lower_dense
 from converter.errors import ConvertError
@@ -26,8 +34,10 @@ from converter.operators.fully_connected import FullyConnected
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.mean import Mean
 from converter.operators.pad import Pad
+from converter.operators.quantize import Quantize
 from converter.operators.reshape import Reshape
 from converter.operators.softmax import Softmax
+from converter.operators.table import TableOperator
 from converter.tensor import Tensor
 
 POOL_SIMD_TAPS = 256  # int16 holds so many int8
@@ -120,6 +130,11 @@ def lower_pad(graph: Graph, layer: Pad, simd: bool) -> Kernel:
     return Kernel("nn_pad_s8", data)
 
 
+def lower_table(graph: Graph, layer: TableOperator, simd: bool) -> Kernel:
+    """nn_table_s8."""
+    return Kernel("nn_table_s8", NnTableLayer(graph.tensors[layer.output].size, layer.table(graph)))
+
+
 # Operator and the function that chooses its kernel; tests/kernels/test_structs.py checks that none is missing.
 LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (Conv2D, lower_conv),
@@ -132,6 +147,7 @@ LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (Softmax, lower_softmax),
     (Mean, lower_mean),
     (Pad, lower_pad),
+    (Quantize, lower_table),
 )
 
 

@@ -11,6 +11,7 @@ from converter.operators.fully_connected import FullyConnected
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.mean import Mean
 from converter.operators.pad import Pad
+from converter.operators.quantize import Quantize
 from converter.operators.reshape import Reshape
 from converter.operators.softmax import Softmax
 
@@ -23,6 +24,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     MaxPool2D,
     Mean,
     Pad,
+    Quantize,
     Reshape,
     Softmax,
 )

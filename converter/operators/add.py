@@ -34,7 +34,7 @@ class Add:
     TFLITE: ClassVar = TfliteOperator("ADD", 0, 11, 2, "AddAdd", activations=2, operands=2)
     MEMORY: ClassVar[OutputMemory] = "own"
     weights: ClassVar[None] = None
-    integer_operands: ClassVar[tuple[()]] = ()
+    constants: ClassVar[tuple[()]] = ()
 
     @property
     def inputs(self) -> tuple[int, ...]:

@@ -40,7 +40,7 @@ class Conv2D:
 
     TFLITE: ClassVar = TfliteOperator("CONV_2D", 3, 1, 3, "AddConv2D", operands=2, int4_version=7)
     MEMORY: ClassVar[OutputMemory] = "own"
-    integer_operands: ClassVar[tuple[()]] = ()
+    constants: ClassVar[tuple[()]] = ()
 
     @property
     def inputs(self) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ class DepthwiseConv2D:
     TFLITE: ClassVar = TfliteOperator("DEPTHWISE_CONV_2D", 4, 2, 3, "AddDepthwiseConv2D", operands=2, int4_version=7)
     ONNX: ClassVar[Mapping[str, OnnxRule]] = {}  # a Conv node with groups, see conv2d.py
     MEMORY: ClassVar[OutputMemory] = "own"
-    integer_operands: ClassVar[tuple[()]] = ()
+    constants: ClassVar[tuple[()]] = ()
 
     @property
     def inputs(self) -> tuple[int, ...]:

@@ -187,7 +187,7 @@ class _Writer:
     def _inputs(self, layer: Operator) -> list[int]:
         """Operand numbers of a layer, its constants registered."""
         operands, name = list(layer.inputs), self.graph.tensors[layer.output].name
-        for what, values in layer.integer_operands:
+        for what, values in layer.constants:
             operands.append(self._constant(f"{name}/{what}", values.astype("<i4"), INT32, None))
         if layer.weights is not None:
             weights = layer.weights

@@ -324,6 +324,16 @@ class NnPadLayer:
     value: int
 
 
+@dataclass(frozen=True, eq=False)
+class NnTableLayer:
+    """nn_table_layer: an output for each int8."""
+
+    struct: ClassVar[str] = "nn_table_layer"
+    header: ClassVar[str] = "nn.h"
+    count: int
+    table: Int8
+
+
 CONVOLUTIONS = (
     NnConvLayer,
     NnConvPackedLayer,
@@ -347,6 +357,7 @@ NnLayer = Union[
     NnSoftmaxLayer,
     NnMeanLayer,
     NnPadLayer,
+    NnTableLayer,
 ]
 Value = Union[int, tuple[int, ...], Int8, Int32, Channels, NnOutput, Unpacked, Sums, AsmCode, DenseCode, None]
 

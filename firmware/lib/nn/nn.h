@@ -399,6 +399,14 @@ typedef struct {
 
 void nn_pad_s8(const nn_pad_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
+// LOGISTIC, QUANTIZE and others of `count` values: table[x + 128] is the output for x.
+typedef struct {
+    int32_t count;
+    const int8_t *table;
+} nn_table_layer;
+
+void nn_table_s8(const nn_table_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
 // Bytes to a lower address, or to a place that does not overlap.
 void nn_move_s8(int8_t *to, const int8_t *from, uint32_t bytes);
 
