@@ -22,6 +22,7 @@ from converter.operators.quantize import Quantize
 from converter.tensor import QuantParams, Tensor, check_tensor
 from converter.tflite import schema
 from converter.tflite.file import TfliteFile
+from converter.tflite.fold import fold
 from converter.tflite.one_channel import depthwise_as_conv
 
 KINDS = {kind.TFLITE.number: kind for kind in OPERATORS}
@@ -127,6 +128,10 @@ class _Reader:
         if operator == "DEQUANTIZE" and len(inputs) == len(outputs) == 1:
             self._dequantize(name, inputs[0], outputs[0])
             return
+        options = table.table(schema.Operator.OPTIONS)
+        if len(outputs) == 1 and (values := fold(self.file, name, operator, inputs, options)) is not None:
+            self.file.folded[outputs[0]] = values
+            return
         if number not in KINDS:
             raise ConvertError(f"{name}: {operator} is not supported; the supported operators are {SUPPORTED}")
         kind = KINDS[number]
@@ -142,7 +147,7 @@ class _Reader:
             return
         activations = tuple(self._known(name, index) for index in inputs[: kind.TFLITE.activations])
         y = self._activation(name, outputs[0])
-        node = _Node(self, name, operator, inputs, activations, y, table.table(schema.Operator.OPTIONS))
+        node = _Node(self, name, operator, inputs, activations, y, options)
         self.layers.append(depthwise_as_conv(kind.from_tflite(node)))
 
     def _quantize(self, name: str, x: int, y: int) -> None:
