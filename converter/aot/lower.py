@@ -16,6 +16,7 @@ from converter import quant
 from converter.aot.kernels.structs import (
     Kernel,
     NnAddLayer,
+    NnConcatenationLayer,
     NnMeanLayer,
     NnPadLayer,
     NnPoolLayer,
@@ -28,6 +29,7 @@ from converter.errors import ConvertError
 from converter.graph import Graph, Operator
 from converter.operators.add import Add
 from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.concatenation import Concatenation
 from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
@@ -135,6 +137,13 @@ def lower_table(graph: Graph, layer: TableOperator, simd: bool) -> Kernel:
     return Kernel("nn_table_s8", NnTableLayer(graph.tensors[layer.output].size, layer.table(graph)))
 
 
+def lower_concatenation(graph: Graph, layer: Concatenation, simd: bool) -> Kernel:
+    """nn_concatenation_s8."""
+    widths = layer.widths(graph)
+    rows = graph.tensors[layer.output].size // sum(widths)
+    return Kernel("nn_concatenation_s8", NnConcatenationLayer(rows, len(widths), np.array(widths, np.int32)))
+
+
 # Operator and the function that chooses its kernel; tests/kernels/test_structs.py checks that none is missing.
 LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (Conv2D, lower_conv),
@@ -148,6 +157,7 @@ LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (Mean, lower_mean),
     (Pad, lower_pad),
     (Quantize, lower_table),
+    (Concatenation, lower_concatenation),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from converter.graph import Operator
 from converter.operators.add import Add
 from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.concatenation import Concatenation
 from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
@@ -18,6 +19,7 @@ from converter.operators.softmax import Softmax
 OPERATORS: tuple[type[Operator], ...] = (
     Add,
     AveragePool2D,
+    Concatenation,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,

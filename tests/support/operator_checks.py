@@ -15,6 +15,7 @@ from kernels_on_host import SOURCES, compile_shared, compiler, run_kernel
 
 from converter import reference
 from converter.aot.lower import lower_layer
+from converter.aot.native import NativeModel
 from converter.arrays import Int8
 from converter.check import check
 from converter.errors import ConvertError
@@ -37,12 +38,15 @@ def random_quant(rng: np.random.Generator, octaves: float = 3) -> Quant:
     return scale, int(rng.choice([-128, -1, 0, 127, int(rng.integers(-128, 128))]))
 
 
-def graph_of(layer: Operator, shapes: Sequence[tuple[int, ...]], quants: Sequence[Quant]) -> Graph:
-    """The checked Graph of one layer over tensors 0 (the input) to n (its output)."""
+def graph_of(
+    layer: Operator, shapes: Sequence[tuple[int, ...]], quants: Sequence[Quant], before: Sequence[Operator] = ()
+) -> Graph:
+    """The checked Graph of the layer, behind those that make its operands, over tensors 0 (the input) to n (its
+    output)."""
     params = [QuantParams((float(np.float32(scale)),), (zero,)) for scale, zero in quants]
     names = ["x", *(f"t{i}" for i in range(1, len(shapes) - 1)), "y"]
     tensors = tuple(Tensor(*values) for values in zip(names, shapes, params, strict=True))
-    return check(Graph(tensors, (layer,), 0, layer.output))
+    return check(Graph(tensors, (*before, layer), 0, layer.output))
 
 
 def extremes(graph: Graph, seed: int) -> Int8:
@@ -86,7 +90,13 @@ def _range(values: Int8) -> tuple[int, int]:
 
 
 def check_on_boards(folder: Path, graphs: Sequence[Graph]) -> None:
-    """The same kernels under sanitizers and on QEMU's Cortex-M4."""
+    """The generated engine of the first two, and the same kernels under sanitizers and on QEMU's Cortex-M4."""
+    for index, graph in enumerate(graphs[:2]):
+        engine = NativeModel(graph, folder / f"engine{index}", simd=True)
+        for x in extremes(graph, index):
+            wanted = reference.run(graph, x)
+            for layer, got in zip(graph.layers, engine.layers(x), strict=True):
+                assert np.array_equal(got, wanted[layer.output].ravel()), f"graph {index}: {layer}"
     cases = [(graph, extremes(graph, index)[index % 2 :][:1]) for index, graph in enumerate(graphs)]
     done = subprocess.run([build_host_image(folder, cases)], capture_output=True, text=True, check=False)
     assert MARK in done.stdout, done.stdout + done.stderr

@@ -334,6 +334,17 @@ class NnTableLayer:
     table: Int8
 
 
+@dataclass(frozen=True, eq=False)
+class NnConcatenationLayer:
+    """nn_concatenation_layer: of any number of operands."""
+
+    struct: ClassVar[str] = "nn_concatenation_layer"
+    header: ClassVar[str] = "nn.h"
+    rows: int
+    operands: int
+    widths: Int32
+
+
 CONVOLUTIONS = (
     NnConvLayer,
     NnConvPackedLayer,
@@ -358,6 +369,7 @@ NnLayer = Union[
     NnMeanLayer,
     NnPadLayer,
     NnTableLayer,
+    NnConcatenationLayer,
 ]
 Value = Union[int, tuple[int, ...], Int8, Int32, Channels, NnOutput, Unpacked, Sums, AsmCode, DenseCode, None]
 

@@ -407,6 +407,15 @@ typedef struct {
 
 void nn_table_s8(const nn_table_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
+// CONCATENATION of `rows` rows: `widths` bytes of each operand make one of the output.
+typedef struct {
+    int32_t rows;
+    int32_t operands;
+    const int32_t *widths;
+} nn_concatenation_layer;
+
+void nn_concatenation_s8(const nn_concatenation_layer *layer, const int8_t *const *in, int8_t *out);
+
 // Bytes to a lower address, or to a place that does not overlap.
 void nn_move_s8(int8_t *to, const int8_t *from, uint32_t bytes);
 
