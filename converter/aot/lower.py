@@ -16,8 +16,10 @@ from converter import quant
 from converter.aot.kernels.structs import (
     Kernel,
     NnAddLayer,
+    NnAddRepeatLayer,
     NnConcatenationLayer,
     NnMeanLayer,
+    NnMulLayer,
     NnPadLayer,
     NnPoolLayer,
     NnSoftmaxLayer,
@@ -25,22 +27,25 @@ from converter.aot.kernels.structs import (
 )
 from converter.aot.lower_conv import lower_conv, lower_depthwise, window_of
 from converter.aot.lower_dense import lower_dense
+from converter.arrays import Int8
 from converter.errors import ConvertError
 from converter.graph import Graph, Operator
 from converter.operators.add import Add
 from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.binary import BinaryOperator
 from converter.operators.concatenation import Concatenation
 from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.mean import Mean
+from converter.operators.mul import Mul
 from converter.operators.pad import Pad
 from converter.operators.quantize import Quantize
 from converter.operators.reshape import Reshape
 from converter.operators.softmax import Softmax
 from converter.operators.table import TableOperator
-from converter.tensor import Tensor
+from converter.tensor import Constant, Tensor
 
 POOL_SIMD_TAPS = 256  # int16 holds so many int8
 EXP_TABLE_LIMIT = 256
@@ -75,15 +80,15 @@ def lower_max_pool(graph: Graph, layer: MaxPool2D, simd: bool) -> Kernel:
 
 def lower_add(graph: Graph, layer: Add, simd: bool) -> Kernel:
     """nn_add_s8, whose SIMD form shifts to the right only."""
-    a, b, y = (graph.tensors[index] for index in (layer.input, layer.input2, layer.output))
+    a, y, (_, quant_b) = graph.tensors[layer.input], graph.tensors[layer.output], layer.second(graph)
     low, high = quant.activation_range(layer.activation, y.quant)
-    (mult_a, shift_a), (mult_b, shift_b), (mult_out, shift_out) = quant.add_multipliers(a.quant, b.quant, y.quant)
+    (mult_a, shift_a), (mult_b, shift_b), (mult_out, shift_out) = quant.add_multipliers(a.quant, quant_b, y.quant)
     data = NnAddLayer(
         count=a.size,
         zero_a=a.quant.zero_point,
         multiplier_a=mult_a,
         shift_a=shift_a,
-        zero_b=b.quant.zero_point,
+        zero_b=quant_b.zero_point,
         multiplier_b=mult_b,
         shift_b=shift_b,
         multiplier_out=mult_out,
@@ -92,7 +97,26 @@ def lower_add(graph: Graph, layer: Add, simd: bool) -> Kernel:
         act_min=low,
         act_max=high,
     )
+    if layer.repeats(graph):
+        scales = {name: value for name, value in asdict(data).items() if name != "count"}
+        function, constant = _second("nn_add_repeat_s8", "nn_add_constant_s8", layer)
+        return Kernel(function, NnAddRepeatLayer(*layer.blocks(graph), **scales, constant=constant))
     return Kernel("nn_add_s8_simd" if simd and shift_out <= 0 else "nn_add_s8", data)
+
+
+def _second(function: str, with_constant: str, layer: BinaryOperator) -> tuple[str, Int8 | None]:
+    """The C function for the second operand, and its values where it is a constant."""
+    second = layer.input2
+    return (with_constant, second.values.reshape(-1)) if isinstance(second, Constant) else (function, None)
+
+
+def lower_mul(graph: Graph, layer: Mul, simd: bool) -> Kernel:
+    """nn_mul_s8."""
+    a, y, (_, quant_b) = graph.tensors[layer.input].quant, graph.tensors[layer.output].quant, layer.second(graph)
+    low, high = quant.activation_range(layer.activation, y)
+    function, constant = _second("nn_mul_s8", "nn_mul_constant_s8", layer)
+    scales = (a.zero_point, quant_b.zero_point, *layer.multiplier(graph), y.zero_point, low, high)
+    return Kernel(function, NnMulLayer(*layer.blocks(graph), *scales, constant))
 
 
 def lower_reshape(graph: Graph, layer: Reshape, simd: bool) -> None:
@@ -152,6 +176,7 @@ LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (AveragePool2D, lower_average_pool),
     (MaxPool2D, lower_max_pool),
     (Add, lower_add),
+    (Mul, lower_mul),
     (Reshape, lower_reshape),
     (Softmax, lower_softmax),
     (Mean, lower_mean),

@@ -11,6 +11,7 @@ from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.mean import Mean
+from converter.operators.mul import Mul
 from converter.operators.pad import Pad
 from converter.operators.quantize import Quantize
 from converter.operators.reshape import Reshape
@@ -25,6 +26,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     FullyConnected,
     MaxPool2D,
     Mean,
+    Mul,
     Pad,
     Quantize,
     Reshape,

@@ -22,7 +22,7 @@ from converter.operators.table import EVERY_INT8, TableOperator
 class Quantize(TableOperator):
     """The same real values, as near as the output's scale and zero point can say them."""
 
-    TFLITE: ClassVar = TfliteOperator("QUANTIZE", 114, 86, 2, "AddQuantize")
+    TFLITE: ClassVar = TfliteOperator("QUANTIZE", 114, 89, 2, "AddQuantize")
     ONNX: ClassVar[Mapping[str, OnnxRule]] = {}
 
     def check(self, graph: Graph) -> None:

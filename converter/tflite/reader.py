@@ -19,7 +19,7 @@ from converter.formats.tflite import FLOAT32, INT8, INT32, UINT8, Table
 from converter.graph import Graph, Operator, layer_name
 from converter.operators import OPERATORS
 from converter.operators.quantize import Quantize
-from converter.tensor import QuantParams, Tensor, check_tensor
+from converter.tensor import Constant, QuantParams, Tensor, check_tensor
 from converter.tflite import schema
 from converter.tflite.file import TfliteFile
 from converter.tflite.fold import fold
@@ -145,10 +145,19 @@ class _Reader:
         if kind is Quantize:
             self._quantize(name, inputs[0], outputs[0])
             return
-        activations = tuple(self._known(name, index) for index in inputs[: kind.TFLITE.activations])
+        activations = tuple(
+            self._known(name, index)
+            for index in inputs[: kind.TFLITE.activations]
+            if not (kind.TFLITE.may_be_constant and self._is_constant(name, index))
+        )
+        if not activations:
+            raise ConvertError(f"{name}: {operator} of constants alone; fold it when you export the model")
         y = self._activation(name, outputs[0])
         node = _Node(self, name, operator, inputs, activations, y, options)
         self.layers.append(depthwise_as_conv(kind.from_tflite(node)))
+
+    def _is_constant(self, where: str, index: int) -> bool:
+        return index not in self.numbers and bool(self.file.data(where, index))
 
     def _quantize(self, name: str, x: int, y: int) -> None:
         """QUANTIZE of the float32 input, between uint8 and the same in int8, or to another scale."""
@@ -213,6 +222,11 @@ class _Node:
         if len(self.operands) <= operand or self.operands[operand] == -1:
             return np.zeros(channels, np.int32)
         return self.reader.file.constant(self.name, self.operands[operand], INT32, "<i4").astype(np.int32)
+
+    def constant(self) -> Constant:
+        index = next(index for index in self.operands if self.reader._is_constant(self.name, index))
+        values = self.reader.file.constant(self.name, index, INT8, "<i1").astype(np.int8)
+        return Constant(values, self.reader.file.quant(self.name, index))
 
     def integers(self, operand: int) -> Int64:
         return self.reader.file.integers(self.name, self.operands[operand])

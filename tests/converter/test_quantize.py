@@ -43,7 +43,7 @@ def ended(before: str, after: str, inner: Quant = FINE, outer: Quant = FINE, rea
     shape, pooled = (1, 4, 4, 2), (1, 2, 2, 2)
     quants: dict[str, Quant | None] = {"float32": None, "uint8": (outer[0], outer[1] + 128), "int8": outer}
     x = file.tensor(shape, quants[before], before, "x")
-    reads = [file.operator("QUANTIZE", [x], [file.tensor(shape, inner)], 86)[0] for _ in range(readers)]
+    reads = [file.operator("QUANTIZE", [x], [file.tensor(shape, inner)], 89)[0] for _ in range(readers)]
     pools = [
         file.operator(
             "MAX_POOL_2D",
@@ -56,7 +56,7 @@ def ended(before: str, after: str, inner: Quant = FINE, outer: Quant = FINE, rea
     ]
     last = pools[0] if readers == 1 else file.operator("ADD", pools, [file.tensor(pooled, inner)], 11)[0]
     out = file.tensor(pooled, quants[after], after, "y")
-    file.operator("DEQUANTIZE" if after == "float32" else "QUANTIZE", [last], [out], 87 if after == "float32" else 86)
+    file.operator("DEQUANTIZE" if after == "float32" else "QUANTIZE", [last], [out], 38 if after == "float32" else 89)
     return file.file([x], [out])
 
 
@@ -87,14 +87,14 @@ def test_an_output_that_is_off_by_less_than_a_step_is_found(monkeypatch: pytest.
 def two_scales() -> bytes:
     file = TfliteFile()
     x = file.tensor((1, 4), None, "float32")
-    reads = [file.operator("QUANTIZE", [x], [file.tensor((1, 4), (scale, 0))], 86)[0] for scale in (0.1, 0.2)]
+    reads = [file.operator("QUANTIZE", [x], [file.tensor((1, 4), (scale, 0))], 89)[0] for scale in (0.1, 0.2)]
     return file.file([x], file.operator("ADD", reads, [file.tensor((1, 4))], 11))
 
 
 def float_inside() -> bytes:
     file = TfliteFile()
     x, middle, y = file.tensor((1, 4)), file.tensor((1, 4), None, "float32"), file.tensor((1, 4), None, "float32")
-    file.operator("DEQUANTIZE", [x], [middle], 87)
+    file.operator("DEQUANTIZE", [x], [middle], 38)
     return file.file([x], file.operator("SOFTMAX", [middle], [y], 9, ("Float32", 0, 1.0)))
 
 

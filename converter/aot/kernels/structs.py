@@ -325,6 +325,48 @@ class NnPadLayer:
 
 
 @dataclass(frozen=True, eq=False)
+class NnAddRepeatLayer:
+    """nn_add_repeat_layer: ADD whose second operand repeats or is a constant."""
+
+    struct: ClassVar[str] = "nn_add_repeat_layer"
+    header: ClassVar[str] = "nn.h"
+    blocks: int
+    count: int
+    repeat: int
+    zero_a: int
+    multiplier_a: int
+    shift_a: int
+    zero_b: int
+    multiplier_b: int
+    shift_b: int
+    multiplier_out: int
+    shift_out: int
+    out_zero: int
+    act_min: int
+    act_max: int
+    constant: Int8 | None
+
+
+@dataclass(frozen=True, eq=False)
+class NnMulLayer:
+    """nn_mul_layer: MUL."""
+
+    struct: ClassVar[str] = "nn_mul_layer"
+    header: ClassVar[str] = "nn.h"
+    blocks: int
+    count: int
+    repeat: int
+    zero_a: int
+    zero_b: int
+    multiplier: int
+    shift: int
+    out_zero: int
+    act_min: int
+    act_max: int
+    constant: Int8 | None
+
+
+@dataclass(frozen=True, eq=False)
 class NnTableLayer:
     """nn_table_layer: an output for each int8."""
 
@@ -368,6 +410,8 @@ NnLayer = Union[
     NnSoftmaxLayer,
     NnMeanLayer,
     NnPadLayer,
+    NnAddRepeatLayer,
+    NnMulLayer,
     NnTableLayer,
     NnConcatenationLayer,
 ]

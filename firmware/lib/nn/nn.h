@@ -399,6 +399,31 @@ typedef struct {
 
 void nn_pad_s8(const nn_pad_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
+// ADD and MUL of `blocks` blocks: each value of b, of which there are `count`, meets `repeat` neighbouring values of a.
+// The forms with one input take b from `constant`.
+typedef struct {
+    int32_t blocks, count, repeat;
+    int32_t zero_a, multiplier_a, shift_a;
+    int32_t zero_b, multiplier_b, shift_b;
+    int32_t multiplier_out, shift_out;
+    int32_t out_zero, act_min, act_max;
+    const int8_t *constant;
+} nn_add_repeat_layer;
+
+void nn_add_repeat_s8(const nn_add_repeat_layer *layer, const int8_t *a, const int8_t *b, int8_t *out);
+void nn_add_constant_s8(const nn_add_repeat_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+typedef struct {
+    int32_t blocks, count, repeat;
+    int32_t zero_a, zero_b;
+    int32_t multiplier, shift;
+    int32_t out_zero, act_min, act_max;
+    const int8_t *constant;
+} nn_mul_layer;
+
+void nn_mul_s8(const nn_mul_layer *layer, const int8_t *a, const int8_t *b, int8_t *out);
+void nn_mul_constant_s8(const nn_mul_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
 // LOGISTIC, QUANTIZE and others of `count` values: table[x + 128] is the output for x.
 typedef struct {
     int32_t count;
