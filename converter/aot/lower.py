@@ -37,14 +37,18 @@ from converter.operators.concatenation import Concatenation
 from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
+from converter.operators.logistic import Logistic
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.mean import Mean
 from converter.operators.mul import Mul
 from converter.operators.pad import Pad
 from converter.operators.quantize import Quantize
+from converter.operators.relu import Relu
+from converter.operators.relu6 import Relu6
 from converter.operators.reshape import Reshape
 from converter.operators.softmax import Softmax
 from converter.operators.table import TableOperator
+from converter.operators.tanh import Tanh
 from converter.tensor import Constant, Tensor
 
 POOL_SIMD_TAPS = 256  # int16 holds so many int8
@@ -182,6 +186,10 @@ LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (Mean, lower_mean),
     (Pad, lower_pad),
     (Quantize, lower_table),
+    (Tanh, lower_table),
+    (Relu6, lower_table),
+    (Relu, lower_table),
+    (Logistic, lower_table),
     (Concatenation, lower_concatenation),
 )
 

@@ -9,13 +9,17 @@ from converter.operators.concatenation import Concatenation
 from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
+from converter.operators.logistic import Logistic
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.mean import Mean
 from converter.operators.mul import Mul
 from converter.operators.pad import Pad
 from converter.operators.quantize import Quantize
+from converter.operators.relu import Relu
+from converter.operators.relu6 import Relu6
 from converter.operators.reshape import Reshape
 from converter.operators.softmax import Softmax
+from converter.operators.tanh import Tanh
 
 OPERATORS: tuple[type[Operator], ...] = (
     Add,
@@ -29,6 +33,10 @@ OPERATORS: tuple[type[Operator], ...] = (
     Mul,
     Pad,
     Quantize,
+    Logistic,
+    Relu,
+    Relu6,
+    Tanh,
     Reshape,
     Softmax,
 )

@@ -29,15 +29,27 @@ from converter.onnx_qdq import patterns
 from converter.onnx_qdq.reader import read_onnx, trace_onnx
 from converter.operators import OPERATORS, windows
 from converter.operators.concatenation import Concatenation
+from converter.operators.logistic import Logistic
 from converter.operators.mul import Mul
 from converter.operators.quantize import Quantize
+from converter.operators.relu import Relu
+from converter.operators.relu6 import Relu6
+from converter.operators.tanh import Tanh
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.reader import trace_tflite
 from converter.tflite.writer import write_tflite
 from converter.verify import oracle, original
 from converter.verify.checks import EQUAL, WITHIN, Check
 
-TFLITE_ALONE: tuple[type[Operator], ...] = (Concatenation, Mul, Quantize)  # which no node of ONNX becomes
+TFLITE_ALONE: tuple[type[Operator], ...] = (
+    Concatenation,
+    Logistic,
+    Mul,
+    Quantize,
+    Relu,
+    Relu6,
+    Tanh,
+)  # which no node of ONNX becomes
 Build = Callable[[], tuple[Qdq, str]]
 
 
