@@ -23,6 +23,7 @@ from converter.aot.kernels.structs import (
     NnPadLayer,
     NnPoolLayer,
     NnSoftmaxLayer,
+    NnStridedCopyLayer,
     NnTableLayer,
 )
 from converter.aot.lower_conv import lower_conv, lower_depthwise, window_of
@@ -35,6 +36,7 @@ from converter.operators.average_pool2d import AveragePool2D
 from converter.operators.binary import BinaryOperator
 from converter.operators.concatenation import Concatenation
 from converter.operators.conv2d import Conv2D
+from converter.operators.copied import CopyOperator
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
 from converter.operators.logistic import Logistic
@@ -47,8 +49,10 @@ from converter.operators.relu import Relu
 from converter.operators.relu6 import Relu6
 from converter.operators.reshape import Reshape
 from converter.operators.softmax import Softmax
+from converter.operators.strided_slice import StridedSlice
 from converter.operators.table import TableOperator
 from converter.operators.tanh import Tanh
+from converter.operators.transpose import Transpose
 from converter.tensor import Constant, Tensor
 
 POOL_SIMD_TAPS = 256  # int16 holds so many int8
@@ -172,6 +176,11 @@ def lower_concatenation(graph: Graph, layer: Concatenation, simd: bool) -> Kerne
     return Kernel("nn_concatenation_s8", NnConcatenationLayer(rows, len(widths), np.array(widths, np.int32)))
 
 
+def lower_copy(graph: Graph, layer: CopyOperator, simd: bool) -> Kernel:
+    """nn_strided_copy_s8."""
+    return Kernel("nn_strided_copy_s8", NnStridedCopyLayer(*layer.strides(graph)))
+
+
 # Operator and the function that chooses its kernel; tests/kernels/test_structs.py checks that none is missing.
 LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (Conv2D, lower_conv),
@@ -191,6 +200,8 @@ LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (Relu, lower_table),
     (Logistic, lower_table),
     (Concatenation, lower_concatenation),
+    (Transpose, lower_copy),
+    (StridedSlice, lower_copy),
 )
 
 

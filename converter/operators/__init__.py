@@ -19,7 +19,9 @@ from converter.operators.relu import Relu
 from converter.operators.relu6 import Relu6
 from converter.operators.reshape import Reshape
 from converter.operators.softmax import Softmax
+from converter.operators.strided_slice import StridedSlice
 from converter.operators.tanh import Tanh
+from converter.operators.transpose import Transpose
 
 OPERATORS: tuple[type[Operator], ...] = (
     Add,
@@ -36,7 +38,9 @@ OPERATORS: tuple[type[Operator], ...] = (
     Logistic,
     Relu,
     Relu6,
+    StridedSlice,
     Tanh,
+    Transpose,
     Reshape,
     Softmax,
 )

@@ -19,6 +19,7 @@ from converter.formats.tflite import FLOAT32, INT8, INT32, UINT8, Table
 from converter.graph import Graph, Operator, layer_name
 from converter.operators import OPERATORS
 from converter.operators.quantize import Quantize
+from converter.operators.strided_slice import StridedSlice
 from converter.tensor import Constant, QuantParams, Tensor, check_tensor
 from converter.tflite import schema
 from converter.tflite.file import TfliteFile
@@ -27,6 +28,7 @@ from converter.tflite.one_channel import depthwise_as_conv
 
 KINDS = {kind.TFLITE.number: kind for kind in OPERATORS}
 SUPPORTED = ", ".join(sorted(kind.TFLITE.name for kind in OPERATORS))
+SPLITS = {"SPLIT": 2, "SPLIT_V": 3}  # and how many operands each has
 ENDS: dict[int, End] = {INT8: "int8", UINT8: "uint8", FLOAT32: "float32"}
 
 
@@ -132,6 +134,9 @@ class _Reader:
         if len(outputs) == 1 and (values := fold(self.file, name, operator, inputs, options)) is not None:
             self.file.folded[outputs[0]] = values
             return
+        if operator in SPLITS and len(inputs) == SPLITS[operator] and outputs:
+            self._split(name, operator, inputs, outputs)
+            return
         if number not in KINDS:
             raise ConvertError(f"{name}: {operator} is not supported; the supported operators are {SUPPORTED}")
         kind = KINDS[number]
@@ -178,6 +183,25 @@ class _Reader:
             self.numbers[y] = number
         else:
             self.layers.append(Quantize(name, number, output))
+
+    def _split(self, name: str, operator: str, inputs: list[int], outputs: list[int]) -> None:
+        """SPLIT (axis, input) or SPLIT_V (input, sizes, axis): a slice for each output."""
+        x, axis_at = (inputs[1], inputs[0]) if operator == "SPLIT" else (inputs[0], inputs[2])
+        number, values = self._known(name, x), self.file.integers(name, axis_at)
+        shape, start = self.tensors[number].shape, 0
+        axis = int(values.ravel()[0]) % len(shape) if values.size == 1 else 0
+        for y in outputs:
+            part = layer_name(self.file.name(y))
+            if y in self.numbers:
+                raise ConvertError(f"{part}: two operators write the same tensor; give each its own")
+            output = self._activation(part, y)
+            sizes = self.tensors[output].shape
+            count = sizes[axis] if axis < len(sizes) else 0
+            parts = tuple((start, count, 1) if i == axis else (0, size, 1) for i, size in enumerate(shape))
+            self.layers.append(StridedSlice(part, number, output, parts))
+            start += count
+        if start != shape[axis]:
+            raise ConvertError(f"{name}: {operator} makes {start} of the {shape[axis]} values of axis {axis}")
 
     def _dequantize(self, name: str, x: int, y: int) -> None:
         """DEQUANTIZE at the end, which gives the output its real values."""

@@ -20,7 +20,7 @@ from converter.reference import run_batch_all
 from converter.tflite import schema
 
 FOLDER = Path(__file__).resolve().parents[2] / "converter" / "operators"
-SHARED = {"__init__", "activation", "binary", "pool", "table", "weighted", "windows"}
+SHARED = {"__init__", "activation", "binary", "copied", "pool", "table", "weighted", "windows"}
 
 
 def test_each_file_holds_one_operator_and_the_tuple_all() -> None:

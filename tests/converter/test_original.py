@@ -34,7 +34,9 @@ from converter.operators.mul import Mul
 from converter.operators.quantize import Quantize
 from converter.operators.relu import Relu
 from converter.operators.relu6 import Relu6
+from converter.operators.strided_slice import StridedSlice
 from converter.operators.tanh import Tanh
+from converter.operators.transpose import Transpose
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.reader import trace_tflite
 from converter.tflite.writer import write_tflite
@@ -48,7 +50,9 @@ TFLITE_ALONE: tuple[type[Operator], ...] = (
     Quantize,
     Relu,
     Relu6,
+    StridedSlice,
     Tanh,
+    Transpose,
 )  # which no node of ONNX becomes
 Build = Callable[[], tuple[Qdq, str]]
 

@@ -387,6 +387,17 @@ class NnConcatenationLayer:
     widths: Int32
 
 
+@dataclass(frozen=True)
+class NnStridedCopyLayer:
+    """nn_strided_copy_layer: TRANSPOSE and STRIDED_SLICE."""
+
+    struct: ClassVar[str] = "nn_strided_copy_layer"
+    header: ClassVar[str] = "nn.h"
+    first: int
+    shape: tuple[int, ...]
+    step: tuple[int, ...]
+
+
 CONVOLUTIONS = (
     NnConvLayer,
     NnConvPackedLayer,
@@ -414,6 +425,7 @@ NnLayer = Union[
     NnMulLayer,
     NnTableLayer,
     NnConcatenationLayer,
+    NnStridedCopyLayer,
 ]
 Value = Union[int, tuple[int, ...], Int8, Int32, Channels, NnOutput, Unpacked, Sums, AsmCode, DenseCode, None]
 

@@ -441,6 +441,16 @@ typedef struct {
 
 void nn_concatenation_s8(const nn_concatenation_layer *layer, const int8_t *const *in, int8_t *out);
 
+// TRANSPOSE and STRIDED_SLICE of up to five axes (missing ones in front are 1): the output's shape, the input's index
+// that goes first and how many values a step along each axis of the output moves there, which may be negative.
+typedef struct {
+    int32_t first;
+    int32_t shape[5];
+    int32_t step[5];
+} nn_strided_copy_layer;
+
+void nn_strided_copy_s8(const nn_strided_copy_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
 // Bytes to a lower address, or to a place that does not overlap.
 void nn_move_s8(int8_t *to, const int8_t *from, uint32_t bytes);
 
