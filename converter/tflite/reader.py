@@ -7,13 +7,15 @@ DEQUANTIZE of the output are taken off, uint8 becomes the int8 that is 128 less,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from converter.arrays import Int8, Int32, Int64
-from converter.check import check, check_layers, check_spec
-from converter.errors import ConvertError
+from converter.check import blockers_of, check, check_layers, check_spec
+from converter.errors import ConvertError, require_none
 from converter.formats.original import End, Place
 from converter.formats.tflite import FLOAT32, INT8, INT32, UINT8, Table
 from converter.graph import Graph, Operator, layer_name
@@ -27,8 +29,8 @@ from converter.tflite.fold import fold
 from converter.tflite.one_channel import depthwise_as_conv
 
 KINDS = {kind.TFLITE.number: kind for kind in OPERATORS}
-SUPPORTED = ", ".join(sorted(kind.TFLITE.name for kind in OPERATORS))
 SPLITS = {"SPLIT": 2, "SPLIT_V": 3}  # and how many operands each has
+READ_HERE = (*SPLITS, "SHAPE", "PACK", "DEQUANTIZE")
 ENDS: dict[int, End] = {INT8: "int8", UINT8: "uint8", FLOAT32: "float32"}
 
 
@@ -45,9 +47,9 @@ def trace_tflite(data: bytes) -> tuple[Graph, tuple[Place, ...], tuple[End, End]
     version = model.number(schema.Model.VERSION, "I", 0)
     if version != schema.SCHEMA_VERSION:
         raise ConvertError(f"the .tflite schema version must be {schema.SCHEMA_VERSION}, got {version}")
-    subgraphs = model.tables(schema.Model.SUBGRAPHS)
-    if len(subgraphs) != 1:
-        raise ConvertError(f"the model must have one subgraph, got {len(subgraphs)}; control flow is not supported")
+    subgraphs = model.tables(schema.Model.SUBGRAPHS)  # the first is the model, operators that call others are named
+    if not subgraphs:
+        raise ConvertError("the model has no subgraph; the file is damaged, export it again")
     reader = _Reader(TfliteFile(model, subgraphs[0]))
     graph = reader.graph()
     places = [Place(number, key) for key, number in reader.numbers.items() if reader.file.type_of("", key) == INT8]
@@ -60,20 +62,33 @@ class _Reader:
     tensors: list[Tensor] = field(default_factory=list)
     layers: list[Operator] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)  # file's tensor index -> graph's
+    blockers: list[str] = field(default_factory=list)  # what stands in the way, a sentence each
+    missing: set[int] = field(default_factory=set)  # file's tensors that operators with blockers write
 
     def graph(self) -> Graph:
         subgraph = self.file.subgraph
         inputs, outputs = (subgraph.numbers(f, "i") for f in (schema.SubGraph.INPUTS, schema.SubGraph.OUTPUTS))
-        if len(inputs) != 1 or len(outputs) != 1:
+        if not inputs or not outputs:
             raise ConvertError(f"the model must have one input and one output, got {len(inputs)} and {len(outputs)}")
+        if len(inputs) > 1 or len(outputs) > 1:
+            names = ", ".join(self.file.name(index) for index in (*inputs[1:], *outputs[1:]))
+            self.blockers.append(
+                f"the model must have one input and one output, got {len(inputs)} and {len(outputs)}; export it "
+                f"without {names}"
+            )
         self.input, self.output = inputs[0], outputs[0]
-        found = self.file.type_of("input", self.input)
-        if found != FLOAT32:  # else the first QUANTIZE makes the Graph's input
-            self._activation("input", self.input, INT8, UINT8)
+        for index in inputs:
+            if self.file.type_of("input", index) != FLOAT32:  # else the first QUANTIZE makes the Graph's input
+                self._try([index], partial(self._activation, "input", index, INT8, UINT8))
         operators = subgraph.tables(schema.SubGraph.OPERATORS)
         check_layers(len(operators))
         for position, table in enumerate(operators):
-            self._read(position, table)
+            self._try(table.numbers(schema.Operator.OUTPUTS, "i"), partial(self._read, position, table))
+        if self.blockers:
+            read = Graph(tuple(self.tensors), tuple(self.layers), 0, 0)
+            for layer in self.layers:
+                self.blockers += blockers_of(read, layer)
+        require_none(self.blockers)
         if not self.tensors:
             self.file.require_type("input", self.input, INT8)
         if self.output not in self.numbers:
@@ -87,6 +102,18 @@ class _Reader:
             ENDS[self.file.require_type("input", self.input, *ENDS)],
             ENDS[self.file.require_type("output", self.output, *ENDS)],
         )
+
+    def _try(self, writes: list[int], read: Callable[[], object]) -> None:
+        """Reads; what stands in the way is noted, and that what it would write is missing."""
+        try:
+            read()
+        except ConvertError as error:
+            self.blockers.append(str(error))
+            for index in (index for index in writes if index not in self.numbers):
+                try:  # so that what reads it is looked at too
+                    self._activation("", index)
+                except ConvertError:
+                    self.missing.add(index)
 
     def _spec_json(self) -> str:
         for entry in self.file.model.tables(schema.Model.METADATA):
@@ -127,6 +154,11 @@ class _Reader:
         name = layer_name(self.file.name(outputs[0])) if named else where
         number, operator = self.file.operator(name, table)
         inputs = table.numbers(schema.Operator.INPUTS, "i")
+        if number not in KINDS and operator not in READ_HERE:
+            raise ConvertError(f"{name}: {operator} is not supported; README.md lists the operators that are")
+        if self.missing.intersection(inputs):  # says nothing that its cause does not say
+            self.missing.update(outputs)
+            return
         if operator == "DEQUANTIZE" and len(inputs) == len(outputs) == 1:
             self._dequantize(name, inputs[0], outputs[0])
             return
@@ -138,7 +170,9 @@ class _Reader:
             self._split(name, operator, inputs, outputs)
             return
         if number not in KINDS:
-            raise ConvertError(f"{name}: {operator} is not supported; the supported operators are {SUPPORTED}")
+            raise ConvertError(
+                f"{name}: {operator} is supported at a model's end and on shapes only, not on activations"
+            )
         kind = KINDS[number]
         least = kind.TFLITE.operands
         if len(inputs) < least or len(outputs) != 1:
