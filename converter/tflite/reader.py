@@ -20,6 +20,7 @@ from converter.formats.original import End, Place
 from converter.formats.tflite import FLOAT32, INT8, INT32, UINT8, Table
 from converter.graph import Graph, Operator, layer_name
 from converter.operators import OPERATORS
+from converter.operators.pad import Pad
 from converter.operators.quantize import Quantize
 from converter.operators.strided_slice import StridedSlice
 from converter.tensor import Constant, QuantParams, Tensor, check_tensor
@@ -30,7 +31,7 @@ from converter.tflite.one_channel import depthwise_as_conv
 
 KINDS = {kind.TFLITE.number: kind for kind in OPERATORS}
 SPLITS = {"SPLIT": 2, "SPLIT_V": 3}  # and how many operands each has
-READ_HERE = (*SPLITS, "SHAPE", "PACK", "DEQUANTIZE")
+READ_HERE = (*SPLITS, "PADV2", "SHAPE", "PACK", "DEQUANTIZE")
 ENDS: dict[int, End] = {INT8: "int8", UINT8: "uint8", FLOAT32: "float32"}
 
 
@@ -169,6 +170,8 @@ class _Reader:
         if operator in SPLITS and len(inputs) == SPLITS[operator] and outputs:
             self._split(name, operator, inputs, outputs)
             return
+        if operator == "PADV2" and len(inputs) == 3:
+            number = self._pad_of_zeros(name, inputs)
         if number not in KINDS:
             raise ConvertError(
                 f"{name}: {operator} is supported at a model's end and on shapes only, not on activations"
@@ -217,6 +220,15 @@ class _Reader:
             self.numbers[y] = number
         else:
             self.layers.append(Quantize(name, number, output))
+
+    def _pad_of_zeros(self, name: str, inputs: list[int]) -> int:
+        """PAD's number, where PADV2 pads with the zero point as PAD does."""
+        value, zero = self.file.constant(name, inputs[2], INT8, "<i1"), self.file.quant(name, inputs[0]).zero_point
+        if value.size != 1 or int(value.ravel()[0]) != zero:
+            raise ConvertError(
+                f"{name}: PADV2 is supported with the zero point {zero}, got {value.ravel()[:4].tolist()}"
+            )
+        return Pad.TFLITE.number
 
     def _split(self, name: str, operator: str, inputs: list[int], outputs: list[int]) -> None:
         """SPLIT (axis, input) or SPLIT_V (input, sizes, axis): a slice for each output."""
