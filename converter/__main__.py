@@ -64,6 +64,8 @@ def convert(
             "one step",
             err=True,
         )
+    if loaded.original and loaded.original.note:
+        typer.echo(f"note: {loaded.original.note}", err=True)
     typer.echo(f"{folder}: {len(files)} files, model_id {loaded.graph.model_id}, spec_id {loaded.spec_id}")
 
 

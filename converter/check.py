@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from converter.errors import ConvertError, require
-from converter.graph import Graph
+from converter.errors import ConvertError, require, require_none
+from converter.graph import Graph, Operator
 from converter.spec import KwsSpec, SpecError
 from converter.tensor import check_tensor
 
@@ -17,19 +17,30 @@ MAX_LAYERS = 1000
 
 
 def check(graph: Graph) -> Graph:
-    """The same graph; raises ConvertError naming the first tensor or layer that breaks a rule."""
+    """The same graph; raises ConvertError naming every layer that breaks a rule of its operator, or the first tensor or
+    connection that is wrong."""
     for tensor in graph.tensors:
         check_tensor(tensor)
-    ready = {graph.input}
+    ready, blockers = {graph.input}, []
     for layer in graph.layers:
         for index in layer.inputs:
             require(index in ready, layer.name, "reads a tensor that no earlier layer wrote; order the layers")
         require(layer.output not in ready, layer.name, "writes a tensor that is written already; give it its own")
         ready.add(layer.output)
-        layer.check(graph)
+        blockers += blockers_of(graph, layer)
+    require_none(blockers)
     require(graph.output in ready and graph.output != graph.input, "output", "no layer writes the graph's output")
     require(len(ready) == len(graph.tensors), "graph", "there are tensors that no layer writes")
     return graph
+
+
+def blockers_of(graph: Graph, layer: Operator) -> list[str]:
+    """What stands in the way of one layer, nothing or one sentence; its tensors must be in the graph."""
+    try:
+        layer.check(graph)
+    except ConvertError as error:
+        return [str(error)]
+    return []
 
 
 def check_layers(count: int) -> None:

@@ -78,8 +78,8 @@ def _read(path: Path) -> tuple[Graph, Original]:
         raise ConvertError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         if path.suffix == ".tflite":
-            graph, places = trace_tflite(data)
-            return graph, Original(printable(path.name), "tflite", data, places)
+            graph, places, ends = trace_tflite(data)
+            return graph, Original(printable(path.name), "tflite", data, places, ends)
         if path.suffix == ".onnx":
             from converter.onnx_qdq.reader import trace_onnx  # importing onnx takes longer than all the rest
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def printable(text: str) -> str:
     """The text in one line that a terminal shows as it is: file names and damaged files may hold anything.
@@ -24,6 +26,28 @@ def require(holds: bool, where: str, rule: str) -> None:
     """Raises ConvertError with "where: rule" unless the rule holds."""
     if not holds:
         raise ConvertError(f"{where}: {rule}")
+
+
+MOST_SAID = 12  # of what stands in the way of one file
+
+
+def require_none(blockers: Sequence[str]) -> None:
+    """Raises one ConvertError for all that stands in the way; what is said of several layers in the same words is said
+    once, of the first."""
+    rules: dict[str, list[str]] = {}
+    for blocker in blockers:
+        where, _, rule = blocker.rpartition(": ")
+        rules.setdefault(rule, []).append(where)
+    said = []
+    for rule, places in rules.items():
+        others = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        said.append(f"{places[0]}{others}: {rule}" if places[0] else rule)
+    if len(said) == 1:
+        raise ConvertError(said[0])
+    if said:
+        left = [f"and {len(said) - MOST_SAID} more"] if len(said) > MOST_SAID else []
+        listed = [f"({number}) {text}" for number, text in enumerate(said[:MOST_SAID], 1)]
+        raise ConvertError(f"{len(said)} things stand in the way: {'; '.join([*listed, *left])}")
 
 
 class Budget:

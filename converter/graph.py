@@ -19,7 +19,7 @@ import numpy as np
 
 from converter.arrays import Int8, Int32
 from converter.formats.tflite import TfliteNode, TfliteOperator
-from converter.tensor import QuantParams, Tensor, Weights
+from converter.tensor import Constant, QuantParams, Tensor, Weights
 
 OutputMemory = Literal["view", "in place", "own"]
 Bounds = tuple[int, int]  # least and largest int8 value
@@ -80,8 +80,8 @@ class Operator(Protocol):
         """Its int8 weights and int32 bias, if it has such."""
 
     @property
-    def integer_operands(self) -> tuple[tuple[str, Int32], ...]:
-        """Constant int32 operands that a .tflite holds behind the activations: (name, values)."""
+    def constants(self) -> tuple[tuple[str, Int32 | Constant], ...]:
+        """Constant operands that a .tflite holds behind the activations: (name, values)."""
 
     def check(self, graph: Graph) -> None:
         """Raises ConvertError naming the first rule that the layer breaks in the graph."""
@@ -144,7 +144,7 @@ def _value(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         little = value.astype(value.dtype.newbyteorder("<"))
         return {"shape": value.shape, "bytes": hashlib.sha256(little.tobytes()).hexdigest()}
-    return _plain(value) if isinstance(value, QuantParams) else value
+    return _plain(value) if isinstance(value, (QuantParams, Constant)) else value
 
 
 def _canonical(item: Any) -> bytes:

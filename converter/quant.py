@@ -122,30 +122,47 @@ def _saturating_double(x: Int64, exponent: int) -> Int64:
 
 _EXP_EIGHTH = round(math.exp(-1 / 8) * 2.0**31)
 _THIRD = round(2.0**31 / 3)
-_EXP_POWERS = tuple((round(math.exp(-(2.0**power)) * 2.0**31), 26 + power) for power in range(-2, 5))
 
 
-def exp_of_negative(x: Int64) -> Int64:
-    """exp(x) as Q0.31 of x <= 0 in Q5.26: gemmlowp exp_on_negative_values (a quartic on [-1/4, 0), then a barrel
-    shifter)."""
-    quarter = 1 << 24
+def exp_of_negative(x: Int64, integer_bits: int = SOFTMAX_INTEGER_BITS) -> Int64:
+    """exp(x) as Q0.31 of x <= 0 with so many integer bits (5: Q5.26): gemmlowp exp_on_negative_values (a quartic on
+    [-1/4, 0), then a barrel shifter)."""
+    quarter = 1 << (29 - integer_bits)
     modulo = (x & (quarter - 1)) - quarter
-    y = (modulo << SOFTMAX_INTEGER_BITS) + (1 << 28)
+    y = (modulo << integer_bits) + (1 << 28)
     y2 = high_mul(y, y)
     y3, y4 = high_mul(y2, y), high_mul(y2, y2)
     tail = rounding_shift(high_mul(rounding_shift(y4, 2) + y3, _THIRD) + y2, 1)
     result = _EXP_EIGHTH + high_mul(y + tail, _EXP_EIGHTH)
     remainder = modulo - x
-    for factor, bit in _EXP_POWERS:
+    for power in range(-2, integer_bits):
+        factor, bit = round(math.exp(-(2.0**power)) * 2.0**31), 31 - integer_bits + power
         result = np.where(remainder & (1 << bit), high_mul(result, factor), result)
     return np.where(x == 0, (1 << 31) - 1, result)
 
 
-def one_over_one_plus(x: Int64) -> Int64:
-    """1 / (1 + x) as Q0.31 of x in [0, 1) as Q0.31: gemmlowp's three Newton-Raphson steps in Q2.29."""
+def _two_over_one_plus(x: Int64) -> Int64:
+    """2 / (1 + x) as Q2.29 of x in [0, 1) as Q0.31: gemmlowp's three Newton-Raphson steps."""
     half = (x + (1 << 31)) // 2  # RoundingHalfSum of a non-negative x and 2**31 - 1
     guess = round(48 / 17 * 2.0**29) + high_mul(half, round(-32 / 17 * 2.0**29))
     for _ in range(3):
         error = (1 << 29) - high_mul(half, guess)
         guess = guess + _saturating_double(high_mul(guess, error), 2)
-    return _saturating_double(guess, 1)
+    return guess
+
+
+def one_over_one_plus(x: Int64) -> Int64:
+    """1 / (1 + x) as Q0.31 of x in [0, 1) as Q0.31."""
+    return _saturating_double(_two_over_one_plus(x), 1)
+
+
+def logistic(x: Int64) -> Int64:
+    """1 / (1 + exp(-x)) as Q0.31 of x as Q4.27: gemmlowp logistic."""
+    positive = one_over_one_plus(exp_of_negative(-np.abs(x), 4))
+    return np.where(x == 0, 1 << 30, np.where(x > 0, positive, (1 << 31) - 1 - positive))
+
+
+def tanh(x: Int64) -> Int64:
+    """tanh(x) as Q0.31 of x as Q4.27: gemmlowp tanh, whose exp(-2 |x|) reads the same bits as Q5.26."""
+    size = _saturating_double(_two_over_one_plus(exp_of_negative(-np.abs(x), 5)) - (1 << 29), 2)
+    return np.where(x == 0, 0, np.where(x > 0, size, -size))

@@ -69,6 +69,14 @@ class Weights:
         return next(bits for bits in range(2, 9) if -(1 << (bits - 1)) <= low and high < 1 << (bits - 1))
 
 
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """An operand known at conversion: int8 values on one scale."""
+
+    values: Int8
+    quant: QuantParams
+
+
 def check_tensor(tensor: Tensor) -> None:
     """Raises ConvertError unless the shape is fixed, of batch 1 and not too large, with one good scale."""
     shape, name = tensor.shape, tensor.name

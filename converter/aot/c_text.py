@@ -8,7 +8,16 @@ import numpy as np
 
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.low_bits.dense_lowbit_asm import DenseCode
-from converter.aot.kernels.structs import Channels, NnLayer, NnOutput, Sums, Unpacked, Value, members
+from converter.aot.kernels.structs import (
+    Channels,
+    NnConcatenationLayer,
+    NnLayer,
+    NnOutput,
+    Sums,
+    Unpacked,
+    Value,
+    members,
+)
 
 LINE = 140
 
@@ -28,6 +37,14 @@ def initialiser(name: str, value: Value) -> str:
             return "0"
         case _:
             return str(value)
+
+
+def call_operands(layer: NnLayer, inputs: list[str], output: str, scratch: str) -> str:
+    """What a kernel is given behind its struct: scratch goes to those of one input, an array of inputs to those of any
+    number."""
+    if isinstance(layer, NnConcatenationLayer):
+        return f"(const int8_t *const[]){{{', '.join(inputs)}}}, {output}"
+    return ", ".join([*inputs, output, *([scratch] if len(inputs) == 1 else [])])
 
 
 def struct_fields(prefix: str, layer: NnLayer) -> str:

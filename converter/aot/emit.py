@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from converter.aot.c_text import comment, string, struct_fields, wrapped
+from converter.aot.c_text import call_operands, comment, string, struct_fields, wrapped
 from converter.aot.emit_stream import keep_sums, stream_header, stream_source
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.low_bits.dense_lowbit_asm import DenseCode
@@ -269,9 +269,9 @@ def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan) -> 
     lines = []
     if kernel:
         scratch = f"AT({plan.scratch_offsets[number]})" if kernel.scratch_bytes else "0"
-        operands = [*(f"AT({plan.tensor_offsets[index]})" for index in layer.inputs), output]
-        operands += [scratch] if len(layer.inputs) == 1 else []
-        lines += [*unpack_call(number, kernel), f"    {kernel.function}(&layer{number}, {', '.join(operands)});"]
+        inputs = [f"AT({plan.tensor_offsets[index]})" for index in layer.inputs]
+        operands = call_operands(kernel.layer, inputs, output, scratch)
+        lines += [*unpack_call(number, kernel), f"    {kernel.function}(&layer{number}, {operands});"]
     lines.append("    if (after_layer) {")
     lines.append(f"        after_layer({number}, {string(layer.name)}, {output}, {graph.tensors[layer.output].size});")
     lines.append("    }")

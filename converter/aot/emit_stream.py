@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from converter.aot.c_text import comment, string, struct_fields
+from converter.aot.c_text import call_operands, comment, string, struct_fields
 from converter.aot.kernels import conv_packed
 from converter.aot.kernels.structs import (
     Kernel,
@@ -19,6 +19,7 @@ from converter.aot.kernels.structs import (
     NnPadLayer,
     NnPointwiseLayer,
     NnPoolLayer,
+    NnTableLayer,
     NnWinogradLayer,
     Sums,
 )
@@ -107,7 +108,7 @@ def part_struct(layer: NnLayer, part: Part, rows: int, resume: bool = False) -> 
             | NnPoolLayer()
         ):
             return replace(layer, in_h=in_h, out_h=out_h, pad_top=part.pad_top)
-        case NnAddLayer():
+        case NnAddLayer() | NnTableLayer():
             return replace(layer, count=layer.count // rows * out_h)
         case NnPadLayer():
             return replace(
@@ -229,8 +230,8 @@ class _Writer:
 
     def call(self, number: int, struct: str, kernel: Kernel, layer: Operator, places: list[str]) -> str:
         scratch = f"AT({self.arena.scratch_offsets[number]})" if kernel.scratch_bytes else "0"
-        operands = places if len(layer.inputs) > 1 else [*places, scratch]
-        return f"    {kernel.function}(&{struct}, {', '.join(operands)});"
+        operands = call_operands(kernel.layer, places[:-1], places[-1], scratch)
+        return f"    {kernel.function}(&{struct}, {operands});"
 
     def shown(self, layer: Operator, step: LayerPlan) -> tuple[str, int]:
         """What the observer sees of a layer: all that is whole after it, always the last rows of its output."""

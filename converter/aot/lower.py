@@ -13,22 +13,47 @@ from dataclasses import asdict
 import numpy as np
 
 from converter import quant
-from converter.aot.kernels.structs import Kernel, NnAddLayer, NnMeanLayer, NnPadLayer, NnPoolLayer, NnSoftmaxLayer
+from converter.aot.kernels.structs import (
+    Kernel,
+    NnAddLayer,
+    NnAddRepeatLayer,
+    NnConcatenationLayer,
+    NnMeanLayer,
+    NnMulLayer,
+    NnPadLayer,
+    NnPoolLayer,
+    NnSoftmaxLayer,
+    NnStridedCopyLayer,
+    NnTableLayer,
+)
 from converter.aot.lower_conv import lower_conv, lower_depthwise, window_of
 from converter.aot.lower_dense import lower_dense
+from converter.arrays import Int8
 from converter.errors import ConvertError
 from converter.graph import Graph, Operator
 from converter.operators.add import Add
 from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.binary import BinaryOperator
+from converter.operators.concatenation import Concatenation
 from converter.operators.conv2d import Conv2D
+from converter.operators.copied import CopyOperator
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
+from converter.operators.logistic import Logistic
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.mean import Mean
+from converter.operators.mul import Mul
 from converter.operators.pad import Pad
+from converter.operators.quantize import Quantize
+from converter.operators.relu import Relu
+from converter.operators.relu6 import Relu6
 from converter.operators.reshape import Reshape
 from converter.operators.softmax import Softmax
-from converter.tensor import Tensor
+from converter.operators.strided_slice import StridedSlice
+from converter.operators.table import TableOperator
+from converter.operators.tanh import Tanh
+from converter.operators.transpose import Transpose
+from converter.tensor import Constant, Tensor
 
 POOL_SIMD_TAPS = 256  # int16 holds so many int8
 EXP_TABLE_LIMIT = 256
@@ -63,15 +88,15 @@ def lower_max_pool(graph: Graph, layer: MaxPool2D, simd: bool) -> Kernel:
 
 def lower_add(graph: Graph, layer: Add, simd: bool) -> Kernel:
     """nn_add_s8, whose SIMD form shifts to the right only."""
-    a, b, y = (graph.tensors[index] for index in (layer.input, layer.input2, layer.output))
+    a, y, (_, quant_b) = graph.tensors[layer.input], graph.tensors[layer.output], layer.second(graph)
     low, high = quant.activation_range(layer.activation, y.quant)
-    (mult_a, shift_a), (mult_b, shift_b), (mult_out, shift_out) = quant.add_multipliers(a.quant, b.quant, y.quant)
+    (mult_a, shift_a), (mult_b, shift_b), (mult_out, shift_out) = quant.add_multipliers(a.quant, quant_b, y.quant)
     data = NnAddLayer(
         count=a.size,
         zero_a=a.quant.zero_point,
         multiplier_a=mult_a,
         shift_a=shift_a,
-        zero_b=b.quant.zero_point,
+        zero_b=quant_b.zero_point,
         multiplier_b=mult_b,
         shift_b=shift_b,
         multiplier_out=mult_out,
@@ -80,7 +105,26 @@ def lower_add(graph: Graph, layer: Add, simd: bool) -> Kernel:
         act_min=low,
         act_max=high,
     )
+    if layer.repeats(graph):
+        scales = {name: value for name, value in asdict(data).items() if name != "count"}
+        function, constant = _second("nn_add_repeat_s8", "nn_add_constant_s8", layer)
+        return Kernel(function, NnAddRepeatLayer(*layer.blocks(graph), **scales, constant=constant))
     return Kernel("nn_add_s8_simd" if simd and shift_out <= 0 else "nn_add_s8", data)
+
+
+def _second(function: str, with_constant: str, layer: BinaryOperator) -> tuple[str, Int8 | None]:
+    """The C function for the second operand, and its values where it is a constant."""
+    second = layer.input2
+    return (with_constant, second.values.reshape(-1)) if isinstance(second, Constant) else (function, None)
+
+
+def lower_mul(graph: Graph, layer: Mul, simd: bool) -> Kernel:
+    """nn_mul_s8."""
+    a, y, (_, quant_b) = graph.tensors[layer.input].quant, graph.tensors[layer.output].quant, layer.second(graph)
+    low, high = quant.activation_range(layer.activation, y)
+    function, constant = _second("nn_mul_s8", "nn_mul_constant_s8", layer)
+    scales = (a.zero_point, quant_b.zero_point, *layer.multiplier(graph), y.zero_point, low, high)
+    return Kernel(function, NnMulLayer(*layer.blocks(graph), *scales, constant))
 
 
 def lower_reshape(graph: Graph, layer: Reshape, simd: bool) -> None:
@@ -120,6 +164,23 @@ def lower_pad(graph: Graph, layer: Pad, simd: bool) -> Kernel:
     return Kernel("nn_pad_s8", data)
 
 
+def lower_table(graph: Graph, layer: TableOperator, simd: bool) -> Kernel:
+    """nn_table_s8."""
+    return Kernel("nn_table_s8", NnTableLayer(graph.tensors[layer.output].size, layer.table(graph)))
+
+
+def lower_concatenation(graph: Graph, layer: Concatenation, simd: bool) -> Kernel:
+    """nn_concatenation_s8."""
+    widths = layer.widths(graph)
+    rows = graph.tensors[layer.output].size // sum(widths)
+    return Kernel("nn_concatenation_s8", NnConcatenationLayer(rows, len(widths), np.array(widths, np.int32)))
+
+
+def lower_copy(graph: Graph, layer: CopyOperator, simd: bool) -> Kernel:
+    """nn_strided_copy_s8."""
+    return Kernel("nn_strided_copy_s8", NnStridedCopyLayer(*layer.strides(graph)))
+
+
 # Operator and the function that chooses its kernel; tests/kernels/test_structs.py checks that none is missing.
 LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (Conv2D, lower_conv),
@@ -128,10 +189,19 @@ LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (AveragePool2D, lower_average_pool),
     (MaxPool2D, lower_max_pool),
     (Add, lower_add),
+    (Mul, lower_mul),
     (Reshape, lower_reshape),
     (Softmax, lower_softmax),
     (Mean, lower_mean),
     (Pad, lower_pad),
+    (Quantize, lower_table),
+    (Tanh, lower_table),
+    (Relu6, lower_table),
+    (Relu, lower_table),
+    (Logistic, lower_table),
+    (Concatenation, lower_concatenation),
+    (Transpose, lower_copy),
+    (StridedSlice, lower_copy),
 )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+End = Literal["int8", "uint8", "float32"]
+HOW = {"uint8": "128 less", "float32": "real = (int8 - zero point) * scale, both in kws_model.h"}
+
 
 @dataclass(frozen=True)
 class Place:
@@ -20,9 +23,23 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Original:
-    """The bytes of a model file. The last place is the model's output, as the file gives it to its user."""
+    """The bytes of a model file. The last place is the model's output, as the file gives it to its user.
+
+    ends: of what type the input and the output of a .tflite are; the Graph's are int8.
+    """
 
     name: str
     format: Literal["onnx", "tflite"]
     data: bytes
     places: tuple[Place, ...]
+    ends: tuple[End, End] = ("int8", "int8")
+
+    @property
+    def note(self) -> str:
+        """How int8 stands for ends of other types; "" where none do."""
+        said = [
+            f"the {side} is {end} in the file, int8 here: {HOW[end]}"
+            for side, end in zip(("input", "output"), self.ends, strict=True)
+            if end in HOW
+        ]
+        return "; ".join(said)

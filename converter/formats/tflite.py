@@ -16,11 +16,11 @@ import numpy as np
 
 from converter.arrays import Int8, Int32, Int64
 from converter.errors import Budget, ConvertError, printable
-from converter.tensor import QuantParams, Tensor
+from converter.tensor import Constant, QuantParams, Tensor
 
 IDENTIFIER = b"TFL3"
 TABLE_BYTES = 16  # that a table in a list counts: no smaller one says anything
-FLOAT32, INT32, INT64, INT8, INT4 = 0, 2, 4, 9, 17
+FLOAT32, INT32, UINT8, INT64, INT8, INT4 = 0, 2, 3, 4, 9, 17
 """Of TensorType: what the tensors of an int8 model may be, and float32, which is the default."""
 
 
@@ -36,6 +36,7 @@ class TfliteOperator:
     resolver: str
     activations: int = 1  # operands that layers compute, in front of all others
     operands: int = 1  # at least, with constants
+    may_be_constant: bool = False  # one of the activations
     int4_version: int = 0  # on int4 weights; 0: has none
     per_channel_version: int = 0  # on weights of several scales; 0: as with one
 
@@ -71,6 +72,9 @@ class TfliteNode(Protocol):
 
     def bias(self, operand: int, channels: int) -> Int32:
         """An int32 bias, zeros when it is left out."""
+
+    def constant(self) -> Constant:
+        """The one int8 constant among the activations."""
 
     def integers(self, operand: int) -> Int64:
         """A constant of int32 or int64 indices."""

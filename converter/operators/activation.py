@@ -14,6 +14,7 @@ from converter.quant import Activation
 from converter.tensor import QuantParams, Tensor
 
 NUMBERS: dict[Activation, int] = {"NONE": 0, "RELU": 1, "RELU6": 3}  # of ActivationFunctionType
+OTHERS = {2: "RELU_N1_TO_1", 4: "TANH", 5: "SIGN_BIT"}
 
 
 def check_activation(name: str, activation: Activation, y: Tensor) -> None:
@@ -32,7 +33,10 @@ def read_activation(node: TfliteNode, field: int) -> Activation:
     number = node.options.number(field, "b", 0)
     found = next((name for name, known in NUMBERS.items() if known == number), None)
     if found is None:
-        raise ConvertError(f"{node.name}: the fused activation must be none, RELU or RELU6, got number {number}")
+        name = OTHERS.get(number, "one newer than 2026")
+        raise ConvertError(
+            f"{node.name}: the fused activation must be none, RELU or RELU6, got {name}; make it an operator of its own"
+        )
     return found
 
 

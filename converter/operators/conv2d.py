@@ -40,7 +40,7 @@ class Conv2D:
 
     TFLITE: ClassVar = TfliteOperator("CONV_2D", 3, 1, 3, "AddConv2D", operands=2, int4_version=7)
     MEMORY: ClassVar[OutputMemory] = "own"
-    integer_operands: ClassVar[tuple[()]] = ()
+    constants: ClassVar[tuple[()]] = ()
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -118,8 +118,8 @@ class Conv2D:
         """Operands: input, weights, bias."""
         stride_hw, padding = windows.read_window(node)
         activation = read_activation(node, ACTIVATION)
-        windows.refuse_dilation(node, DILATION_W, DILATION_H)
         weights, weight_quant = node.weights(1, axis=0)
+        windows.refuse_dilation(node, weights.shape[1:3], DILATION_H, DILATION_W)
         bias = node.bias(2, weights.shape[0])
         return cls(node.name, node.input, node.output, weights, weight_quant, bias, stride_hw, padding, activation)
 

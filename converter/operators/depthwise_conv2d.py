@@ -41,7 +41,7 @@ class DepthwiseConv2D:
     TFLITE: ClassVar = TfliteOperator("DEPTHWISE_CONV_2D", 4, 2, 3, "AddDepthwiseConv2D", operands=2, int4_version=7)
     ONNX: ClassVar[Mapping[str, OnnxRule]] = {}  # a Conv node with groups, see conv2d.py
     MEMORY: ClassVar[OutputMemory] = "own"
-    integer_operands: ClassVar[tuple[()]] = ()
+    constants: ClassVar[tuple[()]] = ()
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -116,8 +116,8 @@ class DepthwiseConv2D:
         """Operands: input, weights, bias."""
         stride_hw, padding = windows.read_window(node)
         activation = read_activation(node, ACTIVATION)
-        windows.refuse_dilation(node, DILATION_W, DILATION_H)
         weights, weight_quant = node.weights(1, axis=3)
+        windows.refuse_dilation(node, weights.shape[1:3], DILATION_H, DILATION_W)
         bias = node.bias(2, weights.shape[-1])
         multiplier = weights.shape[-1] // node.tensor(node.input).shape[-1]  # as TFLite does, from the shapes
         return cls(

@@ -41,7 +41,7 @@ class FullyConnected:
         "FULLY_CONNECTED", 9, 8, 4, "AddFullyConnected", operands=2, int4_version=10, per_channel_version=12
     )
     MEMORY: ClassVar[OutputMemory] = "own"
-    integer_operands: ClassVar[tuple[()]] = ()
+    constants: ClassVar[tuple[()]] = ()
 
     @property
     def inputs(self) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ class Mean:
     TFLITE: ClassVar = TfliteOperator("MEAN", 40, 27, 2, "AddMean", operands=2)
     MEMORY: ClassVar[OutputMemory] = "own"
     weights: ClassVar[None] = None
-    integer_operands: ClassVar[tuple[tuple[str, Int32], ...]] = (("axes", np.array([1, 2], np.int32)),)
+    constants: ClassVar[tuple[tuple[str, Int32], ...]] = (("axes", np.array([1, 2], np.int32)),)
 
     @property
     def inputs(self) -> tuple[int, ...]:

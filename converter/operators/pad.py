@@ -36,7 +36,7 @@ class Pad:
         return (self.input,)
 
     @property
-    def integer_operands(self) -> tuple[tuple[str, Int32], ...]:
+    def constants(self) -> tuple[tuple[str, Int32], ...]:
         """[axes, 2]"""
         return (("pads", np.asarray(self.pads, np.int32)),)
 

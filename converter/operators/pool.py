@@ -45,7 +45,7 @@ class Pool2D:
 
     MEMORY: ClassVar[OutputMemory] = "own"
     weights: ClassVar[None] = None
-    integer_operands: ClassVar[tuple[()]] = ()
+    constants: ClassVar[tuple[()]] = ()
 
     @property
     def inputs(self) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ class Reshape:
     ONNX: ClassVar[Mapping[str, OnnxRule]] = {}  # views of the importer, which become a Reshape where one is needed
     MEMORY: ClassVar[OutputMemory] = "view"
     weights: ClassVar[None] = None
-    integer_operands: ClassVar[tuple[()]] = ()
+    constants: ClassVar[tuple[()]] = ()
 
     @property
     def inputs(self) -> tuple[int, ...]:

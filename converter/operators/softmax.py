@@ -33,7 +33,7 @@ class Softmax:
     TFLITE: ClassVar = TfliteOperator("SOFTMAX", 25, 9, 2, "AddSoftmax")
     MEMORY: ClassVar[OutputMemory] = "in place"
     weights: ClassVar[None] = None
-    integer_operands: ClassVar[tuple[()]] = ()
+    constants: ClassVar[tuple[()]] = ()
 
     @property
     def inputs(self) -> tuple[int, ...]:

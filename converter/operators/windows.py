@@ -78,11 +78,13 @@ def read_window(node: TfliteNode) -> tuple[HW, Padding]:
     return stride_hw, PADDINGS[padding]
 
 
-def refuse_dilation(node: TfliteNode, *fields: int) -> None:
-    """Raises ConvertError unless the dilation factors are 1."""
-    factors = tuple(node.options.number(field, "i", 1) for field in fields)
-    if factors != (1, 1):
-        raise ConvertError(f"{node.name}: dilation is not supported, got {factors}")
+def refuse_dilation(node: TfliteNode, kernel_hw: tuple[int, ...], *fields_hw: int) -> None:
+    """Raises ConvertError unless the dilation factors are 1 wherever the kernel has more than one value."""
+    factors = tuple(node.options.number(field, "i", 1) for field in fields_hw)
+    if any(factor != 1 and size != 1 for factor, size in zip(factors, kernel_hw, strict=False)):
+        raise ConvertError(
+            f"{node.name}: dilation is not supported, got (height, width) = {factors}; pad the kernel with zeros"
+        )
 
 
 def window_slots(stride_hw: HW, padding: Padding) -> tuple[tuple[str, int, int], ...]:

@@ -1,26 +1,38 @@
 """A .tflite file -> Graph: any int8 model of the supported operators, whoever made it. Untrusted bytes give one
-ConvertError."""
+ConvertError.
+
+The ends of a model may be float32 or uint8 in the file; the Graph's are int8. QUANTIZE of a float32 input and
+DEQUANTIZE of the output are taken off, uint8 becomes the int8 that is 128 less, with its zero point.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from converter.arrays import Int8, Int32, Int64
-from converter.check import check, check_layers, check_spec
-from converter.errors import ConvertError
-from converter.formats.original import Place
-from converter.formats.tflite import FLOAT32, INT4, INT8, INT32, INT64, Table
+from converter.check import blockers_of, check, check_layers, check_spec
+from converter.errors import ConvertError, require_none
+from converter.formats.original import End, Place
+from converter.formats.tflite import FLOAT32, INT8, INT32, UINT8, Table
 from converter.graph import Graph, Operator, layer_name
 from converter.operators import OPERATORS
-from converter.tensor import MAX_ELEMENTS, QuantParams, Tensor, check_tensor
+from converter.operators.pad import Pad
+from converter.operators.quantize import Quantize
+from converter.operators.strided_slice import StridedSlice
+from converter.tensor import Constant, QuantParams, Tensor, check_tensor
 from converter.tflite import schema
+from converter.tflite.file import TfliteFile
+from converter.tflite.fold import fold
 from converter.tflite.one_channel import depthwise_as_conv
 
 KINDS = {kind.TFLITE.number: kind for kind in OPERATORS}
-SUPPORTED = ", ".join(sorted(kind.TFLITE.name for kind in OPERATORS))
+SPLITS = {"SPLIT": 2, "SPLIT_V": 3}  # and how many operands each has
+READ_HERE = (*SPLITS, "PADV2", "SHAPE", "PACK", "DEQUANTIZE")
+ENDS: dict[int, End] = {INT8: "int8", UINT8: "uint8", FLOAT32: "float32"}
 
 
 def read_tflite(data: bytes) -> Graph:
@@ -29,192 +41,223 @@ def read_tflite(data: bytes) -> Graph:
     return trace_tflite(data)[0]
 
 
-def trace_tflite(data: bytes) -> tuple[Graph, tuple[Place, ...]]:
-    """read_tflite's Graph, and where in the file its tensors are, the output last."""
+def trace_tflite(data: bytes) -> tuple[Graph, tuple[Place, ...], tuple[End, End]]:
+    """read_tflite's Graph, where in the file its int8 tensors are, the output last, and of what type the file's input
+    and output are."""
     model = Table.root(data)
     version = model.number(schema.Model.VERSION, "I", 0)
     if version != schema.SCHEMA_VERSION:
         raise ConvertError(f"the .tflite schema version must be {schema.SCHEMA_VERSION}, got {version}")
-    subgraphs = model.tables(schema.Model.SUBGRAPHS)
-    if len(subgraphs) != 1:
-        raise ConvertError(f"the model must have one subgraph, got {len(subgraphs)}; control flow is not supported")
-    reader = _Reader(model, subgraphs[0])
+    subgraphs = model.tables(schema.Model.SUBGRAPHS)  # the first is the model, operators that call others are named
+    if not subgraphs:
+        raise ConvertError("the model has no subgraph; the file is damaged, export it again")
+    reader = _Reader(TfliteFile(model, subgraphs[0]))
     graph = reader.graph()
-    keys = {number: index for index, number in reader.numbers.items()}
-    order = [*range(len(graph.tensors)), graph.output]
-    return graph, tuple(Place(number, keys[number]) for number in order)
+    places = [Place(number, key) for key, number in reader.numbers.items() if reader.file.type_of("", key) == INT8]
+    return graph, (*sorted(places, key=lambda place: place.tensor), Place(graph.output, reader.output)), reader.ends
 
 
 @dataclass
 class _Reader:
-    model: Table
-    subgraph: Table
+    file: TfliteFile
     tensors: list[Tensor] = field(default_factory=list)
+    layers: list[Operator] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)  # file's tensor index -> graph's
-
-    def __post_init__(self) -> None:
-        self.tables = self.subgraph.tables(schema.SubGraph.TENSORS)
-        self.buffers = self.model.tables(schema.Model.BUFFERS)
-        self.codes = self.model.tables(schema.Model.OPERATOR_CODES)
+    blockers: list[str] = field(default_factory=list)  # what stands in the way, a sentence each
+    missing: set[int] = field(default_factory=set)  # file's tensors that operators with blockers write
 
     def graph(self) -> Graph:
-        inputs, outputs = (self.subgraph.numbers(f, "i") for f in (schema.SubGraph.INPUTS, schema.SubGraph.OUTPUTS))
-        if len(inputs) != 1 or len(outputs) != 1:
+        subgraph = self.file.subgraph
+        inputs, outputs = (subgraph.numbers(f, "i") for f in (schema.SubGraph.INPUTS, schema.SubGraph.OUTPUTS))
+        if not inputs or not outputs:
             raise ConvertError(f"the model must have one input and one output, got {len(inputs)} and {len(outputs)}")
-        self._activation("input", inputs[0])
-        operators = self.subgraph.tables(schema.SubGraph.OPERATORS)
+        if len(inputs) > 1 or len(outputs) > 1:
+            names = ", ".join(self.file.name(index) for index in (*inputs[1:], *outputs[1:]))
+            self.blockers.append(
+                f"the model must have one input and one output, got {len(inputs)} and {len(outputs)}; export it "
+                f"without {names}"
+            )
+        self.input, self.output = inputs[0], outputs[0]
+        for index in inputs:
+            if self.file.type_of("input", index) != FLOAT32:  # else the first QUANTIZE makes the Graph's input
+                self._try([index], partial(self._activation, "input", index, INT8, UINT8))
+        operators = subgraph.tables(schema.SubGraph.OPERATORS)
         check_layers(len(operators))
-        layers = [self._layer(index, table) for index, table in enumerate(operators)]
-        if outputs[0] not in self.numbers:
+        for position, table in enumerate(operators):
+            self._try(table.numbers(schema.Operator.OUTPUTS, "i"), partial(self._read, position, table))
+        if self.blockers:
+            read = Graph(tuple(self.tensors), tuple(self.layers), 0, 0)
+            for layer in self.layers:
+                self.blockers += blockers_of(read, layer)
+        require_none(self.blockers)
+        if not self.tensors:
+            self.file.require_type("input", self.input, INT8)
+        if self.output not in self.numbers:
             raise ConvertError("no operator writes the model's output")
-        graph = Graph(
-            tuple(self.tensors), tuple(layers), self.numbers[inputs[0]], self.numbers[outputs[0]], self._spec_json()
-        )
+        graph = Graph(tuple(self.tensors), tuple(self.layers), 0, self.numbers[self.output], self._spec_json())
         return check_spec(check(graph))
 
+    @property
+    def ends(self) -> tuple[End, End]:
+        return (
+            ENDS[self.file.require_type("input", self.input, *ENDS)],
+            ENDS[self.file.require_type("output", self.output, *ENDS)],
+        )
+
+    def _try(self, writes: list[int], read: Callable[[], object]) -> None:
+        """Reads; what stands in the way is noted, and that what it would write is missing."""
+        try:
+            read()
+        except ConvertError as error:
+            self.blockers.append(str(error))
+            for index in (index for index in writes if index not in self.numbers):
+                try:  # so that what reads it is looked at too
+                    self._activation("", index)
+                except ConvertError:
+                    self.missing.add(index)
+
     def _spec_json(self) -> str:
-        for entry in self.model.tables(schema.Model.METADATA):
+        for entry in self.file.model.tables(schema.Model.METADATA):
             if entry.text(schema.Metadata.NAME) == schema.SPEC_METADATA:
-                return self._buffer(schema.SPEC_METADATA, entry.number(schema.Metadata.BUFFER, "I", 0)).decode(
-                    "utf-8", "replace"
-                )
+                index = entry.number(schema.Metadata.BUFFER, "I", 0)
+                return self.file.buffer(schema.SPEC_METADATA, index).decode("utf-8", "replace")
         return ""
 
-    def _buffer(self, where: str, index: int) -> bytes:
-        if not 0 <= index < len(self.buffers):
-            raise ConvertError(f"{where}: buffer {index} does not exist, the file has {len(self.buffers)}")
-        return self.buffers[index].bytes(0)
-
-    def _table(self, where: str, index: int) -> Table:
-        if not 0 <= index < len(self.tables):
-            raise ConvertError(f"{where}: tensor {index} does not exist, the file has {len(self.tables)}")
-        return self.tables[index]
-
-    def _name(self, index: int) -> str:
-        return self._table("operator", index).text(schema.TensorTable.NAME) or f"tensor_{index}"
-
-    def _quant(self, name: str, table: Table) -> QuantParams:
-        found = table.table(schema.TensorTable.QUANTIZATION)
-        scales = found.reals(schema.Quantization.SCALE) if found else []
-        if found is None or not scales:
-            raise ConvertError(f"{name}: has no quantization; only fully int8 models are supported, quantize it first")
-        zero_points = found.numbers(schema.Quantization.ZERO_POINT, "q") or [0] * len(scales)
-        axis = found.number(schema.Quantization.QUANTIZED_DIMENSION, "i", 0) if len(scales) > 1 else None
-        return QuantParams(tuple(scales), tuple(zero_points), axis)
-
-    def type_of(self, where: str, index: int) -> int:
-        return self._table(where, index).number(schema.TensorTable.TYPE, "b", FLOAT32)
-
-    def _require_type(self, where: str, index: int, wanted: int) -> None:
-        found = self.type_of(where, index)
-        if found != wanted:
-            want, got = schema.TYPE_NAMES[wanted], schema.TYPE_NAMES.get(found, f"type {found}")
-            raise ConvertError(
-                f"{where}: tensor {self._name(index)} must be {want}, got {got}; quantize the model to int8"
-            )
-
-    def _activation(self, where: str, index: int) -> int:
-        """The graph's number of an int8 activation, new or known."""
-        if index in self.numbers:
-            return self.numbers[index]
-        self._require_type(where, index, INT8)
-        table, name = self._table(where, index), self._name(index)
-        shape = tuple(table.numbers(schema.TensorTable.SHAPE, "i"))
+    def _activation(self, where: str, index: int, *types: int) -> int:
+        """The graph's number of a new activation, int8 unless other types are named."""
+        kind = self.file.require_type(where, index, *(types or (INT8,)))
+        table, name, shape = self.file.table(where, index), self.file.name(index), self.file.shape(where, index)
         if -1 in table.numbers(schema.TensorTable.SHAPE_SIGNATURE, "i")[1:] or -1 in shape:
             raise ConvertError(f"{where}: tensor {name} has a dynamic shape; export the model with fixed sizes")
-        tensor = Tensor(name, shape, self._quant(name, table))
+        params = self.file.quant(name, index)
+        if kind == UINT8:
+            params = replace(params, zero_points=tuple(zero - 128 for zero in params.zero_points))
+        tensor = Tensor(name, shape, params)
         check_tensor(tensor)
         self.numbers[index] = len(self.tensors)
         self.tensors.append(tensor)
         return self.numbers[index]
 
-    def _known(self, where: str, index: int) -> int:
+    def _known(self, where: str, index: int, *types: int) -> int:
         """The graph's number of an operand that an earlier operator, or the input, provides."""
+        self.file.require_type(where, index, *(types or (INT8,)))
         if index not in self.numbers:
-            self._require_type(where, index, INT8)
             raise ConvertError(
-                f"{where}: operand {self._name(index)} is a constant or not yet computed; fold it or order the "
+                f"{where}: operand {self.file.name(index)} is a constant or not yet computed; fold it or order the "
                 f"operators"
             )
         return self.numbers[index]
 
-    def constant(
-        self, where: str, index: int, kind: int, dtype: str
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-        self._require_type(where, index, kind)
-        table = self._table(where, index)
-        shape = table.numbers(schema.TensorTable.SHAPE, "i")
-        data = self._buffer(where, table.number(schema.TensorTable.BUFFER, "I", 0))
-        count = math.prod(shape)
-        fits = (
-            len(shape) <= 5
-            and all(0 < size <= MAX_ELEMENTS for size in shape)
-            and len(data) == count * np.dtype(dtype).itemsize
-        )
-        if not fits:
-            name = self._name(index)
-            raise ConvertError(
-                f"{where}: constant {name} of shape {shape} holds {len(data)} bytes; sparse or external data is not "
-                f"read"
-            )
-        return np.frombuffer(data, dtype).reshape(shape)
-
-    def _int4(self, where: str, index: int) -> Int8:
-        """Two values to a byte, the first in the lower half."""
-        shape = self._table(where, index).numbers(schema.TensorTable.SHAPE, "i")
-        data = self._buffer(where, self._table(where, index).number(schema.TensorTable.BUFFER, "I", 0))
-        count = math.prod(shape)
-        if len(shape) > 5 or not all(0 < size <= MAX_ELEMENTS for size in shape) or len(data) != (count + 1) // 2:
-            raise ConvertError(
-                f"{where}: int4 constant {self._name(index)} of shape {shape} holds {len(data)} bytes, not half as many"
-            )
-        packed = np.frombuffer(data, np.uint8)
-        halves = np.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[:count].astype(np.int8)
-        values: Int8 = ((halves ^ 8) - 8).reshape(shape)
-        return values
-
-    def weights(self, where: str, index: int, axis: int) -> tuple[Int8, QuantParams]:
-        if self.type_of(where, index) == INT4:
-            values = self._int4(where, index)
-        else:
-            values = self.constant(where, index, INT8, "<i1").astype(np.int8)
-        if not values.ndim:
-            raise ConvertError(f"{where}: weights need dimensions, got a single number")
-        params = self._quant(self._name(index), self._table(where, index))
-        if params.axis is not None and params.axis != axis:
-            raise ConvertError(f"{where}: per-channel weights need quantized dimension {axis}, got {params.axis}")
-        return values, params
-
-    def _kind(self, where: str, table: Table) -> type[Operator]:
-        index = table.number(schema.Operator.OPCODE_INDEX, "I", 0)
-        if index >= len(self.codes):
-            raise ConvertError(f"{where}: operator code {index} does not exist, the file has {len(self.codes)}")
-        code = self.codes[index]
-        number = max(
-            code.number(schema.OperatorCode.OLD_BUILTIN, "b", 0), code.number(schema.OperatorCode.BUILTIN, "i", 0)
-        )
-        if number not in KINDS:
-            name = code.text(schema.OperatorCode.CUSTOM) or schema.OTHER_NAMES.get(number, f"operator number {number}")
-            raise ConvertError(f"{where}: {name} is not supported; the supported operators are {SUPPORTED}")
-        return KINDS[number]
-
-    def _layer(self, position: int, table: Table) -> Operator:
-        outputs = table.numbers(schema.Operator.OUTPUTS, "i")
-        where = f"operator {position}"
-        name = layer_name(self._name(outputs[0])) if outputs and 0 <= outputs[0] < len(self.tables) else where
-        kind = self._kind(name, table)
+    def _read(self, position: int, table: Table) -> None:
+        """Takes in one operator."""
+        outputs, where = table.numbers(schema.Operator.OUTPUTS, "i"), f"operator {position}"
+        named = bool(outputs) and 0 <= outputs[0] < len(self.file.tables)
+        name = layer_name(self.file.name(outputs[0])) if named else where
+        number, operator = self.file.operator(name, table)
         inputs = table.numbers(schema.Operator.INPUTS, "i")
+        if number not in KINDS and operator not in READ_HERE:
+            raise ConvertError(f"{name}: {operator} is not supported; README.md lists the operators that are")
+        if self.missing.intersection(inputs):  # says nothing that its cause does not say
+            self.missing.update(outputs)
+            return
+        if operator == "DEQUANTIZE" and len(inputs) == len(outputs) == 1:
+            self._dequantize(name, inputs[0], outputs[0])
+            return
+        options = table.table(schema.Operator.OPTIONS)
+        if len(outputs) == 1 and (values := fold(self.file, name, operator, inputs, options)) is not None:
+            self.file.folded[outputs[0]] = values
+            return
+        if operator in SPLITS and len(inputs) == SPLITS[operator] and outputs:
+            self._split(name, operator, inputs, outputs)
+            return
+        if operator == "PADV2" and len(inputs) == 3:
+            number = self._pad_of_zeros(name, inputs)
+        if number not in KINDS:
+            raise ConvertError(
+                f"{name}: {operator} is supported at a model's end and on shapes only, not on activations"
+            )
+        kind = KINDS[number]
         least = kind.TFLITE.operands
         if len(inputs) < least or len(outputs) != 1:
             raise ConvertError(
-                f"{name}: {kind.TFLITE.name} needs {least} inputs and one output, got {len(inputs)} and {len(outputs)}"
+                f"{name}: {operator} needs {least} inputs and one output, got {len(inputs)} and {len(outputs)}"
             )
         if outputs[0] in self.numbers:
             raise ConvertError(f"{name}: two operators write the same tensor; give each its own")
-        activations = tuple(self._known(name, index) for index in inputs[: kind.TFLITE.activations])
+        if kind is Quantize:
+            self._quantize(name, inputs[0], outputs[0])
+            return
+        activations = tuple(
+            self._known(name, index)
+            for index in inputs[: kind.TFLITE.activations]
+            if not (kind.TFLITE.may_be_constant and self._is_constant(name, index))
+        )
+        if not activations:
+            raise ConvertError(f"{name}: {operator} of constants alone; fold it when you export the model")
         y = self._activation(name, outputs[0])
-        node = _Node(self, name, kind.TFLITE.name, inputs, activations, y, table.table(schema.Operator.OPTIONS))
-        return depthwise_as_conv(kind.from_tflite(node))
+        node = _Node(self, name, operator, inputs, activations, y, options)
+        self.layers.append(depthwise_as_conv(kind.from_tflite(node)))
+
+    def _is_constant(self, where: str, index: int) -> bool:
+        return index not in self.numbers and bool(self.file.data(where, index))
+
+    def _quantize(self, name: str, x: int, y: int) -> None:
+        """QUANTIZE of the float32 input, between uint8 and the same in int8, or to another scale."""
+        if x == self.input and self.file.type_of(name, x) == FLOAT32:
+            if not self.tensors:
+                self._activation(name, y)
+            elif self.file.quant(name, y) == self.tensors[0].quant:
+                self.numbers[y] = 0
+            else:
+                raise ConvertError(f"{name}: the input is quantized to two scales; give both readers one")
+            return
+        number = self._known(name, x, INT8, UINT8)
+        output = self._activation(name, y, INT8, UINT8)
+        before, after = self.tensors[number], self.tensors[output]
+        same = before.shape == after.shape and before.quant == after.quant
+        if same and self.file.type_of(name, x) != self.file.type_of(name, y):
+            self.tensors.pop()
+            self.numbers[y] = number
+        else:
+            self.layers.append(Quantize(name, number, output))
+
+    def _pad_of_zeros(self, name: str, inputs: list[int]) -> int:
+        """PAD's number, where PADV2 pads with the zero point as PAD does."""
+        value, zero = self.file.constant(name, inputs[2], INT8, "<i1"), self.file.quant(name, inputs[0]).zero_point
+        if value.size != 1 or int(value.ravel()[0]) != zero:
+            raise ConvertError(
+                f"{name}: PADV2 is supported with the zero point {zero}, got {value.ravel()[:4].tolist()}"
+            )
+        return Pad.TFLITE.number
+
+    def _split(self, name: str, operator: str, inputs: list[int], outputs: list[int]) -> None:
+        """SPLIT (axis, input) or SPLIT_V (input, sizes, axis): a slice for each output."""
+        x, axis_at = (inputs[1], inputs[0]) if operator == "SPLIT" else (inputs[0], inputs[2])
+        number, values = self._known(name, x), self.file.integers(name, axis_at)
+        shape, start = self.tensors[number].shape, 0
+        axis = int(values.ravel()[0]) % len(shape) if values.size == 1 else 0
+        for y in outputs:
+            part = layer_name(self.file.name(y))
+            if y in self.numbers:
+                raise ConvertError(f"{part}: two operators write the same tensor; give each its own")
+            output = self._activation(part, y)
+            sizes = self.tensors[output].shape
+            count = sizes[axis] if axis < len(sizes) else 0
+            parts = tuple((start, count, 1) if i == axis else (0, size, 1) for i, size in enumerate(shape))
+            self.layers.append(StridedSlice(part, number, output, parts))
+            start += count
+        if start != shape[axis]:
+            raise ConvertError(f"{name}: {operator} makes {start} of the {shape[axis]} values of axis {axis}")
+
+    def _dequantize(self, name: str, x: int, y: int) -> None:
+        """DEQUANTIZE at the end, which gives the output its real values."""
+        if y != self.output:
+            raise ConvertError(
+                f"{name}: DEQUANTIZE is supported as the last operator, what follows it here computes in float32; "
+                f"quantize the whole model to int8"
+            )
+        self.file.require_type(name, y, FLOAT32)
+        self.numbers[y] = self._known(name, x)
 
 
 @dataclass(frozen=True)
@@ -243,15 +286,17 @@ class _Node:
         return self.reader.tensors[number]
 
     def weights(self, operand: int, axis: int) -> tuple[Int8, QuantParams]:
-        return self.reader.weights(self.name, self.operands[operand], axis)
+        return self.reader.file.weights(self.name, self.operands[operand], axis)
 
     def bias(self, operand: int, channels: int) -> Int32:
         if len(self.operands) <= operand or self.operands[operand] == -1:
             return np.zeros(channels, np.int32)
-        return self.reader.constant(self.name, self.operands[operand], INT32, "<i4").astype(np.int32)
+        return self.reader.file.constant(self.name, self.operands[operand], INT32, "<i4").astype(np.int32)
+
+    def constant(self) -> Constant:
+        index = next(index for index in self.operands if self.reader._is_constant(self.name, index))
+        values = self.reader.file.constant(self.name, index, INT8, "<i1").astype(np.int8)
+        return Constant(values, self.reader.file.quant(self.name, index))
 
     def integers(self, operand: int) -> Int64:
-        index = self.operands[operand]
-        is_wide = self.reader.type_of(self.name, index) == INT64
-        form = (INT64, "<i8") if is_wide else (INT32, "<i4")
-        return self.reader.constant(self.name, index, *form).astype(np.int64)
+        return self.reader.file.integers(self.name, self.operands[operand])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from converter.formats.tflite import IDENTIFIER, INT4, INT8, INT32, int_vector, raw_vector
 from converter.graph import Graph, Operator
-from converter.tensor import QuantParams
+from converter.tensor import Constant, QuantParams
 from converter.tflite import schema
 from converter.tflite.one_channel import graph_in_tflite
 
@@ -187,8 +187,11 @@ class _Writer:
     def _inputs(self, layer: Operator) -> list[int]:
         """Operand numbers of a layer, its constants registered."""
         operands, name = list(layer.inputs), self.graph.tensors[layer.output].name
-        for what, values in layer.integer_operands:
-            operands.append(self._constant(f"{name}/{what}", values.astype("<i4"), INT32, None))
+        for what, values in layer.constants:
+            if isinstance(values, Constant):
+                operands.append(self._constant(f"{name}/{what}", values.values, INT8, values.quant))
+            else:
+                operands.append(self._constant(f"{name}/{what}", values.astype("<i4"), INT32, None))
         if layer.weights is not None:
             weights = layer.weights
             kind = INT4 if self.int4 and fits_int4(layer) else INT8

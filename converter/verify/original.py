@@ -21,7 +21,7 @@ from converter import reference
 from converter.arrays import Int8
 from converter.errors import ConvertError
 from converter.files import scratch_folder
-from converter.formats.original import Original, Place
+from converter.formats.original import End, Original, Place
 from converter.graph import Graph
 from converter.tensor import Tensor
 from converter.tflite.interpreters import Unavailable, installed
@@ -32,6 +32,7 @@ MODULE = "converter.verify.oracle"
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = 100  # inputs of them in the long form
 SECONDS = 120
+NO_INT8 = 999  # no step of an int8 grid
 Arrays = dict[Place, NDArray[Any]]
 
 
@@ -77,6 +78,8 @@ def compare(graph: Graph, file: Original, x: Int8) -> Check:
 def _beside_tflite(graph: Graph, file: Original, x: Int8, theirs: Arrays) -> Check:
     mismatches = Mismatches(f"layer outputs of {len(x)} inputs")
     ours = reference.run_batch_all(graph, x)
+    last = file.places[-1]
+    theirs[last] = _from_end(graph.tensors[last.tensor], file.ends[1], theirs[last])
     for place in file.places:
         for row, found in enumerate(theirs[place]):
             mismatches.compare(_where(graph, file, place, row), ("ours", "TFLM"), ours[place.tensor][row], found)
@@ -122,6 +125,29 @@ def _within_a_step(
         mismatches.compare(where, ("ours", "onnxruntime"), ours[row], found[row], steps=1)
 
 
+def _as_end(tensor: Tensor, end: End, x: Int8) -> NDArray[Any]:
+    """int8 [n, ...] as the values of the file's type that stand for it, each [1, ...]."""
+    stored = x.reshape(-1, *tensor.shape)
+    if end == "uint8":
+        return (stored.astype(np.int16) + 128).astype(np.uint8)
+    return _real(tensor, stored) if end == "float32" else stored
+
+
+def _real(tensor: Tensor, steps: NDArray[Any]) -> NDArray[np.float32]:
+    """As DEQUANTIZE computes them."""
+    return ((steps.astype(np.float64) - tensor.quant.zero_point) * tensor.quant.scale).astype(np.float32)
+
+
+def _from_end(tensor: Tensor, end: End, theirs: NDArray[Any]) -> NDArray[Any]:
+    """The int8 that a file's output stands for; a real value that is not exactly one of theirs becomes NO_INT8."""
+    if end == "uint8":
+        return theirs.astype(np.int16) - 128
+    if end == "int8":
+        return theirs
+    steps = _steps(tensor, theirs, is_nchw=False).reshape(theirs.shape)
+    return np.where(_real(tensor, steps) == theirs, steps, NO_INT8)
+
+
 def _where(graph: Graph, file: Original, place: Place, row: int) -> str:
     if place is file.places[-1]:
         return f"the output {str(place.key)[:200]}, input {row}"
@@ -147,7 +173,7 @@ def _theirs(graph: Graph, file: Original, x: Int8) -> Arrays:
         data, values, request["input"] = _onnx_request(graph, file, x)
     else:
         tensors = sum(tensor.size for tensor in graph.tensors)
-        data, values = file.data, x.reshape(-1, *graph.tensors[graph.input].shape)
+        data, values = file.data, _as_end(graph.tensors[graph.input], file.ends[0], x)
         request["arena_bytes"] = 1_000_000 + 2 * tensors + 10 * len(data)
     return dict(zip(file.places, _ask(data, values, request), strict=True))
 

@@ -82,7 +82,7 @@ def test_tflite_round_trip(index: int) -> None:
 @pytest.mark.parametrize(("axes", "fine"), [((2, 1), True), ((-2, -3), True), ((1,), False), ((1, 3), False)])
 def test_axes_of_others(axes: tuple[int, ...], fine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a converter of others may write them."""
-    monkeypatch.setattr(Mean, "integer_operands", (("axes", np.array(axes, np.int32)),))
+    monkeypatch.setattr(Mean, "constants", (("axes", np.array(axes, np.int32)),))
     data = write_tflite(mean_graph(3))
     if fine:
         assert isinstance(read_tflite(data).layers[0], Mean)

@@ -20,7 +20,7 @@ from converter.reference import run_batch_all
 from converter.tflite import schema
 
 FOLDER = Path(__file__).resolve().parents[2] / "converter" / "operators"
-SHARED = {"__init__", "activation", "pool", "weighted", "windows"}
+SHARED = {"__init__", "activation", "binary", "copied", "pool", "table", "weighted", "windows"}
 
 
 def test_each_file_holds_one_operator_and_the_tuple_all() -> None:
@@ -41,7 +41,7 @@ def test_it_is_frozen_and_named_once(kind: type[Operator]) -> None:
     others = [other.TFLITE for other in OPERATORS if other is not kind]
     assert kind.TFLITE.number not in {other.number for other in others}
     assert kind.TFLITE.name not in {other.name for other in others}
-    assert schema.OTHER_NAMES.get(kind.TFLITE.number, kind.TFLITE.name) == kind.TFLITE.name
+    assert schema.operator_name(kind.TFLITE.number) == kind.TFLITE.name
 
 
 def test_no_two_take_one_node_of_onnx() -> None:

@@ -16,13 +16,12 @@ from kernels_on_host import NN, SOURCES, STRICT, compiler
 from random_layers import random_graph, random_inputs
 
 from converter import reference
-from converter.aot.c_text import wrapped
+from converter.aot.c_text import call_operands, wrapped
 from converter.aot.emit import layer_data
 from converter.aot.kernels.structs import Kernel
 from converter.aot.lower import lower_layer
 from converter.arrays import Int8
 from converter.graph import Graph
-from converter.operators.add import Add
 
 MARK = "every layer equal"
 ARM_FLAGS = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=softfp", "-mfpu=fpv4-sp-d16")
@@ -167,7 +166,7 @@ def image_source(cases: Sequence[Case], port: str) -> str:
                 *(_bytes(f"x{number}_{i}", x, number + i) for i, x in enumerate(inputs)),
             ]
             parts.append(_bytes(f"want{number}", tensors[-1], 0))
-            calls.append(_call(number, kernel, len(inputs), tensors[-1].size, isinstance(layer, Add)))
+            calls.append(_call(number, kernel, len(inputs), tensors[-1].size))
     includes = '#include <stdint.h>\n#include <string.h>\n#include "nn.h"\n#include "nn_lowbit.h"\n'
     driver = DRIVER % {"out_bytes": out_bytes, "scratch_bytes": scratch_bytes}
     return "\n".join(
@@ -191,8 +190,8 @@ def _bytes(name: str, values: Int8, misalign: int) -> str:
     )
 
 
-def _call(number: int, kernel: Kernel, inputs: int, out_bytes: int, is_add: bool) -> str:
-    operands = ", ".join([f"x{number}_{i}" for i in range(inputs)] + ["out"] + ([] if is_add else ["scratch_room"]))
+def _call(number: int, kernel: Kernel, inputs: int, out_bytes: int) -> str:
+    operands = call_operands(kernel.layer, [f"x{number}_{i}" for i in range(inputs)], "out", "scratch_room")
     return (
         f"    out = prepare({number}, {out_bytes}u);\n    {kernel.function}(&layer{number}, {operands});\n"
         f"    failures += compare({number}, out, want{number}, {out_bytes}u, {kernel.scratch_bytes}u);"

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from converter.aot.kernels.asm import Code
-from converter.aot.kernels.structs import Channels, Kernel, NnOutput, members
+from converter.aot.kernels.structs import Channels, Kernel, NnConcatenationLayer, NnOutput, members
 from converter.arrays import Int8
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,8 +135,11 @@ def run_kernel(
     out = Guarded(int(np.prod(out_shape)), (misalign + 2) % 4)
     scratch = Guarded(kernel.scratch_bytes)
     function: Callable[..., None] = getattr(library, kernel.function)
+    given = [ctypes.c_void_p(room.address) for room in rooms]
+    if isinstance(kernel.layer, NnConcatenationLayer):
+        given = [ctypes.cast((ctypes.c_void_p * len(rooms))(*given), ctypes.c_void_p)]
     last = [ctypes.c_void_p(out.address)] + ([ctypes.c_void_p(scratch.address)] if len(inputs) == 1 else [])
-    function(ctypes.byref(struct), *(ctypes.c_void_p(room.address) for room in rooms), *last)
+    function(ctypes.byref(struct), *given, *last)
     for guarded in (*rooms, out, scratch):
         guarded.check()
     for room, x in zip(rooms, inputs, strict=True):

@@ -71,7 +71,7 @@ def _float_layer(graph: Graph, layer: Operator, values: list[Any]) -> Any:
         y = tf.nn.bias_add(y, bias)
         return tf.nn.relu(y) if layer.activation == "RELU" else y
     if isinstance(layer, Add):
-        return tf.nn.relu(x + values[layer.input2])
+        return tf.nn.relu(x + values[layer.inputs[1]])
     if isinstance(layer, (AveragePool2D, MaxPool2D)):
         pool = tf.nn.avg_pool2d if isinstance(layer, AveragePool2D) else tf.nn.max_pool2d
         return pool(x, layer.window_hw, layer.stride_hw, layer.padding)

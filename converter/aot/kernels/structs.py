@@ -324,6 +324,80 @@ class NnPadLayer:
     value: int
 
 
+@dataclass(frozen=True, eq=False)
+class NnAddRepeatLayer:
+    """nn_add_repeat_layer: ADD whose second operand repeats or is a constant."""
+
+    struct: ClassVar[str] = "nn_add_repeat_layer"
+    header: ClassVar[str] = "nn.h"
+    blocks: int
+    count: int
+    repeat: int
+    zero_a: int
+    multiplier_a: int
+    shift_a: int
+    zero_b: int
+    multiplier_b: int
+    shift_b: int
+    multiplier_out: int
+    shift_out: int
+    out_zero: int
+    act_min: int
+    act_max: int
+    constant: Int8 | None
+
+
+@dataclass(frozen=True, eq=False)
+class NnMulLayer:
+    """nn_mul_layer: MUL."""
+
+    struct: ClassVar[str] = "nn_mul_layer"
+    header: ClassVar[str] = "nn.h"
+    blocks: int
+    count: int
+    repeat: int
+    zero_a: int
+    zero_b: int
+    multiplier: int
+    shift: int
+    out_zero: int
+    act_min: int
+    act_max: int
+    constant: Int8 | None
+
+
+@dataclass(frozen=True, eq=False)
+class NnTableLayer:
+    """nn_table_layer: an output for each int8."""
+
+    struct: ClassVar[str] = "nn_table_layer"
+    header: ClassVar[str] = "nn.h"
+    count: int
+    table: Int8
+
+
+@dataclass(frozen=True, eq=False)
+class NnConcatenationLayer:
+    """nn_concatenation_layer: of any number of operands."""
+
+    struct: ClassVar[str] = "nn_concatenation_layer"
+    header: ClassVar[str] = "nn.h"
+    rows: int
+    operands: int
+    widths: Int32
+
+
+@dataclass(frozen=True)
+class NnStridedCopyLayer:
+    """nn_strided_copy_layer: TRANSPOSE and STRIDED_SLICE."""
+
+    struct: ClassVar[str] = "nn_strided_copy_layer"
+    header: ClassVar[str] = "nn.h"
+    first: int
+    shape: tuple[int, ...]
+    step: tuple[int, ...]
+
+
 CONVOLUTIONS = (
     NnConvLayer,
     NnConvPackedLayer,
@@ -347,6 +421,11 @@ NnLayer = Union[
     NnSoftmaxLayer,
     NnMeanLayer,
     NnPadLayer,
+    NnAddRepeatLayer,
+    NnMulLayer,
+    NnTableLayer,
+    NnConcatenationLayer,
+    NnStridedCopyLayer,
 ]
 Value = Union[int, tuple[int, ...], Int8, Int32, Channels, NnOutput, Unpacked, Sums, AsmCode, DenseCode, None]
 

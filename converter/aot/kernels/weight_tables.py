@@ -18,12 +18,8 @@ from converter.aot.kernels.structs import (
     CONVOLUTIONS,
     Channels,
     Kernel,
-    NnAddLayer,
     NnDenseLowbitLayer,
     NnDenseSparseLayer,
-    NnPadLayer,
-    NnPoolLayer,
-    NnSoftmaxLayer,
     Unpacked,
     members,
 )
@@ -92,10 +88,10 @@ def stored(kernel: Kernel) -> tuple[str, int]:
     match kernel.layer:
         case NnDenseLowbitLayer(code=code) | NnDenseSparseLayer(code=code):
             return code.shape.name, size
-        case NnPoolLayer() | NnAddLayer() | NnSoftmaxLayer() | NnPadLayer():
-            return "", size
-        case _:
+        case _ if any(name == "weights" for name, _ in members(kernel.layer)):
             return "packed" if table_of(kernel) else "plain", size
+        case _:
+            return "", size
 
 
 def table_of(kernel: Kernel | None) -> Unpacked | None:

@@ -399,6 +399,58 @@ typedef struct {
 
 void nn_pad_s8(const nn_pad_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
+// ADD and MUL of `blocks` blocks: each value of b, of which there are `count`, meets `repeat` neighbouring values of a.
+// The forms with one input take b from `constant`.
+typedef struct {
+    int32_t blocks, count, repeat;
+    int32_t zero_a, multiplier_a, shift_a;
+    int32_t zero_b, multiplier_b, shift_b;
+    int32_t multiplier_out, shift_out;
+    int32_t out_zero, act_min, act_max;
+    const int8_t *constant;
+} nn_add_repeat_layer;
+
+void nn_add_repeat_s8(const nn_add_repeat_layer *layer, const int8_t *a, const int8_t *b, int8_t *out);
+void nn_add_constant_s8(const nn_add_repeat_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+typedef struct {
+    int32_t blocks, count, repeat;
+    int32_t zero_a, zero_b;
+    int32_t multiplier, shift;
+    int32_t out_zero, act_min, act_max;
+    const int8_t *constant;
+} nn_mul_layer;
+
+void nn_mul_s8(const nn_mul_layer *layer, const int8_t *a, const int8_t *b, int8_t *out);
+void nn_mul_constant_s8(const nn_mul_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+// LOGISTIC, QUANTIZE and others of `count` values: table[x + 128] is the output for x.
+typedef struct {
+    int32_t count;
+    const int8_t *table;
+} nn_table_layer;
+
+void nn_table_s8(const nn_table_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+// CONCATENATION of `rows` rows: `widths` bytes of each operand make one of the output.
+typedef struct {
+    int32_t rows;
+    int32_t operands;
+    const int32_t *widths;
+} nn_concatenation_layer;
+
+void nn_concatenation_s8(const nn_concatenation_layer *layer, const int8_t *const *in, int8_t *out);
+
+// TRANSPOSE and STRIDED_SLICE of up to five axes (missing ones in front are 1): the output's shape, the input's index
+// that goes first and how many values a step along each axis of the output moves there, which may be negative.
+typedef struct {
+    int32_t first;
+    int32_t shape[5];
+    int32_t step[5];
+} nn_strided_copy_layer;
+
+void nn_strided_copy_s8(const nn_strided_copy_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
 // Bytes to a lower address, or to a place that does not overlap.
 void nn_move_s8(int8_t *to, const int8_t *from, uint32_t bytes);
 
