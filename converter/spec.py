@@ -134,7 +134,10 @@ class KwsSpec:
                 f"KwsSpec.labels: a board hears at most {MAX_WORDS} words, got {len(self.words)}; leave some out"
             )
         if len(set(self.labels)) != len(self.labels):
-            raise SpecError(f"KwsSpec.labels: must differ from each other, got {self.labels}")
+            raise SpecError(
+                f"KwsSpec.labels: must differ from each other, got {self.labels}; name each word once, and no word "
+                f"{SILENCE} or {UNKNOWN}, which every model has"
+            )
         for word in self.words:  # a word is the name of a folder of its recordings
             plain = word and word.isprintable() and word == word.strip() and word[0] != "."
             if not plain or set(word) & set("/\\") or word != composed(word):

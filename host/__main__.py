@@ -162,7 +162,7 @@ def monitor(
     """Live view of a board listening to its microphone; Ctrl-C ends it."""
     from converter.audio.wav import read_wav
     from host.live.listening import open_listening
-    from host.live.sources import playing
+    from host.live.sources import playing, silence_before
     from host.measure import monitor as view
 
     virtual = port is not None and (port.endswith(".elf") or Path(port).is_dir())
@@ -181,6 +181,9 @@ def monitor(
         board = listening.board
         if virtual:
             stack.enter_context(playing(listening, pcm, device))
+            if pcm is not None:
+                before_s = silence_before(listening) / SAMPLE_RATE_HZ
+                console.print(f"{wav} begins at {before_s:.2f} s, when the detector has settled", markup=False)
         else:
             listening.begin()
         with contextlib.closing(listening.steps(inferences)) as steps:

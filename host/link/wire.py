@@ -70,11 +70,15 @@ def _why_not(port: str, error: Exception) -> str:
             f"then log in again)"
         )
     if "No such file" in text or "FileNotFoundError" in text or "could not find" in text.lower():
-        return f"{port}: no such port; `python -m host ports` lists what is plugged in"
+        return f"{port}: no such port, run folder or image; `python -m host ports` lists what is plugged in"
     if "refused" in text:
         return (
             f"{port}: nobody listens there; start the virtual board first (python -m host emulate ELF --port tcp:PORT)"
         )
+    if "debug|info" in text:  # pyserial's own message is broken
+        return f"{port}: cannot be opened; a network address is socket://HOST:PORT, PORT from 0 to 65535"
+    if "Inappropriate ioctl" in text:
+        return f"{port}: is no serial port; `python -m host ports` lists what is plugged in"
     return f"{port}: cannot be opened ({text.splitlines()[0] if text else type(error).__name__})"
 
 

@@ -17,17 +17,19 @@ from converter.commands.microphone import input_stream
 from converter.target import SAMPLE_RATE_HZ
 from host.errors import HostError
 from host.live.listening import Listening
+from host.measure.trial import TAIL_SAMPLES
 
 CHUNK_SAMPLES = 640  # 40 ms
 
 
 @contextmanager
 def playing(listening: Listening, pcm: Pcm | None, device: str | None = None) -> Iterator[None]:
-    """In the block the board hears a recording in real time, and behind it the sound is over; None: this computer's
-    microphone, as `trainer record` knows it, until the block ends. ConvertError without one."""
+    """In the block the board hears a recording in real time, silence before it until the detector listens and behind
+    it as in a trial, and then the sound is over; None: this computer's microphone, as `trainer record` knows it, until
+    the block ends. ConvertError without one."""
     stop = threading.Event()
     with ExitStack() as stack:
-        chunks = _recording(pcm) if pcm is not None else _microphone(stack, stop, device)
+        chunks = _recording(_between_silence(listening, pcm)) if pcm is not None else _microphone(stack, stop, device)
         listening.begin()
 
         def play() -> None:
@@ -44,6 +46,16 @@ def playing(listening: Listening, pcm: Pcm | None, device: str | None = None) ->
             yield
         finally:
             stop.set()
+
+
+def silence_before(listening: Listening) -> int:
+    """Samples of silence before a recording: until the detector listens."""
+    audio, detector = listening.board.identity.audio, listening.board.identity.detector
+    return detector.settle_frames * audio.step_samples if audio and detector else 0
+
+
+def _between_silence(listening: Listening, pcm: Pcm) -> Pcm:
+    return np.pad(pcm, (silence_before(listening), TAIL_SAMPLES))
 
 
 def _recording(pcm: Pcm) -> Iterator[Pcm]:

@@ -492,7 +492,9 @@ def test_nobody_listens() -> None:
     [
         ("/dev/no-such-port", "no such port"),
         ("nonsense://x", "cannot be opened"),
-        ("socket://127.0.0.1:x", "cannot be opened"),
+        ("socket://127.0.0.1:x", "cannot be opened; a network address is socket://HOST:PORT"),
+        ("socket://127.0.0.1:99999", "PORT from 0 to 65535"),
+        (__file__, "is no serial port"),
     ],
 )
 def test_wrong_ports(port: str, says: str) -> None:

@@ -27,7 +27,7 @@ from trainer.errors import TrainerError
 from trainer.network.model import Architecture
 from trainer.run import keyword, steps
 from trainer.run.keyword import KNOWN_WORDS, STEPS
-from trainer.run.own_word import OTHERS, OTHERS_EACH, data_folder
+from trainer.run.own_word import OTHERS, OTHERS_EACH, data_folder, listed_takes
 
 QUIET = Progress(disable=True)
 SPEC = KwsSpec.of_words(["computer"])
@@ -70,11 +70,34 @@ def test_what_is_no_folder_of_takes_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match=r"me_nohash_0\.wav: a take lasts at most 1000 ms, got 1250"):
         data_folder(own, KwsSpec.of_words(["lamp"]), tmp_path / "data", tmp_path, QUIET)
     takes(tmp_path / "takes", "lamp")
+    with pytest.raises(TrainerError, match="lamp: must hold a folder 'lamp', is one; name the folder around it"):
+        listed_takes(own / "lamp", ("lamp",), SPEC.features)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(TrainerError, match="is not a data folder made of takes"):
         data_folder(own, KwsSpec.of_words(["lamp"]), tmp_path / "mine", tmp_path, QUIET)
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+def test_what_training_would_refuse_or_leave_out_is_said_before_anything_is_fetched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, word, noise = takes(tmp_path, "gro\u0308sse", 2), "gr\u00f6sse", tmp_path / "_background_noise_" / "a.wav"
+    folder = next(tmp_path.iterdir())  # spelt as a Mac does
+    asked = keyword.Keyword((word,), own, tmp_path / "negatives", tmp_path / "run", None)
+    with pytest.raises(TrainerError, match=r"2 clips of the word 'gr.sse', of which each split needs one; record"):
+        keyword.make_keyword(asked, lambda: None, QUIET)  # type: ignore[arg-type]
+    assert not (tmp_path / "negatives").exists()
+    takes(tmp_path, folder.name, 3)
+    (folder / "4.mp3").write_bytes(b"sound")
+    assert len(listed_takes(own, (word,), SPEC.features)) == 3 and "not 4.mp3" in capsys.readouterr().err
+    write_wav(noise, np.ones(5 * RATE_HZ, np.int16))
+    with pytest.raises(TrainerError, match=r"a\.wav: a noise recording must last at least 11 s, got 5\.0 s; record"):
+        listed_takes(own, (word,), SPEC.features)
+    noise.unlink()
+    shutil.copyfile(folder / "me_nohash_0.wav", folder / "me_nohash_0.flac")
+    with pytest.raises(TrainerError, match=r"has the name of me_nohash_0\.flac; rename one"):
+        listed_takes(own, (word,), SPEC.features)
 
 
 def test_isolated_words_are_cut_from_streams_of_words_alone() -> None:

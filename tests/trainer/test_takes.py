@@ -208,6 +208,10 @@ def test_a_word_that_no_folder_can_have_is_refused(tmp_path: Path) -> None:
     for word in ("", "../up", "a/b", ".hidden", "silence", "unknown"):
         with pytest.raises(SpecError):
             word_folder(tmp_path, word)
+    with pytest.raises(SpecError, match="no word silence or unknown, which every model has"):
+        word_folder(tmp_path, "silence")
+    with pytest.raises(TrainerError, match="a word has no comma, which parts words"):
+        word_folder(tmp_path, "yes,no")
     with pytest.raises(TrainerError, match="does not begin with _"):
         word_folder(tmp_path, "_background_noise_")
     assert word_folder(tmp_path, "gro\u0308sse").name == "gr\u00f6sse"

@@ -154,16 +154,11 @@ def splits(words: Mapping[str, Sequence[str]], folder: Path) -> tuple[dict[str, 
     without any, every word's clips in SHA-256 order of their names, a tenth or HELD_OUT_TAKES to test, as many to
     validation, with a warning. Raises TrainerError where a word has fewer than three.
     """
-    by_speaker = {name: which_set(name) for names in words.values() for name in names}
+    by_speaker = splits_by_speaker(words, folder)
     if set(by_speaker.values()) == set(SPLITS):
         return by_speaker, False
     found: dict[str, Split] = {}
-    for word, names in words.items():
-        if len(names) < len(SPLITS):
-            raise TrainerError(
-                f"{folder}: {len(names)} clips of the word '{word}', of which each split needs one; record "
-                f"{FEW_CLIPS} or more"
-            )
+    for names in words.values():
         held = max(len(names) * TEST_PERCENT // 100, min(HELD_OUT_TAKES, len(names) // 3))
         for place, name in enumerate(in_sha256_order(names)):
             found[name] = "test" if place < held else "validation" if place < 2 * held else "train"
@@ -173,6 +168,18 @@ def splits(words: Mapping[str, Sequence[str]], folder: Path) -> tuple[dict[str, 
         f"take, so test figures say how these people are heard, not how others are"
     )
     return found, True
+
+
+def splits_by_speaker(words: Mapping[str, Sequence[str]], folder: Path) -> dict[str, Split]:
+    """Name of each word's clips -> split; TrainerError where a split has none and a word too few to split by take."""
+    found = {name: which_set(name) for names in words.values() for name in names}
+    for word, names in words.items():
+        if len(names) < len(SPLITS) and set(found.values()) != set(SPLITS):
+            raise TrainerError(
+                f"{folder}: {len(names)} clips of the word '{word}', of which each split needs one; record "
+                f"{FEW_CLIPS} or more"
+            )
+    return found
 
 
 def _require_usable(selection: Selection) -> None:
@@ -255,7 +262,7 @@ def _list_words(folder: Path) -> dict[str, dict[str, Path]]:
         name = composed(word.name)
         if name in found:
             raise TrainerError(f"{word}: spells the word of another folder in other code points; put them together")
-        found[name] = _clips_of(word, name)
+        found[name] = clips_of(word, name)
     if not found:
         raise TrainerError(
             f"{folder}: holds no word folders; a data folder has one folder of WAV or FLAC files per word"
@@ -263,7 +270,8 @@ def _list_words(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _clips_of(word: Path, spelt: str) -> dict[str, Path]:
+def clips_of(word: Path, spelt: str) -> dict[str, Path]:
+    """spelt/stem -> WAV or FLAC file in a word's folder; warns of other sound files, TrainerError for equal stems."""
     clips: dict[str, Path] = {}
     for file in _files(word):
         name = f"{spelt}/{file.stem}"
@@ -385,10 +393,17 @@ def load(clips: Sequence[Clip], split: Split, spec: FeatureSpec, progress: Progr
 def load_noise(path: Path, spec: FeatureSpec) -> Int16:
     """A whole noise recording; it must hold ten clips, so that each split gets its own share."""
     pcm: Int16 = read_pcm(path, spec)
-    if len(pcm) < _noise_samples(spec):
-        least_s, length_s = 10 * spec.clip_ms // 1000 + 1, len(pcm) / spec.sample_rate_hz
-        raise TrainerError(f"{path}: a noise recording must last at least {least_s} s, got {length_s:.1f} s")
+    require_noise(path, len(pcm), spec)
     return pcm
+
+
+def require_noise(path: Path, samples: int, spec: FeatureSpec) -> None:
+    """Raises TrainerError for a noise recording of too few samples."""
+    if samples < _noise_samples(spec):
+        least_s, length_s = 10 * spec.clip_ms // 1000 + 1, samples / spec.sample_rate_hz
+        raise TrainerError(
+            f"{path}: a noise recording must last at least {least_s} s, got {length_s:.1f} s; record it again"
+        )
 
 
 def _noise_samples(spec: FeatureSpec) -> int:

@@ -98,6 +98,8 @@ def word_folder(out: Path, word: str) -> Path:
     (spelt,) = KwsSpec.of_words([word]).words
     if spelt.startswith("_"):
         raise TrainerError(f"--word {word}: a word does not begin with _, which marks folders of noise; choose another")
+    if "," in spelt:
+        raise TrainerError(f"--word {word}: a word has no comma, which parts words; record one word at a time")
     return out / spelt
 
 

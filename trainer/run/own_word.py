@@ -16,11 +16,11 @@ from rich.progress import Progress
 
 from converter.arrays import Int16
 from converter.files import scratch_folder, write_atomic
-from converter.spec import FeatureSpec, KwsSpec
+from converter.spec import FeatureSpec, KwsSpec, composed
 from converter.target import SAMPLE_RATE_HZ
 from trainer.data.cache import cached, digest, keep
-from trainer.data.dataset import NOISE_FOLDER, SUFFIXES, VOICES_FOLDER
-from trainer.data.recordings import is_hidden, pcm_samples, write_wav
+from trainer.data.dataset import NOISE_FOLDER, VOICES_FOLDER, clips_of, require_noise, splits_by_speaker
+from trainer.data.recordings import pcm_samples, write_wav
 from trainer.data.synthetic import NAMED_VARIANTS, SyntheticSettings, background
 from trainer.data.synthetic_speech import ENGINES, ENGLISH, LANGUAGES, VOCABULARY, say
 from trainer.data.takes import word_folder
@@ -100,23 +100,31 @@ def listed_takes(takes: Path, words: tuple[str, ...], features: FeatureSpec) -> 
     could not take."""
     if not takes.is_dir():
         raise TrainerError(f"{takes}: no such folder of takes; make one with `python -m trainer record`")
-    found = dict[str, Path]()
+    found, names = dict[str, Path](), dict[str, tuple[str, ...]]()
+    folders = {composed(folder.name): folder for folder in takes.iterdir()}
     for word in (*words, NOISE_FOLDER):
-        folder = takes / word if word == NOISE_FOLDER else word_folder(takes, word)
-        files = sorted(f for f in folder.glob("*") if f.suffix.lower() in SUFFIXES and not is_hidden(Path(f.name)))
+        spelt = word if word == NOISE_FOLDER else word_folder(takes, word).name
+        clips = clips_of(folders.get(spelt, takes / spelt), word)
+        files = tuple(clips.values())
         if not files and word in words:
+            if composed(takes.resolve().name) == spelt:
+                raise TrainerError(f"{takes}: must hold a folder '{word}', is one; name the folder around it")
             there = sorted(f.name for f in takes.iterdir() if f.is_dir() and f.name != NOISE_FOLDER)
             raise TrainerError(
                 f"{takes}: no takes of the word '{word}'; it holds {', '.join(there) or 'no word folders'}; "
                 f"`python -m trainer audio RECORDINGS --word {word} --out {takes}` makes takes of recordings"
             )
         found |= {f"{word}/{file.name}": file for file in files}
-        for file in files if word in words else ():
+        names |= {word: tuple(clips)} if word in words else {}
+        for file in files:
             samples = pcm_samples(file, features)
-            if samples > features.clip_samples:
+            if word not in words:
+                require_noise(file, samples, features)
+            elif samples > features.clip_samples:
                 length_ms = 1000 * samples // features.sample_rate_hz
                 raise TrainerError(
                     f"{file}: a take lasts at most {features.clip_ms} ms, got {length_ms}; "
                     f"`python -m trainer audio {takes / word} --word {word} --out OTHER` cuts the word out"
                 )
+    splits_by_speaker(names, takes)
     return found

@@ -232,7 +232,7 @@ async function listen(file) {
     if (file) {
       source.onended = () => setTimeout(stop, 200);
       source.start();
-      $("input").textContent = `Playing ${file.name}, ${source.buffer.duration.toFixed(1)} s.`;
+      $("input").textContent = `Playing ${file.name}; it begins at ${me.settle_s.toFixed(1)} s, when the detector has settled.`;
     } else {
       track = source.mediaStream.getAudioTracks()[0];
       const set = track.getSettings();
@@ -262,8 +262,13 @@ async function microphone() {
   }
 }
 
+// Between silences: a take is shorter than the detector settles, and its word has to pass through the whole window.
 async function recording(file) {
-  return new AudioBufferSourceNode(context, { buffer: await context.decodeAudioData(await file.arrayBuffer()) });
+  const sound = await context.decodeAudioData(await file.arrayBuffer()), rate = sound.sampleRate;
+  const first = Math.ceil(me.settle_s * rate);
+  const buffer = context.createBuffer(sound.numberOfChannels, first + sound.length + rate, rate);
+  for (let at = 0; at < sound.numberOfChannels; at++) buffer.copyToChannel(sound.getChannelData(at), at, first);
+  return new AudioBufferSourceNode(context, { buffer });
 }
 
 function release() {

@@ -124,9 +124,11 @@ def test_differences_are_counted(elf: Path) -> None:
 
 
 def test_the_terminal_plays_a_recording(cli: Cli, elf: Path, tmp_path: Path) -> None:
-    file = wav(tmp_path / "yes.wav", spoken("yes"))
+    """A take, which is shorter than what the detector needs to settle and ends with the word."""
+    file = wav(tmp_path / "yes.wav", spoken("yes", before_s=0.1, between_s=0.0))
     result = cli("monitor", elf, "--wav", file)
     assert result.code == 0, result.err
+    assert "yes.wav begins at 1.50 s, when the detector has settled" in result.out.replace("\n", " ")
     assert "1 words heard" in result.out and "0 differ from the host's" in result.out and "CPU load" in result.out
 
 
