@@ -108,6 +108,8 @@ def test_what_is_no_sound_is_named(tmp_path: Path, ffmpeg: None) -> None:
         make(tmp_path / "out", tmp_path / "empty")
     with pytest.raises(TrainerError, match="holds no negatives"):
         load_negatives(tmp_path / "nowhere", WORDS)
+    with pytest.raises(TrainerError, match=r"b\.mp3: must be a folder of negatives, got a file; name another"):
+        make(folder / "b.mp3", folder)
 
 
 def test_no_speaker_stands_in_both_splits() -> None:

@@ -88,6 +88,8 @@ def test_what_training_would_refuse_or_leave_out_is_said_before_anything_is_fetc
     with pytest.raises(TrainerError, match=r"2 clips of the word 'gr.sse', of which each split needs one; record"):
         keyword.make_keyword(asked, lambda: None, QUIET)  # type: ignore[arg-type]
     assert not (tmp_path / "negatives").exists()
+    with pytest.raises(TrainerError, match="the run must not be made among the takes; name another --out folder"):
+        keyword.make_keyword(replace(asked, run=own), lambda: None, QUIET)  # type: ignore[arg-type]
     takes(tmp_path, folder.name, 3)
     (folder / "4.mp3").write_bytes(b"sound")
     assert len(listed_takes(own, (word,), SPEC.features)) == 3 and "not 4.mp3" in capsys.readouterr().err

@@ -169,6 +169,8 @@ def make_negatives(
     """Download, unpack and decode what is missing under `out`; a stream is whole or absent, so an interrupted run goes
     on where it was, and a folder that has got other recordings is decoded anew. Raises TrainerError."""
     require("ffmpeg", "apt-get install ffmpeg")
+    if out.is_file():
+        raise TrainerError(f"{out}: must be a folder of negatives, got a file; name another")
     out.mkdir(parents=True, exist_ok=True)
     known = {source.name for source in SOURCES}
     streams = {

@@ -32,6 +32,7 @@ from trainer.data import negatives
 from trainer.data.cache import digest
 from trainer.data.scene_studio import SceneSettings
 from trainer.data.scenes import CHUNK
+from trainer.errors import TrainerError
 from trainer.network.quant_options import QuantOptions
 from trainer.run import steps
 from trainer.run.evaluate import evaluate_run
@@ -75,6 +76,8 @@ class Keyword:
 def make_keyword(asked: Keyword, board: BoardTools, progress: Progress) -> dict[str, float]:
     """The run folder with firmware, image and report; seconds of each step. Raises TrainerError, ConvertError."""
     run = asked.run
+    if run.resolve() == asked.takes.resolve():
+        raise TrainerError(f"{run}: the run must not be made among the takes; name another --out folder")
     listed_takes(asked.takes, asked.words, asked.spec.features)  # what cannot be is said before anything takes long
     if asked.start:
         steps.load_float(ModelArtifact.load(asked.start))
