@@ -128,7 +128,7 @@ def test_the_terminal_plays_a_recording(cli: Cli, elf: Path, tmp_path: Path) -> 
     file = wav(tmp_path / "yes.wav", spoken("yes", before_s=0.1, between_s=0.0))
     result = cli("monitor", elf, "--wav", file)
     assert result.code == 0, result.err
-    assert "yes.wav begins at 1.50 s, when the detector has settled" in result.out.replace("\n", " ")
+    assert "yes.wav begins at 1.50 s, when the detector has settled" in " ".join(result.out.split())
     assert "1 words heard" in result.out and "0 differ from the host's" in result.out and "CPU load" in result.out
 
 
