@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from converter.arrays import Int8, Int64
-from converter.graph import Bounds, Cost, Graph, OutputMemory
+from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
 from converter.tensor import check_same_quant
 
 MOST_AXES = 5  # of nn_strided_copy_s8
 
 
 @dataclass(frozen=True, eq=False)
-class CopyOperator:
+class CopyOperator(ABC):
     """int8 that moves, on one scale."""
 
     name: str
@@ -34,9 +35,9 @@ class CopyOperator:
         """Raises ConvertError."""
         check_same_quant(self.name, graph.tensors[self.input], graph.tensors[self.output])
 
+    @abstractmethod
     def taken(self, values: Int8 | Int64) -> Int8 | Int64:
         """A view of values of the input's shape, [n, ...]: those of the output, with axes that it leaves out."""
-        raise NotImplementedError
 
     def strides(self, graph: Graph) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
         """(number of the first input that is copied, axes of the copy, steps along them), MOST_AXES each."""
@@ -54,8 +55,9 @@ class CopyOperator:
         """Those of its input."""
         return x
 
-    def rows(self, graph: Graph) -> None:
+    def rows(self, graph: Graph) -> RowWindow | None:
         """Runs on the whole map."""
+        return None
 
     def tflm_bytes(self, graph: Graph) -> tuple[int, int]:
         """Its parameters."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
@@ -23,7 +24,7 @@ T = TypeVar("T", bound="TableOperator")
 
 
 @dataclass(frozen=True, eq=False)
-class TableOperator:
+class TableOperator(ABC):
     """Each output depends on the input in its place alone, so the board looks it up."""
 
     name: str
@@ -44,9 +45,9 @@ class TableOperator:
         x, y = graph.tensors[self.input], graph.tensors[self.output]
         require(x.shape == y.shape, self.name, f"input and output need one shape, got {x.shape} and {y.shape}")
 
+    @abstractmethod
     def table(self, graph: Graph) -> Int8:
         """The outputs for the inputs -128 to 127, in that order."""
-        raise NotImplementedError
 
     def run(self, graph: Graph, inputs: Sequence[Int8]) -> Int8:
         """The input's shape."""
