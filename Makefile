@@ -47,10 +47,10 @@ reference: setup
 	$(PY) -m converter convert reference/spotter --out firmware/generated_spotter
 
 test: setup-test
-	$(PY) -m pytest -n 2 -m "not slow"
+	$(PY) -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: setup-test
-	$(PY) -m pytest -n 2 -m "slow and not long"
+	$(PY) -m pytest -n 2 --dist worksteal -m "slow and not long"
 
 # Hours of board time without a break (KWS_LONG_HOURS, 4); with KWS_LONG_FOLDER a stopped run goes on.
 test-all-long: setup-test

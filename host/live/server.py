@@ -15,6 +15,7 @@ import secrets
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
@@ -45,6 +46,7 @@ from host.measure.tune import rate_of
 PAGE = Path(__file__).parent / "page"
 FILES = {"live.js": "text/javascript", "mic.js": "text/javascript", "live.css": "text/css"}
 KEEP_SECONDS, SILENT_S, BEHIND_S = 60, 3.0, 10.0  # of sound for takes; without sound; of sound the board has not heard
+PATIENCE_S = 10.0  # without a record of a board that is to stop
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws://127.0.0.1:* ws://localhost:*; "
     "img-src data:; frame-ancestors 'none'; base-uri 'none'",
@@ -110,6 +112,7 @@ class Live:
         self._threads: list[threading.Thread] = []
         self._came = 0  # samples that came from the page
         self._behind = 0.0  # seconds of them that were not heard yet
+        self._last = 0.0  # when a record came
 
     # -- the page
 
@@ -241,8 +244,10 @@ class Live:
             while True:
                 self._sounds.get_nowait()
         self._sounds.put(None)
-        for thread in self._threads:
-            thread.join(timeout=0 if self.error else 10)  # a board that hangs is told of by _read
+        began = time.monotonic()
+        for thread in self._threads:  # a board that hangs is told of by _read, and a slow one still sends records
+            while thread.is_alive() and not self.error and time.monotonic() - max(began, self._last) < PATIENCE_S:
+                thread.join(timeout=0.1)
         if any(thread.is_alive() for thread in self._threads) and not self.error:
             self.error = "the board does not stop listening; start the command again"
             self._tell({"error": self.error, "ended": True})
@@ -260,6 +265,7 @@ class Live:
     def _read(self) -> None:
         try:
             for step in self.listening.steps():
+                self._last = time.monotonic()
                 self._tell(self._step(step))
         except (HostError, BoardError) as error:
             self.error = str(error)

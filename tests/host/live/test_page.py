@@ -38,6 +38,7 @@ from host.errors import HostError
 from host.firmware_build import ROOT, build_firmware
 from host.link.expected import COMMITTED, listen, load_model
 from host.link.protocol import Identity
+from host.live import server
 from host.live.takes import NEGATIVES, loudest_second, save_take
 
 SPOTTER = COMMITTED[1]
@@ -296,3 +297,33 @@ def test_a_take_is_the_second_with_the_word() -> None:
     at = next(start for start in range(0, 48_001) if np.array_equal(pcm[start : start + 16_000], take))
     assert 31_000 < at < 39_000 and len(take) == 16_000  # the word in the middle
     assert np.array_equal(loudest_second(pcm[:900]), pcm[:900])
+
+
+@pytest.mark.parametrize(
+    ("hangs", "died"), [(False, None), (True, "the board does not stop listening; start the command again")]
+)
+def test_a_slow_board_is_waited_for_as_long_as_its_records_come(
+    monkeypatch: pytest.MonkeyPatch, hangs: bool, died: str | None
+) -> None:
+    over = threading.Event()
+
+    def steps() -> Iterator[int]:
+        for number in range(6):
+            over.wait(60 if hangs else 0.2)
+            if not over.is_set():
+                yield number
+
+    spec = SimpleNamespace(thresholds=(1,), rates=())
+    board = SimpleNamespace(detector=lambda: spec, identity=SimpleNamespace(labels=("yes",)))
+    fake = SimpleNamespace(
+        board=board, model=None, has_own_microphone=True, begin=lambda: None, end=lambda: None, steps=steps
+    )
+    live = server.Live(cast(Any, fake), Path())
+    monkeypatch.setattr(server, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(live, "_step", lambda step: {"step": step})
+    live._start()
+    (reader,) = live._threads
+    live._stop()
+    over.set()
+    reader.join()
+    assert live.error == died
