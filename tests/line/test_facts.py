@@ -11,6 +11,8 @@ import pytest
 
 from converter.spec import MAX_WORDS, DetectorSpec, FeatureSpec, SpecError
 from converter.target import NRF52840, SAMPLE_RATE_HZ
+from converter.tflite.reader import KINDS, READ_HERE
+from converter.tflite.schema import operator_name
 from host.link import protocol
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,3 +97,10 @@ def _without_strings_and_comments(source: str) -> str:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     kept = (token.string for token in tokens if token.type not in (tokenize.STRING, tokenize.COMMENT))
     return " ".join(kept)
+
+
+def test_the_readme_names_the_operators_that_are_read() -> None:
+    (said,) = re.findall(r"^Supported: ((?:.+\n)+)", (ROOT / "README.md").read_text(), re.M)
+    named = set(re.findall(r"\b[A-Z][A-Z0-9_]{2,}\b", said.partition(";")[0]))
+    read = {operator_name(number) for number in KINDS} | set(READ_HERE)
+    assert named == read
