@@ -440,8 +440,7 @@ def record(
     goes on."""
     from converter.commands.microphone import microphone, play
     from trainer.data.dataset import NOISE_FOLDER
-    from trainer.data.keyboard import keyboard
-    from trainer.data.recorder import Recorder
+    from trainer.data.recorder import Recorder, keyboard
     from trainer.data.takes import takes_of, usable_speaker, word_folder
 
     if word is None and room is None:

@@ -262,7 +262,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     shutil.copytree(REFERENCE, run)
     artifact = ModelArtifact.load(run)
     rates = ((0.5, (-300, -1300)), (5.0, (-400, -1380)))
-    replace(artifact, detector=replace(artifact.detector, thresholds=rates[0][1], rates=rates)).save()
+    tuned = replace(artifact, detector=replace(artifact.detector, thresholds=rates[0][1], rates=rates))
+    point = {"hours": 1.0, "left_out": [], "validation_words": 8, "miss_rate_at": {"0.5": 0.1}}
+    tuned.with_results(operating_point=point).save()
     (run / "source.json").write_text(json.dumps({"data": str(corpus)}))
     for name, seed in (("anna", 0), ("bob", 5)):
         (home / name).mkdir()
@@ -271,8 +273,13 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     if shutil.which("ffmpeg") is None:
         pytest.skip("no ffmpeg on this machine")
     asked = Listening((home / "anna", home / "bob"), None, home / "F.json")
+    engines = evaluate._engines(artifact)
+    graph = read_onnx(artifact.onnx.read_bytes())
+    step = graph.tensors[graph.output].quant.scales[0]
+    engines["float"] = lambda x: engines["int8"](x) * np.float32(step)  # a float network without an error
     with pytest.MonkeyPatch.context() as patch, Progress(disable=True) as progress:
         patch.chdir(home)
+        patch.setattr(evaluate, "_engines", lambda _: engines)
         return home, evaluate.evaluate_run(run, None, progress, asked)["listening_streams"]
 
 
@@ -304,6 +311,7 @@ def test_figures_can_be_recomputed_from_the_scores_alone(measured: tuple[Path, d
             misses |= {stream["name"]: found[0]} if stream["kind"] == "words" else {}
         assert (row["false_accepts"], row["misses"]) == (wrong, misses)
     assert [row["rate"] for row in result["tuned"]] == [0.5, 5.0]
+    assert result["float"] == result["points"]
 
 
 def naive_detector(scores: dict[str, Any], stream: dict[str, Any]) -> list[list[int]]:

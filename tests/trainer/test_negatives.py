@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 from rich.progress import Progress
 
-from trainer.data import negatives
+from trainer.data import negatives, transcripts
 from trainer.data.ffmpeg import decode as decode_files
 from trainer.data.negatives import SOURCES, Clip, Stream, excluded, list_excluded, load_negatives, make_negatives, table
 from trainer.errors import TrainerError
@@ -129,7 +130,7 @@ def test_clips_with_a_word_are_left_out(tmp_path: Path, ffmpeg: None, monkeypatc
     make(tmp_path / "out", speaker(tmp_path, "anna", {"a.wav": 0.5, "b.wav": 0.25, "c.wav": 0.5}))
     rows = tmp_path / "excluded.csv"
     rows.write_text("source,word,clip,held in\nown-anna,stop,b.wav,name\nown-anna,up,c.wav,name\n")
-    monkeypatch.setattr(negatives, "EXCLUDED", rows)
+    monkeypatch.setattr(transcripts, "EXCLUDED", rows)
     ((stream, pcm),) = load_negatives(tmp_path / "out", WORDS, "train")
     assert [(c.id, c.start) for c in stream.clips] == [("a.wav", 0), ("c.wav", 8000)] and len(pcm) == 16000
 
@@ -192,6 +193,80 @@ def table_of_texts(texts: list[str]) -> bytes:
     return len(texts).to_bytes(2, "big") + len(found).to_bytes(2, "big") + found
 
 
+def test_a_game_gives_its_speech_and_its_texts(tmp_path: Path, ffmpeg: None) -> None:
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("no dpkg-deb on this machine")
+    game = tmp_path / "made/usr/share/scummvm/flight-of-the-amazon-queen/queen.1c"
+    game.parent.mkdir(parents=True)
+    sound = encoded(speaker(tmp_path, "hero", {"a.wav": 0.5}, 11025) / "a.wav")
+    spoken = ("070012J1", "070012J2", "07001FP1", "07SSSSJ1", "07XXXXP1", "07XXXXJ1", "JOE00421")
+    things = b"It is a stone*24\r\nStop*01That is no stone*24\r\n"
+    game.write_bytes(
+        queen({"TALK.DOG": dialogue(), "QUEEN2.JAS": things, "C01A_011.SB": sound} | {f"{n}.SB": sound for n in spoken})
+    )
+    control = tmp_path / "made/DEBIAN/control"
+    control.parent.mkdir()
+    control.write_text("Package: q\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.c>\nDescription: d\n")
+    store = tmp_path / "out/packages"
+    store.mkdir(parents=True)
+    deb = store / "flight-of-the-amazon-queen_1.deb"
+    subprocess.run(["dpkg-deb", "-b", str(tmp_path / "made"), str(deb)], check=True, capture_output=True)
+    with Progress(disable=True) as progress:
+        sources = [source for source in SOURCES if source.name.startswith("queen-")]
+        joe, others = make_negatives(tmp_path / "out", sources, [], progress)
+    assert [Path(clip.id).stem for one in (joe, others) for clip in one.clips] == [
+        *("070012J1", "070012J2", "07SSSSJ1", "07XXXXJ1", "JOE00421"),
+        *("07001FP1", "07XXXXP1"),
+    ]
+    assert all(abs(clip.samples - 8000) < 2500 for clip in joe.clips)
+    rows = list_excluded([joe, others], tmp_path / "made")
+    assert [(row["source"], row["word"], Path(row["clip"]).stem) for row in rows] == [
+        ("queen-joe", "stop", "JOE00421"),
+        ("queen-joe", "yes", "070012J1"),
+        ("queen-joe", "yes", "070012J2"),
+        ("queen-joe", "no", "JOE00421"),
+        ("queen-joe", "go", "07SSSSJ1"),
+        ("queen-others", "go", "07XXXXP1"),
+    ]
+
+
+def encoded(wav: Path) -> bytes:
+    mp3 = wav.with_suffix(".mp3")
+    subprocess.run(["ffmpeg", "-i", str(wav), "-b:a", "16k", str(mp3)], check=True, capture_output=True)
+    return mp3.read_bytes()
+
+
+def queen(files: dict[str, bytes]) -> bytes:
+    """As queen.1c has them: name, disk, place and size of each file, then the files."""
+    head, at = b"QTBLCEM10\0\0\0\1" + len(files).to_bytes(2, "big"), 15 + 21 * len(files)
+    for name, data in files.items():
+        head += name.encode().ljust(12, b"\0") + b"\1" + at.to_bytes(4, "big") + len(data).to_bytes(4, "big")
+        at += len(data)
+    return head + b"".join(files.values())
+
+
+def dialogue() -> bytes:
+    """Talk 7 of one level, as a .DOG file has it: 20 bytes of head, numbers, the level's tree, sentences of the hero,
+    of the other, and what both say when they meet again; each sentence behind its length, filled up to 4 bytes or 2."""
+
+    def sentences(*said: tuple[int, str]) -> bytes:
+        found = b""
+        for number, text in said:
+            entry = b"\0\0" + number.to_bytes(2, "big") + bytes([len(text)]) + text.encode()
+            found += entry + bytes(-(start + len(found) + len(entry)) % 4)
+        return found
+
+    start = 32 + 96
+    hero = sentences((0, "Hi.*01Let's go!"), (0x12, "Oh yes!*02I know."))
+    start += len(hero)
+    other = sentences((0x1F, "Who?"))
+    again = b"".join(bytes([len(t)]) + t + bytes(-(1 + len(t)) % 2) for t in (b"Go away*03.", b"Hm"))
+    first, cutaway, second = start, start + len(other), start + len(other)
+    numbers = (1, 1, 7, 2, 1, *([0] * 6), first, cutaway, second)
+    head = b"".join(number.to_bytes(2, "big") for number in numbers).ljust(32 + 96, b"\0")
+    return bytes(20) + head + hero + other + again
+
+
 def test_speech_of_bytes_without_a_header(tmp_path: Path) -> None:
     file = tmp_path / "1.ALS"
     file.write_bytes(bytes([128] * 2000 + [255] * 2000 + [1] * 2000))
@@ -201,7 +276,7 @@ def test_speech_of_bytes_without_a_header(tmp_path: Path) -> None:
 
 
 def test_the_committed_list_knows_its_sources() -> None:
-    with negatives.EXCLUDED.open(newline="") as file:
+    with transcripts.EXCLUDED.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["source"] for row in rows} <= {source.name for source in SOURCES}
-    assert {row["word"] for row in rows} <= negatives.SOUNDS_LIKE.keys() and excluded("fillets-nl", ["stop"])
+    assert {row["word"] for row in rows} <= transcripts.SOUNDS_LIKE.keys() and excluded("fillets-nl", ["stop"])

@@ -26,8 +26,7 @@ from converter.spec import FeatureSpec
 from host.emulator.session.launcher import launch
 from host.firmware_build import build_firmware
 from trainer.data.dataset import load_noise
-from trainer.data.keyboard import Keys, keyboard
-from trainer.data.recorder import Recorder, judge, uninterrupted
+from trainer.data.recorder import Keys, Recorder, judge, keyboard, uninterrupted
 from trainer.data.recordings import read_pcm, resample, to_int16, write_wav
 from trainer.data.takes import find_takes, takes_of
 

@@ -9,7 +9,6 @@ model was scored.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -33,12 +32,13 @@ from converter.target import SAMPLE_RATE_HZ
 from trainer.data.ffmpeg import COMPRESSED, decode, require
 from trainer.data.recordings import resample, to_int16
 from trainer.data.synthetic_speech import ENGINES, MINUTES, continuous_speech
+from trainer.data.talkies import unpack_games
+from trainer.data.transcripts import SOUNDS_LIKE, excluded, named, with_words
 from trainer.errors import TrainerError
 
 Split = Literal["train", "test"]
 Kind = Literal["speech", "words", "synthetic", "music"]  # rates are counted on speech; words lie apart, as commands do
 INDEX = "negatives.json"
-EXCLUDED = Path(__file__).with_name("negatives_excluded.csv")
 SUFFIXES = {".wav", ".flac", *COMPRESSED}
 BATCH = 40  # files to an ffmpeg
 
@@ -90,6 +90,13 @@ def _stamps(language: str) -> Source:
     return Source(name, "tuxpaint-stamps-default", path, name, language, "train", "GPL-2", "words")
 
 
+def _queen(role: str, voice: str) -> Source:
+    """What the hero of a talkie game says, and those that he talks to; scenes in which several do are left out."""
+    package, path = "flight-of-the-amazon-queen", "usr/share/scummvm/flight-of-the-amazon-queen/queen/*.mp3"
+    name = f"queen-{role}"
+    return Source(name, package, path, name, "en", "train", "Flight-of-the-Amazon-Queen-License", voice=voice)
+
+
 # The Spanish prompts are spoken by the voice of the English ones. The Czech dialogues have two leading parts, whose
 # letter is in a file's name.
 SOURCES = (
@@ -116,6 +123,19 @@ SOURCES = (
         "train",
         "Drascula-License",
         voice=r"^(\d{3}|(B|BJ|D|E|I|L|P|T|VB)\d+)\.",
+        raw_hz=11025,
+    ),
+    _queen("joe", r"^(\d\d.{4}J|JOE(?!00[0-3]|0040))"),
+    _queen("others", r"^\d\d.{4}P"),
+    Source(
+        "sky",
+        "beneath-a-steel-sky",
+        "usr/share/scummvm/beneath-a-steel-sky/sky/*.u8",
+        "sky",
+        "en",
+        "train",
+        "Beneath-a-Steel-Sky-License",
+        voice=r"^(?!52403|53352|54520|55061)5([0-4]|5[01])",
         raw_hz=11025,
     ),
     *(_stamps(language) for language in ("be", "bg", "ca", "da", "el", "es", "fr", "ro", "ru")),
@@ -225,7 +245,7 @@ def load_negatives(folder: Path, words: Sequence[str], split: Split | None = Non
             )
         out = excluded(stream.name, words)
         unlisted = [word for word in words if word not in SOUNDS_LIKE]
-        kept = [clip for clip in stream.clips if clip.id not in out and not _named(clip.id, unlisted)]
+        kept = [clip for clip in stream.clips if clip.id not in out and not named(clip.id, unlisted)]
         parts: list[Int16] = [pcm[clip.start : clip.start + clip.samples] for clip in kept]
         joined = np.concatenate(parts) if parts else np.zeros(0, np.int16)
         found.append((_placed(stream, [(clip.id, clip.samples) for clip in kept]), joined))
@@ -235,114 +255,12 @@ def load_negatives(folder: Path, words: Sequence[str], split: Split | None = Non
     return found
 
 
-def excluded(source: str, words: Sequence[str]) -> set[str]:
-    """Ids of the source's clips that hold one of the words or a homophone, by the committed list."""
-    with EXCLUDED.open(newline="") as file:
-        return {row["clip"] for row in csv.DictReader(file) if row["source"] == source and row["word"] in words}
-
-
-def _named(clip: str, words: Sequence[str]) -> bool:
-    """True where the clip's name holds one of the words: all that is known of a word that no list was made for."""
-    stem = re.sub(r"[-_]", " ", Path(clip).stem)
-    return any(re.search(rf"\b{re.escape(word)}\b", stem, re.IGNORECASE) for word in words)
-
-
-# What a word sounds like in a source's language, beside itself as a word of a transcript or of a file's name.
-SOUNDS_LIKE = {
-    "stop": {"nl": r"\w*stop\w*", "cs": r"\w*stop\w*", "many": r"\w*(stop|стоп|στοπ)\w*"},
-    "yes": {"nl": "jes", "cs": "jes", "many": r"yes\w*"},
-    "no": {"nl": "nou", "cs": "no|nou", "many": "no+|но"},
-    "go": {"nl": "goo|gou", "cs": "gou", "many": "go|го"},
-    "down": {"nl": "daun", "cs": "daun"},
-    "on": {"cs": "on", "many": "on|он"},
-    "off": {"nl": "of", "cs": "of"},
-    "up": {},
-    "left": {},
-    "right": {"nl": "rijt|raait", "cs": "rajt"},
-    "bed": {"nl": "bed|bet", "cs": "bet"},
-    "cat": {"nl": "cat|kat|ket", "cs": "kat|ket"},
-    "happy": {"nl": "happy|happie|heppie", "cs": "hepy|hepi"},
-    "computer": {"nl": r"computer\w*", "cs": r"kom?pju\w*|komputer\w*"},
-}
-
-
 def list_excluded(streams: Sequence[Stream], packages: Path) -> list[dict[str, str]]:
-    """The rows of negatives_excluded.csv: clips whose name, or whose transcript in packages unpacked under `packages`
-    (fillets-ng-data, tuxpaint-stamps-default, drascula), holds a word or what sounds like it."""
-    rows = []
-    for stream in streams:
-        said = _transcripts(stream, packages)
-        manifold = stream.name.startswith(("tuxpaint-", "drascula"))  # names in English, texts in many languages
-        for word, sounds in SOUNDS_LIKE.items():
-            pattern = re.compile(rf"\b({word}|{sounds.get('many' if manifold else stream.language, word)})\b", re.I)
-            for clip in stream.clips:
-                name = "" if stream.name.startswith("fillets-") else re.sub(r"[-_]", " ", Path(clip.id).stem)
-                spoken = pattern.search(said.get(clip.id, ""))
-                if spoken or pattern.search(name):
-                    why = "transcript" if spoken else "name"
-                    rows.append({"source": stream.name, "word": word, "clip": clip.id, "held in": why})
-    return rows
-
-
-def _transcripts(stream: Stream, packages: Path) -> dict[str, str]:
-    """Clip's id -> what is said in it, where that is known."""
-    paths = {clip.id: Path(clip.id) for clip in stream.clips}
-    if stream.name.startswith("fillets-"):
-        said = _dialogs(packages, stream.language)
-        return {key: said.get(f"{p.parts[-3]}/{p.stem}", said.get(p.stem, "")) for key, p in paths.items()}
-    if stream.name.startswith("tuxpaint-"):
-        return {key: _stamp(packages / key, stream.language) for key in paths}
-    if stream.name == "drascula" and paths:
-        texts = _numbered_texts((packages / min(paths)).with_name("drascula.dat").read_bytes())
-        return {key: texts.get(path.stem, "") for key, path in paths.items()}
-    return {}
-
-
-def _dialogs(root: Path, language: str) -> dict[str, str]:
-    """level/id, and id, -> what is said."""
-    found = dict[str, str]()
-    for file in sorted(root.glob(f"usr/share/games/fillets-ng/script/*/*dialogs_{language}.lua")):
-        for part in file.read_text("utf-8", "replace").split("dialogId(")[1:]:
-            said = re.search(r'dialogStr\(\s*"(.*)"', part)
-            if said:
-                key = part.split('"')[1]
-                found |= {f"{file.parent.name}/{key}": said[1], key: found.get(key, "") + " " + said[1]}
-    return found
-
-
-def _numbered_texts(data: bytes) -> dict[str, str]:
-    """Name of a file of speech without its suffix -> its English text, from ten tables in this order: how many texts,
-    how many bytes they take, then (further languages follow) each one behind its length, ended by a zero; numbers are
-    two bytes, the higher one first."""
-    names, at = ["", "D", "B", "BJ", "E", "I", "L", "P", "T", "VB"], 0
-    found: dict[str, str] = {}
-    while names and at + 4 < len(data):
-        count, size = (int.from_bytes(data[at + k : at + k + 2], "big") for k in (0, 2))
-        texts = _texts(data[at + 4 : at + 4 + size], count) if 10 < count < 1000 and 10 * count < size else []
-        if texts:
-            found |= {f"{names[0]}{number}": text for number, text in enumerate(texts)}
-            del names[0]
-        at += 4 + size if texts else 1
-    return found
-
-
-def _texts(block: bytes, count: int) -> list[str]:
-    """Of a table; none where the block is no table of so many."""
-    found, at = [], 4
-    for _ in range(count):
-        end, step = block.find(b"\0", at), int.from_bytes(block[at - 2 : at], "big")
-        if end < 0 or not 2 < step < 400:
-            return []
-        found.append(block[at:end].decode("latin-1"))
-        at += step
-    return found
-
-
-def _stamp(clip: Path, language: str) -> str:
-    """What is said of a picture, by its text file of a line a language; not every picture has one."""
-    file = Path(str(clip).removesuffix(f"_desc_{language}.ogg") + ".txt")
-    lines = file.read_text("utf-8", "replace").splitlines() if file.is_file() else []
-    return "".join(line.partition("=")[2] for line in lines if line.startswith(f"{language}.utf8="))
+    """The rows of negatives_excluded.csv: clips whose name, or whose transcript in packages unpacked under `packages`,
+    holds a word or what sounds like it."""
+    return [
+        row for one in streams for row in with_words(one.name, one.language, [clip.id for clip in one.clips], packages)
+    ]
 
 
 def table(streams: Sequence[Stream]) -> Table:
@@ -387,6 +305,7 @@ def _unpacked(package: str, store: Path, folder: Path) -> Path:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise TrainerError(f"{file}: cannot be unpacked ({reason[-200:]}); free some space, or remove it if damaged")
+    unpack_games(folder)
     return folder
 
 

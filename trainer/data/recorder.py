@@ -6,7 +6,10 @@ Every take is written, whole, as soon as it is accepted: whatever ends the sessi
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +27,6 @@ from converter.commands.microphone import Microphone
 from converter.errors import ConvertError, printable
 from converter.spec import FeatureSpec
 from trainer.data.dataset import NOISE_FOLDER
-from trainer.data.keyboard import Keys
 from trainer.data.recordings import resample, to_int16, write_wav
 from trainer.data.takes import Take, find_takes, takes_of, write_take
 from trainer.data.utterances import CLICK_S
@@ -35,6 +37,7 @@ EDGE_S = 0.03  # a word that comes so close to an end of it is cut off
 ROOM_FILE_S, LEAST_ROOM_S = 60.0, 11.0  # at most in a file; what training takes as noise
 METER_DB = 60  # below full scale
 Player = Callable[[Int16, int], None]
+Keys = Callable[[], str | None]  # the key that was pressed next, None if none was
 _LOST_SAYS = "samples were lost; close what keeps this computer busy, or plug the board in by USB, and try again"
 _LOST = Take(0, 0, np.zeros(0, np.int16), _LOST_SAYS)
 
@@ -238,3 +241,45 @@ def _meter(pcm: Int16, says: str) -> Group:
     row = Table.grid(padding=(0, 1))
     row.add_row(bar, f"{max(level_db, -99.0):4.0f} dBFS")
     return Group(Text.from_markup(says), row)
+
+
+@contextlib.contextmanager
+def keyboard() -> Iterator[Keys]:
+    """A function that returns the next key that was pressed, None when none was, `q` where the input has ended."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        def typed() -> str | None:
+            key = msvcrt.getwch() if msvcrt.kbhit() else None
+            if key in ("\x00", "\xe0"):  # an arrow or a function key: its letter is none
+                msvcrt.getwch()
+                return None
+            return key.replace("\r", "\n") if key else None
+
+        yield typed
+        return
+    import termios
+    import tty
+
+    stdin = sys.stdin.fileno()
+
+    def pressed() -> str | None:
+        if not select.select([stdin], [], [], 0)[0]:
+            return None
+        key = os.read(stdin, 1).decode(errors="replace") or "q"
+        if key != "\x1b":
+            return key
+        while select.select([stdin], [], [], 0.01)[0]:  # an arrow or a function key: its letters are none
+            if not os.read(stdin, 32):
+                return "q"
+        return None
+
+    if not os.isatty(stdin):
+        yield pressed
+        return
+    before = termios.tcgetattr(stdin)
+    try:
+        tty.setcbreak(stdin)
+        yield pressed
+    finally:
+        termios.tcsetattr(stdin, termios.TCSADRAIN, before)

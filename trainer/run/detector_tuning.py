@@ -90,7 +90,7 @@ def decide(sums: Int32 | Int64, thresholds: Sequence[int], spec: DetectorSpec) -
         ready = index + 1 + spec.suppress_frames // spec.hop_frames
 
 
-def evidence_sums(outputs: Int8, average_count: int) -> Int64:
+def evidence_sums(outputs: Int8 | Int16, average_count: int) -> Int64:
     """int64 [k, words]: after each inference the summed evidence of the last average_count; outputs int8 [k,
     labels]."""
     values = outputs.astype(np.int64)

@@ -121,7 +121,9 @@ def evaluate_run(
         )
     suffix, made = "" if own else "_other", dict[str, bytes]()
     if asked is not None:
-        result["listening_streams"] = measure(artifact, selection, asked, progress)
+        in_logits = "operating_point" in artifact.results and "float" in engines
+        exact = engines["float"] if in_logits else None
+        result["listening_streams"] = measure(artifact, selection, asked, exact, progress)
         made[f"false_accepts{suffix}.png"] = picture(artifact, result["listening_streams"])
     made[f"evaluation{suffix}.json"] = (json.dumps(result, indent=1) + "\n").encode()
     made[f"confusion{suffix}.png"] = _picture(result)

@@ -57,6 +57,7 @@ MOST_PER_HOUR = 100.0  # false accepts in the picture, unless the shipped point 
 BABBLE_S = 60  # of negatives that babble is made of at least
 UNHEARD: Int16 = np.zeros((0, 0), np.int16)
 Advance = Callable[[int], None]
+Logits = Callable[[Int8], Float32]  # of windows [n, frames, channels]: [n, labels]
 Job = tuple[Track, Callable[[], Int16]]
 
 
@@ -72,15 +73,18 @@ class Listening:
 
 @dataclass(frozen=True)
 class Engine:
-    """The exported model over a stream: int16 PCM, as heard from a reset, to int8 outputs [k, labels]."""
+    """A network over a stream: int16 PCM, as heard from a reset, to outputs [k, labels], int8 of the exported model."""
 
     name: str
     workers: int
-    hear: Callable[[Int16, Advance], Int8]
+    hear: Callable[[Int16, Advance], Int8 | Int16]
 
 
-def measure(artifact: ModelArtifact, selection: Selection, asked: Listening, progress: Progress) -> dict[str, Any]:
-    """The figures of docs/false_accepts.md; writes `asked.scores` if one is named. Raises TrainerError."""
+def measure(
+    artifact: ModelArtifact, selection: Selection, asked: Listening, float_logits: Logits | None, progress: Progress
+) -> dict[str, Any]:
+    """The figures of docs/false_accepts.md; writes `asked.scores` if one is named. float_logits, of a network that ends
+    in logits: its curve stands beside the exported model's. Raises TrainerError."""
     if not artifact.onnx.is_file():
         raise TrainerError(f"{artifact.onnx}: not there yet; run `python -m trainer export {artifact.path}` first")
     spoken_of = negative_sources(asked.negative, artifact.spec.words, progress)
@@ -92,8 +96,32 @@ def measure(artifact: ModelArtifact, selection: Selection, asked: Listening, pro
     if asked.scores:
         write_atomic(asked.scores, (scores_json(artifact, graph.model_id, tracks) + "\n").encode())
     result = figures(artifact.spec.labels, tracks, artifact.detector, artifact.spec.features, progress)
+    if float_logits is not None:
+        result["float"] = _float_points(float_logits, graph, jobs, artifact, progress)
     words = (asked.positive or selection.folder).resolve().name
     return {"engine": engine.name, "words_from": words, **result, "skipped": skipped}
+
+
+def _float_points(
+    logits: Logits, graph: Graph, jobs: Sequence[Job], artifact: ModelArtifact, progress: Progress
+) -> list[dict[str, Any]]:
+    """What the float network misses at the rates of the curve: its logits in steps of the model's outputs, by the same
+    detector."""
+    detector, features = artifact.detector, artifact.spec.features
+    step = graph.tensors[graph.output].quant.scales[0]
+
+    def in_steps(windows: Int8) -> Int16:
+        found: Int16 = np.clip(np.rint(logits(windows) / step), -8192, 8191).astype(np.int16)
+        return found
+
+    def hear_float(pcm: Int16, advance: Advance) -> Int8 | Int16:
+        return _in_chunks(board_windows(pcm, features, detector.hop_frames), in_steps, advance)
+
+    played = [job for job in jobs if job[0].kind in ("negative", "words")]
+    tracks = hear(Engine("the float network", 1, hear_float), played, detector, features, progress)
+    curve = listening.sweep(tracks, detector, features)
+    hours = sum(track.seconds for track in tracks if track.kind == "negative") / 3600
+    return [{"at_most": rate, **_point(curve, listening.point_at(curve, rate, hours), hours)} for rate in RATES]
 
 
 def negative_sources(folders: Sequence[Path], words: Sequence[str], progress: Progress) -> list[tuple[Track, Int16]]:
@@ -229,7 +257,7 @@ def open_engine(graph: Graph, features: FeatureSpec, detector: DetectorSpec, fol
     numpy reference where there is no compiler."""
     if find_compiler() is None:
 
-        def by_reference(pcm: Int16, advance: Advance) -> Int8:
+        def by_reference(pcm: Int16, advance: Advance) -> Int8 | Int16:
             windows = board_windows(pcm, features, detector.hop_frames)
             return _in_chunks(windows, lambda w: run_batch(graph, np.ascontiguousarray(w)[..., None]), advance)
 
@@ -246,7 +274,7 @@ def open_engine(graph: Graph, features: FeatureSpec, detector: DetectorSpec, fol
         free.put(first.twin(f"{number}.so"))
     silence = np.full((features.frames, features.channels), features.zero_point, np.int8)
 
-    def compiled(pcm: Int16, advance: Advance) -> Int8:
+    def compiled(pcm: Int16, advance: Advance) -> Int8 | Int16:
         windows = board_windows(pcm, features, detector.hop_frames)
         model = free.get()
         try:
@@ -260,12 +288,13 @@ def open_engine(graph: Graph, features: FeatureSpec, detector: DetectorSpec, fol
     return Engine("the generated C" + (", hop by hop" if streams else ", whole windows"), workers, compiled)
 
 
-def _in_chunks(windows: Int8, score: Callable[[Int8], Int8], advance: Advance) -> Int8:
-    found = []
+def _in_chunks(windows: Int8, score: Callable[[Int8], Int8 | Int16], advance: Advance) -> Int8 | Int16:
+    found: list[Any] = []
     for at in range(0, len(windows), CHUNK):
         found.append(score(windows[at : at + CHUNK]))
         advance(len(found[-1]))
-    return np.concatenate(found).reshape(len(windows), -1)
+    outputs: Int8 | Int16 = np.concatenate(found).reshape(len(windows), -1)
+    return outputs
 
 
 def hear(

@@ -62,11 +62,11 @@ def _points(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "shipped", found["shipped"]
     for row in found.get("tuned", ()):
         yield f"row {row['rate']:g}", row
-    points = found["points"]
-    for place, point in enumerate(points):
-        if place + 1 == len(points) or points[place + 1]["shift"] != point["shift"]:
-            rates = [p["at_most"] for p in points if p["shift"] == point["shift"]]
-            yield "at most " + ", ".join(f"{rate:g}" for rate in rates), point
+    for title, points in (("at most", found["points"]), ("float, at most", found.get("float", []))):
+        for place, point in enumerate(points):
+            if place + 1 == len(points) or points[place + 1]["shift"] != point["shift"]:
+                rates = [p["at_most"] for p in points if p["shift"] == point["shift"]]
+                yield f"{title} " + ", ".join(f"{rate:g}" for rate in rates), point
 
 
 def _show_others(others: list[dict[str, Any]], console: Console) -> None:

@@ -77,7 +77,7 @@ class Curve:
         return tuple(map(sum, zip(*self.false_accepts.values(), strict=True)))
 
 
-def evidence_of(outputs: Int8) -> Int16:
+def evidence_of(outputs: Int8 | Int16) -> Int16:
     """int16 [k, words]: the evidence of each inference by itself; outputs int8 [k, labels]."""
     return evidence_sums(outputs, 1).astype(np.int16)
 

@@ -50,10 +50,10 @@ from trainer.run.listening import (
     play,
     summed,
 )
-from trainer.run.scene_loss import SUMMED
 from trainer.run.steps import CACHE, Source, architecture_of, pool_of, saved_settings, untrained
 from trainer.workers import ended_at_once, worker_pool
 
+SUMMED = 12  # inferences that the detector sums: half as many again as the loss, docs/spotter.md
 RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # false accepts per hour
 WANTED = 0.5
 APART_HOPS = 25  # two false accepts of a word within a second are one
@@ -214,7 +214,7 @@ def chosen_by(
     evidence = evidence_of(stream_outputs(quant, words.frames))
     sums = summed(evidence, SUMMED)
     reached = highest_sums(sums, words.spoken, untuned, quant.features)
-    table = rate_table(heard, float(quant.output_quant("logits")[0]), SUMMED, reached)
+    table = rate_table(heard, logit_scale(quant), SUMMED, reached)
     detector = replace(untuned, average_count=SUMMED, thresholds=table[wanted], rates=tuple(table.items()))
     track = Track("validation", "words", words.seconds, evidence, words.spoken)
     named = {rate: judge_track(track, sums, row, detector, quant.features).heard for rate, row in detector.rates}
@@ -289,14 +289,15 @@ def _without_group(run: Path, folds: Path, source: Source, options: QuantOptions
         "pool": pool.identity,
         "streams": [(stream.name, stream.sha256) for stream, _ in left],
     }
-    arrays = cached(CACHE, "fold", key)
+    arrays = cached(CACHE, "fold_outputs", key)
     if arrays is None:
         validation = load_split(selection, "validation", CACHE, quiet)
         network = untrained(architecture, settings.seed, source.start)
         quant = train_quantized(folds / str(group), network, pool, validation, settings, options, features)
-        arrays = {stream.name: heard_evidence(quant, stream_features(pcm, features)) for stream, pcm in left}
-        keep(CACHE, "fold", key, arrays)
-    return [Heard(stream.name, stream.seconds, arrays[stream.name]) for stream, _ in left]
+        outputs = {stream.name: stream_outputs(quant, stream_features(pcm, features)) for stream, pcm in left}
+        arrays = {"scale": np.array(logit_scale(quant)), **outputs}
+        keep(CACHE, "fold_outputs", key, arrays)
+    return [Heard(one.name, one.seconds, mean_evidence(arrays[one.name], float(arrays["scale"]))) for one, _ in left]
 
 
 def train_quantized(
@@ -320,11 +321,15 @@ def train_quantized(
     return quant.eval()
 
 
-def heard_evidence(quant: QuantNetwork, frames: Int8) -> Float64:
-    """float64 [k, words]: mean evidence in nats of SUMMED inferences after every hop of a stream's frames."""
-    outputs = stream_outputs(quant, frames)
-    scale = float(quant.output_quant("logits")[0])
+def mean_evidence(outputs: Int8, scale: float) -> Float64:
+    """float64 [k, words]: mean evidence in nats of SUMMED inferences after every hop of a stream; outputs int8 [k,
+    labels] in steps of `scale`."""
     return evidence_sums(outputs, SUMMED) * (scale / SUMMED)
+
+
+def logit_scale(quant: QuantNetwork) -> float:
+    """Nats of a step of its outputs."""
+    return float(quant.output_quant("logits")[0])
 
 
 def stream_outputs(quant: QuantNetwork, frames: Int8) -> Int8:

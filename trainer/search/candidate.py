@@ -34,7 +34,16 @@ from trainer.network.onnx_export import npz_bytes, to_onnx, vectors
 from trainer.network.quant_options import QuantOptions
 from trainer.run.fine_tune import calibrate
 from trainer.run.fit import THREADS, fit, load_torch, save_torch
-from trainer.run.operating_point import WANTED, Heard, PlayedWords, chosen_by, heard_evidence, played_words
+from trainer.run.operating_point import (
+    WANTED,
+    Heard,
+    PlayedWords,
+    chosen_by,
+    logit_scale,
+    mean_evidence,
+    played_words,
+    stream_outputs,
+)
 from trainer.run.steps import CACHE, STREAM_SETTINGS, Source, pool_of, save_run
 from trainer.search.genes import Genes
 
@@ -180,7 +189,8 @@ def train_candidate(job: SearchJob, trial: Trial) -> Json:
     quant = QuantNetwork(fold_norms(network), spec.features, OPTIONS)
     calibrate(quant, pool, seed)
     quant.eval()
-    heard = [Heard(name, seconds, heard_evidence(quant, frames)) for name, seconds, frames in has.left]
+    scale = logit_scale(quant)
+    heard = [Heard(key, lasts, mean_evidence(stream_outputs(quant, x), scale)) for key, lasts, x in has.left]
     detector, rates = chosen_by(heard, quant, has.words, DetectorSpec.untuned(len(spec.words)), WANTED)
     save_torch(
         job.file(trial.genes, f"quant{trial.rung}.pt"), {"state": quant.state_dict(), "detector": asdict(detector)}
