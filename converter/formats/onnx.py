@@ -15,23 +15,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.errors import ConvertError
-from converter.graph import Operator, with_fields
+from converter.graph import Operator
+from converter.quant import Activation
 from converter.tensor import QuantParams
 
 Array = NDArray[np.generic]
 # "plain": the ONNX element order is the stored one. "nchw": ONNX says [1, C, H, W], stored is [1, H, W, C].
 Layout = Literal["plain", "nchw"]
 NO_PADS = (0, 0, 0, 0)
+NO_BOUNDS = (-math.inf, math.inf)
+ACTIVATIONS: dict[tuple[float, float], Activation] = {(0.0, math.inf): "RELU", (0.0, 6.0): "RELU6"}
 T = TypeVar("T")
+Move = Callable[["Quantized"], "Quantized"]
 
 
 @dataclass(frozen=True)
 class Real:
-    """The graph's input before its QuantizeLinear (or, when the model takes int8, its DequantizeLinear)."""
+    """The graph's input before its QuantizeLinear (or, when the model takes int8, its DequantizeLinear).
+
+    moves: what nodes make of its shape before it is quantized; it is done to the quantized tensor, in the same order.
+    """
 
     name: str
     shape: tuple[int, ...]
     is_int8: bool
+    moves: tuple[Move, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +94,8 @@ class Quantized:
 class PendingLayer:
     """A layer that waits for the QuantizeLinear that gives its output scale; its `output` is not set yet.
 
-    Where the operator depends on that scale, `choose` gives the layer to put in its place.
+    Where the operator depends on that scale, `choose` gives the layer to put in its place. bounds: the real values that
+    Relu and Clip nodes let pass; moves: as a Real's.
     """
 
     layer: Operator
@@ -94,14 +103,13 @@ class PendingLayer:
     layout: Layout
     stored: tuple[int, ...]  # shape of the tensor it writes
     choose: Callable[[Operator, QuantParams], Operator] | None = None
+    bounds: tuple[float, float] = NO_BOUNDS
+    moves: tuple[Move, ...] = ()
 
-    def fused(self, activation: str, name: str) -> PendingLayer:
-        """The layer with the activation of the node `name` in it."""
-        if getattr(self.layer, "activation", None) != "NONE":
-            raise ConvertError(
-                f"{name}: cannot be fused with {self.layer.name}; one activation may follow a layer that sums or pools"
-            )
-        return replace(self, layer=with_fields(self.layer, activation=activation))
+    def clipped(self, low: float, high: float) -> PendingLayer:
+        """The layer with a Clip node behind it, behind those that are there."""
+        old = self.bounds
+        return replace(self, bounds=(min(max(old[0], low), high), min(max(old[1], low), high)))
 
 
 Value = Union[Real, Constant, QuantConstant, Quantized, PendingLayer]
@@ -196,6 +204,27 @@ def stored_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
 def natural_layout(shape: tuple[int, ...]) -> Layout:
     """How an ONNX tensor of this shape is stored."""
     return "nchw" if len(shape) == 4 else "plain"
+
+
+def covers(bounds: tuple[float, float], quant: QuantParams) -> bool:
+    """Whether the grid ends within the bounds, so that whatever is quantized to it is clipped to them."""
+    low, high = (np.rint(np.float32(bound) / np.float32(quant.scale)) + quant.zero_point for bound in bounds)
+    return bool(low <= -128 and high >= 127)
+
+
+def activation_of(name: str, bounds: tuple[float, float], quant: QuantParams) -> Activation:
+    """The activation that clips an output of this grid to the bounds; raises ConvertError where TensorFlow Lite has
+    none."""
+    if bounds in ACTIVATIONS:
+        return ACTIVATIONS[bounds]
+    if covers(bounds, quant):
+        return "NONE"
+    if bounds[0] == 0.0 and covers((-math.inf, bounds[1]), quant):
+        return "RELU"
+    raise ConvertError(
+        f"{name}: Clip is supported as 0..6, as 0 and above, or to bounds that the output's grid {quant.text} ends at, "
+        f"got {bounds}; give the QuantizeLinear behind it a scale that ends there"
+    )
 
 
 def feature_map(importer: Importer, node: OnnxNode) -> Quantized:

@@ -3,6 +3,7 @@ nodes."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx
 from converter.check import check_layers
 from converter.errors import Budget, ConvertError
 from converter.formats.onnx import (
+    NO_BOUNDS,
     NO_PADS,
     Array,
     Constant,
@@ -20,15 +22,22 @@ from converter.formats.onnx import (
     Quantized,
     Real,
     Value,
+    activation_of,
     natural_layout,
     quant_params,
     stored_shape,
 )
 from converter.formats.original import Place
 from converter.graph import Graph, Operator, layer_name, with_fields
+from converter.operators.average_pool2d import AveragePool2D
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.pad import Pad
+from converter.operators.pool import SCALE_TOLERANCE
+from converter.operators.quantize import Quantize
+from converter.operators.relu import Relu
+from converter.operators.relu6 import Relu6
 from converter.operators.reshape import Reshape
+from converter.operators.softmax import SCORES, Softmax
 from converter.spec import KwsSpec, SpecError
 from converter.tensor import QuantParams, Tensor
 
@@ -67,12 +76,15 @@ class QdqImporter:
         """The Graph up to the model's one output; raises ConvertError."""
         name = model.graph.output[0].name
         found = self.values.get(name)
+        if isinstance(found, PendingLayer):
+            grid = self.tensors[found.layer.input].quant if keeps_grid(found) else self.own_grid(found.layer)
+            found = found if grid is None else self.finish_layer(name, found, grid)
         if not isinstance(found, Quantized):
             raise ConvertError(
                 f"{name[:200]}: the output must come from a QuantizeLinear/DequantizeLinear pair; export an int8 model"
             )
         output = self.materialize(name, found).base
-        self.places.append(Place(output, name, found.layout == "nchw"))
+        self.places.append(Place(output, name, found.layout != "plain"))
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         spec_json = metadata.get("kws_spec", "")
         if spec_json:
@@ -112,7 +124,7 @@ class QdqImporter:
     def activation(self, node: OnnxNode, index: int = 0) -> Quantized:
         """An operand on its int8 grid, seen as real numbers."""
         found = self.value(node, index)
-        if isinstance(found, PendingLayer) and _keeps_grid(found.layer):
+        if isinstance(found, PendingLayer) and keeps_grid(found):
             name = node.inputs[index]
             if name not in self.unquantized:
                 done = self.finish_layer(name, found, self.tensors[found.layer.input].quant)
@@ -120,6 +132,11 @@ class QdqImporter:
             return self.unquantized[name]
         if isinstance(found, Quantized) and found.dequantized:
             return found
+        if isinstance(found, Quantized):
+            raise ConvertError(
+                f"{node.name}: computes with the int8 numbers of {node.inputs[index][:200]}, not with the real values "
+                f"that they stand for; put it behind a DequantizeLinear"
+            )
         raise ConvertError(
             f"{node.name}: input {node.inputs[index][:200]} is float, not behind QuantizeLinear/DequantizeLinear; only "
             f"int8 models are supported"
@@ -130,15 +147,58 @@ class QdqImporter:
         return self.tensors[value.base].quant
 
     def finish_layer(self, tensor_name: str, pending: PendingLayer, quant: QuantParams) -> Quantized:
-        """The tensor a pending layer writes, now that its scale is known."""
+        """The tensor a pending layer writes, now that its scale is known. What the operator cannot do itself, another
+        scale or an activation, a layer behind it does."""
         layer = pending.choose(pending.layer, quant) if pending.choose else pending.layer
-        index = self._add(tensor_name, pending.stored, quant)
+        name, activation, own = layer.name, activation_of(layer.name, pending.bounds, quant), self.own_grid(layer)
+        if own is not None and not _same(layer, own, quant):
+            if isinstance(layer, AveragePool2D) and own.scale > quant.scale:
+                raise ConvertError(
+                    f"{name}: input and output need the same scale and zero point, got {own.text} and {quant.text}; "
+                    f"AVERAGE_POOL_2D rounds to the steps of its input, which may not be the larger ones"
+                )
+            layer = Quantize(name, self._emit(f"{tensor_name}/unscaled", layer, pending.stored, own), -1)
+        if activation == "RELU" and isinstance(layer, Quantize):
+            layer = Relu(name, layer.input, -1)
+        elif activation != "NONE" and hasattr(layer, "activation"):
+            layer = with_fields(layer, activation=activation)
+        elif activation != "NONE":
+            # on the output's grid: to round and then to clip is to clip and then to round
+            before = self._emit(f"{tensor_name}/unclipped", layer, pending.stored, quant)
+            layer = (Relu if activation == "RELU" else Relu6)(name, before, -1)
+        done = Quantized(
+            self._emit(tensor_name, layer, pending.stored, quant), pending.shape, pending.layout, dequantized=False
+        )
+        for move in pending.moves:
+            done = move(done)
+        if done.chw is None and done.pads_tblr == NO_PADS:
+            self.places.append(Place(done.base, tensor_name, done.layout != "plain"))
+        return done
+
+    def own_grid(self, layer: Operator) -> QuantParams | None:
+        """The only grid that the operator can write, if there is such."""
+        if isinstance(layer, Softmax):
+            return SCORES
+        is_bound = isinstance(layer, (Pad, MaxPool2D, AveragePool2D))
+        return self.tensors[layer.input].quant if is_bound else None
+
+    def _emit(self, tensor_name: str, layer: Operator, stored: tuple[int, ...], quant: QuantParams) -> int:
+        """The number of the tensor that the layer, now in the Graph, writes."""
+        index = self._add(tensor_name, stored, quant)
         if layer.weights:
             self.budget.take(layer.weights.values.nbytes + layer.weights.bias.nbytes)
         check_layers(len(self.layers) + 1)
         self.layers.append(with_fields(layer, name=layer_name(tensor_name), output=index))
-        self.places.append(Place(index, tensor_name, pending.layout == "nchw"))
-        return Quantized(index, pending.shape, pending.layout, dequantized=False)
+        return index
+
+    def rescaled(self, name: str, x: Quantized) -> PendingLayer:
+        """The activation's values, waiting for another scale or for bounds."""
+
+        def seen(y: Quantized) -> Quantized:
+            return replace(x, base=y.base, dequantized=False)
+
+        stored = self.tensors[x.base].shape
+        return PendingLayer(Quantize(name, x.base, -1), stored, "plain", stored, moves=(seen,))
 
     def _add(self, name: str, shape: tuple[int, ...], quant: QuantParams) -> int:
         self.tensors.append(Tensor(name, shape, quant))
@@ -168,9 +228,15 @@ class QdqImporter:
         return replace(value, base=len(self.tensors) - 1, pads_tblr=NO_PADS)
 
 
-def _keeps_grid(layer: Operator) -> bool:
+def keeps_grid(found: PendingLayer) -> bool:
     """Whether its output lies on its input's grid without a QuantizeLinear."""
-    return isinstance(layer, Pad) or (isinstance(layer, MaxPool2D) and layer.activation == "NONE")
+    return isinstance(found.layer, (Pad, MaxPool2D, Quantize)) and found.bounds in (NO_BOUNDS, (0.0, math.inf))
+
+
+def _same(layer: Operator, own: QuantParams, quant: QuantParams) -> bool:
+    """Whether TensorFlow Lite takes the two grids for one."""
+    tolerance = SCALE_TOLERANCE if isinstance(layer, (MaxPool2D, AveragePool2D)) else 0.0
+    return own.zero_point == quant.zero_point and abs(own.scale - quant.scale) <= tolerance
 
 
 def _grid(importer: QdqImporter, node: OnnxNode, wanted: str, default_axis: int = 1) -> QuantParams:
@@ -205,9 +271,7 @@ def quantize(importer: QdqImporter, node: OnnxNode) -> Value:
         return importer.finish_layer(node.outputs[0], found, quant)
     if isinstance(found, Quantized) and found.dequantized:
         if importer.quant_of(found) != quant:
-            raise ConvertError(
-                f"{name}: changes the scale of an activation that no layer computes; give it the scale of its input"
-            )
+            return importer.finish_layer(node.outputs[0], importer.rescaled(name, found), quant)
         return replace(found, dequantized=False)
     raise ConvertError(f"{name}: its input {node.inputs[0][:200]} is quantized already")
 
@@ -219,7 +283,10 @@ def _input(importer: QdqImporter, name: str, found: Real, quant: QuantParams, te
         importer.places.append(Place(0, tensor_name, layout == "nchw"))
     if importer.tensors[0].quant != quant:
         raise ConvertError(f"{name}: the input {found.name[:200]} is quantized twice, with different scales")
-    return Quantized(0, found.shape, layout, dequantized=False)
+    x = Quantized(0, found.shape, layout, dequantized=False)
+    for move in found.moves:
+        x = move(x)
+    return x
 
 
 def _quantized_constant(name: str, array: Array, quant: QuantParams) -> QuantConstant:

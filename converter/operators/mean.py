@@ -112,8 +112,7 @@ class Mean:
 
         def choose(layer: Operator, y: QuantParams) -> Operator:
             same = x_quant.zero_point == y.zero_point and abs(x_quant.scale - y.scale) <= SCALE_TOLERANCE
-            fused = isinstance(layer, AveragePool2D) and layer.activation != "NONE"
-            return layer if same or fused else Mean(node.name, layer.input, -1)
+            return layer if same else Mean(node.name, layer.input, -1)
 
         return replace(found, choose=choose)
 

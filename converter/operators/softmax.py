@@ -16,9 +16,11 @@ from converter.errors import ConvertError, require
 from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, pending
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory
+from converter.tensor import QuantParams
 
 BETA = 0  # of SoftmaxOptions
 MOST_CLASSES = 511
+SCORES = QuantParams((1 / 256,), (-128,))  # TensorFlow Lite's only grid for its output
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class Softmax:
         """Raises ConvertError."""
         x, y = graph.tensors[self.input], graph.tensors[self.output]
         require(x.shape == y.shape, self.name, f"input and output need one shape, got {x.shape} and {y.shape}")
-        fixed = y.quant.scale == 1 / 256 and y.quant.zero_point == -128
+        fixed = (y.quant.scale, y.quant.zero_point) == (SCORES.scale, SCORES.zero_point)
         require(fixed, self.name, f"the output is (1/256, -128), got {y.quant.text}")
         rule = f"at most {MOST_CLASSES} classes, TensorFlow Lite Micro aborts on equal scores beyond; got {x.shape[-1]}"
         require(x.shape[-1] <= MOST_CLASSES, self.name, rule)

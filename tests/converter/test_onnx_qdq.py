@@ -268,11 +268,6 @@ def _uint8() -> tuple[Qdq, str]:
     return q, q.node("DequantizeLinear", ["q", "s", "z"], "first_dq")
 
 
-def _rescaled() -> tuple[Qdq, str]:
-    q = Qdq((1, 1, 8, 8))
-    return q, q.qdq(q.input(), "again", 0.07, 0)
-
-
 def _dynamic() -> tuple[Qdq, str]:
     q = Qdq((1, 1, 8, 8))
     y = q.qdq(q.conv(q.input(), "conv", (4, 1, 3, 3)), "y")
@@ -290,7 +285,6 @@ BAD: list[tuple[Build, str]] = [
     (_unquantized_between, r"second: input first_y is float"),
     (_real_output, r"last_y: the output must come"),
     (_uint8, r"first_q: needs int8, got uint8"),
-    (_rescaled, r"again_quantize: changes the scale"),
     (_dynamic, r"x: the input's shape is dynamic"),
 ]
 

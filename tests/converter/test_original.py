@@ -31,9 +31,6 @@ from converter.operators import OPERATORS, windows
 from converter.operators.concatenation import Concatenation
 from converter.operators.logistic import Logistic
 from converter.operators.mul import Mul
-from converter.operators.quantize import Quantize
-from converter.operators.relu import Relu
-from converter.operators.relu6 import Relu6
 from converter.operators.strided_slice import StridedSlice
 from converter.operators.tanh import Tanh
 from converter.operators.transpose import Transpose
@@ -47,9 +44,6 @@ TFLITE_ALONE: tuple[type[Operator], ...] = (
     Concatenation,
     Logistic,
     Mul,
-    Quantize,
-    Relu,
-    Relu6,
     StridedSlice,
     Tanh,
     Transpose,
@@ -103,8 +97,9 @@ def test_random_graphs_are_right_or_refused(seeds: range, same_process: None) ->
 
 
 def _without_place(graph: Graph) -> int:
-    """Layers that the reader makes where the file has no value: Reshape, and Pad before a layer."""
-    return sum(layer.name.endswith(("/reshape", "/pad")) for layer in graph.layers)
+    """Layers that the reader makes where the file has no value."""
+    made = ("/reshape", "/transpose", "/pad", "/unscaled", "/unclipped")
+    return sum(layer.name.endswith(made) for layer in graph.layers)
 
 
 def pad_then_same() -> tuple[Qdq, str]:

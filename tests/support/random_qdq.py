@@ -350,9 +350,9 @@ def transpose(b: Builder, x: Real) -> Real:
 
 
 def nothing(b: Builder, x: Real) -> Real:
-    """Identity, Dropout, Relu on a grid that starts at 0."""
+    """Identity, Dropout, Relu, mostly on a grid that starts at 0."""
     kind = b.pick(["Identity", "Dropout", "Relu"])
-    if kind == "Relu" and x.zero_point != -128 and not b.chance(RARE):
+    if kind == "Relu" and x.zero_point != -128 and b.chance(0.6):
         kind = "Identity"
     operands = [x.name]
     if kind == "Dropout" and b.opset >= 12 and b.chance(0.6):
@@ -363,11 +363,17 @@ def nothing(b: Builder, x: Real) -> Real:
     return b.same_grid(y, x, x.shape) if b.chance(0.3) else replace(x, name=y)
 
 
+def again(b: Builder, x: Real) -> Real:
+    """Quantized once more, maybe clipped before."""
+    y, low = b.activated(x.name)
+    return b.grid(y, x.shape, x.spread, low)
+
+
 MAP_STEPS: tuple[Callable[[Builder, Real], Real], ...] = (
-    *(conv, conv, conv, pad, pad, pool, pool, residual, mean, softmax, transpose, reshape, nothing),
+    *(conv, conv, conv, pad, pad, pool, pool, residual, mean, softmax, transpose, reshape, nothing, again),
 )
 ROW_STEPS: tuple[Callable[[Builder, Real], Real], ...] = (
-    *(dense, dense, dense, softmax, softmax, reshape, reshape, pad, residual, nothing, transpose),
+    *(dense, dense, dense, softmax, softmax, reshape, reshape, pad, residual, nothing, transpose, again),
 )
 
 
