@@ -182,6 +182,9 @@ class Importer(Protocol):
     def quant_of(self, value: Quantized) -> QuantParams:
         """The scale of an activation."""
 
+    def note(self, text: str) -> None:
+        """What the user of the model should know about how it was read."""
+
     def materialize(self, name: str, value: Quantized) -> Quantized:
         """The same values as a tensor of their own shape: a view becomes a Reshape, waiting zeros become a Pad."""
 
@@ -227,9 +230,9 @@ def activation_of(name: str, bounds: tuple[float, float], quant: QuantParams) ->
     )
 
 
-def feature_map(importer: Importer, node: OnnxNode) -> Quantized:
-    """The node's first operand, which must be [1, channels, height, width]."""
-    x = importer.activation(node)
+def feature_map(importer: Importer, node: OnnxNode, index: int = 0) -> Quantized:
+    """An operand of the node that must be [1, channels, height, width]."""
+    x = importer.activation(node, index)
     if x.layout != "nchw":
         raise ConvertError(f"{node.name}: needs an input [1, channels, height, width], got {x.shape}")
     return x

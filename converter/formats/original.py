@@ -25,7 +25,7 @@ class Place:
 class Original:
     """The bytes of a model file. The last place is the model's output, as the file gives it to its user.
 
-    ends: of what type the input and the output of a .tflite are; the Graph's are int8.
+    ends: of what type the input and the output of a .tflite are; the Graph's are int8. notes: what its reader said.
     """
 
     name: str
@@ -33,13 +33,14 @@ class Original:
     data: bytes
     places: tuple[Place, ...]
     ends: tuple[End, End] = ("int8", "int8")
+    notes: tuple[str, ...] = ()
 
     @property
     def note(self) -> str:
-        """How int8 stands for ends of other types; "" where none do."""
+        """How int8 stands for ends of other types, and what else its user should know; "" for nothing."""
         said = [
             f"the {side} is {end} in the file, int8 here: {HOW[end]}"
             for side, end in zip(("input", "output"), self.ends, strict=True)
             if end in HOW
         ]
-        return "; ".join(said)
+        return "; ".join([*said, *self.notes])

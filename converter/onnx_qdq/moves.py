@@ -13,7 +13,17 @@ from dataclasses import replace
 import numpy as np
 
 from converter.errors import ConvertError
-from converter.formats.onnx import NO_PADS, OnnxNode, PendingLayer, Quantized, Real, Value, axes_of
+from converter.formats.onnx import (
+    NO_PADS,
+    Constant,
+    OnnxNode,
+    PendingLayer,
+    QuantConstant,
+    Quantized,
+    Real,
+    Value,
+    axes_of,
+)
 from converter.onnx_qdq.qdq import QdqImporter, keeps_grid
 
 MoveRule = Callable[[QdqImporter, OnnxNode, Quantized], Quantized]
@@ -24,6 +34,8 @@ def _rule(move: MoveRule) -> Callable[[QdqImporter, OnnxNode], Value]:
 
     def rule(importer: QdqImporter, node: OnnxNode) -> Value:
         found = importer.value(node, 0)
+        if isinstance(found, (Constant, QuantConstant)):
+            return _of_constant(importer, node, found)
         if isinstance(found, Quantized):
             return move(importer, node, found)
         waits = isinstance(found, PendingLayer) and not keeps_grid(found)
@@ -36,39 +48,80 @@ def _rule(move: MoveRule) -> Callable[[QdqImporter, OnnxNode], Value]:
     return rule
 
 
-def _flatten(importer: QdqImporter, node: OnnxNode, x: Quantized) -> Quantized:
+def _of_constant(importer: QdqImporter, node: OnnxNode, found: Constant | QuantConstant) -> Value:
+    """Constants moved at once; scales per channel keep to their axis."""
+    old: tuple[int, ...] = found.array.shape
+    perm: tuple[int, ...] = ()
+    if node.op_type == "Transpose":
+        perm = _perm(node, old)
+        shape, array = tuple(old[axis] for axis in perm), found.array.transpose(perm)
+    else:
+        shape = SHAPES[node.op_type](importer, node, old)
+        if math.prod(shape) != found.array.size or min(shape, default=1) < 0 or len(shape) > 8:
+            raise ConvertError(f"{node.name}: cannot reshape {old} to {shape}")
+        array = found.array.reshape(shape)
+    if isinstance(found, Constant):
+        return Constant(array)
+    axis = found.quant.axis
+    if axis is not None and node.op_type == "Transpose":
+        axis = perm.index(axis)
+    elif axis is not None:
+        before = math.prod(old[:axis])
+        kept = [i for i, size in enumerate(shape) if size == old[axis] and math.prod(shape[:i]) == before]
+        if not kept:
+            raise ConvertError(f"{node.name}: a reshape from {old} to {shape} leaves no axis for its scales")
+        axis = kept[-1]
+    return replace(found, array=array, quant=replace(found.quant, axis=axis))
+
+
+def _flatten(importer: QdqImporter, node: OnnxNode, old: tuple[int, ...]) -> tuple[int, ...]:
     """Two axes."""
     axis = node.integer("axis", 1)
-    split = axis if axis >= 0 else axis + len(x.shape)
-    return view(importer, node, x, (math.prod(x.shape[: max(split, 0)]), math.prod(x.shape[max(split, 0) :])))
+    split = axis if axis >= 0 else axis + len(old)
+    return math.prod(old[: max(split, 0)]), math.prod(old[max(split, 0) :])
 
 
-def _reshape(importer: QdqImporter, node: OnnxNode, x: Quantized) -> Quantized:
+def _reshape(importer: QdqImporter, node: OnnxNode, old: tuple[int, ...]) -> tuple[int, ...]:
     """Sizes may hold 0 (keep) and one -1 (the rest)."""
     wanted = importer.array(node, 1)
     if wanted is None or wanted.ndim != 1 or wanted.dtype != np.int64:
         raise ConvertError(f"{node.name}: its shape must be a constant list of int64")
     sizes = [int(size) for size in wanted]
     if not node.integer("allowzero", 0):
-        sizes = [x.shape[axis] if size == 0 and axis < len(x.shape) else size for axis, size in enumerate(sizes)]
+        sizes = [old[axis] if size == 0 and axis < len(old) else size for axis, size in enumerate(sizes)]
     if sizes.count(-1) == 1:
         known = math.prod(size for size in sizes if size != -1)
-        sizes[sizes.index(-1)] = math.prod(x.shape) // known if known > 0 else 0
-    return view(importer, node, x, tuple(sizes))
+        sizes[sizes.index(-1)] = math.prod(old) // known if known > 0 else 0
+    return tuple(sizes)
 
 
-def _squeeze(importer: QdqImporter, node: OnnxNode, x: Quantized) -> Quantized:
+def _squeeze(importer: QdqImporter, node: OnnxNode, old: tuple[int, ...]) -> tuple[int, ...]:
     """Squeeze and Unsqueeze."""
     axes = axes_of(importer, node)
     if node.op_type == "Squeeze":
-        gone = {axis % len(x.shape) for axis in axes} or {axis for axis, size in enumerate(x.shape) if size == 1}
-        if any(x.shape[axis] != 1 for axis in gone):
-            raise ConvertError(f"{node.name}: can only squeeze axes of size 1, got axes {axes} of {x.shape}")
-        return view(importer, node, x, tuple(size for axis, size in enumerate(x.shape) if axis not in gone))
-    rank = len(x.shape) + len(axes)
+        gone = {axis % len(old) for axis in axes if old} or {axis for axis, size in enumerate(old) if size == 1}
+        if any(old[axis] != 1 for axis in gone):
+            raise ConvertError(f"{node.name}: can only squeeze axes of size 1, got axes {axes} of {old}")
+        return tuple(size for axis, size in enumerate(old) if axis not in gone)
+    rank = len(old) + len(axes)
     new = {axis % rank for axis in axes}
-    rest = iter(x.shape)
-    return view(importer, node, x, tuple(1 if axis in new else next(rest, 1) for axis in range(rank)))
+    rest = iter(old)
+    return tuple(1 if axis in new else next(rest, 1) for axis in range(rank))
+
+
+SHAPES = {"Flatten": _flatten, "Reshape": _reshape, "Squeeze": _squeeze, "Unsqueeze": _squeeze}
+
+
+def _shaped(importer: QdqImporter, node: OnnxNode, x: Quantized) -> Quantized:
+    return view(importer, node, x, SHAPES[node.op_type](importer, node, x.shape))
+
+
+def _perm(node: OnnxNode, shape: tuple[int, ...]) -> tuple[int, ...]:
+    rank = len(shape)
+    perm = node.integers("perm", tuple(reversed(range(rank))))
+    if sorted(perm) != list(range(rank)):
+        raise ConvertError(f"{node.name}: cannot transpose {shape} by {perm}")
+    return perm
 
 
 def view(importer: QdqImporter, node: OnnxNode, x: Quantized, shape: tuple[int, ...]) -> Quantized:
@@ -97,9 +150,8 @@ def view(importer: QdqImporter, node: OnnxNode, x: Quantized, shape: tuple[int, 
 
 def _transpose(importer: QdqImporter, node: OnnxNode, x: Quantized) -> Quantized:
     """Only changes between NCHW and NHWC, which move no data."""
-    rank = len(x.shape)
-    perm = node.integers("perm", tuple(reversed(range(rank))))
-    if sorted(perm) != list(range(rank)) or x.chw is not None:
+    rank, perm = len(x.shape), _perm(node, x.shape)
+    if x.chw is not None:
         raise ConvertError(f"{node.name}: cannot transpose {x.shape} by {perm}")
     if x.pads_tblr != NO_PADS:
         x = importer.materialize(node.name, x)
@@ -114,10 +166,4 @@ def _transpose(importer: QdqImporter, node: OnnxNode, x: Quantized) -> Quantized
     )
 
 
-MOVES = {
-    "Flatten": _rule(_flatten),
-    "Reshape": _rule(_reshape),
-    "Squeeze": _rule(_squeeze),
-    "Unsqueeze": _rule(_squeeze),
-    "Transpose": _rule(_transpose),
-}
+MOVES = {**dict.fromkeys(SHAPES, _rule(_shaped)), "Transpose": _rule(_transpose)}

@@ -1,4 +1,4 @@
-"""Nodes that become no layer of their own where a layer before takes them in: activations and biases."""
+"""Which node is read by which rule; constants, and activations, which go into the layer before where it takes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from converter.errors import ConvertError
 from converter.formats.onnx import (
-    NO_BOUNDS,
     Constant,
     OnnxNode,
     OnnxRule,
@@ -18,35 +17,13 @@ from converter.formats.onnx import (
     QuantConstant,
     Value,
     covers,
-    pending,
 )
+from converter.onnx_qdq.affine import arithmetic, batch_norm
 from converter.onnx_qdq.moves import MOVES
 from converter.onnx_qdq.qdq import QdqImporter, dequantize, quantize
 from converter.operators import OPERATORS
-from converter.operators.fully_connected import FullyConnected
-from converter.operators.weighted import onnx_bias
 
 OPERATOR_RULES: dict[str, OnnxRule] = {key: rule for kind in OPERATORS for key, rule in kind.ONNX.items()}
-
-
-def _add(importer: QdqImporter, node: OnnxNode) -> Value:
-    """A bias behind a MatMul goes into its dense layer; else the sum of two activations."""
-    left, right = importer.value(node, 0), importer.value(node, 1)
-    for product, bias in ((left, right), (right, left)):
-        if (
-            isinstance(product, PendingLayer)
-            and isinstance(product.layer, FullyConnected)
-            and isinstance(bias, QuantConstant)
-        ):
-            dense = product.layer
-            if product.bounds != NO_BOUNDS or product.moves or dense.bias.any():
-                raise ConvertError(f"{node.name}: {dense.name} has a bias already")
-            values = onnx_bias(
-                node.name, bias, importer.tensors[dense.input].quant, dense.weight_quant, len(dense.bias)
-            )
-            shape = np.broadcast_shapes(product.shape, bias.array.shape)
-            return pending(replace(dense, bias=values), shape, product.layout)
-    return OPERATOR_RULES["Add"](importer, node)
 
 
 def _relu(importer: QdqImporter, node: OnnxNode) -> Value:
@@ -99,11 +76,18 @@ def _dropout(importer: QdqImporter, node: OnnxNode) -> Value:
 
 
 def _constant(importer: QdqImporter, node: OnnxNode) -> Value:
-    """A tensor."""
-    array = node.tensor("value")
-    if array is None:
-        raise ConvertError(f"{node.name}: only tensor constants are supported; export the model again")
-    return Constant(array)
+    """A tensor, or numbers in one of the forms of operator set 12."""
+    for key in ("value", "value_floats"):
+        array = node.tensor(key)
+        if array is not None:
+            return Constant(array)
+    if "value_float" in node.attributes:
+        return Constant(np.array(node.real("value_float", 0.0), np.float32))
+    if "value_int" in node.attributes:
+        return Constant(np.array(node.integer("value_int", 0), np.int64))
+    if "value_ints" in node.attributes:
+        return Constant(np.array(node.integers("value_ints", ()), np.int64))
+    raise ConvertError(f"{node.name}: only constants of numbers are supported; export the model again")
 
 
 RULES: dict[str, Callable[[QdqImporter, OnnxNode], Value]] = {
@@ -114,7 +98,11 @@ RULES: dict[str, Callable[[QdqImporter, OnnxNode], Value]] = {
     "Constant": _constant,
     "Identity": _same_value,
     "Dropout": _dropout,
-    "Add": _add,
+    "Add": arithmetic,
+    "Sub": arithmetic,
+    "Mul": arithmetic,
+    "Div": arithmetic,
+    "BatchNormalization": batch_norm,
     "Relu": _relu,
     "Clip": _clip,
 }

@@ -55,6 +55,7 @@ class QdqImporter:
     places: list[Place] = field(default_factory=list)  # the tensors that are values of the file
     materialized: dict[Quantized, Quantized] = field(default_factory=dict)
     unquantized: dict[str, Quantized] = field(default_factory=dict)  # layers that keep the grid without Q/DQ nodes
+    notes: dict[str, None] = field(default_factory=dict)  # in order, each once
 
     def input_value(self, graph: onnx.GraphProto) -> None:
         """Enters the model's one input, [1, ...] float32; raises ConvertError."""
@@ -145,6 +146,10 @@ class QdqImporter:
     def quant_of(self, value: Quantized) -> QuantParams:
         """Scale and zero point of the tensor behind the value."""
         return self.tensors[value.base].quant
+
+    def note(self, text: str) -> None:
+        """What the user of the model should know about how it was read."""
+        self.notes[text] = None
 
     def finish_layer(self, tensor_name: str, pending: PendingLayer, quant: QuantParams) -> Quantized:
         """The tensor a pending layer writes, now that its scale is known. What the operator cannot do itself, another

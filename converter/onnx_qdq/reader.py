@@ -30,8 +30,8 @@ def read_onnx(data: bytes) -> Graph:
     return trace_onnx(data)[0]
 
 
-def trace_onnx(data: bytes) -> tuple[Graph, tuple[Place, ...]]:
-    """read_onnx's Graph, and which of the file's values its tensors are, the output last."""
+def trace_onnx(data: bytes) -> tuple[Graph, tuple[Place, ...], tuple[str, ...]]:
+    """read_onnx's Graph, which of the file's values its tensors are, the output last, and what is to be said of it."""
     model = _parse(data)
     importer = QdqImporter(Budget(len(data)))
     for tensor in model.graph.initializer:
@@ -53,7 +53,7 @@ def trace_onnx(data: bytes) -> tuple[Graph, tuple[Place, ...]]:
             raise ConvertError(f"{name}: {proto.output[0][:200]} is computed twice; export the model again")
         importer.values[proto.output[0]] = found
     graph = check_spec(check(importer.finish(model)))
-    return graph, tuple(importer.places)
+    return graph, tuple(importer.places), tuple(importer.notes)
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -117,6 +117,8 @@ def _attribute_value(attribute: onnx.AttributeProto) -> Any:
             return float(attribute.f)
         case onnx.AttributeProto.INTS:
             return tuple(int(value) for value in attribute.ints)
+        case onnx.AttributeProto.FLOATS:
+            return np.array(attribute.floats, np.float32)
         case onnx.AttributeProto.STRING:
             return bytes(attribute.s).decode("utf-8", "replace")
         case onnx.AttributeProto.TENSOR:

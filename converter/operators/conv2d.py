@@ -144,7 +144,8 @@ class Conv2D:
         x = importer.materialize(name, x.bare if same else x.padded(own))
         bias = np.zeros(channels, np.int32)
         if node.has_input(2):
-            bias = weighted.onnx_bias(name, importer.value(node, 2), importer.quant_of(x), weights.quant, channels)
+            given = importer.value(node, 2)
+            bias = weighted.onnx_bias(importer, name, given, importer.quant_of(x), weights.quant, channels)
         shape = windows.onnx_output_shape(x, channels, window_hw, stride_hw, padding)
         group, values = node.integer("group", 1), weights.array.astype(np.int8)
         if group == 1:

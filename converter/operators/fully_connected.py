@@ -143,7 +143,8 @@ def _dense(importer: Importer, node: OnnxNode, is_oi: bool, bias: Value | None) 
         weights_oi = weights_oi.reshape(channels, *x.chw).transpose(0, 2, 3, 1).reshape(channels, depth)
     if len(set(params.scales)) == 1:
         params = QuantParams(params.scales[:1], params.zero_points[:1])
-    zeros = np.zeros(channels, np.int32)
-    sums_from = zeros if bias is None else weighted.onnx_bias(name, bias, importer.quant_of(x), params, channels)
+    sums_from = np.zeros(channels, np.int32)
+    if bias is not None:
+        sums_from = weighted.onnx_bias(importer, name, bias, importer.quant_of(x), params, channels)
     layer = FullyConnected(name, x.base, -1, np.ascontiguousarray(weights_oi), params, sums_from, "NONE")
     return pending(layer, (*x.shape[:-1], channels), "plain")

@@ -39,7 +39,7 @@ def noise(graph: Graph) -> Int8:
 
 def right(data: bytes) -> Graph:
     """The Graph of a file, each of whose layers is within one step of onnxruntime's, and whose .tflite is the same."""
-    graph, places = trace_onnx(data)
+    graph, places, _ = trace_onnx(data)
     check = original.compare(graph, Original("model.onnx", "onnx", data, places), noise(graph))
     assert check.status == WITHIN, check
     assert read_tflite(write_tflite(graph)).model_id == graph.model_id
@@ -92,7 +92,9 @@ BEHIND_A_PAIR: dict[str, tuple[Build, list[str]]] = {
     ),
     "Relu of a flattened map": (
         lambda q, x: q.qdq(
-            q.gemm(q.qdq(q.node("Relu", [flat(q, conv_pair(q, x), "flatten", (4, 4, 4))], "r"), "f", 0.2, -3), "d", (4, 64)),
+            q.gemm(
+                q.qdq(q.node("Relu", [flat(q, conv_pair(q, x), "flatten", (4, 4, 4))], "r"), "f", 0.2, -3), "d", (4, 64)
+            ),
             "y",
             8.0,
             0,
@@ -157,6 +159,103 @@ def test_what_stands_before_a_quantizer_moves_behind_it() -> None:
     assert kinds(right(made(build))) == ["Conv2D", "Mean", "FullyConnected"]
 
 
+def raw_conv(q: Qdq, x: str, bias: str = "", shape: tuple[int, ...] = (4, 3, 3, 3), **attributes: object) -> str:
+    """A convolution without a bias, or with one of any kind."""
+    weights, _ = q.weights("w", shape)
+    return q.node("Conv", [x, weights, *([bias] if bias else [])], "conv", **attributes)
+
+
+def floats(q: Qdq, name: str, shape: tuple[int, ...], low: float = -1.0, high: float = 1.0) -> str:
+    return q.constant(name, q.rng.uniform(low, high, shape).astype(np.float32))
+
+
+def bias_on(q: Qdq, scale: float, kind: type = np.int32) -> str:
+    """A bias behind a DequantizeLinear of a scale that is none of the layer's."""
+    values = q.constant("b", q.rng.integers(-100, 100, 4).astype(kind))
+    params = [q.constant("bs", np.float32(scale)), q.constant("bz", kind(0))]
+    return q.node("DequantizeLinear", [values, *params], "bias")
+
+
+def batch_norm(q: Qdq, y: str, channels: int = 4, gamma: tuple[float, float] = (-1.5, 1.5), **attributes: float) -> str:
+    parts = [floats(q, "gamma", (channels,), *gamma), floats(q, "beta", (channels,)), floats(q, "mean", (channels,))]
+    return q.node("BatchNormalization", [y, *parts, floats(q, "var", (channels,), 0.1, 2.0)], "bn", **attributes)
+
+
+def fake_quant_norm(q: Qdq, x: str) -> str:
+    """As quantization-aware training leaves it: the convolution divided by what its weights were scaled with."""
+    y = q.node(
+        "Div", [raw_conv(q, x, q.constant("zeros", np.zeros(4, np.float32))), floats(q, "f", (1, 4, 1, 1), 0.2, 2)], "d"
+    )
+    return q.node("Relu", [batch_norm(q, q.node("Add", [y, floats(q, "b", (1, 4, 1, 1))], "a"))], "relu")
+
+
+def dense_norm(q: Qdq, x: str) -> str:
+    return batch_norm(q, q.node("Gemm", [x, q.weights("w", (4, 9))[0], floats(q, "b", (4,))], "dense", transB=1))
+
+
+def turned_weights(q: Qdq, x: str) -> str:
+    """MatMul by weights [out, in] that a Transpose turns, with scales along the outputs."""
+    turned = q.node("Transpose", [q.weights("w", (4, 9))[0]], "turn", perm=[1, 0])
+    return q.node("Add", [floats(q, "b", (4,)), q.node("MatMul", [x, turned], "dense")], "biased")
+
+
+def clipped_weights(q: Qdq, x: str) -> str:
+    """Clip between the weights and their DequantizeLinear."""
+    values = q.constant("w", q.rng.integers(-128, 128, (4, 3, 3, 3)).astype(np.int8))
+    bounds = [q.constant("low", np.int8(-127)), q.constant("high", np.int8(127))]
+    params = [q.constant("ws", np.float32(0.01)), q.constant("wz", np.int8(0))]
+    weights = q.node("DequantizeLinear", [q.node("Clip", [values, *bounds], "narrow"), *params], "wdq")
+    return q.node("Conv", [x, weights, bias_on(q, 0.01 * 0.05)], "conv")
+
+
+def channel_by_channel(q: Qdq, x: str) -> str:
+    """Arithmetic on an activation that no layer is there to take in."""
+    y = q.node("Mul", [floats(q, "f", (3, 1, 1), -2, 2), x], "scaled")
+    return q.node(
+        "Sub", [q.constant("one", np.float32(1)), q.node("Add", [y, floats(q, "a", (1, 3, 1, 1))], "added")], "sub"
+    )
+
+
+FOLDED: dict[str, tuple[Build, tuple[int, ...], list[str]]] = {
+    "float bias": (lambda q, x: raw_conv(q, x, floats(q, "b", (4,))), MAP, ["Conv2D"]),
+    "bias on another scale": (lambda q, x: raw_conv(q, x, bias_on(q, 0.01)), MAP, ["Conv2D"]),
+    "bias of int8": (lambda q, x: raw_conv(q, x, bias_on(q, 0.03, np.int8)), MAP, ["Conv2D"]),
+    "batch norm": (lambda q, x: q.node("Relu", [batch_norm(q, raw_conv(q, x), epsilon=0.1)], "r"), MAP, ["Conv2D"]),
+    "batch norm behind a depthwise convolution": (
+        lambda q, x: batch_norm(q, raw_conv(q, x, shape=(6, 1, 3, 3), group=3), 6),
+        MAP,
+        ["DepthwiseConv2D"],
+    ),
+    "batch norm behind a dense layer": (dense_norm, (1, 9), ["FullyConnected"]),
+    "batch norm behind a pair": (lambda q, x: batch_norm(q, x, 3), MAP, ["DepthwiseConv2D"]),
+    "channels that are constant": (lambda q, x: batch_norm(q, raw_conv(q, x), gamma=(0, 0)), MAP, ["Conv2D"]),
+    "fake quantization with batch norm": (fake_quant_norm, MAP, ["Conv2D"]),
+    "turned weights": (turned_weights, (1, 9), ["FullyConnected"]),
+    "clipped weights": (clipped_weights, MAP, ["Conv2D"]),
+    "arithmetic by channel": (channel_by_channel, MAP, ["DepthwiseConv2D"]),
+    "a product of activations": (
+        lambda q, x: q.node("Mul", [q.qdq(q.node("GlobalMaxPool", [x], "p"), "p", 0.04, 3), x], "m"),
+        MAP,
+        ["MaxPool2D", "Quantize", "Mul"],
+    ),
+}
+
+
+@pytest.mark.parametrize("opset", [13, 21])
+@pytest.mark.parametrize("name", FOLDED)
+def test_constants_go_into_weights_and_bias(name: str, opset: int) -> None:
+    build, shape, layers = FOLDED[name]
+    graph = right(made(lambda q, x: q.qdq(build(q, x), "y", 0.11, -5), shape, opset))
+    assert kinds(graph) == layers
+
+
+def test_a_rounded_bias_is_said() -> None:
+    assert trace_onnx(made(lambda q, x: q.qdq(raw_conv(q, x, floats(q, "b", (4,))), "y", 0.1, 0)))[2] == (
+        "a bias that is not int32 at input scale x weight scale is rounded to that, as TensorFlow Lite has it",
+    )
+    assert trace_onnx(made(lambda q, x: conv_pair(q, x)))[2] == ()
+
+
 NEIGHBOURS: dict[str, tuple[Build, str]] = {
     "Clip to other bounds": (
         lambda q, x: q.qdq(clip(q, conv_pair(q, x), 0, 3), "y", 0.1, -128),
@@ -168,6 +267,46 @@ NEIGHBOURS: dict[str, tuple[Build, str]] = {
         "p: input and output need the same scale and zero point",
     ),
     "a float layer at the end": (lambda q, x: q.conv(x, "last", (2, 3, 2, 2)), "last_y: the output must come from"),
+    "a bias that int32 cannot hold": (
+        lambda q, x: q.qdq(raw_conv(q, x, q.constant("b", np.full(4, 3e7, np.float32))), "y", 0.1, 0),
+        "conv: bias 30000000 of channel 0 is beyond int32 in steps of input scale x weight scale",
+    ),
+    "a bias that is no number": (
+        lambda q, x: q.qdq(raw_conv(q, x, q.constant("b", np.full(4, np.nan, np.float32))), "y", 0.1, 0),
+        "conv: bias nan of channel 0",
+    ),
+    "a bias of another length": (
+        lambda q, x: q.qdq(raw_conv(q, x, floats(q, "b", (1,))), "y", 0.1, 0),
+        "conv: its bias must be 4 values in a row",
+    ),
+    "batch norm behind Relu": (
+        lambda q, x: q.qdq(batch_norm(q, q.node("Relu", [raw_conv(q, x)], "relu")), "y", 0.1, 0),
+        "bn: stands behind an activation",
+    ),
+    "batch norm in training": (
+        lambda q, x: q.qdq(batch_norm(q, raw_conv(q, x), training_mode=1), "y", 0.1, 0),
+        "bn: is in training mode",
+    ),
+    "batch norm of negative variance": (
+        lambda q, x: q.qdq(batch_norm(q, raw_conv(q, x), epsilon=-3.0), "y", 0.1, 0),
+        "bn: needs four finite lists, one value per channel, and variances of 0 or more",
+    ),
+    "a factor that differs from pixel to pixel": (
+        lambda q, x: q.qdq(q.node("Mul", [raw_conv(q, x), floats(q, "f", (4, 4))], "m"), "y", 0.1, 0),
+        "m: Mul by a constant of shape .* is supported as one value, or one per channel",
+    ),
+    "a division by an activation": (
+        lambda q, x: q.qdq(q.node("Div", [floats(q, "f", (1,)), x], "d"), "y", 0.1, 0),
+        "d: Div of a constant and an activation is not supported",
+    ),
+    "a division by 0": (
+        lambda q, x: q.qdq(q.node("Div", [raw_conv(q, x), q.constant("f", np.float32(0))], "d"), "y", 0.1, 0),
+        "d: divides by 0",
+    ),
+    "a factor too small for float32": (
+        lambda q, x: q.qdq(q.node("Mul", [raw_conv(q, x), q.constant("f", np.float32(1e-37))], "m"), "y", 0.1, 0),
+        "m: makes a weight scale that no float32 holds",
+    ),
     "Relu of int8 numbers": (
         lambda q, x: q.qdq(q.node("Relu", ["x_q"], "r"), "y", 0.1, 0),
         "r: computes with the int8 numbers of x_q, not with the real values that they stand for",

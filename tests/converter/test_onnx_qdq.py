@@ -232,13 +232,6 @@ def _sigmoid() -> tuple[Qdq, str]:
     return q, q.qdq(q.node("Sigmoid", [q.input()], "squash"), "y")
 
 
-def _wrong_bias_scale() -> tuple[Qdq, str]:
-    q = Qdq((1, 1, 8, 8))
-    x = q.input()
-    q.scales[x] = 0.051
-    return q, q.qdq(q.conv(x, "conv7", (2, 1, 3, 3)), "y")
-
-
 def _two_groups() -> tuple[Qdq, str]:
     q = Qdq((1, 4, 8, 8))
     return q, q.qdq(q.conv(q.input(), "grouped", (4, 2, 3, 3), group=2), "y")
@@ -279,7 +272,6 @@ BAD: list[tuple[Build, str]] = [
     (_float_conv, r"first_conv: input x is float"),
     (_float_weights, r"first_conv: its weights must be int8"),
     (_sigmoid, r"squash: Sigmoid is not supported"),
-    (_wrong_bias_scale, r"conv7: bias scale"),
     (_two_groups, r"grouped: grouped convolution"),
     (_dilated, r"wide: dilation"),
     (_unquantized_between, r"second: input first_y is float"),

@@ -63,7 +63,7 @@ def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def beside_onnxruntime(data: bytes, seed: int = 0) -> tuple[Graph, Check]:
-    graph, places = trace_onnx(data)
+    graph, places, _ = trace_onnx(data)
     return graph, original.compare(graph, Original("model.onnx", "onnx", data, places), noise(graph, seed))
 
 
@@ -365,7 +365,7 @@ def test_other_faults_of_the_onnx_reader_are_found(
     q = Qdq((1, 2, 8, 7))
     x = q.conv(q.input(), "conv", (3, 2, 3, 3), auto_pad="SAME_LOWER", strides=[2, 2])
     data = q.file(q.qdq(x, "y", 0.3, 5))
-    graph, places = trace_onnx(data)
+    graph, places, _ = trace_onnx(data)
     if wrong == "scale":
         old = graph.tensors[graph.output].quant
         tensors = (*graph.tensors[:-1], replace(graph.tensors[-1], quant=replace(old, scales=(0.4,))))
@@ -376,7 +376,7 @@ def test_other_faults_of_the_onnx_reader_are_found(
         real = windows.onnx_pads
         upper = {"auto_pad": "SAME_UPPER"}
         monkeypatch.setattr(windows, "onnx_pads", lambda node, *sizes: real(replace(node, attributes=upper), *sizes))
-        graph, places = trace_onnx(data)
+        graph, places, _ = trace_onnx(data)
     else:
         places = (*places[:-1], replace(places[-1], key="x_real"))
     check = original.compare(graph, Original("m.onnx", "onnx", data, places), noise(graph))
@@ -405,7 +405,7 @@ def test_a_tflite_read_wrongly_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_missing_or_crashing_runtime_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tinyconv()
-    graph, places = trace_onnx(data)
+    graph, places, _ = trace_onnx(data)
     file = Original("m.onnx", "onnx", data, places)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnxruntime", None)
