@@ -31,14 +31,14 @@ Move = Callable[["Quantized"], "Quantized"]
 
 @dataclass(frozen=True)
 class Real:
-    """The graph's input before its QuantizeLinear (or, when the model takes int8, its DequantizeLinear).
+    """The graph's input before its QuantizeLinear (or, when the model takes int8 or uint8, its DequantizeLinear).
 
     moves: what nodes make of its shape before it is quantized; it is done to the quantized tensor, in the same order.
     """
 
     name: str
     shape: tuple[int, ...]
-    is_int8: bool
+    kind: str
     moves: tuple[Move, ...] = ()
 
 
@@ -71,6 +71,7 @@ class Quantized:
     shape: tuple[int, ...]
     layout: Layout
     dequantized: bool
+    is_uint8: bool = False  # in the file, where the numbers are 128 more
     pads_tblr: tuple[int, int, int, int] = NO_PADS
     chw: tuple[int, int, int] | None = None
 

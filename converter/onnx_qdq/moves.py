@@ -39,7 +39,7 @@ def _rule(move: MoveRule) -> Callable[[QdqImporter, OnnxNode], Value]:
         if isinstance(found, Quantized):
             return move(importer, node, found)
         waits = isinstance(found, PendingLayer) and not keeps_grid(found)
-        if isinstance(found, (Real, PendingLayer)) and (waits or (isinstance(found, Real) and not found.is_int8)):
+        if isinstance(found, (Real, PendingLayer)) and (waits or (isinstance(found, Real) and found.kind == "float32")):
             node.asked.update(node.attributes)  # looked at when the move is done
             node.asked.update(range(len(node.inputs)))
             return replace(found, moves=(*found.moves, lambda x: move(importer, node, x)))

@@ -37,6 +37,9 @@ def _clip(importer: QdqImporter, node: OnnxNode) -> Value:
     low, high = importer.array(node, 1), importer.array(node, 2)
     found = importer.value(node, 0)
     if isinstance(found, Constant) or (isinstance(found, QuantConstant) and not found.dequantized):
+        given = {bound.dtype for bound in (low, high) if bound is not None}
+        if not given <= {found.array.dtype}:  # as of numbers that were uint8
+            raise ConvertError(f"{node.name}: clips a constant to bounds of another type; export the model again")
         return replace(found, array=np.asarray(np.clip(found.array, low, high), found.array.dtype))
     bounds = (
         float(low.item()) if low is not None and low.size == 1 else node.real("min", -math.inf),

@@ -27,7 +27,7 @@ from converter.formats.onnx import (
     quant_params,
     stored_shape,
 )
-from converter.formats.original import Place
+from converter.formats.original import HOW, Place
 from converter.graph import Graph, Operator, layer_name, with_fields
 from converter.operators.average_pool2d import AveragePool2D
 from converter.operators.max_pool2d import MaxPool2D
@@ -41,7 +41,9 @@ from converter.operators.softmax import SCORES, Softmax
 from converter.spec import KwsSpec, SpecError
 from converter.tensor import QuantParams, Tensor
 
-INT_RANGES = ("int8", "int32")
+BYTES = ("int8", "uint8")
+CONSTANTS = (*BYTES, "int32")
+TYPES = {int(onnx.TensorProto.INT8): "int8", int(onnx.TensorProto.UINT8): "uint8"}
 
 
 @dataclass
@@ -71,7 +73,12 @@ class QdqImporter:
         )
         if not shape or any(size < 1 for size in shape):
             raise ConvertError(f"{info.name[:200]}: the input's shape is dynamic; export the model with fixed sizes")
-        self.values[info.name] = Real(info.name, shape, info.type.tensor_type.elem_type == onnx.TensorProto.INT8)
+        kind = TYPES.get(info.type.tensor_type.elem_type, "float32")
+        if kind == "uint8":
+            self.note(f"the input is uint8 in the file, int8 here: {HOW['uint8']}")
+        if graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+            self.note(f"the output is uint8 in the file, int8 here: {HOW['uint8']}")
+        self.values[info.name] = Real(info.name, shape, kind)
 
     def finish(self, model: onnx.ModelProto) -> Graph:
         """The Graph up to the model's one output; raises ConvertError."""
@@ -244,41 +251,44 @@ def _same(layer: Operator, own: QuantParams, quant: QuantParams) -> bool:
     return own.zero_point == quant.zero_point and abs(own.scale - quant.scale) <= tolerance
 
 
-def _grid(importer: QdqImporter, node: OnnxNode, wanted: str, default_axis: int = 1) -> QuantParams:
-    """The scales of a Q or DQ node, its zero point of the wanted integer type."""
+def _grid(importer: QdqImporter, node: OnnxNode, kinds: tuple[str, ...]) -> tuple[QuantParams, str]:
+    """The scales of a Q or DQ node and which of the integer types its zero point is of; that of uint8 is 128 less, for
+    int8 stands for it."""
     name, scale, zero_point = node.name, importer.array(node, 1), importer.array(node, 2)
     if scale is None:
         raise ConvertError(f"{name}: has no scale; export the model again")
-    output_type = node.integer("output_dtype", 0)
-    got = (
-        zero_point.dtype.name if zero_point is not None else wanted if output_type == onnx.TensorProto.INT8 else "uint8"
-    )
-    if node.op_type == "DequantizeLinear" and zero_point is None:
-        got = wanted
-    if got != wanted:
-        raise ConvertError(f"{name}: needs {wanted}, got {got}; export with signed int8 activations and weights")
-    return quant_params(name, scale, zero_point, node.integer("axis", default_axis))
+    got = zero_point.dtype.name if zero_point is not None else kinds[0]
+    if zero_point is None and node.op_type == "QuantizeLinear":
+        asked = node.integer("output_dtype", 0)
+        got = TYPES.get(asked, f"type {asked}") if asked else "uint8"
+    if got not in kinds:
+        raise ConvertError(f"{name}: needs {' or '.join(kinds)}, got {got}; export a model of 8 bits")
+    if got == "uint8":
+        zero_point = (np.zeros(scale.shape) if zero_point is None else zero_point).astype(np.int64) - 128
+    return quant_params(name, scale, zero_point, node.integer("axis", 1)), got
 
 
 def quantize(importer: QdqImporter, node: OnnxNode) -> Value:
     """QuantizeLinear: an activation's or constant's grid."""
     name = node.name
     found = importer.value(node, 0)
-    quant = _grid(importer, node, "int8")
+    quant, kind = _grid(importer, node, BYTES)
     if isinstance(found, Constant):
         importer.budget.take(found.array.nbytes)
         return _quantized_constant(name, found.array, quant)
     if len(quant.scales) != 1:
         raise ConvertError(f"{name}: an activation has one scale, got {len(quant.scales)}")
-    if isinstance(found, Real) and not found.is_int8:
-        return _input(importer, name, found, quant, node.outputs[0])
-    if isinstance(found, PendingLayer):
-        return importer.finish_layer(node.outputs[0], found, quant)
-    if isinstance(found, Quantized) and found.dequantized:
+    if isinstance(found, Real) and found.kind == "float32":
+        done = _input(importer, name, found, quant, node.outputs[0])
+    elif isinstance(found, PendingLayer):
+        done = importer.finish_layer(node.outputs[0], found, quant)
+    elif isinstance(found, Quantized) and found.dequantized:
+        done = found
         if importer.quant_of(found) != quant:
-            return importer.finish_layer(node.outputs[0], importer.rescaled(name, found), quant)
-        return replace(found, dequantized=False)
-    raise ConvertError(f"{name}: its input {node.inputs[0][:200]} is quantized already")
+            done = importer.finish_layer(node.outputs[0], importer.rescaled(name, found), quant)
+    else:
+        raise ConvertError(f"{name}: its input {node.inputs[0][:200]} is quantized already")
+    return replace(done, dequantized=False, is_uint8=kind == "uint8")
 
 
 def _input(importer: QdqImporter, name: str, found: Real, quant: QuantParams, tensor_name: str) -> Quantized:
@@ -319,20 +329,27 @@ def dequantize(importer: QdqImporter, node: OnnxNode) -> Value:
     found = importer.value(node, 0)
     if isinstance(found, Constant):
         kind = found.array.dtype.name
-        if kind not in INT_RANGES:
-            raise ConvertError(f"{name}: a constant must be int8 (weights) or int32 (bias), got {kind}")
-        quant = _grid(importer, node, kind)
+        if kind not in CONSTANTS:
+            raise ConvertError(f"{name}: a constant must be int8 or uint8 (weights) or int32 (bias), got {kind}")
+        quant, _ = _grid(importer, node, (kind,))
         if quant.axis is not None and not _axis_fits(found.array, quant):
             raise ConvertError(
                 f"{name}: {len(quant.scales)} scales along axis {quant.axis} do not fit shape {found.array.shape}"
             )
         axis = quant.axis if quant.axis is None or quant.axis >= 0 else quant.axis + found.array.ndim
-        return QuantConstant(found.array, replace(quant, axis=axis), dequantized=True)
-    quant = _grid(importer, node, "int8")
+        array = found.array if kind != "uint8" else (found.array.astype(np.int16) - 128).astype(np.int8)
+        return QuantConstant(array, replace(quant, axis=axis), dequantized=True)
+    known: tuple[str, ...] = BYTES
+    if isinstance(found, Quantized):
+        known = ("uint8",) if found.is_uint8 else ("int8",)
+    elif isinstance(found, Real) and found.kind != "float32":
+        known = (found.kind,)
+    quant, kind = _grid(importer, node, known)
     if isinstance(found, QuantConstant) and not found.dequantized and found.quant == quant:
         return replace(found, dequantized=True)
-    if isinstance(found, Real) and found.is_int8:
-        return replace(_input(importer, name, found, quant, found.name), dequantized=True)
+    if isinstance(found, Real) and found.kind != "float32":
+        taken = _input(importer, name, found, quant, found.name)
+        return replace(taken, dequantized=True, is_uint8=kind == "uint8")
     if not isinstance(found, Quantized) or found.dequantized:
         raise ConvertError(f"{name}: its input {node.inputs[0][:200]} is not quantized")
     if importer.quant_of(found) != quant:

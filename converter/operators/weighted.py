@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,7 +69,7 @@ def requantize(sums: Int64, multipliers: tuple[Int64, Int64], activation: Activa
 
 
 def onnx_weights(importer: Importer, node: OnnxNode, rank: int) -> QuantConstant:
-    """A node's int8 weights, its operand 1."""
+    """A node's int8 weights with zero points of 0, its operand 1; others where each weight less its zero point fits."""
     found = importer.value(node, 1)
     if not isinstance(found, QuantConstant) or not found.dequantized or found.array.dtype != np.int8:
         raise ConvertError(
@@ -75,7 +77,19 @@ def onnx_weights(importer: Importer, node: OnnxNode, rank: int) -> QuantConstant
         )
     if found.array.ndim != rank:
         raise ConvertError(f"{node.name}: its weights must have {rank} dimensions, got {found.array.shape}")
-    return found
+    if not any(found.quant.zero_points):
+        return found
+    shape = [1] * rank
+    if found.quant.axis is not None:
+        shape[found.quant.axis] = len(found.quant.scales)
+    values = found.array.astype(np.int64) - np.array(found.quant.zero_points).reshape(shape)
+    if values.min() < -128 or values.max() > 127:
+        raise ConvertError(
+            f"{node.name}: int8 weights need zero point 0, got {max(found.quant.zero_points, key=abs)}, without which "
+            f"they are {values.min()} to {values.max()}; export symmetric weights"
+        )
+    zeros = (0,) * len(found.quant.scales)
+    return replace(found, array=values.astype(np.int8), quant=replace(found.quant, zero_points=zeros))
 
 
 def onnx_bias(

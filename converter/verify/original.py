@@ -156,7 +156,9 @@ def _where(graph: Graph, file: Original, place: Place, row: int) -> str:
 
 
 def _steps(tensor: Tensor, theirs: NDArray[Any], is_nchw: bool) -> NDArray[np.int64]:
-    """int8 or real values [n, ONNX shape] -> whole steps of the tensor's grid, [n, ...] in the stored order."""
+    """int8, uint8 or real values [n, ONNX shape] -> whole steps of the tensor's grid, [n, ...] in the stored order."""
+    if theirs.dtype == np.uint8:
+        theirs = theirs.astype(np.int16) - 128
     if is_nchw and theirs.ndim == 5:
         theirs = theirs.transpose(0, 1, 3, 4, 2)
     if theirs.dtype.kind == "f":
@@ -191,8 +193,10 @@ def _onnx_request(graph: Graph, file: Original, x: Int8) -> tuple[bytes, NDArray
     shape = tuple(max(dim.dim_value, 1) for dim in taken.type.tensor_type.shape.dim)
     stored = x.reshape(-1, 1, *graph.tensors[graph.input].shape[1:])
     values = (stored.transpose(0, 1, 4, 2, 3) if len(shape) == 4 else stored).reshape(-1, *shape)
-    if taken.type.tensor_type.elem_type == onnx.TensorProto.INT8:
-        return model.SerializeToString(), np.ascontiguousarray(values), taken.name
+    kind = taken.type.tensor_type.elem_type
+    if kind in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8):
+        shifted = values if kind == onnx.TensorProto.INT8 else (values.astype(np.int16) + 128).astype(np.uint8)
+        return model.SerializeToString(), np.ascontiguousarray(shifted), taken.name
     quant = graph.tensors[graph.input].quant
     real = (values.astype(np.float32) - np.float32(quant.zero_point)) * np.float32(quant.scale)
     return model.SerializeToString(), real, taken.name

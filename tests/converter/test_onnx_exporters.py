@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import pytest
 from qdq_models import Qdq, flat
 
@@ -256,6 +257,43 @@ def test_a_rounded_bias_is_said() -> None:
     assert trace_onnx(made(lambda q, x: conv_pair(q, x)))[2] == ()
 
 
+def uneven_weights(q: Qdq, x: str, low: int, high: int, zero: int, kind: type = np.uint8) -> str:
+    """A dense layer whose weights have a zero point that is not the middle."""
+    values = q.rng.integers(low, high + 1, (4, 9))
+    values[0, :2] = low, high
+    params = [q.constant("ws", np.float32(0.01)), q.constant("wz", kind(zero))]
+    weights = q.node("DequantizeLinear", [q.constant("w", values.astype(kind)), *params], "wdq")
+    return q.qdq(q.node("Gemm", [x, weights], "dense", transB=1), "y", 0.2, 0)
+
+
+@pytest.mark.parametrize("end", ["float", "uint8", "no zero point"])
+def test_unsigned_activations_are_128_less(end: str) -> None:
+    q = Qdq(MAP, seed=4)
+    q.unsigned = q.unsigned_weights = True
+    pool = q.node("MaxPool", [conv_pair(q, q.input(), -128)], "pool", kernel_shape=[2, 2])
+    y = q.qdq(q.node("Relu", [pool], "relu"), "y", 0.2, -128)
+    if end == "uint8":
+        q.input_type, y = onnx.TensorProto.UINT8, "y_q"
+        del q.nodes[0]
+        q.nodes[0].input[0] = "x"
+    elif end == "no zero point":
+        for node in q.nodes:
+            if node.name.startswith("y_"):
+                del node.input[2]
+    graph = right(q.file(y))
+    assert kinds(graph) == ["Conv2D", "MaxPool2D"] and graph.tensors[graph.output].quant.zero_point == -128
+    said = trace_onnx(q.file(y))[2]
+    assert [text.split(" is uint8 in the file, int8 here: 128 less")[0] for text in said] == (
+        ["the input", "the output"] if end == "uint8" else []
+    )
+
+
+@pytest.mark.parametrize(("low", "high", "zero"), [(1, 128, 60), (0, 127, 127), (128, 255, 128), (30, 250, 129)])
+def test_weights_that_fit_without_their_zero_point_are_right(low: int, high: int, zero: int) -> None:
+    assert kinds(right(made(lambda q, x: uneven_weights(q, x, low, high, zero), (1, 9)))) == ["FullyConnected"]
+    assert kinds(right(made(lambda q, x: uneven_weights(q, x, -100, 20, 7, np.int8), (1, 9)))) == ["FullyConnected"]
+
+
 NEIGHBOURS: dict[str, tuple[Build, str]] = {
     "Clip to other bounds": (
         lambda q, x: q.qdq(clip(q, conv_pair(q, x), 0, 3), "y", 0.1, -128),
@@ -267,6 +305,16 @@ NEIGHBOURS: dict[str, tuple[Build, str]] = {
         "p: input and output need the same scale and zero point",
     ),
     "a float layer at the end": (lambda q, x: q.conv(x, "last", (2, 3, 2, 2)), "last_y: the output must come from"),
+    "weights about a zero point": (
+        lambda q, x: uneven_weights(q, q.node("Flatten", [q.node("GlobalMaxPool", [x], "p")], "f"), 0, 255, 120),
+        "dense: int8 weights need zero point 0, got -8, without which they are -120 to 135; export symmetric weights",
+    ),
+    "a Clip of weights to numbers of another type": (
+        lambda q, x: q.qdq(
+            q.node("Clip", [q.constant("w", np.zeros((4, 3), np.uint8)), q.constant("l", np.int8(-127))], "clip"), "y"
+        ),
+        "clip: clips a constant to bounds of another type",
+    ),
     "a bias that int32 cannot hold": (
         lambda q, x: q.qdq(raw_conv(q, x, q.constant("b", np.full(4, 3e7, np.float32))), "y", 0.1, 0),
         "conv: bias 30000000 of channel 0 is beyond int32 in steps of input scale x weight scale",

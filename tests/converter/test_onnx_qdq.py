@@ -254,9 +254,9 @@ def _real_output() -> tuple[Qdq, str]:
     return q, q.conv(q.input(), "last", (4, 1, 3, 3))
 
 
-def _uint8() -> tuple[Qdq, str]:
-    q = Qdq((1, 1, 8, 8))
-    inputs = ["x", q.constant("s", np.float32(0.1)), q.constant("z", np.uint8(3))]
+def _int16() -> tuple[Qdq, str]:
+    q = Qdq((1, 1, 8, 8), opset=21)
+    inputs = ["x", q.constant("s", np.float32(0.1)), q.constant("z", np.int16(3))]
     q.nodes.append(onnx.helper.make_node("QuantizeLinear", inputs, ["q"], name="first_q"))
     return q, q.node("DequantizeLinear", ["q", "s", "z"], "first_dq")
 
@@ -276,7 +276,7 @@ BAD: list[tuple[Build, str]] = [
     (_dilated, r"wide: dilation"),
     (_unquantized_between, r"second: input first_y is float"),
     (_real_output, r"last_y: the output must come"),
-    (_uint8, r"first_q: needs int8, got uint8"),
+    (_int16, r"first_q: needs int8 or uint8, got int16"),
     (_dynamic, r"x: the input's shape is dynamic"),
 ]
 

@@ -35,6 +35,7 @@ class Builder(Qdq):
         rng = np.random.default_rng(seed)
         super().__init__((1,), seed, int(rng.integers(*OPSETS)))
         self.count = 0
+        self.unsigned, self.unsigned_weights = (bool(rng.random() < 0.2) for _ in range(2))
 
     def name(self, kind: str) -> str:
         self.count += 1
@@ -393,7 +394,7 @@ def random_qdq(seed: int) -> bytes:
     scale, zero_point = float(np.float32(b.rng.uniform(0.01, 0.1))), b.small(-128, 127)
     x = Real(b.qdq("x", "x", scale, zero_point), b.shape, scale, zero_point, scale * 73)
     if b.chance(0.15):
-        b.input_type = onnx.TensorProto.INT8
+        b.input_type = onnx.TensorProto.UINT8 if b.unsigned else onnx.TensorProto.INT8
         del b.nodes[0]
         b.nodes[0].input[0] = "x"
     for _ in range(b.small(1, 5)):
