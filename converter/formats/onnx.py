@@ -20,8 +20,9 @@ from converter.quant import Activation
 from converter.tensor import QuantParams
 
 Array = NDArray[np.generic]
-# "plain": the ONNX element order is the stored one. "nchw": ONNX says [1, C, H, W], stored is [1, H, W, C].
-Layout = Literal["plain", "nchw"]
+# "plain": the ONNX element order is the stored one. "nchw": ONNX says [1, C, H, W], stored is [1, H, W, C]; "ncw": ONNX
+# says [1, C, W], stored is [1, 1, W, C].
+Layout = Literal["plain", "nchw", "ncw"]
 NO_PADS = (0, 0, 0, 0)
 NO_BOUNDS = (-math.inf, math.inf)
 ACTIVATIONS: dict[tuple[float, float], Activation] = {(0.0, math.inf): "RELU", (0.0, 6.0): "RELU6"}
@@ -186,6 +187,12 @@ class Importer(Protocol):
     def note(self, text: str) -> None:
         """What the user of the model should know about how it was read."""
 
+    def as_map(self, name: str, x: Quantized) -> Quantized:
+        """The same values with their channels innermost, by a Transpose where they are not yet; three or four axes."""
+
+    def in_order(self, name: str, x: Quantized) -> Quantized:
+        """The same values stored in ONNX's order, by a Transpose where they are not yet."""
+
     def materialize(self, name: str, value: Quantized) -> Quantized:
         """The same values as a tensor of their own shape: a view becomes a Reshape, waiting zeros become a Pad."""
 
@@ -200,14 +207,15 @@ def pending(layer: Operator, shape: tuple[int, ...], layout: Layout) -> PendingL
 
 def stored_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
     """The NHWC shape of an ONNX one; a list gets the batch in front that ONNX left out."""
-    if layout == "nchw":
-        return shape[0], shape[2], shape[3], shape[1]
+    if layout != "plain":
+        return shape[0], *(1,) * (4 - len(shape)), *shape[2:], shape[1]
     return shape if len(shape) > 1 else (1, *shape)
 
 
-def natural_layout(shape: tuple[int, ...]) -> Layout:
-    """How an ONNX tensor of this shape is stored."""
-    return "nchw" if len(shape) == 4 else "plain"
+def stored_order(x: Quantized) -> tuple[int, ...]:
+    """The ONNX axes in the order in which they are stored, the innermost last."""
+    rank = len(x.shape)
+    return tuple(range(rank)) if x.layout == "plain" else (0, *range(2, rank), 1)
 
 
 def covers(bounds: tuple[float, float], quant: QuantParams) -> bool:
@@ -232,11 +240,19 @@ def activation_of(name: str, bounds: tuple[float, float], quant: QuantParams) ->
 
 
 def feature_map(importer: Importer, node: OnnxNode, index: int = 0) -> Quantized:
-    """An operand of the node that must be [1, channels, height, width]."""
+    """An operand of the node as [1, channels, height, width]; one of [1, channels, width] has height 1."""
     x = importer.activation(node, index)
-    if x.layout != "nchw":
+    if len(x.shape) not in (3, 4):
         raise ConvertError(f"{node.name}: needs an input [1, channels, height, width], got {x.shape}")
-    return x
+    x = importer.as_map(node.name, x)
+    return x if len(x.shape) == 4 else replace(x, shape=(*x.shape[:2], 1, x.shape[2]), layout="nchw")
+
+
+def pending_map(layer: Operator, shape: tuple[int, ...], rank: int) -> PendingLayer:
+    """A layer that writes a map [1, channels, height, width], which ONNX has without the height where it has three
+    axes."""
+    found = pending(layer, shape, "nchw")
+    return found if rank == 4 else replace(found, shape=(shape[0], shape[1], shape[3]), layout="ncw")
 
 
 def axes_of(importer: Importer, node: OnnxNode) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ HOW = {"uint8": "128 less", "float32": "real = (int8 - zero point) * scale, both
 class Place:
     """A tensor of the Graph and what the file calls it: the name of an ONNX value, the number of a .tflite's tensor.
 
-    is_nchw: the file holds [1, C, H, W], the Graph [1, H, W, C]; else the elements lie in one order.
+    is_nchw: the file holds [1, C, H, W] or [1, C, W], the Graph [1, H, W, C]; else the elements lie in one order.
     """
 
     tensor: int

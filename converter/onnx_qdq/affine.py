@@ -24,6 +24,7 @@ from converter.formats.onnx import (
     Value,
     feature_map,
     pending,
+    pending_map,
 )
 from converter.graph import Operator, with_fields
 from converter.onnx_qdq.qdq import QdqImporter, keeps_grid
@@ -130,7 +131,7 @@ def _pointwise(importer: QdqImporter, node: OnnxNode, index: int) -> PendingLaye
     zeros = np.zeros(channels, np.int32)
     same = QuantParams((1.0,), (0,))
     layer = DepthwiseConv2D(node.name, x.base, -1, ones, same, zeros, 1, (1, 1), "VALID", "NONE")
-    return pending(layer, x.shape, x.layout)
+    return pending_map(layer, x.shape, len(importer.activation(node, index).shape))
 
 
 def _per_channel(node: OnnxNode, values: Real64, shape: tuple[int, ...], axis: int) -> Real64:

@@ -16,6 +16,7 @@ from converter.errors import ConvertError
 from converter.formats.onnx import (
     NO_PADS,
     Constant,
+    Layout,
     OnnxNode,
     PendingLayer,
     QuantConstant,
@@ -23,6 +24,7 @@ from converter.formats.onnx import (
     Real,
     Value,
     axes_of,
+    stored_order,
 )
 from converter.onnx_qdq.qdq import QdqImporter, keeps_grid
 
@@ -125,45 +127,39 @@ def _perm(node: OnnxNode, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def view(importer: QdqImporter, node: OnnxNode, x: Quantized, shape: tuple[int, ...]) -> Quantized:
-    """The same elements under another ONNX shape; no layer is emitted unless a consumer needs that shape."""
+    """The same elements under another ONNX shape; no layer is emitted unless they must be stored otherwise for it, or a
+    consumer needs that shape."""
     if math.prod(shape) != math.prod(x.shape) or len(shape) > 5 or any(size < 1 for size in shape):
         raise ConvertError(f"{node.name}: cannot reshape {x.shape} to {shape}")
     if shape == x.shape:
         return x
     if x.pads_tblr != NO_PADS:
         x = importer.materialize(node.name, x)
-    is_linear = x.layout == "plain" or x.shape[1] == 1 or x.shape[2] * x.shape[3] == 1
+    is_linear = x.layout == "plain" or x.shape[1] == 1 or math.prod(x.shape[2:]) == 1
     if not is_linear:
-        if math.prod(shape[:-1]) != 1:
-            raise ConvertError(
-                f"{node.name}: can only flatten the feature map {x.shape} to one row, got {shape}; transpose it to "
-                f"NHWC first"
-            )
-        return replace(x, shape=shape, layout="plain", chw=(x.shape[1], x.shape[2], x.shape[3]))
-    if x.chw is not None and len(shape) == 4:
-        raise ConvertError(
-            f"{node.name}: cannot reshape a flattened feature map to {shape}; transpose it to NHWC first"
-        )
+        if math.prod(shape[:-1]) == 1:
+            channels, height, width = x.shape[1], *(1,) * (4 - len(x.shape)), *x.shape[2:]
+            return replace(x, shape=shape, layout="plain", chw=(channels, height, width))
+        sizes = [size for size in x.shape[2:] if size > 1]
+        if len(shape) in (3, 4) and shape[:2] == x.shape[:2] and [size for size in shape[2:] if size > 1] == sizes:
+            return replace(x, shape=shape, layout="nchw" if len(shape) == 4 else "ncw")
+        x = importer.in_order(node.name, x)
+    if x.chw is not None and len(shape) in (3, 4):
+        x = importer.in_order(node.name, x)
     is_map = len(shape) == 4 and (shape[1] == 1 or shape[2] * shape[3] == 1)
     return replace(x, shape=shape, layout="nchw" if is_map else "plain")
 
 
 def _transpose(importer: QdqImporter, node: OnnxNode, x: Quantized) -> Quantized:
-    """Only changes between NCHW and NHWC, which move no data."""
-    rank, perm = len(x.shape), _perm(node, x.shape)
-    if x.chw is not None:
-        raise ConvertError(f"{node.name}: cannot transpose {x.shape} by {perm}")
-    if x.pads_tblr != NO_PADS:
-        x = importer.materialize(node.name, x)
-    shape = tuple(x.shape[axis] for axis in perm)
-    stored = [axis for axis in ((0, 2, 3, 1) if x.layout == "nchw" else range(rank)) if x.shape[axis] > 1]
-    if rank == 4 and [perm[axis] for axis in (0, 2, 3, 1) if shape[axis] > 1] == stored:
-        return replace(x, shape=shape, layout="nchw")
-    if [axis for axis in perm if x.shape[axis] > 1] == stored:
-        return replace(x, shape=shape, layout="plain")
-    raise ConvertError(
-        f"{node.name}: moves data ({perm} of {x.shape}); only changes between NCHW and NHWC are supported"
-    )
+    """Another view where channels go innermost or come from there, else a layer."""
+    perm = _perm(node, x.shape)
+    if len(perm) in (3, 4) and x.chw is None:  # whether it is a map now, in the order in which it is stored
+        layout: Layout = "nchw" if len(perm) == 4 else "ncw"
+        order = (0, *range(2, len(perm)), 1)
+        stored = [axis for axis in stored_order(x) if x.shape[axis] > 1]
+        if [perm[axis] for axis in order if x.shape[perm[axis]] > 1] == stored:
+            return importer.transposed(node.name, x, perm, layout)
+    return importer.transposed(node.name, x, perm, "plain")
 
 
 MOVES = {**dict.fromkeys(SHAPES, _rule(_shaped)), "Transpose": _rule(_transpose)}

@@ -16,6 +16,7 @@ from converter.formats.onnx import (
     NO_PADS,
     Array,
     Constant,
+    Layout,
     OnnxNode,
     PendingLayer,
     QuantConstant,
@@ -23,8 +24,8 @@ from converter.formats.onnx import (
     Real,
     Value,
     activation_of,
-    natural_layout,
     quant_params,
+    stored_order,
     stored_shape,
 )
 from converter.formats.original import HOW, Place
@@ -38,6 +39,7 @@ from converter.operators.relu import Relu
 from converter.operators.relu6 import Relu6
 from converter.operators.reshape import Reshape
 from converter.operators.softmax import SCORES, Softmax
+from converter.operators.transpose import Transpose
 from converter.spec import KwsSpec, SpecError
 from converter.tensor import QuantParams, Tensor
 
@@ -57,6 +59,7 @@ class QdqImporter:
     places: list[Place] = field(default_factory=list)  # the tensors that are values of the file
     materialized: dict[Quantized, Quantized] = field(default_factory=dict)
     unquantized: dict[str, Quantized] = field(default_factory=dict)  # layers that keep the grid without Q/DQ nodes
+    input_layout: Layout = "plain"
     notes: dict[str, None] = field(default_factory=dict)  # in order, each once
 
     def input_value(self, graph: onnx.GraphProto) -> None:
@@ -78,6 +81,7 @@ class QdqImporter:
             self.note(f"the input is uint8 in the file, int8 here: {HOW['uint8']}")
         if graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8:
             self.note(f"the output is uint8 in the file, int8 here: {HOW['uint8']}")
+        self.input_layout = _input_layout(graph, info.name, len(shape))
         self.values[info.name] = Real(info.name, shape, kind)
 
     def finish(self, model: onnx.ModelProto) -> Graph:
@@ -222,11 +226,38 @@ class QdqImporter:
             self.materialized[value] = self._materialize(name, value)
         return self.materialized[value]
 
+    def as_map(self, name: str, x: Quantized) -> Quantized:
+        """The same values with their channels innermost, by a Transpose where they are not yet; three or four axes."""
+        rank = len(x.shape)
+        layout: Layout = "nchw" if rank == 4 else "ncw"
+        return x if x.layout == layout else self.transposed(name, x, tuple(range(rank)), layout)
+
+    def in_order(self, name: str, x: Quantized) -> Quantized:
+        """The same values stored in ONNX's order, by a Transpose where they are not yet."""
+        if x.chw is not None:
+            shape = x.shape
+            x = self.in_order(name, replace(x, shape=(1, *x.chw), layout="nchw", chw=None))
+            return replace(x, shape=shape)
+        return x if x.layout == "plain" else self.transposed(name, x, tuple(range(len(x.shape))), "plain")
+
+    def transposed(self, name: str, x: Quantized, perm: tuple[int, ...], layout: Layout) -> Quantized:
+        """Axis i of the result is axis perm[i] of x; a Transpose where that moves data."""
+        if x.pads_tblr != NO_PADS or x.chw is not None:
+            x = self.materialize(name, x)
+        after = replace(x, shape=tuple(x.shape[axis] for axis in perm), layout=layout)
+        before = [axis for axis in stored_order(x) if x.shape[axis] > 1]
+        wanted = [perm[axis] for axis in stored_order(after) if after.shape[axis] > 1]
+        if before == wanted:
+            return after
+        x = self.materialize(name, replace(x, shape=(1, *(x.shape[axis] for axis in before)), layout="plain"))
+        moved = (0, *(before.index(axis) + 1 for axis in wanted))
+        tensor = f"{name}/transpose"
+        layer = Transpose(name, x.base, -1, moved)
+        return replace(after, base=self._emit(tensor, layer, tuple(x.shape[axis] for axis in moved), self.quant_of(x)))
+
     def _materialize(self, name: str, value: Quantized) -> Quantized:
         if value.chw is not None:
-            raise ConvertError(
-                f"{name}: reads a feature map {value.chw} flattened in NCHW order; only a dense layer may"
-            )
+            value = self.in_order(name, value)
         quant, base, shape = self.quant_of(value), value.base, stored_shape(value.bare.shape, value.layout)
         if self.tensors[base].shape != shape:
             self.layers.append(Reshape(f"{name}/reshape", base, self._add(f"{name}/reshape", shape, quant)))
@@ -238,6 +269,23 @@ class QdqImporter:
         padded = (1, shape[1] + top + bottom, shape[2] + left + right, shape[3])
         self.layers.append(Pad(f"{name}/pad", base, self._add(f"{name}/pad", padded, quant), pads))
         return replace(value, base=len(self.tensors) - 1, pads_tblr=NO_PADS)
+
+
+def _input_layout(graph: onnx.GraphProto, name: str, rank: int) -> Layout:
+    """How the input is stored so that its first reader need not turn it round: maps with their channels innermost."""
+    names = {name}
+    for node in graph.node:
+        if not node.input or node.input[0] not in names:
+            continue
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Identity", "Pad"):
+            names.update(node.output)
+            continue
+        perm = next((list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), [])
+        is_nhwc = node.op_type == "Transpose" and perm == [0, 3, 1, 2]
+        if rank == 3 and node.op_type in ("Conv", "MaxPool", "AveragePool"):
+            return "ncw"
+        return "plain" if rank != 4 or is_nhwc else "nchw"
+    return "plain" if rank != 4 else "nchw"
 
 
 def keeps_grid(found: PendingLayer) -> bool:
@@ -292,10 +340,10 @@ def quantize(importer: QdqImporter, node: OnnxNode) -> Value:
 
 
 def _input(importer: QdqImporter, name: str, found: Real, quant: QuantParams, tensor_name: str) -> Quantized:
-    layout = natural_layout(found.shape)
+    layout = importer.input_layout
     if not importer.tensors:
         importer.tensors.append(Tensor(tensor_name, stored_shape(found.shape, layout), quant))
-        importer.places.append(Place(0, tensor_name, layout == "nchw"))
+        importer.places.append(Place(0, found.name if found.moves else tensor_name, layout != "plain"))
     if importer.tensors[0].quant != quant:
         raise ConvertError(f"{name}: the input {found.name[:200]} is quantized twice, with different scales")
     x = Quantized(0, found.shape, layout, dequantized=False)

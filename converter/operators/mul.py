@@ -54,8 +54,10 @@ class Mul(BinaryOperator):
     def _from_mul(importer: Importer, node: OnnxNode) -> Value:
         """A Mul node of two activations, of which one may repeat in the other."""
         a, b = (importer.materialize(node.name, importer.activation(node, index)) for index in (0, 1))
-        if a.layout != b.layout:
+        if len(a.shape) != len(b.shape):
             raise ConvertError(f"{node.name}: the operands need as many axes, got {a.shape} and {b.shape}")
+        if a.layout != b.layout:
+            a, b = (importer.materialize(node.name, importer.in_order(node.name, x)) for x in (a, b))
         if math.prod(a.shape) < math.prod(b.shape):
             a, b = b, a
         return pending(Mul(node.name, a.base, b.base, -1, "NONE"), a.shape, a.layout)

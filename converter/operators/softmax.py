@@ -13,7 +13,7 @@ import numpy as np
 from converter import quant
 from converter.arrays import Int8
 from converter.errors import ConvertError, require
-from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, pending
+from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, pending, stored_order
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory
 from converter.tensor import QuantParams
@@ -100,7 +100,7 @@ class Softmax:
         given = node.integer("axis", 1 if flattens else -1)
         axis = given % rank
         summed = {i for i in range(axis, rank if flattens else axis + 1) if x.shape[i] > 1}
-        stored = [i for i in ((0, 2, 3, 1) if x.layout == "nchw" else range(rank)) if x.shape[i] > 1]
+        stored = [i for i in stored_order(x) if x.shape[i] > 1]
         if not -rank <= given < rank or summed != set(stored[len(stored) - len(summed) :]):
             raise ConvertError(
                 f"{node.name}: Softmax is supported over axes that lie innermost once the map is NHWC, got axis "

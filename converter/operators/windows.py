@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -96,6 +97,17 @@ def window_slots(stride_hw: HW, padding: Padding) -> tuple[tuple[str, int, int],
     )
 
 
+def widened(node: OnnxNode) -> OnnxNode:
+    """A node whose window moves along one axis, as one whose window has height 1."""
+    found = dict(node.attributes)
+    for key in ("kernel_shape", "strides", "dilations"):
+        if isinstance(found.get(key), tuple) and len(found[key]) == 1:
+            found[key] = (1, *found[key])
+    if isinstance(found.get("pads"), tuple) and len(found["pads"]) == 2:
+        found["pads"] = (0, found["pads"][0], 0, found["pads"][1])
+    return replace(node, attributes=found)
+
+
 def onnx_pair(node: OnnxNode, what: str, values: tuple[int, ...]) -> HW:
     """Two sizes in 1..4096; raises ConvertError."""
     if len(values) != 2 or not all(1 <= value <= 4096 for value in values):
@@ -132,6 +144,7 @@ def onnx_output_shape(x: Quantized, channels: int, window_hw: HW, stride_hw: HW,
 def onnx_pool(importer: Importer, node: OnnxNode, counts_zeros: bool) -> tuple[Quantized, HW, HW, Padding]:
     """(input, window, stride, padding) of an AveragePool or MaxPool node; counts_zeros: padding counts as values."""
     name, x = node.name, importer.materialize(node.name, feature_map(importer, node))
+    node = widened(node) if len(importer.activation(node).shape) == 3 else node
     window_hw = onnx_pair(node, "kernel_shape", node.integers("kernel_shape", ()))
     stride_hw = onnx_pair(node, "strides", node.integers("strides", (1, 1)))
     if node.integer("ceil_mode", 0) or node.integers("dilations", (1, 1)) != (1, 1):

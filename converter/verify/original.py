@@ -159,8 +159,8 @@ def _steps(tensor: Tensor, theirs: NDArray[Any], is_nchw: bool) -> NDArray[np.in
     """int8, uint8 or real values [n, ONNX shape] -> whole steps of the tensor's grid, [n, ...] in the stored order."""
     if theirs.dtype == np.uint8:
         theirs = theirs.astype(np.int16) - 128
-    if is_nchw and theirs.ndim == 5:
-        theirs = theirs.transpose(0, 1, 3, 4, 2)
+    if is_nchw:
+        theirs = np.moveaxis(theirs, 2, -1)
     if theirs.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             steps = np.rint(theirs.astype(np.float64) / tensor.quant.scale) + tensor.quant.zero_point
@@ -192,7 +192,8 @@ def _onnx_request(graph: Graph, file: Original, x: Int8) -> tuple[bytes, NDArray
     taken = next(info for info in model.graph.input if info.name not in constants)
     shape = tuple(max(dim.dim_value, 1) for dim in taken.type.tensor_type.shape.dim)
     stored = x.reshape(-1, 1, *graph.tensors[graph.input].shape[1:])
-    values = (stored.transpose(0, 1, 4, 2, 3) if len(shape) == 4 else stored).reshape(-1, *shape)
+    is_nchw = next(place.is_nchw for place in file.places if place.tensor == graph.input)
+    values = (np.moveaxis(stored, -1, 2) if is_nchw else stored).reshape(-1, *shape)
     kind = taken.type.tensor_type.elem_type
     if kind in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8):
         shifted = values if kind == onnx.TensorProto.INT8 else (values.astype(np.int16) + 128).astype(np.uint8)

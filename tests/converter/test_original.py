@@ -30,10 +30,8 @@ from converter.onnx_qdq.reader import read_onnx, trace_onnx
 from converter.operators import OPERATORS, windows
 from converter.operators.concatenation import Concatenation
 from converter.operators.logistic import Logistic
-from converter.operators.mul import Mul
 from converter.operators.strided_slice import StridedSlice
 from converter.operators.tanh import Tanh
-from converter.operators.transpose import Transpose
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.reader import trace_tflite
 from converter.tflite.writer import write_tflite
@@ -43,10 +41,8 @@ from converter.verify.checks import EQUAL, WITHIN, Check
 TFLITE_ALONE: tuple[type[Operator], ...] = (
     Concatenation,
     Logistic,
-    Mul,
     StridedSlice,
     Tanh,
-    Transpose,
 )  # which no node of ONNX becomes
 Build = Callable[[], tuple[Qdq, str]]
 
