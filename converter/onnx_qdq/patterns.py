@@ -15,12 +15,14 @@ from converter.formats.onnx import (
     OnnxRule,
     PendingLayer,
     QuantConstant,
+    Quantized,
     Value,
     covers,
 )
 from converter.onnx_qdq.affine import arithmetic, batch_norm
 from converter.onnx_qdq.moves import MOVES
 from converter.onnx_qdq.qdq import QdqImporter, dequantize, quantize
+from converter.onnx_qdq.qlinear import FORMS
 from converter.operators import OPERATORS
 
 OPERATOR_RULES: dict[str, OnnxRule] = {key: rule for kind in OPERATORS for key, rule in kind.ONNX.items()}
@@ -62,6 +64,19 @@ def _clipped(importer: QdqImporter, node: OnnxNode, low: float, high: float) -> 
     if not low <= 0.0 <= high:  # zeros that wait would not stay zeros
         x = importer.materialize(node.name, x)
     return importer.rescaled(node.name, x).clipped(low, high)
+
+
+def _max_pool(importer: QdqImporter, node: OnnxNode) -> Value:
+    """Of real values, or of the int8 numbers that stand for them: the largest is the same."""
+    rule, found = OPERATOR_RULES[node.op_type], importer.value(node, 0)
+    if not isinstance(found, Quantized) or found.dequantized:
+        return rule(importer, node)
+    real = f"{node.inputs[0]}//real"
+    importer.values[real] = replace(found, dequantized=True)
+    pool = rule(importer, replace(node, inputs=(real,)))
+    assert isinstance(pool, PendingLayer)
+    done = importer.finish_layer(node.outputs[0], pool, importer.quant_of(found))
+    return replace(done, is_uint8=found.is_uint8)
 
 
 def _same_value(importer: QdqImporter, node: OnnxNode) -> Value:
@@ -106,7 +121,8 @@ RULES: dict[str, Callable[[QdqImporter, OnnxNode], Value]] = {
     "Mul": arithmetic,
     "Div": arithmetic,
     "BatchNormalization": batch_norm,
+    "MaxPool": _max_pool,
     "Relu": _relu,
     "Clip": _clip,
 }
-SUPPORTED = ", ".join(sorted(RULES))
+SUPPORTED = ", ".join(sorted((*RULES, *(op_type for _, op_type in FORMS))))

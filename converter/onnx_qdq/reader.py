@@ -20,6 +20,7 @@ from converter.formats.original import Place
 from converter.graph import Graph
 from converter.onnx_qdq.patterns import RULES, SUPPORTED
 from converter.onnx_qdq.qdq import QdqImporter
+from converter.onnx_qdq.qlinear import expanded
 from converter.tensor import MAX_ELEMENTS
 
 MAX_ITEMS, MAX_ATTRIBUTES = 20_000, 100
@@ -38,7 +39,7 @@ def trace_onnx(data: bytes) -> tuple[Graph, tuple[Place, ...], tuple[str, ...]]:
         importer.values[tensor.name] = Constant(array_of(tensor))
     importer.input_value(model.graph)
     opset = _opset(model)
-    for index, proto in enumerate(model.graph.node):
+    for index, (proto, version) in enumerate(expanded(model.graph.node, opset)):
         name = "".join(c if c.isprintable() else "?" for c in proto.name[:200]) or f"{proto.op_type[:50]} {index}"
         rule = RULES.get(proto.op_type) if proto.domain in ("", "ai.onnx") else None
         if rule is None:
@@ -46,7 +47,7 @@ def trace_onnx(data: bytes) -> tuple[Graph, tuple[Place, ...], tuple[str, ...]]:
             raise ConvertError(f"{name}: {kind} is not supported; the supported operators are {SUPPORTED}")
         if not proto.output or not proto.output[0] or (not proto.input and proto.op_type != "Constant"):
             raise ConvertError(f"{name}: has no input or no output; export the model again")
-        node = _node(name, proto, opset)
+        node = _node(name, proto, version)
         found = rule(importer, node)
         _refuse_unasked(node, proto)
         if proto.output[0] in importer.values:

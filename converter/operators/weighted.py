@@ -97,6 +97,10 @@ def onnx_bias(
 ) -> Int32:
     """int32 bias on the grid input scale x weight scale, the only one that TensorFlow Lite knows: what the file has
     there is taken as it is, any other constant is rounded to it."""
+    if isinstance(found, Constant) and found.array.dtype == np.int32:  # of an operator that computes with int8 numbers
+        if found.array.shape != (channels,):
+            raise ConvertError(f"{name}: its bias must be {channels} values in a row, got shape {found.array.shape}")
+        return np.asarray(found.array, np.int32)
     real = real_constant(name, found)
     if real.size != channels or real.shape[-1:] not in ((), (channels,)):  # else it broadcasts to a map
         raise ConvertError(f"{name}: its bias must be {channels} values in a row, got shape {real.shape}")
