@@ -184,6 +184,12 @@ class Importer(Protocol):
     def quant_of(self, value: Quantized) -> QuantParams:
         """The scale of an activation."""
 
+    def stored(self, tensor: int) -> tuple[tuple[int, ...], QuantParams]:
+        """Shape and scale of a tensor of the Graph."""
+
+    def never_negative(self, x: Quantized) -> bool:
+        """Whether no real value of the activation lies below 0, whatever the input."""
+
     def note(self, text: str) -> None:
         """What the user of the model should know about how it was read."""
 

@@ -20,8 +20,9 @@ from converter.formats.onnx import (
     covers,
 )
 from converter.onnx_qdq.affine import arithmetic, batch_norm
+from converter.onnx_qdq.grids import dequantize, quantize
 from converter.onnx_qdq.moves import MOVES
-from converter.onnx_qdq.qdq import QdqImporter, dequantize, quantize
+from converter.onnx_qdq.qdq import QdqImporter
 from converter.onnx_qdq.qlinear import FORMS
 from converter.operators import OPERATORS
 

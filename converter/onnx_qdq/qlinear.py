@@ -78,7 +78,7 @@ def _parts(proto: onnx.NodeProto, form: Form, opset: int) -> Iterator[tuple[onnx
     real = f"{proto.output[0]}//y"
     middle = helper.make_node(form.op_type, operands, [real], name=name)
     middle.attribute.extend(item for item in proto.attribute if not _says_nothing(item, opset))
-    yield middle, opset
+    yield middle, max(opset, AXES) if form.op_type == "Gemm" else opset  # which knows a Gemm without a bias
     scale = _given([real, inputs[form.output], inputs[form.output + 1]])
     yield helper.make_node("QuantizeLinear", scale, [proto.output[0]], name=name), max(opset, AXES)
 

@@ -150,10 +150,14 @@ def onnx_pool(importer: Importer, node: OnnxNode, counts_zeros: bool) -> tuple[Q
     if node.integer("ceil_mode", 0) or node.integers("dilations", (1, 1)) != (1, 1):
         raise ConvertError(f"{name}: ceil_mode and dilations are not supported")
     pads = onnx_pads(node, x.shape[2:], window_hw, stride_hw)
-    if counts_zeros and pads != NO_PADS:
-        x, pads = importer.materialize(name, x.padded(pads)), NO_PADS
-    if pads not in (NO_PADS, same_pads(x.shape[2:], window_hw, stride_hw)):
+    is_same = pads in (NO_PADS, same_pads(x.shape[2:], window_hw, stride_hw))
+    inside = all(pad < size for pad, size in zip(pads, (*window_hw[:1] * 2, *window_hw[1:] * 2), strict=True))
+    largest = node.op_type == "MaxPool" and inside and importer.never_negative(x)  # of which zeros change nothing
+    if (counts_zeros or (largest and not is_same)) and pads != NO_PADS:
+        x, pads, is_same = importer.materialize(name, x.padded(pads)), NO_PADS, True
+    if not is_same:
         raise ConvertError(
             f"{name}: its pads (top, bottom, left, right) = {pads} are neither none nor TensorFlow Lite's SAME"
+            + (", which takes values of 0 and above; put a Relu before it" if node.op_type == "MaxPool" else "")
         )
     return x, window_hw, stride_hw, "VALID" if pads == NO_PADS else "SAME"

@@ -1,70 +1,15 @@
-"""Forms that the usual exporters write, each in a small file: right beside onnxruntime layer by layer, or refused."""
+"""Activations, scales, constants and types as exporters write them: right beside onnxruntime, or refused."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import onnx
 import pytest
+from onnx_forms import MAP, Build, batch_norm, clip, conv_pair, floats, kinds, made, mean_pool, on, raw_conv, right
 from qdq_models import Qdq, flat
 
-from converter.arrays import Int8
 from converter.errors import ConvertError
-from converter.formats.original import Original
-from converter.graph import Graph
 from converter.onnx_qdq.reader import read_onnx, trace_onnx
-from converter.tflite.reader import read_tflite
-from converter.tflite.writer import write_tflite
-from converter.verify import oracle, original
-from converter.verify.checks import WITHIN
-
-Build = Callable[[Qdq, str], str]
-MAP = (1, 3, 6, 6)
-
-
-@pytest.fixture(autouse=True)
-def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Valid files need no process of their own."""
-    monkeypatch.setattr(original, "_ask", oracle.answer)
-
-
-def kinds(graph: Graph) -> list[str]:
-    return [type(layer).__name__ for layer in graph.layers]
-
-
-def noise(graph: Graph) -> Int8:
-    shape = (8, *graph.tensors[graph.input].shape[1:])
-    return np.random.default_rng(5).integers(-128, 128, shape).astype(np.int8)
-
-
-def right(data: bytes) -> Graph:
-    """The Graph of a file, each of whose layers is within one step of onnxruntime's, and whose .tflite is the same."""
-    graph, places, _ = trace_onnx(data)
-    check = original.compare(graph, Original("model.onnx", "onnx", data, places), noise(graph))
-    assert check.status == WITHIN, check
-    assert read_tflite(write_tflite(graph)).model_id == graph.model_id
-    return graph
-
-
-def made(build: Build, shape: tuple[int, ...] = MAP, opset: int = 18) -> bytes:
-    q = Qdq(shape, seed=4, opset=opset)
-    return q.file(build(q, q.input()))
-
-
-def conv_pair(q: Qdq, x: str, zero_point: int = 0, scale: float = 0.2) -> str:
-    return q.qdq(q.conv(x, "conv", (4, 3, 3, 3)), "conv", scale, zero_point)
-
-
-def on(q: Qdq, y: str, scale: float) -> str:
-    """y, whose readers may know its scale."""
-    q.scales[y] = scale
-    return y
-
-
-def clip(q: Qdq, x: str, low: float, high: float) -> str:
-    return q.node("Clip", [x, *(q.constant(f"b{v}", np.float32(v)) for v in (low, high))], "clip")
-
 
 BEHIND_A_PAIR: dict[str, tuple[Build, list[str]]] = {
     "Relu, symmetric": (lambda q, x: q.qdq(q.node("Relu", [conv_pair(q, x)], "r"), "y", 0.15, 0), ["Relu"]),
@@ -81,11 +26,13 @@ BEHIND_A_PAIR: dict[str, tuple[Build, list[str]]] = {
         lambda q, x: q.qdq(q.node("MaxPool", [conv_pair(q, x)], "p", kernel_shape=[2, 2]), "y", 0.3, -9),
         ["MaxPool2D", "Quantize"],
     ),
-    "AveragePool with a larger scale": (
-        lambda q, x: q.qdq(
-            q.node("Relu", [q.node("AveragePool", [conv_pair(q, x)], "p", kernel_shape=[2, 2])], "r"), "y", 0.3, -90
-        ),
+    "AveragePool of a padded map with a larger scale": (
+        lambda q, x: q.qdq(q.node("Relu", [mean_pool(q, conv_pair(q, x), auto_pad="SAME_UPPER")], "r"), "y", 0.3, -90),
         ["AveragePool2D", "Relu"],
+    ),
+    "AveragePool with a scale of its own": (
+        lambda q, x: q.qdq(q.node("Relu", [mean_pool(q, conv_pair(q, x))], "r"), "y", 0.06, -90),
+        ["DepthwiseConv2D"],
     ),
     "mean, then Relu": (
         lambda q, x: q.qdq(q.node("Relu", [q.node("GlobalAveragePool", [conv_pair(q, x)], "p")], "r"), "y", 0.01, 0),
@@ -160,26 +107,11 @@ def test_what_stands_before_a_quantizer_moves_behind_it() -> None:
     assert kinds(right(made(build))) == ["Conv2D", "Mean", "FullyConnected"]
 
 
-def raw_conv(q: Qdq, x: str, bias: str = "", shape: tuple[int, ...] = (4, 3, 3, 3), **attributes: object) -> str:
-    """A convolution without a bias, or with one of any kind."""
-    weights, _ = q.weights("w", shape)
-    return q.node("Conv", [x, weights, *([bias] if bias else [])], "conv", **attributes)
-
-
-def floats(q: Qdq, name: str, shape: tuple[int, ...], low: float = -1.0, high: float = 1.0) -> str:
-    return q.constant(name, q.rng.uniform(low, high, shape).astype(np.float32))
-
-
 def bias_on(q: Qdq, scale: float, kind: type = np.int32) -> str:
     """A bias behind a DequantizeLinear of a scale that is none of the layer's."""
     values = q.constant("b", q.rng.integers(-100, 100, 4).astype(kind))
     params = [q.constant("bs", np.float32(scale)), q.constant("bz", kind(0))]
     return q.node("DequantizeLinear", [values, *params], "bias")
-
-
-def batch_norm(q: Qdq, y: str, channels: int = 4, gamma: tuple[float, float] = (-1.5, 1.5), **attributes: float) -> str:
-    parts = [floats(q, "gamma", (channels,), *gamma), floats(q, "beta", (channels,)), floats(q, "mean", (channels,))]
-    return q.node("BatchNormalization", [y, *parts, floats(q, "var", (channels,), 0.1, 2.0)], "bn", **attributes)
 
 
 def fake_quant_norm(q: Qdq, x: str) -> str:
