@@ -146,14 +146,16 @@ def view(importer: QdqImporter, node: OnnxNode, x: Quantized, shape: tuple[int, 
         x = importer.in_order(node.name, x)
     if x.chw is not None and len(shape) in (3, 4):
         x = importer.in_order(node.name, x)
-    is_map = len(shape) == 4 and (shape[1] == 1 or shape[2] * shape[3] == 1)
+    is_map = len(shape) == 4 and shape[0] == 1 and (shape[1] == 1 or shape[2] * shape[3] == 1)
     return replace(x, shape=shape, layout="nchw" if is_map else "plain")
 
 
 def _transpose(importer: QdqImporter, node: OnnxNode, x: Quantized) -> Quantized:
     """Another view where channels go innermost or come from there, else a layer."""
     perm = _perm(node, x.shape)
-    if len(perm) in (3, 4) and x.chw is None:  # whether it is a map now, in the order in which it is stored
+    if (
+        len(perm) in (3, 4) and x.chw is None and x.shape[perm[0]] == 1
+    ):  # whether it is a map now, in the order in which it is stored
         layout: Layout = "nchw" if len(perm) == 4 else "ncw"
         order = (0, *range(2, len(perm)), 1)
         stored = [axis for axis in stored_order(x) if x.shape[axis] > 1]

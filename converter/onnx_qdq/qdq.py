@@ -236,6 +236,8 @@ class QdqImporter:
     def as_map(self, name: str, x: Quantized) -> Quantized:
         """The same values with their channels innermost, by a Transpose where they are not yet; three or four axes."""
         rank = len(x.shape)
+        if x.shape[0] != 1:
+            raise ConvertError(f"{name}: the batch is 1, got shape {x.shape}; export the model for one input")
         layout: Layout = "nchw" if rank == 4 else "ncw"
         return x if x.layout == layout else self.transposed(name, x, tuple(range(rank)), layout)
 
