@@ -199,6 +199,9 @@ class Importer(Protocol):
     def in_order(self, name: str, x: Quantized) -> Quantized:
         """The same values stored in ONNX's order, by a Transpose where they are not yet."""
 
+    def transposed(self, name: str, x: Quantized, perm: tuple[int, ...], layout: Layout) -> Quantized:
+        """Axis i of the result is axis perm[i] of x; a Transpose where that moves data."""
+
     def materialize(self, name: str, value: Quantized) -> Quantized:
         """The same values as a tensor of their own shape: a view becomes a Reshape, waiting zeros become a Pad."""
 

@@ -27,6 +27,7 @@ from converter.formats.onnx import (
 from converter.formats.original import HOW, Place
 from converter.graph import Graph, Operator, layer_name, with_fields
 from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.logistic import Logistic
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.pad import Pad
 from converter.operators.pool import SCALE_TOLERANCE
@@ -35,10 +36,12 @@ from converter.operators.relu import Relu
 from converter.operators.relu6 import Relu6
 from converter.operators.reshape import Reshape
 from converter.operators.softmax import SCORES, Softmax
+from converter.operators.tanh import Tanh
 from converter.operators.transpose import Transpose
 from converter.spec import KwsSpec, SpecError
 from converter.tensor import QuantParams, Tensor
 
+FINEST = 1.5  # steps of an output to one that was rounded before: from 2 on two roundings may lie two steps apart
 TYPES = {int(onnx.TensorProto.INT8): "int8", int(onnx.TensorProto.UINT8): "uint8"}
 
 
@@ -175,10 +178,11 @@ class QdqImporter:
         layer = pending.choose(pending.layer, quant) if pending.choose else pending.layer
         name, activation, own = layer.name, activation_of(layer.name, pending.bounds, quant), self.own_grid(layer)
         if own is not None and not _same(layer, own, quant):
-            if isinstance(layer, AveragePool2D) and own.scale > quant.scale:
+            rounds = not isinstance(layer, (Pad, MaxPool2D))
+            if rounds and own.scale > FINEST * quant.scale:
                 raise ConvertError(
-                    f"{name}: input and output need the same scale and zero point, got {own.text} and {quant.text}; "
-                    f"AVERAGE_POOL_2D rounds to the steps of its input, which may not be the larger ones"
+                    f"{name}: {layer.TFLITE.name} rounds to steps of {own.text}, which are too coarse for the output "
+                    f"scale {quant.text}; let that be {own.scale / FINEST:.9g} or more"
                 )
             layer = Quantize(name, self._emit(f"{tensor_name}/unscaled", layer, pending.stored, own), -1)
         if activation == "RELU" and isinstance(layer, Quantize):
@@ -200,8 +204,10 @@ class QdqImporter:
 
     def own_grid(self, layer: Operator) -> QuantParams | None:
         """The only grid that the operator can write, if there is such."""
-        if isinstance(layer, Softmax):
+        if isinstance(layer, (Softmax, Logistic)):
             return SCORES
+        if isinstance(layer, Tanh):
+            return QuantParams((1 / 128,), (0,))
         is_bound = isinstance(layer, (Pad, MaxPool2D, AveragePool2D))
         return self.tensors[layer.input].quant if is_bound else None
 

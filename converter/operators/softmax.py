@@ -13,7 +13,7 @@ import numpy as np
 from converter import quant
 from converter.arrays import Int8
 from converter.errors import ConvertError, require
-from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, pending, stored_order
+from converter.formats.onnx import Importer, Move, OnnxNode, OnnxRule, Value, pending, stored_order
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory
 from converter.tensor import QuantParams
@@ -94,20 +94,24 @@ class Softmax:
 
     @staticmethod
     def _from_softmax(importer: Importer, node: OnnxNode) -> Value:
-        """A Softmax node over one axis, or before operator set 13 over all from one on, that lie innermost in NHWC."""
+        """A Softmax node over one axis, or before operator set 13 over all from one on; what does not lie innermost is
+        turned there and back."""
         x = importer.materialize(node.name, importer.activation(node))
         rank, flattens = len(x.shape), node.opset < 13
         given = node.integer("axis", 1 if flattens else -1)
         axis = given % rank
-        summed = {i for i in range(axis, rank if flattens else axis + 1) if x.shape[i] > 1}
-        stored = [i for i in stored_order(x) if x.shape[i] > 1]
-        if not -rank <= given < rank or summed != set(stored[len(stored) - len(summed) :]):
-            raise ConvertError(
-                f"{node.name}: Softmax is supported over axes that lie innermost once the map is NHWC, got axis "
-                f"{given} of {x.shape} in operator set {node.opset}"
-            )
+        if not -rank <= given < rank:
+            raise ConvertError(f"{node.name}: axis {given} is none of {x.shape}; export the model again")
+        summed = [i for i in range(axis, rank if flattens else axis + 1) if x.shape[i] > 1]
         classes = math.prod(x.shape[i] for i in summed)
-        y = pending(Softmax(node.name, x.base, -1), x.shape, x.layout)
+        stored = [i for i in stored_order(x) if x.shape[i] > 1]
+        moves: tuple[Move, ...] = ()
+        if set(summed) != set(stored[len(stored) - len(summed) :]):
+            perm = (*(i for i in range(rank) if i not in summed), *summed)
+            back = tuple(perm.index(i) for i in range(rank))
+            x = importer.materialize(node.name, importer.transposed(node.name, x, perm, "plain"))
+            moves = (lambda y: importer.transposed(f"{node.name}/back", y, back, "plain"),)
+        y = replace(pending(Softmax(node.name, x.base, -1), x.shape, x.layout), moves=moves)
         if y.stored[-1] == classes:
             return y
         # The order within a group is nothing to Softmax: any view whose last axis is the group will do.

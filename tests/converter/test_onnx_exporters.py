@@ -88,6 +88,9 @@ def test_activations_and_scales_behind_a_pair(name: str) -> None:
 SCORES: dict[str, tuple[Build, list[str]]] = {
     "1/255": (lambda q, x: q.qdq(q.node("Softmax", [x], "s"), "y", 1 / 255, -128), ["Softmax", "Quantize"]),
     "symmetric": (lambda q, x: q.qdq(q.node("Softmax", [x], "s"), "y", 1 / 127, 0), ["Softmax", "Quantize"]),
+    "a sigmoid": (lambda q, x: q.qdq(q.node("Sigmoid", [x], "s"), "y", 1 / 255, -128), ["Logistic", "Quantize"]),
+    "a sigmoid at the end": (lambda q, x: q.node("Sigmoid", [x], "s"), ["Logistic"]),
+    "a tanh": (lambda q, x: q.qdq(q.node("Tanh", [x], "s"), "y", 1 / 127, 0), ["Tanh", "Quantize"]),
     "float": (lambda q, x: q.node("Softmax", [x], "s"), ["Softmax"]),
     "float, before 13": (lambda q, x: q.node("Softmax", [x], "s", axis=1), ["Softmax"]),
 }
@@ -234,7 +237,11 @@ NEIGHBOURS: dict[str, tuple[Build, str]] = {
     "Clip of one value": (lambda q, x: q.qdq(clip(q, x, 3, 3), "y", 0.1, 0), "lower bound of a Clip must lie below"),
     "a pool that rounds first": (
         lambda q, x: q.qdq(q.node("AveragePool", [x], "p", kernel_shape=[3, 3], pads=[1, 1, 1, 1]), "y", 0.02, 0),
-        "p: input and output need the same scale and zero point",
+        r"p: AVERAGE_POOL_2D rounds to steps of \(0.0500000007, 3\), which are too coarse for .* let that be 0.0333333",
+    ),
+    "scores in steps that are too fine": (
+        lambda q, x: q.qdq(q.node("Softmax", [x], "s"), "y", 0.002, -128),
+        r"s: SOFTMAX rounds to steps of \(0.00390625, -128\), which are too coarse for the output scale \(0.002",
     ),
     "a float layer at the end": (lambda q, x: q.conv(x, "last", (2, 3, 2, 2)), "last_y: the output must come from"),
     "weights about a zero point": (

@@ -91,6 +91,16 @@ MOVED: dict[str, tuple[Build, tuple[int, ...], list[str]]] = {
         MAP,
         ["Conv2D", "DepthwiseConv2D"],
     ),
+    "Softmax over rows": (
+        lambda q, x: q.qdq(q.node("Softmax", [whole_map(q, x)], "s", axis=2), "y", 1 / 256, -128),
+        MAP,
+        ["Conv2D", "Transpose", "Softmax", "Transpose"],
+    ),
+    "Softmax over columns": (
+        lambda q, x: q.qdq(q.node("Softmax", [whole_map(q, x)], "s", axis=3), "y", 1 / 256, -128),
+        MAP,
+        ["Conv2D", "Transpose", "Softmax"],
+    ),
     "pads round what is not negative": (
         lambda q, x: q.qdq(
             q.node(

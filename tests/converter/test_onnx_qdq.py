@@ -223,9 +223,9 @@ def _float_weights() -> tuple[Qdq, str]:
     return q, q.qdq(q.node("Conv", [q.input(), q.constant("w", np.ones((2, 1, 3, 3), np.float32))], "first_conv"), "y")
 
 
-def _sigmoid() -> tuple[Qdq, str]:
+def _erf() -> tuple[Qdq, str]:
     q = Qdq((1, 8))
-    return q, q.qdq(q.node("Sigmoid", [q.input()], "squash"), "y")
+    return q, q.qdq(q.node("Erf", [q.input()], "squash"), "y")
 
 
 def _two_groups() -> tuple[Qdq, str]:
@@ -267,7 +267,7 @@ def _dynamic() -> tuple[Qdq, str]:
 BAD: list[tuple[Build, str]] = [
     (_float_conv, r"first_conv: input x is float"),
     (_float_weights, r"first_conv: its weights must be int8"),
-    (_sigmoid, r"squash: Sigmoid is not supported"),
+    (_erf, r"squash: Erf is not supported"),
     (_two_groups, r"grouped: grouped convolution"),
     (_dilated, r"wide: dilation"),
     (_unquantized_between, r"second: input first_y is float"),

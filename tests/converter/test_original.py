@@ -29,9 +29,7 @@ from converter.onnx_qdq import patterns
 from converter.onnx_qdq.reader import read_onnx, trace_onnx
 from converter.operators import OPERATORS, windows
 from converter.operators.concatenation import Concatenation
-from converter.operators.logistic import Logistic
 from converter.operators.strided_slice import StridedSlice
-from converter.operators.tanh import Tanh
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.reader import trace_tflite
 from converter.tflite.writer import write_tflite
@@ -40,9 +38,7 @@ from converter.verify.checks import EQUAL, WITHIN, Check
 
 TFLITE_ALONE: tuple[type[Operator], ...] = (
     Concatenation,
-    Logistic,
     StridedSlice,
-    Tanh,
 )  # which no node of ONNX becomes
 Build = Callable[[], tuple[Qdq, str]]
 
@@ -164,6 +160,7 @@ RIGHT: dict[str, Build] = {
     "Softmax 11 over a map": lambda: softmax_flattens(1, (1, 3, 4, 2)),
     "Softmax 11 over the last axis": lambda: softmax_flattens(2),
     "Softmax 11 over three of five axes": lambda: softmax_flattens(2, (1, 5, 3, 2, 1)),
+    "Softmax 11 over rows and columns": lambda: softmax_flattens(2, (1, 3, 4, 2)),
     "Pad, then Flatten": pad_then_flatten,
     "Squeeze of every 1": squeeze_all,
     "a bias of three axes": bias_of_two_axes,
@@ -294,7 +291,6 @@ def _one_node(kind: str, inputs: int = 1, opset: int = 18, **attributes: object)
 
 REFUSED: dict[str, tuple[Build, str]] = {
     "a bias down a column": (_bias_that_makes_a_map, "its bias must be 4 values"),
-    "Softmax over channels and rows": (lambda: softmax_flattens(2, (1, 3, 4, 2)), "Softmax is supported over axes"),
     "Dropout in training": (lambda: _one_node("Dropout", 3), "training mode"),
     "an attribute that no rule looks at": (
         lambda: _one_node("MaxPool", kernel_shape=[2, 2], storage_order=1),
