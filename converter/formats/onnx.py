@@ -107,6 +107,13 @@ class PendingLayer:
     choose: Callable[[Operator, QuantParams], Operator] | None = None
     bounds: tuple[float, float] = NO_BOUNDS
     moves: tuple[Move, ...] = ()
+    moved: tuple[tuple[int, ...], int | None] | None = None  # the shape after them, and the axis of the channels
+
+    @property
+    def seen(self) -> tuple[tuple[int, ...], int | None]:
+        """The shape that the next node sees, and which axis of it the layer's channels are, if one."""
+        plain = len(self.shape) - 1 if self.layout == "plain" else 1
+        return self.moved or (self.shape, plain)
 
     def clipped(self, low: float, high: float) -> PendingLayer:
         """The layer with a Clip node behind it, behind those that are there."""

@@ -69,7 +69,9 @@ def arithmetic(importer: QdqImporter, node: OnnxNode) -> Value:
 
 def _lacks_bias(found: Value) -> TypeGuard[PendingLayer]:
     """Whether it is a dense layer as a MatMul node leaves it."""
-    return isinstance(found, PendingLayer) and isinstance(found.layer, FullyConnected) and not found.layer.bias.any()
+    if not isinstance(found, PendingLayer) or found.moves:
+        return False
+    return isinstance(found.layer, FullyConnected) and not found.layer.bias.any()
 
 
 def _dense_bias(importer: QdqImporter, name: str, product: PendingLayer, bias: QuantConstant) -> PendingLayer:
@@ -95,7 +97,7 @@ def batch_norm(importer: QdqImporter, node: OnnxNode) -> Value:
     if len(sizes) != 1 or scale.ndim != 1 or not finite or not (spread > 0).all():
         raise ConvertError(f"{node.name}: needs four finite lists, one value per channel, and variances of 0 or more")
     found = importer.value(node, 0)
-    rank = len(found.shape) if isinstance(found, PendingLayer) else len(importer.activation(node).shape)
+    rank = len(found.seen[0]) if isinstance(found, PendingLayer) else len(importer.activation(node).shape)
     factor = scale / np.sqrt(spread)
     column = (-1, *[1] * max(rank - 2, 0))
     return _folded(importer, node, 0, factor.reshape(column), (shift - mean * factor).reshape(column))
@@ -113,14 +115,19 @@ def _folded(importer: QdqImporter, node: OnnxNode, index: int, factor: Real64, s
             f"{node.name}: {node.op_type} behind {found.layer.name}, which has no weights to take it in; put a "
             f"QuantizeLinear/DequantizeLinear pair between them"
         )
-    axis = len(found.shape) - 1 if found.layout == "plain" else 1
-    factors, summands = (_per_channel(node, values, found.shape, axis) for values in (factor, summand))
+    shape, axis = found.seen
+    if axis is None:
+        raise ConvertError(
+            f"{node.name}: stands behind a shape in which the channels of {found.layer.name} lie with others; put it "
+            f"before the Reshape"
+        )
+    factors, summands = (_per_channel(node, values, shape, axis) for values in (factor, summand))
     return replace(found, layer=_scaled(importer, node.name, found, field, factors, summands))
 
 
 def _require_bare(name: str, found: PendingLayer) -> None:
-    rule = f"stands behind an activation or another shape of {found.layer.name}; put a Q/DQ pair between them"
-    require(found.bounds == NO_BOUNDS and not found.moves, name, rule)
+    rule = f"stands behind an activation of {found.layer.name}; put a Q/DQ pair between them"
+    require(found.bounds == NO_BOUNDS, name, rule)
 
 
 def _pointwise(importer: QdqImporter, node: OnnxNode, index: int) -> PendingLayer:

@@ -44,35 +44,42 @@ def _rule(move: MoveRule) -> Callable[[QdqImporter, OnnxNode], Value]:
         if isinstance(found, (Real, PendingLayer)) and (waits or (isinstance(found, Real) and found.kind == "float32")):
             node.asked.update(node.attributes)  # looked at when the move is done
             node.asked.update(range(len(node.inputs)))
-            return replace(found, moves=(*found.moves, lambda x: move(importer, node, x)))
+            moves = (*found.moves, lambda x: move(importer, node, x))
+            if isinstance(found, Real):
+                return replace(found, moves=moves)
+            return replace(found, moves=moves, moved=_axis_after(importer, node, *found.seen))
         return move(importer, node, importer.activation(node))
 
     return rule
 
 
-def _of_constant(importer: QdqImporter, node: OnnxNode, found: Constant | QuantConstant) -> Value:
-    """Constants moved at once; scales per channel keep to their axis."""
-    old: tuple[int, ...] = found.array.shape
-    perm: tuple[int, ...] = ()
+def _axis_after(
+    importer: QdqImporter, node: OnnxNode, old: tuple[int, ...], axis: int | None
+) -> tuple[tuple[int, ...], int | None]:
+    """The shape that the node makes of another, and where an axis of that has gone; None where it is mixed with
+    others."""
     if node.op_type == "Transpose":
         perm = _perm(node, old)
-        shape, array = tuple(old[axis] for axis in perm), found.array.transpose(perm)
-    else:
-        shape = SHAPES[node.op_type](importer, node, old)
-        if math.prod(shape) != found.array.size or min(shape, default=1) < 0 or len(shape) > 8:
-            raise ConvertError(f"{node.name}: cannot reshape {old} to {shape}")
-        array = found.array.reshape(shape)
+        return tuple(old[i] for i in perm), None if axis is None else perm.index(axis)
+    shape = SHAPES[node.op_type](importer, node, old)
+    if math.prod(shape) != math.prod(old) or min(shape, default=1) < 0 or len(shape) > 8:
+        raise ConvertError(f"{node.name}: cannot reshape {old} to {shape}")
+    if axis is None:
+        return shape, None
+    before = math.prod(old[:axis])
+    kept = [i for i, size in enumerate(shape) if size == old[axis] and math.prod(shape[:i]) == before]
+    return shape, kept[-1] if kept else None
+
+
+def _of_constant(importer: QdqImporter, node: OnnxNode, found: Constant | QuantConstant) -> Value:
+    """Constants moved at once; scales per channel keep to their axis."""
+    old = found.array.shape
+    shape, axis = _axis_after(importer, node, old, found.quant.axis if isinstance(found, QuantConstant) else None)
+    array = found.array.transpose(_perm(node, old)) if node.op_type == "Transpose" else found.array.reshape(shape)
     if isinstance(found, Constant):
         return Constant(array)
-    axis = found.quant.axis
-    if axis is not None and node.op_type == "Transpose":
-        axis = perm.index(axis)
-    elif axis is not None:
-        before = math.prod(old[:axis])
-        kept = [i for i, size in enumerate(shape) if size == old[axis] and math.prod(shape[:i]) == before]
-        if not kept:
-            raise ConvertError(f"{node.name}: a reshape from {old} to {shape} leaves no axis for its scales")
-        axis = kept[-1]
+    if axis is None and found.quant.axis is not None:
+        raise ConvertError(f"{node.name}: a reshape from {old} to {shape} leaves no axis for its scales")
     return replace(found, array=array, quant=replace(found.quant, axis=axis))
 
 

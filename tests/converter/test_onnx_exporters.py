@@ -164,6 +164,22 @@ FOLDED: dict[str, tuple[Build, tuple[int, ...], list[str]]] = {
     ),
     "batch norm behind a dense layer": (dense_norm, (1, 9), ["FullyConnected"]),
     "batch norm behind a pair": (lambda q, x: batch_norm(q, x, 3), MAP, ["DepthwiseConv2D"]),
+    "a bias and a batch norm behind NHWC": (
+        lambda q, x: q.node(
+            "Add",
+            [q.node("Transpose", [batch_norm(q, raw_conv(q, x))], "nhwc", perm=[0, 2, 3, 1]), floats(q, "b", (4,))],
+            "add",
+        ),
+        MAP,
+        ["Conv2D"],
+    ),
+    "a factor behind Squeeze": (
+        lambda q, x: q.node(
+            "Mul", [q.node("Squeeze", [raw_conv(q, x, shape=(4, 3, 6, 6))], "squeeze"), floats(q, "f", (4,))], "mul"
+        ),
+        MAP,
+        ["Conv2D", "Reshape"],
+    ),
     "channels that are constant": (lambda q, x: batch_norm(q, raw_conv(q, x), gamma=(0, 0)), MAP, ["Conv2D"]),
     "fake quantization with batch norm": (fake_quant_norm, MAP, ["Conv2D"]),
     "turned weights": (turned_weights, (1, 9), ["FullyConnected"]),
@@ -269,6 +285,12 @@ NEIGHBOURS: dict[str, tuple[Build, str]] = {
     "batch norm behind Relu": (
         lambda q, x: q.qdq(batch_norm(q, q.node("Relu", [raw_conv(q, x)], "relu")), "y", 0.1, 0),
         "bn: stands behind an activation",
+    ),
+    "a factor behind a mixed shape": (
+        lambda q, x: q.qdq(
+            q.node("Mul", [q.node("Flatten", [raw_conv(q, x)], "flat"), floats(q, "f", (64,))], "m"), "y", 0.1, 0
+        ),
+        "m: stands behind a shape in which the channels of conv lie with others",
     ),
     "batch norm in training": (
         lambda q, x: q.qdq(batch_norm(q, raw_conv(q, x), training_mode=1), "y", 0.1, 0),
