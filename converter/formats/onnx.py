@@ -65,7 +65,8 @@ class Quantized:
     round it.
 
     `shape` counts those zeros. chw is the (C, H, W) whose NCHW order was flattened; the dense layer that follows
-    permutes its weights by it.
+    permutes its weights by it. per_channel: the scale of each channel where they differ, instead of that of the tensor;
+    only a depthwise convolution can read such, for its weights can make up for it.
     """
 
     base: int
@@ -75,6 +76,7 @@ class Quantized:
     is_uint8: bool = False  # in the file, where the numbers are 128 more
     pads_tblr: tuple[int, int, int, int] = NO_PADS
     chw: tuple[int, int, int] | None = None
+    per_channel: tuple[float, ...] = ()
 
     @property
     def bare(self) -> Quantized:

@@ -109,8 +109,7 @@ def _folded(importer: QdqImporter, node: OnnxNode, index: int, factor: Real64, s
     if not isinstance(found, PendingLayer) or keeps_grid(found):
         found = _pointwise(importer, node, index)
     _require_bare(node.name, found)
-    field = next((field for field in CHANNEL_AXIS if hasattr(found.layer, field)), None)
-    if field is None:
+    if found.layer.weights is None:
         raise ConvertError(
             f"{node.name}: {node.op_type} behind {found.layer.name}, which has no weights to take it in; put a "
             f"QuantizeLinear/DequantizeLinear pair between them"
@@ -122,7 +121,7 @@ def _folded(importer: QdqImporter, node: OnnxNode, index: int, factor: Real64, s
             f"before the Reshape"
         )
     factors, summands = (_per_channel(node, values, shape, axis) for values in (factor, summand))
-    return replace(found, layer=_scaled(importer, node.name, found, field, factors, summands))
+    return replace(found, layer=scaled(importer, node.name, found.layer, factors, summands))
 
 
 def _require_bare(name: str, found: PendingLayer) -> None:
@@ -152,10 +151,10 @@ def _per_channel(node: OnnxNode, values: Real64, shape: tuple[int, ...], axis: i
     return np.broadcast_to(column.reshape(-1), shape[axis])
 
 
-def _scaled(
-    importer: QdqImporter, name: str, found: PendingLayer, field: str, factors: Real64, summands: Real64
-) -> Operator:
-    layer = found.layer
+def scaled(importer: QdqImporter, name: str, layer: Operator, factors: Real64, summands: Real64) -> Operator:
+    """A layer with weights whose sums, channel by channel, are multiplied by the factors and added to; raises
+    ConvertError."""
+    field = next(field for field in CHANNEL_AXIS if hasattr(layer, field))
     assert layer.weights is not None
     axis, old = CHANNEL_AXIS[field], layer.weights
     signs = np.sign(factors).astype(np.int64)

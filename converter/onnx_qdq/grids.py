@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from converter.errors import ConvertError
 from converter.formats.onnx import (
+    NO_BOUNDS,
     Array,
     Constant,
     OnnxNode,
+    OnnxRule,
     PendingLayer,
     QuantConstant,
     Quantized,
     Real,
     Value,
+    covers,
     quant_params,
     stored_shape,
 )
 from converter.formats.original import Place
+from converter.onnx_qdq.affine import scaled
 from converter.onnx_qdq.qdq import TYPES, QdqImporter
 from converter.tensor import QuantParams, Tensor
 
@@ -53,8 +58,8 @@ def quantize(importer: QdqImporter, node: OnnxNode) -> Value:
         importer.budget.take(found.array.nbytes)
         return _quantized_constant(name, found.array, quant)
     if len(quant.scales) != 1:
-        raise ConvertError(f"{name}: an activation has one scale, got {len(quant.scales)}")
-    if isinstance(found, Real) and found.kind == "float32":
+        done = _per_channel(importer, node, found, quant)
+    elif isinstance(found, Real) and found.kind == "float32":
         done = _input(importer, name, found, quant, node.outputs[0])
     elif isinstance(found, PendingLayer):
         done = importer.finish_layer(node.outputs[0], found, quant)
@@ -65,6 +70,54 @@ def quantize(importer: QdqImporter, node: OnnxNode) -> Value:
     else:
         raise ConvertError(f"{name}: its input {node.inputs[0][:200]} is quantized already")
     return replace(done, dequantized=False, is_uint8=kind == "uint8")
+
+
+def _per_channel(importer: QdqImporter, node: OnnxNode, found: Value, quant: QuantParams) -> Quantized:
+    """A layer whose output has a scale for each channel: its weights take in what they differ by, so that its tensor
+    has the largest."""
+    name, scales = node.name, np.array(quant.scales)
+    if (
+        not isinstance(found, PendingLayer)
+        or (found.layer.weights is None or found.moves or found.layout == "plain")
+        or (quant.axis != 1 or found.shape[1] != len(scales) or len(set(quant.zero_points)) > 1)
+    ):
+        raise ConvertError(
+            f"{name}: an activation has one scale, got {len(scales)}; one for each channel may stand behind a "
+            f"convolution, before a depthwise one, on one zero point"
+        )
+    whole = QuantParams((max(quant.scales),), quant.zero_points[:1])
+    bounds = found.bounds
+    grids = [replace(whole, scales=(scale,)) for scale in quant.scales]
+    if bounds not in (NO_BOUNDS, (0.0, math.inf)):  # bounds are of real values, which differ
+        if not all(covers(bounds, grid) for grid in grids):
+            raise ConvertError(f"{name}: Clip to {bounds} differs from channel to channel; quantize it per tensor")
+        bounds = NO_BOUNDS
+    layer = scaled(importer, name, found.layer, whole.scale / scales, np.zeros(len(scales)))
+    done = importer.finish_layer(node.outputs[0], replace(found, layer=layer, bounds=bounds), whole)
+    return replace(done, per_channel=quant.scales)
+
+
+def conv_of_channels(importer: QdqImporter, node: OnnxNode, rule: OnnxRule) -> Value:
+    """A Conv node by its rule; where its input has a scale for each channel a depthwise one, whose weights make up for
+    it."""
+    x, weights = importer.value(node, 0), importer.value(node, 1)
+    if not isinstance(x, Quantized) or not x.per_channel:
+        return rule(importer, node)
+    known = isinstance(weights, QuantConstant) and weights.dequantized and weights.quant.axis in (None, 0)
+    channels, shape = len(x.per_channel), weights.array.shape if isinstance(weights, QuantConstant) else ()
+    depthwise = node.integer("group", 1) == channels and len(shape) > 2 and shape[1] == 1 and shape[0] % channels == 0
+    if not isinstance(weights, QuantConstant) or not known or not depthwise:
+        raise ConvertError(
+            f"{node.name}: reads an input with a scale for each channel, which only a depthwise convolution may; "
+            f"quantize activations per tensor"
+        )
+    each = np.repeat(np.array(x.per_channel) / importer.quant_of(x).scale, shape[0] // channels)
+    scales = (np.array(weights.quant.scales) * each).astype(np.float32)
+    zeros = np.broadcast_to(weights.quant.zero_points, len(scales))
+    params = QuantParams(tuple(scales.tolist()), tuple(zeros.tolist()), 0)
+    names = f"{node.inputs[0]}//scaled", f"{node.inputs[1]}//scaled by {node.outputs[0]}"
+    importer.values[names[0]], importer.values[names[1]] = replace(x, per_channel=()), replace(weights, quant=params)
+    return rule(importer, replace(node, inputs=(*names, *node.inputs[2:])))
 
 
 def _input(importer: QdqImporter, name: str, found: Real, quant: QuantParams, tensor_name: str) -> Quantized:
@@ -128,6 +181,9 @@ def dequantize(importer: QdqImporter, node: OnnxNode) -> Value:
         return replace(taken, dequantized=True, is_uint8=kind == "uint8")
     if not isinstance(found, Quantized) or found.dequantized:
         raise ConvertError(f"{name}: its input {node.inputs[0][:200]} is not quantized")
-    if importer.quant_of(found) != quant:
+    grid = importer.quant_of(found)
+    if found.per_channel:
+        grid = QuantParams(found.per_channel, grid.zero_points * len(found.per_channel), 1)
+    if grid != quant:
         raise ConvertError(f"{name}: its scale or zero point differs from that of the QuantizeLinear before it")
     return replace(found, dequantized=True)

@@ -20,7 +20,7 @@ from converter.formats.onnx import (
     covers,
 )
 from converter.onnx_qdq.affine import arithmetic, batch_norm
-from converter.onnx_qdq.grids import dequantize, quantize
+from converter.onnx_qdq.grids import conv_of_channels, dequantize, quantize
 from converter.onnx_qdq.moves import MOVES
 from converter.onnx_qdq.qdq import QdqImporter
 from converter.onnx_qdq.qlinear import FORMS
@@ -65,6 +65,11 @@ def _clipped(importer: QdqImporter, node: OnnxNode, low: float, high: float) -> 
     if not low <= 0.0 <= high:  # zeros that wait would not stay zeros
         x = importer.materialize(node.name, x)
     return importer.rescaled(node.name, x).clipped(low, high)
+
+
+def _conv(importer: QdqImporter, node: OnnxNode) -> Value:
+    """A convolution; a depthwise one also of an input with a scale for each channel."""
+    return conv_of_channels(importer, node, OPERATOR_RULES["Conv"])
 
 
 def _max_pool(importer: QdqImporter, node: OnnxNode) -> Value:
@@ -122,6 +127,7 @@ RULES: dict[str, Callable[[QdqImporter, OnnxNode], Value]] = {
     "Mul": arithmetic,
     "Div": arithmetic,
     "BatchNormalization": batch_norm,
+    "Conv": _conv,
     "MaxPool": _max_pool,
     "Relu": _relu,
     "Clip": _clip,

@@ -41,6 +41,7 @@ from converter.operators.transpose import Transpose
 from converter.spec import KwsSpec, SpecError
 from converter.tensor import QuantParams, Tensor
 
+READ_PER_CHANNEL = ("DequantizeLinear", "Conv")
 FINEST = 1.5  # steps of an output to one that was rounded before: from 2 on two roundings may lie two steps apart
 TYPES = {int(onnx.TensorProto.INT8): "int8", int(onnx.TensorProto.UINT8): "uint8"}
 
@@ -88,9 +89,10 @@ class QdqImporter:
         if isinstance(found, PendingLayer):
             grid = self.tensors[found.layer.input].quant if keeps_grid(found) else self.own_grid(found.layer)
             found = found if grid is None else self.finish_layer(name, found, grid)
-        if not isinstance(found, Quantized):
+        if not isinstance(found, Quantized) or found.per_channel:
             raise ConvertError(
-                f"{name[:200]}: the output must come from a QuantizeLinear/DequantizeLinear pair; export an int8 model"
+                f"{name[:200]}: the output must come from a QuantizeLinear/DequantizeLinear pair of one scale; have "
+                f"outputs quantized too"
             )
         output = self.materialize(name, found).base
         self.places.append(Place(output, name, found.layout != "plain"))
@@ -116,7 +118,13 @@ class QdqImporter:
             raise ConvertError(
                 f"{node.name}: input {index} ({key[:200] or 'missing'}) is not computed by any node before it"
             )
-        return self.values[key]
+        found = self.values[key]
+        if isinstance(found, Quantized) and found.per_channel and node.op_type not in READ_PER_CHANNEL:
+            raise ConvertError(
+                f"{node.name}: reads {key[:200]}, which has a scale for each channel; TensorFlow Lite has such for "
+                f"weights alone: quantize activations per tensor"
+            )
+        return found
 
     def array(self, node: OnnxNode, index: int) -> Array | None:
         """A constant operand, None when it is left out."""
@@ -147,8 +155,8 @@ class QdqImporter:
                 f"that they stand for; put it behind a DequantizeLinear"
             )
         raise ConvertError(
-            f"{node.name}: input {node.inputs[index][:200]} is float, not behind QuantizeLinear/DequantizeLinear; only "
-            f"int8 models are supported"
+            f"{node.name}: input {node.inputs[index][:200]} is float, not behind QuantizeLinear/DequantizeLinear; have "
+            f"every layer's output quantized"
         )
 
     def quant_of(self, value: Quantized) -> QuantParams:

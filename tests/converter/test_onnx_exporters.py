@@ -245,6 +245,35 @@ def test_weights_that_fit_without_their_zero_point_are_right(low: int, high: int
     assert kinds(right(made(lambda q, x: uneven_weights(q, x, -100, 20, 7, np.int8), (1, 9)))) == ["FullyConnected"]
 
 
+def channel_pair(
+    q: Qdq, y: str, scales: tuple[float, ...] = (0.2, 0.05, 0.11, 0.3), zeros: tuple[int, ...] = (-128,) * 4
+) -> str:
+    """A Q/DQ pair with a scale for each of four channels."""
+    params = [q.constant("cs", np.array(scales, np.float32)), q.constant("cz", np.array(zeros, np.int8))]
+    numbers = q.node("QuantizeLinear", [y, *params], "cq", axis=1)
+    return q.node("DequantizeLinear", [numbers, *params], "cdq", axis=1)
+
+
+def depthwise(q: Qdq, y: str, multiplier: int = 2) -> str:
+    weights, _ = q.weights("dw", (4 * multiplier, 1, 2, 2))
+    return q.node("Conv", [y, weights, floats(q, "db", (4 * multiplier,))], "depthwise", group=4, pads=[1, 0, 0, 1])
+
+
+@pytest.mark.parametrize("activation", ["", "Relu", "Clip"])
+def test_a_scale_for_each_channel_before_a_depthwise_convolution(activation: str) -> None:
+    def build(q: Qdq, x: str) -> str:
+        y = q.conv(x, "conv", (4, 3, 3, 3))
+        if activation:
+            y = clip(q, y, 0, 12) if activation == "Clip" else q.node("Relu", [y], "relu")
+        scales = (0.04, 0.02, 0.03, 0.047) if activation == "Clip" else (0.2, 0.05, 0.11, 0.3)
+        pair = channel_pair(q, y, scales, (-128,) * 4 if activation else (7,) * 4)
+        return q.qdq(depthwise(q, pair), "y", 0.06, 3)
+
+    graph = right(made(build))
+    assert kinds(graph) == ["Conv2D", "Pad", "DepthwiseConv2D"]
+    assert len(graph.layers[2].weights.quant.scales) == 8  # type: ignore[union-attr]
+
+
 NEIGHBOURS: dict[str, tuple[Build, str]] = {
     "Clip to other bounds": (
         lambda q, x: q.qdq(clip(q, conv_pair(q, x), 0, 3), "y", 0.1, -128),
@@ -291,6 +320,28 @@ NEIGHBOURS: dict[str, tuple[Build, str]] = {
             q.node("Mul", [q.node("Flatten", [raw_conv(q, x)], "flat"), floats(q, "f", (64,))], "m"), "y", 0.1, 0
         ),
         "m: stands behind a shape in which the channels of conv lie with others",
+    ),
+    "a scale for each channel before another layer": (
+        lambda q, x: q.qdq(
+            q.node("Conv", [channel_pair(q, raw_conv(q, x)), q.weights("v", (4, 4, 2, 2))[0]], "next"), "y", 0.1, 0
+        ),
+        "next: reads an input with a scale for each channel, which only a depthwise convolution may",
+    ),
+    "a scale for each channel before a pool": (
+        lambda q, x: q.qdq(q.node("MaxPool", [channel_pair(q, raw_conv(q, x))], "p", kernel_shape=[2, 2]), "y", 0.1, 0),
+        "p: reads cdq_y, which has a scale for each channel",
+    ),
+    "a scale for each channel at the end": (
+        lambda q, x: channel_pair(q, raw_conv(q, x)),
+        "cdq_y: the output must come from a QuantizeLinear/DequantizeLinear pair of one scale",
+    ),
+    "a zero point for each channel": (
+        lambda q, x: q.qdq(depthwise(q, channel_pair(q, raw_conv(q, x), zeros=(0, 1, 0, 0))), "y", 0.1, 0),
+        "cq: an activation has one scale, got 4; one for each channel may stand behind a convolution",
+    ),
+    "a scale for each channel and a Clip within": (
+        lambda q, x: q.qdq(depthwise(q, channel_pair(q, clip(q, raw_conv(q, x), 0, 12))), "y", 0.1, 0),
+        r"cq: Clip to \(0.0, 12.0\) differs from channel to channel",
     ),
     "batch norm in training": (
         lambda q, x: q.qdq(batch_norm(q, raw_conv(q, x), training_mode=1), "y", 0.1, 0),
