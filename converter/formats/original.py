@@ -14,11 +14,13 @@ class Place:
     """A tensor of the Graph and what the file calls it: the name of an ONNX value, the number of a .tflite's tensor.
 
     is_nchw: the file holds [1, C, H, W] or [1, C, W], the Graph [1, H, W, C]; else the elements lie in one order.
+    chw: the file has a map of this shape in a row.
     """
 
     tensor: int
     key: str | int
     is_nchw: bool = False
+    chw: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,8 +62,6 @@ def _clipped(importer: QdqImporter, node: OnnxNode, low: float, high: float) -> 
     x = importer.activation(node)
     if covers((low, high), importer.quant_of(x)):  # nothing to clip
         return x
-    if not low <= 0.0 <= high:  # zeros that wait would not stay zeros
-        x = importer.materialize(node.name, x)
     return importer.rescaled(node.name, x).clipped(low, high)
 
 

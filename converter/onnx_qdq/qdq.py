@@ -187,10 +187,11 @@ class QdqImporter:
         name, activation, own = layer.name, activation_of(layer.name, pending.bounds, quant), self.own_grid(layer)
         if own is not None and not _same(layer, own, quant):
             rounds = not isinstance(layer, (Pad, MaxPool2D))
-            if rounds and own.scale > FINEST * quant.scale:
+            finest = FINEST if isinstance(layer, AveragePool2D) else 1.0  # the others end a step short of 1
+            if rounds and own.scale > finest * quant.scale:
                 raise ConvertError(
                     f"{name}: {layer.TFLITE.name} rounds to steps of {own.text}, which are too coarse for the output "
-                    f"scale {quant.text}; let that be {own.scale / FINEST:.9g} or more"
+                    f"scale {quant.text}; let that be {own.scale / finest:.9g} or more"
                 )
             layer = Quantize(name, self._emit(f"{tensor_name}/unscaled", layer, pending.stored, own), -1)
         if activation == "RELU" and isinstance(layer, Quantize):
@@ -206,8 +207,7 @@ class QdqImporter:
         )
         for move in pending.moves:
             done = move(done)
-        if done.chw is None and done.pads_tblr == NO_PADS:
-            self.places.append(Place(done.base, tensor_name, done.layout != "plain"))
+        self.places.append(Place(done.base, tensor_name, done.layout != "plain", done.chw))
         return done
 
     def own_grid(self, layer: Operator) -> QuantParams | None:
@@ -230,6 +230,8 @@ class QdqImporter:
 
     def rescaled(self, name: str, x: Quantized) -> PendingLayer:
         """The activation's values, waiting for another scale or for bounds."""
+        if x.pads_tblr != NO_PADS:
+            x = self.materialize(name, x)
 
         def seen(y: Quantized) -> Quantized:
             return replace(x, base=y.base, dequantized=False)

@@ -101,13 +101,13 @@ def _beside_onnx(graph: Graph, file: Original, x: Int8, theirs: Arrays) -> Check
         values[index] = ours[index]
         if index not in known:
             continue
-        found = _steps(graph.tensors[index], theirs[known[index]], known[index].is_nchw)
+        found = _steps(graph.tensors[index], theirs[known[index]], known[index])
         _within_a_step(mismatches, graph, file, known[index], ours[index], found)
         if found.size == ours[index].size:
             seen, same = seen + found.size, same + int((found == ours[index].reshape(found.shape)).sum())
             values[index] = np.clip(found, -128, 127).astype(np.int8).reshape(ours[index].shape)
     last = file.places[-1]
-    output = _steps(graph.tensors[last.tensor], theirs[last], last.is_nchw)
+    output = _steps(graph.tensors[last.tensor], theirs[last], last)
     _within_a_step(mismatches, graph, file, last, ours[last.tensor], output)
     check = mismatches.check()
     if check.differences:
@@ -144,7 +144,7 @@ def _from_end(tensor: Tensor, end: End, theirs: NDArray[Any]) -> NDArray[Any]:
         return theirs.astype(np.int16) - 128
     if end == "int8":
         return theirs
-    steps = _steps(tensor, theirs, is_nchw=False).reshape(theirs.shape)
+    steps = _steps(tensor, theirs).reshape(theirs.shape)
     return np.where(_real(tensor, steps) == theirs, steps, NO_INT8)
 
 
@@ -155,11 +155,13 @@ def _where(graph: Graph, file: Original, place: Place, row: int) -> str:
     return f"layer {layer}, input {row}"
 
 
-def _steps(tensor: Tensor, theirs: NDArray[Any], is_nchw: bool) -> NDArray[np.int64]:
+def _steps(tensor: Tensor, theirs: NDArray[Any], place: Place | None = None) -> NDArray[np.int64]:
     """int8, uint8 or real values [n, ONNX shape] -> whole steps of the tensor's grid, [n, ...] in the stored order."""
     if theirs.dtype == np.uint8:
         theirs = theirs.astype(np.int16) - 128
-    if is_nchw:
+    if place is not None and place.chw:
+        theirs = theirs.reshape(len(theirs), 1, *place.chw)
+    if place is not None and (place.is_nchw or place.chw):
         theirs = np.moveaxis(theirs, 2, -1)
     if theirs.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
