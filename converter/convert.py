@@ -83,8 +83,8 @@ def _read(path: Path) -> tuple[Graph, Original]:
         if path.suffix == ".onnx":
             from converter.onnx_qdq.reader import trace_onnx  # importing onnx takes longer than all the rest
 
-            graph, places = trace_onnx(data)
-            return graph, Original(printable(path.name), "onnx", data, places)
+            graph, places, notes = trace_onnx(data)
+            return graph, Original(printable(path.name), "onnx", data, places, notes=notes)
     except ConvertError as error:
         raise ConvertError(f"{path.name}: {error}") from None
     raise ConvertError(f"{path}: must end in .onnx or .tflite")

@@ -15,23 +15,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.errors import ConvertError
-from converter.graph import Operator, with_fields
+from converter.graph import Operator
+from converter.quant import Activation
 from converter.tensor import QuantParams
 
 Array = NDArray[np.generic]
-# "plain": the ONNX element order is the stored one. "nchw": ONNX says [1, C, H, W], stored is [1, H, W, C].
-Layout = Literal["plain", "nchw"]
+# "plain": the ONNX element order is the stored one. "nchw": ONNX says [1, C, H, W], stored is [1, H, W, C]; "ncw": ONNX
+# says [1, C, W], stored is [1, 1, W, C].
+Layout = Literal["plain", "nchw", "ncw"]
 NO_PADS = (0, 0, 0, 0)
+NO_BOUNDS = (-math.inf, math.inf)
+ACTIVATIONS: dict[tuple[float, float], Activation] = {(0.0, math.inf): "RELU", (0.0, 6.0): "RELU6"}
 T = TypeVar("T")
+Move = Callable[["Quantized"], "Quantized"]
 
 
 @dataclass(frozen=True)
 class Real:
-    """The graph's input before its QuantizeLinear (or, when the model takes int8, its DequantizeLinear)."""
+    """The graph's input before its QuantizeLinear (or, when the model takes int8 or uint8, its DequantizeLinear).
+
+    moves: what nodes make of its shape before it is quantized; it is done to the quantized tensor, in the same order.
+    """
 
     name: str
     shape: tuple[int, ...]
-    is_int8: bool
+    kind: str
+    moves: tuple[Move, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +65,18 @@ class Quantized:
     round it.
 
     `shape` counts those zeros. chw is the (C, H, W) whose NCHW order was flattened; the dense layer that follows
-    permutes its weights by it.
+    permutes its weights by it. per_channel: the scale of each channel where they differ, instead of that of the tensor;
+    only a depthwise convolution can read such, for its weights can make up for it.
     """
 
     base: int
     shape: tuple[int, ...]
     layout: Layout
     dequantized: bool
+    is_uint8: bool = False  # in the file, where the numbers are 128 more
     pads_tblr: tuple[int, int, int, int] = NO_PADS
     chw: tuple[int, int, int] | None = None
+    per_channel: tuple[float, ...] = ()
 
     @property
     def bare(self) -> Quantized:
@@ -86,7 +98,8 @@ class Quantized:
 class PendingLayer:
     """A layer that waits for the QuantizeLinear that gives its output scale; its `output` is not set yet.
 
-    Where the operator depends on that scale, `choose` gives the layer to put in its place.
+    Where the operator depends on that scale, `choose` gives the layer to put in its place. bounds: the real values that
+    Relu and Clip nodes let pass; moves: as a Real's.
     """
 
     layer: Operator
@@ -94,14 +107,20 @@ class PendingLayer:
     layout: Layout
     stored: tuple[int, ...]  # shape of the tensor it writes
     choose: Callable[[Operator, QuantParams], Operator] | None = None
+    bounds: tuple[float, float] = NO_BOUNDS
+    moves: tuple[Move, ...] = ()
+    moved: tuple[tuple[int, ...], int | None] | None = None  # the shape after them, and the axis of the channels
 
-    def fused(self, activation: str, name: str) -> PendingLayer:
-        """The layer with the activation of the node `name` in it."""
-        if getattr(self.layer, "activation", None) != "NONE":
-            raise ConvertError(
-                f"{name}: cannot be fused with {self.layer.name}; one activation may follow a layer that sums or pools"
-            )
-        return replace(self, layer=with_fields(self.layer, activation=activation))
+    @property
+    def seen(self) -> tuple[tuple[int, ...], int | None]:
+        """The shape that the next node sees, and which axis of it the layer's channels are, if one."""
+        plain = len(self.shape) - 1 if self.layout == "plain" else 1
+        return self.moved or (self.shape, plain)
+
+    def clipped(self, low: float, high: float) -> PendingLayer:
+        """The layer with a Clip node behind it, behind those that are there."""
+        old = self.bounds
+        return replace(self, bounds=(min(max(old[0], low), high), min(max(old[1], low), high)))
 
 
 Value = Union[Real, Constant, QuantConstant, Quantized, PendingLayer]
@@ -174,6 +193,24 @@ class Importer(Protocol):
     def quant_of(self, value: Quantized) -> QuantParams:
         """The scale of an activation."""
 
+    def stored(self, tensor: int) -> tuple[tuple[int, ...], QuantParams]:
+        """Shape and scale of a tensor of the Graph."""
+
+    def never_negative(self, x: Quantized) -> bool:
+        """Whether no real value of the activation lies below 0, whatever the input."""
+
+    def note(self, text: str) -> None:
+        """What the user of the model should know about how it was read."""
+
+    def as_map(self, name: str, x: Quantized) -> Quantized:
+        """The same values with their channels innermost, by a Transpose where they are not yet; three or four axes."""
+
+    def in_order(self, name: str, x: Quantized) -> Quantized:
+        """The same values stored in ONNX's order, by a Transpose where they are not yet."""
+
+    def transposed(self, name: str, x: Quantized, perm: tuple[int, ...], layout: Layout) -> Quantized:
+        """Axis i of the result is axis perm[i] of x; a Transpose where that moves data."""
+
     def materialize(self, name: str, value: Quantized) -> Quantized:
         """The same values as a tensor of their own shape: a view becomes a Reshape, waiting zeros become a Pad."""
 
@@ -188,22 +225,52 @@ def pending(layer: Operator, shape: tuple[int, ...], layout: Layout) -> PendingL
 
 def stored_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
     """The NHWC shape of an ONNX one; a list gets the batch in front that ONNX left out."""
-    if layout == "nchw":
-        return shape[0], shape[2], shape[3], shape[1]
+    if layout != "plain":
+        return shape[0], *(1,) * (4 - len(shape)), *shape[2:], shape[1]
     return shape if len(shape) > 1 else (1, *shape)
 
 
-def natural_layout(shape: tuple[int, ...]) -> Layout:
-    """How an ONNX tensor of this shape is stored."""
-    return "nchw" if len(shape) == 4 else "plain"
+def stored_order(x: Quantized) -> tuple[int, ...]:
+    """The ONNX axes in the order in which they are stored, the innermost last."""
+    rank = len(x.shape)
+    return tuple(range(rank)) if x.layout == "plain" else (0, *range(2, rank), 1)
 
 
-def feature_map(importer: Importer, node: OnnxNode) -> Quantized:
-    """The node's first operand, which must be [1, channels, height, width]."""
-    x = importer.activation(node)
-    if x.layout != "nchw":
+def covers(bounds: tuple[float, float], quant: QuantParams) -> bool:
+    """Whether the grid ends within the bounds, so that whatever is quantized to it is clipped to them."""
+    low, high = (np.rint(np.float32(bound) / np.float32(quant.scale)) + quant.zero_point for bound in bounds)
+    return bool(low <= -128 and high >= 127)
+
+
+def activation_of(name: str, bounds: tuple[float, float], quant: QuantParams) -> Activation:
+    """The activation that clips an output of this grid to the bounds; raises ConvertError where TensorFlow Lite has
+    none."""
+    if bounds in ACTIVATIONS:
+        return ACTIVATIONS[bounds]
+    if covers(bounds, quant):
+        return "NONE"
+    if bounds[0] == 0.0 and covers((-math.inf, bounds[1]), quant):
+        return "RELU"
+    raise ConvertError(
+        f"{name}: Clip is supported as 0..6, as 0 and above, or to bounds that the output's grid {quant.text} ends at, "
+        f"got {bounds}; give the QuantizeLinear behind it a scale that ends there"
+    )
+
+
+def feature_map(importer: Importer, node: OnnxNode, index: int = 0) -> Quantized:
+    """An operand of the node as [1, channels, height, width]; one of [1, channels, width] has height 1."""
+    x = importer.activation(node, index)
+    if len(x.shape) not in (3, 4):
         raise ConvertError(f"{node.name}: needs an input [1, channels, height, width], got {x.shape}")
-    return x
+    x = importer.as_map(node.name, x)
+    return x if len(x.shape) == 4 else replace(x, shape=(*x.shape[:2], 1, x.shape[2]), layout="nchw")
+
+
+def pending_map(layer: Operator, shape: tuple[int, ...], rank: int) -> PendingLayer:
+    """A layer that writes a map [1, channels, height, width], which ONNX has without the height where it has three
+    axes."""
+    found = pending(layer, shape, "nchw")
+    return found if rank == 4 else replace(found, shape=(shape[0], shape[1], shape[3]), layout="ncw")
 
 
 def axes_of(importer: Importer, node: OnnxNode) -> tuple[int, ...]:

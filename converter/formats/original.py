@@ -13,19 +13,21 @@ HOW = {"uint8": "128 less", "float32": "real = (int8 - zero point) * scale, both
 class Place:
     """A tensor of the Graph and what the file calls it: the name of an ONNX value, the number of a .tflite's tensor.
 
-    is_nchw: the file holds [1, C, H, W], the Graph [1, H, W, C]; else the elements lie in one order.
+    is_nchw: the file holds [1, C, H, W] or [1, C, W], the Graph [1, H, W, C]; else the elements lie in one order.
+    chw: the file has a map of this shape in a row.
     """
 
     tensor: int
     key: str | int
     is_nchw: bool = False
+    chw: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Original:
     """The bytes of a model file. The last place is the model's output, as the file gives it to its user.
 
-    ends: of what type the input and the output of a .tflite are; the Graph's are int8.
+    ends: of what type the input and the output of a .tflite are; the Graph's are int8. notes: what its reader said.
     """
 
     name: str
@@ -33,13 +35,14 @@ class Original:
     data: bytes
     places: tuple[Place, ...]
     ends: tuple[End, End] = ("int8", "int8")
+    notes: tuple[str, ...] = ()
 
     @property
     def note(self) -> str:
-        """How int8 stands for ends of other types; "" where none do."""
+        """How int8 stands for ends of other types, and what else its user should know; "" for nothing."""
         said = [
             f"the {side} is {end} in the file, int8 here: {HOW[end]}"
             for side, end in zip(("input", "output"), self.ends, strict=True)
             if end in HOW
         ]
-        return "; ".join(said)
+        return "; ".join([*said, *self.notes])

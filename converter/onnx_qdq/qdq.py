@@ -1,38 +1,49 @@
-"""The importer's state: what each ONNX value is, the Graph built so far, and the QuantizeLinear / DequantizeLinear
-nodes."""
+"""The importer's state: what each ONNX value is, and the Graph built so far."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import onnx
 
 from converter.check import check_layers
 from converter.errors import Budget, ConvertError
 from converter.formats.onnx import (
+    NO_BOUNDS,
     NO_PADS,
     Array,
     Constant,
+    Layout,
     OnnxNode,
     PendingLayer,
-    QuantConstant,
     Quantized,
     Real,
     Value,
-    natural_layout,
-    quant_params,
+    activation_of,
+    stored_order,
     stored_shape,
 )
-from converter.formats.original import Place
+from converter.formats.original import HOW, Place
 from converter.graph import Graph, Operator, layer_name, with_fields
+from converter.operators.average_pool2d import AveragePool2D
+from converter.operators.logistic import Logistic
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.pad import Pad
+from converter.operators.pool import SCALE_TOLERANCE
+from converter.operators.quantize import Quantize
+from converter.operators.relu import Relu
+from converter.operators.relu6 import Relu6
 from converter.operators.reshape import Reshape
+from converter.operators.softmax import SCORES, Softmax
+from converter.operators.tanh import Tanh
+from converter.operators.transpose import Transpose
 from converter.spec import KwsSpec, SpecError
 from converter.tensor import QuantParams, Tensor
 
-INT_RANGES = ("int8", "int32")
+READ_PER_CHANNEL = ("DequantizeLinear", "Conv")
+FINEST = 1.5  # steps of an output to one that was rounded before: from 2 on two roundings may lie two steps apart
+TYPES = {int(onnx.TensorProto.INT8): "int8", int(onnx.TensorProto.UINT8): "uint8"}
 
 
 @dataclass
@@ -46,6 +57,8 @@ class QdqImporter:
     places: list[Place] = field(default_factory=list)  # the tensors that are values of the file
     materialized: dict[Quantized, Quantized] = field(default_factory=dict)
     unquantized: dict[str, Quantized] = field(default_factory=dict)  # layers that keep the grid without Q/DQ nodes
+    input_layout: Layout = "plain"
+    notes: dict[str, None] = field(default_factory=dict)  # in order, each once
 
     def input_value(self, graph: onnx.GraphProto) -> None:
         """Enters the model's one input, [1, ...] float32; raises ConvertError."""
@@ -61,18 +74,28 @@ class QdqImporter:
         )
         if not shape or any(size < 1 for size in shape):
             raise ConvertError(f"{info.name[:200]}: the input's shape is dynamic; export the model with fixed sizes")
-        self.values[info.name] = Real(info.name, shape, info.type.tensor_type.elem_type == onnx.TensorProto.INT8)
+        kind = TYPES.get(info.type.tensor_type.elem_type, "float32")
+        if kind == "uint8":
+            self.note(f"the input is uint8 in the file, int8 here: {HOW['uint8']}")
+        if graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+            self.note(f"the output is uint8 in the file, int8 here: {HOW['uint8']}")
+        self.input_layout = _input_layout(graph, info.name, len(shape))
+        self.values[info.name] = Real(info.name, shape, kind)
 
     def finish(self, model: onnx.ModelProto) -> Graph:
         """The Graph up to the model's one output; raises ConvertError."""
         name = model.graph.output[0].name
         found = self.values.get(name)
-        if not isinstance(found, Quantized):
+        if isinstance(found, PendingLayer):
+            grid = self.tensors[found.layer.input].quant if keeps_grid(found) else self.own_grid(found.layer)
+            found = found if grid is None else self.finish_layer(name, found, grid)
+        if not isinstance(found, Quantized) or found.per_channel:
             raise ConvertError(
-                f"{name[:200]}: the output must come from a QuantizeLinear/DequantizeLinear pair; export an int8 model"
+                f"{name[:200]}: the output must come from a QuantizeLinear/DequantizeLinear pair of one scale; have "
+                f"outputs quantized too"
             )
         output = self.materialize(name, found).base
-        self.places.append(Place(output, name, found.layout == "nchw"))
+        self.places.append(Place(output, name, found.layout != "plain"))
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         spec_json = metadata.get("kws_spec", "")
         if spec_json:
@@ -95,7 +118,13 @@ class QdqImporter:
             raise ConvertError(
                 f"{node.name}: input {index} ({key[:200] or 'missing'}) is not computed by any node before it"
             )
-        return self.values[key]
+        found = self.values[key]
+        if isinstance(found, Quantized) and found.per_channel and node.op_type not in READ_PER_CHANNEL:
+            raise ConvertError(
+                f"{node.name}: reads {key[:200]}, which has a scale for each channel; TensorFlow Lite has such for "
+                f"weights alone: quantize activations per tensor"
+            )
+        return found
 
     def array(self, node: OnnxNode, index: int) -> Array | None:
         """A constant operand, None when it is left out."""
@@ -112,7 +141,7 @@ class QdqImporter:
     def activation(self, node: OnnxNode, index: int = 0) -> Quantized:
         """An operand on its int8 grid, seen as real numbers."""
         found = self.value(node, index)
-        if isinstance(found, PendingLayer) and _keeps_grid(found.layer):
+        if isinstance(found, PendingLayer) and keeps_grid(found):
             name = node.inputs[index]
             if name not in self.unquantized:
                 done = self.finish_layer(name, found, self.tensors[found.layer.input].quant)
@@ -120,25 +149,95 @@ class QdqImporter:
             return self.unquantized[name]
         if isinstance(found, Quantized) and found.dequantized:
             return found
+        if isinstance(found, Quantized):
+            raise ConvertError(
+                f"{node.name}: computes with the int8 numbers of {node.inputs[index][:200]}, not with the real values "
+                f"that they stand for; put it behind a DequantizeLinear"
+            )
         raise ConvertError(
-            f"{node.name}: input {node.inputs[index][:200]} is float, not behind QuantizeLinear/DequantizeLinear; only "
-            f"int8 models are supported"
+            f"{node.name}: input {node.inputs[index][:200]} is float, not behind QuantizeLinear/DequantizeLinear; have "
+            f"every layer's output quantized"
         )
 
     def quant_of(self, value: Quantized) -> QuantParams:
         """Scale and zero point of the tensor behind the value."""
         return self.tensors[value.base].quant
 
+    def stored(self, tensor: int) -> tuple[tuple[int, ...], QuantParams]:
+        """Shape and scale of a tensor of the Graph."""
+        return self.tensors[tensor].shape, self.tensors[tensor].quant
+
+    def never_negative(self, x: Quantized) -> bool:
+        """Whether no real value of the activation lies below 0, whatever the input."""
+        if self.quant_of(x).zero_point == -128:
+            return True
+        layer = next((layer for layer in self.layers if layer.output == x.base), None)
+        if isinstance(layer, (Reshape, Transpose, Pad)):
+            return self.never_negative(replace(x, base=layer.input))
+        return isinstance(layer, (Relu, Relu6)) or getattr(layer, "activation", "NONE") != "NONE"
+
+    def note(self, text: str) -> None:
+        """What the user of the model should know about how it was read."""
+        self.notes[text] = None
+
     def finish_layer(self, tensor_name: str, pending: PendingLayer, quant: QuantParams) -> Quantized:
-        """The tensor a pending layer writes, now that its scale is known."""
+        """The tensor a pending layer writes, now that its scale is known. What the operator cannot do itself, another
+        scale or an activation, a layer behind it does."""
         layer = pending.choose(pending.layer, quant) if pending.choose else pending.layer
-        index = self._add(tensor_name, pending.stored, quant)
+        name, activation, own = layer.name, activation_of(layer.name, pending.bounds, quant), self.own_grid(layer)
+        if own is not None and not _same(layer, own, quant):
+            rounds = not isinstance(layer, (Pad, MaxPool2D))
+            finest = FINEST if isinstance(layer, AveragePool2D) else 1.0  # the others end a step short of 1
+            if rounds and own.scale > finest * quant.scale:
+                raise ConvertError(
+                    f"{name}: {layer.TFLITE.name} rounds to steps of {own.text}, which are too coarse for the output "
+                    f"scale {quant.text}; let that be {own.scale / finest:.9g} or more"
+                )
+            layer = Quantize(name, self._emit(f"{tensor_name}/unscaled", layer, pending.stored, own), -1)
+        if activation == "RELU" and isinstance(layer, Quantize):
+            layer = Relu(name, layer.input, -1)
+        elif activation != "NONE" and hasattr(layer, "activation"):
+            layer = with_fields(layer, activation=activation)
+        elif activation != "NONE":
+            # on the output's grid: to round and then to clip is to clip and then to round
+            before = self._emit(f"{tensor_name}/unclipped", layer, pending.stored, quant)
+            layer = (Relu if activation == "RELU" else Relu6)(name, before, -1)
+        done = Quantized(
+            self._emit(tensor_name, layer, pending.stored, quant), pending.shape, pending.layout, dequantized=False
+        )
+        for move in pending.moves:
+            done = move(done)
+        self.places.append(Place(done.base, tensor_name, done.layout != "plain", done.chw))
+        return done
+
+    def own_grid(self, layer: Operator) -> QuantParams | None:
+        """The only grid that the operator can write, if there is such."""
+        if isinstance(layer, (Softmax, Logistic)):
+            return SCORES
+        if isinstance(layer, Tanh):
+            return QuantParams((1 / 128,), (0,))
+        is_bound = isinstance(layer, (Pad, MaxPool2D, AveragePool2D))
+        return self.tensors[layer.input].quant if is_bound else None
+
+    def _emit(self, tensor_name: str, layer: Operator, stored: tuple[int, ...], quant: QuantParams) -> int:
+        """The number of the tensor that the layer, now in the Graph, writes."""
+        index = self._add(tensor_name, stored, quant)
         if layer.weights:
             self.budget.take(layer.weights.values.nbytes + layer.weights.bias.nbytes)
         check_layers(len(self.layers) + 1)
         self.layers.append(with_fields(layer, name=layer_name(tensor_name), output=index))
-        self.places.append(Place(index, tensor_name, pending.layout == "nchw"))
-        return Quantized(index, pending.shape, pending.layout, dequantized=False)
+        return index
+
+    def rescaled(self, name: str, x: Quantized) -> PendingLayer:
+        """The activation's values, waiting for another scale or for bounds."""
+        if x.pads_tblr != NO_PADS:
+            x = self.materialize(name, x)
+
+        def seen(y: Quantized) -> Quantized:
+            return replace(x, base=y.base, dequantized=False)
+
+        stored = self.tensors[x.base].shape
+        return PendingLayer(Quantize(name, x.base, -1), stored, "plain", stored, moves=(seen,))
 
     def _add(self, name: str, shape: tuple[int, ...], quant: QuantParams) -> int:
         self.tensors.append(Tensor(name, shape, quant))
@@ -150,11 +249,40 @@ class QdqImporter:
             self.materialized[value] = self._materialize(name, value)
         return self.materialized[value]
 
+    def as_map(self, name: str, x: Quantized) -> Quantized:
+        """The same values with their channels innermost, by a Transpose where they are not yet; three or four axes."""
+        rank = len(x.shape)
+        if x.shape[0] != 1:
+            raise ConvertError(f"{name}: the batch is 1, got shape {x.shape}; export the model for one input")
+        layout: Layout = "nchw" if rank == 4 else "ncw"
+        return x if x.layout == layout else self.transposed(name, x, tuple(range(rank)), layout)
+
+    def in_order(self, name: str, x: Quantized) -> Quantized:
+        """The same values stored in ONNX's order, by a Transpose where they are not yet."""
+        if x.chw is not None:
+            shape = x.shape
+            x = self.in_order(name, replace(x, shape=(1, *x.chw), layout="nchw", chw=None))
+            return replace(x, shape=shape)
+        return x if x.layout == "plain" else self.transposed(name, x, tuple(range(len(x.shape))), "plain")
+
+    def transposed(self, name: str, x: Quantized, perm: tuple[int, ...], layout: Layout) -> Quantized:
+        """Axis i of the result is axis perm[i] of x; a Transpose where that moves data."""
+        if x.pads_tblr != NO_PADS or x.chw is not None:
+            x = self.materialize(name, x)
+        after = replace(x, shape=tuple(x.shape[axis] for axis in perm), layout=layout)
+        before = [axis for axis in stored_order(x) if x.shape[axis] > 1]
+        wanted = [perm[axis] for axis in stored_order(after) if after.shape[axis] > 1]
+        if before == wanted:
+            return after
+        x = self.materialize(name, replace(x, shape=(1, *(x.shape[axis] for axis in before)), layout="plain"))
+        moved = (0, *(before.index(axis) + 1 for axis in wanted))
+        tensor = f"{name}/transpose"
+        layer = Transpose(name, x.base, -1, moved)
+        return replace(after, base=self._emit(tensor, layer, tuple(x.shape[axis] for axis in moved), self.quant_of(x)))
+
     def _materialize(self, name: str, value: Quantized) -> Quantized:
         if value.chw is not None:
-            raise ConvertError(
-                f"{name}: reads a feature map {value.chw} flattened in NCHW order; only a dense layer may"
-            )
+            value = self.in_order(name, value)
         quant, base, shape = self.quant_of(value), value.base, stored_shape(value.bare.shape, value.layout)
         if self.tensors[base].shape != shape:
             self.layers.append(Reshape(f"{name}/reshape", base, self._add(f"{name}/reshape", shape, quant)))
@@ -168,101 +296,29 @@ class QdqImporter:
         return replace(value, base=len(self.tensors) - 1, pads_tblr=NO_PADS)
 
 
-def _keeps_grid(layer: Operator) -> bool:
+def _input_layout(graph: onnx.GraphProto, name: str, rank: int) -> Layout:
+    """How the input is stored so that its first reader need not turn it round: maps with their channels innermost."""
+    names = {name}
+    for node in graph.node:
+        if not node.input or node.input[0] not in names:
+            continue
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Identity", "Pad"):
+            names.update(node.output)
+            continue
+        perm = next((list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), [])
+        is_nhwc = node.op_type == "Transpose" and perm == [0, 3, 1, 2]
+        if rank == 3 and node.op_type in ("Conv", "QLinearConv", "MaxPool", "AveragePool"):
+            return "ncw"
+        return "plain" if rank != 4 or is_nhwc else "nchw"
+    return "plain" if rank != 4 else "nchw"
+
+
+def keeps_grid(found: PendingLayer) -> bool:
     """Whether its output lies on its input's grid without a QuantizeLinear."""
-    return isinstance(layer, Pad) or (isinstance(layer, MaxPool2D) and layer.activation == "NONE")
+    return isinstance(found.layer, (Pad, MaxPool2D, Quantize)) and found.bounds in (NO_BOUNDS, (0.0, math.inf))
 
 
-def _grid(importer: QdqImporter, node: OnnxNode, wanted: str, default_axis: int = 1) -> QuantParams:
-    """The scales of a Q or DQ node, its zero point of the wanted integer type."""
-    name, scale, zero_point = node.name, importer.array(node, 1), importer.array(node, 2)
-    if scale is None:
-        raise ConvertError(f"{name}: has no scale; export the model again")
-    output_type = node.integer("output_dtype", 0)
-    got = (
-        zero_point.dtype.name if zero_point is not None else wanted if output_type == onnx.TensorProto.INT8 else "uint8"
-    )
-    if node.op_type == "DequantizeLinear" and zero_point is None:
-        got = wanted
-    if got != wanted:
-        raise ConvertError(f"{name}: needs {wanted}, got {got}; export with signed int8 activations and weights")
-    return quant_params(name, scale, zero_point, node.integer("axis", default_axis))
-
-
-def quantize(importer: QdqImporter, node: OnnxNode) -> Value:
-    """QuantizeLinear: an activation's or constant's grid."""
-    name = node.name
-    found = importer.value(node, 0)
-    quant = _grid(importer, node, "int8")
-    if isinstance(found, Constant):
-        importer.budget.take(found.array.nbytes)
-        return _quantized_constant(name, found.array, quant)
-    if len(quant.scales) != 1:
-        raise ConvertError(f"{name}: an activation has one scale, got {len(quant.scales)}")
-    if isinstance(found, Real) and not found.is_int8:
-        return _input(importer, name, found, quant, node.outputs[0])
-    if isinstance(found, PendingLayer):
-        return importer.finish_layer(node.outputs[0], found, quant)
-    if isinstance(found, Quantized) and found.dequantized:
-        if importer.quant_of(found) != quant:
-            raise ConvertError(
-                f"{name}: changes the scale of an activation that no layer computes; give it the scale of its input"
-            )
-        return replace(found, dequantized=False)
-    raise ConvertError(f"{name}: its input {node.inputs[0][:200]} is quantized already")
-
-
-def _input(importer: QdqImporter, name: str, found: Real, quant: QuantParams, tensor_name: str) -> Quantized:
-    layout = natural_layout(found.shape)
-    if not importer.tensors:
-        importer.tensors.append(Tensor(tensor_name, stored_shape(found.shape, layout), quant))
-        importer.places.append(Place(0, tensor_name, layout == "nchw"))
-    if importer.tensors[0].quant != quant:
-        raise ConvertError(f"{name}: the input {found.name[:200]} is quantized twice, with different scales")
-    return Quantized(0, found.shape, layout, dequantized=False)
-
-
-def _quantized_constant(name: str, array: Array, quant: QuantParams) -> QuantConstant:
-    """Float weights put on their grid as ONNX defines it: halves to even, saturated."""
-    if array.dtype != np.float32 or (len(quant.scales) > 1 and not _axis_fits(array, quant)):
-        raise ConvertError(
-            f"{name}: cannot quantize a constant of {array.dtype} {array.shape} with {len(quant.scales)} scales"
-        )
-    shape = [1] * array.ndim
-    if quant.axis is not None:
-        shape[quant.axis] = len(quant.scales)
-    scale, zero_point = np.array(quant.scales, np.float32).reshape(shape), np.array(quant.zero_points).reshape(shape)
-    rounded = np.rint(np.nan_to_num(np.asarray(array, np.float32)) / scale) + zero_point
-    return QuantConstant(np.clip(rounded, -128, 127).astype(np.int8), quant, dequantized=False)
-
-
-def _axis_fits(array: Array, quant: QuantParams) -> bool:
-    axis = quant.axis or 0
-    return -array.ndim <= axis < array.ndim and array.shape[axis] == len(quant.scales)
-
-
-def dequantize(importer: QdqImporter, node: OnnxNode) -> Value:
-    """DequantizeLinear: integers seen as real numbers."""
-    name = node.name
-    found = importer.value(node, 0)
-    if isinstance(found, Constant):
-        kind = found.array.dtype.name
-        if kind not in INT_RANGES:
-            raise ConvertError(f"{name}: a constant must be int8 (weights) or int32 (bias), got {kind}")
-        quant = _grid(importer, node, kind)
-        if quant.axis is not None and not _axis_fits(found.array, quant):
-            raise ConvertError(
-                f"{name}: {len(quant.scales)} scales along axis {quant.axis} do not fit shape {found.array.shape}"
-            )
-        axis = quant.axis if quant.axis is None or quant.axis >= 0 else quant.axis + found.array.ndim
-        return QuantConstant(found.array, replace(quant, axis=axis), dequantized=True)
-    quant = _grid(importer, node, "int8")
-    if isinstance(found, QuantConstant) and not found.dequantized and found.quant == quant:
-        return replace(found, dequantized=True)
-    if isinstance(found, Real) and found.is_int8:
-        return replace(_input(importer, name, found, quant, found.name), dequantized=True)
-    if not isinstance(found, Quantized) or found.dequantized:
-        raise ConvertError(f"{name}: its input {node.inputs[0][:200]} is not quantized")
-    if importer.quant_of(found) != quant:
-        raise ConvertError(f"{name}: its scale or zero point differs from that of the QuantizeLinear before it")
-    return replace(found, dequantized=True)
+def _same(layer: Operator, own: QuantParams, quant: QuantParams) -> bool:
+    """Whether TensorFlow Lite takes the two grids for one."""
+    tolerance = SCALE_TOLERANCE if isinstance(layer, (MaxPool2D, AveragePool2D)) else 0.0
+    return own.zero_point == quant.zero_point and abs(own.scale - quant.scale) <= tolerance

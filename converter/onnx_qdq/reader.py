@@ -20,6 +20,7 @@ from converter.formats.original import Place
 from converter.graph import Graph
 from converter.onnx_qdq.patterns import RULES, SUPPORTED
 from converter.onnx_qdq.qdq import QdqImporter
+from converter.onnx_qdq.qlinear import expanded
 from converter.tensor import MAX_ELEMENTS
 
 MAX_ITEMS, MAX_ATTRIBUTES = 20_000, 100
@@ -30,15 +31,15 @@ def read_onnx(data: bytes) -> Graph:
     return trace_onnx(data)[0]
 
 
-def trace_onnx(data: bytes) -> tuple[Graph, tuple[Place, ...]]:
-    """read_onnx's Graph, and which of the file's values its tensors are, the output last."""
+def trace_onnx(data: bytes) -> tuple[Graph, tuple[Place, ...], tuple[str, ...]]:
+    """read_onnx's Graph, which of the file's values its tensors are, the output last, and what is to be said of it."""
     model = _parse(data)
     importer = QdqImporter(Budget(len(data)))
     for tensor in model.graph.initializer:
         importer.values[tensor.name] = Constant(array_of(tensor))
     importer.input_value(model.graph)
     opset = _opset(model)
-    for index, proto in enumerate(model.graph.node):
+    for index, (proto, version) in enumerate(expanded(model.graph.node, opset)):
         name = "".join(c if c.isprintable() else "?" for c in proto.name[:200]) or f"{proto.op_type[:50]} {index}"
         rule = RULES.get(proto.op_type) if proto.domain in ("", "ai.onnx") else None
         if rule is None:
@@ -46,14 +47,14 @@ def trace_onnx(data: bytes) -> tuple[Graph, tuple[Place, ...]]:
             raise ConvertError(f"{name}: {kind} is not supported; the supported operators are {SUPPORTED}")
         if not proto.output or not proto.output[0] or (not proto.input and proto.op_type != "Constant"):
             raise ConvertError(f"{name}: has no input or no output; export the model again")
-        node = _node(name, proto, opset)
+        node = _node(name, proto, version)
         found = rule(importer, node)
         _refuse_unasked(node, proto)
         if proto.output[0] in importer.values:
             raise ConvertError(f"{name}: {proto.output[0][:200]} is computed twice; export the model again")
         importer.values[proto.output[0]] = found
     graph = check_spec(check(importer.finish(model)))
-    return graph, tuple(importer.places)
+    return graph, tuple(importer.places), tuple(importer.notes)
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -117,6 +118,8 @@ def _attribute_value(attribute: onnx.AttributeProto) -> Any:
             return float(attribute.f)
         case onnx.AttributeProto.INTS:
             return tuple(int(value) for value in attribute.ints)
+        case onnx.AttributeProto.FLOATS:
+            return np.array(attribute.floats, np.float32)
         case onnx.AttributeProto.STRING:
             return bytes(attribute.s).decode("utf-8", "replace")
         case onnx.AttributeProto.TENSOR:

@@ -61,7 +61,9 @@ class Add(BinaryOperator):
     def _from_add(importer: Importer, node: OnnxNode) -> Value:
         """An Add node of two activations."""
         a, b = (importer.materialize(node.name, importer.activation(node, index)) for index in (0, 1))
-        if a.shape != b.shape or a.layout != b.layout:
+        if a.layout != b.layout:
+            a, b = (importer.materialize(node.name, importer.in_order(node.name, x)) for x in (a, b))
+        if a.shape != b.shape:
             raise ConvertError(
                 f"{node.name}: the operands need one shape (no broadcasting), got {a.shape} and {b.shape}"
             )

@@ -9,11 +9,11 @@ from typing import ClassVar
 import numpy as np
 
 from converter.arrays import Int8
-from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value
+from converter.formats.onnx import OnnxRule
 from converter.formats.tflite import TfliteOperator
 from converter.graph import Graph
 from converter.operators.activation import clamp
-from converter.operators.pool import Pool2D, from_onnx_pool
+from converter.operators.pool import Pool2D
 from converter.operators.windows import windows_of
 
 
@@ -35,9 +35,4 @@ class AveragePool2D(Pool2D):
         y = graph.tensors[self.output].quant
         return clamp(np.where(sums > 0, magnitude, -magnitude), self.activation, y)
 
-    @staticmethod
-    def _from_average_pool(importer: Importer, node: OnnxNode) -> Value:
-        """An AveragePool node; where padding counts it becomes a PAD."""
-        return from_onnx_pool(AveragePool2D, importer, node, node.integer("count_include_pad", 0) == 1)
-
-    ONNX: ClassVar[Mapping[str, OnnxRule]] = {"AveragePool": _from_average_pool}
+    ONNX: ClassVar[Mapping[str, OnnxRule]] = {}  # may become a MEAN or a convolution, see mean.py

@@ -12,7 +12,7 @@ import numpy as np
 from converter import quant
 from converter.arrays import Int8, Int32, Int64
 from converter.errors import ConvertError, require
-from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, feature_map, pending
+from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, feature_map, pending_map
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
 from converter.operators import weighted, windows
@@ -126,8 +126,11 @@ class Conv2D:
     @staticmethod
     def _from_conv(importer: Importer, node: OnnxNode) -> Value:
         """A Conv node, plain or depthwise."""
-        name, x, weights = node.name, feature_map(importer, node), weighted.onnx_weights(importer, node, 4)
-        channels, depth, height, width = weights.array.shape
+        name, x, rank = node.name, feature_map(importer, node), len(importer.activation(node).shape)
+        weights = weighted.onnx_weights(importer, node, rank)
+        channels, depth, *kernel = weights.array.shape
+        height, width = kernel if rank == 4 else (1, *kernel)
+        node = node if rank == 4 else windows.widened(node)
         window_hw, stride_hw = (height, width), windows.onnx_pair(node, "strides", node.integers("strides", (1, 1)))
         if node.integers("kernel_shape", window_hw) != window_hw:
             raise ConvertError(f"{name}: kernel_shape {node.integers('kernel_shape', ())} is not that of its weights")
@@ -144,13 +147,14 @@ class Conv2D:
         x = importer.materialize(name, x.bare if same else x.padded(own))
         bias = np.zeros(channels, np.int32)
         if node.has_input(2):
-            bias = weighted.onnx_bias(name, importer.value(node, 2), importer.quant_of(x), weights.quant, channels)
+            given = importer.value(node, 2)
+            bias = weighted.onnx_bias(importer, name, given, importer.quant_of(x), weights.quant, channels)
         shape = windows.onnx_output_shape(x, channels, window_hw, stride_hw, padding)
-        group, values = node.integer("group", 1), weights.array.astype(np.int8)
+        group, values = node.integer("group", 1), weights.array.astype(np.int8).reshape(channels, depth, height, width)
         if group == 1:
             ohwi: Int8 = np.ascontiguousarray(values.transpose(0, 2, 3, 1))
             conv = Conv2D(name, x.base, -1, ohwi, weights.quant, bias, stride_hw, padding, "NONE")
-            return pending(conv, shape, "nchw")
+            return pending_map(conv, shape, rank)
         if group != x.shape[1] or depth != 1 or channels % group:
             raise ConvertError(
                 f"{name}: grouped convolution is supported only as depthwise, got {group} groups of {depth} channels"
@@ -158,6 +162,6 @@ class Conv2D:
         along = replace(weights.quant, axis=None if weights.quant.axis is None else 3)
         hwc: Int8 = np.ascontiguousarray(values.transpose(1, 2, 3, 0))
         depthwise = DepthwiseConv2D(name, x.base, -1, hwc, along, bias, channels // group, stride_hw, padding, "NONE")
-        return pending(depthwise, shape, "nchw")
+        return pending_map(depthwise, shape, rank)
 
     ONNX: ClassVar[Mapping[str, OnnxRule]] = {"Conv": _from_conv}

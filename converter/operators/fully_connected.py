@@ -19,6 +19,7 @@ from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory
 from converter.operators import weighted
 from converter.operators.activation import activation_slot, check_activation, read_activation
+from converter.operators.conv2d import Conv2D
 from converter.quant import Activation
 from converter.tensor import QuantParams, Weights
 
@@ -135,15 +136,22 @@ def _dense(importer: Importer, node: OnnxNode, is_oi: bool, bias: Value | None) 
     weights_oi = values if is_oi else values.T
     channels, depth = weights_oi.shape
     x = importer.activation(node)
-    if x.pads_tblr != NO_PADS or x.layout == "nchw":
-        raise ConvertError(f"{name}: needs a flat input [1, {depth}], got {x.shape}; flatten it first")
-    if x.shape[-1] != depth or math.prod(x.shape) != depth:
-        raise ConvertError(f"{name}: its weights read {depth} values, the input is {x.shape}")
+    if x.pads_tblr != NO_PADS or x.shape[-1] != depth:
+        raise ConvertError(f"{name}: its weights read {depth} values, the last axis of its input, got {x.shape}")
+    if x.layout != "plain" or math.prod(x.shape) != depth:
+        x = importer.in_order(name, x)
     if x.chw is not None:
         weights_oi = weights_oi.reshape(channels, *x.chw).transpose(0, 2, 3, 1).reshape(channels, depth)
     if len(set(params.scales)) == 1:
         params = QuantParams(params.scales[:1], params.zero_points[:1])
-    zeros = np.zeros(channels, np.int32)
-    sums_from = zeros if bias is None else weighted.onnx_bias(name, bias, importer.quant_of(x), params, channels)
-    layer = FullyConnected(name, x.base, -1, np.ascontiguousarray(weights_oi), params, sums_from, "NONE")
-    return pending(layer, (*x.shape[:-1], channels), "plain")
+    sums_from = np.zeros(channels, np.int32)
+    if bias is not None:
+        sums_from = weighted.onnx_bias(importer, name, bias, importer.quant_of(x), params, channels)
+    rows = math.prod(x.shape[:-1])
+    if rows == 1:
+        layer = FullyConnected(name, x.base, -1, np.ascontiguousarray(weights_oi), params, sums_from, "NONE")
+        return pending(layer, (*x.shape[:-1], channels), "plain")
+    base = importer.materialize(name, replace(x, shape=(1, 1, rows, depth))).base
+    ohwi = np.ascontiguousarray(weights_oi).reshape(channels, 1, 1, depth)
+    conv = Conv2D(name, base, -1, ohwi, params, sums_from, (1, 1), "VALID", "NONE")
+    return replace(pending(conv, (*x.shape[:-1], channels), "plain"), stored=(1, 1, rows, channels))

@@ -12,11 +12,12 @@ import numpy as np
 from converter import quant
 from converter.arrays import Int8, Int32
 from converter.errors import ConvertError, require
-from converter.formats.onnx import Importer, OnnxNode, OnnxRule, PendingLayer, Value, axes_of
+from converter.formats.onnx import Importer, OnnxNode, OnnxRule, PendingLayer, Value, axes_of, feature_map, pending_map
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, Operator, OutputMemory
 from converter.operators.average_pool2d import AveragePool2D
-from converter.operators.pool import SCALE_TOLERANCE, from_onnx_global_pool
+from converter.operators.depthwise_conv2d import DepthwiseConv2D
+from converter.operators.pool import SCALE_TOLERANCE, from_onnx_global_pool, from_onnx_pool
 from converter.tensor import QuantParams
 
 KEEP_DIMS = 0  # of ReducerOptions
@@ -106,27 +107,60 @@ class Mean:
 
     @staticmethod
     def _from_global_pool(importer: Importer, node: OnnxNode) -> PendingLayer:
-        """A GlobalAveragePool node: a pool where input and output share one scale, else a MEAN."""
-        found = from_onnx_global_pool(AveragePool2D, importer, node)
-        x_quant = importer.quant_of(importer.activation(node))
+        """A GlobalAveragePool node."""
+        return _on_any_scale(importer, from_onnx_global_pool(AveragePool2D, importer, node))
 
-        def choose(layer: Operator, y: QuantParams) -> Operator:
-            same = x_quant.zero_point == y.zero_point and abs(x_quant.scale - y.scale) <= SCALE_TOLERANCE
-            fused = isinstance(layer, AveragePool2D) and layer.activation != "NONE"
-            return layer if same or fused else Mean(node.name, layer.input, -1)
-
-        return replace(found, choose=choose)
+    @staticmethod
+    def _from_average_pool(importer: Importer, node: OnnxNode) -> PendingLayer:
+        """An AveragePool node; where padding counts it becomes a PAD."""
+        counts_zeros = node.integer("count_include_pad", 0) == 1
+        return _on_any_scale(importer, from_onnx_pool(AveragePool2D, importer, node, counts_zeros))
 
     @staticmethod
     def _from_reduce_mean(importer: Importer, node: OnnxNode) -> Value:
-        """A ReduceMean node over height and width."""
-        axes = axes_of(importer, node)
-        if sorted(axis % 4 for axis in axes) != [2, 3]:
-            raise ConvertError(f"{node.name}: ReduceMean is supported over height and width (axes 2, 3), got {axes}")
-        found = Mean._from_global_pool(importer, node)
-        return found if node.integer("keepdims", 1) else replace(found, shape=found.shape[:2], layout="plain")
+        """A ReduceMean node over height and width, or over one of them."""
+        x, rank = feature_map(importer, node), len(importer.activation(node).shape)
+        given = axes_of(importer, node)
+        axes = {axis + rank if axis < 0 else axis for axis in given}
+        if not axes or not axes <= set(range(2, rank)):
+            raise ConvertError(
+                f"{node.name}: ReduceMean is supported over height and width (axes 2, 3 of [1, channels, height, "
+                f"width]), got axes {given} of {rank}"
+            )
+        kept = [axis not in axes for axis in range(rank)]
+        height, width = (1 if stays else size for stays, size in zip(kept[-2:], x.shape[2:], strict=True))
+        x = importer.materialize(node.name, x)
+        pool = AveragePool2D(node.name, x.base, -1, (height, width), (height, width), "VALID", "NONE")
+        shape = (1, x.shape[1], x.shape[2] // height, x.shape[3] // width)
+        found = _on_any_scale(importer, pending_map(pool, shape, rank))
+        if node.integer("keepdims", 1):
+            return found
+        left = tuple(size for size, stays in zip(found.shape, kept, strict=True) if stays)
+        return replace(found, shape=left, layout="plain" if len(left) == 2 else "ncw")
 
     ONNX: ClassVar[Mapping[str, OnnxRule]] = {
+        "AveragePool": _from_average_pool,
         "GlobalAveragePool": _from_global_pool,
         "ReduceMean": _from_reduce_mean,
     }
+
+
+def _on_any_scale(importer: Importer, pool: PendingLayer) -> PendingLayer:
+    """An average pool where its input and output share one scale. Else a MEAN, which has a scale of its own, or a
+    depthwise convolution by weights of 1, whose sum is exact; a pool whose padding does not count stays."""
+    layer = pool.layer
+    assert isinstance(layer, AveragePool2D)
+    shape, x = importer.stored(layer.input)
+    height, width = layer.window_hw
+
+    def choose(_: Operator, y: QuantParams) -> Operator:
+        if (x.zero_point == y.zero_point and abs(x.scale - y.scale) <= SCALE_TOLERANCE) or layer.padding == "SAME":
+            return layer
+        if layer.window_hw == shape[1:3]:
+            return Mean(layer.name, layer.input, -1)
+        ones = np.ones((1, height, width, shape[3]), np.int8)
+        share = QuantParams((float(np.float32(1 / (height * width))),), (0,))
+        zeros = np.zeros(shape[3], np.int32)
+        return DepthwiseConv2D(layer.name, layer.input, -1, ones, share, zeros, 1, layer.stride_hw, "VALID", "NONE")
+
+    return replace(pool, choose=choose)

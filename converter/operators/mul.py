@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,8 +11,8 @@ import numpy as np
 
 from converter import quant
 from converter.arrays import Int8
-from converter.errors import require
-from converter.formats.onnx import OnnxRule
+from converter.errors import ConvertError, require
+from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, pending
 from converter.formats.tflite import TfliteOperator
 from converter.graph import Graph
 from converter.operators.activation import clamp
@@ -25,7 +26,6 @@ class Mul(BinaryOperator):
     """The product."""
 
     TFLITE: ClassVar = TfliteOperator("MUL", 18, 21, 2, "AddMul", activations=2, operands=2, may_be_constant=True)
-    ONNX: ClassVar[Mapping[str, OnnxRule]] = {}
 
     def check(self, graph: Graph) -> None:
         """Raises ConvertError."""
@@ -49,3 +49,17 @@ class Mul(BinaryOperator):
 
     def rows(self, graph: Graph) -> None:
         """Runs on the whole map."""
+
+    @staticmethod
+    def _from_mul(importer: Importer, node: OnnxNode) -> Value:
+        """A Mul node of two activations, of which one may repeat in the other."""
+        a, b = (importer.materialize(node.name, importer.activation(node, index)) for index in (0, 1))
+        if len(a.shape) != len(b.shape):
+            raise ConvertError(f"{node.name}: the operands need as many axes, got {a.shape} and {b.shape}")
+        if a.layout != b.layout:
+            a, b = (importer.materialize(node.name, importer.in_order(node.name, x)) for x in (a, b))
+        if math.prod(a.shape) < math.prod(b.shape):
+            a, b = b, a
+        return pending(Mul(node.name, a.base, b.base, -1, "NONE"), a.shape, a.layout)
+
+    ONNX: ClassVar[Mapping[str, OnnxRule]] = {"Mul": _from_mul}

@@ -11,7 +11,7 @@ import numpy as np
 
 from converter.arrays import Int8, Int32
 from converter.errors import ConvertError, require
-from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, integers_of, pending
+from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, integers_of, pending, stored_order
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
 from converter.tensor import MAX_ELEMENTS, check_same_quant
@@ -108,8 +108,9 @@ class Pad:
             return x.padded((before[2], after[2], before[3], after[3]))
         x = importer.materialize(name, x)
         shape = tuple(size + b + a for size, b, a in zip(x.shape, before, after, strict=True))
-        order = (0, 2, 3, 1) if x.layout == "nchw" else tuple(range(rank))
-        pads = tuple((before[axis], after[axis]) for axis in order)
+        pads = tuple((before[axis], after[axis]) for axis in stored_order(x))
+        if x.layout == "ncw":
+            pads = (pads[0], (0, 0), *pads[1:])
         return pending(Pad(name, x.base, -1, pads), shape, x.layout)
 
     ONNX: ClassVar[Mapping[str, OnnxRule]] = {"Pad": _from_pad}

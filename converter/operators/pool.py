@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar
 import flatbuffers
 
 from converter import quant
-from converter.formats.onnx import Importer, OnnxNode, PendingLayer, feature_map, pending
+from converter.formats.onnx import Importer, OnnxNode, PendingLayer, feature_map, pending_map
 from converter.formats.tflite import TfliteNode, options_table
 from converter.graph import Bounds, Cost, Graph, Operator, OutputMemory, RowWindow
 from converter.operators.activation import activation_slot, check_activation, read_activation
@@ -97,11 +97,13 @@ def from_onnx_pool(
     """The pool `kind` of an AveragePool or MaxPool node."""
     x, window_hw, stride_hw, padding = onnx_pool(importer, node, counts_zeros)
     layer = kind(node.name, x.base, -1, window_hw, stride_hw, padding, "NONE")
-    return pending(layer, onnx_output_shape(x, x.shape[1], window_hw, stride_hw, padding), "nchw")
+    shape = onnx_output_shape(x, x.shape[1], window_hw, stride_hw, padding)
+    return pending_map(layer, shape, len(importer.activation(node).shape))
 
 
 def from_onnx_global_pool(kind: Callable[..., Operator], importer: Importer, node: OnnxNode) -> PendingLayer:
     """The pool `kind` over the whole map."""
     x = importer.materialize(node.name, feature_map(importer, node))
     window_hw = (x.shape[2], x.shape[3])
-    return pending(kind(node.name, x.base, -1, window_hw, window_hw, "VALID", "NONE"), (1, x.shape[1], 1, 1), "nchw")
+    layer = kind(node.name, x.base, -1, window_hw, window_hw, "VALID", "NONE")
+    return pending_map(layer, (1, x.shape[1], 1, 1), len(importer.activation(node).shape))

@@ -13,12 +13,14 @@ import numpy as np
 from converter import quant
 from converter.arrays import Int8
 from converter.errors import ConvertError, require
-from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value, pending
+from converter.formats.onnx import Importer, Move, OnnxNode, OnnxRule, Value, pending, stored_order
 from converter.formats.tflite import TfliteNode, TfliteOperator, options_table
 from converter.graph import Bounds, Cost, Graph, OutputMemory
+from converter.tensor import QuantParams
 
 BETA = 0  # of SoftmaxOptions
 MOST_CLASSES = 511
+SCORES = QuantParams((1 / 256,), (-128,))  # TensorFlow Lite's only grid for its output
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class Softmax:
         """Raises ConvertError."""
         x, y = graph.tensors[self.input], graph.tensors[self.output]
         require(x.shape == y.shape, self.name, f"input and output need one shape, got {x.shape} and {y.shape}")
-        fixed = y.quant.scale == 1 / 256 and y.quant.zero_point == -128
+        fixed = (y.quant.scale, y.quant.zero_point) == (SCORES.scale, SCORES.zero_point)
         require(fixed, self.name, f"the output is (1/256, -128), got {y.quant.text}")
         rule = f"at most {MOST_CLASSES} classes, TensorFlow Lite Micro aborts on equal scores beyond; got {x.shape[-1]}"
         require(x.shape[-1] <= MOST_CLASSES, self.name, rule)
@@ -92,20 +94,24 @@ class Softmax:
 
     @staticmethod
     def _from_softmax(importer: Importer, node: OnnxNode) -> Value:
-        """A Softmax node over one axis, or before operator set 13 over all from one on, that lie innermost in NHWC."""
+        """A Softmax node over one axis, or before operator set 13 over all from one on; what does not lie innermost is
+        turned there and back."""
         x = importer.materialize(node.name, importer.activation(node))
         rank, flattens = len(x.shape), node.opset < 13
         given = node.integer("axis", 1 if flattens else -1)
         axis = given % rank
-        summed = {i for i in range(axis, rank if flattens else axis + 1) if x.shape[i] > 1}
-        stored = [i for i in ((0, 2, 3, 1) if x.layout == "nchw" else range(rank)) if x.shape[i] > 1]
-        if not -rank <= given < rank or summed != set(stored[len(stored) - len(summed) :]):
-            raise ConvertError(
-                f"{node.name}: Softmax is supported over axes that lie innermost once the map is NHWC, got axis "
-                f"{given} of {x.shape} in operator set {node.opset}"
-            )
+        if not -rank <= given < rank:
+            raise ConvertError(f"{node.name}: axis {given} is none of {x.shape}; export the model again")
+        summed = [i for i in range(axis, rank if flattens else axis + 1) if x.shape[i] > 1]
         classes = math.prod(x.shape[i] for i in summed)
-        y = pending(Softmax(node.name, x.base, -1), x.shape, x.layout)
+        stored = [i for i in stored_order(x) if x.shape[i] > 1]
+        moves: tuple[Move, ...] = ()
+        if set(summed) != set(stored[len(stored) - len(summed) :]):
+            perm = (*(i for i in range(rank) if i not in summed), *summed)
+            back = tuple(perm.index(i) for i in range(rank))
+            x = importer.materialize(node.name, importer.transposed(node.name, x, perm, "plain"))
+            moves = (lambda y: importer.transposed(f"{node.name}/back", y, back, "plain"),)
+        y = replace(pending(Softmax(node.name, x.base, -1), x.shape, x.layout), moves=moves)
         if y.stored[-1] == classes:
             return y
         # The order within a group is nothing to Softmax: any view whose last axis is the group will do.

@@ -14,8 +14,9 @@ import numpy as np
 from converter import quant
 from converter.arrays import Int8, Int64
 from converter.errors import require
+from converter.formats.onnx import Importer, OnnxNode, PendingLayer, pending
 from converter.formats.tflite import TfliteNode, options_table
-from converter.graph import Bounds, Cost, Graph, OutputMemory, RowWindow
+from converter.graph import Bounds, Cost, Graph, Operator, OutputMemory, RowWindow
 from converter.tensor import QuantParams, Tensor
 
 INTEGER_BITS = 4  # of the fixed-point argument of LOGISTIC and TANH
@@ -99,3 +100,9 @@ def saturating_table(x: QuantParams, function: Callable[[Int64], Int64], shift: 
     argument = quant.multiply_by_quantized_multiplier(np.where(inside, centred, 0), mantissa, left)
     values = np.clip(quant.rounding_shift(function(argument), shift) + zero_point, -128, 127)
     return np.where(inside, values, np.where(centred < 0, -128, 127)).astype(np.int8)
+
+
+def from_onnx(kind: Callable[[str, int, int], Operator], importer: Importer, node: OnnxNode) -> PendingLayer:
+    """The operator `kind` on every value of the node's operand, whatever view of its tensor that is."""
+    x = importer.materialize(node.name, importer.activation(node))
+    return pending(kind(node.name, x.base, -1), x.shape, x.layout)

@@ -9,10 +9,10 @@ from typing import ClassVar
 from converter import quant
 from converter.arrays import Int8
 from converter.errors import require
-from converter.formats.onnx import OnnxRule
+from converter.formats.onnx import Importer, OnnxNode, OnnxRule, Value
 from converter.formats.tflite import TfliteOperator
 from converter.graph import Graph
-from converter.operators.table import TableOperator, check_input_scale, saturating_table
+from converter.operators.table import TableOperator, check_input_scale, from_onnx, saturating_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,6 @@ class Tanh(TableOperator):
     """Output scale 1/128 and zero point 0 as TFLite demands."""
 
     TFLITE: ClassVar = TfliteOperator("TANH", 28, 0, 2, "AddTanh")
-    ONNX: ClassVar[Mapping[str, OnnxRule]] = {}
 
     def check(self, graph: Graph) -> None:
         """Raises ConvertError."""
@@ -33,3 +32,10 @@ class Tanh(TableOperator):
     def table(self, graph: Graph) -> Int8:
         """Rounded from Q0.31."""
         return saturating_table(graph.tensors[self.input].quant, quant.tanh, 24, 0)
+
+    @staticmethod
+    def _from_tanh(importer: Importer, node: OnnxNode) -> Value:
+        """A Tanh node of an activation."""
+        return from_onnx(Tanh, importer, node)
+
+    ONNX: ClassVar[Mapping[str, OnnxRule]] = {"Tanh": _from_tanh}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+from numpy.typing import NDArray
 
 from converter import quant
 from converter.arrays import Int8, Int32, Int64
 from converter.errors import ConvertError, require
-from converter.formats.onnx import Importer, OnnxNode, QuantConstant, Value
+from converter.formats.onnx import Constant, Importer, OnnxNode, QuantConstant, Value
 from converter.operators.activation import clamp
 from converter.quant import Activation
 from converter.tensor import QuantParams, Weights, check_quant
@@ -66,7 +69,7 @@ def requantize(sums: Int64, multipliers: tuple[Int64, Int64], activation: Activa
 
 
 def onnx_weights(importer: Importer, node: OnnxNode, rank: int) -> QuantConstant:
-    """A node's int8 weights, its operand 1."""
+    """A node's int8 weights with zero points of 0, its operand 1; others where each weight less its zero point fits."""
     found = importer.value(node, 1)
     if not isinstance(found, QuantConstant) or not found.dequantized or found.array.dtype != np.int8:
         raise ConvertError(
@@ -74,23 +77,67 @@ def onnx_weights(importer: Importer, node: OnnxNode, rank: int) -> QuantConstant
         )
     if found.array.ndim != rank:
         raise ConvertError(f"{node.name}: its weights must have {rank} dimensions, got {found.array.shape}")
-    return found
+    if not any(found.quant.zero_points):
+        return found
+    shape = [1] * rank
+    if found.quant.axis is not None:
+        shape[found.quant.axis] = len(found.quant.scales)
+    values = found.array.astype(np.int64) - np.array(found.quant.zero_points).reshape(shape)
+    if values.min() < -128 or values.max() > 127:
+        raise ConvertError(
+            f"{node.name}: int8 weights need zero point 0, got {max(found.quant.zero_points, key=abs)}, without which "
+            f"they are {values.min()} to {values.max()}; export symmetric weights"
+        )
+    zeros = (0,) * len(found.quant.scales)
+    return replace(found, array=values.astype(np.int8), quant=replace(found.quant, zero_points=zeros))
 
 
-def onnx_bias(name: str, found: Value, x: QuantParams, weights: QuantParams, channels: int) -> Int32:
-    """int32 bias; its scale must be input scale x weight scale, for TensorFlow Lite knows no other."""
-    if not isinstance(found, QuantConstant) or not found.dequantized or found.array.dtype != np.int32:
-        raise ConvertError(f"{name}: its bias must be int32 behind a DequantizeLinear; only int8 models are supported")
-    is_row = found.array.size == channels and found.array.shape[-1:] in ((), (channels,))  # else it broadcasts to a map
-    if not is_row or len(found.quant.scales) not in (1, channels) or any(found.quant.zero_points):
+def onnx_bias(
+    importer: Importer, name: str, found: Value, x: QuantParams, weights: QuantParams, channels: int
+) -> Int32:
+    """int32 bias on the grid input scale x weight scale, the only one that TensorFlow Lite knows: what the file has
+    there is taken as it is, any other constant is rounded to it."""
+    if isinstance(found, Constant) and found.array.dtype == np.int32:  # of an operator that computes with int8 numbers
+        if found.array.shape != (channels,):
+            raise ConvertError(f"{name}: its bias must be {channels} values in a row, got shape {found.array.shape}")
+        return np.asarray(found.array, np.int32)
+    real = real_constant(name, found)
+    if real.size != channels or real.shape[-1:] not in ((), (channels,)):  # else it broadcasts to a map
+        raise ConvertError(f"{name}: its bias must be {channels} values in a row, got shape {real.shape}")
+    steps = np.broadcast_to(np.array(weights.scales) * x.scale, channels)
+    if isinstance(found, QuantConstant) and found.array.dtype == np.int32 and not any(found.quant.zero_points):
+        given = np.broadcast_to(np.array(found.quant.scales), channels)
+        if np.all(np.abs(given - steps) <= BIAS_SCALE_TOLERANCE * steps):
+            return np.asarray(found.array, np.int32).reshape(channels)
+    importer.note(
+        "a bias that is not int32 at input scale x weight scale is rounded to that, as TensorFlow Lite has it"
+    )
+    return bias_steps(name, real.reshape(channels), steps)
+
+
+def bias_steps(name: str, real: NDArray[np.float64], steps: NDArray[np.float64]) -> Int32:
+    """A real bias in whole steps of the sums, one per channel; raises ConvertError."""
+    rounded = np.rint(real / steps)
+    good = np.isfinite(rounded) & (np.abs(rounded) <= INT32_MAX)
+    if not good.all():
+        worst = int(np.argmin(good))
         raise ConvertError(
-            f"{name}: its bias must be {channels} values with zero point 0, got shape {found.array.shape}"
+            f"{name}: bias {real[worst]:.9g} of channel {worst} is beyond int32 in steps of input scale x weight scale "
+            f"{steps[worst]:.9g}; give the channel a larger weight scale, or leave it out if its weights are about 0"
         )
-    given = np.broadcast_to(np.array(found.quant.scales), channels)
-    wanted = np.broadcast_to(np.array(weights.scales) * x.scale, channels)
-    if not np.all(np.abs(given - wanted) <= BIAS_SCALE_TOLERANCE * wanted):
-        worst = int(np.argmax(np.abs(given / wanted - 1)))
-        raise ConvertError(
-            f"{name}: bias scale {worst} must be input x weight scale {wanted[worst]:.9g}, got {given[worst]:.9g}"
-        )
-    return np.asarray(found.array, np.int32).reshape(channels)
+    steps_int32: Int32 = rounded.astype(np.int32)
+    return steps_int32
+
+
+def real_constant(name: str, found: Value) -> NDArray[np.float64]:
+    """The real values of a constant operand, float32 or behind a DequantizeLinear; raises ConvertError."""
+    if isinstance(found, Constant) and found.array.dtype == np.float32:
+        return found.array.astype(np.float64)
+    if not isinstance(found, QuantConstant) or not found.dequantized:
+        raise ConvertError(f"{name}: needs a constant, float32 or behind a DequantizeLinear; export the model again")
+    shape = [1] * found.array.ndim
+    if found.quant.axis is not None:
+        shape[found.quant.axis] = len(found.quant.scales)
+    scales, zero_points = (np.array(values).reshape(shape) for values in (found.quant.scales, found.quant.zero_points))
+    real: NDArray[np.float64] = (found.array.astype(np.int64) - zero_points) * scales
+    return real.reshape(found.array.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -96,6 +97,17 @@ def window_slots(stride_hw: HW, padding: Padding) -> tuple[tuple[str, int, int],
     )
 
 
+def widened(node: OnnxNode) -> OnnxNode:
+    """A node whose window moves along one axis, as one whose window has height 1."""
+    found = dict(node.attributes)
+    for key in ("kernel_shape", "strides", "dilations"):
+        if isinstance(found.get(key), tuple) and len(found[key]) == 1:
+            found[key] = (1, *found[key])
+    if isinstance(found.get("pads"), tuple) and len(found["pads"]) == 2:
+        found["pads"] = (0, found["pads"][0], 0, found["pads"][1])
+    return replace(node, attributes=found)
+
+
 def onnx_pair(node: OnnxNode, what: str, values: tuple[int, ...]) -> HW:
     """Two sizes in 1..4096; raises ConvertError."""
     if len(values) != 2 or not all(1 <= value <= 4096 for value in values):
@@ -132,15 +144,20 @@ def onnx_output_shape(x: Quantized, channels: int, window_hw: HW, stride_hw: HW,
 def onnx_pool(importer: Importer, node: OnnxNode, counts_zeros: bool) -> tuple[Quantized, HW, HW, Padding]:
     """(input, window, stride, padding) of an AveragePool or MaxPool node; counts_zeros: padding counts as values."""
     name, x = node.name, importer.materialize(node.name, feature_map(importer, node))
+    node = widened(node) if len(importer.activation(node).shape) == 3 else node
     window_hw = onnx_pair(node, "kernel_shape", node.integers("kernel_shape", ()))
     stride_hw = onnx_pair(node, "strides", node.integers("strides", (1, 1)))
     if node.integer("ceil_mode", 0) or node.integers("dilations", (1, 1)) != (1, 1):
         raise ConvertError(f"{name}: ceil_mode and dilations are not supported")
     pads = onnx_pads(node, x.shape[2:], window_hw, stride_hw)
-    if counts_zeros and pads != NO_PADS:
-        x, pads = importer.materialize(name, x.padded(pads)), NO_PADS
-    if pads not in (NO_PADS, same_pads(x.shape[2:], window_hw, stride_hw)):
+    is_same = pads in (NO_PADS, same_pads(x.shape[2:], window_hw, stride_hw))
+    inside = all(pad < size for pad, size in zip(pads, (*window_hw[:1] * 2, *window_hw[1:] * 2), strict=True))
+    largest = node.op_type == "MaxPool" and inside and importer.never_negative(x)  # of which zeros change nothing
+    if (counts_zeros or (largest and not is_same)) and pads != NO_PADS:
+        x, pads, is_same = importer.materialize(name, x.padded(pads)), NO_PADS, True
+    if not is_same:
         raise ConvertError(
             f"{name}: its pads (top, bottom, left, right) = {pads} are neither none nor TensorFlow Lite's SAME"
+            + (", which takes values of 0 and above; put a Relu before it" if node.op_type == "MaxPool" else "")
         )
     return x, window_hw, stride_hw, "VALID" if pads == NO_PADS else "SAME"

@@ -101,13 +101,13 @@ def _beside_onnx(graph: Graph, file: Original, x: Int8, theirs: Arrays) -> Check
         values[index] = ours[index]
         if index not in known:
             continue
-        found = _steps(graph.tensors[index], theirs[known[index]], known[index].is_nchw)
+        found = _steps(graph.tensors[index], theirs[known[index]], known[index])
         _within_a_step(mismatches, graph, file, known[index], ours[index], found)
         if found.size == ours[index].size:
             seen, same = seen + found.size, same + int((found == ours[index].reshape(found.shape)).sum())
             values[index] = np.clip(found, -128, 127).astype(np.int8).reshape(ours[index].shape)
     last = file.places[-1]
-    output = _steps(graph.tensors[last.tensor], theirs[last], last.is_nchw)
+    output = _steps(graph.tensors[last.tensor], theirs[last], last)
     _within_a_step(mismatches, graph, file, last, ours[last.tensor], output)
     check = mismatches.check()
     if check.differences:
@@ -144,7 +144,7 @@ def _from_end(tensor: Tensor, end: End, theirs: NDArray[Any]) -> NDArray[Any]:
         return theirs.astype(np.int16) - 128
     if end == "int8":
         return theirs
-    steps = _steps(tensor, theirs, is_nchw=False).reshape(theirs.shape)
+    steps = _steps(tensor, theirs).reshape(theirs.shape)
     return np.where(_real(tensor, steps) == theirs, steps, NO_INT8)
 
 
@@ -155,10 +155,14 @@ def _where(graph: Graph, file: Original, place: Place, row: int) -> str:
     return f"layer {layer}, input {row}"
 
 
-def _steps(tensor: Tensor, theirs: NDArray[Any], is_nchw: bool) -> NDArray[np.int64]:
-    """int8 or real values [n, ONNX shape] -> whole steps of the tensor's grid, [n, ...] in the stored order."""
-    if is_nchw and theirs.ndim == 5:
-        theirs = theirs.transpose(0, 1, 3, 4, 2)
+def _steps(tensor: Tensor, theirs: NDArray[Any], place: Place | None = None) -> NDArray[np.int64]:
+    """int8, uint8 or real values [n, ONNX shape] -> whole steps of the tensor's grid, [n, ...] in the stored order."""
+    if theirs.dtype == np.uint8:
+        theirs = theirs.astype(np.int16) - 128
+    if place is not None and place.chw:
+        theirs = theirs.reshape(len(theirs), 1, *place.chw)
+    if place is not None and (place.is_nchw or place.chw):
+        theirs = np.moveaxis(theirs, 2, -1)
     if theirs.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             steps = np.rint(theirs.astype(np.float64) / tensor.quant.scale) + tensor.quant.zero_point
@@ -190,9 +194,12 @@ def _onnx_request(graph: Graph, file: Original, x: Int8) -> tuple[bytes, NDArray
     taken = next(info for info in model.graph.input if info.name not in constants)
     shape = tuple(max(dim.dim_value, 1) for dim in taken.type.tensor_type.shape.dim)
     stored = x.reshape(-1, 1, *graph.tensors[graph.input].shape[1:])
-    values = (stored.transpose(0, 1, 4, 2, 3) if len(shape) == 4 else stored).reshape(-1, *shape)
-    if taken.type.tensor_type.elem_type == onnx.TensorProto.INT8:
-        return model.SerializeToString(), np.ascontiguousarray(values), taken.name
+    is_nchw = next(place.is_nchw for place in file.places if place.tensor == graph.input)
+    values = (np.moveaxis(stored, -1, 2) if is_nchw else stored).reshape(-1, *shape)
+    kind = taken.type.tensor_type.elem_type
+    if kind in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8):
+        shifted = values if kind == onnx.TensorProto.INT8 else (values.astype(np.int16) + 128).astype(np.uint8)
+        return model.SerializeToString(), np.ascontiguousarray(shifted), taken.name
     quant = graph.tensors[graph.input].quant
     real = (values.astype(np.float32) - np.float32(quant.zero_point)) * np.float32(quant.scale)
     return model.SerializeToString(), real, taken.name

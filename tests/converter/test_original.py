@@ -29,14 +29,7 @@ from converter.onnx_qdq import patterns
 from converter.onnx_qdq.reader import read_onnx, trace_onnx
 from converter.operators import OPERATORS, windows
 from converter.operators.concatenation import Concatenation
-from converter.operators.logistic import Logistic
-from converter.operators.mul import Mul
-from converter.operators.quantize import Quantize
-from converter.operators.relu import Relu
-from converter.operators.relu6 import Relu6
 from converter.operators.strided_slice import StridedSlice
-from converter.operators.tanh import Tanh
-from converter.operators.transpose import Transpose
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.reader import trace_tflite
 from converter.tflite.writer import write_tflite
@@ -45,14 +38,7 @@ from converter.verify.checks import EQUAL, WITHIN, Check
 
 TFLITE_ALONE: tuple[type[Operator], ...] = (
     Concatenation,
-    Logistic,
-    Mul,
-    Quantize,
-    Relu,
-    Relu6,
     StridedSlice,
-    Tanh,
-    Transpose,
 )  # which no node of ONNX becomes
 Build = Callable[[], tuple[Qdq, str]]
 
@@ -69,7 +55,7 @@ def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def beside_onnxruntime(data: bytes, seed: int = 0) -> tuple[Graph, Check]:
-    graph, places = trace_onnx(data)
+    graph, places, _ = trace_onnx(data)
     return graph, original.compare(graph, Original("model.onnx", "onnx", data, places), noise(graph, seed))
 
 
@@ -103,8 +89,9 @@ def test_random_graphs_are_right_or_refused(seeds: range, same_process: None) ->
 
 
 def _without_place(graph: Graph) -> int:
-    """Layers that the reader makes where the file has no value: Reshape, and Pad before a layer."""
-    return sum(layer.name.endswith(("/reshape", "/pad")) for layer in graph.layers)
+    """Layers that the reader makes where the file has no value."""
+    made = ("/reshape", "/transpose", "/pad", "/unscaled", "/unclipped")
+    return sum(layer.name.endswith(made) for layer in graph.layers)
 
 
 def pad_then_same() -> tuple[Qdq, str]:
@@ -173,6 +160,7 @@ RIGHT: dict[str, Build] = {
     "Softmax 11 over a map": lambda: softmax_flattens(1, (1, 3, 4, 2)),
     "Softmax 11 over the last axis": lambda: softmax_flattens(2),
     "Softmax 11 over three of five axes": lambda: softmax_flattens(2, (1, 5, 3, 2, 1)),
+    "Softmax 11 over rows and columns": lambda: softmax_flattens(2, (1, 3, 4, 2)),
     "Pad, then Flatten": pad_then_flatten,
     "Squeeze of every 1": squeeze_all,
     "a bias of three axes": bias_of_two_axes,
@@ -303,7 +291,6 @@ def _one_node(kind: str, inputs: int = 1, opset: int = 18, **attributes: object)
 
 REFUSED: dict[str, tuple[Build, str]] = {
     "a bias down a column": (_bias_that_makes_a_map, "its bias must be 4 values"),
-    "Softmax over channels and rows": (lambda: softmax_flattens(2, (1, 3, 4, 2)), "Softmax is supported over axes"),
     "Dropout in training": (lambda: _one_node("Dropout", 3), "training mode"),
     "an attribute that no rule looks at": (
         lambda: _one_node("MaxPool", kernel_shape=[2, 2], storage_order=1),
@@ -370,7 +357,7 @@ def test_other_faults_of_the_onnx_reader_are_found(
     q = Qdq((1, 2, 8, 7))
     x = q.conv(q.input(), "conv", (3, 2, 3, 3), auto_pad="SAME_LOWER", strides=[2, 2])
     data = q.file(q.qdq(x, "y", 0.3, 5))
-    graph, places = trace_onnx(data)
+    graph, places, _ = trace_onnx(data)
     if wrong == "scale":
         old = graph.tensors[graph.output].quant
         tensors = (*graph.tensors[:-1], replace(graph.tensors[-1], quant=replace(old, scales=(0.4,))))
@@ -381,7 +368,7 @@ def test_other_faults_of_the_onnx_reader_are_found(
         real = windows.onnx_pads
         upper = {"auto_pad": "SAME_UPPER"}
         monkeypatch.setattr(windows, "onnx_pads", lambda node, *sizes: real(replace(node, attributes=upper), *sizes))
-        graph, places = trace_onnx(data)
+        graph, places, _ = trace_onnx(data)
     else:
         places = (*places[:-1], replace(places[-1], key="x_real"))
     check = original.compare(graph, Original("m.onnx", "onnx", data, places), noise(graph))
@@ -410,7 +397,7 @@ def test_a_tflite_read_wrongly_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_missing_or_crashing_runtime_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tinyconv()
-    graph, places = trace_onnx(data)
+    graph, places, _ = trace_onnx(data)
     file = Original("m.onnx", "onnx", data, places)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnxruntime", None)

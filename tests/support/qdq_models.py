@@ -25,6 +25,7 @@ class Qdq:
         self.shape, self.nodes, self.initializers = shape, list[onnx.NodeProto](), list[onnx.TensorProto]()
         self.metadata: dict[str, str] = {}
         self.scales: dict[str, float] = {}
+        self.unsigned = self.unsigned_weights = False
 
     def constant(self, name: str, value: Any) -> str:
         self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
@@ -37,7 +38,8 @@ class Qdq:
     def qdq(self, x: str, name: str, scale: float | None = None, zero_point: int | None = None) -> str:
         scale = float(np.float32(self.rng.uniform(0.02, 0.1))) if scale is None else scale
         zero_point = int(self.rng.integers(-128, 128)) if zero_point is None else zero_point
-        params = [self.constant(f"{name}_scale", np.float32(scale)), self.constant(f"{name}_zero", np.int8(zero_point))]
+        zero = np.uint8(zero_point + 128) if self.unsigned else np.int8(zero_point)
+        params = [self.constant(f"{name}_scale", np.float32(scale)), self.constant(f"{name}_zero", zero)]
         self.nodes.append(helper.make_node("QuantizeLinear", [x, *params], [f"{name}_q"], name=f"{name}_quantize"))
         self.nodes.append(
             helper.make_node("DequantizeLinear", [f"{name}_q", *params], [f"{name}_real"], name=f"{name}_dequantize")
@@ -54,13 +56,14 @@ class Qdq:
         """(name of the dequantized weights, their scales)."""
         count = 1 if axis is None else shape[axis]
         scales = self.rng.uniform(0.002, 0.02, count).astype(np.float32)
+        zero = np.uint8(128) if self.unsigned_weights else np.int8(0)
         params = [
             self.constant(f"{name}_scale", scales if axis is not None else scales[0]),
-            self.constant(f"{name}_zero", np.zeros(count, np.int8) if axis is not None else np.int8(0)),
+            self.constant(f"{name}_zero", np.full(count, zero) if axis is not None else zero),
         ]
         attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
         values = self.rng.integers(-127, 128, shape).astype(np.int8)
-        source = self.constant(name, values)
+        source = self.constant(name, (values.astype(np.int16) + int(zero)).astype(zero.dtype))
         if as_float:
             spread = (
                 scales.reshape([-1 if i == axis else 1 for i in range(len(shape))]) if axis is not None else scales[0]
@@ -111,7 +114,8 @@ class Qdq:
 
     def model(self, output: str) -> onnx.ModelProto:
         inputs = [helper.make_tensor_value_info("x", self.input_type, self.shape)]
-        kind = onnx.TensorProto.INT8 if output.endswith("_q") else onnx.TensorProto.FLOAT
+        whole = onnx.TensorProto.UINT8 if self.unsigned else onnx.TensorProto.INT8
+        kind = whole if output.endswith("_q") else onnx.TensorProto.FLOAT
         outputs = [helper.make_tensor_value_info(output, kind, None)]
         graph = helper.make_graph(self.nodes, "qdq", inputs, outputs, self.initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9)

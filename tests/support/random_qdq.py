@@ -35,6 +35,7 @@ class Builder(Qdq):
         rng = np.random.default_rng(seed)
         super().__init__((1,), seed, int(rng.integers(*OPSETS)))
         self.count = 0
+        self.unsigned, self.unsigned_weights = (bool(rng.random() < 0.2) for _ in range(2))
 
     def name(self, kind: str) -> str:
         self.count += 1
@@ -73,6 +74,25 @@ class Builder(Qdq):
             return self.constant(name, value)
         return self.node("Constant", [], name, value=onnx.numpy_helper.from_array(np.asarray(value)))
 
+    def any_bias(self, name: str, x: Real, scales: Any, out: int) -> str:
+        """A bias as it should be, or in float."""
+        if self.chance(0.7):
+            return self.bias(name, x.name, scales, out)
+        size = 3000 * x.scale * float(scales.mean())
+        return self.constant(name, self.rng.uniform(-size, size, out).astype(np.float32))
+
+    def normed(self, y: str, channels: int, axes: int) -> str:
+        """Maybe with a BatchNormalization or arithmetic per channel behind it, on about the same scale."""
+        kind = self.pick(["", "", "", "BatchNormalization", "Mul", "Div", "Add", "Sub"])
+        if not kind:
+            return y
+        values = [self.rng.uniform(0.5, 1.5, channels).astype(np.float32) for _ in range(4)]
+        if kind == "BatchNormalization":
+            values[0][0] *= -1
+            return self.one(kind, [y, *(self.operand("norm", part) for part in values)])
+        operands = [y, self.operand("factor", values[0].reshape(-1, *[1] * axes))]
+        return self.one(kind, operands if kind == "Div" or self.chance(0.7) else operands[::-1])
+
     def activated(self, y: str) -> tuple[str, bool]:
         """Maybe Relu or Clip behind y; and whether the result starts at 0."""
         kind = self.pick(["", "", "Relu", "Relu6", "Clip"])
@@ -91,7 +111,7 @@ class Builder(Qdq):
         return self.one("Clip", [y, *bounds]), True
 
 
-def _pads(b: Builder, kernel: tuple[int, int]) -> dict[str, Any]:
+def _pads(b: Builder, kernel: tuple[int, ...]) -> dict[str, Any]:
     """Attributes for padding that leaves no window without a value."""
     kind = b.pick(["none", "none", "pads", "pads", "SAME_UPPER", "SAME_UPPER", "SAME_LOWER", "VALID"])
     if kind == "pads":
@@ -112,18 +132,19 @@ def _out_hw(shape: tuple[int, ...], kernel: Any, stride: Any, pads: dict[str, An
     mode = pads.get("auto_pad", "")
     if mode.startswith("SAME"):
         return [-(-n // s) for n, s in zip(shape[2:], stride, strict=True)]
-    given = pads.get("pads", [0] * 4)
-    return [_window_out(shape[2 + i], kernel[i], stride[i], given[i], given[2 + i], ceil) for i in (0, 1)]
+    axes = len(kernel)
+    given = pads.get("pads", [0] * 2 * axes)
+    return [_window_out(shape[2 + i], kernel[i], stride[i], given[i], given[axes + i], ceil) for i in range(axes)]
 
 
 def conv(b: Builder, x: Real, same_size: bool = False) -> Real:
     channels = x.shape[1]
-    kernel = (b.small(1, min(4, x.shape[2])), b.small(1, min(4, x.shape[3])))
-    stride, pads = (b.small(1, 2), b.small(1, 2)), _pads(b, kernel)
+    kernel = tuple(b.small(1, min(4, size)) for size in x.shape[2:])
+    stride, pads = tuple(b.small(1, 2) for _ in kernel), _pads(b, kernel)
     if same_size:
-        stride, pads = (1, 1), {"auto_pad": b.pick(["SAME_UPPER", "SAME_LOWER"])}
+        stride, pads = (1,) * len(kernel), {"auto_pad": b.pick(["SAME_UPPER", "SAME_LOWER"])}
     attributes: dict[str, Any] = {**pads, "strides": list(stride)}
-    if stride == (1, 1) and b.chance(0.5):
+    if max(stride) == 1 and b.chance(0.5):
         del attributes["strides"]
     if b.chance(0.3):
         attributes["kernel_shape"] = list(kernel)
@@ -136,17 +157,17 @@ def conv(b: Builder, x: Real, same_size: bool = False) -> Real:
         group, depth, out = 2, channels // 2, 4
     if group > 1 or b.chance(0.2):
         attributes["group"] = group
-    if b.chance(RARE) and not same_size and kernel == (1, 1):
-        attributes["dilations"] = [2, 2]
+    if b.chance(RARE) and not same_size and max(kernel) == 1:
+        attributes["dilations"] = [2] * len(kernel)
     name = b.name("conv")
     axis = 0 if b.opset >= 13 and b.chance(0.6) else None
     weights, scales = b.weights(f"{name}_weights", (out, depth, *kernel), axis, b.chance(0.2))
     b.scales[x.name] = x.scale
     operands = [x.name, weights]
     if b.chance(0.8):
-        operands.append(b.bias(f"{name}_bias", x.name, scales, out))
-    y, low = b.activated(b.node("Conv", operands, name, **attributes))
-    spread = math.sqrt(depth * kernel[0] * kernel[1]) * 73 * float(scales.mean()) * x.spread
+        operands.append(b.any_bias(f"{name}_bias", x, scales, out))
+    y, low = b.activated(b.normed(b.node("Conv", operands, name, **attributes), out, len(kernel)))
+    spread = math.sqrt(depth * math.prod(kernel)) * 73 * float(scales.mean()) * x.spread
     return b.grid(y, (1, out, *_out_hw(x.shape, kernel, stride, pads)), spread, low)
 
 
@@ -179,12 +200,12 @@ def pad(b: Builder, x: Real) -> Real:
 
 def pool(b: Builder, x: Real) -> Real:
     kind = b.pick(["MaxPool", "AveragePool"])
-    kernel = (b.small(1, min(3, x.shape[2])), b.small(1, min(3, x.shape[3])))
-    stride, pads = (b.small(1, 2), b.small(1, 2)), _pads(b, kernel)
+    kernel = tuple(b.small(1, min(3, size)) for size in x.shape[2:])
+    stride, pads = tuple(b.small(1, 2) for _ in kernel), _pads(b, kernel)
     if b.chance(0.6):  # what TensorFlow Lite has
         pads = b.pick([{}, {"auto_pad": "SAME_UPPER"}])
     if pads.get("auto_pad", "").startswith("SAME"):  # onnxruntime's pools fail on more stride than window
-        stride = (min(stride[0], kernel[0]), min(stride[1], kernel[1]))
+        stride = tuple(map(min, stride, kernel))
     attributes: dict[str, Any] = {"kernel_shape": list(kernel), "strides": list(stride), **pads}
     ceil = "auto_pad" not in pads and b.chance(2 * RARE)
     if ceil:
@@ -204,8 +225,8 @@ def pool(b: Builder, x: Real) -> Real:
 
 def mean(b: Builder, x: Real) -> Real:
     kind, keeps = b.pick(["GlobalAveragePool", "ReduceMean", "GlobalMaxPool"]), b.chance(0.6)
-    shape: tuple[int, ...] = (1, x.shape[1], 1, 1)
-    if kind == "ReduceMean":
+    shape: tuple[int, ...] = (*x.shape[:2], *(1 for _ in x.shape[2:]))
+    if kind == "ReduceMean" and len(x.shape) == 4:
         axes = b.pick([[2, 3], [-2, -1], [3, 2], [-1, 2]]) if not b.chance(RARE) else [3]
         more: dict[str, Any] = {} if keeps and b.chance(0.5) else {"keepdims": int(keeps)}
         if b.opset >= 18:
@@ -215,6 +236,7 @@ def mean(b: Builder, x: Real) -> Real:
         whole = (1, x.shape[1], 1 if len(axes) == 2 else x.shape[2], 1)
         shape = whole if keeps else (1, x.shape[1], *whole[2:][: 2 - len(axes)])
     else:
+        kind = "GlobalAveragePool" if kind == "ReduceMean" else kind
         y = b.one(kind, [x.name])
     if kind == "GlobalMaxPool" or b.chance(0.5):
         return b.same_grid(y, x, shape)
@@ -251,7 +273,7 @@ def softmax(b: Builder, x: Real) -> Real:
 
 
 def dense(b: Builder, x: Real) -> Real:
-    if x.shape[-1] != math.prod(x.shape) and not b.chance(RARE):
+    if x.shape[-1] != math.prod(x.shape) and (len(x.shape) == 2 or b.chance(0.6)):
         x = replace(x, name=b.one("Flatten", [x.name]), shape=(x.shape[0], math.prod(x.shape[1:])))
     depth, out, name = x.shape[-1], b.small(1, 6), b.name("dense")
     is_gemm = len(x.shape) == 2 and b.chance(0.6)
@@ -261,7 +283,7 @@ def dense(b: Builder, x: Real) -> Real:
     weights, scales = b.weights(f"{name}_weights", shape, axis, b.chance(0.2))
     b.scales[x.name] = x.scale
     biased = b.chance(0.8) or (is_gemm and b.opset < 11)  # where a Gemm needs one
-    bias = b.bias(f"{name}_bias", x.name, scales, out) if biased else ""
+    bias = b.any_bias(f"{name}_bias", x, scales, out) if biased else ""
     result = (*x.shape[:-1], out)
     if is_gemm:
         attributes: dict[str, Any] = {"transB": 1} if trans_b else {"transB": 0} if b.chance(0.3) else {}
@@ -340,19 +362,20 @@ def transpose(b: Builder, x: Real) -> Real:
     rank = len(x.shape)
     perm: tuple[int, ...] = (0, 3, 1, 2) if x.is_nhwc else (0, 2, 3, 1)
     if rank != 4 or b.chance(RARE):
-        if not b.chance(0.2):
-            return nothing(b, x)
-        perm = tuple(range(rank))[::-1]
-    x = replace(x, is_nhwc=not x.is_nhwc)
+        perm = (
+            (0, *(int(axis) + 1 for axis in b.rng.permutation(rank - 1))) if b.chance(0.9) else tuple(range(rank))[::-1]
+        )
+    else:
+        x = replace(x, is_nhwc=not x.is_nhwc)
     y = b.one("Transpose", [x.name], perm=list(perm))
     shape = tuple(x.shape[axis] for axis in perm)
     return b.same_grid(y, x, shape) if b.chance(0.3) else replace(x, name=y, shape=shape)
 
 
 def nothing(b: Builder, x: Real) -> Real:
-    """Identity, Dropout, Relu on a grid that starts at 0."""
+    """Identity, Dropout, Relu, mostly on a grid that starts at 0."""
     kind = b.pick(["Identity", "Dropout", "Relu"])
-    if kind == "Relu" and x.zero_point != -128 and not b.chance(RARE):
+    if kind == "Relu" and x.zero_point != -128 and b.chance(0.6):
         kind = "Identity"
     operands = [x.name]
     if kind == "Dropout" and b.opset >= 12 and b.chance(0.6):
@@ -363,11 +386,32 @@ def nothing(b: Builder, x: Real) -> Real:
     return b.same_grid(y, x, x.shape) if b.chance(0.3) else replace(x, name=y)
 
 
+def again(b: Builder, x: Real) -> Real:
+    """Quantized once more, maybe clipped or squashed before."""
+    if b.chance(0.3):
+        return b.grid(b.one(b.pick(["Sigmoid", "Tanh"]), [x.name]), x.shape, 1.0)
+    y, low = b.activated(x.name)
+    return b.grid(y, x.shape, x.spread, low)
+
+
+def product(b: Builder, x: Real) -> Real:
+    """Of two activations, or of one and its means."""
+    other = mean(b, x) if len(x.shape) == 4 and b.chance(0.6) else again(b, x)
+    if len(other.shape) != len(x.shape):
+        return x
+    pair = [x.name, other.name]
+    y, low = b.activated(b.one("Mul", pair if b.chance(0.5) else pair[::-1]))
+    return b.grid(y, x.shape, x.spread * other.spread, low)
+
+
 MAP_STEPS: tuple[Callable[[Builder, Real], Real], ...] = (
-    *(conv, conv, conv, pad, pad, pool, pool, residual, mean, softmax, transpose, reshape, nothing),
+    *(conv, conv, conv, pad, pad, pool, pool, residual, mean, softmax, transpose, reshape, nothing, again, product),
+)
+LINE_STEPS: tuple[Callable[[Builder, Real], Real], ...] = (
+    *(conv, conv, pool, mean, pad, dense, softmax, transpose, reshape, nothing, again, residual),
 )
 ROW_STEPS: tuple[Callable[[Builder, Real], Real], ...] = (
-    *(dense, dense, dense, softmax, softmax, reshape, reshape, pad, residual, nothing, transpose),
+    *(dense, dense, dense, softmax, softmax, reshape, reshape, pad, residual, nothing, transpose, again),
 )
 
 
@@ -385,13 +429,17 @@ def random_qdq(seed: int) -> bytes:
         ]
     )
     scale, zero_point = float(np.float32(b.rng.uniform(0.01, 0.1))), b.small(-128, 127)
-    x = Real(b.qdq("x", "x", scale, zero_point), b.shape, scale, zero_point, scale * 73)
+    given, shape = "x", b.shape
     if b.chance(0.15):
-        b.input_type = onnx.TensorProto.INT8
+        perm = (0, *(int(axis) + 1 for axis in b.rng.permutation(len(shape) - 1)))
+        given, shape = b.one("Transpose", ["x"], perm=list(perm)), tuple(shape[axis] for axis in perm)
+    x = Real(b.qdq(given, "x", scale, zero_point), shape, scale, zero_point, scale * 73)
+    if given == "x" and b.chance(0.15):
+        b.input_type = onnx.TensorProto.UINT8 if b.unsigned else onnx.TensorProto.INT8
         del b.nodes[0]
         b.nodes[0].input[0] = "x"
     for _ in range(b.small(1, 5)):
-        steps = MAP_STEPS if len(x.shape) == 4 else ROW_STEPS
+        steps = {4: MAP_STEPS, 3: LINE_STEPS}.get(len(x.shape), ROW_STEPS)
         if x.is_nhwc and b.chance(0.8):
             steps = (transpose, nothing, softmax, reshape, residual)
         x = b.pick(steps)(b, x)
@@ -399,4 +447,6 @@ def random_qdq(seed: int) -> bytes:
         x = (conv if len(x.shape) == 4 else dense)(b, x)
     if not x.name.startswith(("grid", "scores")):
         x = b.same_grid(x.name, x, x.shape)
+    if b.chance(0.1) and b.opset >= 13 and x.shape[-1] < 500 and not x.is_nhwc:
+        return b.file(b.one("Softmax", [x.name], axis=-1))
     return b.file(x.name.removesuffix("_real") + "_q" if b.chance(0.15) else x.name)
