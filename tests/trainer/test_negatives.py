@@ -14,7 +14,8 @@ from rich.progress import Progress
 
 from trainer.data import negatives, transcripts
 from trainer.data.ffmpeg import decode as decode_files
-from trainer.data.negatives import SOURCES, Clip, Stream, excluded, list_excluded, load_negatives, make_negatives, table
+from trainer.data.negatives import SOURCES, Clip, Stream, list_excluded, load_negatives, make_negatives, table
+from trainer.data.transcripts import excluded
 from trainer.errors import TrainerError
 
 WORDS = ("yes", "stop")
