@@ -14,7 +14,16 @@ from rich.progress import Progress
 
 from trainer.data import negatives, transcripts
 from trainer.data.ffmpeg import decode as decode_files
-from trainer.data.negatives import SOURCES, Clip, Stream, list_excluded, load_negatives, make_negatives, table
+from trainer.data.negatives import (
+    SOURCES,
+    Clip,
+    Stream,
+    list_excluded,
+    list_negatives,
+    load_negatives,
+    make_negatives,
+    table,
+)
 from trainer.data.transcripts import excluded
 from trainer.errors import TrainerError
 
@@ -134,6 +143,8 @@ def test_clips_with_a_word_are_left_out(tmp_path: Path, ffmpeg: None, monkeypatc
     monkeypatch.setattr(transcripts, "EXCLUDED", rows)
     ((stream, pcm),) = load_negatives(tmp_path / "out", WORDS, "train")
     assert [(c.id, c.start) for c in stream.clips] == [("a.wav", 0), ("c.wav", 8000)] and len(pcm) == 16000
+    assert list_negatives(tmp_path / "out", WORDS, "train") == [stream]
+    assert load_negatives(tmp_path / "out", WORDS, "train", {"nobody"}) == []
 
 
 def test_the_list_of_clips_with_a_word_is_made_from_transcripts_and_names(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -229,12 +229,22 @@ def make_negatives(
     return [streams[name] for name in wanted]
 
 
-def load_negatives(folder: Path, words: Sequence[str], split: Split | None = None) -> list[tuple[Stream, Int16]]:
-    """Streams of a folder with their int16 PCM, without the clips that hold one of the words; their clips are placed
-    anew. Raises TrainerError."""
+def list_negatives(folder: Path, words: Sequence[str], split: Split | None = None) -> list[Stream]:
+    """Streams of a folder without the clips that hold one of the words, the clips placed anew; no sound is read. Raises
+    TrainerError."""
+    return [
+        _placed(stream, [(clip.id, clip.samples) for clip in _kept(stream, words)])
+        for stream in _streams(folder, split)
+    ]
+
+
+def load_negatives(
+    folder: Path, words: Sequence[str], split: Split | None = None, only: Collection[str] | None = None
+) -> list[tuple[Stream, Int16]]:
+    """The same streams with their int16 PCM; of those named in `only` alone, if given. Raises TrainerError."""
     found = []
-    for stream in _index(folder):
-        if split is not None and stream.split != split:
+    for stream in _streams(folder, split):
+        if only is not None and stream.name not in only:
             continue
         if not _is_whole(folder, stream):
             raise TrainerError(f"{folder / stream.file}: missing or damaged; make it again with `trainer negatives`")
@@ -243,16 +253,25 @@ def load_negatives(folder: Path, words: Sequence[str], split: Split | None = Non
             raise TrainerError(
                 f"{folder / INDEX}: its clips are not those of {stream.file}; remove it and make it again"
             )
-        out = excluded(stream.name, words)
-        unlisted = [word for word in words if word not in SOUNDS_LIKE]
-        kept = [clip for clip in stream.clips if clip.id not in out and not named(clip.id, unlisted)]
+        kept = _kept(stream, words)
         parts: list[Int16] = [pcm[clip.start : clip.start + clip.samples] for clip in kept]
         joined = np.concatenate(parts) if parts else np.zeros(0, np.int16)
         found.append((_placed(stream, [(clip.id, clip.samples) for clip in kept]), joined))
+    return found
+
+
+def _streams(folder: Path, split: Split | None) -> list[Stream]:
+    found = [stream for stream in _index(folder) if split is None or stream.split == split]
     if not found:
         which = f"negatives of the split {split}" if split and (folder / INDEX).is_file() else "negatives"
         raise TrainerError(f"{folder}: holds no {which}; make some with `python -m trainer negatives --out {folder}`")
     return found
+
+
+def _kept(stream: Stream, words: Sequence[str]) -> list[Clip]:
+    out = excluded(stream.name, words)
+    unlisted = [word for word in words if word not in SOUNDS_LIKE]
+    return [clip for clip in stream.clips if clip.id not in out and not named(clip.id, unlisted)]
 
 
 def list_excluded(streams: Sequence[Stream], packages: Path) -> list[dict[str, str]]:

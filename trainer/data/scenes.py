@@ -24,7 +24,7 @@ from converter.files import WriteError, scratch_folder
 from converter.spec import FeatureSpec
 from trainer.data.cache import cached, contents, digest, keep
 from trainer.data.dataset import Selection, all_others, load, noise_backgrounds
-from trainer.data.negatives import Stream, load_negatives
+from trainer.data.negatives import Stream, list_negatives, load_negatives
 from trainer.data.scene_studio import Material, SceneSettings, Studio
 from trainer.data.synthetic_speech import spoken_words
 from trainer.data.utterances import word_span, word_spans
@@ -149,16 +149,17 @@ def load_scenes(
     spec = selection.spec.features
     known = [clip for clip in selection.clips["train"] if clip.label >= 2]
     others = all_others(selection, "train")
-    streams = load_negatives(negatives, selection.spec.words, "train")
+    listed = list_negatives(negatives, selection.spec.words, "train")
     key = {
         "clips": contents((*known, *others)),
         "noise": [digest(path) for path in selection.noises],
-        "negatives": [(stream.name, stream.sha256, len(pcm)) for stream, pcm in streams],
+        "negatives": [(one.name, one.sha256, sum(clip.samples for clip in one.clips)) for one in listed],
         "spec": asdict(spec),
         "scenes": asdict(settings),
     }
     arrays = cached(cache, "scenes", key)
     if arrays is None:
+        streams = load_negatives(negatives, selection.spec.words, "train")
         task = progress.add_task("training: recordings", total=len(known) + len(others))
         words, other = (load(part, "train", spec, lambda n: progress.advance(task, n)) for part in (known, others))
         labels, clips = [clip.label for clip in known], [words]
@@ -170,7 +171,7 @@ def load_scenes(
             labels, clips = labels * times + [word + 2 for word in which], [words] * times + [spoken]
         words = np.concatenate(clips)
         other = np.concatenate([other, isolated_words(streams, settings.isolated, spec)])
-        groups = speaker_groups([stream for stream, _ in streams])
+        groups = speaker_groups(listed)
         speech = [(pcm, groups[stream.name]) for stream, pcm in streams if stream.kind != "music"]
         noises = noise_backgrounds(selection, "train") + [pcm for stream, pcm in streams if stream.kind == "music"]
         material = Material(

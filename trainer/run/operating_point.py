@@ -26,7 +26,7 @@ from trainer.data.augment import LabelledClips, load_split
 from trainer.data.cache import cached, digest, keep
 from trainer.data.dataset import noise_backgrounds
 from trainer.data.features import stream_features
-from trainer.data.negatives import load_negatives
+from trainer.data.negatives import list_negatives, load_negatives
 from trainer.data.scenes import FOLDS, Scenes, speaker_groups
 from trainer.data.utterances import word_spans
 from trainer.errors import TrainerError
@@ -243,7 +243,7 @@ def left_out(
     """Trainings as RUN's without a group of speakers each begin beside what the block does; what it gets waits for
     them: every source of continuous training speech, heard by the network that was trained without its group."""
     assert source.negatives is not None
-    streams = [stream for stream, _ in load_negatives(Path(source.negatives), artifact.spec.words, "train")]
+    streams = list_negatives(Path(source.negatives), artifact.spec.words, "train")
     groups = speaker_groups(streams)
     spoken = sorted({groups[stream.name] for stream in streams if stream.kind == "speech"})
     if not spoken:
@@ -272,32 +272,34 @@ def _without_group(run: Path, folds: Path, source: Source, options: QuantOptions
     artifact, quiet = ModelArtifact.load(run, older_detector=True), Progress(disable=True)
     settings, features = replace(saved_settings(artifact), seed=FOLD_SEED), artifact.spec.features
     assert source.negatives is not None
-    streams = load_negatives(Path(source.negatives), artifact.spec.words, "train")
-    groups = speaker_groups([stream for stream, _ in streams])
+    negatives, words = Path(source.negatives), artifact.spec.words
+    streams = list_negatives(negatives, words, "train")
+    groups = speaker_groups(streams)
     with redirect_stderr(StringIO()):  # the command itself has warned of these clips
         selection = source.selection(artifact.spec, quiet)
     pool = pool_of(source, selection, settings, quiet)
     assert isinstance(pool, Scenes)
     pool = pool.without({group})
     architecture = architecture_of(artifact)
-    left = [(stream, pcm) for stream, pcm in streams if groups[stream.name] == group and stream.kind == "speech"]
+    left = [stream for stream in streams if groups[stream.name] == group and stream.kind == "speech"]
     key = {
         "settings": asdict(settings),
         "options": asdict(options),
         "architecture": asdict(architecture),
         "start": digest(Path(source.start) / "float.pt") if source.start else None,
         "pool": pool.identity,
-        "streams": [(stream.name, stream.sha256) for stream, _ in left],
+        "streams": [(stream.name, stream.sha256) for stream in left],
     }
     arrays = cached(CACHE, "fold_outputs", key)
     if arrays is None:
         validation = load_split(selection, "validation", CACHE, quiet)
         network = untrained(architecture, settings.seed, source.start)
         quant = train_quantized(folds / str(group), network, pool, validation, settings, options, features)
-        outputs = {stream.name: stream_outputs(quant, stream_features(pcm, features)) for stream, pcm in left}
+        heard = load_negatives(negatives, words, "train", {stream.name for stream in left})
+        outputs = {stream.name: stream_outputs(quant, stream_features(pcm, features)) for stream, pcm in heard}
         arrays = {"scale": np.array(logit_scale(quant)), **outputs}
         keep(CACHE, "fold_outputs", key, arrays)
-    return [Heard(one.name, one.seconds, mean_evidence(arrays[one.name], float(arrays["scale"]))) for one, _ in left]
+    return [Heard(one.name, one.seconds, mean_evidence(arrays[one.name], float(arrays["scale"]))) for one in left]
 
 
 def train_quantized(
