@@ -32,7 +32,7 @@ def unpack_games(folder: Path) -> None:
 def _write(folder: Path, files: dict[str, bytes], suffix: str) -> None:
     folder.mkdir()
     for name, data in files.items():
-        (folder / name).with_suffix(suffix).write_bytes(data)
+        (folder / Path(name).name).with_suffix(suffix).write_bytes(data)
 
 
 def queen_files(data: bytes) -> dict[str, bytes]:

@@ -49,7 +49,8 @@ SOUNDS_LIKE = {
 
 def with_words(source: str, language: str, clips: Sequence[str], packages: Path) -> list[dict[str, str]]:
     """A source's rows of negatives_excluded.csv; its transcripts are read in packages unpacked under `packages`
-    (fillets-ng-data, tuxpaint-stamps-default, drascula, flight-of-the-amazon-queen)."""
+    (fillets-ng-data, tuxpaint-stamps-default, drascula, flight-of-the-amazon-queen). The rows of `sky` come from its
+    texts too, whose code of letters is in no package: they are in the list alone."""
     said = _transcripts(source, language, clips, packages)
     manifold = source.startswith(("tuxpaint-", "drascula", "queen-"))  # names are no words, or in English
     nameless = source.startswith(("fillets-", "queen-"))
