@@ -210,6 +210,17 @@ def test_conversion_keeps_speech_and_drops_what_cannot_be_kept(tmp_path: Path, r
     assert np.abs(pcm - expected)[200:-200].max() < 20
 
 
+def test_channels_that_cancel_each_other_are_told(tmp_path: Path) -> None:
+    left = np.random.default_rng(0).integers(-9000, 9000, 16000)
+    for right, cancels in ((-left + 20, True), (-left // 2, False), (left, False)):
+        file = write(tmp_path / "a.wav", np.stack([left, right], axis=1).astype(np.int16))
+        if cancels:
+            with pytest.raises(TrainerError, match="its channels cancel each other, one is turned over"):
+                convert_pcm(file)
+        else:
+            assert np.abs(convert_pcm(file) - (left + right) / 2).max() <= 1
+
+
 def test_conversion_of_a_folder_keeps_its_shape(tmp_path: Path) -> None:
     (tmp_path / "in" / "yes").mkdir(parents=True)
     write(tmp_path / "in" / "yes" / "a.flac", np.zeros((48000, 2)), 48000, "PCM_24")

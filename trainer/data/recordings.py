@@ -49,6 +49,7 @@ from trainer.errors import TrainerError, warn
 
 LEAST_RATE_HZ = 8000
 FILTER_WIDTH = 64  # zero crossings of the sinc on each side
+CANCELLED = 1e-4  # of the power of the channels that their mean has at least, -40 dB
 MAX_FILTER = 1 << 22  # coefficients of all phases: 32 MB
 MAX_WINDOWS = 1 << 23  # samples of windows at a time: 64 MB
 MOST_PER_BYTE, ALWAYS_SAMPLES = 4, 8_000_000  # that a file is converted to: more is silence, which FLAC packs at will
@@ -118,7 +119,10 @@ def convert_pcm(
             return np.asarray(samples, np.int16)
         if not np.isfinite(samples).all():
             raise TrainerError(f"{path}: samples must be finite numbers, got NaN or infinity; export it again")
-        pcm = to_int16(resample(samples.mean(axis=1), found_hz, rate_hz, str(path)))
+        mono = samples.mean(axis=1)
+        if np.square(mono).mean() < CANCELLED * np.square(samples).mean():
+            raise TrainerError(f"{path}: its channels cancel each other, one is turned over; export one of them alone")
+        pcm = to_int16(resample(mono, found_hz, rate_hz, str(path)))
         check_length(path, pcm, 0, min_samples, rate_hz)
     except ConvertError as error:
         raise TrainerError(str(error)) from None
