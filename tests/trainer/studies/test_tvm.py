@@ -93,8 +93,9 @@ def test_every_step_and_what_was_not_kept_give_the_same_result(name: str) -> Non
     )
     for count in range(len(steps) + 1):
         check(name, ODD[name][2], steps[:count])
+    sizes = (2, 2, 17, 31, 3) if name == "depthwise" else ODD[name][2]  # a kernel of 5 compiles for two minutes
     for step in cpu.REJECTED[name]:
-        check(name, ODD[name][2], (*steps[:-1], step, steps[-1]))
+        check(name, sizes, (*steps[:-1], step, steps[-1]))
 
 
 @pytest.mark.parametrize("name", PRIMITIVES)
