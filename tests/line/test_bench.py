@@ -28,6 +28,7 @@ KEYS = {
 
 
 @pytest.mark.slow
+@pytest.mark.long  # .ci/run makes the short form of the bench
 def test_bench_writes_every_figure(tmp_path: Path) -> None:
     if shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("no arm-none-eabi-gcc to build the firmware with")

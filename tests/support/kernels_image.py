@@ -7,7 +7,11 @@ and where.
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -202,22 +206,9 @@ def build_host_image(folder: Path, cases: Sequence[Case]) -> Path:
     """An executable with address and undefined-behaviour sanitizers that stop at the first finding."""
     source = folder / "image.c"
     source.write_text(image_source(cases, HOST_PORT))
-    target = folder / "image"
-    _run(
-        [
-            compiler(),
-            *STRICT,
-            "-g",
-            "-O1",
-            "-fsanitize=address,undefined",
-            "-fno-sanitize-recover=all",
-            f"-I{NN}",
-            str(source),
-            *map(str, SOURCES),
-            "-o",
-            str(target),
-        ]
-    )
+    target, sanitized = folder / "image", ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    command = (compiler(), *STRICT, "-g", "-O1", *sanitized, f"-I{NN}")
+    _run([*command, str(source), *_kernels(command), "-o", str(target)])
     return target
 
 
@@ -226,23 +217,19 @@ def build_arm_image(folder: Path, cases: Sequence[Case], optimize: str) -> Path:
     source, linker, target = folder / "image.c", folder / "image.ld", folder / "image.elf"
     source.write_text(image_source(cases, ARM_PORT))
     linker.write_text(ARM_LINKER)
-    _run(
-        [
-            compiler("arm-none-eabi-gcc"),
-            *ARM_FLAGS,
-            *STRICT,
-            optimize,
-            f"-I{NN}",
-            "-nostartfiles",
-            f"-T{linker}",
-            "-Wl,-n",
-            str(source),
-            *map(str, SOURCES),
-            "-o",
-            str(target),
-        ]
-    )
+    command = (compiler("arm-none-eabi-gcc"), *ARM_FLAGS, *STRICT, optimize, f"-I{NN}")
+    layout = ("-nostartfiles", f"-T{linker}", "-Wl,-n")
+    _run([*command, *layout, str(source), *_kernels(command), "-o", str(target)])
     return target
+
+
+@functools.cache
+def _kernels(command: tuple[str, ...]) -> tuple[str, ...]:
+    """All kernels, compiled once by a process that makes many images."""
+    folder = Path(tempfile.mkdtemp(prefix="kws-kernels-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _run([*command, "-c", *map(str, SOURCES)], cwd=folder)
+    return tuple(map(str, sorted(folder.glob("*.o"))))
 
 
 def run_qemu(elf: Path) -> str:
@@ -253,9 +240,9 @@ def run_qemu(elf: Path) -> str:
     )
 
 
-def _run(command: list[str], timeout: float = 300) -> str:
+def _run(command: list[str], timeout: float = 300, cwd: Path | None = None) -> str:
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=timeout, stdin=subprocess.DEVNULL
+        command, capture_output=True, text=True, check=False, timeout=timeout, stdin=subprocess.DEVNULL, cwd=cwd
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     return done.stdout + done.stderr

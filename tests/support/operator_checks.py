@@ -89,9 +89,9 @@ def _range(values: Int8) -> tuple[int, int]:
     return int(values.min()), int(values.max())
 
 
-def check_on_boards(folder: Path, graphs: Sequence[Graph]) -> None:
-    """The generated engine of the first two, and the same kernels under sanitizers and on QEMU's Cortex-M4."""
-    for index, graph in enumerate(graphs[:2]):
+def check_on_boards(folder: Path, graphs: Sequence[Graph], engines: int = 2) -> None:
+    """The generated engine of the first ones, and the same kernels under sanitizers and on QEMU's Cortex-M4."""
+    for index, graph in enumerate(graphs[:engines]):
         engine = NativeModel(graph, folder / f"engine{index}", simd=True)
         for x in extremes(graph, index):
             wanted = reference.run(graph, x)

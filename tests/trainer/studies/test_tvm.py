@@ -108,7 +108,8 @@ def test_the_committed_log_replays_to_the_same_result(name: str) -> None:
     checked(primitive, primitive.default, "auto", compiled(module, cpu_target()))
 
 
-@pytest.mark.slow  # a search, if a short one
+@pytest.mark.slow
+@pytest.mark.long  # a search, if a short one
 def test_a_search_is_written_into_the_log_and_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "LOG", tmp_path / "tuned.json")
     gemm, sizes = PRIMITIVES["gemm"], (64, 32, 48)

@@ -71,7 +71,7 @@ def test_random_layers_equal_the_reference(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow  # a compiler run per layer and schedule
-@pytest.mark.parametrize("start", range(1000, 1400, 100))
+@pytest.mark.parametrize("start", [1000, *(pytest.param(n, marks=pytest.mark.long) for n in (1100, 1200, 1300))])
 def test_many_random_layers_equal_the_reference(tmp_path: Path, start: int) -> None:
     check_random(start, 20, tmp_path)
 
@@ -129,7 +129,8 @@ def test_generated_files_are_the_same_each_time_and_a_second_generator_leaves_no
     assert "tvm/" not in text and "TVMBackend" not in text, "nothing of TVM's run-time library"
 
 
-@pytest.mark.slow  # five images
+@pytest.mark.slow
+@pytest.mark.long  # five images
 def test_the_study_measures_every_step(tmp_path: Path) -> None:
     if shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("no arm-none-eabi-gcc to build the firmware with")
