@@ -121,7 +121,7 @@ def _float_points(
     tracks = hear(Engine("the float network", 1, hear_float), played, detector, features, progress)
     curve = listening.sweep(tracks, detector, features)
     hours = sum(track.seconds for track in tracks if track.kind == "negative") / 3600
-    return [{"at_most": rate, **_point(curve, listening.point_at(curve, rate, hours), hours)} for rate in RATES]
+    return _points(curve, hours)
 
 
 def negative_sources(folders: Sequence[Path], words: Sequence[str], progress: Progress) -> list[tuple[Track, Int16]]:
@@ -342,7 +342,6 @@ def figures(
         tracks, detector, features, lambda done, total: progress.update(task, completed=done + 1, total=total)
     )
     shipped = curve.shifts.index(0)
-    points = [{"at_most": rate, **_point(curve, listening.point_at(curve, rate, hours), hours)} for rate in RATES]
     tuned = []
     for rate, row in detector.rates:
         events = sum(len(judged(track, row).false_accepts) for track in negative)
@@ -357,7 +356,7 @@ def figures(
         "voices": [_condition(track, judged(track), labels) for track in tracks if track.kind == "voices"],
         "shipped": _point(curve, shipped, hours),
         "tuned": tuned,
-        "points": points,
+        "points": _points(curve, hours),
         "curve": _curve(curve, shipped, hours),
     }
 
@@ -371,6 +370,10 @@ def rate_figures(events: int, hours: float) -> dict[str, Any]:
 def _point(curve: listening.Curve, place: int, hours: float) -> dict[str, Any]:
     misses = {name: row[place] for name, row in curve.misses.items()}
     return {"shift": curve.shifts[place], **rate_figures(curve.total[place], hours), "misses": misses}
+
+
+def _points(curve: listening.Curve, hours: float) -> list[dict[str, Any]]:
+    return [{"at_most": rate, **_point(curve, listening.point_at(curve, rate, hours), hours)} for rate in RATES]
 
 
 def _curve(curve: listening.Curve, shipped: int, hours: float) -> dict[str, Any]:
