@@ -222,14 +222,9 @@ def convolve(x_nchw: Tensor, weight: Tensor, bias: Tensor, layer: Conv) -> Tenso
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor, layer: Dense) -> Tensor:
-    """Dropout and product of a dense layer with these weights. A training on a stream, whose windows overlap, drops a
-    value in all of them, and multiplies by a convolution: a third of the time of the whole step."""
-    inputs, training = weight.shape[1], layer.training
-    if training and x.dim() == 4 and x[0].numel() > inputs:
-        channels, columns = x.shape[1], x.shape[3]
-        kernel = weight.reshape(len(weight), -1, columns, channels).permute(0, 3, 1, 2)
-        return F.conv2d(F.dropout(x, layer.dropout), kernel, bias)[:, :, :, 0].transpose(1, 2)
-    return F.linear(F.dropout(flatten_nhwc(x, inputs), layer.dropout, training), weight, bias)
+    """Dropout and product of a dense layer with these weights. On a stream, whose windows overlap, each window drops
+    values of its own: docs/spotter.md says what that is worth."""
+    return F.linear(F.dropout(flatten_nhwc(x, weight.shape[1]), layer.dropout, layer.training), weight, bias)
 
 
 def flatten_nhwc(x: Tensor, inputs: int) -> Tensor:

@@ -59,6 +59,7 @@ WANTED = 0.5
 APART_HOPS = 25  # two false accepts of a word within a second are one
 TAIL = 10  # highest peaks that the tail is fitted to
 FOLD_SEED = 0
+TRAINING = 2  # raised when the same settings train another network: what the folds' networks heard is kept by it
 SHARES = 10  # of a word's equal part of the lowest rate: what a word gets at least, and the step it gets more by
 
 
@@ -283,6 +284,7 @@ def _without_group(run: Path, folds: Path, source: Source, options: QuantOptions
     architecture = architecture_of(artifact)
     left = [stream for stream in streams if groups[stream.name] == group and stream.kind == "speech"]
     key = {
+        "training": TRAINING,
         "settings": asdict(settings),
         "options": asdict(options),
         "architecture": asdict(architecture),
