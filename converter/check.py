@@ -21,7 +21,8 @@ def check(graph: Graph) -> Graph:
     connection that is wrong."""
     for tensor in graph.tensors:
         check_tensor(tensor)
-    ready, blockers = {graph.input}, []
+    ready, blockers = {graph.input, *(variable.read for variable in graph.variables)}, []
+    require(len(ready) == 1 + len(graph.variables), "variables", "two of them are read as one tensor, or as the input")
     for layer in graph.layers:
         for index in layer.inputs:
             require(index in ready, layer.name, "reads a tensor that no earlier layer wrote; order the layers")
@@ -31,7 +32,25 @@ def check(graph: Graph) -> Graph:
     require_none(blockers)
     require(graph.output in ready and graph.output != graph.input, "output", "no layer writes the graph's output")
     require(len(ready) == len(graph.tensors), "graph", "there are tensors that no layer writes")
+    _check_variables(graph)
     return graph
+
+
+def _check_variables(graph: Graph) -> None:
+    """Each keeps the bytes of a layer that does not hand on what another variable holds now."""
+    source = {graph.input: graph.input}
+    for layer in graph.layers:
+        source[layer.output] = source.get(layer.input, layer.input) if layer.MEMORY == "view" else layer.output
+    written = {layer.output for layer in graph.layers} - {
+        output for output, origin in source.items() if origin in {variable.read for variable in graph.variables}
+    }
+    held = graph.output in written or not graph.variables
+    require(held, "output", "is what a variable holds, which the next inference has changed; copy it")
+    for variable in graph.variables:
+        require(variable.written in written, variable.name, "keeps a tensor that no layer computes")
+        sizes = graph.tensors[variable.read].size, graph.tensors[variable.written].size
+        require(sizes[0] == sizes[1], variable.name, f"is read as {sizes[0]} values and written as {sizes[1]}")
+        require(-128 <= variable.initial <= 127, variable.name, f"begins as {variable.initial}, which is no int8")
 
 
 def blockers_of(graph: Graph, layer: Operator) -> list[str]:
@@ -63,5 +82,6 @@ def check_spec(graph: Graph) -> Graph:
     same = x.quant.scale == float(np.float32(features.scale)) and x.quant.zero_point == features.zero_point
     grid = f"the spec's features are ({features.scale:.9g}, {features.zero_point}), the model's input {x.quant.text}"
     require(same, x.name, grid)
-    require(y.size == len(spec.labels), y.name, f"the spec has {len(spec.labels)} labels, the model {y.size} outputs")
+    sizes = (len(spec.labels), 1) if len(spec.words) == 1 else (len(spec.labels),)  # or a probability of the one word
+    require(y.size in sizes, y.name, f"the spec has {len(spec.labels)} labels, the model {y.size} outputs")
     return graph

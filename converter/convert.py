@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converter.aot.emit import render_aot
@@ -18,28 +18,44 @@ from converter.target import NRF52840
 from converter.tflite.c_array import render_c_array
 from converter.tflite.reader import trace_tflite
 from converter.tflite.writer import write_tflite
+from converter.wake_word import WakeWord, read_wake_word, with_spec
 
 FRONTEND_TABLES = "frontend_tables.h"
+HEADER = "kws_model.h"
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A graph with what its file or run folder says besides; detector is None outside of run folders."""
+    """A graph with what its file, run folder or manifest says besides."""
 
     graph: Graph
     name: str
     artifact: ModelArtifact | None = None
     original: Original | None = None
+    word: WakeWord | None = None
 
     @property
     def detector(self) -> DetectorSpec | None:
-        """None for a model without a run folder."""
+        """None for a single model."""
+        if self.word:
+            return self.word.detector(self.graph)
         return self.artifact.detector if self.artifact else None
 
     @property
     def hop_frames(self) -> int | None:
         """Frames between two inferences while listening; None without a front end."""
-        return (self.detector or DetectorSpec).hop_frames if self.graph.spec_json else None
+        return self.listening.hop_frames if self.listening else None
+
+    @property
+    def listening(self) -> DetectorSpec | None:
+        """The detector, for a model without one the untuned; None without a front end. A model that keeps state hears
+        each frame once."""
+        if not self.graph.spec_json:
+            return None
+        spec = KwsSpec.from_json(self.graph.spec_json)
+        untuned = DetectorSpec.untuned(len(spec.words))
+        hop_frames = spec.features.frames if self.graph.variables else untuned.hop_frames
+        return self.detector or replace(untuned, hop_frames=hop_frames)
 
     @property
     def spec_id(self) -> str:
@@ -48,11 +64,18 @@ class Source:
 
 
 def load(path: Path) -> Source:
-    """A run folder (its model.onnx), a .onnx or a .tflite; raises ConvertError or ArtifactError."""
+    """A run folder (its model.onnx), a .onnx, a .tflite or a microWakeWord .json; raises ConvertError or
+    ArtifactError."""
+    if (path / HEADER).is_file() and not (path / "artifact.json").exists():
+        path = path / "model.tflite"  # of a model that `convert` wrote here
     if path.is_dir():
         return _load_run(ModelArtifact.load(path))
     if not path.is_file():
         raise ConvertError(f"{path}: no such run folder or model; give a run folder, a .onnx or a .tflite")
+    if path.suffix == ".json":
+        word = read_wake_word(path)
+        graph, original = _read(word.model)
+        return Source(with_spec(graph, word), path.stem, original=original, word=word)
     graph, original = _read(path)
     return Source(graph, path.stem, original=original)
 
@@ -99,7 +122,7 @@ def render(source: Source, tflite_int4: bool = False, ram_budget: int | None = N
     texts = {
         **render_c_array(model),
         **render_aot(graph, hop_frames=source.hop_frames, target=NRF52840, ram_budget=ram_budget),
-        "kws_model.h": render_kws_header(graph, source.name, source.detector, tflite_int4),
+        HEADER: render_kws_header(graph, source.name, source.listening, tflite_int4),
     }
     if graph.spec_json:
         texts[FRONTEND_TABLES] = render_frontend(KwsSpec.from_json(graph.spec_json).features)

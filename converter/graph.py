@@ -114,15 +114,30 @@ def with_fields(layer: Operator, **changes: Any) -> Operator:
     return cast(Operator, dataclasses.replace(cast(Any, layer), **changes))
 
 
+@dataclass(frozen=True)
+class Variable:
+    """What a model keeps from one inference to the next: tensor `read` holds it while the layers run, and then gets
+    what they wrote to tensor `written`. Before the first inference each of its values is `initial`."""
+
+    name: str
+    read: int
+    written: int
+    initial: int
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Layers in execution order over numbered tensors; one input, one output. spec_json is "" for a foreign model."""
+    """Layers in execution order over numbered tensors; one input, one output. spec_json is "" for a foreign model.
+
+    Where it has variables, inputs stacked along axis 0 are inferences one after the other, from a reset.
+    """
 
     tensors: tuple[Tensor, ...]
     layers: tuple[Operator, ...]
     input: int
     output: int
     spec_json: str = ""
+    variables: tuple[Variable, ...] = ()
 
     @property
     def model_id(self) -> str:
@@ -133,6 +148,8 @@ class Graph:
         for layer in self.layers:
             digest.update(_canonical({"kind": type(layer).__name__, **_plain(layer)}))
         digest.update(_canonical([self.input, self.output]))
+        for variable in self.variables:
+            digest.update(_canonical(_plain(variable)))
         return digest.hexdigest()[:12]
 
 

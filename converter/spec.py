@@ -193,8 +193,9 @@ class DetectorSpec:
     """How outputs become a decision while listening; all integer, so that host and board agree exactly.
 
     After every hop_frames feature frames one inference runs, with int8 outputs o[label], logits or scores. The evidence
-    of word w is o[w] - max over all other labels of o[l], -255..255; sums[w] is the sum of its evidence in the last
-    average_count inferences, missing ones counting 0.
+    of word w is o[w] - max over all other labels of o[l], -255..255; that of a model with one output, the probability
+    of its one word, is the output + 128. sums[w] is the sum of its evidence in the last average_count inferences,
+    missing ones counting 0.
 
     A word whose sum is below its threshold becomes armed; all are armed at reset. A word is heard when it is armed, its
     sum is at least its threshold, more than settle_frames frames have come since the reset and no word was heard in the

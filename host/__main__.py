@@ -44,7 +44,7 @@ def split_port(words: list[str]) -> tuple[str | None, list[Path]]:
     (('COM3', [PosixPath('yes.wav')]), (None, [PosixPath('yes.wav')]))
     """
     first = Path(words[0])
-    is_port = "://" in words[0] or first.suffix == ".elf"
+    is_port = "://" in words[0] or first.suffix == ".elf" or (first / "build" / "emulator" / "firmware.elf").is_file()
     is_file = not is_port and (first.suffix.lower() in FILE_SUFFIXES or first.is_file() or first.is_dir())
     files = words if is_file else words[1:]
     if not files:
@@ -74,15 +74,15 @@ def ports() -> None:
 
 @app.command()
 def build(
-    run: Annotated[Path, typer.Argument(help="a run folder converted before; its image goes to RUN/build")],
+    run: Annotated[
+        Path, typer.Argument(help="a run folder or --out of a model, converted before; its image goes to RUN/build")
+    ],
 ) -> None:
-    """Build the firmware of a run for the virtual board; prints the ELF's path, which serves as a PORT."""
-    from host.firmware_build import build_firmware, finish_model
+    """Build the firmware of a run or model for the virtual board; prints the ELF's path, which serves as a PORT, as RUN
+    does."""
+    from host.firmware_build import build_firmware, generated_in
 
-    finish_model(run / "firmware")
-    if not (run / "firmware" / "kws_model.h").is_file():
-        raise HostError(f"{run}: holds no generated firmware; run `python -m converter convert {run}` first")
-    typer.echo(build_firmware(run / "firmware", run / "build"))
+    typer.echo(build_firmware(generated_in(run), run / "build"))
 
 
 @app.command("deploy", hidden=True)

@@ -99,6 +99,16 @@ def finish_model(model: Path) -> None:
         raise BoardError(f"{model}: a killed `convert` cannot be ended ({error.strerror}); mend the rights") from None
 
 
+def generated_in(folder: Path) -> Path:
+    """Where the generated files lie: of a run folder, or of a model that was converted into the folder. Raises
+    BoardError."""
+    for place in (folder / "firmware", folder):
+        finish_model(place)
+        if (place / "kws_model.h").is_file():
+            return place
+    raise BoardError(f"{folder}: holds no generated firmware; run `python -m converter convert` into it first")
+
+
 def _plain_folder() -> str:
     """Where a build may take place: a writable folder whose path holds nothing that a shell reads as more than text."""
     tried = (tempfile.gettempdir(), "/tmp", str(ROOT / "build"))

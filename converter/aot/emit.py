@@ -22,12 +22,12 @@ from converter.aot.kernels.weight_tables import (
     unpack_kernels,
 )
 from converter.aot.lower import lower_layer
-from converter.aot.memory_plan import ArenaPlan, plan_arena
+from converter.aot.memory_plan import ArenaPlan, kept_after, plan_arena
 from converter.aot.placement import layers_in_ram
 from converter.aot.stream_plan import StreamPlan, plan_stream
 from converter.arrays import Int8, Int32
 from converter.errors import ConvertError
-from converter.graph import Graph, Operator
+from converter.graph import Graph, Operator, Variable
 from converter.target import Target
 
 # Bytes that the smallest firmware, without a front end, takes beside the engine, its stack included; tests/emulator/
@@ -62,12 +62,17 @@ typedef void (*model_aot_observer)(int layer, const char *name, const int8_t *ou
 int8_t *model_aot_input(void); // may be overwritten by model_aot_run
 const int8_t *model_aot_output(void); // valid until the next model_aot_run
 void model_aot_run(model_aot_observer after_layer); // after_layer may be NULL
-
+{state}
 {stream}
 #ifdef __cplusplus
 }}
 #endif
 #endif
+"""
+
+
+STATE = """#define MODEL_AOT_STATE_BYTES {bytes} // that the model keeps from run to run, part of the arena
+void model_aot_reset(void); // the next run is the first again
 """
 
 
@@ -103,6 +108,7 @@ def render_aot(
         layers=len(graph.layers),
         arena_bytes=plan.arena_bytes,
         scratch_bytes=max(scratches, default=0),
+        state=STATE.format(bytes=sum(graph.tensors[v.read].size for v in graph.variables)) if graph.variables else "",
         stream=stream_header(stream, why),
     )
     return {
@@ -176,7 +182,8 @@ def _source(
     graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream: StreamPlan | None, in_ram: set[int]
 ) -> str:
     packed = any(kernel and (kernel.layer.header == "nn_lowbit.h" or table_of(kernel)) for kernel in kernels)
-    parts = ['#include "model_aot.h"\n\n#include "nn.h"\n' + ('#include "nn_lowbit.h"\n' if packed else "")]
+    string_h = "#include <string.h>\n\n" if graph.variables else ""
+    parts = [f'#include "model_aot.h"\n\n{string_h}#include "nn.h"\n' + ('#include "nn_lowbit.h"\n' if packed else "")]
     if any(table_of(kernel) for kernel in kernels):  # tables point into the arena
         parts.append(ARENA)
     kernels = keep_sums(stream, kernels) if stream else kernels
@@ -238,11 +245,17 @@ def _literals(values: Int8 | Int32) -> list[str]:
 
 
 def _entry_points(graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan) -> str:
-    steps = [_step(graph, i, kernel, plan) for i, kernel in enumerate(kernels)]
+    kept = kept_after(graph)
+    steps = [
+        _step(graph, i, kernel, plan) + "".join(_keep(graph, variable, plan) for variable in kept.get(i, ()))
+        for i, kernel in enumerate(kernels)
+    ]
     once = [line for i, kernel in enumerate(kernels) for line in unpack_call(i, kernel, once=True)]
     if once:
         inside = "\n".join(f"    {line}" for line in [*once, "    unpacked = 1;"])
         steps.insert(0, f"    static int unpacked;\n    if (!unpacked) {{\n{inside}\n    }}\n")
+    if graph.variables:
+        steps.insert(0, "    if (!begun) {\n        model_aot_reset();\n    }\n")
     return (
         ("" if any(table_of(kernel) for kernel in kernels) else f"{ARENA}\n")
         + f"""\
@@ -256,11 +269,26 @@ const int8_t *model_aot_output(void)
     return AT({plan.tensor_offsets[graph.output]});
 }}
 
-void model_aot_run(model_aot_observer after_layer)
+{_reset(graph, plan)}void model_aot_run(model_aot_observer after_layer)
 {{
 {"".join(steps)}}}
 """
     )
+
+
+def _keep(graph: Graph, variable: Variable, plan: ArenaPlan) -> str:
+    to, written = plan.kept_offsets[variable.read], plan.tensor_offsets[variable.written]
+    return f"    memcpy(AT({to}), AT({written}), {graph.tensors[variable.read].size}); // {comment(variable.name)}\n"
+
+
+def _reset(graph: Graph, plan: ArenaPlan) -> str:
+    if not graph.variables:
+        return ""
+    fills = "\n".join(
+        f"    memset(AT({plan.kept_offsets[v.read]}), {v.initial}, {graph.tensors[v.read].size}); // {comment(v.name)}"
+        for v in graph.variables
+    )
+    return f"static int begun;\n\nvoid model_aot_reset(void)\n{{\n{fills}\n    begun = 1;\n}}\n\n"
 
 
 def _step(graph: Graph, number: int, kernel: Kernel | None, plan: ArenaPlan) -> str:

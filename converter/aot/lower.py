@@ -178,7 +178,18 @@ def lower_concatenation(graph: Graph, layer: Concatenation, simd: bool) -> Kerne
 
 def lower_copy(graph: Graph, layer: CopyOperator, simd: bool) -> Kernel:
     """nn_strided_copy_s8."""
-    return Kernel("nn_strided_copy_s8", NnStridedCopyLayer(*layer.strides(graph)))
+    first, shape, steps = layer.strides(graph)
+    axes: list[tuple[int, int]] = []  # (values, step) of the output's, where neighbours that are one row are one
+    for size, step in [pair for pair in zip(shape, steps, strict=True) if pair[0] > 1] or [(1, 1)]:
+        if axes and axes[-1][1] == size * step:
+            axes[-1] = (axes[-1][0] * size, step)
+        else:
+            axes.append((size, step))
+    axes = [(1, 0)] * (len(shape) - len(axes)) + axes
+    return Kernel(
+        "nn_strided_copy_s8",
+        NnStridedCopyLayer(first, tuple(size for size, _ in axes), tuple(step for _, step in axes)),
+    )
 
 
 # Operator and the function that chooses its kernel; tests/kernels/test_structs.py checks that none is missing.

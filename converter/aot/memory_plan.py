@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from converter.graph import Graph
+from converter.graph import Graph, Variable
 
 ALIGNMENT = 4
 TRIES, TRIED_PAIRS = 1000, 5_000_000  # orders, and pairs of buffers compared in all of them: seconds at most
@@ -51,7 +51,7 @@ def plan_arena(
     copy is kept.
     """
     owner_of = owners(graph)
-    kept = dict(kept_bytes or {})
+    kept = {**{v.read: graph.tensors[v.read].size for v in graph.variables}, **(kept_bytes or {})}
     tensors = _tensor_buffers(graph, owner_of)
     end = max(len(graph.layers) - 1, 0)
     whole = {t for t, size in kept.items() if size == graph.tensors[t].size}
@@ -78,20 +78,37 @@ def _aligned(size: int) -> int:
 
 def owners(graph: Graph) -> dict[int, int]:
     """For each tensor that exists at run time the tensor whose bytes it is."""
-    owners = {graph.input: graph.input}
+    owners = {index: index for index in (graph.input, *(variable.read for variable in graph.variables))}
     for layer in graph.layers:
         owners[layer.output] = owners[layer.input] if layer.MEMORY == "view" else layer.output
     return owners
 
 
+def kept_after(graph: Graph) -> dict[int, list[Variable]]:
+    """For a layer's number the variables that get their next value behind it: it is written then, and the present one
+    is no longer needed."""
+    owner_of, found = owners(graph), dict[int, list[Variable]]()
+    for variable in graph.variables:
+        last = max(
+            number
+            for number, layer in enumerate(graph.layers)
+            if layer.output == variable.written or variable.read in (owner_of[index] for index in layer.inputs)
+        )
+        found.setdefault(last, []).append(variable)
+    return found
+
+
 def _tensor_buffers(graph: Graph, owners: dict[int, int]) -> dict[int, Buffer]:
-    first = {graph.input: 0}
-    last = {graph.input: 0}
+    first = {graph.input: 0, **{variable.read: 0 for variable in graph.variables}}
+    last = dict(first)
     for i, layer in enumerate(graph.layers):
         for index in (*layer.inputs, layer.output):
             first.setdefault(owners[index], i)
             last[owners[index]] = i
     last[owners[graph.output]] = max(len(graph.layers) - 1, 0)
+    for number, variables in kept_after(graph).items():
+        for variable in variables:
+            last[owners[variable.written]] = max(last[owners[variable.written]], number)
     return {owner: Buffer(_aligned(graph.tensors[owner].size), first[owner], last[owner]) for owner in first}
 
 

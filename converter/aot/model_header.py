@@ -55,6 +55,7 @@ def _model_macros(graph: Graph, name: str, spec: KwsSpec | None, int4: bool) -> 
         "TFLM_ARENA_BYTES": tflm_arena_bytes(graph, int4),
         "TFLM_NEEDS_PER_CHANNEL_DENSE": int(has_per_channel_dense(graph)),
         "HAS_FRONTEND": int(spec is not None),
+        **({"VARIABLES": len(graph.variables)} if graph.variables else {}),
     }
 
 
@@ -103,7 +104,9 @@ def peak_activation_bytes(graph: Graph) -> int:
     for step, layer in enumerate(graph.layers):
         for index in layer.inputs:
             last_use[index] = max(last_use.get(index, step), step)
-    first_use = {graph.input: -1} | {layer.output: step for step, layer in enumerate(graph.layers)}
+    last_use |= {index: len(graph.layers) for v in graph.variables for index in (v.read, v.written)}
+    first_use = {graph.input: -1, **{variable.read: -1 for variable in graph.variables}}
+    first_use |= {layer.output: step for step, layer in enumerate(graph.layers)}
     return max(
         sum(
             graph.tensors[index].size

@@ -83,9 +83,14 @@ class NativeModel:
         self._library.model_aot_output.restype = ctypes.c_void_p
 
     def layers(self, x_int8: Int8) -> list[Int8]:
-        """The output of every layer for one input, in the layers' order."""
+        """The output of every layer for one input, in the layers' order; variables go on from the input before."""
         self._fill(x_int8)
         return [rows for _, rows in self._observed(lambda observer: self._library.model_aot_run(observer))]
+
+    def reset(self) -> None:
+        """The next input is the first again, for a model with variables."""
+        if self.graph.variables:
+            self._library.model_aot_reset()
 
     def stream_start(self, window: Int8) -> None:
         """The window that the first hop moves on from; only with hop_frames, and only where the model streams."""

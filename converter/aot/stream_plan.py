@@ -112,6 +112,8 @@ Outcome = Union[TimeAxis, str]  # a str: why the layer runs on the whole map
 
 def plan_stream(graph: Graph, hop_frames: int) -> StreamPlan:
     """The plan for hops of so many frames; ConvertError says why the model cannot stream."""
+    if graph.variables:
+        raise ConvertError("the model keeps its own state between inferences, so each takes its whole input")
     axes: dict[int, TimeAxis] = {graph.input: _input_axis(graph, hop_frames)}
     whys: list[str] = []
     for layer in graph.layers:

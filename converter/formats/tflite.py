@@ -20,7 +20,7 @@ from converter.tensor import Constant, QuantParams, Tensor
 
 IDENTIFIER = b"TFL3"
 TABLE_BYTES = 16  # that a table in a list counts: no smaller one says anything
-FLOAT32, INT32, UINT8, INT64, INT8, INT4 = 0, 2, 3, 4, 9, 17
+FLOAT32, INT32, UINT8, INT64, INT8, RESOURCE, INT4 = 0, 2, 3, 4, 9, 13, 17
 """Of TensorType: what the tensors of an int8 model may be, and float32, which is the default."""
 
 

@@ -28,10 +28,12 @@ from converter.tflite import schema
 from converter.tflite.file import TfliteFile
 from converter.tflite.fold import fold
 from converter.tflite.one_channel import depthwise_as_conv
+from converter.tflite.variables import NUMBERS as VARIABLES
+from converter.tflite.variables import Variables, require_operands
 
 KINDS = {kind.TFLITE.number: kind for kind in OPERATORS}
 SPLITS = {"SPLIT": 2, "SPLIT_V": 3}  # and how many operands each has
-READ_HERE = (*SPLITS, "PADV2", "SHAPE", "PACK", "DEQUANTIZE")
+READ_HERE = (*SPLITS, *VARIABLES, "PADV2", "SHAPE", "PACK", "DEQUANTIZE")
 ENDS: dict[int, End] = {INT8: "int8", UINT8: "uint8", FLOAT32: "float32"}
 
 
@@ -48,10 +50,10 @@ def trace_tflite(data: bytes) -> tuple[Graph, tuple[Place, ...], tuple[End, End]
     version = model.number(schema.Model.VERSION, "I", 0)
     if version != schema.SCHEMA_VERSION:
         raise ConvertError(f"the .tflite schema version must be {schema.SCHEMA_VERSION}, got {version}")
-    subgraphs = model.tables(schema.Model.SUBGRAPHS)  # the first is the model, operators that call others are named
+    subgraphs = model.tables(schema.Model.SUBGRAPHS)  # the first is the model
     if not subgraphs:
         raise ConvertError("the model has no subgraph; the file is damaged, export it again")
-    reader = _Reader(TfliteFile(model, subgraphs[0]))
+    reader = _Reader(TfliteFile(model, subgraphs[0]), subgraphs)
     graph = reader.graph()
     places = [Place(number, key) for key, number in reader.numbers.items() if reader.file.type_of("", key) == INT8]
     return graph, (*sorted(places, key=lambda place: place.tensor), Place(graph.output, reader.output)), reader.ends
@@ -60,11 +62,13 @@ def trace_tflite(data: bytes) -> tuple[Graph, tuple[Place, ...], tuple[End, End]
 @dataclass
 class _Reader:
     file: TfliteFile
+    subgraphs: list[Table] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
     layers: list[Operator] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)  # file's tensor index -> graph's
     blockers: list[str] = field(default_factory=list)  # what stands in the way, a sentence each
     missing: set[int] = field(default_factory=set)  # file's tensors that operators with blockers write
+    variables: Variables = field(default_factory=Variables)
 
     def graph(self) -> Graph:
         subgraph = self.file.subgraph
@@ -94,7 +98,9 @@ class _Reader:
             self.file.require_type("input", self.input, INT8)
         if self.output not in self.numbers:
             raise ConvertError("no operator writes the model's output")
-        graph = Graph(tuple(self.tensors), tuple(self.layers), 0, self.numbers[self.output], self._spec_json())
+        variables = self.variables.found([tensor.size for tensor in self.tensors])
+        layers, output = tuple(self.layers), self.numbers[self.output]
+        graph = Graph(tuple(self.tensors), layers, 0, output, self._spec_json(), variables)
         return check_spec(check(graph))
 
     @property
@@ -160,6 +166,10 @@ class _Reader:
         if self.missing.intersection(inputs):  # says nothing that its cause does not say
             self.missing.update(outputs)
             return
+        if operator in VARIABLES:
+            require_operands(name, operator, inputs, outputs)
+            self._variable(name, operator, inputs, outputs, table.table(schema.Operator.OPTIONS))
+            return
         if operator == "DEQUANTIZE" and len(inputs) == len(outputs) == 1:
             self._dequantize(name, inputs[0], outputs[0])
             return
@@ -197,6 +207,27 @@ class _Reader:
         y = self._activation(name, outputs[0])
         node = _Node(self, name, operator, inputs, activations, y, options)
         self.layers.append(depthwise_as_conv(kind.from_tflite(node)))
+
+    def _variable(self, name: str, operator: str, inputs: list[int], outputs: list[int], options: Table | None) -> None:
+        """What an operator says of a variable. TensorFlow Lite Micro copies at once, so what is read behind an
+        assignment would be the next value."""
+        if operator == "CALL_ONCE":
+            self.variables.begin(name, self.file.model, self.subgraphs, options)
+            return
+        if operator == "VAR_HANDLE":
+            self.variables.handle(outputs[0], options)
+            return
+        variable = self.variables.named(name, inputs[0])
+        if variable in self.variables.written:
+            raise ConvertError(
+                f"{name}: {operator} of {variable} behind its assignment; read it before, assign it once"
+            )
+        if operator == "ASSIGN_VARIABLE":
+            self.variables.written[variable] = self._known(name, inputs[1])
+        elif variable in self.variables.read:
+            raise ConvertError(f"{name}: READ_VARIABLE of {variable} a second time; read it once")
+        else:
+            self.variables.read[variable] = self._activation(name, outputs[0])
 
     def _is_constant(self, where: str, index: int) -> bool:
         return index not in self.numbers and bool(self.file.data(where, index))

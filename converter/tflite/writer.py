@@ -1,10 +1,10 @@
 """Graph -> the bytes of a .tflite: scales bit for bit, constants 16-byte aligned, equal graphs give equal bytes.
 
-Tensor i of the file is tensor i of the graph; constants follow. Operator i is layer i in the form that one_channel.py
-gives it. The metadata entry `kws_spec` carries the spec. Weights of 4 bits or fewer may be written as type INT4, two to
-a byte, the first in the lower half: TensorFlow Lite Micro reads them, but outside of its newest CMSIS-NN kernels it
-unpacks them into the arena and computes with its slow reference kernels, so int8 is what is written unless int4 is
-asked for.
+Tensor i of the file is tensor i of the graph; constants follow. Operators are the layers in the form of one_channel.py;
+variables are read among these in the order of the tensors, behind all they get their next values. The
+metadata entry `kws_spec` carries the spec. Weights of 4 bits or fewer may be written as type INT4, two to a byte, the
+first in the lower half: TensorFlow Lite Micro reads them, but outside of its newest CMSIS-NN kernels it unpacks them
+into the arena and computes with its slow reference kernels, so int8 is what is written unless int4 is asked for.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.formats.tflite import IDENTIFIER, INT4, INT8, INT32, int_vector, raw_vector
+from converter.formats.tflite import IDENTIFIER, INT4, INT8, INT32, RESOURCE, int_vector, raw_vector
 from converter.graph import Graph, Operator
 from converter.tensor import Constant, QuantParams
 from converter.tflite import schema
 from converter.tflite.one_channel import graph_in_tflite
+from converter.tflite.variables import INIT_SUBGRAPH, OPTIONS_TYPES, SHARED_NAME
+from converter.tflite.variables import NUMBERS as VARIABLES
 
 ALIGNMENT = 16
+OLD_BUILTIN_MAX = 127  # stands for every greater number
 
 
 def write_tflite(graph: Graph, int4: bool = False) -> bytes:
@@ -86,20 +89,27 @@ class _Writer:
     def file(self) -> bytes:
         b, graph = self.builder, self.graph
         inputs = [self._inputs(layer) for layer in graph.layers]  # fills self.constants
+        for variable in graph.variables:
+            tensor = graph.tensors[variable.read]
+            first = np.full(tensor.shape, variable.initial, np.int8)
+            self._constant(f"{variable.name}/initial", first, INT8, tensor.quant)
         payloads = [b"", *(c.payload for c in self.constants)]
         metadata = []
         if graph.spec_json:
             metadata = [self._metadata(schema.SPEC_METADATA, len(payloads))]
             payloads.append(graph.spec_json.encode())
         buffers = self._offsets([self._buffer(payload) for payload in payloads])
-        codes = sorted({(layer.TFLITE.number, operator_version(layer, self.int4)) for layer in graph.layers})
+        codes = sorted(
+            {(layer.TFLITE.number, operator_version(layer, self.int4)) for layer in graph.layers}
+            | {(number, 1) for number in VARIABLES.values() if graph.variables}
+        )
         operators = [
             self._operator(layer, operands, codes) for layer, operands in zip(graph.layers, inputs, strict=True)
         ]
-        subgraph = self._subgraph(self._offsets(self._tensors()), self._offsets(operators))
+        subgraphs = self._with_variables(operators, codes)
         fields = {
             schema.Model.OPERATOR_CODES: self._offsets([self._code(*code) for code in codes]),
-            schema.Model.SUBGRAPHS: self._offsets([subgraph]),
+            schema.Model.SUBGRAPHS: self._offsets(subgraphs),
             schema.Model.DESCRIPTION: b.CreateString("nano33-kws"),
             schema.Model.BUFFERS: buffers,
             schema.Model.METADATA: self._offsets(metadata),
@@ -136,18 +146,67 @@ class _Writer:
     def _code(self, number: int, version: int) -> int:
         b = self.builder
         b.StartObject(4)
-        b.PrependInt8Slot(schema.OperatorCode.OLD_BUILTIN, number, 0)
+        b.PrependInt8Slot(schema.OperatorCode.OLD_BUILTIN, min(number, OLD_BUILTIN_MAX), 0)
         b.PrependInt32Slot(schema.OperatorCode.VERSION, version, 1)
         b.PrependInt32Slot(schema.OperatorCode.BUILTIN, number, 0)
         return int(b.EndObject())
 
-    def _subgraph(self, tensors: int, operators: int) -> int:
+    def _with_variables(self, operators: list[int], codes: list[tuple[int, int]]) -> list[int]:
+        """The subgraph of the layers' operators, and where there are variables another, that gives them their first
+        values."""
+        b, variables, tensors = self.builder, self.graph.variables, self._tensors()
+        ends = [self.graph.input], [self.graph.output]
+        if not variables:
+            return [self._subgraph("main", tensors, operators, *ends)]
+
+        def operator(name: str, inputs: list[int], outputs: list[int], options: int) -> int:
+            return self._operator_table(
+                codes.index((VARIABLES[name], 1)), OPTIONS_TYPES[name], inputs, outputs, options
+            )
+
+        def plain() -> int:
+            b.StartObject(0)
+            return int(b.EndObject())
+
+        def handle(name: str, index: int) -> int:
+            text = b.CreateString(name)
+            b.StartObject(2)
+            self._end_offsets({SHARED_NAME: text})
+            return operator("VAR_HANDLE", [], [index], int(b.EndObject()))
+
+        b.StartObject(1)
+        b.PrependInt32Slot(INIT_SUBGRAPH, 1, 0)
+        before, behind, once = [operator("CALL_ONCE", [], [], int(b.EndObject()))], [], []
+        steps = dict(zip((layer.output for layer in self.graph.layers), operators, strict=True))
+        first = []  # tensors of the second subgraph: a handle, its first values
+        for number, variable in enumerate(variables):
+            index, tensor = len(tensors) + number, self.graph.tensors[variable.read]
+            before.append(handle(variable.name, index))
+            steps[variable.read] = operator("READ_VARIABLE", [index], [variable.read], plain())
+            behind.append(operator("ASSIGN_VARIABLE", [index, variable.written], [], plain()))
+            buffer = 1 + len(self.constants) - len(variables) + number
+            first += [
+                self._tensor(variable.name, (), RESOURCE, 0, None),
+                self._tensor(f"{variable.name}/initial", tensor.shape, INT8, buffer, tensor.quant),
+            ]
+            at = 2 * number
+            once += [handle(variable.name, at), operator("ASSIGN_VARIABLE", [at, at + 1], [], plain())]
+        tensors += [self._tensor(variable.name, (), RESOURCE, 0, None) for variable in variables]
+        return [
+            self._subgraph("main", tensors, [*before, *(steps[number] for number in sorted(steps)), *behind], *ends),
+            self._subgraph("first values", first, once, [], []),
+        ]
+
+    def _subgraph(
+        self, name: str, tensors: list[int], operators: list[int], inputs: list[int], outputs: list[int]
+    ) -> int:
+        lists = self._offsets(tensors), self._offsets(operators)
         fields = {
-            schema.SubGraph.TENSORS: tensors,
-            schema.SubGraph.INPUTS: int_vector(self.builder, [self.graph.input]),
-            schema.SubGraph.OUTPUTS: int_vector(self.builder, [self.graph.output]),
-            schema.SubGraph.OPERATORS: operators,
-            schema.SubGraph.NAME: self.builder.CreateString("main"),
+            schema.SubGraph.TENSORS: lists[0],
+            schema.SubGraph.INPUTS: int_vector(self.builder, inputs),
+            schema.SubGraph.OUTPUTS: int_vector(self.builder, outputs),
+            schema.SubGraph.OPERATORS: lists[1],
+            schema.SubGraph.NAME: self.builder.CreateString(name),
         }
         self.builder.StartObject(5)
         self._end_offsets(fields)
@@ -205,16 +264,19 @@ class _Writer:
         return len(self.graph.tensors) + len(self.constants) - 1
 
     def _operator(self, layer: Operator, operands: list[int], codes: list[tuple[int, int]]) -> int:
-        kind = layer.TFLITE
+        kind, code = layer.TFLITE, codes.index((layer.TFLITE.number, operator_version(layer, self.int4)))
+        options = layer.tflite_options(self.graph, self.builder)
+        return self._operator_table(code, kind.options_type, operands, [layer.output], options)
+
+    def _operator_table(self, code: int, options_type: int, inputs: list[int], outputs: list[int], options: int) -> int:
         fields = {
-            schema.Operator.OPTIONS: layer.tflite_options(self.graph, self.builder),
-            schema.Operator.INPUTS: int_vector(self.builder, operands),
-            schema.Operator.OUTPUTS: int_vector(self.builder, [layer.output]),
+            schema.Operator.OPTIONS: options,
+            schema.Operator.INPUTS: int_vector(self.builder, inputs),
+            schema.Operator.OUTPUTS: int_vector(self.builder, outputs),
         }
         self.builder.StartObject(5)
-        code = codes.index((kind.number, operator_version(layer, self.int4)))
         self.builder.PrependUint32Slot(schema.Operator.OPCODE_INDEX, code, 0)
-        self.builder.PrependUint8Slot(schema.Operator.OPTIONS_TYPE, kind.options_type, 0)
+        self.builder.PrependUint8Slot(schema.Operator.OPTIONS_TYPE, options_type, 0)
         self._end_offsets({number: fields[number] for number in sorted(fields)})
         return int(self.builder.EndObject())
 

@@ -15,6 +15,7 @@ int8_t *engine_input(void);         // KWS_INPUT_BYTES; may be overwritten by en
 const int8_t *engine_output(void);  // KWS_OUTPUT_BYTES; valid until the next engine_invoke
 const char *engine_invoke(void);
 uint32_t engine_arena_bytes(void);  // activations and scratch in RAM
+void engine_reset(void);            // forgets what the model itself keeps from inference to inference, if it does
 
 // Streaming: while the window moves on by whole hops, an engine may keep most of what it computed. engine_stream_next
 // gives what engine_invoke would give on the moved window, bit for bit; any other inference ends it until the next

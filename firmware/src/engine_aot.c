@@ -22,6 +22,12 @@ int8_t *engine_input(void) { return model_aot_input(); }
 
 const int8_t *engine_output(void) { return model_aot_output(); }
 
+void engine_reset(void) {
+#ifdef MODEL_AOT_STATE_BYTES
+    model_aot_reset();
+#endif
+}
+
 static int streaming;  // the arena holds what the next hop needs
 
 const char *engine_invoke(void) {

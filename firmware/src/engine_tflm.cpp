@@ -20,6 +20,10 @@
     "This model's dense layer has several weight scales; the Arduino library of 2024 reads only the first. Use the AOT engine."
 #endif
 
+#if defined(KWS_VARIABLES) && KWS_VARIABLES
+#error "This model keeps state in variables, which this engine does not provide. Use the AOT engine."
+#endif
+
 namespace {
 
 using BaseResolver = tflite::MicroMutableOpResolver<KWS_TFLM_OPS>;
@@ -176,6 +180,8 @@ const char *engine_invoke(void) {
                ? nullptr
                : "tflm: Invoke failed; the library's log on USB Serial names the operator";
 }
+
+void engine_reset(void) {}  // a model that keeps state is not built with this engine
 
 uint32_t engine_stream_frames(void) { return 0; }
 const char *engine_stream_start(void) { return engine_invoke(); }

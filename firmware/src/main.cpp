@@ -38,7 +38,12 @@ const char *infer_window(const int8_t *input) {
 #define LED_FRAMES 50  // how long a word stays on the LED
 
 static_assert(KWS_FRAMES * KWS_CHANNELS == KWS_INPUT_BYTES, "the network's input is the feature window");
-static_assert(KWS_LABELS == KWS_OUTPUT_BYTES && KWS_LABELS <= DETECTOR_MAX_LABELS, "one score per label");
+static_assert((KWS_LABELS == KWS_OUTPUT_BYTES || (KWS_WORDS == 1 && KWS_OUTPUT_BYTES == 1)) &&
+                  KWS_LABELS <= DETECTOR_MAX_LABELS,
+              "one score per label, or the probability of the one word");
+#if defined(KWS_VARIABLES) && KWS_VARIABLES
+static_assert(KWS_FRAMES == KWS_HOP_FRAMES, "a model that keeps state hears each frame once");
+#endif
 static_assert(KWS_WORDS <= PROTOCOL_MAX_THRESHOLDS, "one threshold per word");
 static_assert(KWS_STEP_SAMPLES <= PROTOCOL_AUDIO_SAMPLES, "an audio line holds a step");
 
@@ -64,9 +69,9 @@ static uint32_t recorded_steps, recorded_crc32;
 static stage pre;  // spent on features since the last inference
 
 void listening_reset() {
-    const detector_spec spec = {
-        KWS_LABELS, KWS_HOP_FRAMES, KWS_AVERAGE_COUNT, KWS_DETECT_SUPPRESS_FRAMES, KWS_DETECT_SETTLE_FRAMES,
-        thresholds};
+    const detector_spec spec = {KWS_OUTPUT_BYTES,           KWS_HOP_FRAMES,           KWS_AVERAGE_COUNT,
+                                KWS_DETECT_SUPPRESS_FRAMES, KWS_DETECT_SETTLE_FRAMES, thresholds};
+    engine_reset();
     frontend_reset(&front_end);
     (void)detector_reset(&words, &spec, word_evidence);
     memset(window, KWS_INPUT_ZERO_POINT, sizeof window);  // digital silence
@@ -200,6 +205,7 @@ void listening_end() {
         }
     }
     source = IDLE;
+    engine_reset();
 }
 
 // At most one step of audio per call, so that commands are read between inferences.
@@ -236,7 +242,7 @@ const char *stream_audio(const int16_t *samples, uint32_t count) {
     return error;
 }
 #else
-void listening_end() {}
+void listening_end() { engine_reset(); }
 #endif
 
 extern "C" void setup() {

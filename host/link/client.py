@@ -225,7 +225,7 @@ class Board(Wire):
     def _heard(self, line: Line, during: str) -> Heard:
         if not isinstance(line, Record) or line.key != "heard":
             raise HostError(f"{self.port}: unexpected {str(line)[:80]} during {during}; flash this project's firmware")
-        return Heard.of(line, len(self.identity.labels))
+        return Heard.of(line, len(self.identity.labels), self.identity.output_bytes)
 
     def stream(self, pcm: Pcm) -> Iterator[Heard]:
         """Plays audio over the line into the board from a fresh state; one record per inference."""
@@ -324,7 +324,10 @@ class Board(Wire):
 
 @contextmanager
 def connect(port: str | None, wavs: Sequence[Path] = (), gap_seconds: float = 0.0) -> Iterator[Board]:
-    """The board at a port; for a firmware.elf a virtual board that runs it, with these recordings in its microphone."""
+    """The board at a port; for a firmware.elf, or the folder that `host build` made one in, a virtual board that runs
+    it, with these recordings in its microphone."""
+    if port is not None and Path(port).is_dir():
+        port = str(Path(port) / "build" / "emulator" / "firmware.elf")
     if port is None or not port.endswith(".elf"):
         with Board(port) as board:
             yield board

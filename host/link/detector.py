@@ -11,11 +11,13 @@ FIRST_WORD = 2  # labels 0 and 1 are silence and unknown
 
 
 def evidence(output: Sequence[int]) -> list[int]:
-    """Per word, its int8 output minus the largest of all other labels, -255..255.
+    """Per word, its int8 output minus the largest of all other labels, -255..255; one output is a probability.
 
-    >>> evidence([-10, 5, 30, 20])
-    [10, -10]
+    >>> evidence([-10, 5, 30, 20]), evidence([-128])
+    ([10, -10], [0])
     """
+    if len(output) == 1:
+        return [int(output[0]) + 128]
     return [
         int(output[label]) - max(int(value) for index, value in enumerate(output) if index != label)
         for label in range(FIRST_WORD, len(output))
@@ -48,7 +50,7 @@ class Detector:
 
     def step(self, output: Sequence[int]) -> int | None:
         """Take one inference's int8 outputs; the label of a word heard now, else None. `sums` holds the new sums."""
-        if len(output) != self.labels:
+        if len(output) != self.labels and (len(output), self.labels) != (1, FIRST_WORD + 1):
             raise ValueError(f"Detector.step: {self.labels} outputs wanted, got {len(output)}")
         self._rows.append(evidence(output))
         self._frames += self.spec.hop_frames

@@ -98,6 +98,7 @@ class Listener:
             raise HostError(f"{model.path}: a model without labels and front end cannot listen; use `infer`")
         self.labels = model.spec.labels
         self._graph, self._features, self._hop = model.graph, model.spec.features, board.detector.hop_frames
+        self._run = reference.Run(model.graph)
         self._front_end = MicroFrontend(self._features)
         self._pcm = np.zeros(0, np.int16)  # less than a step
         self._frames = 0
@@ -119,7 +120,7 @@ class Listener:
             return []
         windows = np.stack([rows[end - first - self._features.frames : end - first] for end in ends])
         shape = self._graph.tensors[self._graph.input].shape
-        scores = reference.run_batch(self._graph, windows.reshape(len(ends), *shape[1:])).reshape(len(ends), -1)
+        scores = self._run.outputs(windows.reshape(len(ends), *shape[1:])).reshape(len(ends), -1)
         return [
             Hop(end, rows[end - first - self._hop : end - first], tuple(int(value) for value in row))
             for end, row in zip(ends, scores, strict=True)

@@ -152,7 +152,10 @@ class Audio:
 
 @dataclass(frozen=True)
 class Identity:
-    """The reply to id%. labels, audio and detector are empty or None for a model without a front end."""
+    """The reply to id%. labels, audio and detector are empty or None for a model without a front end.
+
+    A model of one word may have one output, its probability; else each label has one.
+    """
 
     spec_id: str
     model_id: str
@@ -167,6 +170,11 @@ class Identity:
     labels: tuple[str, ...] = ()
     audio: Audio | None = None
     detector: DetectorSpec | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What each output stands for: its label, its number without a front end."""
+        return self.labels[-self.output_bytes :] or tuple(str(index) for index in range(self.output_bytes))
 
     @staticmethod
     def of(records: Sequence[Record]) -> Identity:
@@ -199,7 +207,7 @@ class Identity:
             raise HostError("id%: the reply names labels but lacks audio or detector; flash this project's firmware")
         audio = _Fields(by_key["audio"], 6)
         labels = by_key["labels"].fields
-        if len(labels) != sizes[1]:
+        if len(labels) != sizes[1] and (len(labels), sizes[1]) != (FIRST_WORD + 1, 1):
             raise HostError(f"id%: {len(labels)} labels for {sizes[1]} scores; flash this project's firmware")
         detector = read_detector([by_key["detector"]], len(labels))
         numbers = [audio.number(1) for _ in range(6)]
@@ -364,11 +372,11 @@ class Heard:
     lost: int
 
     @staticmethod
-    def of(record: Record, labels: int) -> Heard:
+    def of(record: Record, labels: int, outputs: int) -> Heard:
         """Parse the record; raises HostError on fields that do not fit."""
         fields = _Fields(record, 11)
         index, frame, *times = (fields.number() for _ in range(8))
-        scores, word, lost = signed(fields.hex(2 * labels)), fields.number(-1, labels - 1), fields.number()
+        scores, word, lost = signed(fields.hex(2 * outputs)), fields.number(-1, labels - 1), fields.number()
         return Heard(
             index,
             frame,

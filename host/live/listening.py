@@ -14,7 +14,7 @@ from typing import BinaryIO
 from converter.arrays import Int8, Pcm
 from host.emulator.session.launcher import launch
 from host.errors import HostError
-from host.firmware_build import ROOT, build_firmware
+from host.firmware_build import ROOT, build_firmware, generated_in
 from host.link.client import Board
 from host.link.detector import Detector
 from host.link.expected import COMMITTED, Hop, Listener, Model, model_of_board, require_same
@@ -113,12 +113,10 @@ def image_of(run: Path) -> Path:
     if elf.is_file():
         return elf
     committed = {path.resolve(): name for path, name in zip(COMMITTED, ("generated", "generated_spotter"), strict=True)}
-    if (run / "firmware" / "kws_model.h").is_file():
-        return build_firmware(run / "firmware", run / "build")
     if run.resolve() in committed:
         name = committed[run.resolve()]
         return build_firmware(ROOT / "firmware" / name, ROOT / "build" / name)
-    raise HostError(f"{run}: holds no generated firmware; run `python -m converter convert {run}` first")
+    return build_firmware(generated_in(run), run / "build")
 
 
 @contextmanager

@@ -104,9 +104,8 @@ def infer(board: Board, path: Path, model: Model | None = None) -> Answer:
             features_equal = own.tobytes() == found.data
     results = board.infer().results
     layers, output = board.layers()
-    labels = identity.labels or tuple(str(index) for index in range(identity.output_bytes))
     comparisons = () if model is None else compare_layers(model, values, layers)
-    return Answer(labels, output, results, features_equal, tuple(layers), comparisons)
+    return Answer(identity.outputs, output, results, features_equal, tuple(layers), comparisons)
 
 
 def compare_layers(model: Model, values: Int8, layers: list[LayerRun]) -> tuple[Comparison, ...]:

@@ -51,16 +51,16 @@ class View:
             self.words.append(f"{seconds:8.2f} s  {self.identity.labels[heard.word]}")
 
     def shares(self) -> list[float]:
-        """0..1 per label: probabilities of the averaged outputs, or, without the model, where they lie in int8's
+        """0..1 per output: probabilities of the averaged outputs, or, without the model, where they lie in int8's
         range."""
         if not self._outputs:
-            return [0.0] * len(self.identity.labels)
+            return [0.0] * self.identity.output_bytes
         means = [sum(column) / len(self._outputs) for column in zip(*self._outputs, strict=True)]
         if self.model is None:
             return [(mean + 128) / 255 for mean in means]
         quant = self.model.graph.tensors[self.model.graph.output].quant
         reals = [(mean - quant.zero_point) * quant.scale for mean in means]
-        if isinstance(self.model.graph.layers[-1], Softmax):
+        if len(reals) == 1 or isinstance(self.model.graph.layers[-1], Softmax):
             return [min(1.0, value) for value in reals]
         powers = [math.exp(value - max(reals)) for value in reals]
         return [power / sum(powers) for power in powers]
@@ -69,7 +69,8 @@ class View:
         """Outputs averaged over as many as the detector sums, the sums beside their thresholds, last words, stage times
         of the last inference."""
         table = Table(show_header=False, box=None)
-        for index, (label, share) in enumerate(zip(self.identity.labels, self.shares(), strict=True)):
+        first = len(self.identity.labels) - self.identity.output_bytes
+        for index, (label, share) in enumerate(zip(self.identity.outputs, self.shares(), strict=True), first):
             sums = ""
             if self._detector and index >= FIRST_WORD:
                 word = index - FIRST_WORD

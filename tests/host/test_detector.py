@@ -49,12 +49,12 @@ class CDetector(ctypes.Structure):
 class OnC:
     """A C detector with guard bytes behind it and behind what it was lent; step() as the twin's."""
 
-    def __init__(self, library: ctypes.CDLL, spec: DetectorSpec, labels: int) -> None:
+    def __init__(self, library: ctypes.CDLL, spec: DetectorSpec, labels: int, outputs: int = 0) -> None:
         self.library, self.state, self.thresholds = library, CDetector(), (ctypes.c_int16 * 30)(*spec.thresholds)
         self.size = 2 * spec.average_count * (labels - 2)
         self.lent = ctypes.create_string_buffer(b"\xa5" * (self.size + 16), self.size + 16)
         self.state.guard[:] = [0xA5] * 16
-        numbers = (labels, spec.hop_frames, spec.average_count, spec.suppress_frames, spec.settle_frames)
+        numbers = (outputs or labels, spec.hop_frames, spec.average_count, spec.suppress_frames, spec.settle_frames)
         assert library.detector_reset(
             ctypes.byref(self.state), ctypes.byref(CSpec(*numbers, self.thresholds)), self.lent
         )
@@ -123,6 +123,19 @@ def test_c_equals_host_equals_trainer(library: ctypes.CDLL, seed: int) -> None:
         int(rng.choice([0, 1, 2, 75, 300])),
     )
     three(library, spec, random_outputs(rng, labels))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_one_output_is_the_probability_of_the_one_word(library: ctypes.CDLL, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    spec = DetectorSpec((int(rng.integers(0, 1275)),), 3, 5, int(rng.choice([0, 3, 100])), int(rng.choice([0, 30])))
+    twin, c, heard = Detector(spec, 3), OnC(library, spec, 3, outputs=1), 0
+    for value in random_outputs(rng, 3)[:, 2].tolist():
+        label = twin.step([value])
+        assert c.step([value]) == label and twin.sums == [c.state.sums[0]]
+        assert 0 <= twin.sums[0] <= spec.highest_sum
+        heard += label == 2
+    assert heard
 
 
 def test_some_words_are_heard_and_some_suppressed(library: ctypes.CDLL) -> None:

@@ -94,7 +94,7 @@ def test_host_reads_the_golden_transcript(wire: Wire) -> None:
     )
     assert [Run.of(r).index for r in records("runs 3%")] == [0, 1, 2]
     heard = [
-        Heard.of(r, 4) for command in session() if command.startswith(("audio", "quiet")) for r in records(command)
+        Heard.of(r, 4, 4) for command in session() if command.startswith(("audio", "quiet")) for r in records(command)
     ]
     assert [item.frame for item in heard] == list(range(2, 17, 2)) and {item.lost for item in heard} == {0}
 

@@ -163,7 +163,7 @@ def test_a_host_that_comes_late_hears_the_recording_from_its_beginning(elf_that_
         board.run(2.5)
         lines = [line for line in board.take_output().split(b"\r\n") if line.startswith(b"m-heard")]
         heard.append(
-            [Decision.of(Heard.of(record, 4)) for line in lines if isinstance(record := parse_line(line), Record)]
+            [Decision.of(Heard.of(record, 4, 4)) for line in lines if isinstance(record := parse_line(line), Record)]
         )
         assert board.report().microphone_samples > alone + 40 * 640, "the report counts all that the microphone gave"
     assert heard[0] == heard[1] and len(heard[0]) == 40
@@ -226,7 +226,7 @@ def test_led_shows_the_word(elf: Path) -> None:
     board.send(b"%listen 140%")
     assert board.run(30.0, look)
     words = [
-        Heard.of(record, 4)
+        Heard.of(record, 4, 4)
         for line in bytes(text).split(b"\r\n")
         if line.startswith(b"m-heard")
         if isinstance(record := parse_line(line), Record)

@@ -63,7 +63,7 @@ def _ask(board: VirtualBoard, command: str) -> list[bytes]:
 
 def _heard(lines: list[bytes]) -> list[Heard]:
     records = [parse_line(line) for line in lines if line.startswith(b"m-heard")]
-    return [Heard.of(record, LABELS) for record in records if isinstance(record, Record)]
+    return [Heard.of(record, LABELS, LABELS) for record in records if isinstance(record, Record)]
 
 
 def _listening(elf: Path, pcm: Pcm) -> VirtualBoard:

@@ -11,20 +11,32 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.formats.tflite import FLOAT32, IDENTIFIER, INT8, INT32, UINT8, int_vector, options_table, raw_vector
+from converter.formats.tflite import (
+    FLOAT32,
+    IDENTIFIER,
+    INT8,
+    INT32,
+    RESOURCE,
+    UINT8,
+    int_vector,
+    options_table,
+    raw_vector,
+)
 from converter.tflite import schema
 
-TYPES = {"float32": FLOAT32, "int32": INT32, "uint8": UINT8, "int8": INT8}
+TYPES = {"float32": FLOAT32, "int32": INT32, "uint8": UINT8, "int8": INT8, "resource": RESOURCE}
 Slot = tuple[str, int, Any]
 
 
 @dataclass
 class TfliteFile:
-    """Tensors and operators are numbered in the order in which they are added."""
+    """Tensors and operators are numbered in the order in which they are added; `called` are the subgraphs behind the
+    first, without inputs and outputs."""
 
     tensors: list[tuple[str, tuple[int, ...], str, tuple[float, int] | None, bytes]] = field(default_factory=list)
     operators: list[tuple[str, Sequence[int], Sequence[int], int, Sequence[Slot]]] = field(default_factory=list)
     signatures: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    called: list[TfliteFile] = field(default_factory=list)
 
     def tensor(
         self, shape: tuple[int, ...], quant: tuple[float, int] | None = (0.05, 3), kind: str = "int8", name: str = ""
@@ -43,21 +55,44 @@ class TfliteFile:
     def operator(
         self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: int = 0, *slots: Slot
     ) -> Sequence[int]:
-        """options: the number of its table in BuiltinOptions; slots: as options_table takes them."""
+        """options: the number of its table in BuiltinOptions; slots: as options_table takes them, and ("String", field,
+        text)."""
         self.operators.append((name, inputs, outputs, options, slots))
         return outputs
 
     def file(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
         """The bytes."""
         b = flatbuffers.Builder(1024)
-        names = sorted({name for name, *_ in self.operators})
+        parts = [self, *self.called]
+        names = sorted({name for part in parts for name, *_ in part.operators})
+        stored = [data for part in parts for *_, data in part.tensors]
         buffers = [self._table(b, {})]
-        buffers += [self._table(b, {0: raw_vector(b, data, 1, 16)} if data else {}) for *_, data in self.tensors]
-        tensors = [self._tensor(b, index) for index in range(len(self.tensors))]
+        buffers += [self._table(b, {0: raw_vector(b, data, 1, 16)} if data else {}) for data in stored]
+        subgraphs, first = [], 1
+        for part in parts:
+            ends = (inputs, outputs) if part is self else ([], [])
+            subgraphs.append(part._subgraph(b, names, first, *ends))
+            first += len(part.tensors)
+        model = {
+            schema.Model.OPERATOR_CODES: self._list(b, [self._code(b, name) for name in names]),
+            schema.Model.SUBGRAPHS: self._list(b, subgraphs),
+            schema.Model.BUFFERS: self._list(b, buffers),
+        }
+        b.Finish(self._table(b, model, (("Uint32", schema.Model.VERSION, 3),)), file_identifier=IDENTIFIER)
+        return bytes(b.Output())
+
+    def _subgraph(
+        self, b: flatbuffers.Builder, names: list[str], buffer: int, inputs: Sequence[int], outputs: Sequence[int]
+    ) -> int:
+        tensors = [self._tensor(b, index, buffer + index) for index in range(len(self.tensors))]
         operators = []
         for name, reads, writes, options, slots in self.operators:
+            made = [
+                ("UOffsetTRelative", slot, b.CreateString(value)) if form == "String" else (form, slot, value)
+                for form, slot, value in slots
+            ]
             fields = {
-                schema.Operator.OPTIONS: options_table(b, *slots),
+                schema.Operator.OPTIONS: options_table(b, *made),
                 schema.Operator.INPUTS: int_vector(b, reads),
                 schema.Operator.OUTPUTS: int_vector(b, writes),
             }
@@ -72,15 +107,9 @@ class TfliteFile:
             schema.SubGraph.OUTPUTS: int_vector(b, outputs),
             schema.SubGraph.OPERATORS: self._list(b, operators),
         }
-        model = {
-            schema.Model.OPERATOR_CODES: self._list(b, [self._code(b, name) for name in names]),
-            schema.Model.SUBGRAPHS: self._list(b, [self._table(b, subgraph)]),
-            schema.Model.BUFFERS: self._list(b, buffers),
-        }
-        b.Finish(self._table(b, model, (("Uint32", schema.Model.VERSION, 3),)), file_identifier=IDENTIFIER)
-        return bytes(b.Output())
+        return self._table(b, subgraph)
 
-    def _tensor(self, b: flatbuffers.Builder, index: int) -> int:
+    def _tensor(self, b: flatbuffers.Builder, index: int, buffer: int) -> int:
         name, shape, kind, quant, _ = self.tensors[index]
         fields = {schema.TensorTable.SHAPE: int_vector(b, shape), schema.TensorTable.NAME: b.CreateString(name)}
         if index in self.signatures:
@@ -94,7 +123,7 @@ class TfliteFile:
             fields[schema.TensorTable.QUANTIZATION] = self._table(b, params)
         numbers = (
             ("Int8", schema.TensorTable.TYPE, TYPES[kind]),
-            ("Uint32", schema.TensorTable.BUFFER, index + 1),
+            ("Uint32", schema.TensorTable.BUFFER, buffer),
         )
         return self._table(b, fields, numbers)
 

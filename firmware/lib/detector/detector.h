@@ -17,7 +17,7 @@ extern "C" {
 #define DETECTOR_MAX_EVIDENCE 255  // of one inference, either sign
 
 typedef struct {
-    uint8_t labels;         // 3..DETECTOR_MAX_LABELS
+    uint8_t labels;         // 3..DETECTOR_MAX_LABELS, or 1: the output is the probability of the one word
     uint8_t hop_frames;     // feature frames from one inference to the next
     uint8_t average_count;  // 1..DETECTOR_MAX_AVERAGE
     uint16_t suppress_frames;
@@ -35,7 +35,7 @@ typedef struct {
     uint32_t next;                     // the ring's oldest row
 } detector;
 
-// `evidence` lends average_count * (labels - 2) numbers for as long as the detector is used. 0, and a detector that
+// `evidence` lends average_count numbers per word for as long as the detector is used. 0, and a detector that
 // hears nothing and touches nothing lent, when labels or average_count are out of range; else 1.
 int detector_reset(detector *d, const detector_spec *spec, int16_t *evidence);
 

@@ -29,7 +29,7 @@ function hello(message) {
   $("who").textContent = `${me.model} on ${me.board}`;
   $("modelled").textContent = me.board.includes("modelled") ? "(modelled)" : "";
   $("hop").textContent = `of ${me.hop_ms} ms a hop; interrupts and serial line apart`;
-  $("axis").textContent = `${me.channels} channels, low at the bottom; one column per 20 ms`;
+  $("axis").textContent = `${me.channels} channels, low at the bottom; one column per ${me.step_ms} ms`;
   me.labels.forEach((label, index) => {
     if (index < 2) return;
     const row = element("div"), bar = element("div"), key = element("i", "", { background: colour(index) });
@@ -111,7 +111,7 @@ function numbers(last) {
     text.textContent = `${sum} of ${least}`;
     text.style.fontWeight = sum >= least ? 700 : 400;
   });
-  $("scores").textContent = `outputs, int8: ${me.labels.map((label, index) => `${label} ${last.scores[index]}`).join(", ")}`;
+  $("scores").textContent = `outputs, int8: ${me.outputs.map((label, index) => `${label} ${last.scores[index]}`).join(", ")}`;
   if (count) last.us.forEach((us, index) => {
     const cells = $("stages").rows[index].cells;
     [us, stages[index].sum / count, stages[index].most].forEach((value, at) => { cells[at + 1].textContent = value.toFixed(value < 100 ? 1 : 0); });
