@@ -28,7 +28,7 @@ ACTIVATION, WEIGHTS_FORMAT, KEEP_NUM_DIMS = range(3)  # of FullyConnectedOptions
 
 @dataclass(frozen=True, eq=False)
 class FullyConnected:
-    """A dense layer of one row; weights [out, in]."""
+    """A dense layer; weights [out, in]. An input of several times as many values is rows, each a product of its own."""
 
     name: str
     input: int
@@ -60,8 +60,10 @@ class FullyConnected:
         check_activation(self.name, self.activation, y)
         require(self.weights_oi.ndim == 2, self.name, f"weights are [out, in], got {self.weights_oi.shape}")
         channels, depth = self.weights_oi.shape
-        require(x.size == depth, self.name, f"weights read {depth} values (one row), the input has {x.size}")
-        require(y.size == channels, self.name, f"the output has {channels} values, got shape {y.shape}")
+        rows = x.size // depth
+        require(x.size == rows * depth, self.name, f"weights read rows of {depth} values, the input has {x.size}")
+        fits = y.size == rows * channels and (rows == 1 or y.shape[-1] == channels)
+        require(fits, self.name, f"the output has {rows} rows of {channels} values, got shape {y.shape}")
         weighted.check_constants(self.name, self.weights, channels)
         weighted.check_weights(self.name, self.weights, self.weights_oi, x.quant, self._multipliers(graph))
 
@@ -70,15 +72,15 @@ class FullyConnected:
         return quant.fully_connected_multipliers(x, self.weight_quant, y, self.weights_oi.shape[0])
 
     def run(self, graph: Graph, inputs: Sequence[Int8]) -> Int8:
-        """[n, out]"""
+        """[n * rows, out]"""
         x, y = graph.tensors[self.input].quant, graph.tensors[self.output].quant
-        centred = inputs[0].reshape(len(inputs[0]), -1).astype(np.int32) - np.int32(x.zero_point)
+        centred = inputs[0].reshape(-1, self.weights_oi.shape[1]).astype(np.int32) - np.int32(x.zero_point)
         sums = weighted.exact_matmul(centred, self.weights_oi.T) + self.bias
         return weighted.requantize(sums, self._multipliers(graph), self.activation, y)
 
     def cost(self, graph: Graph) -> Cost:
-        """Every weight once."""
-        macs = self.weights_oi.size
+        """Every weight once a row."""
+        macs = self.weights_oi.size * (graph.tensors[self.input].size // self.weights_oi.shape[1])
         return Cost(macs, 2 * macs + graph.tensors[self.output].size)
 
     def bounds(self, graph: Graph, x: Bounds) -> Bounds:

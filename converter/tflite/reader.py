@@ -20,8 +20,10 @@ from converter.formats.original import End, Place
 from converter.formats.tflite import FLOAT32, INT8, INT32, UINT8, Table
 from converter.graph import Graph, Operator, layer_name
 from converter.operators import OPERATORS
+from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.pad import Pad
 from converter.operators.quantize import Quantize
+from converter.operators.reshape import Reshape
 from converter.operators.strided_slice import StridedSlice
 from converter.tensor import Constant, QuantParams, Tensor, check_tensor
 from converter.tflite import schema
@@ -33,7 +35,7 @@ from converter.tflite.variables import Variables, require_operands
 
 KINDS = {kind.TFLITE.number: kind for kind in OPERATORS}
 SPLITS = {"SPLIT": 2, "SPLIT_V": 3}  # and how many operands each has
-READ_HERE = (*SPLITS, *VARIABLES, "PADV2", "SHAPE", "PACK", "DEQUANTIZE")
+READ_HERE = (*SPLITS, *VARIABLES, "PADV2", "REDUCE_MAX", "SHAPE", "PACK", "DEQUANTIZE")
 ENDS: dict[int, End] = {INT8: "int8", UINT8: "uint8", FLOAT32: "float32"}
 
 
@@ -180,6 +182,9 @@ class _Reader:
         if operator in SPLITS and len(inputs) == SPLITS[operator] and outputs:
             self._split(name, operator, inputs, outputs)
             return
+        if operator == "REDUCE_MAX" and len(inputs) == 2 and len(outputs) == 1:
+            self._reduce_max(name, inputs, outputs[0])
+            return
         if operator == "PADV2" and len(inputs) == 3:
             number = self._pad_of_zeros(name, inputs)
         if number not in KINDS:
@@ -260,6 +265,26 @@ class _Reader:
                 f"{name}: PADV2 is supported with the zero point {zero}, got {value.ravel()[:4].tolist()}"
             )
         return Pad.TFLITE.number
+
+    def _reduce_max(self, name: str, inputs: list[int], y: int) -> None:
+        """REDUCE_MAX over height and width: a pool whose window is the whole map."""
+        number = self._known(name, inputs[0])
+        x, axes = self.tensors[number], self.file.integers(name, inputs[1]).ravel().tolist()
+        if len(x.shape) != 4 or sorted({axis % 4 for axis in axes}) != [1, 2]:
+            raise ConvertError(f"{name}: REDUCE_MAX is supported over axes 1 and 2 of four, got {axes} of {x.shape}")
+        if y in self.numbers:
+            raise ConvertError(f"{name}: two operators write the same tensor; give each its own")
+        size_hw, kept = x.shape[1:3], (1, 1, 1, x.shape[3])
+        if self.file.shape(name, y) == kept:
+            self.layers.append(MaxPool2D(name, number, self._activation(name, y), size_hw, size_hw, "VALID", "NONE"))
+            return
+        self.tensors.append(Tensor(f"{x.name}/largest", kept, self.file.quant(name, y)))
+        pooled = len(self.tensors) - 1
+        output = self._activation(name, y)
+        self.layers += [
+            MaxPool2D(f"{name}/largest", number, pooled, size_hw, size_hw, "VALID", "NONE"),
+            Reshape(name, pooled, output),
+        ]
 
     def _split(self, name: str, operator: str, inputs: list[int], outputs: list[int]) -> None:
         """SPLIT (axis, input) or SPLIT_V (input, sizes, axis): a slice for each output."""

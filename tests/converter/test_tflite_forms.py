@@ -1,4 +1,5 @@
-"""Forms of other converters that are an operator of the Graph: PADV2 of zeros, a dilation that reaches nothing."""
+"""Forms of other converters that are an operator of the Graph: PADV2 of zeros, a dilation that reaches nothing,
+REDUCE_MAX over a map."""
 
 from __future__ import annotations
 
@@ -51,3 +52,25 @@ def test_a_dilation_that_reaches_no_second_value_is_none(depthwise: bool, monkey
     check_file(dilated((1, 3), depthwise), monkeypatch)
     with pytest.raises(ConvertError, match=r"^y: dilation is not supported, got \(height, width\) = \(2, 1\); pad"):
         read_tflite(dilated((2, 1), depthwise))
+
+
+def largest(axes: list[int], y_shape: tuple[int, ...], quant: tuple[float, int] = FINE) -> bytes:
+    file = TfliteFile()
+    x, y = file.tensor((1, 3, 5, 4), FINE), file.tensor(y_shape, quant, name="y")
+    operands = [x, file.constant(np.array(axes, np.int32))]
+    file.operator("REDUCE_MAX", operands, [y], 27, ("Bool", 0, len(y_shape) == 4))
+    return file.file([x], [y])
+
+
+def test_the_largest_of_a_map_is_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    for axes, shape, layers in (
+        ([1, 2], (1, 4), ["MaxPool2D", "Reshape"]),
+        ([2, 1], (1, 1, 1, 4), ["MaxPool2D"]),
+        ([-3, -2], (1, 4), ["MaxPool2D", "Reshape"]),
+    ):
+        graph = check_file(largest(axes, shape), monkeypatch)
+        assert [type(layer).__name__ for layer in graph.layers] == layers
+    with pytest.raises(ConvertError, match=r"^y: REDUCE_MAX is supported over axes 1 and 2 of four, got \[1\]"):
+        read_tflite(largest([1], (1, 5, 4)))
+    with pytest.raises(ConvertError, match="y/largest: input and output need the same scale"):
+        read_tflite(largest([1, 2], (1, 4), (0.1, 3)))
