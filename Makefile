@@ -1,4 +1,5 @@
 # make demo [DATA=DIR] [WORDS=yes,stop] | keyword WORD=computer TAKES=DIR [NEGATIVES=DIR]
+# make course DATA=DIR [IMAGES=DIR] [NEGATIVES=DIR] [COURSE=build/course]
 # make test | test-all | test-all-long | fuzz | lint | format | bench | reference | loc | clean
 PYTHON ?= python3
 DATA ?= synthetic
@@ -8,7 +9,7 @@ PY = .venv/bin/python
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cpp' ':!firmware/generated*')
 ELF = $(RUN)/build/emulator/firmware.elf
 
-.PHONY: setup setup-test demo keyword test test-all test-all-long fuzz lint format bench reference loc clean
+.PHONY: setup setup-test demo keyword course test test-all test-all-long fuzz lint format bench reference loc clean
 
 setup:
 	@$(PYTHON) bootstrap.py
@@ -40,6 +41,14 @@ keyword:
 	$(if $(and $(WORD),$(TAKES)),,$(error say which word and where its takes are: make keyword WORD=computer TAKES=DIR))
 	@$(PYTHON) bootstrap.py keyword
 	$(PY) -m trainer keyword --word "$(WORD)" --takes "$(TAKES)" --negatives "$(NEGATIVES)" --out "build/$(WORD)"
+
+# Every figure, picture and table of docs/course.md again; goes on where it was stopped. Hours, on two cores.
+COURSE ?= build/course
+course:
+	$(if $(filter synthetic,$(DATA)),$(error say where recordings are: make course DATA=DIR))
+	@$(PYTHON) bootstrap.py roofline tvm digits
+	$(PY) -m trainer study course --data "$(DATA)" --out "$(COURSE)" $(if $(IMAGES),--images "$(IMAGES)") \
+		$(if $(wildcard $(NEGATIVES)),--negative "$(NEGATIVES)")
 
 # The committed models' generated firmware, byte for byte; the tests compare.
 reference: setup

@@ -11,7 +11,7 @@ from converter.commands import cli
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="bits, pruning, images or wakewords")],
+    name: Annotated[str, typer.Argument(help="bits, pruning, images, wakewords or course")],
     runs: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -23,18 +23,27 @@ def study(
         list[Path] | None,
         typer.Option(help="for wakewords: speech without the words, made by `negatives`, or recordings"),
     ] = None,
+    data: Annotated[Path | None, typer.Option(help="for course: a folder shaped like Speech Commands")] = None,
+    images: Annotated[Path | None, typer.Option(help="for course: a folder with MNIST's idx files")] = None,
     out: Annotated[
         Path, typer.Option(help="the folder to make; finished points in it are kept", callback=cli.output_folder)
     ] = Path("build/study"),
 ) -> None:
-    """Measure every way to quantize or prune these runs, or public wake words beside them, as tables in OUT/NAME.md."""
+    """Measure every way to quantize or prune these runs, or public wake words beside them, as tables in OUT/NAME.md;
+    course: all figures of docs/course.md."""
     from trainer.errors import TrainerError
+
+    if name == "course":
+        _course(data, images, runs or [], negative or [], out)
+        return
+    if data or images:
+        raise TrainerError(f"study {name}: takes no recordings; leave --data and --images out")
     from trainer.studies.compression import STUDIES
     from trainer.studies.compression import study as make
     from trainer.studies.images_tables import images_study
     from trainer.studies.wake_words import study as wake_words_study
 
-    names = (*STUDIES, "images", "wakewords")
+    names = (*STUDIES, "images", "wakewords", "course")
     if name not in names:
         raise TrainerError(f"study: must be one of {', '.join(names)}, got {name}")
     if name == "wakewords" and not negative:
@@ -51,3 +60,18 @@ def study(
         else:
             made = make(name, runs or [], out, progress)
         typer.echo(f"{made}")
+
+
+def _course(data: Path | None, images: Path | None, runs: list[Path], negative: list[Path], out: Path) -> None:
+    from converter.files import alone
+    from trainer.errors import TrainerError
+    from trainer.studies.course import make_course
+
+    if data is None or runs or len(negative) > 1:
+        raise TrainerError(
+            "study course: trains its runs on --data DIR, a folder shaped like Speech Commands, with at most one "
+            "--negative DIR; name no runs"
+        )
+    given = {"out": out, "data": data, "images": images, "negatives": next(iter(negative), None)}
+    with alone(out):
+        make_course({name: path for name, path in given.items() if path is not None}, typer.echo)
