@@ -192,7 +192,9 @@ def prune(
         float, typer.Option(help="share of the channels or weights, between 0 and 1", callback=cli.finite)
     ],
     norm: Annotated[str, typer.Option(help="what ranks them: l1, l2 or linf")] = "l1",
-    finetune: Annotated[int, typer.Option(min=0, help="epochs of fine-tuning")] = 0,
+    finetune: Annotated[
+        int, typer.Option(min=0, help="epochs of fine-tuning, at each of three learning rates; validation chooses")
+    ] = 0,
     rewind: Annotated[
         int | None, typer.Option(min=0, help="single weights: back to this epoch of RUN, and through the rest again")
     ] = None,
@@ -212,6 +214,10 @@ def prune(
     _say(artifact, "prune", f"{kind} {amount:g} pruned")
     found = artifact.results["prune"]
     typer.echo(f"{found['parameters']} parameters, {found['nonzero']} of them not zero")
+    if "tried" in found:
+        every = ", ".join(f"{share} gave {100 * accuracy:.1f}" for share, accuracy in found["tried"].items())
+        kept = f"{found['rate_share']:g} of the float learning rate" if found["rate_share"] else "no fine-tuning"
+        typer.echo(f"kept by validation: {kept} (before {100 * found['before_finetune']:.1f} %; {every})")
 
 
 @app.command()

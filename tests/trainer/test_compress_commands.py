@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,11 @@ from converter.spec import KwsSpec
 from trainer.data.augment import AugmentSettings, TrainingPool, load_split
 from trainer.errors import TrainerError
 from trainer.network.model import Architecture, Conv, Dense, build
+from trainer.network.prune import prune
 from trainer.network.quant_options import QuantOptions
 from trainer.run import steps as runs
 from trainer.run.fit import Epoch, TrainSettings, fit, load_torch, predict
-from trainer.run.prune import PruneOptions, prune_run
+from trainer.run.prune import PruneOptions, Training, prune_run, rewind
 from trainer.run.quantize import quantize_run
 from trainer.studies import compression as study
 
@@ -67,6 +69,9 @@ def test_pruned_then_quantized(home: Path) -> None:
         home, "prune", "run", "--kind", "unstructured", "--amount", "0.5", "--finetune", "1", "--out", "pruned"
     )
     assert pruned.returncode == 0 and "16652 parameters" in pruned.stdout, pruned.stderr
+    assert re.search(
+        r"kept by validation: .* \(before [\d.]+ %; 0.5 gave [\d.]+, 0.1 gave .*, 0.02 gave", pruned.stdout
+    )
     done = command(home, "quantize", "pruned", "--method", "qat", "--bits", "4", "--epochs", "1", "--out", "q4")
     assert done.returncode == 0 and "4-bit validation accuracy" in done.stdout, done.stderr
     artifact = ModelArtifact.load(home / "q4")
@@ -76,6 +81,58 @@ def test_pruned_then_quantized(home: Path) -> None:
     quant = runs.load_quant(artifact)
     assert all(bool((quant.constants(n, torch.tensor(0.1)).weight[zero] == 0).all()) for n, zero in zeros.items())
     assert {f.name: f.read_bytes() for f in (home / "run").iterdir()} == before
+
+
+def test_validation_chooses_the_rate_of_fine_tuning(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best of all rates and of the network as pruned is kept, and it measures what the facts say; where every rate
+    ruins it, it stays as it was."""
+    monkeypatch.chdir(home)
+    quiet = Progress(disable=True)
+    selection = runs.Source.load(Path("run")).selection(SPEC, quiet)
+    validation = load_split(selection, "validation", runs.CACHE, quiet)
+    plain = prune_run(Path("run"), Path("plain"), PruneOptions("unstructured", 0.98), None, quiet)
+    as_pruned = runs.load_float(plain).state_dict()
+
+    def made(*shares: float) -> tuple[dict[str, Any], torch.nn.Module]:
+        monkeypatch.setattr("trainer.run.prune.FINE_TUNE_SHARES", shares)
+        tuned = prune_run(Path("run"), Path("tuned"), PruneOptions("unstructured", 0.98, finetune=4), None, quiet)
+        assert not list(Path("tuned").glob("*training*.pt"))
+        facts, network = tuned.results["prune"], runs.load_float(tuned)
+        assert runs.measured(network, validation, SPEC.features).items() <= facts.items()
+        assert facts["before_finetune"] == plain.results["prune"]["validation_accuracy"]
+        assert list(facts["tried"]) == [f"{share:g}" for share in shares]
+        return facts, network
+
+    facts, network = made(500.0, 0.5)
+    assert facts["rate_share"] == 0.5 and facts["tried"]["0.5"] >= max(facts["tried"]["500"], facts["before_finetune"])
+    assert facts["settings"]["learning_rate"] == 0.5 * TrainSettings().learning_rate
+    assert any(not torch.equal(as_pruned[key], value) for key, value in network.state_dict().items())
+    facts, network = made(500.0)
+    assert facts["rate_share"] == 0 and facts["tried"]["500"] <= facts["before_finetune"]
+    assert all(torch.equal(as_pruned[key], value) for key, value in network.state_dict().items())
+
+
+def test_a_ticket_of_epoch_0_has_the_weights_that_training_began_with(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the seed, or of the run that was given as --start in all layers but the last, where they survive."""
+    monkeypatch.chdir(home)
+    quiet = Progress(disable=True)
+    own = runs.load_float(ModelArtifact.load("run"))
+    settings = runs.saved_settings(ModelArtifact.load("run"))
+    selection = runs.Source.load(Path("run")).selection(SPEC, quiet)
+    validation = load_split(selection, "validation", runs.CACHE, quiet)
+    pool = runs.pool_of(runs.Source.load(Path("run")), selection, settings, quiet)
+    for start in (None, "run"):
+        ticket = prune(own, "unstructured", 0.8, "l2")
+        kept = {key: value != 0 for key, value in ticket.state_dict().items() if key.endswith("weight")}
+        options = PruneOptions("unstructured", 0.8, rewind=0)
+        rewind(ticket, 0, Training(pool, validation, settings, SPEC.features, home, options, quiet), start)
+        begun = runs.untrained(own.architecture, settings.seed, start).state_dict()
+        for key, value in ticket.state_dict().items():
+            assert torch.equal(value, begun[key] * kept[key] if key in kept else begun[key])
+        trained = {key for key, value in own.state_dict().items() if torch.equal(value, begun[key])}
+        assert any(key in trained for key in kept) == (start is not None)
 
 
 def test_a_ticket_goes_back_to_its_epoch_and_through_the_rest(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from trainer.network.onnx_export import to_onnx
 from trainer.network.prune import NORMS, nonzero_count, stored_bytes
 from trainer.network.quant_options import QuantOptions
 from trainer.run.fit import predict
-from trainer.run.prune import PruneOptions, prune_run
+from trainer.run.prune import FINE_TUNE_SHARES, PruneOptions, prune_run
 from trainer.run.quantize import quantize_run
 from trainer.run.steps import CACHE, Source, load_float, load_quant
 
@@ -169,7 +169,8 @@ def study(name: str, runs: Sequence[Path], out: Path, progress: Progress) -> Pat
 
 def _measure(artifact: ModelArtifact, point: Point, folder: Path, progress: Progress) -> Json:
     """The facts in the point's test.json, which is made if it is not there or of something else."""
-    asked = json.loads(json.dumps({"point": asdict(point), "float": artifact.results["train"]}))
+    rates = FINE_TUNE_SHARES if point.prune and point.prune.finetune else ()
+    asked = json.loads(json.dumps({"point": asdict(point), "rates": rates, "float": artifact.results["train"]}))
     found: Json
     try:
         kept = json.loads((folder / "test.json").read_text())

@@ -34,12 +34,13 @@ from trainer.network.prune import hold_zeros, nonzero_count, prune, stored_bytes
 from trainer.network.quant_options import QuantOptions
 from trainer.run.fine_tune import learning_share
 from trainer.run.fit import THREADS, load_torch, save_torch
-from trainer.run.prune import FINE_TUNE_SHARE, PruneOptions
+from trainer.run.prune import PruneOptions
 from trainer.run.quantize import METHODS
 
 PIXELS = FeatureSpec(scale=1 / 255)  # of it a network takes only scale and zero point: a pixel is (int8 + 128) / 255
 CIFAR_SHAPE, CIFAR_RECORD = (3, 32, 32), 1 + 3 * 32 * 32
 CALIBRATION_PICTURES = 512
+FINE_TUNE_SHARE = 0.5  # of the float learning rate; there is no validation split that could choose
 Bytes = npt.NDArray[np.uint8]
 
 

@@ -30,6 +30,7 @@ from trainer.board import BoardTools
 from trainer.data.augment import load_split
 from trainer.errors import TrainerError
 from trainer.run.fit import TrainSettings
+from trainer.run.prune import FINE_TUNE_SHARES
 from trainer.run.steps import CACHE, Source, default_settings, pool_of
 from trainer.sweep.grid import NONE, Point
 from trainer.sweep.point import Job, float_is_done, make_point, read_result, train_float, write_result
@@ -161,7 +162,7 @@ def float_seconds(job: Job, point: Point, clips: int) -> float:
 
 def estimate(job: Job, point: Point, clips: int) -> float:
     """Seconds of one quiet core for what a point needs beyond its float network, from the epochs it trains."""
-    epochs = float(point.finetune if point.kind != NONE else 0)
+    epochs = float(point.finetune * len(FINE_TUNE_SHARES) if point.kind != NONE else 0)
     if point.method == "qat":
         epochs += QAT_FACTOR * max(4, _settings(job, point).epochs // 4)
     width = 1 - point.amount if point.kind == "structured" else 1.0
