@@ -28,6 +28,16 @@ BOARD = {  # field of Row -> key of "board" in result.json
 }
 OPTIONAL = ("host_us", "stream_cycles")
 AXES = ("board_ms", "engine_flash")  # of logarithmic charts
+FAMILIES = (
+    "PTQ",
+    "QAT",
+    "unstructured pruning, not fine-tuned",
+    "unstructured pruning, fine-tuned",
+    "structured pruning, not fine-tuned",
+    "structured pruning, fine-tuned",
+)
+SHAPES = {"tinyconv": "circle", "dscnn": "square"}
+PARETO_DEPTH = 25.0  # points of accuracy below the best that the Pareto chart shows to scale
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,11 @@ class Sweep:
     broken: tuple[tuple[str, str], ...]
     waiting: int
     float_accuracy: dict[str, list[float]]
+
+
+def accuracy_word(sweep: Sweep) -> str:
+    """The label of the accuracy's axis."""
+    return "smoke test on synthetic speech, %" if sweep.smoke_test else "accuracy, %"
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,29 @@ from converter.commands.html import Markup, Part, Section, Table, page, template
 from converter.files import write_atomic
 from host.measure.energy import CONDITIONS
 from host.report.svg_chart import COLOURS, Dot, Series, chart
-from host.report.sweep_data import LEAST_CLIFF, NONE, Curve, Mean, Row, Sweep, curves, front, load_sweep, means
+from host.report.sweep_data import (
+    FAMILIES,
+    LEAST_CLIFF,
+    NONE,
+    PARETO_DEPTH,
+    SHAPES,
+    Curve,
+    Mean,
+    Row,
+    Sweep,
+    accuracy_word,
+    curves,
+    front,
+    load_sweep,
+    means,
+)
+from host.report.sweep_picture import picture
 
 Cost = Callable[[Row], float]
-FAMILIES = (
-    "PTQ",
-    "QAT",
-    "unstructured pruning, not fine-tuned",
-    "unstructured pruning, fine-tuned",
-    "structured pruning, not fine-tuned",
-    "structured pruning, fine-tuned",
-)
-SHAPES = {"tinyconv": "circle", "dscnn": "square"}
-PARETO_DEPTH = 25.0  # points of accuracy below the best that the Pareto chart shows to scale
 
 
 def write_sweep_report(folder: Path, out: Path | None = None) -> Path:
-    """SWEEP/report.html (or `out`) and, beside it, the table of all points as .md."""
+    """SWEEP/report.html (or `out`) and, beside it, the table of all points as .md and the charts as .png."""
     sweep = load_sweep(folder)
     target = out or folder / "report.html"
     sections = [*_bits(sweep), *_pruning(sweep), *_pareto(sweep), *_table(sweep)]
@@ -35,12 +41,9 @@ def write_sweep_report(folder: Path, out: Path | None = None) -> Path:
     whole = page(f"sweep: {words}", _head(sweep), sections, heading=f"Sweep: {words}", script=script)
     write_atomic(target, whole.encode())
     write_atomic(target.with_suffix(".md"), markdown(sweep).encode())
+    if sweep.rows:
+        write_atomic(target.with_suffix(".png"), picture(sweep))
     return target
-
-
-def accuracy_word(sweep: Sweep) -> str:
-    """The label of the accuracy's axis."""
-    return "smoke test on synthetic speech, %" if sweep.smoke_test else "accuracy, %"
 
 
 def _head(sweep: Sweep) -> list[Part]:

@@ -16,6 +16,7 @@ import pytest
 from host_cli import Cli
 
 from host.measure.energy import modelled_energy_uj
+from host.report import sweep_picture
 from host.report.svg_chart import Dot, Scale, Series, chart
 from host.report.sweep_data import Row, curves, front, load_sweep
 from host.report.sweep_page import cliff_text, write_sweep_report
@@ -201,3 +202,28 @@ def test_a_chart_of_one_point_and_of_none() -> None:
 
 def test_energy_is_cycles_times_the_data_sheet() -> None:
     assert modelled_energy_uj(640_000) == pytest.approx(99.0), "10 ms at 3.3 mA and 3.0 V"
+
+
+def test_the_picture_names_its_marks(folder: Path) -> None:
+    """A legend for every shape that is drawn and for hollow dots where there are any; each chart has its title."""
+    write_sweep_report(folder)
+    assert (folder / "report.png").read_bytes()[:4] == b"\x89PNG"
+    sweep = load_sweep(folder)
+    other = replace(sweep.rows[0], model="dscnn", accuracy=96.5, board_ms=30.0)
+    for rows, models, hollow in (
+        (sweep.rows, ["TinyConv"], False),
+        ((*sweep.rows, other), ["TinyConv", "DS-CNN"], True),
+    ):
+        figures = sweep_picture.draw(replace(sweep, rows=rows))
+        titles = [axes.get_title() for axes in figures.axes]
+        assert titles == [
+            *("every point: accuracy and time", "every point: accuracy and flash", "tinyconv: bits"),
+            *["tinyconv: pruning (thick: its largest drop)"] * 2,
+        ]
+        told = [text.get_text() for text in figures.axes[0].get_legend().get_texts()]
+        assert [name for name in told if name in sweep_picture.MODELS.values()] == models
+        assert any(name.startswith("hollow: below 71.5 %") for name in told) == hollow
+        empty = [
+            line for line in figures.axes[0].lines if line.get_markerfacecolor() == "none" and len(line.get_xdata())
+        ]
+        assert bool(empty) == hollow and all(line.get_ydata()[0] == 71.5 for line in empty)

@@ -103,7 +103,7 @@ ROWS = (
     ),
     Row("small floats", f"trainer minifloat {_RUNS}", ("logs/small_floats.txt",), 3),
     Row("sweep", f"trainer sweep {_SPEECH} --teacher {{out}}/teacher --out {{out}}/sweep", ("sweep/sweep.json",), 30),
-    Row("sweep's page", "host report {out}/sweep", ("sweep/report.md",), 0.1),
+    Row("sweep's page", "host report {out}/sweep --out {out}/sweep.html", ("sweep.html", "sweep.png"), 0.1),
     *(
         Row(m, f"trainer images --data {{images}} --model {m} --out {{out}}/{m}", (f"{m}/float.pt",), 1)
         for m in ("mnist_cnn", "conv4")

@@ -31,7 +31,7 @@ from trainer.network.quant_options import MIN_SCALE, SEARCH_VALUES, least_error
 from trainer.run.fit import THREADS, predict, to_batch
 from trainer.run.steps import CACHE, Source, load_float, saved_settings
 
-BLOCK = 32
+BLOCK, SCALE_TOP = 32, 127  # values that share a scale; E8M0 holds 2^-127 to 2^127
 FORMATS = ("e4m3", "e5m2", "e3m4", "e2m5", "e3m2", "e2m3", "e2m2", "e3m1", "e2m1", "e3m0", "e1m2", "e2m0", "e1m1")
 SHARED = ("mx-e4m3", "mx-e5m2", "mx-int8", "mx-e3m2", "mx-e2m3", "mx-e2m1")
 
@@ -123,6 +123,7 @@ class Shared:
         padded = nn.functional.pad(rows, (0, -rows.shape[1] % BLOCK)).view(len(rows), -1, BLOCK)
         largest = padded.abs().amax(2, keepdim=True)
         exponent = torch.frexp(largest).exponent - torch.frexp(torch.tensor(self.grid.top)).exponent
+        exponent = exponent.clamp(-SCALE_TOP, SCALE_TOP)
         scale = torch.where(largest > 0, torch.ldexp(torch.ones_like(largest), exponent), 1.0)
         return (self.grid.round(padded / scale) * scale).view(len(rows), -1)[:, : rows.shape[1]]
 

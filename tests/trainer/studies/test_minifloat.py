@@ -135,6 +135,33 @@ def test_blocks_share_the_largest_power_of_two_that_their_largest_value_needs(na
                 assert abs(abs(value) / scale - abs(rounded) / scale) == pytest.approx(least, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "top", "emax"),
+    [
+        *(("mx-e4m3", 448.0, 8), ("mx-e5m2", 57344.0, 15), ("mx-int8", 127 / 64, 0)),
+        *(("mx-e3m2", 28.0, 4), ("mx-e2m3", 7.5, 2), ("mx-e2m1", 6.0, 2)),
+    ],
+)
+def test_block_formats_are_those_of_the_specification(name: str, top: float, emax: int) -> None:
+    """OCP Microscaling Formats 1.0, sections 5.3 and 6.3: the largest element, its exponent emax, the scale
+    2^(floor(log2(largest)) - emax) of 32 values, and E8M0's least scale 2^-127."""
+    rule = shared(name[3:])
+    assert rule.grid.top == top and math.floor(math.log2(top)) == emax
+    for exponent in (-20, 0, 13):
+        block = torch.zeros(1, 64)
+        block[0, 0], block[0, 31], block[0, 32] = 1.999 * 2.0**exponent, 2.0**-60, 2.0**-60
+        scale = 2.0 ** (exponent - emax)
+        found = rule.round(block)[0]
+        assert float(found[0]) == float(rule.grid.round(block[0, :1] / scale)[0]) * scale
+        assert float(found[31]) == 0 and float(found[32]) == 2.0**-60  # a block of its own
+        block[0, 0] = scale * top
+        assert float(rule.round(block)[0, 0]) == scale * top
+    least = float(rule.grid.round(torch.tensor([1.0]))[0]) * 2.0**-127
+    assert float(rule.round(torch.full((1, 32), least, dtype=torch.float64))[0, 0]) == least
+    tiny = rule.round(torch.full((1, 32), 2.0**-126, dtype=torch.float64) * 2.0**-30)
+    assert float(tiny.abs().max()) == 0  # below every element at the least scale
+
+
 def test_shared_scales_run_along_channels_first() -> None:
     """Activations are rounded in blocks of neighbouring channels: 32 channels of one place have one scale."""
     torch.manual_seed(0)
