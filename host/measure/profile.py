@@ -67,9 +67,22 @@ class Profile:
         """The stage of this name, flash cache on."""
         return next(stage for stage in self.stages if stage.name == name)
 
+    def hop_shares(self) -> dict[str, float]:
+        """Percent of a hop's time while listening, by means: front end, inference (streamed where the engine can),
+        detector, and the rest: sleep, interrupts, serial port. Empty for a board without sound."""
+        audio, detector = self.identity.audio, self.identity.detector
+        found = {stage.name: stage for stage in self.stages}
+        if audio is None or detector is None or "pre" not in found:
+            return {}
+        hop_us = 1e6 * detector.hop_frames * audio.step_samples / audio.sample_rate_hz
+        inference = found.get("inference (stream)", found["inference"])
+        busy = {"pre": found["pre"], "inference": inference, "post": found["post"]}
+        shares = {name: 100 * stage.mean_us / hop_us for name, stage in busy.items()}
+        return {**shares, "rest": 100 - sum(shares.values())}
+
     def to_json(self) -> dict[str, Any]:
         """What `profile --json` writes."""
-        return asdict(self)
+        return {**asdict(self), "hop_shares": self.hop_shares()}
 
 
 def synthetic_tone(samples: int) -> Pcm:
@@ -178,6 +191,9 @@ def _under_roof(point: Point | None) -> tuple[str, ...]:
 def show(result: Profile, console: Console, layers: bool, points: dict[int, Point] | None = None) -> None:
     """The stage table, with `layers` the layers too, and memory use."""
     console.print(stage_table(result))
+    if shares := result.hop_shares():
+        told = ", ".join(f"{name} {share:.2f} %" for name, share in shares.items())
+        console.print(f"of the time between two inferences while listening: {told} (sleep, interrupts, serial port)")
     if layers:
         console.print(layer_table(result, points))
     console.print(memory_line(result.memory))

@@ -18,7 +18,7 @@ from host_cli import Cli, refusal, sound, wav
 from protocol_session import GOLDEN, Wire, transcript
 from sketch_on_host import DETECTOR, ROOT, tinyconv, write_model
 
-from converter.spec import KwsSpec
+from converter.spec import DetectorSpec, KwsSpec
 from converter.tflite.writer import write_tflite
 from host.emulator.board import VirtualBoard
 from host.emulator.session.launcher import launch
@@ -80,6 +80,11 @@ def test_profile(cli: Cli, elf: Path, tmp_path: Path) -> None:
     assert 1.8 < stages["pre"]["mean_us"] / stages["pre (slice)"]["mean_us"] < 2.2
     in_layers = sum(layer["cycles"] for layer in found["layers"])
     assert stages["inference"]["mean_cycles"] == pytest.approx(in_layers, rel=0.1)
+    shares, streamed = found["hop_shares"], stages.get("inference (stream)", stages["inference"])
+    hop_us = 20_000 * DetectorSpec.untuned(2).hop_frames
+    assert shares["inference"] == pytest.approx(100 * streamed["mean_us"] / hop_us)
+    assert sum(shares.values()) == pytest.approx(100) and shares["post"] < shares["pre"] < shares["inference"] < 10
+    assert f"rest {shares['rest']:.2f} %" in " ".join(result.out.split())
     assert 0 < found["memory"]["stack_high_water"] < 16384 and found["memory"]["flash"] > 20000
 
 
