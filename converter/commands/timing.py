@@ -32,12 +32,26 @@ class Times:
         >>> Times((1.0, 2.0, 3.0)).spread
         1.0
         """
-        low, _, high = statistics.quantiles(self.seconds, n=4)
+        low, _, high = self._quartiles
         return (high - low) / self.median
+
+    @property
+    def _quartiles(self) -> list[float]:
+        return statistics.quantiles(self.seconds, n=4) if len(self.seconds) > 1 else [*self.seconds] * 3
+
+    @property
+    def best(self) -> float:
+        """The shortest."""
+        return min(self.seconds)
+
+    @property
+    def upper(self) -> float:
+        """The third quartile: a quarter of the runs took longer."""
+        return self._quartiles[2]
 
     def to_json(self) -> dict[str, Any]:
         """What results keep."""
-        return {"median": self.median, "spread": self.spread, "best": min(self.seconds), "runs": len(self.seconds)}
+        return {"median": self.median, "spread": self.spread, "best": self.best, "runs": len(self.seconds)}
 
 
 def _nothing() -> None:
@@ -73,19 +87,24 @@ def take(call: Call, seconds: float, wait: Call = _nothing) -> Times:
     return Times(tuple(found))
 
 
-def fastest_in_turns(calls: Sequence[Call], rounds: int, turn_seconds: float = 0.0) -> list[float]:
-    """The shortest time of each call. In each round every call has one turn: one call, or with `turn_seconds` about
-    that long, at least 10 calls; calls of over 0.1 s then have three rounds."""
-    best = [float("inf")] * len(calls)
-    for call in calls if not turn_seconds else ():
+def in_turns(calls: Sequence[Call], rounds: int) -> list[Times]:
+    """Of each call, after one as a warm-up, a time in every round: in a round each has one turn."""
+    for call in calls:
         call()
+    every = [[once(call) for call in calls] for _ in range(rounds)]
+    return [Times(seconds) for seconds in zip(*every, strict=True)]
+
+
+def fastest_in_turns(calls: Sequence[Call], rounds: int, turn_seconds: float) -> list[float]:
+    """The shortest time of each call. In each round every call has one turn of about `turn_seconds`, at least 10 calls;
+    calls of over 0.1 s have three rounds of one."""
+    best = [float("inf")] * len(calls)
     for number in range(rounds):
         for i, call in enumerate(calls):
-            if turn_seconds and SLOW_SECONDS < best[i] < 1 and number > 2:
+            if SLOW_SECONDS < best[i] < 1 and number > 2:
                 continue
             first = once(call)
             more = max(MIN_CALLS, min(MAX_CALLS, int(turn_seconds / first))) if first < SLOW_SECONDS else 0
-            best[i] = min(best[i], first, *(once(call) for _ in range(more if turn_seconds else 0)))
-            if turn_seconds:
-                time.sleep(0.005)  # threads that still wait for work in a loop fall asleep
+            best[i] = min(best[i], first, *(once(call) for _ in range(more)))
+            time.sleep(0.005)  # threads that still wait for work in a loop fall asleep
     return best

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from converter.commands.timing import Call, fastest_in_turns
+from converter.commands.timing import Call, Times, in_turns
 from trainer.approx.conv import conv2d
 
 LAYERS = {  # pictures, input channels, output channels, side with its border, kernel
@@ -22,12 +22,12 @@ LAYERS = {  # pictures, input channels, output channels, side with its border, k
 FAST = ("torch", "im2col", "winograd", "winograd4", "fft")
 
 
-def fastest_seconds(calls: Sequence[Call], rounds: int) -> list[float]:
-    """The shortest time of each call; in each round every call has one turn, on one thread."""
+def one_thread_times(calls: Sequence[Call], rounds: int) -> list[Times]:
+    """Of each call a time per round, in which every call has one turn, on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return fastest_in_turns(calls, rounds)
+        return in_turns(calls, rounds)
     finally:
         torch.set_num_threads(threads)
 
@@ -46,7 +46,8 @@ def multiplications(method: str, inputs: int, outputs: int, side: int, kernel: i
 
 
 def study(rounds: int = 20) -> list[dict[str, Any]]:
-    """One record per layer and method that applies: microseconds, the ratio to torch's and to im2col's time."""
+    """One record per layer and method that applies: the shortest time, the quartiles' distance over
+    the median, the ratio to torch's and to im2col's shortest time, and to torch's of the third quartile."""
     records = []
     for name, (n, inputs, outputs, side, kernel) in LAYERS.items():
         generator = torch.Generator().manual_seed(0)
@@ -56,15 +57,17 @@ def study(rounds: int = 20) -> list[dict[str, Any]]:
         )
         methods = [m for m in FAST if kernel == 3 or not m.startswith("winograd")]
         calls = [lambda m=m, x=x, k=k: conv2d(x, k, method=m) for m in methods]
-        seconds = dict(zip(methods, fastest_seconds(calls, rounds), strict=True))
+        times = dict(zip(methods, one_thread_times(calls, rounds), strict=True))
         direct = multiplications("torch", inputs, outputs, side, kernel)
         records += [
             {
                 "layer": name,
                 "method": m,
-                "microseconds": 1e6 * seconds[m],
-                "times_torch": seconds[m] / seconds["torch"],
-                "times_im2col": seconds[m] / seconds["im2col"],
+                "microseconds": 1e6 * times[m].best,
+                "spread": times[m].spread,
+                "times_torch": times[m].best / times["torch"].best,
+                "times_torch_upper": times[m].upper / times["torch"].best,
+                "times_im2col": times[m].best / times["im2col"].best,
                 "fewer_multiplications": direct / multiplications(m, inputs, outputs, side, kernel),
             }
             for m in methods

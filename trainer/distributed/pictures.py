@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MARKS = "osD^vPX*<>"
+RING = {"marker": "o", "markersize": 9, "markerfacecolor": "none"}  # where a method and all-reduce are as fast
 MBIT = [10 ** (x / 8) for x in range(0, 33)]  # 1 Mbit/s to 10 Gbit/s
 
 
@@ -52,6 +53,7 @@ def time_picture(found: dict[str, Any]) -> bytes:
     """Seconds to the accuracy against bandwidth, and for each method the bandwidth up to which it beats all-reduce."""
     percent = f"{100 * found['target']:.1f} %"
     figure, axes = _chart(found, "Mbit/s of each worker's link", f"seconds to {percent}, latency left out")
+    ring = False
     for number, row in enumerate(found["rows"]):
         if "speed" not in row:
             continue
@@ -61,7 +63,10 @@ def time_picture(found: dict[str, Any]) -> bytes:
         name += ": always faster" if math.isinf(at) else ": never faster" if row["method"] != "none" and not at else ""
         _line(axes, number, MBIT, [speed.seconds(m) for m in MBIT], name, every=4)
         if crosses and MBIT[0] <= at <= MBIT[-1]:
-            axes.plot([at], [speed.seconds(at)], marker="o", markersize=9, color=f"C{number}", markerfacecolor="none")
+            axes.plot([at], [speed.seconds(at)], color=f"C{number}", **RING)
+            ring = True
+    if ring:
+        axes.plot([], [], color="grey", linestyle="", label="ring: as fast as none", **RING)
     axes.set_yscale("log")
     return _png(figure, axes)
 

@@ -10,11 +10,13 @@ from typing import Any
 from converter.commands import html
 from trainer.roofline import measured
 from trainer.roofline.board import BoardLayer, BoardModel
-from trainer.roofline.chips import BYTES, Chip
+from trainer.roofline.chips import BYTES, Chip, of
 from trainer.roofline.measured import Measurement
 from trainer.roofline.models import Network
 from trainer.roofline.nets import NAMES
 from trainer.roofline.pictures import units
+
+ACCELERATORS = ("TPU v5e", "H100", "AGX Orin")  # named beside the board
 
 Rows = list[list[str]]
 
@@ -201,9 +203,19 @@ def board_table(chip: Chip, model: BoardModel) -> Table:
     ms = 1000 * model.whole.operations / chip.roof("int8", model.whole.intensity)
     note = (
         f"int8, {how}; at its roof all of it takes {ms:.2f} ms. The roof is two products an instruction and all bytes "
-        f"from RAM; the last column: all bytes from flash."
+        f"from RAM; the last column: all bytes from flash. {passes_elsewhere(model)}"
     )
     return _table(f"{model.name} on the Nano 33 BLE", note, columns, [*enumerate(model.layers), ("", model.whole)])
+
+
+def passes_elsewhere(model: BoardModel) -> str:
+    """A sentence on how many passes of batch 1 a second the int8 roofs of ACCELERATORS allow; weights are read in every
+    pass, and no time to start one counts."""
+    told, whole = [], model.whole
+    for chip in map(of, ACCELERATORS):
+        each = chip.roof("int8", whole.intensity) / whole.operations
+        told.append(f"{units(each, '/s')} ({chip.short}, {chip.bound('int8', whole.intensity)}-bound)")
+    return f"Passes at the int8 roofs of others, batch 1, without a pass's start: {', '.join(told)}."
 
 
 def _from_flash(chip: Chip, layer: BoardLayer) -> float:

@@ -9,15 +9,17 @@ import torch
 from rich.progress import Progress
 from torch.nn import functional
 
+from converter.commands import timing
 from converter.graph import Graph
 from converter.operators.fully_connected import FullyConnected
 from converter.operators.softmax import Softmax
 from converter.reference import run_batch
 from converter.tensor import QuantParams, Tensor
 from trainer.__main__ import board_tools
-from trainer.approx import digits, lowrank, precision, speed
+from trainer.approx import digits, lowrank, pictures, precision, speed
 from trainer.approx.board import low_rank
 from trainer.approx.digits import FACTORED, load_digits, study
+from trainer.approx.pictures import Line, Panel
 from trainer.approx.studies import run
 from trainer.errors import TrainerError
 
@@ -148,3 +150,37 @@ def random_dense_softmax(inputs: int, outputs: int) -> Graph:
         "logits", 0, 1, weights, QuantParams((0.0008,), (0,)), rng.integers(-9000, 9000, outputs, np.int32), "NONE"
     )
     return Graph(tensors, (dense, Softmax("scores", 1, 2)), 0, 2)
+
+
+def test_a_shortest_time_has_its_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every round has one turn of each call; the ratios are of shortest times, their bars of third quartiles."""
+    clock = iter([4.0, 8.0, 1.0, 6.0, 3.0, 2.0, 2.0, 4.0])
+    asked: list[str] = []
+    monkeypatch.setattr(timing, "once", lambda call: (call(), next(clock))[1])
+    first, second = timing.in_turns([lambda: asked.append("first"), lambda: asked.append("second")], 4)
+    assert asked == ["first", "second"] * 5
+    assert (first.seconds, second.seconds) == ((4.0, 1.0, 3.0, 2.0), (8.0, 6.0, 2.0, 4.0))
+    assert (first.best, first.median, first.upper, second.best) == (1.0, 2.5, 3.75, 2.0)
+    assert first.spread == (3.75 - 1.25) / 2.5 and timing.Times((2.0,)).upper == 2.0
+
+    layer = {"2 to 2, 8x8": (1, 2, 2, 10, 3)}
+    monkeypatch.undo()
+    monkeypatch.setattr(speed, "LAYERS", layer)
+    records = speed.study(rounds=3)
+    assert [r["method"] for r in records] == list(speed.FAST)
+    assert all(r["times_torch_upper"] >= r["times_torch"] > 0 and r["spread"] >= 0 for r in records)
+
+
+def test_categories_are_not_joined_ranks_are_whole_numbers_and_bars_reach_to_their_ends() -> None:
+    drawn = pictures.draw(
+        "two",
+        [
+            Panel("a", "", "y", (Line("one", ["x", "z"], [1.0, 2.0], [3.0, 4.0]),)),
+            Panel("b", "rank", "y", (Line("two", [16, 64, 256], [1.0, 2.0, 3.0]),), log_x=True),
+        ],
+    )
+    names, ranks = drawn.axes
+    assert names.lines[0].get_linestyle() == "None" and ranks.lines[0].get_linestyle() == "-"
+    assert [bar.tolist() for bar in names.collections[0].get_segments()] == [[[0, 1], [0, 3]], [[1, 2], [1, 4]]]
+    drawn.canvas.draw()
+    assert {"16", "64", "256"} <= {tick.get_text() for tick in ranks.get_xticklabels()}

@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -256,6 +257,10 @@ def test_the_board_s_layers(tmp_path: Path) -> None:
     (row,) = [row for row in page.board_table(chips.of("nRF52840"), model).rows if row[1] == "dense"]
     from_flash = 32_004 / 20_020 * 256e6 / 3  # bytes a second behind two wait states
     assert row[-1] == f"{100 * 32_004 / 300_000 * 64e6 / from_flash:.0f} %"
+    bytes_of_a_pass = 6_632 + 20_020  # 25 operations a byte: bound by the 819 GB/s of a TPU v5e
+    assert f"{819e9 / bytes_of_a_pass / 1e6:.3g} M/s (TPU v5e, memory-bound)" in page.passes_elsewhere(model)
+    dense = replace(model, layers=(replace(model.layers[0], operations=10**9, bytes=1000),))
+    assert "393 k/s (TPU v5e, compute-bound)" in page.passes_elsewhere(dense)
     assert roof == 256e6 and 1000 * model.whole.operations / roof == pytest.approx(2.6, abs=0.05)
 
 
