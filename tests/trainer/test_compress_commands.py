@@ -201,6 +201,14 @@ def test_bad_input_is_one_sentence(home: Path, arguments: tuple[str, ...], said:
     assert not (home / "x" / "float.pt").exists()
 
 
+@pytest.mark.parametrize("name", study.STUDIES)
+def test_every_point_has_a_folder_of_its_own(name: str) -> None:
+    points = {point for table in study.STUDIES[name]() for _, row in table.rows for point in row}
+    assert len({point.name for point in points}) == len(points) > 10
+    if name == "pruning":
+        assert {p.prune.rewind for p in points if p.prune} == {None, *study.TICKET_EPOCHS}
+
+
 def test_the_study_resumes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its table names every point with its figures; a second run makes none again; other points of the folder are left
     alone."""

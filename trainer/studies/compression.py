@@ -37,6 +37,7 @@ AMOUNTS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 NORM_AMOUNTS = (0.8, 0.95)
 CHANNEL_AMOUNTS = (0.125, 0.25, 0.5, 0.75, 0.875)
 FINE_TUNE_EPOCHS = 20
+TICKET_EPOCHS = (0, 2)
 CLIFF_POINTS = 3.0  # a network that lost more than this has gone over the cliff
 MSE = QuantOptions(calibration="mse")
 
@@ -55,6 +56,7 @@ class Point:
         """The name of its folder."""
         p, o = self.prune, self.options
         cut = f"{p.kind}{p.amount:g}_{p.norm}_{p.finetune}" if p else ""
+        cut += f"_rewound{p.rewind}" if p and p.rewind is not None else ""
         kept = f"{self.method}{o.bits}_{o.calibration}_{o.weights}_{o.scheme}" if self.method else ""
         return "-".join(part for part in (cut, kept) if part) or "float"
 
@@ -119,10 +121,25 @@ def _pruning() -> list[Table]:
         rows = (("0 %", (Point(),)), *((f"{100 * a:g} %", _pruned(kind, a)) for a in amounts))
         return Table(title, ("amount", *heads), rows, sizes=True, cliff=True)
 
+    tickets = [
+        (
+            f"{100 * amount:g} %",
+            (
+                _pruned("unstructured", amount)[1],
+                *(Point(PruneOptions("unstructured", amount, "l2", rewind=epoch)) for epoch in TICKET_EPOCHS),
+            ),
+        )
+        for amount in NORM_AMOUNTS
+    ]
     learned = "80 % set to zero, fine-tuned, then 4-bit QAT"
     return [
         by_amount("Single weights set to zero, l2", "unstructured", AMOUNTS),
         Table("Three norms", ("norm, amount", *heads), tuple(norms)),
+        Table(
+            "Fine-tuned, or a lottery ticket: back to an epoch's weights and through the rest of the training, l2",
+            ("amount", heads[1], *(f"back to epoch {epoch}" for epoch in TICKET_EPOCHS)),
+            tuple(tickets),
+        ),
         Table(learned, ("network", "4-bit QAT"), (("80 %, l2", (kept,)),), sizes=True),
         by_amount("Channels removed from the graph, l2", "structured", CHANNEL_AMOUNTS),
     ]

@@ -143,7 +143,7 @@ def _rendered(run: ImageRun, points: Json) -> str:
         for amount, check in zip(AMOUNTS, zip(*REPORTED[kind], strict=True), strict=True):
             every = [points[f"{kind} {norm} {amount:g}"] for norm in NORMS]
             first = every[NORMS.index("l1")]
-            cells = [f"{100 * first['prune']['amount']:.3g} %", f"{first['nonzero']:,}", f"{first['macs']:,}"]
+            cells = [_amount(first["prune"]["amount"], amount), f"{first['nonzero']:,}", f"{first['macs']:,}"]
             cells += [f"{first['bytes'][key] / MIB:.3f}" for key in ("nonzero", "gaps", "bitmap")]
             cells += [f"{p['prune']['before_finetune']['accuracy']:.2f}" for p in every] + [
                 f"{first['prune']['accuracy']:.2f}"
@@ -159,3 +159,12 @@ def _rendered(run: ImageRun, points: Json) -> str:
             + " |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _amount(made: float, asked: float) -> str:
+    """What was taken out, and what was asked for where that was not possible: reported figures are of the latter.
+
+    >>> _amount(0.95, 0.95), _amount(31 / 32, 0.99)
+    ('95 %', '96.9 % (99 % asked for)')
+    """
+    return f"{100 * made:.3g} %" + (f" ({100 * asked:g} % asked for)" if made != asked else "")

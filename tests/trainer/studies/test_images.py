@@ -3,6 +3,7 @@ by the commands."""
 
 from __future__ import annotations
 
+import doctest
 import gzip
 import json
 import struct
@@ -77,6 +78,10 @@ def trained(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_an_amount_that_was_not_possible_says_what_was_asked_for() -> None:
+    assert doctest.testmod(images_study).attempted and not doctest.testmod(images_study).failed
 
 
 def test_the_networks_have_the_sizes_of_the_reports() -> None:
