@@ -22,6 +22,7 @@ from trainer.errors import TrainerError
 from trainer.network.model import Architecture, Conv, Dense, build
 from trainer.network.prune import prune
 from trainer.network.quant_options import QuantOptions
+from trainer.run import fit as fit_module
 from trainer.run import steps as runs
 from trainer.run.fit import Epoch, TrainSettings, fit, load_torch, predict
 from trainer.run.prune import PruneOptions, Training, prune_run, rewind
@@ -110,6 +111,30 @@ def test_validation_chooses_the_rate_of_fine_tuning(home: Path, monkeypatch: pyt
     facts, network = made(500.0)
     assert facts["rate_share"] == 0 and facts["tried"]["500"] <= facts["before_finetune"]
     assert all(torch.equal(as_pruned[key], value) for key, value in network.state_dict().items())
+
+
+def test_fine_tuning_that_was_stopped_goes_on_at_its_rate(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the second of three rates: the first is not trained again, and the result is that of an unbroken
+    run."""
+    monkeypatch.chdir(home)
+    options, quiet, epochs = PruneOptions("unstructured", 0.5, finetune=2), Progress(disable=True), list[str]()
+
+    def counted(run: Any, *rest: Any) -> Any:
+        epochs.append(run.checkpoint.name)
+        if len(epochs) == 4:
+            raise KeyboardInterrupt
+        return one_epoch(run, *rest)
+
+    one_epoch = fit_module._epoch
+    whole = prune_run(Path("run"), Path("unbroken"), options, None, quiet)
+    monkeypatch.setattr(fit_module, "_epoch", counted)
+    with pytest.raises(KeyboardInterrupt):
+        prune_run(Path("run"), Path("stopped"), options, None, quiet)
+    again = prune_run(Path("run"), Path("stopped"), options, None, quiet)
+    assert [name[-8:-3] for name in epochs] == ["g_0.5", "g_0.5", *["g_0.1"] * 3, *["_0.02"] * 2]
+    assert again.results == whole.results and not list(Path("stopped").glob("*training*.pt"))
+    one, other = (runs.load_float(artifact).state_dict() for artifact in (whole, again))
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_a_ticket_of_epoch_0_has_the_weights_that_training_began_with(
