@@ -64,11 +64,19 @@ class WakeWord:
 
     def detector(self, graph: Graph) -> DetectorSpec:
         """The same decision on sums of probabilities, that is of output + 128."""
-        frames = graph.tensors[graph.input].shape[1]
-        highest = 255 * self.average_count
-        least = next((s for s in range(highest) if s > self.cutoff * 256 * self.average_count), highest)
+        frames, least = graph.tensors[graph.input].shape[1], least_sum(self.cutoff, self.average_count)
         rest = round(REST_S * 1000 / self.step_ms)
         return DetectorSpec((least,), frames, self.average_count, suppress_frames=rest, settle_frames=rest)
+
+
+def least_sum(cutoff: float, count: int) -> int:
+    """The least sum of `count` probabilities of 1/256 whose mean lies above the cutoff, at most the highest there is.
+
+    >>> least_sum(0.5, 4), least_sum(1.0, 4)
+    (513, 1020)
+    """
+    highest = 255 * count
+    return next((total for total in range(highest) if total > cutoff * 256 * count), highest)
 
 
 def read_wake_word(file: Path) -> WakeWord:

@@ -28,6 +28,7 @@ from converter.size import model_size
 from converter.spec import DetectorSpec, FeatureSpec
 from converter.tflite import schema
 from converter.tflite.interpreters import installed
+from converter.wake_word import least_sum, read_wake_word
 from trainer.errors import TrainerError
 from trainer.run import listening
 from trainer.run.detector_tuning import decide
@@ -68,8 +69,7 @@ class WakeWord:
     @property
     def detector(self) -> DetectorSpec:
         """The same decision on sums of integers; as our detector does, it names a word once for each time it rises."""
-        least = next(s for s in range(256 * self.window) if s / (256 * self.window) > self.cutoff)
-        frames = self.input_frames
+        least, frames = least_sum(self.cutoff, self.window), self.input_frames
         return DetectorSpec((least,), frames, self.window, suppress_frames=0, settle_frames=(self.window - 1) * frames)
 
     @property
@@ -106,9 +106,8 @@ def load_wake_words() -> list[WakeWord]:
     folder = Path(str(importlib.metadata.distribution(PACKAGE).locate_file("pymicro_wakeword/models")))
     words = []
     for name in NAMES:
-        about = json.loads((folder / f"{name}.json").read_text())["micro"]
-        model = (folder / f"{name}.tflite").read_bytes()
-        words.append(WakeWord(name, model, about["probability_cutoff"], about["sliding_window_size"]))
+        about = read_wake_word(folder / f"{name}.json")
+        words.append(WakeWord(name, about.model.read_bytes(), about.cutoff, about.average_count))
     return words
 
 

@@ -202,7 +202,7 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (["bits"], "study bits: needs at least one run folder, got none"),
         (["images"], "study images: needs at least one run folder, got none"),
         (["bits", "run", "--negative", "x"], "study bits: plays no negatives; leave --negative out"),
-        (["sounds"], "study: must be one of bits, pruning, images, wakewords, got sounds"),
+        (["sounds"], "study: must be one of bits, pruning, images, wakewords, course, got sounds"),
     ],
 )
 def test_what_a_study_needs_is_said(arguments: list[str], said: str, tmp_path: Path) -> None:
