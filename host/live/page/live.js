@@ -307,6 +307,7 @@ socket.onmessage = ({ data }) => {
 socket.onclose = () => {
   if (running) release();
   $("start").disabled = $("file").disabled = $("rate").disabled = true;
+  for (const button of $("labels").children) button.disabled = true;
   $("now").textContent = "Ended";
   $("led").classList.remove("lit");
   if ($("trouble").hidden) trouble("the command has ended; start it again and open its new address");

@@ -150,6 +150,7 @@ def test_a_word_appears_on_the_page(elf: Path, tmp_path: Path) -> None:
         page.run("document.querySelector('#start').click()")
         page.wait("document.querySelector('#now').innerText === 'Stopped'")
         code, out, errors = live.stop()
+        page.wait("[...document.querySelectorAll('button')].every((button) => button.disabled)")  # nobody would answer
     assert (code, errors) == (0, "") and re.search(r"\d+ inferences, 2 words heard, 0 differ from the host's", out), out
     model = load_model(SPOTTER)
     kept = read_wav(tmp_path / "takes" / f"{NEGATIVES}_yes_stop" / "live_nohash_0.wav")
