@@ -39,6 +39,7 @@ from converter.operators.conv2d import Conv2D
 from converter.operators.copied import CopyOperator
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
+from converter.operators.hard_swish import HardSwish
 from converter.operators.logistic import Logistic
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.mean import Mean
@@ -207,6 +208,7 @@ LOWERINGS: tuple[tuple[type[Operator], Callable[..., Kernel | None]], ...] = (
     (Pad, lower_pad),
     (Quantize, lower_table),
     (Tanh, lower_table),
+    (HardSwish, lower_table),
     (Relu6, lower_table),
     (Relu, lower_table),
     (Logistic, lower_table),

@@ -9,6 +9,7 @@ from converter.operators.concatenation import Concatenation
 from converter.operators.conv2d import Conv2D
 from converter.operators.depthwise_conv2d import DepthwiseConv2D
 from converter.operators.fully_connected import FullyConnected
+from converter.operators.hard_swish import HardSwish
 from converter.operators.logistic import Logistic
 from converter.operators.max_pool2d import MaxPool2D
 from converter.operators.mean import Mean
@@ -30,6 +31,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    HardSwish,
     MaxPool2D,
     Mean,
     Mul,

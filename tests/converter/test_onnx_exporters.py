@@ -91,6 +91,7 @@ SCORES: dict[str, tuple[Build, list[str]]] = {
     "a sigmoid": (lambda q, x: q.qdq(q.node("Sigmoid", [x], "s"), "y", 1 / 255, -128), ["Logistic", "Quantize"]),
     "a sigmoid at the end": (lambda q, x: q.node("Sigmoid", [x], "s"), ["Logistic"]),
     "a tanh": (lambda q, x: q.qdq(q.node("Tanh", [x], "s"), "y", 1 / 127, 0), ["Tanh", "Quantize"]),
+    "a hard swish": (lambda q, x: q.qdq(q.node("HardSwish", [x], "s"), "y", 0.05, -100), ["HardSwish"]),
     "float": (lambda q, x: q.node("Softmax", [x], "s"), ["Softmax"]),
     "float, before 13": (lambda q, x: q.node("Softmax", [x], "s", axis=1), ["Softmax"]),
 }
