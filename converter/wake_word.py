@@ -58,6 +58,7 @@ class WakeWord:
         clip_ms = plain.window_ms + (frames - 1) * self.step_ms
         try:
             features = replace(plain, clip_ms=clip_ms, channels=channels, scale=x.quant.scale)
+            self.detector(graph)  # raises for an input of more frames than a hop may have
             return KwsSpec((SILENCE, UNKNOWN, self.word), features)
         except SpecError as error:
             raise ConvertError(f"{self.model.name}: {error}") from None

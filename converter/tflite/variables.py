@@ -18,7 +18,6 @@ from converter.tflite.file import TfliteFile
 
 NUMBERS = {"CALL_ONCE": 129, "VAR_HANDLE": 142, "READ_VARIABLE": 143, "ASSIGN_VARIABLE": 144}
 OPTIONS_TYPES = {"CALL_ONCE": 103, "VAR_HANDLE": 111, "READ_VARIABLE": 112, "ASSIGN_VARIABLE": 113}
-RESOLVERS = {name: "Add" + "".join(word.capitalize() for word in name.split("_")) for name in NUMBERS}
 OPERANDS = {"CALL_ONCE": (0, 0), "VAR_HANDLE": (0, 1), "READ_VARIABLE": (1, 1), "ASSIGN_VARIABLE": (2, 0)}
 CONTAINER, SHARED_NAME = range(2)  # of VarHandleOptions
 INIT_SUBGRAPH = 0  # of CallOnceOptions

@@ -11,14 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 from host_cli import sound
+from random_layers import random_graph
 
 from converter import convert
 from converter.aot.native import NativeModel
 from converter.arrays import Int8, Int16
 from converter.audio.frontend import MicroFrontend, quantize_features
+from converter.check import check
 from converter.errors import ConvertError
+from converter.graph import Graph, Variable
+from converter.operators.add import Add
+from converter.operators.fully_connected import FullyConnected
 from converter.spec import KwsSpec
+from converter.tensor import QuantParams, Tensor
 from converter.tflite.interpreters import installed
+from converter.tflite.writer import write_tflite
 from converter.wake_word import read_wake_word
 from host.emulator.session.launcher import launch
 from host.firmware_build import build_firmware
@@ -152,3 +159,21 @@ def test_a_manifest_without_its_model_names_the_file(tmp_path: Path) -> None:
     file.write_text(json.dumps({"type": "micro", "wake_word": "x", "model": "m.tflite", "micro": micro}))
     with pytest.raises(ConvertError, match=r"m\.tflite: cannot be read"):
         convert.load(file)
+
+
+def test_a_model_that_cannot_be_a_wake_words_is_refused(tmp_path: Path) -> None:
+    """One that keeps no state, and one whose input is longer than a hop may be."""
+    file, micro = tmp_path / "m.json", {"probability_cutoff": 0.5, "sliding_window_size": 4}
+    file.write_text(json.dumps({"type": "micro", "wake_word": "x", "model": "m.tflite", "micro": micro}))
+    (tmp_path / "m.tflite").write_bytes(write_tflite(random_graph(0)))
+    with pytest.raises(ConvertError, match=r"a wake word's model takes \[1, frames, channels\]"):
+        convert.load(file)
+    quant, one = QuantParams((float(np.float32(0.1)),), (-128,)), QuantParams((1 / 256,), (-128,))
+    x, kept = Tensor("x", (1, 60, 2), quant), Tensor("kept", (1, 60, 2), quant)
+    y, score = Tensor("y", (1, 60, 2), quant), Tensor("score", (1, 1), one)
+    weights = np.zeros((1, 120), np.int8)
+    dense = FullyConnected("score", 2, 3, weights, QuantParams((0.25,), (0,)), np.zeros(1, np.int32), "NONE")
+    layers = (Add("y", 0, 1, 2, "NONE"), dense)
+    graph = check(Graph((x, kept, y, score), layers, 0, 3, variables=(Variable("kept", 1, 2, -128),)))
+    with pytest.raises(ConvertError, match=r"m\.tflite: DetectorSpec\.hop_frames: must be .* 1 to 50, got 60"):
+        read_wake_word(file).spec(graph)
