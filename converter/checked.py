@@ -265,10 +265,16 @@ def json_of(text: str | bytes) -> Any:
     >>> json_of("[" * 100_000)
     Traceback (most recent call last):
     ValueError: lists and objects lie more than 32 deep in each other
+    >>> json_of(bytes([123, 255]))
+    Traceback (most recent call last):
+    ValueError: JSON is UTF-8, byte 1 is none (invalid start byte)
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"at most {MAX_BYTES} bytes of JSON are read, got {len(text)}")
-    decoded = text.decode() if isinstance(text, bytes) else text
+    try:
+        decoded = text.decode() if isinstance(text, bytes) else text
+    except UnicodeDecodeError as error:  # whose repr holds all of the bytes
+        raise ValueError(f"JSON is UTF-8, byte {error.start} is none ({error.reason})") from None
     outside = "".join(decoded.replace("\\\\", "").replace('\\"', "").split('"')[::2])
     depth = deepest = 0
     for bracket in re.findall(r"[\[\]{}]", outside):

@@ -389,7 +389,8 @@ def nothing(b: Builder, x: Real) -> Real:
 def again(b: Builder, x: Real) -> Real:
     """Quantized once more, maybe clipped or squashed before."""
     if b.chance(0.3):
-        return b.grid(b.one(b.pick(["Sigmoid", "Tanh"]), [x.name]), x.shape, 1.0)
+        kind = b.pick(["Sigmoid", "Tanh", *(["HardSwish"] if b.opset >= 14 else [])])
+        return b.grid(b.one(kind, [x.name]), x.shape, x.spread if kind == "HardSwish" else 1.0)
     y, low = b.activated(x.name)
     return b.grid(y, x.shape, x.spread, low)
 

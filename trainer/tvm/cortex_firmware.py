@@ -95,6 +95,8 @@ def render(graph: Graph, steps: int, generator: str, tile: Tile = (PIXELS, CHANN
         raise TrainerError(
             "tvm firmware: TVM compiles convolutions and dense layers, the model has none; use `converter convert`"
         )
+    if graph.variables:
+        raise TrainerError("tvm firmware: the model keeps state between inferences; use `converter convert`")
     schedules = {number: scheduled(kernel, steps, "c", tile) for number, kernel in enumerate(kernels) if kernel}
     texts = {number: source(schedule, f"tvm_layer{number}", "c") for number, schedule in schedules.items()}
     ours = {n: lower_layer(graph, layer) for n, layer in enumerate(graph.layers) if n not in texts}
@@ -110,6 +112,7 @@ def render(graph: Graph, steps: int, generator: str, tile: Tile = (PIXELS, CHANN
         layers=len(graph.layers),
         arena_bytes=plan.arena_bytes,
         scratch_bytes=max(scratches, default=0),
+        state="",
         stream='#define MODEL_AOT_ENGINE "tvm"\n// No streaming: these functions run whole windows\n#define '
         "MODEL_AOT_STREAMS 0\n",
     )

@@ -7,6 +7,7 @@ import ctypes
 import itertools
 import shutil
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ pytest.importorskip("tvm", reason="the extra tvm is not installed")
 from converter import convert as conversion
 from converter import reference
 from converter.arrays import Int8
-from converter.graph import Graph
+from converter.graph import Graph, Variable
 from converter.operators.softmax import Softmax
 from host.firmware_build import build_firmware
 from host.link.client import connect
@@ -153,3 +154,10 @@ def test_a_wrong_layer_and_a_model_without_such_layers_are_told(tmp_path: Path) 
     )
     with pytest.raises(TrainerError, match="the model has none"):
         render(softmax, 0, "c")
+
+
+def test_a_model_that_keeps_state_is_refused() -> None:
+    graph = compiled_by_tvm(0, 1)[0][1]
+    stateful = replace(graph, variables=(Variable("v", graph.input, graph.output, 0),))
+    with pytest.raises(TrainerError, match="tvm firmware: the model keeps state between inferences"):
+        render(stateful, 0, "c")
