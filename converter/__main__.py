@@ -20,7 +20,10 @@ app = cli.app("From a trained model to the files that the firmware is built from
 console = Console()
 
 SourceArgument = Annotated[
-    Path, typer.Argument(metavar="SOURCE", help="a run folder, a .onnx with Q/DQ nodes or an int8 .tflite")
+    Path,
+    typer.Argument(
+        metavar="SOURCE", help="a run folder, a .onnx with Q/DQ nodes, an int8 .tflite or microWakeWord's .json"
+    ),
 ]
 
 

@@ -71,7 +71,9 @@ def load(path: Path) -> Source:
     if path.is_dir():
         return _load_run(ModelArtifact.load(path))
     if not path.is_file():
-        raise ConvertError(f"{path}: no such run folder or model; give a run folder, a .onnx or a .tflite")
+        raise ConvertError(
+            f"{path}: no such run folder or model; give a run folder, a .onnx, a .tflite or a wake word's .json"
+        )
     if path.suffix == ".json":
         word = read_wake_word(path)
         graph, original = _read(word.model)

@@ -327,7 +327,10 @@ def connect(port: str | None, wavs: Sequence[Path] = (), gap_seconds: float = 0.
     """The board at a port; for a firmware.elf, or the folder that `host build` made one in, a virtual board that runs
     it, with these recordings in its microphone."""
     if port is not None and Path(port).is_dir():
-        port = str(Path(port) / "build" / "emulator" / "firmware.elf")
+        image = Path(port) / "build" / "emulator" / "firmware.elf"
+        if not image.is_file():
+            raise HostError(f"{port}: holds no image for a virtual board; run `python -m host build {port}` first")
+        port = str(image)
     if port is None or not port.endswith(".elf"):
         with Board(port) as board:
             yield board

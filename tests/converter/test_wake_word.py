@@ -27,9 +27,9 @@ from converter.tensor import QuantParams, Tensor
 from converter.tflite.interpreters import installed
 from converter.tflite.writer import write_tflite
 from converter.wake_word import read_wake_word
-from host.emulator.session.launcher import launch
+from host.errors import HostError
 from host.firmware_build import build_firmware
-from host.link.client import Board
+from host.link.client import connect
 from host.link.expected import load_model
 from host.measure.monitor import View
 from host.measure.stream import stream
@@ -109,10 +109,12 @@ def test_the_board_hears_its_word_and_every_number_is_the_hosts(tmp_path: Path) 
     source = convert.load(manifest("okay_nabu"))
     convert.write_all(convert.render(source), tmp_path)
     written = convert.load(tmp_path)  # the folder alone, without its manifest
+    with pytest.raises(HostError, match=r"holds no image for a virtual board; run `python -m host build"):
+        connect(str(tmp_path)).__enter__()
     assert written.graph.model_id == source.graph.model_id and written.hop_frames == 3
-    elf = build_firmware(tmp_path, tmp_path / "build")
+    build_firmware(tmp_path, tmp_path / "build")
     model = load_model(tmp_path)
-    with launch(elf) as address, Board(address) as board:
+    with connect(str(tmp_path)) as board:
         view = View(board.identity, True, model)
         assert board.identity.outputs == board.identity.labels[2:] == ("Okay_Nabu",)
         found = stream(board, spoken("okay nabu", 2), model, view.add)
