@@ -205,6 +205,23 @@ def test_moved_logits_break_the_fake_quant_check(run: Path, made: tuple[bytes, d
     assert check.status == DIFFERENT and check.differences == 1 and check.detail.startswith("input 3: ")
 
 
+def test_roundings_that_add_up_are_judged_layer_by_layer(
+    run: Path, made: tuple[bytes, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps apart at the end, and each layer one step apart, or two."""
+    tensor, logits = conversion.load(run).graph.tensors[2], made[1]["logits"].copy()
+    logits[3, 0] += 2 * tensor.quant.scale * (-1 if logits[3, 0] > 0 else 1)
+    last = np.rint(logits / tensor.quant.scale) + tensor.quant.zero_point
+    kept = {f"layer:{tensor.name}": np.clip(last, -128, 127).astype(np.int8)}
+    moved = {**made[1], "logits": logits, **kept}
+    np.savez_compressed(run / "vectors.npz", **moved)
+    for steps, status in ((1, WITHIN), (2, DIFFERENT)):
+        monkeypatch.setattr(engines, "_steps_apart", lambda _, steps=steps: np.full(CLIPS, steps))
+        with verify.prepared(run, 1000) as given:
+            check = engines.fake_quant(given)
+        assert (check.status, check.differences) == (status, steps - 1) and "1 rows further apart" in check.detail
+
+
 def test_other_features_break_the_front_end_check(run: Path, made: tuple[bytes, dict[str, Any]]) -> None:
     if load_wheel() is None or find_compiler() is None:
         pytest.skip("the front end's oracle or a C compiler is missing")

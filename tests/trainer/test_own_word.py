@@ -168,7 +168,8 @@ def test_the_page_is_followed_from_a_recording_to_firmware_and_report(
     before = (run / "float.pt").stat().st_mtime_ns
     assert set(json.loads((run / "keyword.json").read_text())["seconds"]) == {"train", "qat", "export"}
     done = CliRunner().invoke(app, of_the_page("keyword"))
-    assert done.exit_code == 0 and (run / "float.pt").stat().st_mtime_ns == before
+    assert done.exit_code == 0, done.output
+    assert (run / "float.pt").stat().st_mtime_ns == before
     assert set(json.loads((run / "keyword.json").read_text())["seconds"]) == set(STEPS)
     told = ("of 3 test takes missed", "synthetic voices, which are no people", "people who trained it", "host live")
     assert all(words in done.output for words in told)
