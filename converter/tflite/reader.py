@@ -220,7 +220,7 @@ class _Reader:
             self.variables.begin(name, self.file.model, self.subgraphs, options)
             return
         if operator == "VAR_HANDLE":
-            self.variables.handle(outputs[0], options)
+            self.variables.handle(name, outputs[0], options)
             return
         variable = self.variables.named(name, inputs[0])
         if variable in self.variables.written:
@@ -270,7 +270,7 @@ class _Reader:
         """REDUCE_MAX over height and width: a pool whose window is the whole map."""
         number = self._known(name, inputs[0])
         x, axes = self.tensors[number], self.file.integers(name, inputs[1]).ravel().tolist()
-        if len(x.shape) != 4 or sorted({axis % 4 for axis in axes}) != [1, 2]:
+        if len(x.shape) != 4 or {axis + 4 * (axis < 0) for axis in axes} != {1, 2}:
             raise ConvertError(f"{name}: REDUCE_MAX is supported over axes 1 and 2 of four, got {axes} of {x.shape}")
         if y in self.numbers:
             raise ConvertError(f"{name}: two operators write the same tensor; give each its own")

@@ -41,10 +41,11 @@ class Variables:
     read: dict[str, int] = field(default_factory=dict)
     written: dict[str, int] = field(default_factory=dict)
 
-    def handle(self, index: int, options: Table | None) -> None:
+    def handle(self, where: str, index: int, options: Table | None) -> None:
         """Tensor `index` of the file stands for a variable."""
         parts = (options.text(CONTAINER), options.text(SHARED_NAME)) if options else ()
-        self.handles[index] = "/".join(part for part in parts if part) or f"variable {index}"
+        self.handles[index] = "/".join(part for part in parts if part)
+        require(self.handles[index] != "", where, "VAR_HANDLE names no variable; export the model with names")
 
     def named(self, where: str, index: int) -> str:
         """The variable that a tensor of the file stands for."""
@@ -65,7 +66,7 @@ class Variables:
                 raise ConvertError(f"{where}: CALL_ONCE computes {operator}; variables may begin with constants only")
             require_operands(where, operator, inputs, outputs)
             if operator == "VAR_HANDLE":
-                inside.handle(outputs[0], table.table(schema.Operator.OPTIONS))
+                inside.handle(where, outputs[0], table.table(schema.Operator.OPTIONS))
                 continue
             name, values = inside.named(where, inputs[0]), file.constant(where, inputs[1], INT8, "<i1").astype(np.int8)
             if values.size == 0 or (values != values.flat[0]).any():

@@ -72,5 +72,7 @@ def test_the_largest_of_a_map_is_a_pool(monkeypatch: pytest.MonkeyPatch) -> None
         assert [type(layer).__name__ for layer in graph.layers] == layers
     with pytest.raises(ConvertError, match=r"^y: REDUCE_MAX is supported over axes 1 and 2 of four, got \[1\]"):
         read_tflite(largest([1], (1, 5, 4)))
+    with pytest.raises(ConvertError, match=r"got \[1, 6\] of"):
+        read_tflite(largest([1, 6], (1, 4)))
     with pytest.raises(ConvertError, match="y/largest: input and output need the same scale"):
         read_tflite(largest([1, 2], (1, 4), (0.1, 3)))

@@ -197,6 +197,11 @@ class Computed(Streaming):
         self.first.operator("RESHAPE", [1], [self.first.tensor(values.shape, self.quant)])
 
 
+class NoName(Streaming):
+    def handle(self, file: TfliteFile, name: str) -> int:
+        return super().handle(file, "")
+
+
 class NoHandle(Streaming):
     def read(self, handle: int) -> int:
         return super().read(self.x)
@@ -213,6 +218,7 @@ class NoHandle(Streaming):
         (NeverAssigned, "near: is read, and no ASSIGN_VARIABLE changes it; make it a constant"),
         (Nowhere, "CALL_ONCE of subgraph 7, the file has 2"),
         (Computed, "CALL_ONCE computes RESHAPE; variables may begin with constants only"),
+        (NoName, "VAR_HANDLE names no variable; export the model with names"),
         (NoHandle, "operand 0 is no VAR_HANDLE; the file is damaged"),
     ],
 )
