@@ -27,6 +27,7 @@ USB_BOOTLOADER = (0x005A,)
 # A reply ends within these, and what the command asks for on top: lines, bytes, and time-outs of a line.
 MOST_LINES, MOST_BYTES, MOST_TIMEOUTS = 4096, 1_000_000, 10
 BYTES_PER_RECORD = 256
+NAME_S = 5.0  # within which a board on a cable says its name, whatever it was at; a virtual one may be slow
 SLOWER = 4  # than the first record, that command and all, each further one may be
 POLL_S, READ_BYTES = 0.1, 4096
 # The board as a host wants to find it whatever the last one left it at; what that one had half sent is no command.
@@ -92,10 +93,12 @@ class Wire:
         self._buffer = bytearray()
         self._line_bytes = 0  # of the last line
         try:
+            self.timeout_s = timeout_s if self.modelled else min(timeout_s, NAME_S)
             self._synchronise()
         except BaseException:
             self.close()
             raise
+        self.timeout_s = timeout_s
 
     def __enter__(self) -> Self:
         return self

@@ -29,6 +29,7 @@ from trainer.data.dataset import load_noise
 from trainer.data.recorder import Keys, Recorder, judge, keyboard, uninterrupted
 from trainer.data.recordings import read_pcm, resample, to_int16, write_wav
 from trainer.data.takes import find_takes, takes_of
+from trainer.errors import TrainerError
 
 ROOT = Path(__file__).resolve().parents[2]
 ALSA = Path("/usr/share/alsa/alsa.conf")
@@ -301,6 +302,15 @@ def test_arrows_and_function_keys_are_no_letters(monkeypatch: pytest.MonkeyPatch
 def keyboard_of(stdin: BinaryIO, monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[Keys]:
     monkeypatch.setattr(sys, "stdin", stdin)
     return keyboard()
+
+
+def test_keys_that_end_before_the_takes_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "said").open("w") as file, Path(os.devnull).open("rb") as stdin:
+        with keyboard_of(stdin, monkeypatch) as pressed, pytest.raises(TrainerError, match="0 of 2 takes, and no more"):
+            Recorder(heard(WORD), pressed, lambda pcm, rate: None, Console(file=file)).takes(tmp_path / "w", "anna", 2)
+        left = iter(["\n", ""])
+        session = Recorder(heard(WORD), lambda: next(left), lambda pcm, rate: None, Console(file=file))
+        assert session.takes(tmp_path / "w", "anna", 1) == 1
 
 
 def test_a_microphone_of_another_rate_gives_the_same_take(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from trainer.data.dataset import NOISE_FOLDER
 from trainer.data.recordings import resample, to_int16, write_wav
 from trainer.data.takes import Take, find_takes, takes_of, write_take
 from trainer.data.utterances import CLICK_S
+from trainer.errors import TrainerError
 
 LISTEN_S = 2.5  # from "speak now"
 ECHO_S = 0.3  # that a played sound is heard after its end
@@ -38,6 +39,7 @@ ROOM_FILE_S, LEAST_ROOM_S = 60.0, 11.0  # at most in a file; what training takes
 METER_DB = 60  # below full scale
 Player = Callable[[Int16, int], None]
 Keys = Callable[[], str | None]  # the key that was pressed next, None if none was
+ENDED = ""  # in place of a key, where no more can come
 _LOST_SAYS = "samples were lost; close what keeps this computer busy, or plug the board in by USB, and try again"
 _LOST = Take(0, 0, np.zeros(0, np.int16), _LOST_SAYS)
 
@@ -53,16 +55,21 @@ class Recorder:
     spec: FeatureSpec = field(default_factory=FeatureSpec)
 
     def takes(self, folder: Path, speaker: str, wanted: int) -> int:
-        """Records until the folder holds so many takes of the speaker, or `q`; how many there are then. The caller is
-        alone in the folder."""
+        """Records until the folder holds so many takes of the speaker, or `q`; how many there are then. Raises
+        TrainerError where keys end before. The caller is alone in the folder."""
         kept: Path | None = None  # what `d` drops: the last try, where it was kept
         last = np.zeros(0, np.int16)
         with self._live() as live:
             while True:
                 there = len(takes_of(folder, speaker))
                 key = self._key(live, _invitation(folder.name, there, wanted, kept is not None))
-                if key == "q" or (key == "\n" and there >= wanted):
+                if key == "q" or (key in ("\n", ENDED) and there >= wanted):
                     return there
+                if key == ENDED:
+                    raise TrainerError(
+                        f"{printable(str(folder))}: {there} of {wanted} takes, and no more keys can come; "
+                        f"run `record` in a terminal, it goes on there"
+                    )
                 if key == "p":
                     self._play(last, live)
                 elif key == "d":
@@ -245,7 +252,7 @@ def _meter(pcm: Int16, says: str) -> Group:
 
 @contextlib.contextmanager
 def keyboard() -> Iterator[Keys]:
-    """A function that returns the next key that was pressed, None when none was, `q` where the input has ended."""
+    """A function that returns the next key that was pressed, None when none was, ENDED where the input has."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -266,12 +273,14 @@ def keyboard() -> Iterator[Keys]:
     def pressed() -> str | None:
         if not select.select([stdin], [], [], 0)[0]:
             return None
-        key = os.read(stdin, 1).decode(errors="replace") or "q"
+        key = os.read(stdin, 1).decode(errors="replace")
+        if not key:
+            return ENDED
         if key != "\x1b":
             return key
         while select.select([stdin], [], [], 0.01)[0]:  # an arrow or a function key: its letters are none
             if not os.read(stdin, 32):
-                return "q"
+                return ENDED
         return None
 
     if not os.isatty(stdin):
