@@ -46,9 +46,23 @@ def convert(
             "flash; default: 65536, for constants that are used often",
         ),
     ] = None,
+    words: Annotated[
+        str | None, typer.Option(help="of another's model, so that it listens: its outputs behind silence and unknown")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="with --words, what it was trained on: micro20 (default), micro10 or a .json")
+    ] = None,
+    hop: Annotated[
+        int | None, typer.Option(min=1, max=50, help="with --words: frames from one inference to the next (2)")
+    ] = None,
 ) -> None:
     """Write model.tflite, model_data.c/.h, model_aot.c/.h, kws_model.h and frontend_tables.h."""
     loaded = conversion.load(source)
+    if words is not None:
+        named = tuple(word.strip() for word in words.split(","))
+        loaded = conversion.with_words(loaded, named, features or "micro20", hop)
+    elif features is not None or hop is not None:
+        raise ConvertError(f"{source}: --features and --hop are of a model that --words makes listen; name its words")
     if out is None and loaded.artifact is None:
         raise ConvertError(f"{source}: a single model needs --out DIR")
     folder = out or source / "firmware"

@@ -12,6 +12,7 @@ from converter.errors import ConvertError, printable
 from converter.files import write_set
 from converter.formats.original import Original
 from converter.graph import Graph
+from converter.keywords import listening, read_features
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, KwsSpec
 from converter.target import NRF52840
@@ -33,6 +34,7 @@ class Source:
     artifact: ModelArtifact | None = None
     original: Original | None = None
     word: WakeWord | None = None
+    hop: int | None = None  # frames, where the caller names them
 
     @property
     def detector(self) -> DetectorSpec | None:
@@ -54,7 +56,7 @@ class Source:
             return None
         spec = KwsSpec.from_json(self.graph.spec_json)
         untuned = DetectorSpec.untuned(len(spec.words))
-        hop_frames = spec.features.frames if self.graph.variables else untuned.hop_frames
+        hop_frames = spec.features.frames if self.graph.variables else self.hop or untuned.hop_frames
         return self.detector or replace(untuned, hop_frames=hop_frames)
 
     @property
@@ -80,6 +82,13 @@ def load(path: Path) -> Source:
         return Source(with_spec(graph, word), path.stem, original=original, word=word)
     graph, original = _read(path)
     return Source(graph, path.stem, original=original)
+
+
+def with_words(source: Source, words: tuple[str, ...], features: str, hop: int | None) -> Source:
+    """A single model of others that is to listen: keywords.listening, an inference every `hop` frames."""
+    if source.artifact or source.word:
+        raise ConvertError(f"{source.name}: says its own words and features; leave --words out")
+    return replace(source, graph=listening(source.graph, words, read_features(features)), hop=hop)
 
 
 def _load_run(artifact: ModelArtifact) -> Source:

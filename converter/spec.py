@@ -25,7 +25,7 @@ class SpecError(ValueError):
     """A spec that breaks a rule; the message says where, which rule, what came and how to mend it."""
 
 
-_FEATURES: dict[str, Rule] = {  # what each setting may be; how they must fit together converter/audio/tables.py says
+FEATURE_RULES: dict[str, Rule] = {  # what each may be; how they must fit together converter/audio/tables.py says
     "sample_rate_hz": Whole(100, 192_000),
     "clip_ms": Whole(1, 60_000),
     "window_ms": Whole(1, 10_000),
@@ -75,7 +75,7 @@ class FeatureSpec:
     zero_point: int = -128
 
     def __post_init__(self) -> None:
-        for name, rule in _FEATURES.items():
+        for name, rule in FEATURE_RULES.items():
             check(f"FeatureSpec.{name}", getattr(self, name), rule, SpecError)
             if isinstance(rule, Real):  # 125 and 125.0 are one spec, with one id
                 object.__setattr__(self, name, float(getattr(self, name)))
@@ -172,7 +172,7 @@ class KwsSpec:
             raw = json_of(text) if isinstance(text, str) else text
         except ValueError as error:
             raise SpecError(f"KwsSpec: not a spec written by this project ({error})") from None
-        rule = Fields({"labels": Items(Text()), "features": Fields(_FEATURES, closed=True)}, closed=True)
+        rule = Fields({"labels": Items(Text()), "features": Fields(FEATURE_RULES, closed=True)}, closed=True)
         check("KwsSpec", raw, rule, SpecError)
         return KwsSpec(labels=tuple(raw["labels"]), features=FeatureSpec(**raw["features"]))
 
