@@ -13,6 +13,8 @@
 #define CLOCK_LFCLKSRC REG(0x40000518)
 
 #define NVMC_ICACHECNF REG(0x4001E540)
+#define NVMC_IHIT REG(0x4001E548)
+#define NVMC_IMISS REG(0x4001E54C)
 
 #define UARTE(base, offset) REG((base) + (offset))
 #define UARTE0 0x40002000u

@@ -11,9 +11,10 @@ extern "C" {
 void board_init(void);  // clocks, instruction cache (NVMC ICACHECNF), cycle counter, serial 115200 8N1, LEDs
 const char *board_name(void);
 uint32_t board_clock_hz(void);
-uint32_t board_millis(void);           // as Arduino's millis()
-uint32_t board_cycles(void);           // DWT CYCCNT; wraps after 67 s at 64 MHz
-void board_instruction_cache(int on);  // the flash's cache (NVMC ICACHECNF); board_init leaves it on
+uint32_t board_millis(void);             // as Arduino's millis()
+uint32_t board_cycles(void);             // DWT CYCCNT; wraps after 67 s at 64 MHz
+void board_instruction_cache(int mode);  // the flash's (NVMC ICACHECNF): 0 off, 1 on as after board_init, 2 counted too
+void board_cache_counts(uint32_t *hits, uint32_t *misses);  // NVMC IHIT and IMISS, since mode 2 was set
 
 int board_serial_read(void);                                 // the next byte, or -1 when none waits
 void board_serial_write(const char *bytes, uint32_t count);  // blocks until all is queued

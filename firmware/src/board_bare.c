@@ -112,7 +112,12 @@ const char *board_name(void) { return "nrf52840-bare"; }
 uint32_t board_clock_hz(void) { return 64000000; }
 uint32_t board_millis(void) { return milliseconds; }
 uint32_t board_cycles(void) { return DWT_CYCCNT; }
-void board_instruction_cache(int on) { NVMC_ICACHECNF = on ? 1 : 0; }
+void board_instruction_cache(int mode) {
+    NVMC_ICACHECNF = mode == 2 ? 1 | 1 << 8 : (uint32_t)mode;
+    NVMC_IHIT = NVMC_IMISS = 0;
+}
+
+void board_cache_counts(uint32_t *hits, uint32_t *misses) { *hits = NVMC_IHIT, *misses = NVMC_IMISS; }
 
 int board_serial_read(void) {
     if (rx_taken == rx_known) {

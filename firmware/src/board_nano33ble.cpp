@@ -86,7 +86,13 @@ const char *board_name(void) { return "nano33ble"; }
 uint32_t board_clock_hz(void) { return SystemCoreClock; }
 uint32_t board_millis(void) { return millis(); }
 uint32_t board_cycles(void) { return DWT->CYCCNT; }
-void board_instruction_cache(int on) { NRF_NVMC->ICACHECNF = on ? NVMC_ICACHECNF_CACHEEN_Msk : 0; }
+void board_instruction_cache(int mode) {
+    NRF_NVMC->ICACHECNF = (mode ? NVMC_ICACHECNF_CACHEEN_Msk : 0) | (mode == 2 ? NVMC_ICACHECNF_CACHEPROFEN_Msk : 0);
+    NRF_NVMC->IHIT = 0;
+    NRF_NVMC->IMISS = 0;
+}
+
+void board_cache_counts(uint32_t *hits, uint32_t *misses) { *hits = NRF_NVMC->IHIT, *misses = NRF_NVMC->IMISS; }
 
 int board_serial_read(void) {
     int received = Serial1.read();

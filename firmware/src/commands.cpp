@@ -123,6 +123,15 @@ static void memory() {
     reply_close();
 }
 
+static void cache_counts() {
+    uint32_t hits, misses;
+    board_cache_counts(&hits, &misses);
+    reply_open("cache");
+    reply_field_u32(hits);
+    reply_field_u32(misses);
+    reply_close();
+}
+
 static const char *infer() {
     const char *error = infer_window(model_input);
     if (!error) memcpy(model_output, engine_output(), KWS_OUTPUT_BYTES);
@@ -327,6 +336,7 @@ void commands_start() {
     app.identity = identity;
     app.memory = memory;
     app.cache = board_instruction_cache;
+    app.cache_counts = cache_counts;
     app.infer = infer;
     app.layers = layers;
     app.runs = runs;

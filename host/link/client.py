@@ -21,6 +21,7 @@ from host.link.protocol import (
     AUDIO_SAMPLES,
     QUIET_SAMPLES,
     RING_SAMPLES,
+    CacheCounts,
     Failure,
     Features,
     Heard,
@@ -147,12 +148,16 @@ class Board(Wire):
 
     def memory(self) -> Memory:
         """Bytes of flash, static RAM, arena and stack."""
-        records = self._records("memory")
-        if [record.key for record in records] != ["memory"]:
+        return Memory.of(self._one_record("memory"))
+
+    def _one_record(self, key: str) -> Record:
+        """The reply to `KEY%`, where it is one record of this key."""
+        records = self._records(key)
+        if [record.key for record in records] != [key]:
             raise HostError(
-                f"{self.port}: memory%: wants one memory record, got {len(records)}; flash this project's firmware"
+                f"{self.port}: {key}%: wants one {key} record, got {len(records)}; flash this project's firmware"
             )
-        return Memory.of(records[0])
+        return records[0]
 
     def detector(self) -> DetectorSpec:
         """The detector in force, with the board's table of false accepts per hour."""
@@ -194,6 +199,14 @@ class Board(Wire):
     def cache(self, on: bool) -> None:
         """Instruction cache of the flash on (as after power-up) or off."""
         list(self.lines(f"cache {int(on)}"))
+
+    def count_cache(self) -> None:
+        """Instruction cache on, and its hits and misses counted from now on, until cache()."""
+        list(self.lines("cache 2"))
+
+    def cache_counts(self) -> CacheCounts:
+        """Hits and misses since count_cache; those of the question are among them."""
+        return CacheCounts.of(self._one_record("cache"))
 
     def runs(self, count: int, progress: Callable[[Run], None] | None = None) -> list[Run]:
         """Stage times of `count` runs, each its own record."""

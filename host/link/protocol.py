@@ -415,6 +415,20 @@ class Sound:
 
 
 @dataclass(frozen=True)
+class CacheCounts:
+    """m-cache: hits and misses of the flash's instruction cache."""
+
+    hits: int
+    misses: int
+
+    @staticmethod
+    def of(record: Record) -> CacheCounts:
+        """Parse the record; raises HostError on fields that do not fit."""
+        fields = _Fields(record, 2)
+        return CacheCounts(fields.number(), fields.number())
+
+
+@dataclass(frozen=True)
 class Recorded:
     """m-recorded: the end; steps sent, samples lost, CRC-32 of all that were sent."""
 

@@ -117,8 +117,8 @@ class Compared:
 
     @property
     def error(self) -> float:
-        """Percent by which the expected cycles lie above the measured ones."""
-        return 100 * (self.expected / self.measured - 1)
+        """Percent by which the expected figure lies above the measured one, or above 1 where this is less."""
+        return 100 * (self.expected - self.measured) / max(self.measured, 1)
 
 
 def calibrate(rows: Sequence[Path] = (), timing: Timing = EXPECTED) -> list[Compared]:
@@ -140,13 +140,15 @@ def calibrate(rows: Sequence[Path] = (), timing: Timing = EXPECTED) -> list[Comp
 
 def board_rows(port: str, image: Path) -> list[Compared]:
     """The stages of a board that runs this firmware, cache on and off, beside the same on the virtual board: fewest
-    cycles of each. Raises HostError when the board holds another model or engine."""
+    cycles of each; then hits and misses of the cache in an inference and its line of reply. Raises HostError when the
+    board holds another model or engine."""
     with Board(port) as board:
-        measured = profile(board, BOARD_RUNS)
+        measured, counted = profile(board, BOARD_RUNS), [_cache_counts(board)]
     on_clocks = []
     for clock in ("expected", "ideal"):
         with launch(image, clock=clock) as address, Board(address) as board:
             on_clocks.append(profile(board, BOARD_RUNS))
+            counted.append(_cache_counts(board))
     expected, ideal = on_clocks
     mine, its = ((one.identity.model_id, one.identity.engine) for one in (measured, expected))
     if mine != its:
@@ -157,7 +159,21 @@ def board_rows(port: str, image: Path) -> list[Compared]:
         for stages in zip(*(getattr(one, kind) for one in (measured, expected, ideal)), strict=True):
             cycles = [stage.min_us * measured.identity.clock_hz / 1e6 for stage in stages]
             found.append(Compared(f"{stages[0].name}{suffix}", source, *map(round, cycles)))
+    for what, counts in zip(("hits", "misses"), zip(*counted, strict=True), strict=True):
+        found.append(Compared(f"cache {what}, inference", source, *counts))
     return found
+
+
+def _cache_counts(board: Board) -> tuple[float, float]:
+    """Hits and misses of one inference more; of what a board does besides both counts have their share."""
+    found = []
+    for count in (1, 1 + BOARD_RUNS):
+        board.count_cache()
+        board.infer(count)
+        found.append(board.cache_counts())
+    board.cache(True)
+    one, more = found
+    return (more.hits - one.hits) / BOARD_RUNS, (more.misses - one.misses) / BOARD_RUNS
 
 
 def _build(loop: Loop, folder: Path) -> Path:

@@ -116,7 +116,10 @@ def test_a_board_is_compared_with_the_image_it_runs(tmp_path: Path) -> None:
     with launch(elf) as port:
         found = board_rows(port, elf)
     assert len(found) >= 10 and {one.name for one in found} >= {"inference", "inference (stream), cache off"}
-    assert all(abs(one.error) < 1 and one.ideal > 0 for one in found), found  # a tick of the timer more or less
+    *stages, hits, misses = found
+    assert all(abs(one.error) < 1 and one.ideal > 0 for one in stages), found  # a tick of the timer more or less
+    assert (hits.name, misses.name) == ("cache hits, inference", "cache misses, inference")
+    assert hits.measured > 100 and abs(hits.error) < 5 and abs(misses.measured - misses.expected) < hits.measured / 20
     other = build_firmware(ROOT / "firmware" / "generated_spotter", tmp_path / "other")
     with launch(other) as port, pytest.raises(HostError, match="flash this image"):
         board_rows(port, elf)

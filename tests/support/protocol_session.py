@@ -21,6 +21,7 @@ MASKS = (
     (re.compile(r"(?<=m-run-\[)(\d+,\d+)(,\d+){10}"), r"\1,T"),
     (re.compile(r"(?<=m-heard-\[)(\d+,\d+)(,\d+){6}"), r"\1,T"),
     (re.compile(r"m-memory-\[.*\]"), "m-memory-[T]"),
+    (re.compile(r"m-cache-\[\d+,\d+\]"), "m-cache-[T]"),
     (re.compile(r"(?<=m-firmware-\[)[^,]*(,\d+,\w+),[^,]*"), r"V\1,BOARD"),
     (re.compile(r"(?<=m-name-dut-\[)[^\]]*"), "BOARD"),
 )
@@ -72,7 +73,7 @@ def session() -> list[str]:
     words = """
         name|profile|timestamp|help|id|detector|detector rate 2000|detector rate 501|detector rate|detector rate 500 1|detector rate -1
         detector 1|detector 1 2 3|detector 1021 0|detector 0 -1021|detector 99999999999 0|detector +1 0|detector 1 0x2|detector -|detector - 1
-        detector -20 -0|id|detector rate 500|memory|cache 0|cache 1|cache 2|results|infer 1|db|db load 0|db load 1961|db load x|db 00|db load 3
+        detector -20 -0|id|detector rate 500|memory|cache 0|cache 2|cache|cache 1|cache 3|results|infer 1|db|db load 0|db load 1961|db load x|db 00|db load 3
         db 0|db 0g|db 0102|db print|db 0304|db 0A|db print 2 1|db print 1 4|infer 1 0|db load 1960|VALUES|infer 2 1|infer 0|infer 1 -1
         infer 1 1 1|infer 1000001|results|layers|features|runs 1|pcm|pcm load 9|pcm load 16001 0|pcm load 4 123456789|pcm AAAA|pcm load 2 0
         pcm AAA=|pcm AAAAAA==|pcm AAAA|pcm load 2 0|pcm AQACAA==|CLIP|features|infer 1 0|layers|windows 0|windows 2|runs 0|runs 3

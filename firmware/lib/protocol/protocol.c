@@ -89,12 +89,14 @@ static void run_memory(char **words, int count) {
 }
 
 static void run_cache(char **words, int count) {
-    uint32_t on;
-    if (count != 1 || !text_u32(words[0], 0, 1, &on)) {
-        reply_error("cache: wants 0 or 1");
-        return;
+    uint32_t mode;
+    if (!count) {
+        app->cache_counts();
+    } else if (text_u32(words[0], 0, 2, &mode)) {
+        app->cache((int)mode);
+    } else {
+        reply_error("cache: wants 0, 1, 2 or nothing");
     }
-    app->cache((int)on);
 }
 
 static int failed(const char *sentence) {
@@ -298,7 +300,7 @@ static const struct {
     {"results", run_results, 0, "results: of the last inference"},
     {"id", run_id, 0, "id: spec, model, engine, board, versions"},
     {"memory", run_memory, 0, "memory: flash, RAM, arena, stack"},
-    {"cache", run_cache, 1, "cache 0 | cache 1: instruction cache off or on"},
+    {"cache", run_cache, 1, "cache 0 | 1 | 2: instruction cache off, on, counted | cache: its hits and misses since"},
     {"layers", run_layers, 0, "layers: one inference, cycles and CRC-32 per layer"},
     {"pcm", run_pcm, 3, "pcm load N CRC | pcm BASE64: a clip, its features become the network's input"},
     {"features", run_features, 0, "features: of the clip"},

@@ -42,7 +42,8 @@ typedef struct {
     void (*release)(void);  // a command wants the network or the audio: listening ends
     void (*identity)(void);
     void (*memory)(void);
-    void (*cache)(int on);        // the instruction cache
+    void (*cache)(int mode);      // the instruction cache: off, on, counted too
+    void (*cache_counts)(void);   // its hits and misses since
     const char *(*infer)(void);   // input -> output
     const char *(*layers)(void);  // input -> output, one record per layer
     void (*clip_begin)(void);     // a clip comes in pieces; at its end its features are the input
