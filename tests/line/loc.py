@@ -22,7 +22,7 @@ GENERATED = ("firmware/generated", "firmware/generated_spotter")
 # operators of others' models and all their blockers at once, 260 for speech in games and what int8 costs a listener,
 # 1,040 for what exporters of ONNX write, 570 for models that keep state, wake words of others, maxima and hard swishes,
 # 540 for the course by one command, a rate of fine-tuning that validation chooses, and a sweep's picture,
-# 150 for others' keyword models that listen.
+# 150 for others' keyword models that listen, 70 for the counters of the cache.
 # Tests: 16,350 after the house, 150 for negatives, 350 for the detector, 270 for training for streams, 470 for misses
 # against false accepts, 210 for public wake words; 1,700 for what hostile input may do; 300 for depthwise
 # convolutions along time; 780 for the check that starts from the file and its fuzzer; 450 for a link in step and
@@ -32,7 +32,7 @@ GENERATED = ("firmware/generated", "firmware/generated_spotter")
 # negatives with transcripts, 870 for operators of others' models, 230 for speech in games, 890 for what exporters of
 # ONNX write, 540 for models that keep state, wake words of others and rows, 300 for the course by
 # one command and pruning, 120 for others' keyword models that listen.
-BUDGET = {"product": 55_950, "tests": 28_920}
+BUDGET = {"product": 56_000, "tests": 28_920}
 
 
 def folder_of(path: str) -> str:
