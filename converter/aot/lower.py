@@ -145,8 +145,9 @@ def lower_softmax(graph: Graph, layer: Softmax, simd: bool) -> Kernel:
 
 def lower_mean(graph: Graph, layer: Mean, simd: bool) -> Kernel:
     """nn_mean_s8, whose SIMD form takes four channels at once."""
-    x, y, count = graph.tensors[layer.input], graph.tensors[layer.output], layer.count(graph)
-    data = NnMeanLayer(count, x.shape[3], count * x.quant.zero_point, *layer.multiplier(graph), y.quant.zero_point)
+    x, y = graph.tensors[layer.input].quant, graph.tensors[layer.output].quant
+    maps, count, channels = layer.split(graph)
+    data = NnMeanLayer(maps, count, channels, count * x.zero_point, *layer.multiplier(graph), y.zero_point)
     return Kernel("nn_mean_s8_simd" if simd else "nn_mean_s8", data)
 
 

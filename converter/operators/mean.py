@@ -1,7 +1,8 @@
-"""MEAN over height and width. The numpy run follows TensorFlow Lite's QuantizedMeanOrSum."""
+"""MEAN over axes that lie beside each other. The numpy run follows TensorFlow Lite's QuantizedMeanOrSum."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -26,29 +27,37 @@ INT32_MAX = (1 << 31) - 1
 
 @dataclass(frozen=True, eq=False)
 class Mean:
-    """The mean of a map per channel, on an output scale of its own; output [1, 1, 1, C] (keep_dims) or [1, C]."""
+    """The mean over axes beside each other, the batch not among them, on an output scale of its own; in the output they
+    are 1 (keep_dims) or left out. Over height and width (1, 2) it is a channel's."""
 
     name: str
     input: int
     output: int
+    axes: tuple[int, ...] = (1, 2)
 
     TFLITE: ClassVar = TfliteOperator("MEAN", 40, 27, 2, "AddMean", operands=2)
     MEMORY: ClassVar[OutputMemory] = "own"
     weights: ClassVar[None] = None
-    constants: ClassVar[tuple[tuple[str, Int32], ...]] = (("axes", np.array([1, 2], np.int32)),)
+
+    @property
+    def constants(self) -> tuple[tuple[str, Int32], ...]:
+        """The axes."""
+        return (("axes", np.array(self.axes, np.int32)),)
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """One tensor [1, H, W, C]."""
+        """One tensor [1, ...]."""
         return (self.input,)
 
     def check(self, graph: Graph) -> None:
         """Raises ConvertError."""
         x, y = graph.tensors[self.input], graph.tensors[self.output]
-        require(len(x.shape) == 4, self.name, f"the input is [1, height, width, channels], got {x.shape}")
-        channels = x.shape[3]
-        fits = y.shape in ((1, 1, 1, channels), (1, channels))
-        require(fits, self.name, f"the output is [1, 1, 1, {channels}] or [1, {channels}], got {y.shape}")
+        run = bool(self.axes) and self.axes == tuple(range(self.axes[0], self.axes[-1] + 1))
+        told = f"MEAN is supported over axes beside each other, the batch not among them, got {self.axes} of {x.shape}"
+        require(run and self.axes[0] >= 1 and self.axes[-1] < len(x.shape), self.name, told)
+        kept = tuple(1 if axis in self.axes else size for axis, size in enumerate(x.shape))
+        left = tuple(size for axis, size in enumerate(x.shape) if axis not in self.axes)
+        require(y.shape in (kept, left), self.name, f"the output is {kept} or {left}, got {y.shape}")
         reach = max(127 - x.quant.zero_point, 128 + x.quant.zero_point) * self.count(graph)
         fine = reach << max(self.multiplier(graph)[1], 0) <= INT32_MAX
         rule = f"a sum of {self.count(graph)} values on output scale {y.quant.scale:.9g} can overflow int32"
@@ -56,7 +65,13 @@ class Mean:
 
     def count(self, graph: Graph) -> int:
         """Values to a mean."""
-        return graph.tensors[self.input].shape[1] * graph.tensors[self.input].shape[2]
+        return self.split(graph)[1]
+
+    def split(self, graph: Graph) -> tuple[int, int, int]:
+        """(maps, values to a mean, channels): the input's sizes before, in and behind the axes."""
+        shape = graph.tensors[self.input].shape
+        first, past = self.axes[0], self.axes[-1] + 1
+        return math.prod(shape[:first]), math.prod(shape[first:past]), math.prod(shape[past:])
 
     def multiplier(self, graph: Graph) -> tuple[int, int]:
         """(mantissa, shift) that take a sum to the output scale: the quotient of the scales with the division by the
@@ -67,9 +82,10 @@ class Mean:
         return (mantissa << bits) // count, shift - bits
 
     def run(self, graph: Graph, inputs: Sequence[Int8]) -> Int8:
-        """[n, channels]"""
+        """[n, maps * channels]"""
         x, y = graph.tensors[self.input].quant, graph.tensors[self.output].quant
-        sums = inputs[0].sum(axis=(1, 2), dtype=np.int64) - self.count(graph) * x.zero_point
+        values = inputs[0].reshape(len(inputs[0]), *self.split(graph))
+        sums = values.sum(axis=2, dtype=np.int64).reshape(len(values), -1) - self.count(graph) * x.zero_point
         scaled = quant.multiply_by_quantized_multiplier(sums, *self.multiplier(graph))
         return np.clip(scaled + y.zero_point, -128, 127).astype(np.int8)
 
@@ -87,23 +103,20 @@ class Mean:
         """Mixes all rows."""
 
     def tflm_bytes(self, graph: Graph) -> tuple[int, int]:
-        """An int32 sum per channel, the axes and an index."""
+        """An int32 sum per output, the axes and an index."""
         return 0, 4 * graph.tensors[self.output].size + 64
 
     def tflite_options(self, graph: Graph, builder: flatbuffers.Builder) -> int:
         """ReducerOptions."""
-        return options_table(builder, ("Bool", KEEP_DIMS, len(graph.tensors[self.output].shape) == 4))
+        rank = len(graph.tensors[self.input].shape)
+        return options_table(builder, ("Bool", KEEP_DIMS, len(graph.tensors[self.output].shape) == rank))
 
     @classmethod
     def from_tflite(cls, node: TfliteNode) -> Mean:
         """Operands: input, axes; the output's shape says whether dimensions are kept."""
-        axes, shape = [int(axis) for axis in node.integers(1).ravel()], node.tensor(node.input).shape
-        if len(shape) != 4 or sorted(axis + 4 if axis < 0 else axis for axis in axes) != [1, 2]:
-            raise ConvertError(
-                f"{node.name}: MEAN is supported over height and width (axes 1, 2) of a map [1, height, width, "
-                f"channels], got axes {axes[:8]} of {shape}"
-            )
-        return cls(node.name, node.input, node.output)
+        axes, rank = node.integers(1).ravel().tolist(), len(node.tensor(node.input).shape)
+        require(len(axes) <= rank, node.name, f"names {len(axes)} axes of {rank}")
+        return cls(node.name, node.input, node.output, tuple(sorted({a + rank if a < 0 else a for a in axes})))
 
     @staticmethod
     def _from_global_pool(importer: Importer, node: OnnxNode) -> PendingLayer:

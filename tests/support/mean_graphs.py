@@ -1,5 +1,6 @@
 """Seeded MEAN layers, written as one-layer Graphs: maps of 1 to 33 rows, 1 to 19 columns and 1 to 21 channels, output
-scales from far finer to far coarser than the input's, zero points at their limits, both shapes of output."""
+scales from far finer to far coarser than the input's, zero points at their limits, both shapes of output; every fifth
+over other axes than height and width, some of a row of vectors."""
 
 from __future__ import annotations
 
@@ -22,10 +23,17 @@ def mean_graph(index: int) -> Graph:
         scales = 0.05, 0.05 * 2.0 ** float(rng.uniform(-6, 4) if index % 3 else rng.uniform(-1, 1))
         zeros = [int(rng.choice([-128, -3, 0, 127, int(rng.integers(-128, 128))])) for _ in scales]
         x, y = (QuantParams((float(np.float32(s)),), (z,)) for s, z in zip(scales, zeros, strict=True))
-        shape = (1, 1, 1, channels) if index % 2 else (1, channels)
-        tensors = Tensor("x", (1, height, width, channels), x), Tensor("y", shape, y)
+        shape: tuple[int, ...] = (1, height, width, channels)
+        axes: tuple[int, ...] = (1, 2)
+        if index % 5 == 4:
+            shape = shape[: 3 + index % 3 % 2]
+            first = int(rng.integers(1, len(shape)))
+            axes = tuple(range(first, int(rng.integers(first + 1, len(shape) + 1))))
+        kept = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+        left = tuple(size for axis, size in enumerate(shape) if axis not in axes)
+        tensors = Tensor("x", shape, x), Tensor("y", kept if index % 2 else left, y)
         try:
-            return check(Graph(tensors, (Mean("mean", 0, 1),), 0, 1))
+            return check(Graph(tensors, (Mean("mean", 0, 1, axes),), 0, 1))
         except ConvertError:
             continue
 

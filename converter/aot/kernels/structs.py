@@ -300,10 +300,11 @@ class NnSoftmaxLayer:
 
 @dataclass(frozen=True)
 class NnMeanLayer:
-    """nn_mean_layer: MEAN over height and width."""
+    """nn_mean_layer: MEAN of maps per channel."""
 
     struct: ClassVar[str] = "nn_mean_layer"
     header: ClassVar[str] = "nn.h"
+    maps: int
     count: int
     channels: int
     zero_sum: int

@@ -377,10 +377,11 @@ typedef struct {
 
 void nn_softmax_s8(const nn_softmax_layer *layer, const int8_t *in, int8_t *out, void *scratch);
 
-// MEAN over `count` pixels of `channels` each: out = zero + (sum - zero_sum) * multiplier * 2**(shift - 31), rounded as
-// TFLite does; zero_sum is count times the input's zero point, and the multiplier holds the division by count.
+// MEAN of each of `maps`, over `count` pixels of `channels` each: out = zero + (sum - zero_sum) * multiplier *
+// 2**(shift - 31), rounded as TFLite does; zero_sum is count times the input's zero point, and the multiplier holds the
+// division by count.
 typedef struct {
-    int32_t count, channels;
+    int32_t maps, count, channels;
     int32_t zero_sum;
     int32_t multiplier, shift;
     int32_t out_zero;

@@ -1,4 +1,4 @@
-// MEAN over height and width, on an output scale of its own.
+// MEAN over axes beside each other, on an output scale of its own.
 #include "nn_requant.h"
 
 #define INT16_PIXELS 256  // int16 holds the sum of so many int8
@@ -17,14 +17,15 @@ static int32_t sum_of(const nn_mean_layer *l, const int8_t *in) {
 
 void nn_mean_s8(const nn_mean_layer *layer, const int8_t *in, int8_t *out, void *scratch) {
     (void)scratch;
-    for (int32_t c = 0; c < layer->channels; c++) {
-        out[c] = mean(layer, sum_of(layer, in + c));
+    for (int32_t map = 0; map < layer->maps; map++, in += layer->count * layer->channels) {
+        for (int32_t c = 0; c < layer->channels; c++) {
+            *out++ = mean(layer, sum_of(layer, in + c));
+        }
     }
 }
 
 // Four channels at a time: SXTAB16 adds two of them in int16, which are taken to int32 before they can overflow.
-void nn_mean_s8_simd(const nn_mean_layer *l, const int8_t *in, int8_t *out, void *scratch) {
-    (void)scratch;
+static void one_map(const nn_mean_layer *l, const int8_t *in, int8_t *out) {
     int32_t c = 0;
     for (; c + 4 <= l->channels; c += 4) {
         int32_t sums[4] = {0, 0, 0, 0};
@@ -44,5 +45,12 @@ void nn_mean_s8_simd(const nn_mean_layer *l, const int8_t *in, int8_t *out, void
     }
     for (; c < l->channels; c++) {
         out[c] = mean(l, sum_of(l, in + c));
+    }
+}
+
+void nn_mean_s8_simd(const nn_mean_layer *l, const int8_t *in, int8_t *out, void *scratch) {
+    (void)scratch;
+    for (int32_t map = 0; map < l->maps; map++) {
+        one_map(l, in + map * l->count * l->channels, out + map * l->channels);
     }
 }
