@@ -15,6 +15,7 @@ from converter.commands import cli
 from converter.errors import ConvertError
 from converter.target import NRF52840
 from converter.tflite.legacy_rounding import agrees_with_legacy_rounding
+from converter.tflite.tflm_only import TflmOnly
 
 app = cli.app("From a trained model to the files that the firmware is built from.")
 console = Console()
@@ -56,13 +57,17 @@ def convert(
         int | None, typer.Option(min=1, max=50, help="with --words: frames from one inference to the next (2)")
     ] = None,
 ) -> None:
-    """Write model.tflite, model_data.c/.h, model_aot.c/.h, kws_model.h and frontend_tables.h."""
-    loaded = conversion.load(source)
+    """Write model.tflite, model_data.c/.h, model_aot.c/.h, kws_model.h and frontend_tables.h; of a .tflite that the
+    compiled engine refuses but TensorFlow Lite Micro runs, what that needs."""
+    if words is None and (features is not None or hop is not None):
+        raise ConvertError(f"{source}: --features and --hop are of a model that --words makes listen; name its words")
+    loaded = conversion.load_any(source)
+    if isinstance(loaded, TflmOnly):
+        _convert_tflm_only(loaded, source, out, tflite_int4 or ram_budget is not None or words is not None)
+        return
     if words is not None:
         named = tuple(word.strip() for word in words.split(","))
         loaded = conversion.with_words(loaded, named, features or "micro20", hop)
-    elif features is not None or hop is not None:
-        raise ConvertError(f"{source}: --features and --hop are of a model that --words makes listen; name its words")
     if out is None and loaded.artifact is None:
         raise ConvertError(f"{source}: a single model needs --out DIR")
     folder = out or source / "firmware"
@@ -86,6 +91,21 @@ def convert(
     typer.echo(f"{folder}: {len(files)} files, model_id {loaded.graph.model_id}, spec_id {loaded.spec_id}")
 
 
+def _convert_tflm_only(model: TflmOnly, source: Path, out: Path | None, for_compiled: bool) -> None:
+    from converter.verify import tflm_only
+
+    if out is None:
+        raise ConvertError(f"{source}: a single model needs --out DIR")
+    if for_compiled:
+        raise ConvertError(
+            f"{source}: is for engine tflm only, because: {model.why}; leave out the compiled engine's options"
+        )
+    files, arena_bytes = tflm_only.files(model)
+    conversion.write_all(files, out)
+    typer.echo(f"tflm only, because: {model.why}")
+    typer.echo(f"{out}: {len(files)} files, model_id {model.model_id}, arena {arena_bytes:,} bytes")
+
+
 def _compared(loaded: conversion.Source) -> str:
     """What the short check of the file itself says; raises ConvertError where a value differs."""
     from converter.tflite.interpreters import Unavailable
@@ -102,7 +122,16 @@ def _compared(loaded: conversion.Source) -> str:
 @app.command()
 def size(source: SourceArgument, json_file: cli.JsonOption = None) -> None:
     """Flash, RAM, parameters and operations per layer, and the share of the board's memory, for int8 and fp32."""
-    found = sizes.model_size(conversion.load(source).graph)
+    loaded = conversion.load_any(source)
+    if isinstance(loaded, TflmOnly):
+        from converter.verify import tflm_only
+
+        arena_bytes = tflm_only.files(loaded)[1]
+        for shown in tflm_only.size_lines(loaded, arena_bytes):
+            console.print(shown)
+        cli.write_json(json_file, tflm_only.size_json(loaded, arena_bytes))
+        return
+    found = sizes.model_size(loaded.graph)
     for table in sizes.tables(found):
         console.print(table)
     cli.write_json(json_file, sizes.to_json(found))

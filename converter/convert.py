@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converter.aot.emit import render_aot
-from converter.aot.model_header import render_kws_header
+from converter.aot.model_header import render_kws_header, render_tflm_header
 from converter.audio.tables import render as render_frontend
 from converter.errors import ConvertError, printable
 from converter.files import write_set
@@ -18,11 +18,22 @@ from converter.spec import DetectorSpec, KwsSpec
 from converter.target import NRF52840
 from converter.tflite.c_array import render_c_array
 from converter.tflite.reader import trace_tflite
+from converter.tflite.tflm_only import TflmOnly, read_tflm_only, require_fit
 from converter.tflite.writer import write_tflite
 from converter.wake_word import WakeWord, read_wake_word, with_spec
 
 FRONTEND_TABLES = "frontend_tables.h"
 HEADER = "kws_model.h"
+ENGINE = ("model_aot.c", "model_aot.h", "model_tvm.S")  # of the compiled engine, and with TVM
+
+
+class RefusedTfliteError(ConvertError):
+    """A .tflite that the compiled engine refuses; why: all that stands in the way."""
+
+    def __init__(self, message: str, why: str) -> None:
+        """As ConvertError."""
+        super().__init__(message)
+        self.why = why
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +76,28 @@ class Source:
         return KwsSpec.from_json(self.graph.spec_json).spec_id if self.graph.spec_json else "none"
 
 
+def load_any(path: Path) -> Source | TflmOnly:
+    """As load; a .tflite that the compiled engine refuses is read for TensorFlow Lite Micro alone."""
+    path = _model_in(path)
+    try:
+        return load(path)
+    except RefusedTfliteError as refused:
+        try:
+            return read_tflm_only(printable(path.stem), path.read_bytes(), refused.why)
+        except ConvertError as error:
+            raise ConvertError(f"{refused}; TensorFlow Lite Micro cannot run it either: {error}") from None
+
+
+def _model_in(path: Path) -> Path:
+    """The path, of a folder that `convert` wrote a single model into its model.tflite."""
+    converted = (path / HEADER).is_file() and not (path / "artifact.json").exists()
+    return path / "model.tflite" if converted else path
+
+
 def load(path: Path) -> Source:
     """A run folder (its model.onnx), a .onnx, a .tflite or a microWakeWord .json; raises ConvertError or
     ArtifactError."""
-    if (path / HEADER).is_file() and not (path / "artifact.json").exists():
-        path = path / "model.tflite"  # of a model that `convert` wrote here
+    path = _model_in(path)
     if path.is_dir():
         return _load_run(ModelArtifact.load(path))
     if not path.is_file():
@@ -110,10 +138,13 @@ def _read(path: Path) -> tuple[Graph, Original]:
         data = path.read_bytes()
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        if path.suffix == ".tflite":
+    if path.suffix == ".tflite":
+        try:
             graph, places, ends = trace_tflite(data)
             return graph, Original(printable(path.name), "tflite", data, places, ends)
+        except ConvertError as error:
+            raise RefusedTfliteError(f"{path.name}: {error}", str(error)) from None
+    try:
         if path.suffix == ".onnx":
             from converter.onnx_qdq.reader import trace_onnx  # importing onnx takes longer than all the rest
 
@@ -140,9 +171,18 @@ def render(source: Source, tflite_int4: bool = False, ram_budget: int | None = N
     return {"model.tflite": model, **{name: text.encode() for name, text in sorted(texts.items())}}
 
 
+def render_tflm(model: TflmOnly, arena_bytes: int) -> dict[str, bytes]:
+    """The generated files of a model for TensorFlow Lite Micro alone. Raises ConvertError where the board's memory
+    cannot hold it."""
+    require_fit(model, arena_bytes)
+    texts = {**render_c_array(model.data), HEADER: render_tflm_header(model, arena_bytes)}
+    return {"model.tflite": model.data, **{name: text.encode() for name, text in sorted(texts.items())}}
+
+
 def write_all(files: dict[str, bytes], out: Path) -> None:
     """Write every file or none, also when killed; an error leaves `out` as it was."""
+    left = (FRONTEND_TABLES, *(() if ENGINE[0] in files else ENGINE))
     try:
-        write_set(files, out, gone=() if FRONTEND_TABLES in files else (FRONTEND_TABLES,))
+        write_set(files, out, gone=[name for name in left if name not in files])
     except OSError as error:
         raise ConvertError(f"{out}: cannot be written ({error.strerror}); nothing was changed") from None

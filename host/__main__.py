@@ -77,12 +77,16 @@ def build(
     run: Annotated[
         Path, typer.Argument(help="a run folder or --out of a model, converted before; its image goes to RUN/build")
     ],
+    tflm_source: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="sources of TensorFlow Lite Micro: the image gets that engine"),
+    ] = None,
 ) -> None:
     """Build the firmware of a run or model for the virtual board; prints the ELF's path, which serves as a PORT, as RUN
     does."""
     from host.firmware_build import build_firmware, generated_in
 
-    typer.echo(build_firmware(generated_in(run), run / "build"))
+    typer.echo(build_firmware(generated_in(run), run / "build", tflm_source))
 
 
 @app.command("deploy", hidden=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from converter.files import SET_READY, finish_set, scratch_folder, write_atomic
 from converter.target import NRF52840
 from host.emulator.errors import BoardError
+from host.tflm_sources import WANTED, copy_tflm
 
 ROOT = Path(__file__).resolve().parents[1]
 BARE = ROOT / "firmware" / "bare"
@@ -40,9 +41,9 @@ def compiler() -> str:
     return found
 
 
-def build_firmware(model_dir: Path | None, out_dir: Path) -> Path:
+def build_firmware(model_dir: Path | None, out_dir: Path, tflm_source: Path | None = None) -> Path:
     """OUT_DIR/emulator/firmware.elf, the sketch with the compiled engine of model_dir (None: firmware/generated), and
-    its linker map firmware.map.
+    its linker map firmware.map; with the sources of TensorFlow Lite Micro its engine tflm.
 
     SCons hands paths to a shell, so sources and model are copied to a folder whose path means nothing to one and are
     built there; their own folders may have any name, and need not be writable. Raises BoardError with the compiler's
@@ -51,13 +52,20 @@ def build_firmware(model_dir: Path | None, out_dir: Path) -> Path:
     compiler()
     model = model_dir or ROOT / "firmware" / "generated"
     finish_model(model)
-    if missing := [name for name in ("model_aot.c", "kws_model.h") if not (model / name).is_file()]:
+    engine, source = ("emulator_tflm", "model_data.c") if tflm_source else ("emulator", "model_aot.c")
+    if not tflm_source and is_tflm_only(model):
+        raise BoardError(
+            f"{model}: its model runs in TensorFlow Lite Micro only, as `convert` said; name {WANTED} by --tflm-source"
+        )
+    if missing := [name for name in (source, "kws_model.h") if not (model / name).is_file()]:
         raise BoardError(
             f"{model}: no {' and no '.join(missing)}; make them with `python -m converter convert MODEL --out DIR`"
         )
     with scratch_folder(Path(_plain_folder())) as name:
         place = name.resolve()
         _copy_sources(model, place)
+        if tflm_source:
+            copy_tflm(tflm_source, place / "model" / "kws_model.h", place / "tflm")
         plain = {key: value for key, value in os.environ.items() if not key.startswith("PLATFORMIO_")}
         flags = os.environ.get("PLATFORMIO_BUILD_FLAGS", "")  # the user's own; what else is set is for other projects
         environment = {
@@ -70,9 +78,9 @@ def build_firmware(model_dir: Path | None, out_dir: Path) -> Path:
             "PLATFORMIO_SETTING_CHECK_PLATFORMIO_INTERVAL": "3650",
             "KWS_MODEL": str(place / "model"),
         }
-        command = [sys.executable, "-m", "platformio", "run", "-e", "emulator", "--project-dir", str(place)]
+        command = [sys.executable, "-m", "platformio", "run", "-e", engine, "--project-dir", str(place)]
         done = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, check=False)
-        built = place / "build" / "emulator"
+        built = place / "build" / engine
         if done.returncode != 0 or not (built / "firmware.elf").is_file():
             output = done.stdout + done.stderr
             if over := re.search(r"region `(\w+)' overflowed by (\d+) bytes", output):
@@ -89,6 +97,12 @@ def build_firmware(model_dir: Path | None, out_dir: Path) -> Path:
         except OSError as error:
             raise BoardError(f"{out_dir}: the image cannot be written ({error.strerror}); name another place") from None
     return out_dir / "emulator" / "firmware.elf"
+
+
+def is_tflm_only(model: Path) -> bool:
+    """Whether the generated files are of a model that the compiled engine refuses."""
+    header = model / "kws_model.h"
+    return header.is_file() and b"#define KWS_TFLM_ONLY 1" in header.read_bytes()
 
 
 def finish_model(model: Path) -> None:

@@ -11,6 +11,7 @@ from converter.operators.fully_connected import FullyConnected
 from converter.spec import DetectorSpec, KwsSpec
 from converter.tflite.c_array import PROVENANCE
 from converter.tflite.one_channel import graph_in_tflite
+from converter.tflite.tflm_only import CUSTOM, RESOLVERS, TflmOnly, WireTensor
 from converter.tflite.writer import fits_int4
 
 ARENA_FIXED_BYTES, ARENA_LAYER_BYTES = 3072, 512
@@ -20,13 +21,50 @@ def render_kws_header(graph: Graph, name: str, detector: DetectorSpec | None = N
     """kws_model.h; the spec comes from graph.spec_json, and without one there is no front end. int4: the .tflite has
     such weights."""
     spec = KwsSpec.from_json(graph.spec_json) if graph.spec_json else None
-    lines = [PROVENANCE, "#ifndef KWS_MODEL_H", "#define KWS_MODEL_H", ""]
-    lines += [f"#define KWS_{key} {value}" for key, value in _model_macros(graph, name, spec, int4).items()]
+    parts = [_model_macros(graph, name, spec, int4)]
     if spec:
-        detector = detector or DetectorSpec.untuned(len(spec.words))
-        lines.append("")
-        lines += [f"#define KWS_{key} {value}" for key, value in _spec_macros(spec, detector).items()]
-    return "\n".join([*lines, "", "#endif", ""])
+        parts.append(_spec_macros(spec, detector or DetectorSpec.untuned(len(spec.words))))
+    return _header(parts)
+
+
+def render_tflm_header(model: TflmOnly, arena_bytes: int) -> str:
+    """kws_model.h of a model that only TensorFlow Lite Micro runs, in an arena of so many bytes."""
+    calls = " ".join(f"(r).{RESOLVERS.get(operator) or CUSTOM[operator]}();" for operator in model.operators)
+    tensors = [*(_wire("input", end) for end in model.inputs), *(_wire("output", end) for end in model.outputs)]
+    macros: dict[str, str | int] = {
+        "MODEL_ID": _string(model.model_id),
+        "SPEC_ID": _string("none"),
+        "MODEL_NAME": _string(model.name),
+        "INPUT_BYTES": model.input_bytes,
+        "OUTPUT_BYTES": model.output_bytes,
+        "OUTPUT_SCALE": _float(1.0),  # bytes of any type, not scores
+        "OUTPUT_ZERO_POINT": 0,
+        "LAYERS": model.layers,
+        "TFLM_ONLY": 1,
+        "INPUTS": len(model.inputs),
+        "OUTPUTS": len(model.outputs),
+        "TENSORS": "{" + ", ".join(tensors) + "}",
+        "TFLM_OPS": len(model.operators),
+        "TFLM_ADD_OPS(r)": f"do {{ {calls} }} while (0)",
+        "TFLM_ARENA_BYTES": arena_bytes,
+        "TFLM_NEEDS_PER_CHANNEL_DENSE": int(model.is_dense_per_channel),
+        "HAS_FRONTEND": 0,
+        **({"VARIABLES": model.variables} if model.variables else {}),
+    }
+    return _header([macros])
+
+
+def _wire(side: str, end: WireTensor) -> str:
+    """Of the struct that commands.cpp reports: side, type, shape, bytes, scale ("0" without one), zero point."""
+    shape = "x".join(map(str, end.shape)) or "1"
+    return f'{{"{side}", "{end.kind}", "{shape}", {end.bytes}u, "{end.scale:.9g}", {end.zero_point}}}'
+
+
+def _header(parts: Sequence[dict[str, str | int]]) -> str:
+    lines = [PROVENANCE, "#ifndef KWS_MODEL_H", "#define KWS_MODEL_H", ""]
+    for macros in parts:
+        lines += [*(f"#define KWS_{key} {value}" for key, value in macros.items()), ""]
+    return "\n".join([*lines, "#endif", ""])
 
 
 def has_per_channel_dense(graph: Graph) -> bool:

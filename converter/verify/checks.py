@@ -65,6 +65,7 @@ class BoardAccess:
     build: Callable[[Path, Path], Path]  # (folder of generated files, folder to build in) -> image
     infer: Callable[[Path, Path, Sequence[Path]], list[BoardAnswer]]  # (image, model, .npy int8 or .wav files)
     listen: Callable[[Path, Path, Int16], BoardDecisions]  # (image, model, pcm of 16 kHz)
+    raw: Callable[[Path, str, Sequence[bytes]], list[bytes]]  # (image, model_id, inputs) -> outputs, as they lie there
 
 
 @dataclass(frozen=True, eq=False)

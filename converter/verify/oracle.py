@@ -7,7 +7,10 @@ request.json and x.npy [n, ...]; it gets found.npz, arrays [n, ...] by the numbe
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +49,49 @@ def run_tflite(model: bytes, x: NDArray[Any], keys: Sequence[int], options: dict
     return found
 
 
-RUNS: dict[str, Callable[..., Arrays]] = {"onnx": run_onnx, "tflite": run_tflite}
+def run_tflm(model: bytes, x: NDArray[Any], keys: Sequence[int], options: dict[str, Any]) -> Arrays:
+    """TensorFlow Lite Micro on bytes uint8 [n, ...], of all inputs in a row, each from a fresh state: (the arena that
+    the board should have, bytes of all outputs). The interpreter's own figure for its arena, which records 64-bit
+    pointers, an eighth more, and options["beside"]; the outputs are computed in an arena of this size."""
+    from tflite_micro import runtime
+
+    fresh = runtime.Interpreter.from_bytes(model, arena_size=options["most_bytes"])
+    fresh.invoke()
+    used = _printed_arena(fresh, options["plan_bytes"])
+    arena_bytes = -(-(used + used // 8 + options["beside"]) // 1024) * 1024
+    found: Arrays = []
+    for row in x:
+        interpreter = runtime.Interpreter.from_bytes(model, arena_size=arena_bytes)
+        at = 0
+        for number, (kind, shape) in enumerate(options["inputs"]):
+            count = int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
+            interpreter.set_input(row[at : at + count].view(kind).reshape(shape), number)
+            at += count
+        interpreter.invoke()
+        outputs = [np.array(interpreter.get_output(number)).tobytes() for number in range(options["outputs"])]
+        found.append([np.array(arena_bytes), np.frombuffer(b"".join(outputs), np.uint8)])
+    return found
+
+
+def _printed_arena(interpreter: Any, plan_bytes: int) -> int:
+    """Bytes of the arena, which the interpreter says on its standard error alone: what it keeps in its tail, and the
+    larger of the activations in its head and the tables they are planned with, gone afterwards."""
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            interpreter.print_allocations()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        file.seek(0)
+        said = dict(re.findall(rb"Arena allocation (head|tail) (\d+) bytes", file.read()))
+    if len(said) != 2:
+        raise ValueError("it does not say how much of its arena it uses")
+    return int(said[b"tail"]) + max(int(said[b"head"]), plan_bytes)
+
+
+RUNS: dict[str, Callable[..., Arrays]] = {"onnx": run_onnx, "tflite": run_tflite, "tflm": run_tflm}
 
 
 def answer(model: bytes, x: NDArray[Any], request: dict[str, Any]) -> list[NDArray[Any]]:

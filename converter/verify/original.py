@@ -27,7 +27,8 @@ from converter.tensor import Tensor
 from converter.tflite.interpreters import Unavailable, installed
 from converter.verify.checks import EQUAL, WITHIN, Check, CheckInputs, Mismatches
 
-PACKAGES = {"onnx": ("onnxruntime", "onnxruntime"), "tflite": ("tflite-micro", "tflite_micro")}  # to install, import
+MICRO = ("tflite-micro", "tflite_micro")  # to install, import
+PACKAGES = {"onnx": ("onnxruntime", "onnxruntime"), "tflite": MICRO, "tflm": MICRO}
 MODULE = "converter.verify.oracle"
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = 100  # inputs of them in the long form
@@ -179,7 +180,7 @@ def _theirs(graph: Graph, file: Original, x: Int8) -> Arrays:
         tensors = sum(tensor.size for tensor in graph.tensors)
         data, values = file.data, _as_end(graph.tensors[graph.input], file.ends[0], x)
         request["arena_bytes"] = 1_000_000 + 2 * tensors + 10 * len(data)
-    return dict(zip(file.places, _ask(data, values, request), strict=True))
+    return dict(zip(file.places, ask(data, values, request), strict=True))
 
 
 def _onnx_request(graph: Graph, file: Original, x: Int8) -> tuple[bytes, NDArray[Any], str]:
@@ -205,7 +206,8 @@ def _onnx_request(graph: Graph, file: Original, x: Int8) -> tuple[bytes, NDArray
     return model.SerializeToString(), real, taken.name
 
 
-def _ask(model: bytes, x: NDArray[Any], request: dict[str, Any]) -> Sequence[NDArray[Any]]:
+def ask(model: bytes, x: NDArray[Any], request: dict[str, Any]) -> Sequence[NDArray[Any]]:
+    """The oracle's answer, an array for each key of the request; raises Unavailable."""
     package, module = PACKAGES[request["format"]]
     if find_spec(module) is None:
         raise Unavailable(f"the package {package} is not installed")
@@ -219,7 +221,10 @@ def _ask(model: bytes, x: NDArray[Any], request: dict[str, Any]) -> Sequence[NDA
         except subprocess.TimeoutExpired:
             raise Unavailable(f"{package} {installed(package)} takes more than {SECONDS} s for this file") from None
         if (folder / "error.txt").is_file():
-            reason = (folder / "error.txt").read_text()
+            told = done.stderr.decode("utf-8", "replace").split("\n") if request["format"] == "tflm" else []
+            reason = "; ".join(
+                [(folder / "error.txt").read_text(), *(line.strip()[:200] for line in told[:1] if line.strip())]
+            )
             raise Unavailable(f"{package} {installed(package)} cannot run this file ({reason})")
         if done.returncode or not (folder / "found.npz").is_file():
             raise Unavailable(f"{package} {installed(package)} crashes on this file (exit status {done.returncode})")

@@ -22,9 +22,10 @@ from converter import convert as conversion
 from converter.errors import ConvertError
 from converter.files import scratch_folder
 from converter.tflite.interpreters import Unavailable
+from converter.tflite.tflm_only import TflmOnly
 from converter.tflite.writer import fits_int4
 from converter.verify import board as board_checks
-from converter.verify import engines, frontend, original, stream
+from converter.verify import engines, frontend, original, stream, tflm_only
 from converter.verify.checks import ABSENT, DIFFERENT, EQUAL, WITHIN, BoardAccess, Check, CheckInputs, Checks
 
 NOISE_INPUTS = 50
@@ -44,6 +45,9 @@ def run_checks(
     Recorded inputs are those of RUN/vectors.npz, then recordings under the folder `audio`, at most max_inputs together.
     """
     on_progress("inputs")
+    loaded = conversion.load_any(path)
+    if isinstance(loaded, TflmOnly):
+        return tflm_only.run_checks(loaded, path, elf, board, on_progress)
     with prepared(path, max_inputs, elf, audio, board) as given:
         done = []
         for claim, check in _checks_for(given):

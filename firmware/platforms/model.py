@@ -14,6 +14,11 @@ env = globals()["env"]
 chosen = env.GetProjectOption("custom_model", join("firmware", "generated"))
 folder = abspath(os.environ.get("KWS_MODEL") or join(env.subst("$PROJECT_DIR"), chosen))
 source = {"aot": "model_aot.c", "tflm": "model_data.c"}[env.GetProjectOption("custom_engine")]
+if source == "model_aot.c" and isfile(join(folder, "kws_model.h")):
+    with open(join(folder, "kws_model.h")) as header:
+        if "KWS_TFLM_ONLY" in header.read():
+            print(f"{folder}: its model runs in TensorFlow Lite Micro only, as `convert` said; build env nano33ble")
+            env.Exit(1)
 missing = [name for name in (source, "kws_model.h") if not isfile(join(folder, name))]
 if missing:
     print(
@@ -31,3 +36,14 @@ env.BuildSources(
 )
 if source == "model_aot.c":  # the library finder does not look into the generated source
     env.BuildSources(join("$BUILD_DIR", "nn"), kernels)
+tflm = join(env.subst("$PROJECT_DIR"), "tflm")
+if source == "model_data.c" and isdir(tflm):  # what host/tflm_sources.py copied; PlatformIO's library elsewhere
+    roots = ("", "flatbuffers/include", "gemmlowp", "ruy", "kissfft", "cmsis/CMSIS/Core/Include", "cmsis_nn")
+    env.Append(
+        CPPPATH=[tflm, *(join(tflm, "third_party", *root.split("/")) for root in roots)],
+        CPPDEFINES=["TF_LITE_STATIC_MEMORY", "TF_LITE_STRIP_ERROR_STRINGS"],
+        CCFLAGS=["-Wno-unused-parameter", "-Wno-sign-compare"],
+    )
+    if isdir(join(tflm, "third_party", "cmsis_nn")):
+        env.Append(CPPDEFINES=["CMSIS_NN"], CPPPATH=[join(tflm, "third_party", "cmsis_nn", "Include")])
+    env.BuildSources(join("$BUILD_DIR", "tflm"), tflm)

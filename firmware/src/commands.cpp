@@ -100,6 +100,24 @@ static void identity() {
     reply_field_u32(KWS_OUTPUT_BYTES);
     reply_field_u32(KWS_LAYERS);
     reply_close();
+#ifdef KWS_TENSORS
+    static const struct {
+        const char *side, *type, *shape;
+        uint32_t bytes;
+        const char *scale;
+        int32_t zero_point;
+    } tensors[] = KWS_TENSORS;
+    for (const auto &tensor : tensors) {
+        reply_open("tensor");
+        reply_field(tensor.side);
+        reply_field(tensor.type);
+        reply_field(tensor.shape);
+        reply_field_u32(tensor.bytes);
+        reply_field(tensor.scale);
+        reply_field_i32(tensor.zero_point);
+        reply_close();
+    }
+#endif
 #if KWS_HAS_FRONTEND
     static const char *const labels[] = KWS_LABEL_NAMES;
     reply_open("labels");

@@ -4,6 +4,9 @@
 #include "board.h"
 #include "engine.h"
 #include "kws_model.h"
+#ifdef KWS_TFLM_ONLY
+#error "This model runs in TensorFlow Lite Micro only; build it with engine tflm, or convert a model that compiles."
+#endif
 #include "model_aot.h"
 
 _Static_assert(KWS_INPUT_BYTES == MODEL_AOT_INPUT_BYTES, "kws_model.h and model_aot.h come from two models");

@@ -2,6 +2,7 @@
 // 46da2f9, gnu++14) and with tflite-micro of August 2026 (commit 90b983c, which wants C++17).
 #include <new>
 #include <stdio.h>
+#include <string.h>
 #include <type_traits>
 #include <utility>
 
@@ -10,8 +11,10 @@
 #include "kws_model.h"
 #include "model_data.h"
 #include "tensorflow/lite/micro/memory_helpers.h"
+#include "tensorflow/lite/micro/micro_allocator.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+#include "tensorflow/lite/micro/micro_resource_variable.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
 #if defined(KWS_TFLM_NEEDS_PER_CHANNEL_DENSE) && KWS_TFLM_NEEDS_PER_CHANNEL_DENSE && \
@@ -20,7 +23,15 @@
     "This model's dense layer has several weight scales; the Arduino library of 2024 reads only the first. Use the AOT engine."
 #endif
 
-#if defined(KWS_VARIABLES) && KWS_VARIABLES
+#ifndef KWS_TFLM_ONLY  // the ends are of any type and number, the file is the model's own
+#define KWS_TFLM_ONLY 0
+#define KWS_INPUTS 1
+#define KWS_OUTPUTS 1
+#endif
+#ifndef KWS_VARIABLES
+#define KWS_VARIABLES 0
+#endif
+#if KWS_VARIABLES && !KWS_TFLM_ONLY
 #error "This model keeps state in variables, which this engine does not provide. Use the AOT engine."
 #endif
 
@@ -116,6 +127,14 @@ alignas(tflite::MicroInterpreter) unsigned char interpreter_storage[sizeof(tflit
 tflite::MicroInterpreter *interpreter;
 char error[224];
 
+#if KWS_INPUTS > 1
+int8_t wire_input[KWS_INPUT_BYTES];  // all inputs, one behind the other
+#endif
+#if KWS_OUTPUTS > 1
+int8_t wire_output[KWS_OUTPUT_BYTES];
+#endif
+
+#if !KWS_TFLM_ONLY
 unsigned nano(float value) { return static_cast<unsigned>(value * 1e9f); }  // the core's printf knows no floats
 
 const char *check_tensor(const char *which, const TfLiteTensor *tensor, size_t bytes, float scale, int zero_point) {
@@ -135,10 +154,37 @@ const char *check_tensor(const char *which, const TfLiteTensor *tensor, size_t b
     return error;
 }
 
+const char *check_ends() {
+    const char *fault =
+        check_tensor("input", interpreter->input(0), KWS_INPUT_BYTES, KWS_INPUT_SCALE, KWS_INPUT_ZERO_POINT);
+    if (fault) return fault;
+    return check_tensor("output", interpreter->output(0), KWS_OUTPUT_BYTES, KWS_OUTPUT_SCALE, KWS_OUTPUT_ZERO_POINT);
+}
+#else
+const char *check_ends() {
+    size_t inputs = 0, outputs = 0;
+    for (size_t i = 0; i < interpreter->inputs_size(); i++) inputs += interpreter->input(i)->bytes;
+    for (size_t i = 0; i < interpreter->outputs_size(); i++) outputs += interpreter->output(i)->bytes;
+    if (inputs == KWS_INPUT_BYTES && outputs == KWS_OUTPUT_BYTES) return nullptr;
+    snprintf(error, sizeof error,
+             "tflm: model_data.c is not the model of kws_model.h: %u bytes go in and %u come out, want %u and %u; "
+             "convert again",
+             static_cast<unsigned>(inputs), static_cast<unsigned>(outputs), static_cast<unsigned>(KWS_INPUT_BYTES),
+             static_cast<unsigned>(KWS_OUTPUT_BYTES));
+    return error;
+}
+#endif
+
 const char *allocate(const tflite::Model *model) {
     Resolver *resolver = new (resolver_storage) Resolver();
     KWS_TFLM_ADD_OPS((*resolver));
+#if KWS_VARIABLES
+    tflite::MicroAllocator *allocator = tflite::MicroAllocator::Create(arena, sizeof arena);
+    interpreter = new (interpreter_storage) tflite::MicroInterpreter(
+        model, *resolver, allocator, tflite::MicroResourceVariables::Create(allocator, KWS_VARIABLES));
+#else
     interpreter = new (interpreter_storage) tflite::MicroInterpreter(model, *resolver, arena, sizeof arena);
+#endif
     if (interpreter->AllocateTensors() == kTfLiteOk) return nullptr;
     interpreter = nullptr;
     snprintf(error, sizeof error,
@@ -163,25 +209,49 @@ const char *engine_init(void) {
         return error;
     }
     const char *fault = allocate(model);
-    if (!fault)
-        fault = check_tensor("input", interpreter->input(0), KWS_INPUT_BYTES, KWS_INPUT_SCALE, KWS_INPUT_ZERO_POINT);
-    if (!fault)
-        fault =
-            check_tensor("output", interpreter->output(0), KWS_OUTPUT_BYTES, KWS_OUTPUT_SCALE, KWS_OUTPUT_ZERO_POINT);
+    if (!fault) fault = check_ends();
     if (fault) interpreter = nullptr;
     return fault;
 }
 
+#if KWS_INPUTS > 1
+int8_t *engine_input(void) { return wire_input; }
+#else
 int8_t *engine_input(void) { return interpreter->input(0)->data.int8; }
+#endif
+#if KWS_OUTPUTS > 1
+const int8_t *engine_output(void) { return wire_output; }
+#else
 const int8_t *engine_output(void) { return interpreter->output(0)->data.int8; }
+#endif
 
 const char *engine_invoke(void) {
-    return interpreter->Invoke() == kTfLiteOk
-               ? nullptr
-               : "tflm: Invoke failed; the library's log on USB Serial names the operator";
+#if KWS_INPUTS > 1
+    const int8_t *from = wire_input;
+    for (size_t i = 0; i < KWS_INPUTS; from += interpreter->input(i++)->bytes)
+        memcpy(interpreter->input(i)->data.raw, from, interpreter->input(i)->bytes);
+#endif
+    if (interpreter->Invoke() != kTfLiteOk)
+        return "tflm: Invoke failed; the library's log on USB Serial names the operator";
+#if KWS_OUTPUTS > 1
+    int8_t *to = wire_output;
+    for (size_t i = 0; i < KWS_OUTPUTS; to += interpreter->output(i++)->bytes)
+        memcpy(to, interpreter->output(i)->data.raw, interpreter->output(i)->bytes);
+#endif
+    return nullptr;
 }
 
-void engine_reset(void) {}  // a model that keeps state is not built with this engine
+void engine_reset(void) {
+#if KWS_VARIABLES  // what CALL_ONCE makes is made anew by a new interpreter alone
+    interpreter->~MicroInterpreter();
+    interpreter = nullptr;
+    slots_used = 0;
+    const char *fault = engine_init();
+    if (fault) board_fail(fault);
+#elif KWS_TFLM_ONLY
+    (void)interpreter->Reset();
+#endif
+}
 
 uint32_t engine_stream_frames(void) { return 0; }
 const char *engine_stream_start(void) { return engine_invoke(); }

@@ -16,6 +16,7 @@ from converter.spec import DetectorSpec
 from host.errors import HostError
 from host.link.detector import FIRST_WORD
 
+WIRE_TYPES = ("float32", "int32", "uint8", "int64", "bool", "int16", "int8", "uint32")
 MAX_LINE = 16384  # m-results of 640 scores (the MLPerf autoencoder) takes 5 KB
 PROTOCOL_VERSION = 2
 AUDIO_SAMPLES = 320  # most samples in one `audio` or `pcm` line
@@ -151,6 +152,31 @@ class Audio:
 
 
 @dataclass(frozen=True)
+class WireTensor:
+    """m-tensor: one input or output of a model that only TensorFlow Lite Micro runs; kind as numpy names types, scale
+    0: none."""
+
+    side: str
+    kind: str
+    shape: str
+    bytes: int
+    scale: float
+    zero_point: int
+
+    @staticmethod
+    def of(record: Record) -> WireTensor:
+        """Parse the record; raises HostError on fields that do not fit."""
+        fields = _Fields(record, 6)
+        side, kind, shape, count = fields.text(), fields.text(), fields.text(), fields.number(1)
+        if side not in ("input", "output") or kind not in WIRE_TYPES:
+            raise fields.error(f"is no {kind[:20]} {side[:20]} that this host knows")
+        scale = fields.text()
+        if not re.fullmatch(r"[0-9.e+-]{1,20}", scale):
+            raise fields.error(f"{scale[:20]!r} is no scale")
+        return WireTensor(side, kind, shape, count, float(scale), fields.number(-(1 << 31), (1 << 31) - 1))
+
+
+@dataclass(frozen=True)
 class Identity:
     """The reply to id%. labels, audio and detector are empty or None for a model without a front end.
 
@@ -170,6 +196,7 @@ class Identity:
     labels: tuple[str, ...] = ()
     audio: Audio | None = None
     detector: DetectorSpec | None = None
+    tensors: tuple[WireTensor, ...] = ()  # empty: one int8 input and one int8 output
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -179,6 +206,8 @@ class Identity:
     @staticmethod
     def of(records: Sequence[Record]) -> Identity:
         """Parse the record; raises HostError on fields that do not fit."""
+        tensors = tuple(WireTensor.of(record) for record in records if record.key == "tensor")
+        records = [record for record in records if record.key != "tensor"]
         by_key = {record.key: record for record in records}
         missing = {"id", "firmware", "network"} - by_key.keys()
         if missing or len(by_key) != len(records):
@@ -202,7 +231,11 @@ class Identity:
             )
         sizes = network.number(1), network.number(1), network.number(1)
         if "labels" not in by_key:
-            return Identity(spec_id, model_id, model_name, version, engine, board, clock_hz, *sizes)
+            found = Identity(spec_id, model_id, model_name, version, engine, board, clock_hz, *sizes, tensors=tensors)
+            for side, size in zip(("input", "output"), sizes, strict=False):
+                if tensors and sum(tensor.bytes for tensor in tensors if tensor.side == side) != size:
+                    raise HostError(f"id%: its {side}s do not take {size} bytes; flash this project's firmware")
+            return found
         if not {"audio", "detector"} <= by_key.keys():
             raise HostError("id%: the reply names labels but lacks audio or detector; flash this project's firmware")
         audio = _Fields(by_key["audio"], 6)

@@ -53,6 +53,18 @@ def listen(elf: Path, model: Path, pcm: Pcm) -> BoardDecisions:
     return BoardDecisions(len(result.heard), bool(result.host), result.different)
 
 
+def raw(elf: Path, model_id: str, inputs: Sequence[bytes]) -> list[bytes]:
+    """The outputs' bytes for each input's, of the model with this id."""
+    found = []
+    with _virtual_board(elf) as board:
+        if board.identity.model_id != model_id:
+            raise ConvertError(f"{elf}: holds model {board.identity.model_id}, not {model_id}; build it again")
+        for data in inputs:
+            board.load_input(data)
+            found.append(bytes(score & 255 for score in board.layers()[1]))
+    return found
+
+
 def profile_image(elf: Path, runs: int) -> dict[str, Any]:
     """Stages, layers and memory, as `host profile --json` writes them."""
     with _virtual_board(elf) as board:
@@ -69,4 +81,4 @@ def _virtual_board(elf: Path) -> Iterator[Board]:
         raise ConvertError(f"{elf.name} on the virtual board: {error}") from None
 
 
-BOARD_ACCESS = BoardAccess(build, infer, listen)
+BOARD_ACCESS = BoardAccess(build, infer, listen, raw)

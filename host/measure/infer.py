@@ -19,7 +19,7 @@ from converter.commands import cli
 from host.errors import HostError
 from host.link.client import Board
 from host.link.expected import Model, require_same
-from host.link.protocol import LayerRun
+from host.link.protocol import LayerRun, WireTensor
 
 RAW_SUFFIXES = (".npy", ".bin")
 
@@ -42,7 +42,7 @@ class Answer:
     """The board's scores for one input. features_equal and layers need a model to compare with."""
 
     labels: tuple[str, ...]
-    output: tuple[int, ...]
+    output: tuple[float, ...]
     results: tuple[float, ...]
     features_equal: bool | None
     layers: tuple[LayerRun, ...]
@@ -82,11 +82,51 @@ def read_input(path: Path, size: int) -> Int8:
     return data
 
 
+def read_wire(path: Path, tensors: tuple[WireTensor, ...]) -> bytes:
+    """The inputs of a model that only TensorFlow Lite Micro runs, as they lie in memory: a .npy of the one input's type
+    and size, or a .bin of the bytes of all."""
+    wanted = [tensor for tensor in tensors if tensor.side == "input"]
+    listed = ", ".join(f"{tensor.kind} {tensor.shape}" for tensor in wanted)
+    if path.suffix == ".bin" and path.is_file():
+        data = path.read_bytes()
+    elif path.suffix == ".npy" and len(wanted) == 1:
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise HostError(f"{path}: no readable .npy ({str(error).splitlines()[0]}); save {listed}") from None
+        if not isinstance(values, np.ndarray) or values.dtype != np.dtype(wanted[0].kind):
+            raise HostError(f"{path}: must hold {listed}, got {getattr(values, 'dtype', type(values).__name__)}")
+        data = values.tobytes()
+    else:
+        raise HostError(
+            f"{path}: the model takes {listed}; give the bytes of its inputs, one behind the other, as a .bin"
+        )
+    if len(data) != (size := sum(tensor.bytes for tensor in wanted)):
+        raise HostError(f"{path}: the model takes {listed}, {size} bytes, got {len(data)}")
+    return data
+
+
+def infer_wire(board: Board, data: bytes) -> Answer:
+    """The answer of a model that only TensorFlow Lite Micro runs: each output's own values, and what they stand for."""
+    board.load_input(data)
+    layers, scores = board.layers()
+    raw, names, output, results = bytes(score & 255 for score in scores), [], [], []
+    outputs = [tensor for tensor in board.identity.tensors if tensor.side == "output"]
+    for number, tensor in enumerate(outputs):
+        values, raw = np.frombuffer(raw[: tensor.bytes], tensor.kind), raw[tensor.bytes :]
+        names += [f"{number}:{index}" if len(outputs) > 1 else str(index) for index in range(len(values))]
+        output += values.tolist()
+        results += [float(value) for value in (values - float(tensor.zero_point)) * (tensor.scale or 1.0)]
+    return Answer(tuple(names), tuple(output), tuple(results), None, tuple(layers), ())
+
+
 def infer(board: Board, path: Path, model: Model | None = None) -> Answer:
     """A recording (its first clip, features made on the board) or an int8 input file through the board."""
     if model is not None:
         require_same(board.identity, model)
     identity = board.identity
+    if identity.tensors:
+        return infer_wire(board, read_wire(path, identity.tensors))
     features_equal = None
     if path.suffix in RAW_SUFFIXES:
         values = read_input(path, identity.input_bytes)
@@ -137,7 +177,7 @@ def layer_table(answer: Answer, clock_hz: int) -> Table:
 def show(answer: Answer, clock_hz: int, console: Console, layers: bool) -> None:
     """Scores, the best label, with `layers` the layers."""
     for label, raw, value in zip(answer.labels, answer.output, answer.results, strict=True):
-        console.print(f"{label:>12} {value:7.3f} ({raw:4d})", highlight=False)
+        console.print(f"{label:>12} {value:7.3f} ({raw:4})", highlight=False)
     console.print(f"best: {answer.best}")
     if layers:
         console.print(layer_table(answer, clock_hz))

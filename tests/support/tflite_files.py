@@ -24,7 +24,7 @@ from converter.formats.tflite import (
 )
 from converter.tflite import schema
 
-TYPES = {"float32": FLOAT32, "int32": INT32, "uint8": UINT8, "int8": INT8, "resource": RESOURCE}
+TYPES = {"float32": FLOAT32, "int32": INT32, "uint8": UINT8, "int8": INT8, "resource": RESOURCE, "int16": 7}
 Slot = tuple[str, int, Any]
 
 
@@ -128,13 +128,14 @@ class TfliteFile:
         return self._table(b, fields, numbers)
 
     def _code(self, b: flatbuffers.Builder, name: str) -> int:
-        number = schema.OPERATOR_NAMES.index(name)
+        is_builtin = name in schema.OPERATOR_NAMES
+        number = schema.OPERATOR_NAMES.index(name if is_builtin else "CUSTOM")
         numbers = (
             ("Int8", schema.OperatorCode.OLD_BUILTIN, min(number, 127)),
             ("Int32", schema.OperatorCode.VERSION, 1),
             ("Int32", schema.OperatorCode.BUILTIN, number),
         )
-        return self._table(b, {}, numbers)
+        return self._table(b, {} if is_builtin else {schema.OperatorCode.CUSTOM: b.CreateString(name)}, numbers)
 
     @staticmethod
     def _list(b: flatbuffers.Builder, items: Sequence[int]) -> int:
