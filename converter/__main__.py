@@ -127,8 +127,8 @@ def size(source: SourceArgument, json_file: cli.JsonOption = None) -> None:
         from converter.verify import tflm_only
 
         arena_bytes = tflm_only.files(loaded)[1]
-        for shown in tflm_only.size_lines(loaded, arena_bytes):
-            console.print(shown)
+        for line in tflm_only.size_lines(loaded, arena_bytes):
+            typer.echo(line)
         cli.write_json(json_file, tflm_only.size_json(loaded, arena_bytes))
         return
     found = sizes.model_size(loaded.graph)

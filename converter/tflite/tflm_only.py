@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from converter.errors import ConvertError, require
-from converter.formats.tflite import Table
+from converter.formats.tflite import FLOAT32, Table
 from converter.target import NRF52840
 from converter.tflite import schema
 from converter.tflite.file import TfliteFile
@@ -76,7 +76,7 @@ class TflmOnly:
     """The bytes of a .tflite that the compiled engine refuses, and why. layers: operators of all its subgraphs, each
     counted once; is_dense_per_channel: the Arduino library's TFLM would read only the first of several scales;
     filter_bytes: the most that CMSIS-NN's scratch for one layer takes beyond the reference kernels'; tensors: of all
-    subgraphs."""
+    subgraphs; has_floats: among them."""
 
     name: str
     data: bytes
@@ -89,6 +89,7 @@ class TflmOnly:
     is_dense_per_channel: bool
     filter_bytes: int
     tensors: int
+    has_floats: bool
 
     @property
     def model_id(self) -> str:
@@ -129,10 +130,12 @@ def read_tflm_only(name: str, data: bytes, why: str) -> TflmOnly:
     require(bool(inputs and outputs), name, "the model needs an input and an output")
     operators: set[str] = set()
     layers = filter_bytes = dense_scales = tensors = 0
+    has_floats = False
     variables: set[tuple[str, str]] = set()
     for subgraph in subgraphs:
         file = TfliteFile(model, subgraph)
         tensors += len(file.tables)
+        has_floats |= any(file.type_of("tensor", index) == FLOAT32 for index in range(len(file.tables)))
         for table in subgraph.tables(schema.SubGraph.OPERATORS):
             operator = file.operator("operator", table)[1]
             operators.add(operator)
@@ -157,6 +160,7 @@ def read_tflm_only(name: str, data: bytes, why: str) -> TflmOnly:
         dense_scales > 1,
         filter_bytes,
         tensors,
+        has_floats,
     )
 
 
