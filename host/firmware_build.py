@@ -89,6 +89,11 @@ def build_firmware(model_dir: Path | None, out_dir: Path, tflm_source: Path | No
                     f"{model}: the firmware is {int(over[2]):,} bytes over the board's {memory}; convert a "
                     f"smaller model"
                 )
+            if re.search(r"fatal error: c\w+: No such file", output):
+                raise BoardError(
+                    "arm-none-eabi-g++: has no C++ library, which TensorFlow Lite Micro needs; install "
+                    "libstdc++-arm-none-eabi-newlib (Debian)"
+                )
             told = _last_lines(output).replace(f"{place / 'model'}{os.sep}", "")
             raise BoardError(f"the firmware was not built from {model}: {told.replace(f'{place}{os.sep}', '')}")
         try:

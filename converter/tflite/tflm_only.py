@@ -146,6 +146,7 @@ def read_tflm_only(name: str, data: bytes, why: str) -> TflmOnly:
                 dense_scales = max(dense_scales, _weight_scales(file, table))
             if operator == "VAR_HANDLE" and (options := table.table(schema.Operator.OPTIONS)):
                 variables.add((options.text(0), options.text(1)))
+    require(layers > 0, name, "the model has no operator")
     if missing := sorted(operators - RESOLVERS.keys() - CUSTOM.keys()):
         raise ConvertError(f"its resolver has no {', '.join(missing)}")
     return TflmOnly(

@@ -42,8 +42,12 @@ if source == "model_data.c" and isdir(tflm):  # what host/tflm_sources.py copied
     env.Append(
         CPPPATH=[tflm, *(join(tflm, "third_party", *root.split("/")) for root in roots)],
         CPPDEFINES=["TF_LITE_STATIC_MEMORY", "TF_LITE_STRIP_ERROR_STRINGS"],
+        LIBS=["m"],
         CCFLAGS=["-Wno-unused-parameter", "-Wno-sign-compare"],
     )
     if isdir(join(tflm, "third_party", "cmsis_nn")):
         env.Append(CPPDEFINES=["CMSIS_NN"], CPPPATH=[join(tflm, "third_party", "cmsis_nn", "Include")])
+    with open(join(tflm, "tensorflow", "lite", "micro", "kernels", "fully_connected.h")) as kernel:
+        if "per_channel" in kernel.read():
+            env.Append(CPPDEFINES=["KWS_TFLM_HAS_PER_CHANNEL_DENSE"])
     env.BuildSources(join("$BUILD_DIR", "tflm"), tflm)

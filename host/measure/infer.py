@@ -122,11 +122,11 @@ def infer_wire(board: Board, data: bytes) -> Answer:
 
 def infer(board: Board, path: Path, model: Model | None = None) -> Answer:
     """A recording (its first clip, features made on the board) or an int8 input file through the board."""
-    if model is not None:
-        require_same(board.identity, model)
     identity = board.identity
     if identity.tensors:
         return infer_wire(board, read_wire(path, identity.tensors))
+    if model is not None:
+        require_same(identity, model)
     features_equal = None
     if path.suffix in RAW_SUFFIXES:
         values = read_input(path, identity.input_bytes)

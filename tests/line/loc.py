@@ -22,7 +22,7 @@ GENERATED = ("firmware/generated", "firmware/generated_spotter")
 # operators of others' models and all their blockers at once, 260 for speech in games and what int8 costs a listener,
 # 1,040 for what exporters of ONNX write, 570 for models that keep state, wake words of others, maxima and hard swishes,
 # 540 for the course by one command, a rate of fine-tuning that validation chooses, and a sweep's picture, 150 for
-# others' keyword models that listen, 70 for the counters of the cache, 850 for models that TensorFlow Lite Micro alone
+# others' keyword models that listen, 70 for the counters of the cache, 870 for models that TensorFlow Lite Micro alone
 # runs: file to firmware, their ends of any type, and its sources in a build.
 # Tests: 16,350 after the house, 150 for negatives, 350 for the detector, 270 for training for streams, 470 for misses
 # against false accepts, 210 for public wake words; 1,700 for what hostile input may do; 300 for depthwise
@@ -34,7 +34,7 @@ GENERATED = ("firmware/generated", "firmware/generated_spotter")
 # ONNX write, 540 for models that keep state, wake words of others and rows, 300 for the course by
 # one command and pruning, 120 for others' keyword models that listen, 210 for models that TensorFlow Lite Micro alone
 # runs.
-BUDGET = {"product": 56_850, "tests": 29_120}
+BUDGET = {"product": 56_880, "tests": 29_120}
 
 
 def folder_of(path: str) -> str:
