@@ -47,7 +47,7 @@ CUSTOM = {
 }
 TYPE_BYTES = {"float32": 4, "int32": 4, "uint8": 1, "int64": 8, "bool": 1, "int16": 2, "int8": 1, "uint32": 4}
 FILTERED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": None}  # the axis of the filter's outputs
-LEAST_FLASH_BESIDE, LEAST_RAM_BESIDE = 60_000, 36_000  # interpreter and kernels at least; stack, code and tables
+LEAST_FLASH_BESIDE, LEAST_RAM_BESIDE = 50_000, 36_000  # interpreter and kernels at least; stack, code and tables
 
 
 @dataclass(frozen=True)
