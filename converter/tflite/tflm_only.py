@@ -46,6 +46,7 @@ CUSTOM = {
     },
 }
 TYPE_BYTES = {"float32": 4, "int32": 4, "uint8": 1, "int64": 8, "bool": 1, "int16": 2, "int8": 1, "uint32": 4}
+ZERO_POINTS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 FILTERED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": None}  # the axis of the filter's outputs
 LEAST_FLASH_BESIDE, LEAST_RAM_BESIDE = 50_000, 36_000  # interpreter and kernels at least; stack, code and tables
 
@@ -132,8 +133,12 @@ def read_tflm_only(name: str, data: bytes, why: str) -> TflmOnly:
     layers = filter_bytes = dense_scales = tensors = 0
     has_floats = False
     variables: set[tuple[str, str]] = set()
+    metadata = model.tables(schema.Model.METADATA)
+    if any(entry.text(schema.Metadata.NAME) == schema.SPEC_METADATA for entry in metadata):
+        raise ConvertError("its metadata kws_spec makes it a model of this project, which compiles or is damaged")
     for subgraph in subgraphs:
         file = TfliteFile(model, subgraph)
+        _check_tensors(file)
         tensors += len(file.tables)
         has_floats |= any(file.type_of("tensor", index) == FLOAT32 for index in range(len(file.tables)))
         for table in subgraph.tables(schema.SubGraph.OPERATORS):
@@ -163,6 +168,26 @@ def read_tflm_only(name: str, data: bytes, why: str) -> TflmOnly:
         tensors,
         has_floats,
     )
+
+
+def _check_tensors(file: TfliteFile) -> None:
+    """ConvertError for what no converter writes and the interpreter takes as it comes: scales that are no positive
+    numbers, zero points beyond the type, constants of another size than their shape's."""
+    for index, table in enumerate(file.tables):
+        kind, name = schema.type_name(file.type_of("tensor", index)), file.name(index)
+        found = table.table(schema.TensorTable.QUANTIZATION)
+        if found and kind in ZERO_POINTS:
+            scales, zeros = found.reals(schema.Quantization.SCALE), found.numbers(schema.Quantization.ZERO_POINT, "q")
+            fine = all(math.isfinite(scale) and scale > 0 for scale in scales)
+            require(fine, name, "has a scale that is no positive number; the file is damaged, export it again")
+            low, high = ZERO_POINTS[kind]
+            fine = all(low <= zero <= high for zero in zeros)
+            require(fine, name, f"has a zero point outside {low}..{high}; the file is damaged, export it again")
+        data, shape = file.data(name, index), file.shape(name, index)
+        if data and kind in TYPE_BYTES:
+            fine = len(data) == math.prod(shape) * TYPE_BYTES[kind]
+            told = f"a constant {kind} of shape {list(shape)[:8]} holds {len(data)} bytes"
+            require(fine, name, f"{told}; the file is damaged or sparse, export it again")
 
 
 def _wire(file: TfliteFile, index: int) -> WireTensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from converter.errors import ConvertError
 from converter.tflite.interpreters import Unavailable
 from converter.tflite.reader import read_tflite
 from converter.tflite.tflm_only import RESOLVERS, TflmOnly, read_tflm_only
+from converter.tflite.writer import write_tflite
 from converter.verify import original, tflm_only
 from host.__main__ import app as host_app
 from host.emulator.errors import BoardError
@@ -220,3 +222,37 @@ def test_the_board_gives_the_interpreters_bytes(name: str, converted: Callable[[
     model = tflm(name)
     status, count = "within the rule" if model.has_floats else "equal", 5 * len(model.outputs)
     assert f"{status}  board == TensorFlow Lite Micro, every output: {count} outputs, 0 different" in checked.output
+
+
+def damaged(scale: float = 0.1, zero: int = 0, held: int = 3) -> bytes:
+    """A sum of two inputs and a constant that may hold less than its shape says."""
+    file = TfliteFile()
+    x, z, y = file.tensor((1, 3)), file.tensor((1, 3), (scale, zero)), file.tensor((1, 3), (0.2, 7))
+    sizes = file.constant(np.array([1, 3, 1], np.int32))
+    name, shape, kind, quant, data = file.tensors[sizes]
+    file.tensors[sizes] = name, shape, kind, quant, data[: 4 * held]
+    file.operator("ADD", [x, z], [y], 11)
+    return file.file([z, x], [y])
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        (damaged(scale=float("nan")), "no positive number"),
+        (damaged(scale=0.0), "no positive number"),
+        (damaged(zero=300), r"-128\.\.127"),
+        (damaged(held=2), r"constant int32 of shape \[3\] holds 8 bytes"),
+    ],
+)
+def test_what_no_converter_writes_is_refused(file: bytes, says: str) -> None:
+    assert read_tflm_only("m", damaged(), "because").layers == 1
+    with pytest.raises(ConvertError, match=says):
+        read_tflm_only("m", file, "because")
+
+
+def test_a_damaged_model_of_this_project_is_no_model_for_the_interpreter(tmp_path: Path) -> None:
+    graph = conversion.load(Path(__file__).resolve().parents[2] / "reference").graph
+    (tmp_path / "m.tflite").write_bytes(write_tflite(replace(graph, spec_json='{"labels": 5}')))
+    done = CliRunner().invoke(converter_app, ["convert", str(tmp_path / "m.tflite"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 1 and "KwsSpec" in done.output and "compiles or is damaged" in done.output
+    assert not (tmp_path / "out" / "kws_model.h").exists()
