@@ -21,14 +21,14 @@ PRESETS = {  # TensorFlow Lite Micro's micro_speech, and the same front end at a
     "micro20": FeatureSpec(),
     "micro10": FeatureSpec(step_ms=10),
 }
-OF_THE_MODEL = ("clip_ms", "scale", "zero_point")
+NOT_NAMED = ("sample_rate_hz", "clip_ms", "scale", "zero_point")  # the board has one rate; the rest is the model's
 
 
 def read_features(name: str) -> FeatureSpec:
     """A preset, or a .json of settings of FeatureSpec, those it leaves out as they are there; raises ConvertError."""
     if name in PRESETS:
         return PRESETS[name]
-    rules = {key: rule for key, rule in FEATURE_RULES.items() if key not in OF_THE_MODEL}
+    rules = {key: rule for key, rule in FEATURE_RULES.items() if key not in NOT_NAMED}
     try:
         raw = json_in(Path(name))
         check(name, raw, Fields({}, rules, closed=True))
@@ -46,7 +46,12 @@ def listening(graph: Graph, words: tuple[str, ...], features: FeatureSpec) -> Gr
     if graph.spec_json:
         raise ConvertError("the model says its own words and features; leave --words out")
     frames, rest = divmod(x.size, features.channels)
-    require(not rest, x.name, f"{x.size} values are no whole frames of {features.channels} channels")
+    rows = [size for size in x.shape if size > 1]
+    told = f"features are frames of {features.channels} channels, the model's input is {x.shape}; name --features"
+    require(not rest and (len(rows) < 2 or rows == [frames, features.channels]), x.name, told)
+    y = graph.tensors[graph.output]
+    is_probability = abs(y.quant.scale * 256 - 1) < 1e-6 and y.quant.zero_point == -128
+    require(y.size > 1 or is_probability, y.name, "a single output must be a probability in steps of 1/256 from -128")
     require(
         x.quant.zero_point == -128, x.name, f"features begin at -128, the input's zero point is {x.quant.zero_point}"
     )

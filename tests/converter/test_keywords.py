@@ -64,11 +64,18 @@ def test_hop_and_features_reach_the_firmware(strange: Path, tmp_path: Path) -> N
         (("--hop", "3"), "name its words"),
         (("--words", "yes,stop", "--features", "mfcc"), "name micro20, micro10 or a .json"),
         (("--words", "yes,stop", "--features", "{bad}"), "clip_ms"),
-        (("--words", "yes,stop", "--features", "{wide}"), "no whole frames of 41 channels"),
+        (("--words", "yes,stop", "--features", "{wide}"), "features are frames of 41 channels"),
+        (("--words", "yes,stop", "--features", "{thin}"), "features are frames of 20 channels"),
+        (("--words", "yes,stop", "--features", "{slow}"), "without 'sample_rate_hz'"),
     ],
 )
 def test_what_cannot_be_is_said(given: tuple[str, ...], says: str, strange: Path, tmp_path: Path) -> None:
-    for name, content in (("bad", {"clip_ms": 5}), ("wide", {"channels": 41})):
+    for name, content in (
+        ("bad", {"clip_ms": 5}),
+        ("wide", {"channels": 41}),
+        ("thin", {"channels": 20}),
+        ("slow", {"sample_rate_hz": 8000}),
+    ):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     found = [str(tmp_path / f"{word[1:-1]}.json") if word[0] == "{" else word for word in given]
     told = convert(strange, *found, "--out", tmp_path / "out")

@@ -97,6 +97,10 @@ def test_another_recording_is_taken_in_and_a_name_is_one_speaker(tmp_path: Path,
     speaker(tmp_path, "anna", {"b.wav": 0.25})
     assert [clip.id for clip in make(tmp_path / "out", folder)[0].clips] == ["a.wav", "b.wav"]
     other = speaker(tmp_path / "other", "anna", {"a.wav": 0.75, "b.wav": 0.25})  # other sound of the same names
+    with pytest.raises(TrainerError, match=r"own-anna holds 2 recordings that are not there, a.wav first; rename"):
+        make(tmp_path / "out", other)
+    assert [clip.samples for clip in make(tmp_path / "out", folder)[0].clips] == [8000, 4000]
+    (tmp_path / "out" / "own-anna.flac").unlink()
     assert [clip.samples for clip in make(tmp_path / "out", other)[0].clips] == [12000, 4000]
     with pytest.raises(TrainerError, match="own-anna: two folders"):
         make(tmp_path / "out", folder, speaker(tmp_path / "elsewhere", "anna", {"c.wav": 0.5}))

@@ -224,6 +224,8 @@ def make_negatives(
         content = _digest(files)
         if name not in streams or streams[name].made_of != content:
             stream, flac = _stream(Source(name, "", "", name, "own", "train", "your own"), files, progress)
+            if name in streams:
+                _require_grown(out, own, streams[name], stream, flac)
             _keep(out, streams, replace(stream, made_of=content), flac)
             progress.advance(task)
     return [streams[name] for name in wanted]
@@ -304,6 +306,22 @@ def _digest(files: dict[str, Path]) -> str:
 
 def _own_name(folder: Path) -> str:
     return f"own-{folder.resolve().name}"
+
+
+def _require_grown(out: Path, folder: Path, before: Stream, now: Stream, flac: bytes) -> None:
+    """TrainerError unless the folder still holds every recording that its stream was made of: another folder of this
+    name must not take its place."""
+
+    def sounds(stream: Stream, file: Path | io.BytesIO) -> dict[str, bytes]:
+        pcm = soundfile.read(file, dtype="int16")[0]
+        return {clip.id: pcm[clip.start : clip.start + clip.samples].tobytes() for clip in stream.clips}
+
+    held, found = sounds(before, out / before.file), sounds(now, io.BytesIO(flac))
+    if lost := [name for name, sound in held.items() if found.get(name) != sound]:
+        raise TrainerError(
+            f"{folder}: {before.name} holds {len(lost)} recordings that are not there, {lost[0][:60]} first; "
+            f"rename the folder, for a name is a speaker, or remove {out / before.file} to make it of this folder alone"
+        )
 
 
 def _unpacked(package: str, store: Path, folder: Path) -> Path:
