@@ -66,6 +66,9 @@ def test_what_is_no_folder_of_takes_is_said(tmp_path: Path) -> None:
     own = takes(tmp_path / "takes", "lamp")
     with pytest.raises(TrainerError, match="no takes of the word 'computer'; it holds lamp"):
         data_folder(own, SPEC, tmp_path / "data", tmp_path, QUIET)
+    write_wav(own / "lamp" / "me_nohash_0.wav", np.zeros(16000, np.int16))
+    with pytest.raises(TrainerError, match=r"me_nohash_0\.wav: holds no sound; record it again"):
+        data_folder(own, KwsSpec.of_words(["lamp"]), tmp_path / "data", tmp_path, QUIET)
     write_wav(own / "lamp" / "me_nohash_0.wav", np.ones(20000, np.int16))
     with pytest.raises(TrainerError, match=r"me_nohash_0\.wav: a take lasts at most 1000 ms, got 1250"):
         data_folder(own, KwsSpec.of_words(["lamp"]), tmp_path / "data", tmp_path, QUIET)

@@ -20,7 +20,7 @@ from converter.spec import FeatureSpec, KwsSpec, composed
 from converter.target import SAMPLE_RATE_HZ
 from trainer.data.cache import cached, digest, keep
 from trainer.data.dataset import NOISE_FOLDER, VOICES_FOLDER, clips_of, require_noise, splits_by_speaker
-from trainer.data.recordings import pcm_samples, write_wav
+from trainer.data.recordings import pcm_samples, read_pcm, write_wav
 from trainer.data.synthetic import NAMED_VARIANTS, SyntheticSettings, background
 from trainer.data.synthetic_speech import ENGINES, ENGLISH, LANGUAGES, VOCABULARY, say
 from trainer.data.takes import word_folder
@@ -126,5 +126,7 @@ def listed_takes(takes: Path, words: tuple[str, ...], features: FeatureSpec) -> 
                     f"{file}: a take lasts at most {features.clip_ms} ms, got {length_ms}; "
                     f"`python -m trainer audio {takes / word} --word {word} --out OTHER` cuts the word out"
                 )
+            elif np.ptp(read_pcm(file, features).astype(np.int32)) < 2:
+                raise TrainerError(f"{file}: holds no sound; record it again, or remove it")
     splits_by_speaker(names, takes)
     return found
