@@ -62,15 +62,15 @@ def convert(
     if words is None and (features is not None or hop is not None):
         raise ConvertError(f"{source}: --features and --hop are of a model that --words makes listen; name its words")
     loaded = conversion.load_any(source)
+    if out is None and (isinstance(loaded, TflmOnly) or loaded.artifact is None):
+        raise ConvertError(f"{source}: a single model needs --out DIR")
+    folder = out or source / "firmware"
     if isinstance(loaded, TflmOnly):
-        _convert_tflm_only(loaded, source, out, tflite_int4 or ram_budget is not None or words is not None)
+        _convert_tflm_only(loaded, source, folder, tflite_int4 or ram_budget is not None or words is not None)
         return
     if words is not None:
         named = tuple(word.strip() for word in words.split(","))
         loaded = conversion.with_words(loaded, named, features or "micro20", hop)
-    if out is None and loaded.artifact is None:
-        raise ConvertError(f"{source}: a single model needs --out DIR")
-    folder = out or source / "firmware"
     files = conversion.render(loaded, tflite_int4, ram_budget)
     compared = _compared(loaded)
     conversion.write_all(files, folder)
@@ -91,11 +91,9 @@ def convert(
     typer.echo(f"{folder}: {len(files)} files, model_id {loaded.graph.model_id}, spec_id {loaded.spec_id}")
 
 
-def _convert_tflm_only(model: TflmOnly, source: Path, out: Path | None, for_compiled: bool) -> None:
+def _convert_tflm_only(model: TflmOnly, source: Path, out: Path, for_compiled: bool) -> None:
     from converter.verify import tflm_only
 
-    if out is None:
-        raise ConvertError(f"{source}: a single model needs --out DIR")
     if for_compiled:
         raise ConvertError(
             f"{source}: is for engine tflm only, because: {model.why}; leave out the compiled engine's options"

@@ -15,4 +15,14 @@ Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Pcm = Int16  # mono samples at the front end's rate
+WIRE_TYPES = (
+    "float32",
+    "int32",
+    "uint8",
+    "int64",
+    "bool",
+    "int16",
+    "int8",
+    "uint32",
+)  # as numpy names them
 Json = dict[str, Any]  # an object as json.loads gives it

@@ -12,7 +12,8 @@ from converter.errors import ConvertError, printable
 from converter.files import write_set
 from converter.formats.original import Original
 from converter.graph import Graph
-from converter.keywords import listening, read_features
+from converter.keyword_models.keywords import listening, read_features
+from converter.keyword_models.wake_word import WakeWord, read_wake_word, with_spec
 from converter.run_folder import ModelArtifact
 from converter.spec import DetectorSpec, KwsSpec
 from converter.target import NRF52840
@@ -20,7 +21,6 @@ from converter.tflite.c_array import render_c_array
 from converter.tflite.reader import trace_tflite
 from converter.tflite.tflm_only import TflmOnly, read_tflm_only, require_fit
 from converter.tflite.writer import write_tflite
-from converter.wake_word import WakeWord, read_wake_word, with_spec
 
 FRONTEND_TABLES = "frontend_tables.h"
 HEADER = "kws_model.h"
@@ -85,7 +85,7 @@ def load_any(path: Path) -> Source | TflmOnly:
         try:
             return read_tflm_only(printable(path.stem), path.read_bytes(), refused.why)
         except ConvertError as error:
-            raise ConvertError(f"{refused}; TensorFlow Lite Micro cannot run it either: {error}") from None
+            raise ConvertError(f"{refused}; it is not for TensorFlow Lite Micro either: {error}") from None
 
 
 def _model_in(path: Path) -> Path:

@@ -7,6 +7,9 @@ import hashlib
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
+from converter.arrays import WIRE_TYPES
 from converter.errors import ConvertError, require
 from converter.formats.tflite import FLOAT32, Table
 from converter.target import NRF52840
@@ -45,7 +48,6 @@ CUSTOM = {
         )
     },
 }
-TYPE_BYTES = {"float32": 4, "int32": 4, "uint8": 1, "int64": 8, "bool": 1, "int16": 2, "int8": 1, "uint32": 4}
 ZERO_POINTS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 FILTERED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": None}  # the axis of the filter's outputs
 LEAST_FLASH_BESIDE, LEAST_RAM_BESIDE = 50_000, 36_000  # interpreter and kernels at least; stack, code and tables
@@ -69,7 +71,7 @@ class WireTensor:
     @property
     def bytes(self) -> int:
         """In memory."""
-        return self.size * TYPE_BYTES[self.kind]
+        return self.size * np.dtype(self.kind).itemsize
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,15 +186,15 @@ def _check_tensors(file: TfliteFile) -> None:
             fine = all(low <= zero <= high for zero in zeros)
             require(fine, name, f"has a zero point outside {low}..{high}; the file is damaged, export it again")
         data, shape = file.data(name, index), file.shape(name, index)
-        if data and kind in TYPE_BYTES:
-            fine = len(data) == math.prod(shape) * TYPE_BYTES[kind]
+        if data and kind in WIRE_TYPES:
+            fine = len(data) == math.prod(shape) * np.dtype(kind).itemsize
             told = f"a constant {kind} of shape {list(shape)[:8]} holds {len(data)} bytes"
             require(fine, name, f"{told}; the file is damaged or sparse, export it again")
 
 
 def _wire(file: TfliteFile, index: int) -> WireTensor:
     kind, name, shape = schema.type_name(file.type_of("end", index)), file.name(index), file.shape("end", index)
-    if kind not in TYPE_BYTES or len(shape) > 6 or not all(0 < size <= NRF52840.ram_bytes for size in shape):
+    if kind not in WIRE_TYPES or len(shape) > 6 or not all(0 < size <= NRF52840.ram_bytes for size in shape):
         raise ConvertError(f"{name}: {kind} of shape {list(shape)} cannot be an input or output; export it with others")
     found = file.table("end", index).table(schema.TensorTable.QUANTIZATION)
     scales = found.reals(schema.Quantization.SCALE) if found else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,11 +87,12 @@ def run_checks(
     """All checks; folder: where the generated files may lie."""
     built = folder / "build" / "emulator" / "firmware.elf"
     image = elf or (built if built.is_file() else None)
-    done = []
+    x, done = noise(model), []
+    once = functools.cache(lambda: ran(model, x))
     checks: tuple[tuple[str, Callable[[], Check]], ...] = (
-        ("generated files hold the model's own bytes", lambda: _generated(model, folder)),
-        ("TensorFlow Lite Micro runs it in the board's arena, twice the same", lambda: _twice(model)),
-        ("board == TensorFlow Lite Micro, every output", lambda: _board(model, image, board)),
+        ("generated files hold the model's own bytes", lambda: _generated(model, folder, once)),
+        ("TensorFlow Lite Micro runs it in the board's arena, twice the same", lambda: _twice(model, once, x)),
+        ("board == TensorFlow Lite Micro, every output", lambda: _board(model, image, board, once, x)),
     )
     for claim, check in checks:
         on_progress(claim)
@@ -101,11 +103,11 @@ def run_checks(
     return Checks(model.model_id, "none", done)
 
 
-def _generated(model: TflmOnly, folder: Path) -> Check:
+def _generated(model: TflmOnly, folder: Path, once: Callable[[], Ran]) -> Check:
     if not (folder / conversion.HEADER).is_file():
         raise Unavailable(f"{folder} holds no generated files; name the folder that `convert` wrote")
     mismatches = Mismatches("generated files")
-    for name, wanted in conversion.render_tflm(model, ran(model, noise(model, 1)).arena_bytes).items():
+    for name, wanted in conversion.render_tflm(model, once().arena_bytes).items():
         file = folder / name
         got = file.read_bytes() if file.is_file() else b""
         equal = _but_name(got) == _but_name(wanted) if name == conversion.HEADER else got == wanted
@@ -118,21 +120,19 @@ def _but_name(header: bytes) -> list[bytes]:
     return [line for line in header.splitlines() if not line.startswith(b"#define KWS_MODEL_NAME ")]
 
 
-def _twice(model: TflmOnly) -> Check:
+def _twice(model: TflmOnly, once: Callable[[], Ran], x: Bytes) -> Check:
     mismatches = Mismatches("outputs")
-    x = noise(model)
-    for row, (one, other) in enumerate(zip(ran(model, x).outputs, ran(model, x).outputs, strict=True)):
+    for row, (one, other) in enumerate(zip(once().outputs, ran(model, x).outputs, strict=True)):
         mismatches.compare(f"input {row}", ("once", "again"), one, other)
         mismatches.count(len(one) == model.output_bytes, f"input {row}: {len(one)} bytes of {model.output_bytes}")
     return mismatches.check()
 
 
-def _board(model: TflmOnly, elf: Path | None, board: BoardAccess | None) -> Check:
+def _board(model: TflmOnly, elf: Path | None, board: BoardAccess | None, once: Callable[[], Ran], x: Bytes) -> Check:
     if elf is None or board is None:
         raise Unavailable("no image; `python -m host build DIR --tflm-source SOURCES` makes one, --elf names one")
     mismatches = Mismatches("outputs")
-    x = noise(model)
-    wanted = ran(model, x).outputs
+    wanted = once().outputs
     for row, got in enumerate(board.raw(elf, model.model_id, [bytes(values) for values in x])):
         at = 0
         for end in model.outputs:

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Union
 
+from converter.arrays import WIRE_TYPES
 from converter.spec import DetectorSpec
 from host.errors import HostError
 from host.link.detector import FIRST_WORD
 
-WIRE_TYPES = ("float32", "int32", "uint8", "int64", "bool", "int16", "int8", "uint32")
 MAX_LINE = 16384  # m-results of 640 scores (the MLPerf autoencoder) takes 5 KB
 PROTOCOL_VERSION = 2
 AUDIO_SAMPLES = 320  # most samples in one `audio` or `pcm` line

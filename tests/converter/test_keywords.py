@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from converter.__main__ import app
 from converter.convert import load
 from converter.errors import ConvertError
-from converter.keywords import listening, read_features
+from converter.keyword_models.keywords import listening, read_features
 from converter.spec import FeatureSpec, KwsSpec
 from converter.tflite.writer import write_tflite
 

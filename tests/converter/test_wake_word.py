@@ -20,13 +20,13 @@ from converter.audio.frontend import MicroFrontend, quantize_features
 from converter.check import check
 from converter.errors import ConvertError
 from converter.graph import Graph, Variable
+from converter.keyword_models.wake_word import read_wake_word
 from converter.operators.add import Add
 from converter.operators.fully_connected import FullyConnected
 from converter.spec import KwsSpec
 from converter.tensor import QuantParams, Tensor
 from converter.tflite.interpreters import installed
 from converter.tflite.writer import write_tflite
-from converter.wake_word import read_wake_word
 from host.errors import HostError
 from host.firmware_build import build_firmware
 from host.link.client import connect

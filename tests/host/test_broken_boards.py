@@ -23,6 +23,7 @@ from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
 from host.errors import HostError
+from host.link import wire
 from host.link.client import Board
 from host.link.protocol import MAX_LINE
 from host.link.wire import MOST_BYTES, MOST_LINES, find_port
@@ -106,6 +107,12 @@ def refused(call: Callable[[], object]) -> str:
 
 def test_silent_board(peer: Start) -> None:
     assert "no answer to name% within 0.5 s" in refused(lambda: Board(peer(lambda _: b""), timeout_s=0.5))
+
+
+def test_a_silent_board_on_a_cable_is_told_sooner(peer: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "NAME_S", 0.4)
+    monkeypatch.setattr(Board, "modelled", False)
+    assert "no answer to name% within 0.4 s" in refused(lambda: Board(peer(lambda _: b"")))
 
 
 def test_a_board_that_could_not_start_is_quoted(peer: Start) -> None:

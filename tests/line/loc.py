@@ -34,7 +34,7 @@ GENERATED = ("firmware/generated", "firmware/generated_spotter")
 # ONNX write, 540 for models that keep state, wake words of others and rows, 300 for the course by
 # one command and pruning, 120 for others' keyword models that listen, 210 for models that TensorFlow Lite Micro alone
 # runs.
-BUDGET = {"product": 56_910, "tests": 29_170}
+BUDGET = {"product": 56_920, "tests": 29_180}
 
 
 def folder_of(path: str) -> str:

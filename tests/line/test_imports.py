@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("converter.formats", "converter.formats.onnx"),
     ("converter.operators",),
     ("converter.check", "converter.reference", "converter.audio"),
-    ("converter.tflite", "converter.onnx_qdq", "converter.wake_word", "converter.keywords"),
+    ("converter.tflite", "converter.onnx_qdq", "converter.keyword_models"),
     ("converter.aot.memory_plan",),
     ("converter.aot.kernels",),
     ("converter.aot",),

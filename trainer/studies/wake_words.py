@@ -22,13 +22,13 @@ from converter.errors import ConvertError
 from converter.files import write_atomic
 from converter.formats.tflite import Table
 from converter.graph import Graph
+from converter.keyword_models.wake_word import least_sum, read_wake_word
 from converter.onnx_qdq.reader import read_onnx
 from converter.run_folder import ModelArtifact
 from converter.size import model_size
 from converter.spec import DetectorSpec, FeatureSpec
 from converter.tflite import schema
 from converter.tflite.interpreters import installed
-from converter.wake_word import least_sum, read_wake_word
 from trainer.errors import TrainerError
 from trainer.run import listening
 from trainer.run.detector_tuning import decide

@@ -16,6 +16,7 @@ from converter.checked import Choice, Fields, Real, Text, Whole, check, json_in
 from converter.errors import ConvertError, require
 from converter.graph import Graph
 from converter.spec import MAX_LABEL_BYTES, SILENCE, UNKNOWN, DetectorSpec, FeatureSpec, KwsSpec, SpecError
+from converter.tensor import Tensor
 
 REST_S = 1.0  # after its start, and after a word, in which no word is named
 FIRST_VERSION_STEP_MS = 20  # whose .json does not say it
@@ -50,9 +51,7 @@ class WakeWord:
         """What the graph hears; raises ConvertError where it cannot be such a model."""
         x, y = graph.tensors[graph.input], graph.tensors[graph.output]
         require(len(x.shape) == 3 and bool(graph.variables), x.name, "a wake word's model takes [1, frames, channels]")
-        require(
-            y.size == 1 and abs(y.quant.scale * 256 - 1) < 1e-6, y.name, "must be one probability in steps of 1/256"
-        )
+        require_probability(y)
         _, frames, channels = x.shape
         plain = FeatureSpec(step_ms=self.step_ms)
         clip_ms = plain.window_ms + (frames - 1) * self.step_ms
@@ -96,6 +95,12 @@ def read_wake_word(file: Path) -> WakeWord:
         raise ConvertError(f"{file}: says no sliding_window_size; the mean of how many probabilities decides?")
     step_ms = micro.get("feature_step_size", FIRST_VERSION_STEP_MS)
     return WakeWord(raw["wake_word"], file.parent / name, step_ms, count, micro["probability_cutoff"])
+
+
+def require_probability(y: Tensor) -> None:
+    """ConvertError unless the output is one probability as the detector takes it."""
+    fits = y.size == 1 and abs(y.quant.scale * 256 - 1) < 1e-6 and y.quant.zero_point == -128
+    require(fits, y.name, "must be one probability in steps of 1/256 from -128")
 
 
 def with_spec(graph: Graph, word: WakeWord) -> Graph:

@@ -15,6 +15,7 @@ from converter.check import check_spec
 from converter.checked import Fields, check, json_in
 from converter.errors import ConvertError, require
 from converter.graph import Graph
+from converter.keyword_models.wake_word import require_probability
 from converter.spec import FEATURE_RULES, FeatureSpec, KwsSpec, SpecError
 
 PRESETS = {  # TensorFlow Lite Micro's micro_speech, and the same front end at a step of 10 ms
@@ -50,19 +51,18 @@ def listening(graph: Graph, words: tuple[str, ...], features: FeatureSpec) -> Gr
     told = f"features are frames of {features.channels} channels, the model's input is {x.shape}; name --features"
     require(not rest and (len(rows) < 2 or rows == [frames, features.channels]), x.name, told)
     y = graph.tensors[graph.output]
-    is_probability = abs(y.quant.scale * 256 - 1) < 1e-6 and y.quant.zero_point == -128
-    require(y.size > 1 or is_probability, y.name, "a single output must be a probability in steps of 1/256 from -128")
+    if y.size == 1:
+        require_probability(y)
     require(
         x.quant.zero_point == -128, x.name, f"features begin at -128, the input's zero point is {x.quant.zero_point}"
     )
     exact = features.window_ms + (frames - 1) * features.step_ms
+    same = np.float32(x.quant.scale) == np.float32(FeatureSpec.scale)
     try:
-        heard = replace(features, clip_ms=exact, scale=x.quant.scale)
+        heard = replace(features, clip_ms=exact, scale=FeatureSpec.scale if same else x.quant.scale)
         seconds = replace(heard, clip_ms=1000 * math.ceil(exact / 1000))  # a clip is whole seconds where it can be
         labels = KwsSpec.of_words(words).labels
         spec = KwsSpec(labels, seconds if seconds.frames == frames else heard)
     except SpecError as error:
         raise ConvertError(str(error)) from None
-    if np.float32(spec.features.scale) == np.float32(FeatureSpec.scale):
-        spec = replace(spec, features=replace(spec.features, scale=FeatureSpec.scale))
     return check_spec(replace(graph, spec_json=spec.to_json()))

@@ -1,0 +1,1 @@
+"""Keyword models of others: what their files do not say."""
