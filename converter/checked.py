@@ -258,7 +258,8 @@ def shown(value: object) -> str:
 
 
 def json_of(text: str | bytes) -> Any:
-    """What JSON text says, all numbers finite, nothing deeper than MAX_DEPTH; raises ValueError.
+    """What JSON text says, all numbers finite, no name twice in an object, nothing deeper than MAX_DEPTH; raises
+    ValueError.
 
     >>> json_of('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
@@ -268,11 +269,14 @@ def json_of(text: str | bytes) -> Any:
     >>> json_of(bytes([123, 255]))
     Traceback (most recent call last):
     ValueError: JSON is UTF-8, byte 1 is none (invalid start byte)
+    >>> json_of('{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+    ValueError: names 'a' twice
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"at most {MAX_BYTES} bytes of JSON are read, got {len(text)}")
     try:
-        decoded = text.decode() if isinstance(text, bytes) else text
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text  # Windows' editors write its mark
     except UnicodeDecodeError as error:  # whose repr holds all of the bytes
         raise ValueError(f"JSON is UTF-8, byte {error.start} is none ({error.reason})") from None
     outside = "".join(decoded.replace("\\\\", "").replace('\\"', "").split('"')[::2])
@@ -282,8 +286,17 @@ def json_of(text: str | bytes) -> Any:
         deepest = max(deepest, depth)
     if deepest > MAX_DEPTH:
         raise ValueError(f"lists and objects lie more than {MAX_DEPTH} deep in each other")
-    found = json.loads(decoded, parse_int=_whole)
+    found = json.loads(decoded, parse_int=_whole, object_pairs_hook=_once)
     _require_finite("", found)
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"names {shown(name)} twice")
+        found[name] = value
     return found
 
 

@@ -76,7 +76,7 @@ def _why_not(port: str, error: Exception) -> str:
         return (
             f"{port}: nobody listens there; start the virtual board first (python -m host emulate ELF --port tcp:PORT)"
         )
-    if "debug|info" in text:  # pyserial's own message is broken
+    if "debug|info" in text or "NoneType" in text:  # pyserial's own messages for a port that is none, and for no port
         return f"{port}: cannot be opened; a network address is socket://HOST:PORT, PORT from 0 to 65535"
     if "Inappropriate ioctl" in text:
         return f"{port}: is no serial port; `python -m host ports` lists what is plugged in"

@@ -210,6 +210,18 @@ def test_conversion_keeps_speech_and_drops_what_cannot_be_kept(tmp_path: Path, r
     assert np.abs(pcm - expected)[200:-200].max() < 20
 
 
+def test_floats_beyond_full_scale_are_refused_and_a_few_are_clipped(tmp_path: Path) -> None:
+    sound = 0.9 * np.sin(np.arange(16000) * 0.1)
+    sound[100] = 1.4
+    soundfile.write(tmp_path / "a.wav", sound, 16000, subtype="FLOAT")
+    assert convert_pcm(tmp_path / "a.wav")[100] == 32767
+    soundfile.write(tmp_path / "b.wav", sound * 32768, 16000, subtype="FLOAT")
+    with pytest.raises(
+        TrainerError, match=r"b\.wav: 100 % of its samples lie beyond full scale.*; export it at a lower"
+    ):
+        convert_pcm(tmp_path / "b.wav")
+
+
 def test_channels_that_cancel_each_other_are_told(tmp_path: Path) -> None:
     left = np.random.default_rng(0).integers(-9000, 9000, 16000)
     for right, cancels in ((-left + 20, True), (-left // 2, False), (left, False)):

@@ -501,6 +501,7 @@ def test_nobody_listens() -> None:
         ("nonsense://x", "cannot be opened"),
         ("socket://127.0.0.1:x", "cannot be opened; a network address is socket://HOST:PORT"),
         ("socket://127.0.0.1:99999", "PORT from 0 to 65535"),
+        ("socket://127.0.0.1", "a network address is socket://HOST:PORT"),
         (__file__, "is no serial port"),
     ],
 )

@@ -121,6 +121,10 @@ def test_what_is_no_sound_is_named(tmp_path: Path, ffmpeg: None) -> None:
     with pytest.raises(TrainerError, match="holds no recordings"):
         (tmp_path / "empty").mkdir()
         make(tmp_path / "out", tmp_path / "empty")
+    with pytest.raises(
+        TrainerError, match=r"a\.wav: must be a folder of one speaker's recordings, is none; name the f"
+    ):
+        make(tmp_path / "out", folder / "a.wav")
     with pytest.raises(TrainerError, match="holds no negatives"):
         load_negatives(tmp_path / "nowhere", WORDS)
     with pytest.raises(TrainerError, match=r"b\.mp3: must be a folder of negatives, got a file; name another"):

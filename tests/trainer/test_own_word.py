@@ -66,6 +66,9 @@ def test_what_is_no_folder_of_takes_is_said(tmp_path: Path) -> None:
     own = takes(tmp_path / "takes", "lamp")
     with pytest.raises(TrainerError, match="no takes of the word 'computer'; it holds lamp"):
         data_folder(own, SPEC, tmp_path / "data", tmp_path, QUIET)
+    (own / "computer").mkdir()
+    with pytest.raises(TrainerError, match="'computer'; its folder holds no WAV or FLAC file; `python -m trainer aud"):
+        data_folder(own, SPEC, tmp_path / "data", tmp_path, QUIET)
     write_wav(own / "lamp" / "me_nohash_0.wav", np.zeros(16000, np.int16))
     with pytest.raises(TrainerError, match=r"me_nohash_0\.wav: holds no sound; record it again"):
         data_folder(own, KwsSpec.of_words(["lamp"]), tmp_path / "data", tmp_path, QUIET)
@@ -85,15 +88,24 @@ def test_what_is_no_folder_of_takes_is_said(tmp_path: Path) -> None:
 def test_what_training_would_refuse_or_leave_out_is_said_before_anything_is_fetched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own, word, noise = takes(tmp_path, "gro\u0308sse", 2), "gr\u00f6sse", tmp_path / "_background_noise_" / "a.wav"
-    folder = next(tmp_path.iterdir())  # spelt as a Mac does
+    own = takes(tmp_path / "takes", "gro\u0308sse", 2)
+    word, noise = "gr\u00f6sse", own / "_background_noise_" / "a.wav"
+    folder = next(own.iterdir())  # spelt as a Mac does
     asked = keyword.Keyword((word,), own, tmp_path / "negatives", tmp_path / "run", None)
     with pytest.raises(TrainerError, match=r"2 clips of the word 'gr.sse', of which each split needs one; record"):
         keyword.make_keyword(asked, lambda: None, QUIET)  # type: ignore[arg-type]
     assert not (tmp_path / "negatives").exists()
-    with pytest.raises(TrainerError, match="the run must not be made among the takes; name another --out folder"):
-        keyword.make_keyword(replace(asked, run=own), lambda: None, QUIET)  # type: ignore[arg-type]
-    takes(tmp_path, folder.name, 3)
+    for apart in (
+        replace(asked, run=own),
+        replace(asked, run=own / "run"),
+        replace(asked, negatives=own / "negatives"),
+        replace(asked, negatives=asked.run),
+        replace(asked, takes=asked.run / "live"),
+    ):
+        with pytest.raises(TrainerError, match="must not lie in each other; name another --"):
+            keyword.make_keyword(apart, lambda: None, QUIET)  # type: ignore[arg-type]
+    assert sorted(path.name for path in own.iterdir()) == [folder.name]
+    takes(own, folder.name, 3)
     (folder / "4.mp3").write_bytes(b"sound")
     assert len(listed_takes(own, (word,), SPEC.features)) == 3 and "not 4.mp3" in capsys.readouterr().err
     write_wav(noise, np.ones(5 * RATE_HZ, np.int16))

@@ -198,6 +198,7 @@ def make_negatives(
         for stream in _index(out)
         if (stream.name in known or stream.name.startswith("own-")) and _is_whole(out, stream)
     }
+    own = {folder: _recordings(folder) for folder in recordings}  # before anything takes long
     wanted = [source.name for source in sources] + [_own_name(folder) for folder in recordings]
     twice = {name for name in wanted if wanted.count(name) > 1}
     if twice:
@@ -218,14 +219,13 @@ def make_negatives(
             _keep(out, streams, *_stream(source, files, progress))
             shutil.rmtree(root)
             progress.advance(task)
-    for own in recordings:
-        name = _own_name(own)
-        files = {str(f.relative_to(own)): f for f in sorted(own.rglob("*")) if f.suffix.lower() in SUFFIXES}
+    for folder, files in own.items():
+        name = _own_name(folder)
         content = _digest(files)
         if name not in streams or streams[name].made_of != content:
             stream, flac = _stream(Source(name, "", "", name, "own", "train", "your own"), files, progress)
             if name in streams:
-                _require_grown(out, own, streams[name], stream, flac)
+                _require_grown(out, folder, streams[name], stream, flac)
             _keep(out, streams, replace(stream, made_of=content), flac)
             progress.advance(task)
     return [streams[name] for name in wanted]
@@ -302,6 +302,16 @@ def _digest(files: dict[str, Path]) -> str:
         content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
         found.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
     return found.hexdigest()
+
+
+def _recordings(folder: Path) -> dict[str, Path]:
+    """Name within the folder -> sound file; raises TrainerError where there are none."""
+    if not folder.is_dir():
+        raise TrainerError(f"{folder}: must be a folder of one speaker's recordings, is none; name the folder")
+    files = {str(f.relative_to(folder)): f for f in sorted(folder.rglob("*")) if f.suffix.lower() in SUFFIXES}
+    if not files:
+        raise TrainerError(f"{folder}: holds no recordings; sound files end in {', '.join(sorted(SUFFIXES))}")
+    return files
 
 
 def _own_name(folder: Path) -> str:

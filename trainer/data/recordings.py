@@ -49,6 +49,7 @@ from trainer.errors import TrainerError, warn
 
 LEAST_RATE_HZ = 8000
 FILTER_WIDTH = 64  # zero crossings of the sinc on each side
+LOUDEST = 1.0  # full scale
 CANCELLED = 1e-4  # of the power of the channels that their mean has at least, -40 dB
 MAX_FILTER = 1 << 22  # coefficients of all phases: 32 MB
 MAX_WINDOWS = 1 << 23  # samples of windows at a time: 64 MB
@@ -119,6 +120,11 @@ def convert_pcm(
             return np.asarray(samples, np.int16)
         if not np.isfinite(samples).all():
             raise TrainerError(f"{path}: samples must be finite numbers, got NaN or infinity; export it again")
+        if (over := (np.abs(samples) > LOUDEST).mean()) > 0.001:
+            raise TrainerError(
+                f"{path}: {100 * over:.0f} % of its samples lie beyond full scale, which 16 bits cannot hold; export "
+                f"it at a lower level"
+            )
         mono = samples.mean(axis=1)
         if np.square(mono).mean() < CANCELLED * np.square(samples).mean():
             raise TrainerError(f"{path}: its channels cancel each other, one is turned over; export one of them alone")

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,7 @@ class Keyword:
 def make_keyword(asked: Keyword, board: BoardTools, progress: Progress) -> dict[str, float]:
     """The run folder with firmware, image and report; seconds of each step. Raises TrainerError, ConvertError."""
     run = asked.run
-    if run.resolve() == asked.takes.resolve():
-        raise TrainerError(f"{run}: the run must not be made among the takes; name another --out folder")
+    _require_apart({"--takes": asked.takes, "--negatives": asked.negatives, "--out": run})
     listed_takes(asked.takes, asked.words, asked.spec.features)  # what cannot be is said before anything takes long
     if asked.start:
         steps.load_float(ModelArtifact.load(asked.start))
@@ -106,6 +106,13 @@ def make_keyword(asked: Keyword, board: BoardTools, progress: Progress) -> dict[
         write_json(run / DONE, {"of": key, "seconds": seconds, "products": products})
         progress.advance(task)
     return seconds
+
+
+def _require_apart(folders: dict[str, Path]) -> None:
+    for (first, a), (second, b) in combinations(folders.items(), 2):
+        outer, inner = sorted((a.resolve(), b.resolve()), key=lambda folder: len(folder.parts))
+        if inner.is_relative_to(outer):
+            raise TrainerError(f"{first} {a} and {second} {b}: must not lie in each other; name another {second}")
 
 
 def _still_done(run: Path, products: dict[str, str]) -> list[str]:

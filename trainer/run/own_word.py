@@ -109,9 +109,11 @@ def listed_takes(takes: Path, words: tuple[str, ...], features: FeatureSpec) -> 
         if not files and word in words:
             if composed(takes.resolve().name) == spelt:
                 raise TrainerError(f"{takes}: must hold a folder '{word}', is one; name the folder around it")
-            there = sorted(f.name for f in takes.iterdir() if f.is_dir() and f.name != NOISE_FOLDER)
+            there = sorted(name for name, f in folders.items() if f.is_dir() and name not in (NOISE_FOLDER, spelt))
+            holds = f"it holds {', '.join(there) or 'no word folders'}"
+            holds = "its folder holds no WAV or FLAC file" if spelt in folders else holds
             raise TrainerError(
-                f"{takes}: no takes of the word '{word}'; it holds {', '.join(there) or 'no word folders'}; "
+                f"{takes}: no takes of the word '{word}'; {holds}; "
                 f"`python -m trainer audio RECORDINGS --word {word} --out {takes}` makes takes of recordings"
             )
         found |= {f"{word}/{file.name}": file for file in files}
