@@ -29,6 +29,7 @@ from host.errors import HostError
 from host.firmware_build import build_bare, build_firmware
 from host.link.client import Board
 from host.link.protocol import Heard
+from host.measure.bench_chart import BEST_ELSEWHERE, plot
 from host.measure.image_size import ENGINE, FRONT_END, OTHER, SKETCH, part_sizes
 from host.measure.profile import profile, synthetic_tone
 from host.result_files import read_json
@@ -38,10 +39,11 @@ OUT = ROOT / "build" / "bench"
 RUNS = 100
 AUDIO_SECONDS = 60
 PARTS = {ENGINE: "engine", FRONT_END: "frontend", SKETCH: "sketch", OTHER: "other"}
-BEST_ELSEWHERE = {  # cycles on a Cortex-M4 with whoever reached them; measured as ../README.md says
-    "tinyconv_window_cycles": (2_046_000, "TFLM + CMSIS-NN -O2"),
-    "frontend_slice_cycles": (106_000, "TFLM micro front end -O2"),
-    "dscnn_window_cycles": (5_180_000, "X-CUBE-AI 9.0"),
+MLPERF = {  # MLPerf Tiny's models; the short form runs the first
+    "dscnn": "kws_ref_model.tflite",
+    "vww": "vww_96_int8.tflite",
+    "resnet8": "pretrainedResnet_quant.tflite",
+    "autoencoder": "ad01_int8.tflite",
 }
 
 
@@ -80,10 +82,12 @@ GROWTH = 1.02  # of a figure over the committed one that is let pass
 
 
 def bench(console: Console, json_file: Path, training_speed: Callable[[], float], short: bool = False) -> None:
-    """Measure, print the table, write the JSON (flat keys; what is not available here is left out). short: neither
-    listening nor this machine's speeds. Raises HostError when cycles or bytes have grown over BASELINE's."""
+    """Measure, print the table, write the JSON (flat keys; what is not available here is left out) and its picture.
+    short: one MLPerf model, neither listening nor this machine's speeds. Raises HostError when cycles or bytes have
+    grown over BASELINE's."""
     figures: list[Figure] = []
-    parts = {"tinyconv": _tinyconv(), "dscnn": _dscnn()}
+    models = dict(list(MLPERF.items())[: 1 if short else None])
+    parts = {"tinyconv": _tinyconv(), **{name: _mlperf(name, file) for name, file in models.items()}}
     if not short:
         parts |= {"listening": _listening(), "speeds": _speeds(training_speed)}
     for name, part in parts.items():
@@ -92,13 +96,14 @@ def bench(console: Console, json_file: Path, training_speed: Callable[[], float]
     console.print(_table(figures))
     found = {f.key: f.value for f in figures if f.value is not None}
     cli.write_json(json_file, found)
+    plot(found, json_file.with_suffix(".png"))
     console.print(f"{json_file}: cycles are modelled (virtual board, docs/chip.md), speeds are of this machine")
     moved, grown = against(read_json(BASELINE, "restore it from the repository", Named(Real())), found)
     console.print("\n".join(moved) or "no cycles and no bytes moved by more than 0.1 %")
     if grown:
         raise HostError(
             f"{', '.join(grown)}: more than {100 * (GROWTH - 1):.0f} % over reference/bench.json; mend it, or copy "
-            f"{json_file} there and say why"
+            f"{json_file} there, its picture to docs/speed.png, and say why"
         )
 
 
@@ -254,24 +259,22 @@ def _mean_inference(heard: list[Heard]) -> float:
     return float(np.mean([item.infer_cycles for item in heard[1:]]))
 
 
-def _dscnn() -> Iterator[Figure]:
+def _mlperf(name: str, file: str) -> Iterator[Figure]:
     folder = Path(os.environ.get("KWS_MLPERF", ROOT.parent / "shared" / "data" / "mlperf_tiny"))
-    model = folder / "models" / "kws_ref_model.tflite"
+    model, key = folder / "models" / file, f"{name}_window"
     if not model.is_file():
-        yield Figure(
-            "dscnn_window_cycles", None, "not available here: set KWS_MLPERF to the folder of MLPerf Tiny's models"
-        )
+        yield Figure(f"{key}_cycles", None, "not available here: set KWS_MLPERF to the folder of MLPerf Tiny's models")
         return
-    _convert(model, OUT / "dscnn")
-    elf = build_firmware(OUT / "dscnn", OUT / "dscnn_build")
+    _convert(model, OUT / name)
+    elf = build_firmware(OUT / name, OUT / f"{name}_build")
+    note = f"MLPerf Tiny's {file}, mean of 5"
     for suffix, clock in (("_ideal", "ideal"), ("", "expected")):
         with launch(elf, clock=clock) as port, Board(port) as board:
             result = profile(board, 5)
-        note = "MLPerf Tiny's kws_ref_model, mean of 5"
-        yield Figure(f"dscnn_window{suffix}_cycles", round(result.stage("inference").mean_cycles), note)
+        yield Figure(f"{key}{suffix}_cycles", round(result.stage("inference").mean_cycles), note)
     uncached = next(stage for stage in result.uncached if stage.name == "inference")
-    yield Figure("dscnn_window_cycles_uncached", round(uncached.mean_cycles), "mean of 5")
-    yield from _bounds("dscnn_window", elf, _infer)
+    yield Figure(f"{key}_cycles_uncached", round(uncached.mean_cycles), note)
+    yield from _bounds(key, elf, _infer)
 
 
 def _speeds(training_speed: Callable[[], float]) -> Iterator[Figure]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import tokenize
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from converter.spec import MAX_WORDS, DetectorSpec, FeatureSpec, SpecError
 from converter.target import NRF52840, SAMPLE_RATE_HZ
 from converter.tflite.reader import KINDS, READ_HERE
 from converter.tflite.schema import operator_name
 from host.link import protocol
+from host.measure.bench import BASELINE
+from host.measure.bench_chart import plotted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,6 +101,12 @@ def _without_strings_and_comments(source: str) -> str:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     kept = (token.string for token in tokens if token.type not in (tokenize.STRING, tokenize.COMMENT))
     return " ".join(kept)
+
+
+def test_the_picture_of_speeds_shows_the_figures_of_the_benchmark() -> None:
+    with Image.open(ROOT / "docs" / "speed.png") as picture:
+        shown = json.loads(picture.info["Comment"])
+    assert shown == plotted(json.loads(BASELINE.read_text())) and len(shown) >= 3
 
 
 def test_the_readme_names_the_operators_that_are_read() -> None:

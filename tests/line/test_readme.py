@@ -36,6 +36,16 @@ def test_commands_of_the_manual_exist(page: Path) -> None:
             assert option in known, f"{page.name}: python -m {program} {command} has no {option}"
 
 
+def test_the_readme_is_one_page() -> None:
+    assert len((ROOT / "README.md").read_bytes()) <= 6 * 1024
+
+
+def test_pages_that_pages_link_to_exist() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
 def test_make_targets_of_the_manual_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     named = set(re.findall(r"(?:^ +|`)make ([a-z-]+)", (ROOT / "README.md").read_text(), re.M))
