@@ -3,6 +3,7 @@
 RUN/artifact.json    what this is: spec, detector, model name, where the data came from, what was measured
 RUN/float.pt         trained float checkpoint            RUN/qat.pt       after quantization-aware training
 RUN/model.onnx       ONNX with Q/DQ nodes                RUN/vectors.npz  PCM, features, fake-quant outputs per layer
+RUN/network.py       the file of a network of one's own, as it was when trained; no command runs it from here
 RUN/firmware/        what `converter convert` generates  RUN/build/       firmware images built from it
 """
 
@@ -13,9 +14,35 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from converter.checked import Anything, Fields, Items, Named, Real, Rule, Text, Whole, check, json_in, shown
+from converter.checked import (
+    Anything,
+    Fields,
+    Items,
+    Maybe,
+    Named,
+    Real,
+    Rule,
+    Text,
+    Whole,
+    check,
+    json_in,
+    rule_of,
+    shown,
+)
 from converter.files import finish_set, write_atomic
 from converter.spec import DetectorSpec, KwsSpec, SpecError
+
+NETWORK_FILE = "network.py"
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """Where a network of one's own came from: the file's name, the class in it, the SHA-256 of the file."""
+
+    file: str
+    name: str
+    sha256: str
+
 
 _VALIDATED: dict[str, Rule] = {"validation_accuracy": Real(0, 1), "validation_loss": Real(), "validation_n": Whole()}
 _RULE = Fields(
@@ -42,7 +69,8 @@ _RULE = Fields(
                 ),
             },
         ),
-    }
+    },
+    {"network": Maybe(rule_of(OwnNetwork))},
 )
 
 
@@ -61,6 +89,7 @@ class ModelArtifact:
     data: str
     seed: int = 0
     results: dict[str, Any] = field(default_factory=dict)
+    network: OwnNetwork | None = None
 
     @property
     def is_smoke_test(self) -> bool:
@@ -107,6 +136,8 @@ class ModelArtifact:
             "seed": self.seed,
             "results": self.results,
         }
+        if self.network is not None:
+            raw["network"] = asdict(self.network)
         return (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode()
 
     def save(self) -> ModelArtifact:
@@ -138,7 +169,8 @@ class ModelArtifact:
             spec = KwsSpec.from_json(raw["spec"])
             detector = _detector(file, raw["detector"], spec, older_detector)
             facts = {key: raw[key] for key in ("model", "data", "seed", "results")}
-            found = ModelArtifact(path=folder, spec=spec, detector=detector, **facts)
+            network = OwnNetwork(**raw["network"]) if raw.get("network") else None
+            found = ModelArtifact(path=folder, spec=spec, detector=detector, network=network, **facts)
         except ArtifactError:
             raise
         except OSError as error:

@@ -66,7 +66,12 @@ def train(
     out: Out,
     data: Data = "synthetic",
     words: Annotated[str, typer.Option(help="words to hear, with commas between")] = "yes,no",
-    model: Annotated[str, typer.Option(help="tinyconv, tinyconv_stream, dscnn or tcn")] = "tinyconv",
+    model: Annotated[
+        str | None, typer.Option(help="tinyconv (if nothing is said), tinyconv_stream, dscnn or tcn")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="a network of your own: my_net.py:Net, see docs/own_network.md; its file is run")
+    ] = None,
     epochs: Epochs = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     clips: Clips = None,
@@ -84,14 +89,19 @@ def train(
 ) -> None:
     """Train a float network; an interrupted run continues when started again."""
     from trainer.run import steps as runs
+    from trainer.run.own_network import read_network
 
+    if network and (model or kernels or widths or start):
+        raise TrainerError("--network: brings its own layers; leave --model, --kernels, --widths and --start out")
     spec = KwsSpec.of_words(_words(words))
     paths = (str(path.resolve()) if path else None for path in (clips, teacher, negatives, start))
     source = runs.Source(_absolute(data), *paths)
+    own = read_network(network, spec, seed) if network else None
+    model = own.about.name if own else model or "tinyconv"
     settings = runs.default_settings(source, model, epochs, seed)
     chain = _numbers("--kernels", kernels), _numbers("--widths", widths)
     with alone(out), cli.progress() as progress:
-        artifact = runs.train_run(out, source, spec, model, settings, progress, *chain)
+        artifact = runs.train_run(out, source, spec, model, settings, progress, *chain, own)
     _say(artifact, "train", "float")
 
 

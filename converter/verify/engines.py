@@ -175,17 +175,20 @@ def fake_quant(given: CheckInputs) -> Check:
 
 def _steps_apart(given: CheckInputs) -> Int64:
     """Per recorded input the largest distance between a layer's outputs and the fake-quant's, both from the
-    fake-quant's inputs."""
+    fake-quant's inputs; what is not recorded, as padding, comes of those."""
     graph, found = given.graph, np.zeros(len(given.vectors["features"]), np.int64)
     recorded = {graph.input: given.vectors["features"], **{i: given.vectors[key] for i, key in _layer_keys(given)}}
     for layer in graph.layers:
-        x = recorded.get(layer.input)
-        if layer.MEMORY == "view" and x is not None:
-            recorded.setdefault(layer.output, x)
-        elif x is not None and layer.output in recorded and weight_bits(layer):
-            ours = reference.run_layer_batch(
-                graph, layer, [x.reshape(len(found), *graph.tensors[layer.input].shape[1:])]
-            )
+        if not all(index in recorded for index in layer.inputs):
+            continue
+        x = [recorded[index].reshape(len(found), *graph.tensors[index].shape[1:]) for index in layer.inputs]
+        if layer.MEMORY == "view":
+            recorded.setdefault(layer.output, x[0])
+            continue
+        ours = reference.run_layer_batch(graph, layer, x)
+        if layer.output not in recorded:
+            recorded[layer.output] = ours
+        elif weight_bits(layer) or len(x) > 1:
             steps = np.abs(
                 ours.reshape(len(found), -1).astype(np.int64) - recorded[layer.output].reshape(len(found), -1)
             )

@@ -17,9 +17,21 @@ from torch.nn import functional as F
 
 from converter.spec import FeatureSpec
 from trainer.errors import TrainerError
-from trainer.network.model import AveragePool, Conv, Dense, MaxPool, Network, convolve, multiply
+from trainer.network.layers import Window, activated
+from trainer.network.model import (
+    FEATURES,
+    AveragePool,
+    Conv,
+    Dense,
+    MaxPool,
+    Network,
+    Unquantized,
+    convolve,
+    multiply,
+)
 from trainer.network.quant_options import MIN_SCALE, QuantOptions, activation_top, weight_steps
 
+POOLS = (AveragePool, MaxPool, Window)  # what they give is on their input's grid
 SCORE_SCALE, SCORE_ZERO_POINT = 1 / 256, -128
 
 
@@ -39,12 +51,21 @@ def integers(x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) 
     return torch.clamp(torch.round(x / scale) + zero_point, low, high)
 
 
+def _mean_of_integers(block: Window, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """The means of few integers, whose halves, which are many, TensorFlow Lite rounds away from zero; the gradient is
+    the mean's."""
+    mean: Tensor = block(x)
+    q = block(torch.round(x.detach() / scale)) + zero_point
+    q = torch.trunc(q + 0.5 * torch.sign(q))
+    return mean + ((q - zero_point) * scale - mean).detach()
+
+
 class ActivationRange(nn.Module):
     """The range of one tensor and the scale and zero point that follow; `frozen` stops the averaging.
 
-    A hidden tensor is never negative: its zero lies so that the largest of its levels is 127. The logits use all of
-    int8, with zero in the middle if symmetric. With fixed steps the range is set once and `gain`, the logarithm of a
-    factor, is learned.
+    A hidden tensor is never negative: its zero lies so that the largest of its levels is 127. The logits, and whatever
+    may be negative in a network of one's own, use all of int8, with zero in the middle if symmetric. With fixed steps
+    the range is set once and `gain`, the logarithm of a factor, is learned.
     """
 
     low: Tensor
@@ -131,9 +152,8 @@ class QuantNetwork(nn.Module):
         self.network, self.options, self.features = network, options, features
         self.input_scale = float(torch.tensor(features.scale, dtype=torch.float32))
         layers = {name: block for name, block in network.blocks.items() if isinstance(block, (Conv, Dense))}
-        self.ranges = nn.ModuleDict(
-            {n: ActivationRange(options, isinstance(b, Conv) or b.relu) for n, b in layers.items()}
-        )
+        own = {n: b for n, b in network.blocks.items() if not isinstance(b, (*POOLS, *Unquantized))}
+        self.ranges = nn.ModuleDict({n: ActivationRange(options, bool(b.activation)) for n, b in own.items()})
         self.steps = nn.ModuleDict()
         if options.fixed_steps and options.scheme != "asymmetric-weights":
             self.steps.update(
@@ -160,22 +180,18 @@ class QuantNetwork(nn.Module):
         """Set all step sizes, layer after layer, each range from what the quantized layers before it give; needs fixed
         steps."""
         with torch.no_grad():
-            scale, x = torch.tensor(self.input_scale), x_nchw
+            values = {FEATURES: x_nchw}
             for name, block in self.network.blocks.items():
-                if isinstance(block, (Conv, Dense)):
+                inputs = [values[before] for before in self.network.inputs[name]]
+                if name in self.ranges:
                     if name in self.steps:
                         steps = self.steps[name]
-                        assert isinstance(steps, WeightSteps)
+                        assert isinstance(steps, WeightSteps) and isinstance(block, (Conv, Dense))
                         steps.base.copy_(weight_steps(block.weight, self._per_channel(block.weight), self.options))
                     observer = self.ranges[name]
                     assert isinstance(observer, ActivationRange)
-                    x = self._layer(name, block, x, scale)
-                    observer.calibrate(x, self.options.calibration)
-                    x = observer(x)
-                    scale = self.output_quant(name)[0]
-                else:
-                    assert isinstance(block, (AveragePool, MaxPool))
-                    x = self._pooled(name, block, x)
+                    observer.calibrate(self._layer(name, block, inputs), self.options.calibration)
+                values[name] = self._output(name, block, inputs)
 
     def _per_channel(self, weight: Tensor) -> bool:
         """A dense layer gets one scale for all its outputs: the TensorFlow Lite Micro of today's Arduino library reads
@@ -238,10 +254,11 @@ class QuantNetwork(nn.Module):
         return weight, round_through(block.bias / bias_scale) * bias_scale
 
     def output_quant(self, name: str) -> tuple[Tensor, Tensor]:
-        """(scale, zero point) of the tensor that a block writes; an AveragePool keeps its input's."""
-        names = list(self.network.blocks)
-        while not isinstance(self.network.blocks[name], (Conv, Dense)):
-            name = names[names.index(name) - 1]
+        """(scale, zero point) of the tensor that a block writes; a pool keeps its input's."""
+        while name not in self.ranges and name != FEATURES:
+            name = self.network.inputs[name][0]
+        if name == FEATURES:
+            return torch.tensor(self.input_scale), torch.tensor(float(self.features.zero_point))
         observer = self.ranges[name]
         assert isinstance(observer, ActivationRange)
         scale, zero_point = observer.parameters_of()
@@ -249,32 +266,32 @@ class QuantNetwork(nn.Module):
 
     def layers(self, x_nchw: Tensor) -> dict[str, Tensor]:
         """The fake-quantized output of every block, in order; x is the dequantised features."""
-        outputs: dict[str, Tensor] = {}
-        scale = torch.tensor(self.input_scale)
-        x = x_nchw
+        values = {FEATURES: x_nchw}
         for name, block in self.network.blocks.items():
-            if isinstance(block, (AveragePool, MaxPool)):
-                x = self._pooled(name, block, x)
-            else:
-                assert isinstance(block, (Conv, Dense))
-                x = self.ranges[name](self._layer(name, block, x, scale))
-                scale = self.output_quant(name)[0]
-            outputs[name] = x
-        return outputs
+            values[name] = self._output(name, block, [values[before] for before in self.network.inputs[name]])
+        del values[FEATURES]
+        return values
 
-    def _pooled(self, name: str, block: AveragePool | MaxPool, x: Tensor) -> Tensor:
-        if isinstance(block, MaxPool):  # the largest of some values is one of them
-            largest: Tensor = block(x)
-            return largest
-        scale, zero_point = (v.to(x.dtype) for v in self.output_quant(name))
-        return fake_quant(block(x), scale, zero_point, -128, 127)
+    def _output(self, name: str, block: nn.Module, inputs: list[Tensor]) -> Tensor:
+        if isinstance(block, (MaxPool, *Unquantized)) or (isinstance(block, Window) and block.largest):
+            same: Tensor = block(*inputs)  # values of its input
+            return same
+        if isinstance(block, POOLS):
+            scale, zero_point = (v.to(inputs[0].dtype) for v in self.output_quant(name))
+            if isinstance(block, Window):
+                return _mean_of_integers(block, inputs[0], scale, zero_point)
+            return fake_quant(block(*inputs), scale, zero_point, -128, 127)
+        found: Tensor = self.ranges[name](self._layer(name, block, inputs))
+        return found
 
-    def _layer(self, name: str, block: Conv | Dense, x: Tensor, input_scale: Tensor) -> Tensor:
-        weight, bias = self._fake_weights(name, block, input_scale)
-        if isinstance(block, Conv):
-            return F.relu(convolve(x, weight, bias, block))
-        y = multiply(x, weight, bias, block)
-        return F.relu(y) if block.relu else y
+    def _layer(self, name: str, block: nn.Module, inputs: list[Tensor]) -> Tensor:
+        """A layer's output before it is quantized."""
+        if not isinstance(block, (Conv, Dense)):
+            joined: Tensor = block(*inputs)
+            return joined
+        weight, bias = self._fake_weights(name, block, self.output_quant(self.network.inputs[name][0])[0])
+        multiplied = convolve if isinstance(block, Conv) else multiply
+        return activated(multiplied(inputs[0], weight, bias, block), block.activation)  # type: ignore[arg-type]
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Fake-quantized logits [n, labels]."""
@@ -286,6 +303,8 @@ class QuantNetwork(nn.Module):
         outputs = self.layers(x_nchw)
         found: dict[str, Tensor] = {}
         for name, value in outputs.items():
+            if isinstance(self.network.blocks[name], Unquantized):
+                continue
             scale, zero_point = (v.to(value.dtype) for v in self.output_quant(name))
             q = integers(value, scale, zero_point, -128, 127).to(torch.int8)
             found[name] = q.permute(0, 2, 3, 1).contiguous() if q.dim() == 4 else q

@@ -1,5 +1,5 @@
-"""The networks: TinyConv, a small DS-CNN, a temporal convolutional network and two image CNNs, as a plain list of
-blocks that QAT, export and pruning walk through.
+"""The networks: TinyConv, a small DS-CNN, a temporal convolutional network, two image CNNs and those of one's own, as
+a plain list of blocks that QAT, export and pruning walk through.
 
 Tensors inside are NCHW; a Dense flattens NHWC, as the board stores activations, so its weights need no permutation.
 """
@@ -17,10 +17,13 @@ from torch.nn import functional as F
 from converter.operators.windows import Padding, output_size, same_pads
 from converter.spec import FeatureSpec
 from trainer.errors import TrainerError
+from trainer.network.layers import Activation, Add, Dropout, Layer, Turn, Window, activated
 
 MODELS = ("tinyconv", "tinyconv_stream", "dscnn", "tcn")
 IMAGE_MODELS = ("mnist_cnn", "conv4")
 TCN_KERNELS = (3, 5, 7, 9)  # frames: the first convolution's, with stride 2, then of each depthwise one
+OWN = "own"  # the model of an Architecture whose layers were read from someone's Python file
+FEATURES = "features"  # the name of a network's input, beside those of its blocks
 MAX_WIDTH = 1024  # of a tcn
 DEFAULT_WIDTH = {"tinyconv": 8, "tinyconv_stream": 8, "dscnn": 40, "tcn": 88, "mnist_cnn": 32, "conv4": 32}
 
@@ -31,7 +34,7 @@ class Architecture:
 
     `width` is the count of channels of its convolutions; later ones of an image CNN have twice as many. Its pictures
     have `planes` planes of `frames` rows and `channels` columns. `kernels` are a tcn's, in frames, and `widths` the
-    channels behind each of them where they are not all `width`.
+    channels behind each of them where they are not all `width`. `layers` are those of a network of one's own.
     """
 
     model: str
@@ -43,6 +46,7 @@ class Architecture:
     planes: int = 1
     kernels: tuple[int, ...] = ()
     widths: tuple[int, ...] = ()
+    layers: tuple[Layer, ...] = ()
 
     @staticmethod
     def of(model: str, labels: int, features: FeatureSpec, dropout: float = 0.5) -> Architecture:
@@ -84,8 +88,8 @@ class Architecture:
 
 
 class Conv(nn.Module):
-    """Zero padding (none for VALID), convolution (depthwise when groups = channels), batch norm if asked for, ReLU:
-    NCHW to NCHW."""
+    """Zero padding (none for VALID), convolution (depthwise when groups = channels), batch norm if asked for, ReLU or
+    another activation: NCHW to NCHW."""
 
     def __init__(
         self,
@@ -97,9 +101,10 @@ class Conv(nn.Module):
         depthwise: bool = False,
         norm: bool = False,
         padding: Padding = "SAME",
+        activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.stride_hw = stride_hw
+        self.stride_hw, self.activation = stride_hw, activation
         self.pads_tblr = same_pads(sizes_hw, kernel_hw, stride_hw) if padding == "SAME" else (0, 0, 0, 0)
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel_hw, stride_hw, groups=in_channels if depthwise else 1, bias=True
@@ -120,7 +125,7 @@ class Conv(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """[n, channels, height, width] to the layer's output; a network's is logits [n, labels]."""
         y = convolve(x_nchw, self.weight, self.bias, self)
-        return F.relu(y if self.norm is None else self.norm(y))
+        return activated(y if self.norm is None else self.norm(y), self.activation)
 
 
 class AveragePool(nn.Module):
@@ -140,15 +145,15 @@ class MaxPool(nn.Module):
 
 
 class Dense(nn.Module):
-    """Flatten NHWC, dropout, matrix product, ReLU unless it is the last: [n, c, h, w] or [n, k] to [n, outputs].
+    """Flatten NHWC, dropout, matrix product, ReLU if asked for: [n, c, h, w] or [n, k] to [n, outputs].
 
     More rows than it has inputs for are a stream: [n, c, h + k, w] to [n, k + 1, outputs].
     """
 
-    def __init__(self, inputs: int, outputs: int, dropout: float = 0.0, relu: bool = False) -> None:
+    def __init__(self, inputs: int, outputs: int, dropout: float = 0.0, activation: str = "") -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
-        self.dropout, self.relu = dropout, relu
+        self.dropout, self.activation = dropout, activation
 
     @property
     def weight(self) -> Tensor:
@@ -162,25 +167,34 @@ class Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, channels, height, width] to the layer's output; a network's is logits [n, labels]."""
-        y = multiply(x, self.weight, self.bias, self)
-        return F.relu(y) if self.relu else y
+        return activated(multiply(x, self.weight, self.bias, self), self.activation)
 
 
-Block = Union[Conv, AveragePool, MaxPool, Dense]
+Block = Union[Conv, AveragePool, MaxPool, Dense, Add, Activation, Window, Dropout, Turn]
+Unquantized = (Dropout, Turn)  # blocks that change no value: their output is on their input's grid
 
 
 class Network(nn.Module):
-    """Blocks one after the other: features [n, 1, frames, channels] to logits [n, labels]."""
+    """Blocks in order, each behind the one before or behind its `inputs`: features [n, 1, frames, channels] to logits
+    [n, labels]."""
 
-    def __init__(self, architecture: Architecture, blocks: list[tuple[str, Block]]) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        blocks: list[tuple[str, Block]],
+        inputs: dict[str, tuple[str, ...]] | None = None,
+    ) -> None:
         super().__init__()
         self.architecture = architecture
         self.blocks = nn.ModuleDict(dict(blocks))
+        names = [name for name, _ in blocks]
+        self.inputs = inputs or {name: (before,) for before, name in zip([FEATURES, *names], names, strict=False)}
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """[n, channels, height, width] to the layer's output; a network's is logits [n, labels]."""
-        for block in self.blocks.values():
-            x_nchw = block(x_nchw)
+        values = {FEATURES: x_nchw}
+        for name, block in self.blocks.items():
+            values[name] = x_nchw = block(*(values[before] for before in self.inputs[name]))
         return x_nchw
 
     @property
@@ -194,7 +208,9 @@ class Network(nn.Module):
         """True when nothing is padded or pooled: features of more frames give the logits of every window in them, [n,
         windows, labels], one window a stride of the first convolution."""
         convolutions = [block for block in self.blocks.values() if not isinstance(block, Dense)]
-        return all(isinstance(block, Conv) and not any(block.pads_tblr) for block in convolutions)
+        return not self.architecture.layers and all(
+            isinstance(block, Conv) and not any(block.pads_tblr) for block in convolutions
+        )
 
     @property
     def parameter_count(self) -> int:
@@ -248,6 +264,7 @@ def build(architecture: Architecture) -> Network:
         "tcn": _tcn,
         "mnist_cnn": _mnist_cnn,
         "conv4": _conv4,
+        OWN: _own,
     }
     return builders[architecture.model](architecture)
 
@@ -327,7 +344,7 @@ def _mnist_cnn(a: Architecture) -> Network:
             ("conv1", convs[0]),
             ("conv2", convs[1]),
             ("pool", MaxPool()),
-            ("dense", Dense(flat, 128, a.dropout / 2, relu=True)),
+            ("dense", Dense(flat, 128, a.dropout / 2, activation="relu")),
             ("logits", Dense(128, a.labels, a.dropout)),
         ],
     )
@@ -347,11 +364,55 @@ def _conv4(a: Architecture) -> Network:
             ("conv3", Conv(half, w, 2 * w, (3, 3), (1, 1))),
             ("conv4", Conv(half, 2 * w, 2 * w, (3, 3), (1, 1))),
             ("pool2", MaxPool()),
-            ("dense1", Dense((half[0] // 2) * (half[1] // 2) * 2 * w, 256, a.dropout / 2, relu=True)),
-            ("dense2", Dense(256, 128, a.dropout, relu=True)),
+            ("dense1", Dense((half[0] // 2) * (half[1] // 2) * 2 * w, 256, a.dropout / 2, activation="relu")),
+            ("dense2", Dense(256, 128, a.dropout, activation="relu")),
             ("logits", Dense(128, a.labels, a.dropout)),
         ],
     )
+
+
+def _own(a: Architecture) -> Network:
+    """The network that trainer/network/trace.py has read; raises ValueError or RuntimeError for layers that do not fit
+    each other, as those of a damaged checkpoint."""
+    known = {FEATURES}
+    for layer in a.layers:
+        if layer.name in known or not known.issuperset(layer.inputs) or len(layer.inputs) != 1 + (layer.kind == "add"):
+            raise ValueError(f"{layer.name}: does not fit the layers before it")
+        known.add(layer.name)
+    network = Network(a, [(row.name, _block(row)) for row in a.layers], {row.name: row.inputs for row in a.layers})
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, a.planes, a.frames, a.channels))
+    return network.train()
+
+
+def _block(layer: Layer) -> Block:
+    match layer.kind:
+        case "conv":
+            conv = Conv((1, 1), *layer.channels, layer.kernel_hw, layer.stride_hw, activation=layer.activation)
+            conv.pads_tblr = layer.pads_tblr
+            sizes = (*layer.channels, layer.kernel_hw, layer.stride_hw)
+            conv.conv = nn.Conv2d(*sizes, groups=layer.groups)
+            conv.bias.requires_grad_(layer.bias)
+            if layer.norm:
+                eps, momentum = layer.norm
+                conv.norm = nn.BatchNorm2d(layer.channels[1], eps, momentum)
+            return conv
+        case "dense":
+            dense = Dense(*layer.channels, activation=layer.activation)
+            dense.bias.requires_grad_(layer.bias)
+            return dense
+        case "add":
+            return Add(layer.activation)
+        case "activation":
+            return Activation(layer.activation)
+        case "max" | "average":
+            return Window(layer.kind == "max", layer.kernel_hw, layer.stride_hw, layer.pads_tblr)
+        case "mean":
+            return AveragePool()
+        case "turn":
+            return Turn()
+        case _:
+            return Dropout(layer.rate, layer.kind == "dropout_maps")
 
 
 def _halved(size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -369,4 +430,5 @@ def fold_norms(network: Network) -> Network:
             block.conv.weight.data = block.conv.weight.data * gain[:, None, None, None]
             block.bias.data = (block.bias.data - norm.running_mean) * gain + norm.bias.detach()
             block.norm = None
+            block.bias.requires_grad_()  # the norm's, from now on
     return folded

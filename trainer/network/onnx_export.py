@@ -22,7 +22,8 @@ from torch.nn import functional as F
 from converter.arrays import Int8, Int16, Int64
 from converter.spec import KwsSpec
 from trainer.network.fake_quant import SCORE_SCALE, SCORE_ZERO_POINT, QuantNetwork
-from trainer.network.model import AveragePool, Conv, Dense, MaxPool
+from trainer.network.layers import Add, Turn, Window
+from trainer.network.model import FEATURES, AveragePool, Conv, Dense, MaxPool, Unquantized
 
 OPSET = 18
 
@@ -38,11 +39,11 @@ class ExportNetwork(nn.Module):
     def __init__(self, source: QuantNetwork) -> None:
         super().__init__()
         self.blocks, self.ends_in_scores = source.network.blocks, source.network.ends_in_scores
-        self._quant("features", torch.tensor(source.input_scale), torch.tensor(float(source.features.zero_point)))
-        input_scale = torch.tensor(source.input_scale)
+        self.inputs = source.network.inputs
+        self._quant(FEATURES, *source.output_quant(FEATURES))
         for name, block in source.network.blocks.items():
             if isinstance(block, (Conv, Dense)):
-                constants = source.constants(name, input_scale)
+                constants = source.constants(name, source.output_quant(self.inputs[name][0])[0])
                 self.register_buffer(f"{name}_weight", constants.weight)
                 self.register_buffer(f"{name}_weight_scale", constants.weight_scale)
                 self.register_buffer(f"{name}_weight_zero", torch.zeros(len(constants.weight_scale), dtype=torch.int8))
@@ -50,7 +51,9 @@ class ExportNetwork(nn.Module):
                 self.register_buffer(f"{name}_bias_scale", constants.bias_scale)
                 self.register_buffer(f"{name}_bias_zero", torch.zeros(len(constants.bias_scale), dtype=torch.int32))
             self._quant(name, *source.output_quant(name))
-            input_scale = source.output_quant(name)[0]
+            if getattr(block, "activation", "") == "relu6":
+                self.register_buffer("clip_low", torch.zeros(()))
+                self.register_buffer("clip_high", torch.full((), 6.0))
         self.register_buffer("flat_shape", torch.tensor([1, -1]))
         self._quant("scores", torch.tensor(SCORE_SCALE), torch.tensor(float(SCORE_ZERO_POINT)))
 
@@ -73,18 +76,29 @@ class ExportNetwork(nn.Module):
         kernel, stride = block.conv.kernel_size, block.stride_hw
         height = (x.shape[2] + top + bottom - kernel[0]) // stride[0] + 1
         width = (x.shape[3] + left + right - kernel[1]) // stride[1] + 1
-        return F.relu(
-            _op(
-                "Conv",
-                (x, self._constant(name, "weight"), self._constant(name, "bias")),
-                torch.float32,
-                (x.shape[0], block.conv.out_channels, height, width),
-                pads=[top, left, bottom, right],
-                strides=list(stride),
-                group=block.conv.groups,
-                kernel_shape=list(kernel),
-            )
+        return _op(
+            "Conv",
+            (x, self._constant(name, "weight"), self._constant(name, "bias")),
+            torch.float32,
+            (x.shape[0], block.conv.out_channels, height, width),
+            pads=[top, left, bottom, right],
+            strides=list(stride),
+            group=block.conv.groups,
+            kernel_shape=list(kernel),
         )
+
+    def _window(self, block: Window, x: Tensor) -> Tensor:
+        top, bottom, left, right = block.pads_tblr
+        settings = {"kernel_shape": list(block.kernel_hw), "strides": list(block.stride_hw)}
+        settings["pads"] = [top, left, bottom, right]
+        if block.largest:
+            return _op("MaxPool", (x,), torch.float32, block(x).shape, **settings)
+        return _op("AveragePool", (x,), torch.float32, block(x).shape, **settings, count_include_pad=1)
+
+    def _activated(self, x: Tensor, activation: str) -> Tensor:
+        if activation == "relu6":
+            return _op("Clip", (x, self.get_buffer("clip_low"), self.get_buffer("clip_high")), torch.float32, x.shape)
+        return F.relu(x) if activation else x
 
     def _flat(self, x: Tensor) -> Tensor:
         if x.dim() == 2:
@@ -93,8 +107,11 @@ class ExportNetwork(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits or scores, every activation through its Q/DQ pair."""
-        x = self._through_int8(features, "features")
+        x = self._through_int8(features, FEATURES)
+        values = {FEATURES: x}
         for name, block in self.blocks.items():
+            inputs = [values[before] for before in self.inputs[name]]
+            x = inputs[0]
             if isinstance(block, Conv):
                 x = self._conv(name, block, x)
             elif isinstance(block, AveragePool):
@@ -102,11 +119,17 @@ class ExportNetwork(nn.Module):
             elif isinstance(block, MaxPool):
                 halved = (x.shape[0], x.shape[1], x.shape[2] // 2, x.shape[3] // 2)
                 x = _op("MaxPool", (x,), torch.float32, halved, kernel_shape=[2, 2], strides=[2, 2])
-            else:
-                assert isinstance(block, Dense)
+            elif isinstance(block, Window):
+                x = self._window(block, x)
+            elif isinstance(block, Dense):
                 x = F.linear(self._flat(x), self._constant(name, "weight"), self._constant(name, "bias"))
-                x = F.relu(x) if block.relu else x
-            x = self._through_int8(x, name)
+            elif isinstance(block, Add):
+                x = x + inputs[1]
+            elif isinstance(block, Turn):
+                x = block(x)
+            if not isinstance(block, Unquantized):
+                x = self._through_int8(self._activated(x, getattr(block, "activation", "")), name)
+            values[name] = x
         return self._through_int8(F.softmax(x, dim=1), "scores") if self.ends_in_scores else x
 
 

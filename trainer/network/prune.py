@@ -35,6 +35,8 @@ def without_channels(network: Network, amount: float, norm: str) -> Network:
     the depthwise ones behind it. All convolutions keep the same share, and none loses all.
     """
     width = network.architecture.width
+    if network.architecture.layers:
+        raise TrainerError("--kind structured: takes channels out of the project's networks; use --kind unstructured")
     if network.architecture.widths:
         raise TrainerError(
             "--kind structured: takes channels out of networks of one width, this one was trained with --widths; train "

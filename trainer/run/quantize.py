@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from converter.run_folder import ArtifactError, ModelArtifact
+from converter.run_folder import NETWORK_FILE, ArtifactError, ModelArtifact
 from trainer.data.augment import LabelledClips, TrainingPool, add_teacher_logits, load_split
 from trainer.data.dataset import Selection, noise_backgrounds
 from trainer.errors import TrainerError
@@ -120,7 +120,8 @@ def continue_in(artifact: ModelArtifact, out: Path) -> tuple[ModelArtifact, dict
         return artifact, {}
     if (out / "artifact.json").exists() and not (out / "origin.txt").exists():
         raise ArtifactError(f"{out}: --out must not be a run that was trained itself, got one; choose another folder")
-    names = [name for name in ("float.pt", "source.json", "clips.txt.gz") if (artifact.path / name).is_file()]
+    taken = ("float.pt", "source.json", "clips.txt.gz", NETWORK_FILE)
+    names = [name for name in taken if (artifact.path / name).is_file()]
     made = {name: (artifact.path / name).read_bytes() for name in names}
     made["origin.txt"] = f"{artifact.path.name}\n".encode()
     kept = {k: v for k, v in artifact.results.items() if k in ("counts", "parameters", "train", "prune")}

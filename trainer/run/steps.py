@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from converter.checked import build as build_checked
 from converter.checked import json_in
 from converter.files import write_set
-from converter.run_folder import ModelArtifact
+from converter.run_folder import NETWORK_FILE, ModelArtifact
 from converter.spec import DetectorSpec, FeatureSpec, KwsSpec
 from trainer.data.augment import (
     AugmentSettings,
@@ -41,6 +41,7 @@ from trainer.network.model import Architecture, Network, build, fold_norms
 from trainer.network.onnx_export import npz_bytes, to_onnx, vectors
 from trainer.network.quant_options import QuantOptions
 from trainer.run.fit import Epoch, TrainSettings, fit, load_torch, of_checkpoint, predict, torch_bytes
+from trainer.run.own_network import ReadNetwork
 
 CACHE = Path("build/cache")
 DOWNLOADED = Path("build/data/speech_commands_v0.02")
@@ -131,17 +132,23 @@ def train_run(
     progress: Progress,
     kernels: tuple[int, ...] = (),
     widths: tuple[int, ...] = (),
+    own: ReadNetwork | None = None,
 ) -> ModelArtifact:
     """Float training: RUN/float.pt, artifact.json, source.json, clips.txt.gz, curves_float.json and .png, all at once
-    in the place of what was there; continues an interrupted run of equal settings."""
-    architecture = Architecture.of(model, len(spec.labels), spec.features, settings.dropout)
-    architecture = architecture.chain(kernels, widths)
+    in the place of what was there; continues an interrupted run of equal settings. `own` is trained in place of a
+    network of the project."""
+    if own is not None:
+        architecture = own.architecture
+    else:
+        architecture = Architecture.of(model, len(spec.labels), spec.features, settings.dropout)
+        architecture = architecture.chain(kernels, widths)
     selection = source.selection(spec, progress)
     validation = load_split(selection, "validation", CACHE, progress)
     pool = pool_of(source, selection, settings, progress)
-    network = untrained(architecture, settings.seed, source.start)
+    network = own.network() if own is not None else untrained(architecture, settings.seed, source.start)
     purpose = architecture.model + str((architecture.kernels, widths)) if kernels or widths else ""
     purpose += digest(Path(source.start) / "float.pt") if source.start else ""
+    purpose += f"{own.about} {architecture.layers}" if own is not None else ""
     history = fit(
         network,
         pool,
@@ -167,10 +174,16 @@ def train_run(
             "parameters": network.parameter_count,
             "train": summary(best, history, settings, validation),
         },
+        own.about if own is not None else None,
     )
     state = {"architecture": asdict(architecture), "state": network.state_dict(), "spec_id": spec.spec_id}
     made = {"float.pt": torch_bytes(state), "clips.txt.gz": clip_names(selection), "source.json": source.to_bytes()}
-    save_run(artifact, {**made, **curves("float", history)}, "training.pt", (*QUANTIZED, "qat.pt", "origin.txt"))
+    gone = [*QUANTIZED, "qat.pt", "origin.txt"]
+    if own is not None:
+        made[NETWORK_FILE] = own.source
+    else:
+        gone.append(NETWORK_FILE)
+    save_run(artifact, {**made, **curves("float", history)}, "training.pt", gone)
     return artifact
 
 
@@ -184,6 +197,8 @@ def untrained(architecture: Architecture, seed: int, start: str | None) -> Netwo
     network = build(architecture)
     if start is not None:
         given = load_float(ModelArtifact.load(Path(start)))
+        if given.architecture.layers:
+            raise TrainerError(f"{start}: holds a network of one's own, which --start does not take; leave --start out")
         if replace(given.architecture, labels=architecture.labels, dropout=architecture.dropout) != architecture:
             raise TrainerError(
                 f"{start}: its layers are not those of the network to be trained ({given.architecture.model}, "
@@ -268,7 +283,8 @@ def select_run(runs: Sequence[Path], out: Path) -> tuple[ModelArtifact, list[Mod
                 f"{artifact.path}: spec {artifact.spec.spec_id} differs from {artifacts[0].spec.spec_id} of {runs[0]}"
             )
     best = max(artifacts, key=lambda a: (a.results["qat"]["validation_accuracy"], -a.results["qat"]["validation_loss"]))
-    names = ("float.pt", "qat.pt", "vectors.npz", "source.json", "evaluation.json", "clips.txt.gz", "model.onnx")
+    names = ["float.pt", "qat.pt", "vectors.npz", "source.json", "evaluation.json", "clips.txt.gz", "model.onnx"]
+    names.append(NETWORK_FILE)
     copies = {name: (best.path / name).read_bytes() for name in names if (best.path / name).is_file()}
     save_run(replace(best, path=out), copies, gone=[name for name in names if name not in copies])
     return ModelArtifact.load(out), artifacts

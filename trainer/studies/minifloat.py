@@ -157,6 +157,8 @@ class Rounded(nn.Module):
         self, network: Network, weights: Grid | Shared, hidden: Grid | Shared | None, calibration: Tensor
     ) -> None:
         super().__init__()
+        if network.architecture.layers:
+            raise TrainerError("minifloat: takes runs of the project's networks, got one of a network of one's own")
         self.network, self.hidden = fold_norms(network).eval(), hidden
         self.scales: dict[str, Tensor] = {}
         with torch.no_grad():
@@ -174,7 +176,7 @@ class Rounded(nn.Module):
         """Logits [n, labels]; the first call finds the activations' scales."""
         for name, block in self.network.blocks.items():
             x = block(x)
-            if self.hidden and (isinstance(block, Conv) or (isinstance(block, Dense) and block.relu)):
+            if self.hidden and isinstance(block, (Conv, Dense)) and block.activation:
                 if isinstance(self.hidden, Shared):
                     last = x.movedim(1, -1)
                     x = self.hidden.round(last.flatten(1)).view_as(last).movedim(-1, 1)
