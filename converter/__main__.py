@@ -1,4 +1,4 @@
-"""python -m converter convert | verify | size"""
+"""python -m converter convert | verify | size | inspect"""
 
 from __future__ import annotations
 
@@ -133,6 +133,26 @@ def size(source: SourceArgument, json_file: cli.JsonOption = None) -> None:
     for table in sizes.tables(found):
         console.print(table)
     cli.write_json(json_file, sizes.to_json(found))
+
+
+@app.command()
+def inspect(source: SourceArgument, json_file: cli.JsonOption = None) -> None:
+    """Expected cycles, flash and RAM on the board, by layer and in all, before anything is built or run."""
+    from converter import estimate as estimates
+
+    loaded = conversion.load_any(source)
+    if isinstance(loaded, TflmOnly):
+        from converter.verify import tflm_only
+
+        arena_bytes = tflm_only.files(loaded)[1]
+        for line in (f"tflm only, because: {loaded.why}", *tflm_only.size_lines(loaded, arena_bytes)):
+            typer.echo(line)
+        cli.write_json(json_file, {**tflm_only.size_json(loaded, arena_bytes), "engine": "tflm", "why": loaded.why})
+        return
+    found = estimates.estimate(loaded.graph, loaded.hop_frames)
+    console.print(estimates.table(found, loaded.name))
+    typer.echo(str(found))
+    cli.write_json(json_file, estimates.to_json(found))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -434,6 +435,31 @@ def packed(
     with console.status("") as status:
         table = costs.markdown(list(costs.points(out, status.update)))
     typer.echo(table, nl=False)
+
+
+@app.command()
+def costs(
+    models: Annotated[list[Path] | None, typer.Argument(help="run folders and models: estimate beside outcome")] = None,
+    alone: Annotated[bool, typer.Option("--alone", help="of models: their engines without a firmware, faster")] = False,
+) -> None:
+    """Measure what the kernels cost, for `converter inspect` (minutes); of models, how far its estimates are off."""
+    from converter.aot.cycles import TABLE
+    from converter.files import write_json
+    from host.measure import kernel_costs, kernel_probes
+
+    if models:
+        with cli.progress() as progress:
+            if alone:
+                task = progress.add_task("models", total=len(models))
+                rows = kernel_costs.compare_alone(models, lambda done: progress.update(task, completed=done))
+            else:
+                rows = list(progress.track(map(kernel_costs.compare, models), total=len(models), description="models"))
+        console.print(kernel_costs.compared_table(rows), soft_wrap=True)
+        return
+    with cli.progress() as progress:
+        task = progress.add_task("probes", total=kernel_probes.PROBES)
+        write_json(TABLE, asdict(kernel_costs.measure(lambda done: progress.update(task, completed=done))))
+    typer.echo(f"{TABLE}: written")
 
 
 @app.command()

@@ -165,6 +165,19 @@ def _copy_sources(model: Path, place: Path) -> None:
 def build_bare(sources: Sequence[Path], out: Path, board_layer: bool = False, flags: Sequence[str] = ()) -> Path:
     """The ELF `out` of C or assembly sources on our start-up code; board_layer adds board_bare.c."""
     files = [BARE / "startup.c", *([BOARD_LAYER] if board_layer else []), *sources]
+    _compile([*flags, *map(str, files), *_LINK], out)
+    return out
+
+
+def compile_objects(sources: Sequence[Path], folder: Path, flags: Sequence[str] = ()) -> list[Path]:
+    """FOLDER/NAME.o of each C source, for build_bare to link into many images. Raises BoardError."""
+    objects = [folder / f"{source.stem}.o" for source in sources]
+    for source, made in zip(sources, objects, strict=True):
+        _compile([*flags, "-c", str(source)], made)
+    return objects
+
+
+def _compile(wanted: Sequence[str], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     command = [
         compiler(),
@@ -180,16 +193,13 @@ def build_bare(sources: Sequence[Path], out: Path, board_layer: bool = False, fl
         "-fdata-sections",
         f"-I{BARE}",
         f"-I{BOARD_LAYER.parent}",
-        *flags,
-        *map(str, files),
-        *_LINK,
+        *wanted,
         "-o",
         str(out),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BoardError(f"{out.name} was not built: {_last_lines(done.stderr)}")
-    return out
 
 
 def _last_lines(text: str) -> str:

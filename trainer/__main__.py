@@ -98,6 +98,8 @@ def train(
     source = runs.Source(_absolute(data), *paths)
     own = read_network(network, spec, seed) if network else None
     model = own.about.name if own else model or "tinyconv"
+    if own:
+        typer.echo(f"{own.about.name}, expected on the board: {own.estimate(spec)}")
     settings = runs.default_settings(source, model, epochs, seed)
     chain = _numbers("--kernels", kernels), _numbers("--widths", widths)
     with alone(out), cli.progress() as progress:

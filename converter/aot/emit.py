@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -96,25 +97,48 @@ def render_aot(
     Raises ConvertError where a target is named and has less flash or RAM than the model and the least firmware round it
     take.
     """
-    kernels: list[Kernel | None] = [lower_layer(graph, layer, simd) for layer in graph.layers]
-    stream, why = _stream_plan(graph, hop_frames)
-    kernels, scratches, plan = _planned(graph, unpack_kernels(graph, kernels) if simd else kernels, stream)
-    in_ram = layers_in_ram(graph, kernels, plan.arena_bytes, ram_budget) if simd else set()
+    engine = plan_engine(graph, simd, hop_frames, ram_budget)
     if target is not None:
-        _require_fit(graph, kernels, plan.arena_bytes, in_ram, target)
+        _require_fit(graph, engine.kernels, engine.plan.arena_bytes, engine.in_ram, target)
     header = HEADER.format(
         input_bytes=graph.tensors[graph.input].size,
         output_bytes=graph.tensors[graph.output].size,
         layers=len(graph.layers),
-        arena_bytes=plan.arena_bytes,
-        scratch_bytes=max(scratches, default=0),
+        arena_bytes=engine.plan.arena_bytes,
+        scratch_bytes=max(engine.scratches, default=0),
         state=STATE.format(bytes=sum(graph.tensors[v.read].size for v in graph.variables)) if graph.variables else "",
-        stream=stream_header(stream, why),
+        stream=stream_header(engine.stream, engine.no_stream),
     )
-    return {
-        "model_aot.h": PROVENANCE + header,
-        "model_aot.c": PROVENANCE + _source(graph, kernels, plan, stream, in_ram),
-    }
+    return {"model_aot.h": PROVENANCE + header, "model_aot.c": PROVENANCE + _source(graph, engine)}
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedEngine:
+    """All that is decided before text is written. scratches: bytes by layer; stream: None where no_stream says why;
+    in_ram: the layers whose constants are copied to RAM at start."""
+
+    kernels: list[Kernel | None]
+    scratches: list[int]
+    plan: ArenaPlan
+    stream: StreamPlan | None
+    no_stream: str
+    in_ram: set[int]
+
+    @property
+    def final_kernels(self) -> list[Kernel | None]:
+        """As they are written: those that stream with the sums that they keep."""
+        return keep_sums(self.stream, self.kernels) if self.stream else self.kernels
+
+
+def plan_engine(
+    graph: Graph, simd: bool = True, hop_frames: int | None = None, ram_budget: int | None = None
+) -> PlannedEngine:
+    """The engine of a graph; see render_aot for what it is given."""
+    kernels: list[Kernel | None] = [lower_layer(graph, layer, simd) for layer in graph.layers]
+    stream, why = _stream_plan(graph, hop_frames)
+    kernels, scratches, plan = _planned(graph, unpack_kernels(graph, kernels) if simd else kernels, stream)
+    in_ram = layers_in_ram(graph, kernels, plan.arena_bytes, ram_budget) if simd else set()
+    return PlannedEngine(kernels, scratches, plan, stream, why, in_ram)
 
 
 def _require_fit(
@@ -178,23 +202,22 @@ def _stream_plan(graph: Graph, hop_frames: int | None) -> tuple[StreamPlan | Non
         return None, str(error)
 
 
-def _source(
-    graph: Graph, kernels: list[Kernel | None], plan: ArenaPlan, stream: StreamPlan | None, in_ram: set[int]
-) -> str:
+def _source(graph: Graph, engine: PlannedEngine) -> str:
+    kernels = engine.kernels
     packed = any(kernel and (kernel.layer.header == "nn_lowbit.h" or table_of(kernel)) for kernel in kernels)
     string_h = "#include <string.h>\n\n" if graph.variables else ""
     parts = [f'#include "model_aot.h"\n\n{string_h}#include "nn.h"\n' + ('#include "nn_lowbit.h"\n' if packed else "")]
     if any(table_of(kernel) for kernel in kernels):  # tables point into the arena
         parts.append(ARENA)
-    kernels = keep_sums(stream, kernels) if stream else kernels
+    kernels = engine.final_kernels
     parts += [
-        layer_data(i, layer, kernel, i in in_ram)
+        layer_data(i, layer, kernel, i in engine.in_ram)
         for i, (layer, kernel) in enumerate(zip(graph.layers, kernels, strict=True))
         if kernel
     ]
-    parts.append(_entry_points(graph, kernels, plan))
-    if stream:
-        parts.append(stream_source(stream, kernels, plan))
+    parts.append(_entry_points(graph, kernels, engine.plan))
+    if engine.stream:
+        parts.append(stream_source(engine.stream, kernels, engine.plan))
     return "\n".join(parts)
 
 

@@ -72,6 +72,15 @@ def plan_arena(
     )
 
 
+def bytes_alive(graph: Graph, scratch_bytes: Sequence[int]) -> list[int]:
+    """For each layer the bytes of all tensors that are needed while it runs, with its scratch."""
+    buffers = _tensor_buffers(graph, owners(graph)).values()
+    return [
+        _aligned(scratch) + sum(b.bytes for b in buffers if b.first <= number <= b.last)
+        for number, scratch in enumerate(scratch_bytes)
+    ]
+
+
 def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import trainer_corpus
+from emulator_bare import needs_compiler
 from rich.progress import Progress
 from typer.testing import CliRunner
 
@@ -25,11 +26,13 @@ from converter.spec import KwsSpec
 from converter.verify import engines
 from converter.verify.checks import EQUAL, WITHIN
 from converter.verify.run import prepared
+from host.measure.kernel_costs import compare
 from trainer.__main__ import app
 from trainer.data.augment import AugmentSettings, LabelledClips
 from trainer.data.scene_studio import SceneSettings
 from trainer.data.scenes import Scenes
 from trainer.errors import TrainerError
+from trainer.network.estimate import estimate, untrained_graph
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import fold_norms
 from trainer.network.onnx_export import to_onnx
@@ -54,6 +57,25 @@ class Base(nn.Module):
     def head(self, x): return self.logits(x.mean((2, 3)))
 class Net(Base):
 """  # methods follow from line 11 on
+
+
+MIXED = f"""{HEAD}
+class Net(nn.Module):
+    def __init__(self, num_classes=3):
+        super().__init__()
+        self.features = nn.Conv1d(40, 8, 3, padding=1)
+        self.a = nn.Sequential(nn.Conv1d(8, 12, 9, 2, padding=4, bias=False), nn.BatchNorm1d(12), nn.ReLU6(),
+                               nn.Conv1d(12, 12, 3, padding="same", groups=12))
+        self.skip, self.drop = nn.Conv1d(8, 12, 1, 2), nn.Dropout1d(0.2)
+        self.dense, self.out = nn.Linear(12 * 6, 16, bias=False), nn.Linear(16, num_classes)
+    def forward(self, x):
+        x = self.features(x.squeeze(1).transpose(1, 2))
+        y = F.relu(x)
+        z = self.a(y).add(self.skip(x))
+        z = F.max_pool1d(F.avg_pool1d(F.relu(z), kernel_size=2), 2)
+        z = self.drop(z).reshape(z.size(0), -1)
+        return self.out(F.relu6(self.dense(z)))
+"""
 
 
 def example() -> str:
@@ -112,6 +134,46 @@ def test_the_example_goes_down_the_whole_line(trained: Path) -> None:
     assert {"Conv2D", "DepthwiseConv2D", "Add", "MaxPool2D", "FullyConnected"} <= operators
 
 
+def test_the_estimate_before_training_holds_on_the_board(trained: Path, tmp_path: Path) -> None:
+    needs_compiler()
+    guess, row = read(tmp_path, example()).estimate(SPEC), compare(trained)
+    before = guess.cycles, guess.flash_bytes, guess.ram_bytes
+    errors = [abs(value / found - 1) for value, found in zip(before, row.found, strict=True)]
+    assert max(*errors, *map(abs, row.errors)) <= 0.15, (before, row)
+
+
+def test_a_module_is_estimated_as_it_is() -> None:
+    """In a notebook: neither file nor command; its mode and weights stay, and what is no such network is refused."""
+    place: dict[str, type[torch.nn.Module]] = {}
+    exec(compile(example(), "cell", "exec"), place)
+    module = place["Net"](4)
+    kept = {key: value.clone() for key, value in module.state_dict().items()}
+    found = estimate(module)
+    assert module.training and all(torch.equal(value, kept[key]) for key, value in module.state_dict().items())
+    assert [row.operator for row in found.layers].count("ADD") == 1 and found.fits
+    with pytest.raises(TrainerError, match="GELU is not supported"):
+        estimate(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.GELU(), torch.nn.Linear(1960, 4)))
+
+
+def test_a_padded_average_and_conv1d_become_what_export_makes_of_them(tmp_path: Path) -> None:
+    """Layer by layer the operators of the untrained graph are those that the exported one has."""
+    for text in (example(), MIXED):
+        own = read(tmp_path, text)
+        quant = QuantNetwork(fold_norms(own.network().eval()), SPEC.features, QuantOptions(fixed_steps=True))
+        quant.eval().calibrate_steps(torch.rand(8, 1, 49, 40) * 26)
+        exported = read_onnx(to_onnx(quant, SPEC))
+        untrained = untrained_graph(own.architecture.layers, SPEC.features)
+        shapes = [
+            [
+                (type(layer).__name__, graph.tensors[layer.output].shape)
+                for layer in graph.layers
+                if layer.cost(graph).macs
+            ]
+            for graph in (exported, untrained)
+        ]
+        assert shapes[0] == shapes[1]
+
+
 def test_the_run_folder_keeps_the_file_and_never_runs_it(trained: Path, tmp_path: Path) -> None:
     artifact = ModelArtifact.load(trained)
     assert artifact.network is not None and (artifact.network.file, artifact.network.name) == ("my_net.py", "Net")
@@ -145,24 +207,7 @@ def test_layers_that_do_not_fit_are_a_damaged_checkpoint(trained: Path, tmp_path
 @pytest.mark.parametrize("bits", [8, 4])
 def test_conv1d_average_pools_and_lone_activations(tmp_path: Path, bits: int) -> None:
     """Read as they are, and exported: the int8 graph gives what fake quantization does."""
-    text = f"""{HEAD}
-class Net(nn.Module):
-    def __init__(self, num_classes=3):
-        super().__init__()
-        self.features = nn.Conv1d(40, 8, 3, padding=1)
-        self.a = nn.Sequential(nn.Conv1d(8, 12, 9, 2, padding=4, bias=False), nn.BatchNorm1d(12), nn.ReLU6(),
-                               nn.Conv1d(12, 12, 3, padding="same", groups=12))
-        self.skip, self.drop = nn.Conv1d(8, 12, 1, 2), nn.Dropout1d(0.2)
-        self.dense, self.out = nn.Linear(12 * 6, 16, bias=False), nn.Linear(16, num_classes)
-    def forward(self, x):
-        x = self.features(x.squeeze(1).transpose(1, 2))
-        y = F.relu(x)
-        z = self.a(y).add(self.skip(x))
-        z = F.max_pool1d(F.avg_pool1d(F.relu(z), kernel_size=2), 2)
-        z = self.drop(z).reshape(z.size(0), -1)
-        return self.out(F.relu6(self.dense(z)))
-"""
-    own = read(tmp_path, text)
+    own = read(tmp_path, MIXED)
     kinds = [layer.kind for layer in own.architecture.layers]
     assert kinds.count("activation") == 1 and {"turn", "average", "max", "dropout_maps"} <= set(kinds)
     quant = QuantNetwork(fold_norms(own.network().eval()), SPEC.features, QuantOptions(bits=bits, fixed_steps=bits < 8))

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from converter.convert import Source, render
 from converter.errors import ConvertError
+from converter.estimate import Estimate
 from converter.onnx_qdq.reader import read_onnx
 from converter.run_folder import OwnNetwork
 from converter.spec import KwsSpec
 from trainer.errors import TrainerError
+from trainer.network.estimate import estimate_layers
 from trainer.network.fake_quant import QuantNetwork
 from trainer.network.model import OWN, Architecture, Network, build, fold_norms
 from trainer.network.onnx_export import to_onnx
@@ -48,6 +50,10 @@ class ReadNetwork:
         made = build(self.architecture)
         made.load_state_dict(self.state)
         return made
+
+    def estimate(self, spec: KwsSpec) -> Estimate:
+        """What it will take on the board."""
+        return estimate_layers(self.architecture.layers, spec, spec.features)
 
 
 def read_network(named: str, spec: KwsSpec, seed: int) -> ReadNetwork:
