@@ -445,7 +445,7 @@ def costs(
     """Measure what the kernels cost, for `converter inspect` (minutes); of models, how far its estimates are off."""
     from converter.aot.cycles import TABLE
     from converter.files import write_json
-    from host.measure import kernel_costs, kernel_probes
+    from host.costs import kernel_costs, kernel_probes
 
     if models:
         with cli.progress() as progress:

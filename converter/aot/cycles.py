@@ -2,7 +2,7 @@
 was given, times what a turn takes on the virtual board.
 
 kernel_costs.json holds the cycles of a turn. `python -m host costs` measures them: least squares over layers drawn in
-many shapes (host/measure/kernel_probes.py). A kernel's terms are its loops, in the order of its C file.
+many shapes (host/costs/kernel_probes.py). A kernel's terms are its loops, in the order of its C file.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from converter.aot.emit import plan_engine
 from converter.aot.memory_plan import bytes_alive, plan_arena
 from converter.convert import load
 from converter.estimate import Estimate, estimate
+from host.costs import kernel_costs as measuring
+from host.costs.kernel_probes import mixed_probe, probes
 from host.firmware_build import ROOT, compile_objects
-from host.measure import kernel_costs as measuring
-from host.measure.kernel_probes import mixed_probe, probes
 
 MOST = 0.15
 # What no graph is lowered to on the board: forms without SIMD, and of operands that another form takes.

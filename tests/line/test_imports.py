@@ -53,6 +53,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("host.firmware_build",),
     ("host.link",),
     ("host.measure",),
+    ("host.costs",),
     ("host.live",),
     ("host.report",),
     ("host.__main__",),

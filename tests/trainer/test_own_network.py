@@ -26,7 +26,7 @@ from converter.spec import KwsSpec
 from converter.verify import engines
 from converter.verify.checks import EQUAL, WITHIN
 from converter.verify.run import prepared
-from host.measure.kernel_costs import compare
+from host.costs.kernel_costs import compare
 from trainer.__main__ import app
 from trainer.data.augment import AugmentSettings, LabelledClips
 from trainer.data.scene_studio import SceneSettings

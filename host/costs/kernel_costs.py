@@ -17,13 +17,13 @@ from converter.convert import Source, load, render, write_all
 from converter.estimate import engine_bytes, engine_figures, engine_terms, estimate, firmware_terms
 from converter.files import scratch_folder
 from converter.graph import Graph
+from host.costs.kernel_probes import probes
 from host.emulator.board import VirtualBoard
 from host.emulator.session.launcher import launch
 from host.errors import HostError
 from host.firmware_build import ROOT, build_bare, build_firmware, compile_objects
 from host.link.client import Board
 from host.measure.image_size import ENGINE, part_sizes
-from host.measure.kernel_probes import probes
 from host.measure.profile import profile
 
 RUNS = 2
