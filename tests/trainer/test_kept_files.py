@@ -31,7 +31,7 @@ from trainer.__main__ import board_tools
 from trainer.data import synthetic
 from trainer.data.negatives import load_negatives, make_negatives
 from trainer.data.recordings import write_wav
-from trainer.data.scene_studio import SceneSettings
+from trainer.data.scene_studio import HardNegatives, SceneSettings
 from trainer.errors import TrainerError
 from trainer.network.model import Architecture, build
 from trainer.roofline import board as roofline_board
@@ -55,7 +55,7 @@ FUZZ = settings(
 )
 SPEC = KwsSpec.of_words(["yes", "stop"])
 VALIDATED = {"validation_accuracy": 0.5, "validation_loss": 1.0, "validation_n": 8}
-SETTINGS = json.loads(json.dumps(asdict(TrainSettings(scenes=SceneSettings()))))
+SETTINGS = json.loads(json.dumps(asdict(TrainSettings(scenes=SceneSettings(), hard=HardNegatives()))))
 FOUND = {"hop_cycles": 900.5, "flash": 9000, "ram": 800}
 ROW = {
     "kernels": [3, 5],

@@ -15,16 +15,18 @@ from trainer_corpus import make
 from converter.arrays import Int16
 from converter.spec import DetectorSpec, FeatureSpec, KwsSpec
 from trainer.data import synthetic_speech
+from trainer.data.augment import LabelledClips
 from trainer.data.negatives import Clip, Stream, make_negatives
 from trainer.data.recordings import write_wav
 from trainer.data.scene_studio import (
     IGNORED,
     NO_WORD,
+    HardNegatives,
     Material,
     SceneSettings,
     window_targets,
 )
-from trainer.data.scenes import FOLDS, make_scenes, speaker_groups
+from trainer.data.scenes import FOLDS, Scenes, make_scenes, speaker_groups
 from trainer.data.utterances import active_rms, word_span, word_spans
 from trainer.errors import TrainerError
 from trainer.network.fake_quant import QuantNetwork
@@ -32,7 +34,7 @@ from trainer.network.model import Architecture, Network, build, fold_norms
 from trainer.network.quant_options import QuantOptions
 from trainer.run import quantize, steps
 from trainer.run.fine_tune import calibrate
-from trainer.run.fit import to_batch
+from trainer.run.fit import Averaged, Fit, TrainSettings, fit, to_batch, with_hard
 from trainer.run.listening import Spoken, Track, judge_track
 from trainer.run.operating_point import (
     RATES,
@@ -124,6 +126,10 @@ def test_scenes_repeat_and_leave_groups_out() -> None:
     assert set(np.unique(left.groups)) == {-1, 1, FOLDS} and len(left.groups) == (scenes.groups != 0).sum()
     other = make_scenes(some_material(), FEATURES, replace(settings, seed=1), QUIET)
     assert not np.array_equal(scenes.features, other.features)
+    both = replace(scenes, candidates=other)
+    assert both.identity != scenes.identity
+    candidates = both.without({0}).candidates
+    assert candidates is not None and 0 not in candidates.groups and len(candidates.groups) == (other.groups != 0).sum()
 
 
 def test_speaker_groups_hold_whole_speakers_of_about_equal_length() -> None:
@@ -198,9 +204,6 @@ def test_loss_falls_when_the_word_is_named_in_its_place_and_nowhere_else() -> No
 
 
 def test_training_on_scenes_learns_them(tmp_path: Path) -> None:
-    from trainer.data.augment import LabelledClips
-    from trainer.run.fit import TrainSettings, fit
-
     scenes = make_scenes(some_material(), FEATURES, SceneSettings(count=128), QUIET)
     validation = LabelledClips(
         np.zeros((4, 49, 40), np.int8), np.array([0, 1, 2, 3]), ("a",) * 4, np.zeros((4, RATE_HZ), np.int16)
@@ -216,6 +219,43 @@ def test_training_on_scenes_learns_them(tmp_path: Path) -> None:
     windows = np.stack([frames[2 * k : 2 * k + 49] for k in range(len(outputs))])
     assert np.array_equal(outputs, quant_outputs(quant)(windows))
     assert to_batch(windows, FEATURES).shape[1:] == (1, 49, 40)
+
+
+def test_the_last_rounds_take_the_hardest_candidates_in() -> None:
+    """Of the averaged weights' sums, taken scene by scene here; the network keeps its own weights."""
+    scenes = make_scenes(some_material(), FEATURES, SceneSettings(count=32), QUIET)
+    hard = HardNegatives(SceneSettings(seed=7, count=40, word_share=0.0, other_share=0.5), kept=5, rounds=2)
+    candidates = make_scenes(some_material(), FEATURES, hard.scenes, QUIET)
+    assert not (candidates.targets >= 2).any()
+    settings = TrainSettings(epochs=3, scenes=SceneSettings(count=32), hard=hard)
+    network, averaged = untrained(), untrained()
+    run = fit_of(network, settings)
+    torch.manual_seed(5)
+    for value in run.average.state.values():
+        if value.is_floating_point() and value.ndim > 1:
+            value += 0.1 * torch.randn_like(value)
+    averaged.load_state_dict(run.average.state)
+    sums = []
+    for frames in candidates.features:
+        with torch.no_grad():
+            evidence = word_evidence(averaged.eval()(to_batch(frames[None], FEATURES)))[0]
+        sums.append(max(float(evidence[w, k : k + 8].mean()) for w in (0, 1) for k in range(evidence.shape[1] - 7)))
+    own = {key: value.clone() for key, value in network.state_dict().items()}
+    pool = replace(scenes, candidates=candidates)
+    assert with_hard(run, pool, FEATURES, 0) is pool
+    for number in (1, 2):
+        joined = with_hard(run, pool, FEATURES, number)
+        assert isinstance(joined, Scenes) and joined.epoch_size == 37
+        assert np.array_equal(joined.features[:32], scenes.features)
+        assert np.array_equal(joined.features[32:], candidates.features[np.argsort(sums)[::-1][:5]])
+    assert all(torch.equal(own[key], value) for key, value in network.state_dict().items())
+    with pytest.raises(ValueError, match="hold no chosen word"):
+        HardNegatives(SceneSettings())
+
+
+def fit_of(network: Network, settings: TrainSettings) -> Fit:
+    optimizer = torch.optim.AdamW(network.parameters())
+    return Fit(network, settings, Path("none"), optimizer, Averaged(network, 0.9), [], {}, "")
 
 
 def test_peaks_and_thresholds() -> None:
@@ -318,7 +358,9 @@ def test_stream_run_from_recordings_to_thresholds(tmp_path: Path, monkeypatch: p
     make_negatives(tmp_path / "negatives", (), talks, QUIET)
     source = steps.Source(str(data), negatives=str(tmp_path / "negatives"))
     spec = KwsSpec.of_words(["yes", "stop"])
-    settings = replace(steps.default_settings(source, "tcn", 2, 0), scenes=SceneSettings(count=300), batch=32)
+    hard = HardNegatives(replace(HardNegatives().scenes, count=60), kept=20, rounds=1)
+    settings = steps.default_settings(source, "tcn", 2, 0)
+    settings = replace(settings, scenes=SceneSettings(count=300), hard=hard, batch=32)
     run = tmp_path / "run"
     steps.train_run(run, source, spec, "tcn", settings, QUIET)
     made = quantize.quantize_run(run, run, "qat", QuantOptions(8), None, None, QUIET)

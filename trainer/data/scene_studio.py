@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -43,6 +43,25 @@ class SceneSettings:
     spoken: int = 0  # times that synthetic voices say each chosen word; 0: a tenth as often as people
     recorded_share: float = 0.0  # of the scenes with a chosen word: it is a recording; 0: as recordings are many
     isolated: int = 0  # isolated words of the negatives that are other words too
+
+
+@dataclass(frozen=True)
+class HardNegatives:
+    """Before each of the last `rounds` epochs the network so far hears the scenes, all without a chosen word; the
+    `kept` ones in which its sums come highest join the epoch's."""
+
+    scenes: SceneSettings = field(
+        default_factory=lambda: SceneSettings(seed=7, word_share=0.0, other_share=0.25, speech_share=0.7)
+    )
+    kept: int = 12_000
+    rounds: int = 3
+
+    def __post_init__(self) -> None:
+        if self.scenes.word_share or self.kept < 0 or self.rounds < 0:
+            raise ValueError(
+                f"hard negatives: scenes hold no chosen word, kept and rounds are not negative, got a word share of "
+                f"{self.scenes.word_share:g}, {self.kept} and {self.rounds}"
+            )
 
 
 @dataclass(frozen=True)

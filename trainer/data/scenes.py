@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from converter.arrays import Int8, Int16
+from converter.arrays import Int8, Int16, Int64
 from converter.files import WriteError, scratch_folder
 from converter.spec import FeatureSpec
 from trainer.data.cache import cached, contents, digest, keep
@@ -37,16 +37,19 @@ FOLDS = 3
 @dataclass(frozen=True)
 class Scenes:
     """Features int8 [n, frames, channels]; targets int8 [n, windows], one window every two frames: a label, IGNORED or
-    NO_WORD; groups int8 [n], -1 where nothing but words and noise is heard."""
+    NO_WORD; groups int8 [n], -1 where nothing but words and noise is heard. Candidates are scenes without a chosen
+    word, of which a training takes the hardest in."""
 
     features: Int8
     targets: Int8
     groups: Int8
+    candidates: Scenes | None = None
 
     @property
     def identity(self) -> list[object]:
         """Tells these scenes from others."""
-        return [list(self.features.shape), int(self.features[::97].astype(np.int64).sum())]
+        own: list[object] = [list(self.features.shape), int(self.features[::97].astype(np.int64).sum())]
+        return own + (self.candidates.identity if self.candidates else [])
 
     @property
     def epoch_size(self) -> int:
@@ -61,12 +64,22 @@ class Scenes:
     calibration = ranges
 
     def without(self, groups: Collection[int]) -> Scenes:
-        """The scenes in which none of these groups is heard."""
-        return self.part(~np.isin(self.groups, list(groups)))
+        """The scenes, and the candidates, in which none of these groups is heard."""
+        part = self.part(~np.isin(self.groups, list(groups)))
+        return replace(part, candidates=self.candidates.without(groups) if self.candidates else None)
 
-    def part(self, kept: NDArray[np.bool_] | slice) -> Scenes:
-        """These scenes alone."""
-        return Scenes(self.features[kept], self.targets[kept], self.groups[kept])
+    def part(self, kept: NDArray[np.bool_] | Int64 | slice) -> Scenes:
+        """These scenes alone, with all candidates."""
+        return Scenes(self.features[kept], self.targets[kept], self.groups[kept], self.candidates)
+
+    def joined(self, others: Scenes) -> Scenes:
+        """These scenes and the others, with the candidates of these."""
+        return Scenes(
+            np.concatenate([self.features, others.features]),
+            np.concatenate([self.targets, others.targets]),
+            np.concatenate([self.groups, others.groups]),
+            self.candidates,
+        )
 
     def epoch(self, rng: np.random.Generator) -> tuple[Int8, Int8, None]:
         """All of them in random order: features, targets; no teacher."""

@@ -26,10 +26,10 @@ from converter.checked import build
 from converter.files import write_atomic
 from converter.spec import FeatureSpec
 from trainer.data.augment import AugmentSettings, LabelledClips, TrainingPool
-from trainer.data.scene_studio import SceneSettings
+from trainer.data.scene_studio import HardNegatives, SceneSettings
 from trainer.data.scenes import Scenes
 from trainer.errors import TrainerError
-from trainer.run.scene_loss import scene_loss
+from trainer.run.scene_loss import scene_logits, scene_loss, word_evidence
 
 THREADS = 1  # the layers are small: a second thread gains little, and loses much on a busy machine
 
@@ -54,6 +54,7 @@ class TrainSettings:
     seed: int = 0
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     scenes: SceneSettings | None = None
+    hard: HardNegatives | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or not self.learning_rate > 0 or not 0 <= self.dropout < 1:
@@ -118,6 +119,19 @@ def predict(network: nn.Module, features: Int8, spec: FeatureSpec, batch: int = 
     network.eval()
     with torch.no_grad():
         return torch.cat([network(to_batch(features[i : i + batch], spec)) for i in range(0, len(features), batch)])
+
+
+def scene_sums(network: nn.Module, scenes: Scenes, spec: FeatureSpec, batch: int = 500) -> Tensor:
+    """[n]: how high the detector's mean evidence of any word comes in each scene, in evaluation mode."""
+    network.eval()
+    found = []
+    with torch.no_grad():
+        for start in range(0, len(scenes.groups), batch):
+            part = scenes.part(slice(start, start + batch))
+            x, targets = to_batch(part.features, spec), torch.from_numpy(part.targets)
+            logits, _, summed = scene_logits(network, x, targets, spec.frames)
+            found.append(F.avg_pool1d(word_evidence(logits), summed, 1).amax(dim=(1, 2)))
+    return torch.cat(found)
 
 
 class Averaged:
@@ -236,7 +250,7 @@ def fit(
     for number in range(first + len(run.history), settings.epochs if past is None else past):
         if before_epoch is not None:
             before_epoch(number)
-        train_loss, train_accuracy = _epoch(run, pool, spec, number)
+        train_loss, train_accuracy = _epoch(run, with_hard(run, pool, spec, number), spec, number)
         validation_loss, accuracy = _validate(run, validation, spec)
         rank = (accuracy, -validation_loss)
         best = max(((e.validation_accuracy, -e.validation_loss) for e in run.history), default=None)
@@ -251,6 +265,28 @@ def fit(
         network.load_state_dict(run.best)
     network.eval()
     return run.history
+
+
+def with_hard(run: Fit, pool: TrainingPool | Scenes, spec: FeatureSpec, number: int) -> TrainingPool | Scenes:
+    """The pool; in the last rounds with those of its candidates that the averaged network takes most for a word
+    (Sung and Poggio 1998, IEEE TPAMI 20(1))."""
+    hard = run.settings.hard
+    if hard is None or not isinstance(pool, Scenes) or pool.candidates is None:
+        return pool
+    if number < run.settings.epochs - hard.rounds:
+        return pool
+    with _averaged(run):
+        sums = scene_sums(run.network, pool.candidates, spec).numpy()
+    return pool.joined(pool.candidates.part(np.argsort(-sums, kind="stable")[: hard.kept]))
+
+
+@contextmanager
+def _averaged(run: Fit) -> Iterator[None]:
+    """The network has its averaged weights while the block runs."""
+    kept = {k: v.clone() for k, v in run.network.state_dict().items()}
+    run.network.load_state_dict(run.average.state)
+    yield
+    run.network.load_state_dict(kept)
 
 
 def _epoch(run: Fit, pool: TrainingPool | Scenes, spec: FeatureSpec, number: int) -> tuple[float, float]:
@@ -286,10 +322,8 @@ def _epoch(run: Fit, pool: TrainingPool | Scenes, spec: FeatureSpec, number: int
 
 
 def _validate(run: Fit, validation: LabelledClips, spec: FeatureSpec) -> tuple[float, float]:
-    kept = {k: v.clone() for k, v in run.network.state_dict().items()}
-    run.network.load_state_dict(run.average.state)
-    logits = predict(run.network, validation.features, spec)
-    run.network.load_state_dict(kept)
+    with _averaged(run):
+        logits = predict(run.network, validation.features, spec)
     target = torch.from_numpy(validation.labels)
     return float(F.cross_entropy(logits, target)), float((logits.argmax(1) == target).double().mean())
 

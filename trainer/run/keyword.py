@@ -51,6 +51,7 @@ PROFILE_RUNS, VERIFY_INPUTS = 10, 60
 SETTINGS = replace(
     steps.STREAM_SETTINGS,
     epochs=6,
+    hard=None,
     scenes=SceneSettings(count=64 * CHUNK, spoken=400, recorded_share=0.6, isolated=2500),
 )
 

@@ -32,7 +32,7 @@ from trainer.data.augment import (
 )
 from trainer.data.cache import digest
 from trainer.data.dataset import Selection, clip_names, select
-from trainer.data.scene_studio import SceneSettings
+from trainer.data.scene_studio import HardNegatives, SceneSettings
 from trainer.data.scenes import Scenes, load_scenes
 from trainer.data.synthetic import MARKER, SyntheticSettings, synthesize
 from trainer.errors import TrainerError
@@ -108,6 +108,7 @@ STREAM_SETTINGS = TrainSettings(
     warp=0.12,
     average=0.998,
     scenes=SceneSettings(),
+    hard=HardNegatives(),
 )
 
 
@@ -235,7 +236,11 @@ def pool_of(source: Source, selection: Selection, settings: TrainSettings, progr
     if settings.scenes:
         if source.negatives is None:
             raise TrainerError("training for streams needs negatives; give --negatives DIR")
-        return load_scenes(selection, Path(source.negatives), settings.scenes, CACHE, progress)
+        scenes = load_scenes(selection, Path(source.negatives), settings.scenes, CACHE, progress)
+        if settings.hard is None:
+            return scenes
+        hard = load_scenes(selection, Path(source.negatives), settings.hard.scenes, CACHE, progress)
+        return replace(scenes, candidates=hard)
     pool = training_pool(selection, settings.augment, CACHE, progress)
     if source.teacher is None:
         return pool

@@ -118,7 +118,8 @@ def material(job: SearchJob) -> _Material:
     quiet, spec = Progress(disable=True), job.spec
     assert job.source.negatives is not None
     selection = job.source.selection(spec, quiet)
-    settings = replace(STREAM_SETTINGS, scenes=SceneSettings(count=job.scenes) if job.scenes else SceneSettings())
+    scenes = SceneSettings(count=job.scenes) if job.scenes else SceneSettings()
+    settings = replace(STREAM_SETTINGS, scenes=scenes, hard=None)
     pool = pool_of(job.source, selection, settings, quiet)
     assert isinstance(pool, Scenes)
     streams = load_negatives(Path(job.source.negatives), spec.words, "train")
@@ -180,7 +181,7 @@ def train_candidate(job: SearchJob, trial: Trial) -> Json:
     started = time.perf_counter()
     epochs, share = RUNGS[trial.rung]
     seed = int(hashlib.sha256(trial.genes.key.encode()).hexdigest()[:8], 16)
-    settings = replace(STREAM_SETTINGS, epochs=epochs, seed=seed)
+    settings = replace(STREAM_SETTINGS, epochs=epochs, seed=seed, hard=None)
     pool = has.pool.part(slice(max(1, round(share * has.pool.epoch_size))))
     torch.manual_seed(seed)
     network = build(trial.genes.architecture(len(spec.labels), spec.features, settings.dropout))
