@@ -6,7 +6,7 @@ DATA ?= synthetic
 WORDS ?= yes,stop
 RUN ?= build/demo
 PY = .venv/bin/python
-C_FILES = $(shell git ls-files '*.c' '*.h' '*.cpp' ':!firmware/generated*')
+C_FILES = $(shell git ls-files '*.c' '*.h' '*.cpp' '*.ino' ':!firmware/generated*')
 ELF = $(RUN)/build/emulator/firmware.elf
 
 .PHONY: setup setup-test demo keyword course test test-all test-all-long fuzz lint format bench reference loc clean

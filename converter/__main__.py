@@ -1,4 +1,4 @@
-"""python -m converter convert | verify | size | inspect"""
+"""python -m converter convert | library | verify | size | inspect"""
 
 from __future__ import annotations
 
@@ -115,6 +115,22 @@ def _compared(loaded: conversion.Source) -> str:
         return short_check(loaded.graph, loaded.original)
     except Unavailable as missing:
         return f"{loaded.original.name} itself, in its own runtime: not available here ({missing})"
+
+
+@app.command()
+def library(
+    source: SourceArgument,
+    out: Annotated[
+        Path,
+        typer.Option(help="the .zip; the Arduino IDE adds it by Sketch > Include Library", callback=cli.output_file),
+    ],
+) -> None:
+    """Write the model as an Arduino library, which is a plain C library (kws.h, CMake) and a Zephyr module too."""
+    from converter.library import write_library
+
+    files = write_library(conversion.load_any(source), out)
+    name = next(iter(files)).partition("/")[0]
+    typer.echo(f"{out}: library {name}, {len(files)} files; a sketch includes <{name}.h>")
 
 
 @app.command()

@@ -43,8 +43,7 @@ NN_IN_RAM static _Alignas(4) int32_t layer0_channels[32] = {
 #ifndef nn_conv_packed_10_2_1_23_20_8_10_8_once
 #define nn_conv_packed_10_2_1_23_20_8_10_8_once
 void nn_conv_packed_10_2_1_23_20_8_10_8(const nn_conv_packed_args *args);
-__asm__(
-    ".section .data.nn_code.nn_conv_packed_10_2_1_23_20_8_10_8,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_conv_packed_10_2_1_23_20_8_10_8")
     ".syntax unified\n"
     ".thumb\n"
     ".balign 4\n"
@@ -1041,8 +1040,7 @@ static const nn_channel layer1_channels[4] = {
 #ifndef nn_dense_pairs_once
 #define nn_dense_pairs_once
 void nn_dense_pairs(const nn_dense_args *args);
-__asm__(
-    ".section .data.nn_code.nn_dense_pairs,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_dense_pairs")
     ".syntax unified\n"
     ".thumb\n"
     ".balign 4\n"

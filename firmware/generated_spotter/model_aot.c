@@ -287,8 +287,7 @@ NN_IN_RAM static nn_channel layer0_channels[88] = {
 #ifndef nn_conv_pairs_relu_x1_once
 #define nn_conv_pairs_relu_x1_once
 void nn_conv_pairs_relu_x1(const nn_conv_args *args);
-__asm__(
-    ".section .data.nn_code.nn_conv_pairs_relu_x1,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_conv_pairs_relu_x1")
     ".syntax unified\n"
     ".thumb\n"
     ".balign 4\n"
@@ -457,8 +456,7 @@ __asm__(
 #ifndef nn_conv_pairs_relu_x3_once
 #define nn_conv_pairs_relu_x3_once
 void nn_conv_pairs_relu_x3(const nn_conv_args *args);
-__asm__(
-    ".section .data.nn_code.nn_conv_pairs_relu_x3,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_conv_pairs_relu_x3")
     ".syntax unified\n"
     ".thumb\n"
     ".balign 4\n"
@@ -798,8 +796,7 @@ NN_IN_RAM static _Alignas(4) int32_t layer1_weights[484] = {
 #ifndef nn_depthwise_time_5_88_2_s9_0_once
 #define nn_depthwise_time_5_88_2_s9_0_once
 void nn_depthwise_time_5_88_2_s9_0(const nn_depthwise_time_args *args);
-__asm__(
-    ".section .data.nn_code.nn_depthwise_time_5_88_2_s9_0,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_depthwise_time_5_88_2_s9_0")
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -1188,8 +1185,7 @@ NN_IN_RAM static _Alignas(4) int32_t layer2_weights[4136] = {
 #ifndef nn_pointwise_88_88_88_s10_0_x1_once
 #define nn_pointwise_88_88_88_s10_0_x1_once
 void nn_pointwise_88_88_88_s10_0_x1(const nn_pointwise_args *args);
-__asm__(
-    ".section .data.nn_code.nn_pointwise_88_88_88_s10_0_x1,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_pointwise_88_88_88_s10_0_x1")
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -1481,8 +1477,7 @@ __asm__(
 #ifndef nn_pointwise_88_88_88_s10_0_x4_once
 #define nn_pointwise_88_88_88_s10_0_x4_once
 void nn_pointwise_88_88_88_s10_0_x4(const nn_pointwise_args *args);
-__asm__(
-    ".section .data.nn_code.nn_pointwise_88_88_88_s10_0_x4,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_pointwise_88_88_88_s10_0_x4")
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -2250,8 +2245,7 @@ static const _Alignas(4) int32_t layer3_weights[572] = {
 #ifndef nn_depthwise_time_7_88_0_s10_0_once
 #define nn_depthwise_time_7_88_0_s10_0_once
 void nn_depthwise_time_7_88_0_s10_0(const nn_depthwise_time_args *args);
-__asm__(
-    ".section .data.nn_code.nn_depthwise_time_7_88_0_s10_0,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_depthwise_time_7_88_0_s10_0")
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -2660,8 +2654,7 @@ NN_IN_RAM static _Alignas(4) int32_t layer4_weights[4136] = {
 #ifndef nn_pointwise_88_88_88_s11_0_x1_once
 #define nn_pointwise_88_88_88_s11_0_x1_once
 void nn_pointwise_88_88_88_s11_0_x1(const nn_pointwise_args *args);
-__asm__(
-    ".section .data.nn_code.nn_pointwise_88_88_88_s11_0_x1,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_pointwise_88_88_88_s11_0_x1")
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -2953,8 +2946,7 @@ __asm__(
 #ifndef nn_pointwise_88_88_88_s11_0_x4_once
 #define nn_pointwise_88_88_88_s11_0_x4_once
 void nn_pointwise_88_88_88_s11_0_x4(const nn_pointwise_args *args);
-__asm__(
-    ".section .data.nn_code.nn_pointwise_88_88_88_s11_0_x4,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_pointwise_88_88_88_s11_0_x4")
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -3728,8 +3720,7 @@ static const _Alignas(4) int32_t layer5_weights[660] = {
 #ifndef nn_depthwise_time_9_88_0_s10_0_once
 #define nn_depthwise_time_9_88_0_s10_0_once
 void nn_depthwise_time_9_88_0_s10_0(const nn_depthwise_time_args *args);
-__asm__(
-    ".section .data.nn_code.nn_depthwise_time_9_88_0_s10_0,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_depthwise_time_9_88_0_s10_0")
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -4149,8 +4140,7 @@ static const _Alignas(4) int32_t layer6_weights[4136] = {
 #ifndef nn_pointwise_88_88_88_s10_0_x1_once
 #define nn_pointwise_88_88_88_s10_0_x1_once
 void nn_pointwise_88_88_88_s10_0_x1(const nn_pointwise_args *args);
-__asm__(
-    ".section .data.nn_code.nn_pointwise_88_88_88_s10_0_x1,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_pointwise_88_88_88_s10_0_x1")
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -4442,8 +4432,7 @@ __asm__(
 #ifndef nn_pointwise_88_88_88_s10_0_x4_once
 #define nn_pointwise_88_88_88_s10_0_x4_once
 void nn_pointwise_88_88_88_s10_0_x4(const nn_pointwise_args *args);
-__asm__(
-    ".section .data.nn_code.nn_pointwise_88_88_88_s10_0_x4,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_pointwise_88_88_88_s10_0_x4")
     ".syntax unified\n"
     ".thumb\n"
     ".fpu fpv4-sp-d16\n"
@@ -5224,8 +5213,7 @@ static const nn_channel layer7_channels[4] = {
 #ifndef nn_dense_pairs_once
 #define nn_dense_pairs_once
 void nn_dense_pairs(const nn_dense_args *args);
-__asm__(
-    ".section .data.nn_code.nn_dense_pairs,\"awx\",%progbits\n"
+__asm__(NN_CODE_SECTION("nn_dense_pairs")
     ".syntax unified\n"
     ".thumb\n"
     ".balign 4\n"

@@ -1,12 +1,13 @@
 // board.h on the real Arduino Nano 33 BLE: Arduino core on mbed-os, PDM library, USB Serial and Serial1.
 #include <Arduino.h>
-#include <PDM.h>
 #include <cmsis_os2.h>
 #include <hal/nrf_gpio.h>
 #include <nrf.h>
 #include <string.h>
 
 #include "board.h"
+#define KWS_NO_MICROPHONE "no microphone"
+#include "kws_microphone.h"
 
 // Symbols of the core's start-up file and linker script (code ends at __exidx_end).
 extern "C" const char __Vectors[], __exidx_end[], __data_start__[], __data_end__[], __bss_start__[], __bss_end__[];
@@ -15,32 +16,19 @@ namespace {
 
 constexpr uint32_t kBaud = 115200;
 constexpr uint32_t kRingSamples = 8192;  // 512 ms: longer than the slowest inference
-constexpr uint32_t kBlockBytes = 512;    // the PDM library's default buffer: 256 samples
-constexpr uint32_t kClearedBlocks = 3;   // the library hands out its zeroed buffers before the first recorded one
-constexpr int kGain0dB = 0x28;
-constexpr uint32_t kSettleSamples = 16;   // of the PDM's filter
-constexpr uint32_t kMicTestMillis = 200;  // for the first recorded block: 16 ms each
 
 enum Port { kBothPorts, kUart, kUsb };
 Port reply_port = kBothPorts;  // replies go where the last byte came from; to both until somebody speaks
 
 // Written by the PDM interrupt (head, dropped) and by board_mic_read (tail).
 int16_t ring[kRingSamples];
-volatile uint32_t ring_head, ring_tail, mic_dropped, cleared_blocks;
-bool mic_running;
+volatile uint32_t ring_head, ring_tail, mic_dropped;
 
 uint32_t ring_count() { return ring_head - ring_tail; }
 
-// PDM interrupt. The library stops recording for ever unless its whole buffer is taken here.
-void take_block() {
-    static int16_t block[kBlockBytes / sizeof(int16_t)];
-    const uint32_t count = static_cast<uint32_t>(PDM.read(block, sizeof block)) / sizeof(int16_t);
-    if (cleared_blocks < kClearedBlocks) {
-        cleared_blocks = cleared_blocks + 1;
-        return;
-    }
+void keep_block(const int16_t *block, size_t count) {
     uint32_t head = ring_head;
-    for (uint32_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (head - ring_tail == kRingSamples) {
             mic_dropped = mic_dropped + (count - i);
             break;
@@ -48,18 +36,6 @@ void take_block() {
         ring[head++ % kRingSamples] = block[i];
     }
     ring_head = head;
-}
-
-// A data line that nobody drives is held low by the pull-down and decodes to a constant far from zero; a microphone
-// never does.
-bool microphone_is_missing() {
-    const uint32_t start = millis();
-    while (ring_count() == 0 && millis() - start < kMicTestMillis) board_idle();
-    const uint32_t count = ring_count();
-    for (uint32_t i = kSettleSamples; i < count; i++) {
-        if (ring[i] != ring[kSettleSamples]) return false;
-    }
-    return count == 0 || ring[kSettleSamples] != 0;
 }
 
 void led_pin(pin_size_t pin, uint8_t value) { digitalWrite(pin, value >= 128 ? LOW : HIGH); }  // active low
@@ -114,23 +90,11 @@ void board_serial_write(const char *bytes, uint32_t count) {
 
 const char *board_mic_start(void) {
     board_mic_stop();
-    ring_head = ring_tail = mic_dropped = cleared_blocks = 0;
-    NRF_PDM->SAMPLE.MAXCNT = 0;  // as after reset: every start then hands out the same cleared blocks
-    PDM.setBufferSize(kBlockBytes);
-    PDM.onReceive(take_block);
-    if (!PDM.begin(1, 16000)) return "the PDM library refused 16 kHz mono; check the version of the Arduino core";
-    mic_running = true;
-    PDM.setGain(kGain0dB);
-    nrf_gpio_cfg_input(digitalPinToPinName(PIN_PDM_DIN), NRF_GPIO_PIN_PULLDOWN);
-    if (!microphone_is_missing()) return nullptr;
-    board_mic_stop();
-    return "no microphone";
+    ring_head = ring_tail = mic_dropped = 0;
+    return kws_microphone_start(keep_block);
 }
 
-void board_mic_stop(void) {
-    if (mic_running) PDM.end();
-    mic_running = false;
-}
+void board_mic_stop(void) { kws_microphone_stop(); }
 
 uint32_t board_mic_read(int16_t *pcm, uint32_t max_samples) {
     const uint32_t waiting = ring_count();

@@ -8,11 +8,6 @@
 #include "pipeline.h"
 #include "protocol.h"
 
-#if KWS_HAS_FRONTEND
-#include "detector.h"
-#include "frontend.h"
-#endif
-
 #ifndef KWS_FIRMWARE_VERSION
 #define KWS_FIRMWARE_VERSION "0.1.0"
 #endif
@@ -52,21 +47,21 @@ static void report_detector(int with_rates) {
                                 KWS_DETECT_SETTLE_FRAMES};
     reply_open("detector");
     for (uint32_t value : numbers) reply_field_u32(value);
-    for (int16_t value : thresholds) reply_field_i32(value);
+    for (int16_t value : listener_thresholds) reply_field_i32(value);
     reply_close();
     if (!with_rates) return;
 #if KWS_DETECT_RATE_COUNT
     for (const auto &row : rates) {
         reply_open("rate");
         reply_field_u32(row.milli);
-        for (int16_t value : row.thresholds) reply_field_i32(averaged(value));
+        for (int16_t value : row.thresholds) reply_field_i32(KWS_AVERAGED(value));
         reply_close();
     }
 #endif
 }
 
 static void set_thresholds(const int32_t *values) {
-    for (int16_t &threshold : thresholds) threshold = (int16_t)*values++;
+    for (int16_t &threshold : listener_thresholds) threshold = (int16_t)*values++;
 }
 
 static const char *set_rate(uint32_t milli) {
@@ -74,7 +69,8 @@ static const char *set_rate(uint32_t milli) {
 #if KWS_DETECT_RATE_COUNT
     for (const auto &row : rates) {
         if (row.milli != milli) continue;
-        for (uint32_t word = 0; word < KWS_WORDS; word++) thresholds[word] = averaged(row.thresholds[word]);
+        for (uint32_t word = 0; word < KWS_WORDS; word++)
+            listener_thresholds[word] = KWS_AVERAGED(row.thresholds[word]);
         return nullptr;
     }
 #endif
@@ -200,12 +196,12 @@ static void clip_step() {
     if (clip_frames == KWS_FRAMES) return;
     stage slice = stage();
     stage_begin();
-    const int has_frame = process_step(step);
+    const int has_frame = listener_step(step);
     stage_end(&slice);
     clip_cost.cycles += slice.cycles;
     clip_cost.ms += slice.ms;
     if (!has_frame) return;
-    memcpy(model_input + clip_frames * KWS_CHANNELS, frame_at(0), KWS_CHANNELS);
+    memcpy(model_input + clip_frames * KWS_CHANNELS, listener_frame_at(0), KWS_CHANNELS);
     slice_cycles[clip_frames++] = slice.cycles;
 }
 
@@ -252,7 +248,7 @@ static const char *start_timing(uint32_t *at) {
     if (sample_count < KWS_STEP_SAMPLES) return "the clip is shorter than one step";
     *at = 0;
     listening_reset();
-    (void)process_step(next_step(at));  // fills the first window, so that each later step completes a frame
+    (void)listener_step(next_step(at));  // fills the first window, so that each later step completes a frame
     return nullptr;
 }
 
@@ -263,7 +259,7 @@ static const char *windows(uint32_t count) {
         if (protocol_interrupted()) return PROTOCOL_ENDED;
         stage cost = stage();
         stage_begin();
-        for (uint32_t slice = 0; slice < KWS_FRAMES; slice++) (void)process_step(next_step(&at));
+        for (uint32_t slice = 0; slice < KWS_FRAMES; slice++) (void)listener_step(next_step(&at));
         stage_end(&cost);
         const uint32_t record[] = {run, KWS_FRAMES, cost.cycles, cost.ms};
         reply_open("window");
@@ -280,25 +276,25 @@ static const char *runs(uint32_t count) {
     const char *error = start_timing(&at);
     if (error) return error;
     const bool streams = engine_stream_frames() == KWS_HOP_FRAMES;
-    if (streams) error = infer_latest_window();
+    if (streams) error = listener_infer_window();
     if (error) return error;
     for (uint32_t run = 0; run < count; run++) {
         if (protocol_interrupted()) return PROTOCOL_ENDED;
         stage first = stage(), pre = stage(), streamed = stage(), infer = stage(), post = stage();
         stage_begin();
         for (uint32_t slice = 0; slice < KWS_HOP_FRAMES; slice++) {
-            (void)process_step(next_step(&at));
+            (void)listener_step(next_step(&at));
             if (slice == 0) stage_end(&first);
         }
         stage_end(&pre);
         if (streams) {
             stage_begin();
-            error = infer_latest();
+            error = listener_infer();
             stage_end(&streamed);
             if (error) return error;
         }
         stage_begin();
-        error = infer_latest_window();
+        error = listener_infer_window();
         stage_end(&infer);
         if (error) return error;
         stage_begin();

@@ -28,94 +28,39 @@ const char *infer_window(const int8_t *input) {
 }
 
 #if KWS_HAS_FRONTEND
-#include "detector.h"
-#include "frontend.h"
-
 #ifndef KWS_LISTEN_AT_BOOT
 #define KWS_LISTEN_AT_BOOT \
     1  // without a computer the LED shows the words heard; any command that needs the network ends it
 #endif
 #define LED_FRAMES 50  // how long a word stays on the LED
 
-static_assert(KWS_FRAMES * KWS_CHANNELS == KWS_INPUT_BYTES, "the network's input is the feature window");
-static_assert((KWS_LABELS == KWS_OUTPUT_BYTES || (KWS_WORDS == 1 && KWS_OUTPUT_BYTES == 1)) &&
-                  KWS_LABELS <= DETECTOR_MAX_LABELS,
-              "one score per label, or the probability of the one word");
-#if defined(KWS_VARIABLES) && KWS_VARIABLES
-static_assert(KWS_FRAMES == KWS_HOP_FRAMES, "a model that keeps state hears each frame once");
-#endif
 static_assert(KWS_WORDS <= PROTOCOL_MAX_THRESHOLDS, "one threshold per word");
 static_assert(KWS_STEP_SAMPLES <= PROTOCOL_AUDIO_SAMPLES, "an audio line holds a step");
 
 int16_t step[KWS_STEP_SAMPLES];
 uint32_t step_samples;
-int16_t thresholds[KWS_WORDS] = KWS_DETECT_THRESHOLDS;
 
-static frontend_state front_end;
-static detector words;
-static int16_t word_evidence[KWS_AVERAGE_COUNT * KWS_WORDS];
-static int8_t window[KWS_FRAMES][KWS_CHANNELS];  // a ring of feature frames
-static uint32_t oldest;                          // its oldest row
-static uint32_t new_frames;                      // heard since the last inference
-static bool engine_streaming;                    // the engine knows the window as it was new_frames ago
-static uint32_t led_frames;                      // for how long the LED still shows a word
+static uint32_t led_frames;  // for how long the LED still shows a word
 
 static enum { IDLE, MICROPHONE, SERIAL_AUDIO } source = IDLE;
 static bool reporting;   // a record per inference
 static bool recording;   // a record per step of the microphone's samples, and no inference
 static uint32_t wanted;  // inferences, or steps to record; 0: no end
-static uint32_t inferences, frames, hop;
+static uint32_t inferences, frames;
 static uint32_t recorded_steps, recorded_crc32;
 static stage pre;  // spent on features since the last inference
 
 void listening_reset() {
-    const detector_spec spec = {KWS_OUTPUT_BYTES,           KWS_HOP_FRAMES,           KWS_AVERAGE_COUNT,
-                                KWS_DETECT_SUPPRESS_FRAMES, KWS_DETECT_SETTLE_FRAMES, thresholds};
-    engine_reset();
-    frontend_reset(&front_end);
-    (void)detector_reset(&words, &spec, word_evidence);
-    memset(window, KWS_INPUT_ZERO_POINT, sizeof window);  // digital silence
-    oldest = led_frames = inferences = frames = hop = step_samples = 0;
-    new_frames = 0;
-    engine_streaming = false;
+    listener_reset();
+    led_frames = inferences = frames = step_samples = 0;
     pre = stage();
     board_led(0, 0, 0);
-}
-
-int process_step(const int16_t *pcm) {
-    if (!frontend_step(&front_end, pcm, window[oldest])) return 0;
-    new_frames++;
-    oldest = (oldest + 1) % KWS_FRAMES;
-    return 1;
-}
-
-const int8_t *frame_at(uint32_t age) { return window[(oldest + KWS_FRAMES - 1 - age) % KWS_FRAMES]; }
-
-// Where the engine streams it is given the new frames only, else, or when it has not seen the window before, the whole
-// window.
-const char *infer_latest() {
-    int8_t rows[KWS_HOP_FRAMES * KWS_CHANNELS];
-    if (!engine_streaming || new_frames != KWS_HOP_FRAMES) return infer_latest_window();
-    for (uint32_t age = KWS_HOP_FRAMES; age > 0; age--) {
-        memcpy(rows + (KWS_HOP_FRAMES - age) * KWS_CHANNELS, frame_at(age - 1), KWS_CHANNELS);
-    }
-    new_frames = 0;
-    return engine_stream_next(rows);
-}
-
-const char *infer_latest_window() {
-    int8_t *input = engine_input();
-    memcpy(input, window[oldest], (KWS_FRAMES - oldest) * KWS_CHANNELS);
-    memcpy(input + (KWS_FRAMES - oldest) * KWS_CHANNELS, window[0], oldest * KWS_CHANNELS);
-    engine_streaming = engine_stream_frames() == KWS_HOP_FRAMES;
-    new_frames = 0;
-    return engine_streaming ? engine_stream_start() : engine_invoke();
 }
 
 int decide() {
     static const uint8_t colours[][3] = {{0, 255, 0},   {255, 0, 0},   {0, 0, 255},
                                          {255, 255, 0}, {0, 255, 255}, {255, 0, 255}};
-    const int label = detector_step(&words, engine_output());
+    const int label = listener_decide();
     if (label != DETECTOR_NOTHING) {
         const uint8_t *colour = colours[(label - DETECTOR_FIRST_WORD) % 6];
         board_led(colour[0], colour[1], colour[2]);
@@ -132,14 +77,14 @@ static const char *process_and_infer() {
     stage infer = stage(), post = stage();
     step_samples = 0;
     stage_begin();
-    const int has_frame = process_step(step);
+    const int has_frame = listener_step(step);
     stage_end(&pre);
     if (!has_frame) return nullptr;
     frames++;
-    if (++hop < KWS_HOP_FRAMES) return nullptr;
+    if (!listener_hop_is_full()) return nullptr;
 
     stage_begin();
-    const char *error = infer_latest();
+    const char *error = listener_infer();
     stage_end(&infer);
     if (error) return error;
     stage_begin();
@@ -159,7 +104,6 @@ static const char *process_and_infer() {
         reply_close();
     }
     inferences++;
-    hop = 0;
     pre = stage();
     return nullptr;
 }
@@ -250,7 +194,7 @@ extern "C" void setup() {
     const char *error = engine_init();
     if (error) board_fail(error);
 #if KWS_HAS_FRONTEND
-    for (int16_t &threshold : thresholds) threshold = averaged(threshold);
+    listener_init();
 #endif
     commands_start();
 #if KWS_HAS_FRONTEND && KWS_LISTEN_AT_BOOT

@@ -17,14 +17,14 @@ _SHARED = ("memcpy", "memmove", "memset")  # of the C library; the engine needs 
 _BY_NAME = (
     (ENGINE, ("nn_", "model_aot", "engine_")),
     (FRONT_END, ("frontend_",)),
-    (SKETCH, ("protocol_", "reply_", "text_", "load_", "detector_", "commands_", "run_")),
+    (SKETCH, ("protocol_", "reply_", "text_", "load_", "detector_", "listener_", "commands_", "run_")),
 )
 _BY_FILE = (
     (ENGINE, ("nn_", "model_aot", "engine_")),
     (FRONT_END, ("frontend",)),
-    (SKETCH, ("protocol", "detector", "commands", "main.cpp")),
+    (SKETCH, ("protocol", "detector", "listener", "commands", "main.cpp")),
 )
-_FRONT_END_STATE = "_ZL9front_end"  # a static variable of main.cpp
+_FRONT_END_STATE = "front_end"  # a static variable of listener.c
 _SKETCH_GLOBALS = ("setup", "loop", "step", "step_samples", "model_input", "model_output")
 
 

@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("converter.aot.kernels",),
     ("converter.aot",),
     ("converter.convert", "converter.size", "converter.estimate"),
+    ("converter.library",),
     ("converter.verify",),
     ("converter.__main__",),
     # host

@@ -101,6 +101,7 @@ def build(
     c_files += [
         model / "model_aot.c",
         FIRMWARE / "src" / "engine_aot.c",
+        FIRMWARE / "src" / "listener.c",
         ROOT / "tests" / "support" / "protocol_board.c",
     ]
     cpp_files = [FIRMWARE / "src" / "main.cpp", FIRMWARE / "src" / "commands.cpp"]

@@ -2,8 +2,8 @@
 common instructions.
 
 A routine is void name(const ARGUMENTS *). Its lines are one instruction or directive each, in unified syntax as GCC 7
-takes it. It lies in RAM (.data.nn_code.*), where a fetch waits for no flash; wherever it is called it finds its labels
-by their distance; its name says its shape, so that layers of one shape share it.
+takes it. Where NN_CODE_RAM is set it lies in RAM (.data.nn_code.*), where a fetch waits for no flash; wherever it is
+called it finds its labels by their distance; its name says its shape, so that layers of one shape share it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ class Routine:
         """C text that may stand in a file any number of times."""
         unit = (".fpu fpv4-sp-d16",) if self.fpu else ()
         head = (
-            f'.section .data.nn_code.{self.name},\\"awx\\",%progbits',
             ".syntax unified",
             ".thumb",
             *unit,
@@ -51,7 +50,7 @@ class Routine:
             f"#ifndef {self.name}_once",
             f"#define {self.name}_once",
             f"void {self.name}(const {self.arguments} *args);",
-            "__asm__(",
+            f'__asm__(NN_CODE_SECTION("{self.name}")',
         ]
         lines += [f'    "{line}\\n"' for line in (*head, *self.lines, f".size {self.name}, .-{self.name}", ".text")]
         return "\n".join([*lines, ");", "#endif"]) + "\n"

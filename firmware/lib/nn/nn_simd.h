@@ -17,12 +17,19 @@
 #define NN_HAS_FPU 0
 #endif
 
-// Where a routine in RAM is called: NN_CODE_RAM is the address of RAM in the code region of a chip that has it there as
-// well (nRF52840), by whose bus fetches do not meet loads and stores. The routines are position-independent.
+// Where a routine is called: NN_CODE_RAM is the address of RAM in the code region of a chip that has it there as well
+// (nRF52840), by whose bus fetches do not meet loads and stores. The routines are position-independent; without it they
+// lie with the other code. The Arduino core passes no flags of ours, but says which chip it is, and lets RAM be
+// executed.
+#if !defined(NN_CODE_RAM) && defined(ARDUINO) && defined(NRF52840_XXAA)
+#define NN_CODE_RAM 0x00800000u
+#endif
 #if NN_HAS_DSP && defined(NN_CODE_RAM)
 #define NN_CODE(routine) ((__typeof__(&routine))((uintptr_t)&routine - 0x20000000u + NN_CODE_RAM))
+#define NN_CODE_SECTION(name) ".section .data.nn_code." name ",\"awx\",%progbits\n"
 #else
 #define NN_CODE(routine) routine
+#define NN_CODE_SECTION(name) ".section .text.nn_code." name ",\"ax\",%progbits\n"
 #endif
 
 #if defined(__GNUC__)

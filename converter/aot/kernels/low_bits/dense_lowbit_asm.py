@@ -5,8 +5,8 @@ A half word holds weights of several outputs, lowest first, so one SMLAD multipl
 first output plus 16 (or 2^14) times that of the second, and so on. 4 bits: SMLADs of the half words cut to 4, 8, 12 and
 16 bits, and the sums lie apart by subtraction, in any case modulo 2^32. 2 bits: two weights stand at the ends of a half
 word, the lower sum must stay within 14 bits. So after `chunk_turns` the sums are taken apart. Lower fields are stored
-plus an offset, which the sum of the inputs takes away. Code lies in RAM (.data.nn_code.*), where a
-fetch waits for no flash.
+plus an offset, which the sum of the inputs takes away. Code lies where NN_CODE_SECTION of
+nn_simd.h says.
 """
 
 from __future__ import annotations
@@ -56,7 +56,6 @@ def render(prefix: str, shape: PackedShape | SparseShape) -> str:
         name, kind = f"{prefix}_block", "nn_dense_lowbit_code"
         declared = f"void {name}(const uint32_t *weights, const int8_t *x, int32_t turns, int32_t *sums);"
     code = [
-        f'.section .data.nn_code.{name},\\"awx\\",%progbits',
         ".syntax unified",
         ".thumb",
         ".balign 4",
@@ -71,7 +70,7 @@ def render(prefix: str, shape: PackedShape | SparseShape) -> str:
         '#include "nn_simd.h"',
         "#if NN_HAS_DSP",
         declared,
-        "__asm__(",
+        f'__asm__(NN_CODE_SECTION("{name}")',
         *(f'    "{line}\\n"' for line in code),
         ");",
     ]
