@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from converter import quant
-from converter.aot.kernels import conv_asm, conv_packed, depthwise, depthwise_time, pointwise, requantize, winograd
+from converter.aot.constant_channels import ChannelConstants, fold_constant_channels
+from converter.aot.kernels import (
+    conv_asm,
+    conv_packed,
+    depthwise,
+    depthwise_time,
+    pointwise,
+    pointwise_asm,
+    requantize,
+    winograd,
+)
 from converter.aot.kernels.asm import AsmCode
 from converter.aot.kernels.conv import pack_conv_weights, pack_row_weights
 from converter.aot.kernels.conv_packed import PackedConvWindow
 from converter.aot.kernels.depthwise import pack_depthwise_weights
+from converter.aot.kernels.pointwise_asm import PointwiseShape
 from converter.aot.kernels.structs import (
     Channels,
     Kernel,
@@ -79,17 +90,29 @@ def lower_depthwise(graph: Graph, layer: DepthwiseConv2D, simd: bool) -> Kernel:
     return _depthwise(layer, x, y, simd)
 
 
+def _folded(
+    layer: Conv2D | DepthwiseConv2D, weights: Int8, x: QuantParams, y: QuantParams, simd: bool
+) -> ChannelConstants:
+    """The constants of the layer, weights [channels, taps]; the portable kernels take them as they are."""
+    multipliers = quant.conv_multipliers(x, layer.weight_quant, y, len(weights))
+    if not simd:
+        none = np.zeros(len(weights), bool)
+        return ChannelConstants(weights, layer.bias.astype(np.int64), multipliers, none, none.astype(np.int8))
+    return fold_constant_channels(weights, layer.bias, multipliers, x, y, layer.activation)
+
+
 def _conv(layer: Conv2D | DepthwiseConv2D, weights_ohwi: Int8, x: Tensor, y: Tensor, simd: bool) -> Kernel:
     out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
-    bias = layer.bias.astype(np.int64)
-    channels = requantize.channel_constants(bias, quant.conv_multipliers(x.quant, layer.weight_quant, y.quant, out_c))
-    largest = largest_sums(weights_ohwi.reshape(out_c, -1), layer.bias, x.quant)
+    folded = _folded(layer, weights_ohwi.reshape(out_c, -1), x.quant, y.quant, simd)
+    weights_ohwi = folded.weights.reshape(weights_ohwi.shape)
+    channels = requantize.channel_constants(folded.bias, folded.multipliers)
+    largest = largest_sums(folded.weights, channels.bias, x.quant)
     output = requantize.output_range(layer.activation, y.quant, largest, channels)
     window = window_of(x.shape, y.shape, (kernel_h, kernel_w), layer)
-    if simd and pointwise.pointwise_fits((kernel_h, kernel_w), in_c, out_c):
+    if simd and (kernel_h, kernel_w) == (1, 1) and pointwise.pointwise_fits(1, in_c, out_c):
         scaled = requantize.rounding(channels.multiplier, channels.shift, output, largest)
         if scaled:
-            return _pointwise(weights_ohwi.reshape(out_c, in_c), window, channels, scaled, x.quant.zero_point)
+            return _pointwise(weights_ohwi, window, folded, scaled, x.quant.zero_point)
     packed = _conv_packed(weights_ohwi, window, channels, output, x.quant) if simd else None
     if packed is not None:
         return packed
@@ -99,6 +122,10 @@ def _conv(layer: Conv2D | DepthwiseConv2D, weights_ohwi: Int8, x: Tensor, y: Ten
         kernel = _winograd(weights_ohwi, window, channels, scaled, x.quant.zero_point, largest) if scaled else None
         if kernel:
             return kernel
+    if simd and _patches_fit(weights_ohwi, window):
+        scaled = requantize.rounding(channels.multiplier, channels.shift, output, largest)
+        if scaled:
+            return _pointwise(weights_ohwi, window, folded, scaled, x.quant.zero_point)
     function, weights, scratch = (
         _conv_form(weights_ohwi, y.shape[2], layer.stride_hw[1]) if simd else _portable_conv(weights_ohwi)
     )
@@ -108,6 +135,17 @@ def _conv(layer: Conv2D | DepthwiseConv2D, weights_ohwi: Int8, x: Tensor, y: Ten
     code = AsmCode("nn_conv_code", routines) if takes_code else None
     data = _conv_layer(window, weights_ohwi.shape, x.quant.zero_point, output, weights, channels, code)
     return Kernel(function, data, scratch)
+
+
+def _patches_fit(weights_ohwi: Int8, window: Window) -> bool:
+    """Whether nn_conv_patches_s8 takes the shape and nothing better does."""
+    out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
+    scratch_bytes = kernel_h * ((window.out_w - 1) * window.stride_w + kernel_w) * in_c
+    fits = (kernel_h, kernel_w) != (1, 1) and pointwise.pointwise_fits(kernel_h, kernel_w * in_c, out_c)
+    whole_blocks = (
+        window.out_w >= pointwise_asm.BLOCK and window.stride_w * in_c != 2
+    )  # which nn_conv_rows_s8_simd takes
+    return fits and whole_blocks and scratch_bytes <= SIMD_SCRATCH_LIMIT
 
 
 def _conv_layer(
@@ -135,24 +173,43 @@ def _conv_layer(
     )
 
 
-def _pointwise(weights_oi: Int8, window: Window, channels: Channels, scaled: requantize.Scaled, in_zero: int) -> Kernel:
-    out_c, in_c = weights_oi.shape
+def _pointwise(
+    weights_ohwi: Int8, window: Window, folded: ChannelConstants, scaled: requantize.Scaled, in_zero: int
+) -> Kernel:
+    """nn_pointwise_s8 for a kernel of 1 x 1, else nn_conv_patches_s8."""
+    out_c, kernel_h, kernel_w, in_c = weights_ohwi.shape
+    row = kernel_w * in_c
+    row_step = ((window.out_w - 1) * window.stride_w + kernel_w) * in_c  # NN_CONV_PATCHES_ROW
+    computed = pointwise.computed_channels(folded.constant)
+    shape = PointwiseShape(
+        row,
+        out_c,
+        window.stride_w * in_c,
+        scaled.rounding,
+        kernel_h,
+        row_step if kernel_h > 1 else 0,
+        computed is not None,
+    )
     layer = NnPointwiseLayer(
-        in_h=window.in_h,
-        in_w=window.in_w,
+        **asdict(window),
         in_c=in_c,
-        out_h=window.out_h,
-        out_w=window.out_w,
         out_c=out_c,
-        stride_h=window.stride_h,
-        stride_w=window.stride_w,
-        pad_top=window.pad_top,
+        kernel_h=kernel_h,
+        kernel_w=kernel_w,
+        in_zero=in_zero,
         out_zero=scaled.rounding.out_zero,
         shift=scaled.rounding.shift,
-        weights=pointwise.pack_pointwise(weights_oi, channels.bias.astype(np.int64), in_zero, scaled),
-        code=pointwise.pointwise_code(in_c, out_c, window.stride_w, scaled),
+        pairs=(out_c if computed is None else len(computed)) // 2,
+        weights=pointwise.pack_pointwise(
+            weights_ohwi.reshape(out_c, kernel_h, row), folded.bias, in_zero, scaled, computed
+        ),
+        constants=None if computed is None else folded.values,
+        code=pointwise.pointwise_code(shape),
     )
-    return Kernel("nn_pointwise_s8", layer)
+    if (kernel_h, kernel_w) == (1, 1):
+        return Kernel("nn_pointwise_s8", layer)
+    sizes = (kernel_h, kernel_w, in_c, window.out_w, window.stride_w)
+    return Kernel("nn_conv_patches_s8", layer, Scratch("NN_CONV_PATCHES_SCRATCH", sizes, kernel_h * row_step))
 
 
 def _winograd(
@@ -248,9 +305,14 @@ def _portable_conv(weights_ohwi: Int8) -> tuple[str, Int8, None]:
 
 def _depthwise(layer: DepthwiseConv2D, x: Tensor, y: Tensor, simd: bool) -> Kernel:
     _, kernel_h, kernel_w, out_c = layer.weights_1hwc.shape
-    bias = layer.bias.astype(np.int64)
-    channels = requantize.channel_constants(bias, quant.conv_multipliers(x.quant, layer.weight_quant, y.quant, out_c))
-    largest = largest_sums(layer.weights_1hwc.reshape(-1, out_c).T, layer.bias, x.quant)
+    folded = _folded(layer, np.ascontiguousarray(layer.weights_1hwc.reshape(-1, out_c).T), x.quant, y.quant, simd)
+    channels = requantize.channel_constants(folded.bias, folded.multipliers)
+    layer = replace(
+        layer,
+        weights_1hwc=np.ascontiguousarray(folded.weights.T).reshape(layer.weights_1hwc.shape),
+        bias=channels.bias,
+    )
+    largest = largest_sums(folded.weights, channels.bias, x.quant)
     window = window_of(x.shape, y.shape, (kernel_h, kernel_w), layer)
     output = requantize.output_range(layer.activation, y.quant, largest, channels)
     plain = simd and out_c == x.shape[3]
@@ -259,7 +321,12 @@ def _depthwise(layer: DepthwiseConv2D, x: Tensor, y: Tensor, simd: bool) -> Kern
     scaled = requantize.rounding(channels.multiplier, channels.shift, output, largest)
     if plain and rows and scaled:
         return _depthwise3(
-            layer, window, rows, depthwise.pack_depthwise(layer.weights_1hwc, bias, scaled), scaled, x.quant.zero_point
+            layer,
+            window,
+            rows,
+            depthwise.pack_depthwise(layer.weights_1hwc, folded.bias, scaled),
+            scaled,
+            x.quant.zero_point,
         )
     if plain and depthwise_time.fits((kernel_h, kernel_w), layer.stride_hw, x.shape[2], out_c) and window.pad_left == 0:
         found = (

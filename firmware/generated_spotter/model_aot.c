@@ -1521,7 +1521,7 @@ __asm__(NN_CODE_SECTION("nn_pointwise_88_88_88_s10_0_x4")
     "sxtb16 r4, r4, ror #8\n"
     "stm r10!, {r1-r4}\n"
     "subs r12, r12, #1\n"
-    "bne nn_pointwise_88_88_88_s10_0_x4_pixel\n"
+    "bne.w nn_pointwise_88_88_88_s10_0_x4_pixel\n"
     "addw r0, sp, #528\n"
     "vldmia r0, {s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, s16, s17, s18, s19, s20, s21, s22, s23, s24, s25, s26, s27, s28, s29, s30, s31}\n"
     "mov r8, r11\n"
@@ -2194,8 +2194,9 @@ static const nn_pointwise_code layer2_routines = {{NN_CODE(nn_pointwise_88_88_88
 #define layer2_code 0
 #endif
 static const nn_pointwise_layer layer2 = {
-    .in_h = 20, .in_w = 1, .in_c = 88, .out_h = 20, .out_w = 1, .out_c = 88, .stride_h = 1, .stride_w = 1, .pad_top = 0, .out_zero = -128,
-    .shift = 10, .weights = layer2_weights, .code = layer2_code,
+    .in_h = 20, .in_w = 1, .in_c = 88, .out_h = 20, .out_w = 1, .out_c = 88, .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1,
+    .pad_top = 0, .pad_left = 0, .in_zero = -128, .out_zero = -128, .shift = 10, .pairs = 44, .weights = layer2_weights, .constants = 0,
+    .code = layer2_code,
 };
 
 // 3: DepthwiseConv2D depthwise1
@@ -2990,7 +2991,7 @@ __asm__(NN_CODE_SECTION("nn_pointwise_88_88_88_s11_0_x4")
     "sxtb16 r4, r4, ror #8\n"
     "stm r10!, {r1-r4}\n"
     "subs r12, r12, #1\n"
-    "bne nn_pointwise_88_88_88_s11_0_x4_pixel\n"
+    "bne.w nn_pointwise_88_88_88_s11_0_x4_pixel\n"
     "addw r0, sp, #528\n"
     "vldmia r0, {s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, s16, s17, s18, s19, s20, s21, s22, s23, s24, s25, s26, s27, s28, s29, s30, s31}\n"
     "mov r8, r11\n"
@@ -3663,8 +3664,9 @@ static const nn_pointwise_code layer4_routines = {{NN_CODE(nn_pointwise_88_88_88
 #define layer4_code 0
 #endif
 static const nn_pointwise_layer layer4 = {
-    .in_h = 14, .in_w = 1, .in_c = 88, .out_h = 14, .out_w = 1, .out_c = 88, .stride_h = 1, .stride_w = 1, .pad_top = 0, .out_zero = -128,
-    .shift = 11, .weights = layer4_weights, .code = layer4_code,
+    .in_h = 14, .in_w = 1, .in_c = 88, .out_h = 14, .out_w = 1, .out_c = 88, .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1,
+    .pad_top = 0, .pad_left = 0, .in_zero = -128, .out_zero = -128, .shift = 11, .pairs = 44, .weights = layer4_weights, .constants = 0,
+    .code = layer4_code,
 };
 
 // 5: DepthwiseConv2D depthwise2
@@ -4476,7 +4478,7 @@ __asm__(NN_CODE_SECTION("nn_pointwise_88_88_88_s10_0_x4")
     "sxtb16 r4, r4, ror #8\n"
     "stm r10!, {r1-r4}\n"
     "subs r12, r12, #1\n"
-    "bne nn_pointwise_88_88_88_s10_0_x4_pixel\n"
+    "bne.w nn_pointwise_88_88_88_s10_0_x4_pixel\n"
     "addw r0, sp, #528\n"
     "vldmia r0, {s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, s16, s17, s18, s19, s20, s21, s22, s23, s24, s25, s26, s27, s28, s29, s30, s31}\n"
     "mov r8, r11\n"
@@ -5149,8 +5151,9 @@ static const nn_pointwise_code layer6_routines = {{NN_CODE(nn_pointwise_88_88_88
 #define layer6_code 0
 #endif
 static const nn_pointwise_layer layer6 = {
-    .in_h = 6, .in_w = 1, .in_c = 88, .out_h = 6, .out_w = 1, .out_c = 88, .stride_h = 1, .stride_w = 1, .pad_top = 0, .out_zero = -128,
-    .shift = 10, .weights = layer6_weights, .code = layer6_code,
+    .in_h = 6, .in_w = 1, .in_c = 88, .out_h = 6, .out_w = 1, .out_c = 88, .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1,
+    .pad_top = 0, .pad_left = 0, .in_zero = -128, .out_zero = -128, .shift = 10, .pairs = 44, .weights = layer6_weights, .constants = 0,
+    .code = layer6_code,
 };
 
 // 7: FullyConnected logits
@@ -5347,8 +5350,9 @@ static const nn_depthwise_time_layer layer1_part0 = {
 
 // 2: rows 19 to 19
 static const nn_pointwise_layer layer2_part0 = {
-    .in_h = 1, .in_w = 1, .in_c = 88, .out_h = 1, .out_w = 1, .out_c = 88, .stride_h = 1, .stride_w = 1, .pad_top = 0, .out_zero = -128,
-    .shift = 10, .weights = layer2_weights, .code = layer2_code,
+    .in_h = 1, .in_w = 1, .in_c = 88, .out_h = 1, .out_w = 1, .out_c = 88, .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1,
+    .pad_top = 0, .pad_left = 0, .in_zero = -128, .out_zero = -128, .shift = 10, .pairs = 44, .weights = layer2_weights, .constants = 0,
+    .code = layer2_code,
 };
 
 // 3: rows 13 to 13
@@ -5359,8 +5363,9 @@ static const nn_depthwise_time_layer layer3_part0 = {
 
 // 4: rows 13 to 13
 static const nn_pointwise_layer layer4_part0 = {
-    .in_h = 1, .in_w = 1, .in_c = 88, .out_h = 1, .out_w = 1, .out_c = 88, .stride_h = 1, .stride_w = 1, .pad_top = 0, .out_zero = -128,
-    .shift = 11, .weights = layer4_weights, .code = layer4_code,
+    .in_h = 1, .in_w = 1, .in_c = 88, .out_h = 1, .out_w = 1, .out_c = 88, .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1,
+    .pad_top = 0, .pad_left = 0, .in_zero = -128, .out_zero = -128, .shift = 11, .pairs = 44, .weights = layer4_weights, .constants = 0,
+    .code = layer4_code,
 };
 
 // 5: rows 5 to 5
@@ -5371,8 +5376,9 @@ static const nn_depthwise_time_layer layer5_part0 = {
 
 // 6: rows 5 to 5
 static const nn_pointwise_layer layer6_part0 = {
-    .in_h = 1, .in_w = 1, .in_c = 88, .out_h = 1, .out_w = 1, .out_c = 88, .stride_h = 1, .stride_w = 1, .pad_top = 0, .out_zero = -128,
-    .shift = 10, .weights = layer6_weights, .code = layer6_code,
+    .in_h = 1, .in_w = 1, .in_c = 88, .out_h = 1, .out_w = 1, .out_c = 88, .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1,
+    .pad_top = 0, .pad_left = 0, .in_zero = -128, .out_zero = -128, .shift = 10, .pairs = 44, .weights = layer6_weights, .constants = 0,
+    .code = layer6_code,
 };
 
 static void keep_rows(int layer, const char *name, const int8_t *output, uint32_t bytes)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from kernels_image import MARK, Case, build_arm_image, run_qemu
 from kernels_on_host import compiler
-from shaped_layers import patch_case, plane_case, point_case, time_case
+from shaped_layers import patch_case, plane_case, point_case, small_patch_case, time_case
 
 from converter import quant
-from converter.aot.kernels.pointwise_asm import MAX_IN_C
+from converter.aot.kernels.pointwise_asm import MAX_TAPS
 from converter.aot.kernels.requantize import Scaled, rounding
 from converter.aot.kernels.structs import NnOutput
 from converter.aot.lower import lower_layer
@@ -80,14 +80,15 @@ def test_layers_of_one_shape_share_their_code() -> None:
 def generated_cases() -> list[Case]:
     """Every depth of a 1 x 1 convolution, all forms of the others."""
     return [
-        *map(point_case, range(2 * MAX_IN_C)),
+        *map(point_case, range(2 * MAX_TAPS)),
         *map(plane_case, range(220)),
         *map(time_case, range(186)),
-        *map(patch_case, range(100)),
+        *map(patch_case, range(140)),
+        *map(small_patch_case, range(240)),
     ]
 
 
-@pytest.mark.slow  # 762 layers as one program: a minute of compiling
+@pytest.mark.slow  # 1,074 layers as one program: a minute of compiling
 def test_every_shape_on_a_cortex_m4(tmp_path: Path) -> None:
     compiler("qemu-system-arm")
     cases = generated_cases()
@@ -95,7 +96,13 @@ def test_every_shape_on_a_cortex_m4(tmp_path: Path) -> None:
     assert (
         min(
             functions[name]
-            for name in ("nn_pointwise_s8", "nn_depthwise3_s8", "nn_depthwise_time_s8", "nn_conv_s8_simd")
+            for name in (
+                "nn_pointwise_s8",
+                "nn_conv_patches_s8",
+                "nn_depthwise3_s8",
+                "nn_depthwise_time_s8",
+                "nn_conv_s8_simd",
+            )
         )
         >= 50
     ), functions

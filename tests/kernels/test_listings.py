@@ -54,6 +54,7 @@ def _depthwise_time() -> list[str]:
 
 def _pointwise() -> list[str]:
     shapes = [pointwise_asm.PointwiseShape(6, 4, 6, rounding) for rounding in (RELU, FULL)]
+    shapes.append(pointwise_asm.PointwiseShape(5, 4, 2, RELU, rows=2, row_step=11, places=True))
     return _lines(*(pointwise_asm.routine(shape, pixels) for shape in shapes for pixels in (1, pointwise_asm.BLOCK)))
 
 

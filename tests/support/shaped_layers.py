@@ -10,7 +10,7 @@ from kernels_image import (
     Case,
 )
 
-from converter.aot.kernels.pointwise_asm import MAX_IN_C
+from converter.aot.kernels.pointwise_asm import MAX_TAPS
 from converter.arrays import Int8
 from converter.graph import Graph
 from converter.operators.conv2d import Conv2D
@@ -105,7 +105,7 @@ def point_case(number: int) -> Case:
     """A 1 x 1 convolution: every depth up to the limit, strides, few and many pixels, scales apart, all kinds of
     OUTPUTS."""
     rng = np.random.default_rng([6, number])
-    depth, channels = 1 + number % MAX_IN_C, 2 * int(rng.integers(1, 6))
+    depth, channels = 1 + number % (2 * MAX_TAPS), 2 * int(rng.integers(1, 6))
     height, width, stride = int(rng.integers(1, 5)), int(rng.integers(1, 8)), 1 + number % 3 // 2
     spread = (1.0, 0.05, 1e-4)[
         number % 3
@@ -129,7 +129,7 @@ def patch_case(number: int) -> Case:
     """A convolution by patches: every remainder of the unrolled loop, odd and even channels, the output's zero point
     -128 or not."""
     rng = np.random.default_rng([5, number])
-    height, width, depth, channels = (int(rng.integers(low, high)) for low, high in ((1, 7), (1, 7), (1, 70), (1, 9)))
+    height, width, depth, channels = (int(rng.integers(low, high)) for low, high in ((1, 7), (1, 7), (1, 130), (1, 9)))
     channels += (number % 3 == 0) * (1 - channels % 2)  # 1 x 1 of even channels has a kernel of its own
     kernel_hw = [(1, 1), (min(height, 2), min(width, 3)), (min(height, 3), 1)][number % 3]
     stride, padding = 1 + number % 7 // 6, ("SAME", "VALID")[number % 2]
@@ -141,6 +141,35 @@ def patch_case(number: int) -> Case:
     out_hw = [output_size(n, k, stride, layer.padding) for n, k in zip((height, width), kernel_hw, strict=True)]
     y_quant = QuantParams((float(np.float32(0.04 * np.sqrt(weights[0].size))),), ((-128, -5)[number // 2 % 2],))
     tensors = (Tensor("x", (1, height, width, depth), X_QUANT), Tensor("y", (1, *out_hw, channels), y_quant))
+    return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
+
+
+def small_patch_case(number: int) -> Case:
+    """A convolution whose patches hold few values: rows of every remainder up to the limit, strides, pads on all sides,
+    all kinds of OUTPUTS; in two of three some channels are dead, with constants as training leaves them."""
+    rng = np.random.default_rng([8, number])
+    kernel_hw = [(1, 1), (2, 2), (3, 3), (4, 1), (1, 3), (3, 2)][number % 6]
+    depth = int(rng.integers(1, min(72, 2 * MAX_TAPS // (kernel_hw[0] * kernel_hw[1]))))
+    channels, stride_hw = 2 * int(rng.integers(1, 6)), (1 + number // 6 % 3, 1 + number // 2 % 3)
+    height = kernel_hw[0] + int(rng.integers(0, 6))
+    width = kernel_hw[1] + stride_hw[1] * int(rng.integers(3, 9)) + int(rng.integers(0, 2))
+    padding: Padding = "SAME" if number % 4 else "VALID"
+    weights = FILLS[list(FILLS)[number // 6 % 3]]((channels, *kernel_hw, depth), number)
+    bias = np.arange(channels, dtype=np.int32) * 999
+    scales = np.full(channels, 0.02)
+    dead = rng.random(channels) < (0.0, 0.6, 1.0 if number % 5 == 0 else 0.9)[(number + number // 6) % 3]
+    weights[dead] = 0
+    bias[dead] = rng.choice([-(1 << 30), 1 << 30, 0, -7, 12345], dead.sum())
+    scales[dead] = rng.choice([1e-9, 3e-11, 1e-13, 0.02], dead.sum())
+    quant = QuantParams(tuple(float(np.float32(scale)) for scale in scales), (0,) * channels, 0)
+    zero, activation = OUTPUTS[number // 3 % len(OUTPUTS)]
+    layer = Conv2D("conv", 0, 1, weights, quant, bias, stride_hw, padding, activation)
+    out_hw = [output_size(*sizes, padding) for sizes in zip((height, width), kernel_hw, stride_hw, strict=True)]
+    y_quant = QuantParams((float(np.float32(0.04 * np.sqrt(weights[0].size))),), (zero,))
+    tensors = (
+        Tensor("x", (1, height, width, depth), QuantParams((0.0625,), (int(rng.choice([-128, 127, -7])),))),
+        Tensor("y", (1, *out_hw, channels), y_quant),
+    )
     return Graph(tensors, (layer,), 0, 1), FILLS[list(FILLS)[number // 2 % 3]](tensors[0].shape, number)
 
 

@@ -1,5 +1,5 @@
-"""The inner loops of nn_pointwise_s8 as Cortex-M4 assembly for one layer's shape: a 1 x 1 convolution of one or four
-pixels.
+"""The inner loops of nn_pointwise_s8 and nn_conv_patches_s8 as Cortex-M4 assembly for one layer's shape: one or four
+pixels, each a patch of one or more rows of the input.
 
 A block of pixels is widened once into the frame, where `sp` is its pointer; then pairs of output channels (a, b) run
 over it, all taps unrolled: two words of weights and one word of each pixel for 2 * pixels SMLADs. Loads stand in groups
@@ -18,34 +18,43 @@ from converter.aot.kernels.requantize import Rounding
 
 BLOCK = 4  # pixels; single ones for what is left
 FLOATS = 32
-MAX_IN_C = 128  # NN_POINTWISE_MAX_IN_C: the code of a block is 56 bytes a tap
+MAX_TAPS = 144  # NN_POINTWISE_MAX_TAPS, pairs of values of a pixel: the code of a block is 56 bytes for each
 MAX_OUT_C = 1000  # out of a store's reach beyond
 # of a pair of channels, beside the weights: both biases in front, multiplier and second constant of a and of b behind
 RECORD_WORDS = 6
+PLACES_WORDS = 1  # and behind them, where some channels are constant: which two of the outputs these are, as uint16
 
 
 @dataclass(frozen=True)
 class PointwiseShape:
-    """in_c bytes of a pixel to out_c; pixel_step bytes from one pixel of the input to the next."""
+    """Patches of `rows` rows of row_bytes, row_step bytes apart, to out_c; pixel_step bytes from one patch to the next.
 
-    in_c: int
+    places: only some pairs of channels are computed, and their records say where they go.
+    """
+
+    row_bytes: int
     out_c: int
     pixel_step: int
     rounding: Rounding
+    rows: int = 1
+    row_step: int = 0
+    places: bool = False
 
     @property
     def taps(self) -> int:
-        """Pairs of input channels."""
-        return (self.in_c + 1) // 2
+        """Pairs of a patch's values."""
+        return self.rows * ((self.row_bytes + 1) // 2)
 
     @property
     def record_bytes(self) -> int:
         """Flash of two output channels."""
-        return 4 * (RECORD_WORDS + 2 * self.taps)
+        return 4 * (RECORD_WORDS + self.places * PLACES_WORDS + 2 * self.taps)
 
     def name(self, pixels: int) -> str:
         """Of the routine for so many pixels at once."""
-        return f"nn_pointwise_{self.in_c}_{self.out_c}_{self.pixel_step}_{self.rounding.name}_x{pixels}"
+        rows = f"_{self.rows}_{self.row_step}" if self.rows > 1 else ""
+        sizes = f"{self.row_bytes}_{self.out_c}_{self.pixel_step}{rows}_{self.rounding.name}"
+        return f"nn_pointwise_{sizes}_x{pixels}{'_places' if self.places else ''}"
 
 
 def routine(shape: PointwiseShape, pixels: int) -> Routine:
@@ -80,16 +89,36 @@ def routine(shape: PointwiseShape, pixels: int) -> Routine:
         ),
         *shape.rounding.lines(a, m_a, second_a),
         *shape.rounding.lines(b, m_b, second_b),
-        *(f"strb.w {s}, [{put}, #{shape.out_c * p + i}]" for i, sums in enumerate((a, b)) for p, s in enumerate(sums)),
+        *_store(shape, a, b, put, (m_a, m_b), f"{w}, #{constants + 16}"),
         f"ldr.w {m_a}, [sp, #{end}]",
-        f"add.w {put}, {put}, #2",
-        f"str.w {put}, [sp, #{out}]",
+        *([] if shape.places else [f"add.w {put}, {put}, #2", f"str.w {put}, [sp, #{out}]"]),
         *add(w, shape.record_bytes),
-        f"cmp {put}, {m_a}",
+        f"cmp {w if shape.places else put}, {m_a}",
         f"bne.w {name}_pair",
         *leave(frame, saved),
     ]
     return Routine(name, "nn_pointwise_args", tuple(lines), fpu=True)
+
+
+def _store(
+    shape: PointwiseShape, a: tuple[str, ...], b: tuple[str, ...], put: str, free: tuple[str, str], places: str
+) -> list[str]:
+    """Both channels of every pixel, from `put` on or where the record's half words at `places` say."""
+    steps = [shape.out_c * pixel for pixel in range(len(a))]
+    if not shape.places:
+        return [
+            f"strb.w {s}, [{put}, #{step + i}]"
+            for i, sums in enumerate((a, b))
+            for step, s in zip(steps, sums, strict=True)
+        ]
+    to_a, to_b = free
+    return [
+        f"ldr.w {to_b}, [{places}]",
+        f"uxtah {to_a}, {put}, {to_b}",
+        f"add.w {to_b}, {put}, {to_b}, lsr #16",
+        *(f"strb.w {s}, [{to_a}, #{step}]" for step, s in zip(steps, a, strict=True)),
+        *(f"strb.w {s}, [{to_b}, #{step}]" for step, s in zip(steps, b, strict=True)),
+    ]
 
 
 def _keep_in_floats(shape: PointwiseShape, count: int) -> list[str]:
@@ -101,28 +130,29 @@ def _keep_in_floats(shape: PointwiseShape, count: int) -> list[str]:
 
 
 def widen(name: str, shape: PointwiseShape, pixels: int) -> list[str]:
-    """Pixels from r0 on into words of two int16 from sp on, of each four values (0, 2) (1, 3); r11 is left alone."""
-    rounds, words = divmod(shape.in_c // 4, 4)
-    one = [
-        *(
-            [f"mov r9, #{rounds}", f"{name}_four:", *_widen_words(4), "subs r9, r9, #1", f"bne {name}_four"]
-            if rounds
-            else []
-        ),
-        *(_widen_words(words) if words else []),
-        *_widen_tail(shape.in_c % 4),
-    ]
+    """Pixels from r0 on into words of two int16 from sp on, of each four values of a row (0, 2) (1, 3); r11 is left
+    alone."""
+    one = _widen_row(f"{name}_four", shape.row_bytes)
+    for row in range(1, shape.rows):
+        one += [*add("r0", shape.row_step - shape.row_bytes), *_widen_row(f"{name}_four{row}", shape.row_bytes)]
     if pixels == 1:
         return ["mov r10, sp", *one]
+    further = shape.pixel_step - (shape.rows - 1) * shape.row_step - shape.row_bytes
     return [
         "mov r10, sp",
         f"mov r12, #{pixels}",
         f"{name}_pixel:",
         *one,
-        *(add("r0", shape.pixel_step - shape.in_c) if shape.pixel_step > shape.in_c else []),
+        *(add("r0", further) if further else []),
         "subs r12, r12, #1",
-        f"bne {name}_pixel",
+        f"bne.w {name}_pixel",
     ]
+
+
+def _widen_row(label: str, count: int) -> list[str]:
+    rounds, words = divmod(count // 4, 4)
+    loop = [f"mov r9, #{rounds}", f"{label}:", *_widen_words(4), "subs r9, r9, #1", f"bne {label}"]
+    return [*(loop if rounds else []), *(_widen_words(words) if words else []), *_widen_tail(count % 4)]
 
 
 def _widen_words(count: int) -> list[str]:

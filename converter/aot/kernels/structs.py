@@ -111,7 +111,7 @@ class NnConvPackedLayer:
 
 @dataclass(frozen=True, eq=False)
 class NnPointwiseLayer:
-    """nn_pointwise_layer: kernels of 1 x 1."""
+    """nn_pointwise_layer: patches of few values, those of 1 x 1 kernels as they lie in the input."""
 
     struct: ClassVar[str] = "nn_pointwise_layer"
     header: ClassVar[str] = "nn.h"
@@ -121,12 +121,18 @@ class NnPointwiseLayer:
     out_h: int
     out_w: int
     out_c: int
+    kernel_h: int
+    kernel_w: int
     stride_h: int
     stride_w: int
     pad_top: int
+    pad_left: int
+    in_zero: int
     out_zero: int
     shift: int
+    pairs: int
     weights: Int32 | Unpacked
+    constants: Int8 | None
     code: AsmCode | None
 
 

@@ -158,17 +158,19 @@ void nn_conv_packed_s8(const nn_conv_packed_layer *layer, const int8_t *in, int8
 #define NN_CONV_PACKED_SCRATCH(kernel_h, stride_h, row_words, tail) \
     (4 * (NN_CONV_PACKED_ROWS(kernel_h, stride_h) * (row_words) + ((row_words) - (tail)) / 2 + 2 + NN_CONV_PACKED_SLOT))
 
-// Kernel 1 x 1, in_c up to NN_POINTWISE_MAX_IN_C, out_c even, an output that rounding() of
-// converter/aot/kernels/requantize.py takes. Weights, int32, per pair of channels a, b: both biases (-in_zero *
-// sum(weights) folded in), per pair of taps two int16 of a and two of b (of each four channels (0, 2) (1, 3), of what
-// is left (0, -), (0, 1) or (0, 2) (1, -)), multiplier and second constant of a and of b. Weights and biases are
-// multiplied by a power of two; nn_round_scaled says what becomes of the sums. No scratch.
-#define NN_POINTWISE_MAX_IN_C 128
+// A pixel's patch is kernel_h rows of kernel_w * in_c values, up to NN_POINTWISE_MAX_TAPS pairs of them (each row's
+// last may be half a pair); out_c even, an output that rounding() of converter/aot/kernels/requantize.py takes.
+// Weights, int32, per pair of channels a, b: both biases (-in_zero * sum(weights) folded in), per pair of taps two
+// int16 of a and two of b (of each four values of a row (0, 2) (1, 3), of what is left (0, -), (0, 1) or (0, 2) (1,
+// -)), multiplier and second constant of a and of b. Weights and biases are multiplied by a power of two;
+// nn_round_scaled says what becomes of the sums. `constants`: null, or a pixel's outputs as far as no input changes
+// them; then only `pairs` pairs of channels are computed, and another word of each says which: a | b << 16.
+#define NN_POINTWISE_MAX_TAPS 144
 typedef struct {
     const int8_t *in;
     int8_t *out;
     const int32_t *weights;
-    int8_t *end;  // out + out_c
+    const void *end;  // out + out_c; with constants the end of the weights
 } nn_pointwise_args;
 
 // Assembly for one layer's shape by converter/aot/kernels/pointwise_asm.py: one pixel, four pixels.
@@ -179,14 +181,26 @@ typedef struct {
 typedef struct {
     int32_t in_h, in_w, in_c;
     int32_t out_h, out_w, out_c;
+    int32_t kernel_h, kernel_w;
     int32_t stride_h, stride_w;
-    int32_t pad_top;  // 0
-    int32_t out_zero, shift;
+    int32_t pad_top, pad_left;
+    int32_t in_zero, out_zero, shift;
+    int32_t pairs;
     const int32_t *weights;
+    const int8_t *constants;
     const nn_pointwise_code *code;  // null: portable C
 } nn_pointwise_layer;
 
+// Kernel 1 x 1, no padding. No scratch.
 void nn_pointwise_s8(const nn_pointwise_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+// Any kernel. Scratch: NN_CONV_PATCHES_SCRATCH bytes.
+void nn_conv_patches_s8(const nn_pointwise_layer *layer, const int8_t *in, int8_t *out, void *scratch);
+
+// Bytes of a row of inputs with its padding.
+#define NN_CONV_PATCHES_ROW(kernel_w, in_c, out_w, stride_w) ((((out_w) - 1) * (stride_w) + (kernel_w)) * (in_c))
+#define NN_CONV_PATCHES_SCRATCH(kernel_h, kernel_w, in_c, out_w, stride_w) \
+    ((kernel_h) * NN_CONV_PATCHES_ROW(kernel_w, in_c, out_w, stride_w))
 
 // Weights HWC with out_c channels; output channel o reads input channel o / (out_c / in_c). No scratch.
 void nn_depthwise_s8(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch);
