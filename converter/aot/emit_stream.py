@@ -11,6 +11,7 @@ from converter.aot.kernels import conv_packed
 from converter.aot.kernels.structs import (
     Kernel,
     NnAddLayer,
+    NnAddWeightedLayer,
     NnConvLayer,
     NnConvPackedLayer,
     NnDepthwise3Layer,
@@ -108,7 +109,7 @@ def part_struct(layer: NnLayer, part: Part, rows: int, resume: bool = False) -> 
             | NnPoolLayer()
         ):
             return replace(layer, in_h=in_h, out_h=out_h, pad_top=part.pad_top)
-        case NnAddLayer() | NnTableLayer():
+        case NnAddLayer() | NnAddWeightedLayer() | NnTableLayer():
             return replace(layer, count=layer.count // rows * out_h)
         case NnPadLayer():
             return replace(

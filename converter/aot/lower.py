@@ -13,10 +13,12 @@ from dataclasses import asdict
 import numpy as np
 
 from converter import quant
+from converter.aot.add_weights import INT8, find_add_weights
 from converter.aot.kernels.structs import (
     Kernel,
     NnAddLayer,
     NnAddRepeatLayer,
+    NnAddWeightedLayer,
     NnConcatenationLayer,
     NnMeanLayer,
     NnMulLayer,
@@ -88,7 +90,7 @@ def lower_max_pool(graph: Graph, layer: MaxPool2D, simd: bool) -> Kernel:
 
 
 def lower_add(graph: Graph, layer: Add, simd: bool) -> Kernel:
-    """nn_add_s8, whose SIMD form shifts to the right only."""
+    """nn_add_weighted_s8 where it gives the same outputs; else nn_add_s8, whose SIMD form shifts to the right only."""
     a, y, (_, quant_b) = graph.tensors[layer.input], graph.tensors[layer.output], layer.second(graph)
     low, high = quant.activation_range(layer.activation, y.quant)
     (mult_a, shift_a), (mult_b, shift_b), (mult_out, shift_out) = quant.add_multipliers(a.quant, quant_b, y.quant)
@@ -110,6 +112,11 @@ def lower_add(graph: Graph, layer: Add, simd: bool) -> Kernel:
         scales = {name: value for name, value in asdict(data).items() if name != "count"}
         function, constant = _second("nn_add_repeat_s8", "nn_add_constant_s8", layer)
         return Kernel(function, NnAddRepeatLayer(*layer.blocks(graph), **scales, constant=constant))
+    pairs = [np.broadcast_to(values, (256, 256)).astype(np.int8) for values in (INT8[:, None], INT8[None, :])]
+    ratios = [operand.scale / y.quant.scale for operand in (a.quant, quant_b)]
+    found = find_add_weights(layer.run(graph, pairs), *ratios) if simd else None
+    if found:
+        return Kernel("nn_add_weighted_s8_simd", NnAddWeightedLayer(a.size, **asdict(found)))
     return Kernel("nn_add_s8_simd" if simd and shift_out <= 0 else "nn_add_s8", data)
 
 

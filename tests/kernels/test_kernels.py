@@ -61,8 +61,9 @@ def test_kernels_equal_reference_on_random_layers(library: ctypes.CDLL, part: in
 
 def test_random_layers_reach_every_kernel() -> None:
     counts = Counter(kernel.function for index in range(LAYERS) for kernel in both_forms(random_graph(index)))
-    assert len(counts) == 19, counts
+    assert len(counts) == 20, counts
     assert counts.pop("nn_pointwise_s8") >= 5  # more, and nn_depthwise3_s8, in test_generated_kernels_on_every_shape
+    assert counts.pop("nn_add_weighted_s8_simd") + counts.pop("nn_add_s8_simd") >= 50  # more in test_add_weighted.py
     assert counts.pop("nn_conv_patches_s8") >= 5  # more in test_constant_channels.py
     assert counts.pop("nn_dense_sparse_s8") == 1  # one output, which plain int8 pads to four; more in test_packed.py
     assert counts.pop("nn_dense_s8_simd") >= 5  # weights of -128; the fills below have them at every length

@@ -292,6 +292,18 @@ class NnAddLayer:
     act_max: int
 
 
+@dataclass(frozen=True)
+class NnAddWeightedLayer:
+    """nn_add_weighted_layer: ADD of `count` values by one product each."""
+
+    struct: ClassVar[str] = "nn_add_weighted_layer"
+    header: ClassVar[str] = "nn.h"
+    count: int
+    weight_a: int
+    weight_b: int
+    offset: int
+
+
 @dataclass(frozen=True, eq=False)
 class NnSoftmaxLayer:
     """nn_softmax_layer: SOFTMAX over rows of `depth`; exp_table holds int32 Q0.31."""
@@ -425,6 +437,7 @@ NnLayer = Union[
     NnDenseSparseLayer,
     NnPoolLayer,
     NnAddLayer,
+    NnAddWeightedLayer,
     NnSoftmaxLayer,
     NnMeanLayer,
     NnPadLayer,

@@ -382,6 +382,15 @@ typedef struct {
 void nn_add_s8(const nn_add_layer *layer, const int8_t *a, const int8_t *b, int8_t *out);
 void nn_add_s8_simd(const nn_add_layer *layer, const int8_t *a, const int8_t *b, int8_t *out);
 
+// The same by a product of each operand: clamp((a * weight_a * 2**-8 + b * weight_b * 2**-8 + offset) >> 16 to 0..255)
+// - 128, each product rounded down; the converter has compared all pairs with nn_add_s8's. No sum leaves int32.
+typedef struct {
+    int32_t count;
+    int32_t weight_a, weight_b, offset;
+} nn_add_weighted_layer;
+
+void nn_add_weighted_s8_simd(const nn_add_weighted_layer *layer, const int8_t *a, const int8_t *b, int8_t *out);
+
 // SOFTMAX over rows of `depth`; exp_table[d] is exp(-d * scale * beta) as Q0.31 for d < table_length, and 0 beyond.
 typedef struct {
     int32_t rows, depth;

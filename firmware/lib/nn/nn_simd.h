@@ -154,6 +154,27 @@ NN_INLINE uint32_t nn_ssub16(uint32_t a, uint32_t b) {
     return result;
 }
 
+// acc + (a * b.low >> 16)
+NN_INLINE int32_t nn_smlawb(int32_t a, uint32_t b, int32_t acc) {
+    int32_t result;
+    __asm__("smlawb %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(acc));
+    return result;
+}
+
+// acc + (a * b.high >> 16)
+NN_INLINE int32_t nn_smlawt(int32_t a, uint32_t b, int32_t acc) {
+    int32_t result;
+    __asm__("smlawt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(acc));
+    return result;
+}
+
+// Both halves, as int16, clamped to 0..255.
+NN_INLINE uint32_t nn_usat16(uint32_t x) {
+    uint32_t result;
+    __asm__("usat16 %0, #8, %1" : "=r"(result) : "r"(x));
+    return result;
+}
+
 // (a * b + 2**31) >> 32
 NN_INLINE int32_t nn_smmulr(int32_t a, int32_t b) {
     int32_t result;
@@ -209,6 +230,18 @@ NN_INLINE uint32_t nn_pkhtb(uint32_t low, uint32_t high) { return (low >> 16) | 
 NN_INLINE uint32_t nn_sadd16(uint32_t a, uint32_t b) { return nn_pair(nn_low(a) + nn_low(b), nn_high(a) + nn_high(b)); }
 
 NN_INLINE uint32_t nn_ssub16(uint32_t a, uint32_t b) { return nn_pair(nn_low(a) - nn_low(b), nn_high(a) - nn_high(b)); }
+
+NN_INLINE int32_t nn_smlawb(int32_t a, uint32_t b, int32_t acc) {
+    return (int32_t)((uint32_t)acc + (uint32_t)(((int64_t)a * nn_low(b)) >> 16));
+}
+
+NN_INLINE int32_t nn_smlawt(int32_t a, uint32_t b, int32_t acc) {
+    return (int32_t)((uint32_t)acc + (uint32_t)(((int64_t)a * nn_high(b)) >> 16));
+}
+
+NN_INLINE int32_t nn_byte(int32_t x) { return x < 0 ? 0 : x > 255 ? 255 : x; }
+
+NN_INLINE uint32_t nn_usat16(uint32_t x) { return nn_pair(nn_byte(nn_low(x)), nn_byte(nn_high(x))); }
 
 NN_INLINE int32_t nn_smmulr(int32_t a, int32_t b) { return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32); }
 
