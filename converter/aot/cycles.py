@@ -16,6 +16,7 @@ from converter.aot.kernels.structs import (
     Kernel,
     NnAddLayer,
     NnAddRepeatLayer,
+    NnAddWeightedLayer,
     NnConcatenationLayer,
     NnConvLayer,
     NnConvPackedLayer,
@@ -116,7 +117,7 @@ def _loops(kernel: Kernel) -> Terms:
             groups, left = _groups(kernel.function, layer.channels)
             whole = {"group": layer.maps * groups, "value": layer.maps * groups * layer.count}
             return {**whole, "lone": layer.maps * left, "lone value": layer.maps * left * layer.count}
-        case NnAddLayer(count=count) | NnTableLayer(count=count):
+        case NnAddLayer(count=count) | NnAddWeightedLayer(count=count) | NnTableLayer(count=count):
             return {"value": count}
         case NnAddRepeatLayer() | NnMulLayer() as layer:
             outer = layer.blocks * layer.count
@@ -150,17 +151,22 @@ def _inside(outputs: int, stride: int, pad: int, window: int, size: int) -> int:
 
 
 def _pointwise(layer: NnPointwiseLayer) -> Terms:
-    """Blocks of four pixels, a last one of pixels already done."""
-    plain = layer.stride_h == layer.stride_w == 1
+    """Blocks of four pixels, a last one of pixels already done; larger patches from rows that are copied."""
+    copied = layer.kernel_h * ((layer.out_w - 1) * layer.stride_w + layer.kernel_w) * layer.in_c
+    one = layer.kernel_h == layer.kernel_w == 1
+    plain = one and layer.stride_h == layer.stride_w == 1
     runs, pixels = (1, layer.out_h * layer.out_w) if plain else (layer.out_h, layer.out_w)
     fours, ones = divmod(pixels, 4)
     fours, ones = (fours, ones) if pixels < 4 or ones < 2 else (fours + 1, 0)
-    blocks, singles, pairs, taps = runs * fours, runs * ones, layer.out_c / 2, _up(layer.in_c, 2)
+    blocks, singles, pairs = runs * fours, runs * ones, layer.pairs
+    taps = layer.kernel_h * _up(layer.kernel_w * layer.in_c, 2)
     products, alone = blocks * pairs * taps, singles * pairs * taps
     whole = {"block": blocks, "input": blocks * taps, "output": blocks * pairs, "product": products}
     lone = {"lone": singles, "lone output": singles * pairs, "lone product": alone}
     wide = 0.0 if layer.shift else blocks * pairs
-    return {"run": runs, **whole, **lone, "wide output": wide, "loads": products + alone}
+    held = layer.out_h * layer.out_w * layer.out_c if layer.constants is not None else 0
+    beside = {"constant": held, "filled": 0 if one else layer.out_h * copied}
+    return {"run": runs, **whole, **lone, **beside, "wide output": wide, "loads": products + alone}
 
 
 def _conv_packed(layer: NnConvPackedLayer) -> Terms:

@@ -66,12 +66,12 @@ def edge_cases() -> list[Case]:
     total = FIELD_LIMIT // 255
     found = []
     for sign in (1, -1):
-        weights = summing_to(total, (4, 10, 8, 1), sign)
+        weights, end = summing_to(total, (4, 10, 8, 1), sign), (-128, 127)[sign < 0]  # else the output never changes
         found += [
-            case(weights, (20, 16), 127),
+            case(weights, (20, 16), 127, y_zero=end),
             case(weights, (20, 15), 127, y_zero=3),
-            case(weights, (20, 14), -128, 127),
-            case(weights, (20, 13), None),
+            case(weights, (20, 14), -128, 127, y_zero=-1 - end),
+            case(weights, (20, 13), None, y_zero=end),
         ]
     return found
 
@@ -118,7 +118,7 @@ def test_the_same_in_assembly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_sum_beyond_its_field_takes_another_kernel(sign: int) -> None:
-    graph, _ = case(summing_to(FIELD_LIMIT // 255 + 1, (2, 10, 8, 1), sign), (20, 16), 127)
+    graph, _ = case(summing_to(FIELD_LIMIT // 255 + 1, (2, 10, 8, 1), sign), (20, 16), 127, y_zero=3)
     kernel = lower_layer(graph, graph.layers[0])
     assert kernel is not None and kernel.function == "nn_conv_rows_s8_simd"
 
