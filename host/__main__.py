@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from converter.commands import cli
+from converter.errors import printable
 from converter.target import SAMPLE_RATE_HZ
 from host.emulator.errors import BoardError
 from host.emulator.session.cli import emulate
@@ -476,12 +477,14 @@ def report(
 ) -> None:
     """One self-contained HTML file about a run (accuracy, stages, layers, sizes, trial, checks) or a sweep (charts,
     Pareto front)."""
-    from host.report import run_page, sweep_data, sweep_page
+    from host.report import run_page, summary, sweep_data, sweep_page
 
     results = {"--profile": profile_json, "--trial": trial_json, "--compare": compare_json}
     results["--checks"] = checks_json or ladder_json
     if not sweep_data.is_sweep(run):
-        console.print(str(run_page.write_report(run, out, *results.values())))
+        written = run_page.write_report(run, out, *results.values())
+        for line in (str(written), *summary.summary(run, profile_json, trial_json, results["--checks"])):
+            typer.echo(printable(line))
     elif given := [name for name, file in results.items() if file]:
         raise HostError(f"{given[0]}: belongs to a run, {run} is a sweep; leave it out")
     else:

@@ -85,10 +85,8 @@ def build_firmware(model_dir: Path | None, out_dir: Path, tflm_source: Path | No
             output = done.stdout + done.stderr
             if over := re.search(r"region `(\w+)' overflowed by (\d+) bytes", output):
                 memory = {"FLASH": "flash"}.get(over[1], over[1])
-                raise BoardError(
-                    f"{model}: the firmware is {int(over[2]):,} bytes over the board's {memory}; convert a "
-                    f"smaller model"
-                )
+                mend = "convert a smaller model" + (", or with a smaller --ram-budget" if memory == "RAM" else "")
+                raise BoardError(f"{model}: the firmware is {int(over[2]):,} bytes over the board's {memory}; {mend}")
             if re.search(r"fatal error: c\w+: No such file", output):
                 raise BoardError(
                     "arm-none-eabi-g++: has no C++ library, which TensorFlow Lite Micro needs; install "

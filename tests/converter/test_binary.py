@@ -61,7 +61,7 @@ def binary_graph(kind: type[Add] | type[Mul], index: int) -> Graph:
 def test_it_is_equal_on_every_engine(kind: type[Add] | type[Mul], tmp_path: Path) -> None:
     graphs = [binary_graph(kind, index) for index in range(90)]
     functions = check_operator(tmp_path, graphs, seen=220)
-    add = {"nn_add_s8", "nn_add_s8_simd", "nn_add_repeat_s8", "nn_add_constant_s8"}
+    add = {"nn_add_s8", "nn_add_s8_simd", "nn_add_weighted_s8_simd", "nn_add_repeat_s8", "nn_add_constant_s8"}
     assert functions == (add if kind is Add else {"nn_mul_s8", "nn_mul_constant_s8"})
     check_on_boards(tmp_path, graphs[:12])
 

@@ -7,6 +7,7 @@ import doctest
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -467,6 +468,11 @@ def test_report(cli: Cli, port: str, model: Path, tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(json.dumps({"attempts": attempts, "right": 0, "n": 1, "different": 0}))
     result = cli("report", run, "--profile", tmp_path / "p.json", "--trial", tmp_path / "t.json")
     assert result.code == 0, result.err
+    path, times, sizes, played, following, *commands = result.out.splitlines()
+    assert path == str(run / "report.html") and following == "next:" and len(commands) == 3
+    assert re.fullmatch(r"modelled, ms: pre [\d.]+, inference [\d.]+, .*post [\d.]+", times)
+    assert re.fullmatch(r"needs [\d,]+ B of flash and [\d,]+ B of RAM", sizes)
+    assert played == "played to the board: 0 of 1 right, 0 inferences other than the host's"
     page = (run / "report.html").read_text()
     assert (
         "smoke test" in page and "modelled by the virtual board" in page and "0 of 1 right" in page and "<svg" in page
