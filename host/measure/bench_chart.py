@@ -56,7 +56,7 @@ def plot(figures: Mapping[str, float], file: Path) -> None:
         axes.text(max(high, 100) + 3, place, said, va="center", fontsize=9)
     axes.axvline(100, color="#888888", linewidth=1, linestyle="--")
     widest = max(100 * row[2] / row[3] for row in shown.values())
-    axes.set(xlim=(0, max(widest, 100) + 230), ylim=(len(shown) - 0.5, -0.5))
+    axes.set(xlim=(0, max(widest, 100) + 265), ylim=(len(shown) - 0.5, -0.5))
     axes.set_yticks(range(len(shown)), [NAMES[key] for key in shown])
     axes.set_xticks(range(0, int(max(widest, 100)) + 1, 25))
     axes.set_xlabel(
