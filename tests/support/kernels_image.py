@@ -140,6 +140,7 @@ SECTIONS {
   .data 0x20000000 : AT(ADDR(.text) + SIZEOF(.text)) { data_start = .; *(.data*) . = ALIGN(4); data_end = .; }
   .bss : { bss_start = .; *(.bss*) *(COMMON) . = ALIGN(4); bss_end = .; }
   stack_top = 0x20400000;
+  ASSERT(SIZEOF(.text) + SIZEOF(.data) <= 0x400000, "more layers than the machine has memory for")
   /DISCARD/ : { *(.ARM.exidx*) *(.ARM.extab*) }
 }
 """
