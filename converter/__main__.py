@@ -154,7 +154,7 @@ def size(source: SourceArgument, json_file: cli.JsonOption = None) -> None:
 @app.command()
 def inspect(source: SourceArgument, json_file: cli.JsonOption = None) -> None:
     """Expected cycles, flash and RAM on the board, by layer and in all, before anything is built or run."""
-    from converter import estimate as estimates
+    from converter.aot import estimate as estimates
 
     loaded = conversion.load_any(source)
     if isinstance(loaded, TflmOnly):

@@ -45,7 +45,7 @@ Terms = dict[str, float]
 @dataclass(frozen=True)
 class KernelCosts:
     """Cycles of each turn, by kernel and by the names that work() gives; bytes of code of an engine's parts, see
-    converter/estimate.py; bytes of flash and RAM of the firmware round it, without and with a front end."""
+    converter/aot/estimate.py; bytes of flash and RAM of the firmware round it, without and with a front end."""
 
     cycles: dict[str, Terms]
     code: Terms

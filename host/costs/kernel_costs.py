@@ -13,8 +13,8 @@ from rich.table import Table
 
 from converter.aot.cycles import KernelCosts, Terms, work
 from converter.aot.emit import PlannedEngine, plan_engine, render_aot
+from converter.aot.estimate import engine_bytes, engine_figures, engine_terms, estimate, firmware_terms
 from converter.convert import Source, load, render, write_all
-from converter.estimate import engine_bytes, engine_figures, engine_terms, estimate, firmware_terms
 from converter.files import scratch_folder
 from converter.graph import Graph
 from host.costs.kernel_probes import probes

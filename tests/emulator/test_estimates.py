@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from converter.__main__ import app
 from converter.aot.cycles import kernel_costs, layer_cycles, work
 from converter.aot.emit import plan_engine
+from converter.aot.estimate import Estimate, estimate
 from converter.aot.memory_plan import bytes_alive, plan_arena
 from converter.convert import load
-from converter.estimate import Estimate, estimate
 from host.costs import kernel_costs as measuring
 from host.costs.kernel_probes import mixed_probe, probes
 from host.firmware_build import ROOT, compile_objects

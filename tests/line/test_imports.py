@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("converter.aot.memory_plan",),
     ("converter.aot.kernels",),
     ("converter.aot",),
-    ("converter.convert", "converter.size", "converter.estimate"),
+    ("converter.convert", "converter.size"),
     ("converter.library",),
     ("converter.verify",),
     ("converter.__main__",),

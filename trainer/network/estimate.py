@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from converter import estimate as board
+from converter.aot import estimate as board
+from converter.aot.estimate import Estimate
 from converter.arrays import Int8, Int32
 from converter.check import check
 from converter.errors import ConvertError
-from converter.estimate import Estimate
 from converter.graph import Graph, Operator
 from converter.operators.add import Add
 from converter.operators.average_pool2d import AveragePool2D

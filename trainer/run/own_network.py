@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from converter.aot.estimate import Estimate
 from converter.convert import Source, render
 from converter.errors import ConvertError
-from converter.estimate import Estimate
 from converter.onnx_qdq.reader import read_onnx
 from converter.run_folder import OwnNetwork
 from converter.spec import KwsSpec
